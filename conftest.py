@@ -1,0 +1,34 @@
+"""Runs the Python blocks of README.md and docs/*.md as tests.
+
+A block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
+document share a namespace, from top to bottom, as if typed into one session, in a temporary folder where they may write
+files.
+"""
+
+from contextlib import ExitStack, chdir
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+document = ExitStack()
+
+
+def start(namespace: dict[str, Any]) -> None:
+    """Prepares for the first block of a document."""
+    namespace["__name__"] = "__main__"  # as in a session; without it, classes would say they come from builtins
+    document.enter_context(chdir(document.enter_context(TemporaryDirectory())))
+
+
+def finish(_namespace: dict[str, Any]) -> None:
+    """Clears up after the last block of a document."""
+    document.close()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["README.md", "docs/*.md"],
+    setup=start,
+    teardown=finish,
+).pytest()

@@ -1,0 +1,177 @@
+"""Arrays: what comes in is checked and cast once; working memory is kept and reused from step to step.
+
+Whatever harmless form data has (integers, bool, any byte or memory order, lists, frames), it becomes one contiguous
+array of the model's dtype. What cannot be a real number is refused with the first value that is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.errors import DataError, DtypeError, ShapeError
+
+Array = npt.NDArray[Any]
+
+BLOCK = 8192
+"""Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
+
+_NO_NUMBERS = {
+    "O": "Python objects",
+    "S": "bytes",
+    "T": "text",
+    "U": "text",
+    "V": "records",
+    "M": "dates",
+    "c": "complex numbers",
+    "m": "durations",
+}
+
+
+def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Array:
+    """Return ``value`` as a C-contiguous array of real numbers; the same array when it is one already.
+
+    Args:
+        value: An array, a number, a (nested) sequence or a frame.
+        name: The argument's name in messages, ``"fit: argument 'x'"``.
+        dtype: What to cast to; None keeps the dtype, in native byte order.
+
+    Raises:
+        DtypeError: The values are text, objects, dates, complex or masked numbers.
+        ShapeError: The rows have different lengths.
+
+    Example:
+        >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
+        'float32'
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"{name} must be a full grid of numbers; got rows of different lengths ({error})") from None
+    if array.dtype.kind in _NO_NUMBERS:
+        array = _unboxed(array, name)
+    wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
+    with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
+        return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+
+
+def _unboxed(array: Array, name: str) -> Array:
+    """Turn objects that are all real numbers (a frame of mixed columns gives such) into numbers, or refuse."""
+    kind = _NO_NUMBERS[array.dtype.kind]
+    for index, item in np.ndenumerate(array):
+        if array.dtype.kind != "O" or not isinstance(item, int | float | np.integer | np.floating | np.bool_):
+            where = f"[{', '.join(map(str, index))}]" if index else ""
+            raise DtypeError(f"{name} must hold real numbers; got {kind}, first {item!r} at {name_of(name)}{where}")
+    return array.astype(np.float64)
+
+
+def name_of(name: str) -> str:
+    """Return the bare argument of ``"fit: argument 'x'"``: ``x``."""
+    return name.rpartition("argument ")[2].strip("'")
+
+
+def require_finite(array: Array, name: str) -> None:
+    """Refuse NaN and infinity, with their number and the first place.
+
+    Raises:
+        DataError: Some value is not finite.
+
+    Example:
+        >>> require_finite(np.array([1.0, np.nan]), "x")
+        Traceback (most recent call last):
+        framework.errors.DataError: x must be finite; got nan at x[1] (1 of 2 values)
+    """
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(np.add.reduce(array, axis=None)):  # one cheap pass; a sum may overflow, so look closer below
+            return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    first = tuple(int(i) for i in np.argwhere(~finite)[0])
+    where = f"{name_of(name)}[{', '.join(map(str, first))}]" if first else name_of(name)
+    bad = array.size - int(np.count_nonzero(finite))
+    raise DataError(f"{name} must be finite; got {array[first]} at {where} ({bad} of {array.size} values)")
+
+
+def blocks(rows: int, row_size: int) -> Iterator[slice]:
+    """Cut ``rows`` into slices of about ``BLOCK`` elements.
+
+    Example:
+        >>> list(blocks(10, 2048))
+        [slice(0, 4, None), slice(4, 8, None), slice(8, 12, None)]
+    """
+    step = max(1, BLOCK // max(1, row_size))
+    for start in range(0, rows, step):
+        yield slice(start, start + step)
+
+
+class Record(dict[str, Any]):
+    """What a layer's forward leaves for its backward: arrays by name, and the working memory of both.
+
+    In training a layer has one record and ``array`` returns the same memory at every step. In prediction each call
+    has a record of its own, so a model can predict from several threads.
+
+    Attributes:
+        training: Whether this is a training pass.
+        key: (seed, epoch, step, ..., place of the layer): the key of this pass's random numbers, or None.
+        fused: Whether backward starts from dL/dh of the output layer, not from dL/da.
+        needs_input_gradient: Whether backward's result, dL/dx, will be used.
+        sample: Whether forward was given one sample, without a row axis.
+        ready: Whether forward has run and backward has not yet used this record up.
+        preactivation: h of the output layer, or None where it has no activation.
+        output: What forward computed.
+        accepted_by: The loss that last accepted the output activation.
+        parts: The records of a composed model's layers.
+
+    Example:
+        >>> record = Record("float64", training=True)
+        >>> record.array("h", (4, 2)).shape, record.array("h", (3, 2)).base is record.array("h", (4, 2)).base
+        ((4, 2), True)
+    """
+
+    __slots__ = (
+        "accepted_by",
+        "dtype",
+        "fused",
+        "key",
+        "needs_input_gradient",
+        "output",
+        "parts",
+        "preactivation",
+        "ready",
+        "sample",
+        "training",
+        "_buffers",
+    )
+
+    def __init__(self, dtype: npt.DTypeLike, *, training: bool, parts: tuple[Record, ...] = ()) -> None:
+        """Start empty; ``parts`` are the records of a composed model's layers."""
+        super().__init__()
+        self.dtype = np.dtype(dtype)
+        self.training = training
+        self.parts = parts
+        self.key: tuple[int, ...] | None = None
+        self.fused = False
+        self.needs_input_gradient = True
+        self.sample = False
+        self.ready = False
+        self.preactivation: Any = None
+        self.output: Any = None
+        self.accepted_by: object = None
+        self._buffers: dict[str, Array] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
+        """Return uninitialised memory of this shape under this name; the first axis may shrink without a new one."""
+        if not self.training:
+            return np.empty(shape, dtype or self.dtype)
+        kept = self._buffers.get(name)
+        if kept is None or kept.shape[1:] != shape[1:] or kept.shape[0] < shape[0]:
+            kept = self._buffers[name] = np.zeros(shape, dtype or self.dtype)
+        return kept[: shape[0]]

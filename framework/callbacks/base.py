@@ -1,0 +1,176 @@
+"""Callback: seven hooks, each with one argument, the run.
+
+Settings are fields; what a callback must remember goes into ``run.memory(self)``, what it holds open into
+``run.live(self)``. A misspelt hook or a wrong signature is refused when the class is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from framework.component import Component, Count
+from framework.errors import CallbackError, nearest
+from framework.run import Run
+
+HOOKS = (
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_batch_begin",
+    "on_gradients",
+    "on_batch_end",
+    "on_epoch_end",
+    "on_train_end",
+)
+"""The hooks in the order in which they come."""
+
+
+class Callback(Component):
+    """Hooks into training: override those that you need.
+
+    ``run.epoch`` and ``run.step`` count what is finished, so in the first ``on_epoch_end`` ``run.epoch`` is 1.
+
+    Attributes:
+        saves: Whether the callback saves the run; those that do come last, whatever the list says.
+
+    Raises:
+        CallbackError: A hook is misspelt or takes other arguments than ``run``; when the class is made.
+
+    Example:
+        >>> class Print(Callback):
+        ...     def on_epoch_end(self, run):
+        ...         print(run.epoch, run.history[-1]["loss"])
+        >>> class Wrong(Callback):
+        ...     def on_epoch_ends(self, run):
+        ...         pass
+        Traceback (most recent call last):
+        framework.errors.CallbackError: Wrong.on_epoch_ends is no hook; did you mean 'on_epoch_end'? Hooks: ...
+    """
+
+    saves: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Check every hook, also those that a mixin brings."""
+        super().__pydantic_init_subclass__(**options)
+        for name in dir(cls):
+            if not name.startswith("__") and name not in _CALLBACK_NAMES:
+                _require_hook(cls, name)
+        for hook in HOOKS:
+            _require_signature(cls, hook)
+
+    def on_train_begin(self, run: Run) -> None:
+        """Before the first epoch, also of a resumed run."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch's first batch."""
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Before a batch."""
+
+    def on_gradients(self, run: Run) -> None:
+        """After backward, before the optimizer's step: the gradients are in ``run.model.parameters.gradient``."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """After the optimizer's step; ``run.loss`` is the batch's loss, before the step."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After validation; the epoch's row is ``run.history[-1]``."""
+
+    def on_train_end(self, run: Run) -> None:
+        """At the end, also after an error, which is ``run.error``."""
+
+    def hooks(self) -> dict[str, Callable[[Run], Any]]:
+        """Return the hooks that this callback has: those that its class overrides."""
+        cls = type(self)
+        return {hook: getattr(self, hook) for hook in HOOKS if getattr(cls, hook) is not getattr(Callback, hook)}
+
+    def required_keys(self) -> tuple[str, ...]:
+        """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
+        return ()
+
+    def require_run(self, run: Run) -> None:
+        """Refuse a run that this callback cannot serve, before training starts."""
+
+
+_CALLBACK_NAMES = frozenset(dir(Callback))
+
+
+def _bare(name: str) -> str:
+    """Strip what people vary: case, underscores and the prefix ``on``."""
+    return name.lower().replace("_", "").removeprefix("on")
+
+
+def _require_hook(cls: type[Callback], name: str) -> None:
+    """Refuse a method that looks like a hook and is none."""
+    if not callable(inspect.getattr_static(cls, name, None)) or name in cls.model_fields:
+        return
+    hooks = {_bare(hook): hook for hook in HOOKS}
+    like = difflib.get_close_matches(_bare(name), hooks, n=1, cutoff=0.85)
+    if name.startswith("on_") or like:
+        hint = f"; did you mean '{hooks[like[0]]}'?" if like else nearest(name, HOOKS) or "."
+        raise CallbackError(f"{cls.__name__}.{name} is no hook{hint} Hooks: {', '.join(HOOKS)}")
+
+
+def _require_signature(cls: type[Callback], hook: str) -> None:
+    function = inspect.getattr_static(cls, hook)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    if len(names) != 2 or isinstance(function, staticmethod | classmethod):
+        hint = "; epoch and step are run.epoch and run.step, logs are run.history[-1]" if "logs" in names else ""
+        raise CallbackError(f"{cls.__name__}.{hook} must take (self, run); got ({', '.join(names)}){hint}")
+
+
+class FunctionCallback(Callback):
+    """A plain function at one hook; made by ``on``. It has no JSON form, because JSON holds no functions."""
+
+    function: Callable[[Run], Any]
+    hook: str
+    every: Count = 1
+
+    def hooks(self) -> dict[str, Callable[[Run], Any]]:
+        """Return the one hook."""
+        return {self.hook: self._call}
+
+    def _call(self, run: Run) -> None:
+        if (run.epoch if "epoch" in self.hook else run.step) % self.every == 0:
+            self.function(run)
+
+    def __repr__(self) -> str:
+        """Show the decorator and the function's name."""
+        every = f", every={self.every}" if self.every > 1 else ""
+        name = getattr(self.function, "__qualname__", repr(self.function))
+        return f"on({self.hook.removeprefix('on_')!r}{every})({name})"
+
+
+def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callback]:
+    """Turn a function of the run into a callback.
+
+    Args:
+        hook: ``"epoch_end"``, ``"batch_end"``, ...: one of the hooks, with or without ``on_``.
+        every: Call it only when the count of finished epochs (for an epoch hook) or steps is a multiple of this.
+
+    Raises:
+        CallbackError: There is no such hook, or the function does not take one argument.
+
+    Example:
+        >>> @on("epoch_end", every=10)
+        ... def report(run):
+        ...     print(run.epoch, run.history[-1]["loss"])
+        >>> report
+        on('epoch_end', every=10)(report)
+    """
+    name = hook if hook.startswith("on_") else f"on_{hook}"
+    if name not in HOOKS:
+        raise CallbackError(f"on: argument 'hook' must be one of {', '.join(h[3:] for h in HOOKS)}; got {hook!r}")
+
+    def wrap(function: Callable[[Run], Any]) -> Callback:
+        if not callable(function):
+            raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
+        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+        if len(required) != 1:
+            raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
+        return FunctionCallback(function=function, hook=name, every=every)
+
+    return wrap

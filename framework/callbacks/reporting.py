@@ -1,0 +1,127 @@
+"""Callbacks that tell people how training goes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from framework.callbacks.base import Callback
+from framework.errors import SettingsError
+from framework.run import Run
+
+
+class ProgressBar(Callback):
+    """A tqdm bar that counts epochs and shows the newest row; a second one counts batches when asked.
+
+    It is quiet when the output is no terminal, and becomes a widget in a notebook. It writes to standard error.
+
+    Attributes:
+        batches: Whether a second bar counts the batches of each epoch.
+        keys: The columns shown; all of the row's when empty.
+
+    Example:
+        >>> ProgressBar(batches=True, keys=("loss", "val_loss")).batches
+        True
+
+    Source:
+        https://tqdm.github.io
+    """
+
+    batches: bool = False
+    keys: tuple[str, ...] = ()
+
+    def required_keys(self) -> tuple[str, ...]:
+        """Return the columns to show."""
+        return self.keys
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open the bar of epochs."""
+        run.live(self)["epochs"] = _bar(total=run.target_epoch, initial=run.epoch, unit="epoch", leave=True)
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Open the bar of batches."""
+        if self.batches:
+            run.live(self)["batches"] = _bar(
+                total=run.batches, initial=run.batch, unit="batch", desc=f"epoch {run.epoch + 1}", leave=False
+            )
+
+    def on_batch_end(self, run: Run) -> None:
+        """Count a batch, with its loss."""
+        bar = run.live(self).get("batches")
+        if bar is not None:
+            bar.set_postfix(loss=f"{run.loss:.4g}", refresh=False)
+            bar.update()
+
+    def hooks(self) -> dict[str, Any]:
+        """Return the hooks; without a bar of batches, batches cost nothing."""
+        hooks = super().hooks()
+        if not self.batches:
+            del hooks["on_batch_end"], hooks["on_epoch_begin"]
+        return hooks
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Count an epoch, with its row."""
+        live = run.live(self)
+        if "batches" in live:
+            live.pop("batches").close()
+        row = run.history[-1]
+        shown = self.keys or [key for key in row if key not in ("epoch", "step", "seconds", "learning_rate")]
+        live["epochs"].set_postfix({key: f"{row[key]:.4g}" for key in shown}, refresh=False)
+        live["epochs"].update()
+
+    def on_train_end(self, run: Run) -> None:
+        """Close the bars."""
+        for bar in run.live(self).values():
+            bar.close()
+
+
+def _bar(**options: Any) -> Any:
+    # Imported here because finding out which front end runs is too slow for `import framework`.
+    from tqdm.auto import tqdm  # noqa: PLC0415
+
+    return tqdm(disable=None, **options)  # None: quiet where the output is no terminal; a notebook's widget ignores it
+
+
+class CSVLog(Callback):
+    """Write a row to a CSV file after every epoch; a resumed run appends, a new one starts the file anew.
+
+    Attributes:
+        path: The file. Its folder must exist.
+
+    Raises:
+        SettingsError: The file cannot be written; before training starts.
+
+    Example:
+        >>> CSVLog(path="log.csv").path
+        'log.csv'
+    """
+
+    path: str
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open the file, and write the rows again that the run already has."""
+        try:
+            file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
+        except OSError as error:
+            raise SettingsError(f"CSVLog: setting 'path' must be a file that can be written; {error}") from error
+        run.live(self).update(file=file)
+        for row in run.history:
+            self._write(run, row)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write the newest row, so that it is on disk whatever happens next."""
+        self._write(run, run.history[-1])
+
+    def _write(self, run: Run, row: dict[str, Any]) -> None:
+        live = run.live(self)
+        if "writer" not in live:
+            live["writer"] = csv.DictWriter(live["file"], list(row), extrasaction="ignore", lineterminator="\n")
+            live["writer"].writeheader()
+        live["writer"].writerow(row)
+        live["file"].flush()
+
+    def on_train_end(self, run: Run) -> None:
+        """Close the file."""
+        if "file" in run.live(self):
+            run.live(self)["file"].close()

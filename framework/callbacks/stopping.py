@@ -1,0 +1,123 @@
+"""Callbacks that stop training early."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from framework.callbacks.base import Callback
+from framework.component import Count, NonNegative
+from framework.errors import SettingsError, nearest
+from framework.run import Run
+
+
+def monitored(callback: Callback, run: Run, key: str) -> float:
+    """Return a value of the newest row.
+
+    Raises:
+        SettingsError: The row has no such key; lists those it has.
+    """
+    row = run.history[-1]
+    if key not in row:
+        raise SettingsError(
+            f"{type(callback).__name__}: setting 'monitor' must be one of {', '.join(row)}; "
+            f"got {key!r}{nearest(key, row)}"
+        )
+    return float(row[key])
+
+
+class EarlyStopping(Callback):
+    """Stop when ``monitor`` has not improved for ``patience`` epochs.
+
+    An epoch improves when its value is below the best by more than ``min_delta`` (above, for ``mode="max"``). NaN and
+    infinity never improve.
+
+    Attributes:
+        monitor: A column of the history.
+        mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
+        patience: Epochs without improvement to wait for.
+        min_delta: What counts as an improvement, in the unit of the monitor.
+        restore_best: Whether the weights of the best epoch are put back when training ends without an error.
+
+    Raises:
+        SettingsError: The history has no such column; at ``fit`` where that can be known.
+
+    Example:
+        >>> EarlyStopping(monitor="val_accuracy", mode="max", patience=3, restore_best=True).patience
+        3
+
+    Source:
+        Prechelt, Early stopping - but when? (1998).
+    """
+
+    monitor: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+    patience: Count = 5
+    min_delta: NonNegative = 0.0
+    restore_best: bool = False
+
+    def required_keys(self) -> tuple[str, ...]:
+        """Return the monitor."""
+        return (self.monitor,)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Remember the best value, and stop after ``patience`` epochs without a better one."""
+        value = monitored(self, run, self.monitor)
+        memory = run.memory(self)
+        best = memory.get("best")
+        gain = math.inf if best is None else (best - value if self.mode == "min" else value - best)
+        if math.isfinite(value) and gain > self.min_delta:
+            memory.update(best=value, best_epoch=run.epoch, waited=0)
+            if self.restore_best:
+                memory["values"] = run.model.parameters.vector.copy()
+            return
+        memory["waited"] = memory.get("waited", 0) + 1
+        if memory["waited"] >= self.patience:
+            best_text = "was never finite" if best is None else f"was best, {best:.6g}, in epoch {memory['best_epoch']}"
+            run.stop(f"EarlyStopping: {self.monitor} {best_text}; no improvement in {memory['waited']} epochs")
+
+    def on_train_end(self, run: Run) -> None:
+        """Put the best weights back on request."""
+        values = run.memory(self).get("values")
+        if self.restore_best and values is not None and run.error is None:
+            run.model.parameters.vector[:] = values
+
+
+class StopOnConvergence(Callback):
+    """Stop when the change of the cost between epochs is insignificant.
+
+    That is, when |previous - current| <= tolerance * |previous| for ``patience`` epochs in a row.
+
+    Attributes:
+        monitor: A column of the history.
+        tolerance: The relative change that is insignificant.
+        patience: How many epochs in a row.
+
+    Raises:
+        SettingsError: The history has no such column; at ``fit`` where that can be known.
+
+    Example:
+        >>> StopOnConvergence(tolerance=1e-6).monitor
+        'loss'
+    """
+
+    monitor: str = "loss"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    patience: Count = 1
+
+    def required_keys(self) -> tuple[str, ...]:
+        """Return the monitor."""
+        return (self.monitor,)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Compare with the epoch before."""
+        value = monitored(self, run, self.monitor)
+        memory = run.memory(self)
+        previous = memory.get("previous")
+        memory["previous"] = value
+        small = previous is not None and abs(previous - value) <= self.tolerance * abs(previous)
+        memory["still"] = memory.get("still", 0) + 1 if small else 0
+        if memory["still"] >= self.patience:
+            run.stop(f"StopOnConvergence: {self.monitor} changed from {previous:.6g} to {value:.6g} only")

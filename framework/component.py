@@ -1,0 +1,327 @@
+"""Component: settings that validate, print, compare and travel as JSON.
+
+A formula (an activation, a loss, a metric, ...) is a class whose fields are its settings. Fields are frozen: what
+changes during training lives elsewhere. pydantic does the validating; its own errors never reach the user.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import numbers
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Self, cast, get_args, get_origin
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic._internal._model_construction import ModelMetaclass  # the only way to word its class-creation errors
+
+from framework.errors import SettingsError, nearest
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def _dtype_name(value: Any) -> Any:
+    try:
+        return np.dtype(value).name
+    except TypeError:
+        return value
+
+
+Dtype = Annotated[str, BeforeValidator(_dtype_name), Field(pattern="^float(32|64)$")]
+
+
+class ComponentType(ModelMetaclass):
+    """Words pydantic's class-creation errors, and refuses fields that could be changed in place."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type[Any], ...], namespace: dict[str, Any], **options: Any
+    ) -> ComponentType:
+        """Create the class, or raise SettingsError that says how to write the field."""
+        try:
+            made = super().__new__(cls, name, bases, namespace, **options)
+        except PydanticUserError as error:
+            raise SettingsError(_class_message(name, error)) from None
+        for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
+            if mutable := _mutable(info.annotation):
+                raise SettingsError(
+                    f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
+                    f"e.g. {field}: tuple[float, ...] = ()"
+                )
+        return cast("ComponentType", made)
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        """Make an instance; an abstract class says which formula is missing."""
+        if missing := sorted(cls.__abstractmethods__):
+            raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
+        return super().__call__(*args, **settings)
+
+
+class Component(BaseModel, metaclass=ComponentType):
+    """The base of everything that has settings and no state.
+
+    Settings go by name and are validated: numbers are any finite real Python or NumPy scalar (no bool, no text),
+    sequences become tuples, unknown names are refused. Components are frozen, compare and hash by class and
+    settings, their repr evaluates back, and their JSON is tagged with their class.
+
+    Raises:
+        SettingsError: A setting is unknown, missing or out of range; one line for each.
+
+    Example:
+        >>> class Scaled(Component):
+        ...     factor: Positive = 1.0
+        >>> scaled = Scaled(factor=2)
+        >>> scaled, scaled == Scaled(factor=2.0)
+        (Scaled(factor=2.0), True)
+        >>> Component.from_json(scaled.to_json()) == scaled
+        True
+        >>> Scaled(facter=2)
+        Traceback (most recent call last):
+        framework.errors.SettingsError: Scaled: unknown setting 'facter'; did you mean 'factor'? Settings: factor
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        arbitrary_types_allowed=True,
+        polymorphic_serialization=True,  # without it a field typed with a base class drops the subclass's settings
+    )
+
+    def __init__(self, *args: object, **settings: Any) -> None:
+        """Validate ``settings``; see the fields of the class."""
+        if args:
+            names = ", ".join(f"{name}=..." for name in type(self).model_fields)
+            raise SettingsError(f"settings go by name: {type(self).__name__}({names}); got {args[0]!r} without a name")
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise SettingsError(_settings_message(type(self), error)) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse: components are frozen. A property with a setter still works."""
+        attribute = getattr(type(self), name, None)
+        if isinstance(attribute, property) and attribute.fset is not None:
+            attribute.fset(self, value)
+            return
+        kind = type(self).__name__
+        if name in type(self).model_fields:
+            raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}")
+        raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self).model_fields)}")
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse: components are frozen."""
+        raise SettingsError(f"{type(self).__name__} is frozen: '{name}' cannot be deleted")
+
+    def __str__(self) -> str:
+        """Return the repr, which evaluates back."""
+        return repr(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed, validated as a whole.
+
+        Example:
+            >>> from framework import SGDOptimizer
+            >>> SGDOptimizer(learning_rate=0.1).replace(momentum=0.9).momentum
+            0.9
+        """
+        return self._made_of({**self.settings(), **changes})
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by name, as they are.
+
+        Example:
+            >>> from framework import EarlyStopping
+            >>> EarlyStopping(patience=3).settings()["patience"]
+            3
+        """
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @classmethod
+    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+        """Build from settings by name; a class with positional arguments overrides it."""
+        return cls(**settings)
+
+    @classmethod
+    def tag(cls) -> str:
+        """Return the name of this class in JSON: ``Sigmoid`` for a library class, ``module:Name`` for others.
+
+        Example:
+            >>> from framework import Sigmoid
+            >>> Sigmoid.tag()
+            'Sigmoid'
+        """
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            return cls.__name__
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the settings as JSON, tagged with the class, nested components included.
+
+        Raises:
+            SettingsError: A setting is a Python function, which JSON cannot hold.
+
+        Example:
+            >>> from framework import EarlyStopping
+            >>> EarlyStopping(patience=3).to_json()[:40]
+            '{"type":"EarlyStopping","monitor":"val_l'
+        """
+        try:
+            return self.model_dump_json(indent=indent)
+        except ValueError as error:  # PydanticSerializationError
+            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {error}") from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Build the component that ``to_json`` wrote.
+
+        The tag is compared with the classes that the program has defined; nothing is imported.
+
+        Raises:
+            SettingsError: The text is no JSON object with a ``type``, or its class is not defined or not a ``cls``.
+
+        Example:
+            >>> from framework import Activation
+            >>> Activation.from_json('{"type": "Sigmoid"}')
+            Sigmoid()
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"{cls.__name__}.from_json: the text is not JSON: {error}") from None
+        if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+            raise SettingsError(f'{cls.__name__}.from_json: expected an object with "type"; got {text[:60]!r}')
+        made = _build(data)
+        if not isinstance(made, cls):
+            raise SettingsError(f"{cls.__name__}.from_json: expected a {cls.__name__}; got {type(made).__name__}")
+        return made
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, settings: Any) -> Any:
+        return {name: _plain(value) for name, value in settings.items()} if isinstance(settings, dict) else settings
+
+    @model_serializer(mode="wrap")
+    def _tagged(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"type": self.tag(), **handler(self)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars and fractions into Python numbers, sequences into tuples, tagged objects into components."""
+    match value:
+        case np.generic():
+            return value.item()
+        case np.ndarray() | list() | tuple():
+            return tuple(_plain(item) for item in value)
+        case bool() | int() | float():
+            return value
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+        case {"type": str()}:
+            return _build(value)
+        case dict():
+            raise ValueError(f'expected a component or its JSON object with "type"; got {value!r}')
+        case _:
+            return value
+
+
+def _build(data: Mapping[str, Any]) -> Component:
+    settings = {name: _plain(value) for name, value in data.items() if name != "type"}
+    return _class_of(data["type"])._made_of(settings)
+
+
+def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _class_of(tag: str) -> type[Component]:
+    """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
+    known = {found.tag(): found for found in _subclasses(Component)}
+    if tag in known:
+        return known[tag]
+    bare = tag.rpartition(":")[2]
+    alike = [name for name in known if ":" in tag and ":" in name and name.rpartition(":")[2] == bare]
+    if len(alike) == 1:  # the same class, defined in __main__ when it was written and in a module now, or the reverse
+        return known[alike[0]]
+    hint = nearest(bare, known) or "; import the module that defines it first"
+    raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
+
+
+def _mutable(annotation: Any) -> str | None:
+    """Name the first list, dict, set or array in an annotation."""
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and issubclass(kind, list | dict | set | bytearray | np.ndarray):
+        return kind.__name__
+    if kind is Callable or get_origin(annotation) is Callable:
+        return None
+    return next((found for part in get_args(annotation) if (found := _mutable(part))), None)
+
+
+def _class_message(name: str, error: PydanticUserError) -> str:
+    if found := re.search(r"non-annotated attribute was detected: `(\w+) = (.+?)`", str(error)):
+        field, value = found.groups()
+        kind = next((k for k in ("bool", "int", "float", "str") if _is_literal(value, k)), "float")
+        return f"{name}: '{field} = {value}' has no type; write {field}: {kind} = {value}"
+    return f"{name}: {str(error).splitlines()[0]}"
+
+
+def _is_literal(value: str, kind: str) -> bool:
+    patterns = {"bool": "True|False", "int": r"[+-]?\d+", "float": r"[+-]?[\d.]+(e[+-]?\d+)?", "str": "['\"].*"}
+    return re.fullmatch(patterns[kind], value) is not None
+
+
+def _settings_message(cls: type[Component], error: ValidationError) -> str:
+    """Word a validation error: one line for each setting."""
+    expected: dict[str, list[str]] = {}
+    given: dict[str, object] = {}
+    lines = []
+    for part in error.errors(include_url=False):
+        where = str(part["loc"][0]) if part["loc"] else ""
+        if not where:
+            lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
+        elif part["type"] == "extra_forbidden":
+            names = ", ".join(cls.model_fields) or "none"
+            lines.append(f"unknown setting '{where}'{nearest(where, cls.model_fields) or '.'} Settings: {names}")
+        elif part["type"] == "missing":
+            lines.append(f"setting '{where}' is missing; write {where}=...")
+        else:
+            kind = part.get("ctx", {}).get("class_name")
+            wanted = f"be of class {kind}" if kind else re.sub(r"^(Input|Value error,) (should )?", "", part["msg"])
+            expected.setdefault(where, []).append(wanted)
+            given[where] = part["input"]
+    for where, wanted_list in expected.items():
+        wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", " or")
+        lines.append(f"setting '{where}' must {wanted}; got {given[where]!r}{_component_hint(given[where])}")
+    return "\n".join(f"{cls.__name__}: {line}" for line in lines)
+
+
+def _component_hint(given: object) -> str:
+    """Say what to write instead of a component's class or name."""
+    if isinstance(given, type):
+        return f"; write {given.__name__}() with its brackets"
+    if isinstance(given, str):
+        known = {found.__name__.lower(): found.__name__ for found in _subclasses(Component)}
+        like = difflib.get_close_matches(given.lower(), known, n=1)
+        return f"; write {known[like[0]]}()" if like else ""
+    return ""

@@ -1,0 +1,68 @@
+"""The errors of the framework: every one is a FrameworkError and also the built-in error that fits.
+
+    FrameworkError
+    ├── SettingsError    (ValueError)       a setting is unknown, missing or out of range
+    ├── CallbackError    (TypeError)        a hook is misspelt or takes the wrong arguments
+    ├── DataError        (ValueError)       data holds something that no model can learn from
+    │   ├── ShapeError   (ValueError)       two shapes do not fit together
+    │   └── DtypeError   (TypeError)        the kind of the values is no real number
+    ├── UsageError       (RuntimeError)     a call came out of order: backward before forward, a layer with two owners
+    ├── DerivativeError  (ArithmeticError)  a formula has no derivative, or a wrong one
+    └── DivergedError    (ArithmeticError)  a loss or gradient is no longer finite
+
+A message names the argument, what was expected, what came, and what to do next. It comes before anything is changed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FrameworkError(Exception):
+    """The root: ``except FrameworkError`` catches whatever this package raises on purpose."""
+
+
+class SettingsError(FrameworkError, ValueError):
+    """A setting is unknown, missing, of the wrong kind or out of range."""
+
+
+class CallbackError(FrameworkError, TypeError):
+    """A callback class has a misspelt hook, or a hook that does not take exactly ``run``."""
+
+
+class DataError(FrameworkError, ValueError):
+    """Data holds something that no model can learn from: NaN, an impossible label, no rows."""
+
+
+class ShapeError(DataError):
+    """Two shapes do not fit together."""
+
+
+class DtypeError(DataError, TypeError):
+    """The values are not real numbers: text, objects, dates, complex or masked numbers."""
+
+
+class UsageError(FrameworkError, RuntimeError):
+    """A call came out of order, or an object is already in use elsewhere."""
+
+
+class DerivativeError(FrameworkError, ArithmeticError):
+    """A formula has no derivative."""
+
+
+class DivergedError(FrameworkError, ArithmeticError):
+    """A loss or a gradient is no longer finite; the update was not applied."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return ``; did you mean 'beta'?`` for the choice most like ``name``, or nothing when none is like it.
+
+    Example:
+        >>> nearest("momentun", ["learning_rate", "momentum"])
+        "; did you mean 'momentum'?"
+        >>> nearest("zzz", ["learning_rate"])
+        ''
+    """
+    found = difflib.get_close_matches(name, list(choices), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,103 @@
+"""History: a row of plain numbers for each finished epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from framework.errors import DataError, SettingsError, nearest
+
+
+class History(Sequence[dict[str, Any]]):
+    """Rows of plain numbers, one for each epoch, in order: epoch, loss, metrics, val_ ..., learning_rate, seconds.
+
+    Example:
+        >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+        >>> history.column("loss"), history[-1]["epoch"]
+        ([0.5, 0.25], 2)
+        >>> History.from_json(history.to_json()) == history
+        True
+        >>> print(history.to_csv().strip())
+        epoch,loss
+        1,0.5
+        2,0.25
+    """
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
+        """Start from copies of these rows."""
+        self.rows: list[dict[str, Any]] = [dict(row) for row in rows]
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add the row of one more epoch."""
+        self.rows.append(row)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the columns, in the order in which they first come."""
+        return tuple(dict.fromkeys(key for row in self.rows for key in row))
+
+    def column(self, key: str) -> list[Any]:
+        """Return one column, None where a row does not have it.
+
+        Raises:
+            SettingsError: No row has it; lists the keys there are.
+        """
+        if key not in self.keys:
+            raise SettingsError(
+                f"history has no column '{key}'{nearest(key, self.keys)}; there are: {', '.join(self.keys)}"
+            )
+        return [row.get(key) for row in self.rows]
+
+    def to_json(self) -> str:
+        """Return the rows as a JSON list; what is not finite is NaN or Infinity, as Python's json has it."""
+        return json.dumps(self.rows)
+
+    @classmethod
+    def from_json(cls, text: str) -> History:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DataError: The text is no JSON list of objects.
+        """
+        try:
+            rows = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"History.from_json: the text is not JSON: {error}") from None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"History.from_json: expected a list of objects; got {text[:60]!r}")
+        return cls(rows)
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV with a header; numbers keep all their digits."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.keys, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the row of this index, or a list of rows for a slice."""
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        """Return the number of finished epochs."""
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows."""
+        return iter(self.rows)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all rows."""
+        return isinstance(other, History) and self.rows == other.rows
+
+    __hash__ = None  # type: ignore[assignment]  # rows are added
+
+    def __repr__(self) -> str:
+        """Show the number of epochs and the last row."""
+        return f"History({len(self.rows)} epochs, last {self.rows[-1] if self.rows else None})"

@@ -1,0 +1,156 @@
+"""Initializers: the numbers that weights start from.
+
+``fan_in`` is the number of inputs that a unit sums, ``fan_out`` the number of units that an input feeds. Weights of
+shape (inputs, units) have fans (inputs, units); a neuron's weights of shape (inputs,) have fans (inputs, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.component import Component, Positive
+from framework.errors import SettingsError
+
+
+class Initializer(Component):
+    """A recipe for a parameter's first values: write ``__call__(shape, rng)``.
+
+    Example:
+        >>> class Alternating(Initializer):
+        ...     def __call__(self, shape, rng):
+        ...         return np.resize([1.0, -1.0], shape)
+        >>> Alternating()((3,), np.random.default_rng(0))
+        array([ 1., -1.,  1.])
+    """
+
+    @abstractmethod
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return an array of ``shape``, float64, whose random numbers come from ``rng`` alone."""
+
+
+class Zeros(Initializer):
+    """Every value 0.
+
+    Example:
+        >>> Zeros()((2,), np.random.default_rng(0))
+        array([0., 0.])
+    """
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return zeros."""
+        return np.zeros(shape)
+
+
+class Constant(Initializer):
+    """Every value ``value``.
+
+    Example:
+        >>> Constant(value=0.5)((2,), np.random.default_rng(0))
+        array([0.5, 0.5])
+    """
+
+    value: float
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return ``value`` everywhere."""
+        return np.full(shape, self.value)
+
+
+class Uniform(Initializer):
+    """Uniform between ``low`` and ``high``.
+
+    Raises:
+        SettingsError: ``low`` is not below ``high``.
+
+    Example:
+        >>> bool(abs(Uniform(low=-0.1, high=0.1)((100,), np.random.default_rng(0))).max() <= 0.1)
+        True
+    """
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse an empty interval."""
+        if self.low >= self.high:
+            raise SettingsError(f"Uniform: setting 'low' must be less than high; got low={self.low}, high={self.high}")
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return uniform numbers."""
+        return rng.uniform(self.low, self.high, shape)
+
+
+class _Scaled(Initializer):
+    """Random numbers of mean 0 and the variance that ``_variance`` gives, uniform or normal."""
+
+    @abstractmethod
+    def _variance(self, fan_in: int, fan_out: int) -> float: ...
+
+    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator, distribution: str) -> Array:
+        deviation = math.sqrt(self._variance(*fans(shape)))
+        if distribution == "normal":
+            return rng.normal(0.0, deviation, shape)
+        limit = math.sqrt(3.0) * deviation  # a uniform number in [-limit, limit] has the variance limit^2 / 3
+        return rng.uniform(-limit, limit, shape)
+
+
+class Glorot(_Scaled):
+    """Variance gain^2 * 2 / (fan_in + fan_out), mean 0. For Sigmoid, Tanh, Softmax.
+
+    Uniform numbers lie within gain * sqrt(6 / (fan_in + fan_out)), the paper's equation 16.
+
+    Example:
+        >>> Glorot()((3, 4), np.random.default_rng(0)).shape
+        (3, 4)
+
+    Source:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
+    """
+
+    distribution: Literal["uniform", "normal"] = "uniform"
+    gain: Positive = 1.0
+
+    def _variance(self, fan_in: int, fan_out: int) -> float:
+        return self.gain**2 * 2.0 / (fan_in + fan_out)
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return random numbers scaled by both fans."""
+        return self._draw(shape, rng, self.distribution)
+
+
+class He(_Scaled):
+    """Variance 2 / fan_in, mean 0. For ReLU.
+
+    Example:
+        >>> He()((3, 4), np.random.default_rng(0)).shape
+        (3, 4)
+
+    Source:
+        He et al., Delving deep into rectifiers (2015), equation 10.
+    """
+
+    distribution: Literal["uniform", "normal"] = "normal"
+
+    def _variance(self, fan_in: int, fan_out: int) -> float:
+        return 2.0 / fan_in
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return random numbers scaled by the inputs."""
+        return self._draw(shape, rng, self.distribution)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (fan_in, fan_out) of weights of this shape.
+
+    Example:
+        >>> fans((30,)), fans((64, 10))
+        ((30, 1), (64, 10))
+    """
+    if len(shape) < 2:
+        return (math.prod(shape), 1)
+    return (math.prod(shape[:-1]), shape[-1])

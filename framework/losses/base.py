@@ -1,0 +1,428 @@
+"""Loss and RowLoss: the formulas are the subclass's, the reduction and the pairing with the model are written here.
+
+The number that training descends is the weighted mean sum(w l) / sum(w), over all values for a Loss and over rows for
+a RowLoss. Totals stay sums until the last moment, so a smaller last batch counts by its rows.
+
+A loss may name its canonical activation: the one for which dL/dh is simply prediction - target. When the model's output
+is exactly that type, the gradient is that difference and the value is computed from the pre-activation h, in training
+and in evaluation alike, so saturation gives neither NaN nor a vanished gradient.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from framework.arrays import Array, Record, blocks, real_array, require_finite
+from framework.component import Component
+from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError
+
+
+class Output(Protocol):
+    """What a loss asks of a model: its last forward, its output activation, and to carry a gradient back."""
+
+    @property
+    def output_activation(self) -> Any:
+        """The activation of the output layer, or None."""
+
+    def recorded(self) -> Record:
+        """The record of the last forward."""
+
+    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
+        """Fill the parameters' gradients from dL/da, or from dL/dh when fused."""
+
+
+class Loss(Component):
+    """An elementwise loss: write ``value(prediction, target)`` and ``slope(prediction, target)``.
+
+    ``value`` gives a loss for each element, ``slope`` its derivative with respect to the prediction. The base class
+    gives the weighted mean ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
+
+    Example:
+        >>> class Quartic(Loss):
+        ...     def value(self, prediction, target):
+        ...         return (prediction - target) ** 4
+        ...
+        ...     def slope(self, prediction, target):
+        ...         return 4 * (prediction - target) ** 3
+        >>> Quartic()([1.0, 2.0], [0.0, 0.0]), Quartic().gradient([1.0, 2.0], [0.0, 0.0])
+        (8.5, array([ 2., 16.]))
+    """
+
+    canonical: ClassVar[type[Component] | None] = None
+    by_row: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, prediction: Any, target: Any) -> Any:
+        """Return the loss of each element."""
+
+    def slope(self, prediction: Any, target: Any) -> Any:
+        """Return d(value)/d(prediction), element by element.
+
+        Raises:
+            DerivativeError: The class does not write its slope.
+        """
+        raise DerivativeError(
+            f"{type(self).__name__} has no slope: write slope(self, prediction, target), "
+            "the derivative of value with respect to the prediction"
+        )
+
+    def value_from_preactivation(self, h: Any, target: Any) -> Any:
+        """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
+        raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
+
+    def require_target(self, target: Array, name: str) -> None:
+        """Refuse targets that the formula has no meaning for; every finite number is welcome unless overridden."""
+
+    def require_output(self, activation: Any) -> None:
+        """Refuse an output activation that cannot serve this loss; all can unless overridden."""
+
+    def require_model(self, activation: Any) -> None:
+        """Refuse to train: the class writes no slope, or the output activation cannot serve this loss.
+
+        Raises:
+            DerivativeError: The class does not write its slope.
+            SettingsError: The output activation cannot serve this loss.
+        """
+        if type(self).slope is Loss.slope:
+            self.slope(0.0, 0.0)
+        self.require_output(activation)
+
+    @property
+    def key(self) -> str:
+        """The name of this loss in a history when it serves as a metric: ``mean_squared_error``."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
+        """Return the weighted mean sum(w l) / sum(w).
+
+        Args:
+            prediction: Outputs, (rows,) or (rows, units); or a single number.
+            target: What they should be, of the same shape; a row loss also takes integer classes (rows,).
+            weight: One non-negative weight a row, (rows,).
+
+        Raises:
+            ShapeError: The shapes differ.
+            DataError: A value is not finite, or a target or weight is out of range.
+        """
+        total, count = self.sums(prediction, target, weight)
+        return self.result(total, count)
+
+    def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Array:
+        """Return the exact derivative of ``loss(prediction, target, weight)`` with respect to the prediction."""
+        prediction, target, weight = self._checked(prediction, target, weight)
+        out: Array = np.empty_like(prediction)
+        scale, _ = self._scale(prediction.shape, prediction.dtype, weight)
+        self._fill(self.slope, prediction, target, scale, out)
+        return out
+
+    def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
+        """Return (sum(w l), sum(w)): what batches and workers add up before ``result`` divides."""
+        prediction, target, weight = self._checked(prediction, target, weight)
+        with np.errstate(all="ignore"):
+            return self._total(self.value, prediction, target, weight), self.count(prediction.shape, weight)
+
+    def result(self, total: float, count: float) -> float:
+        """Return the mean, total / count."""
+        return total / count
+
+    def backward(self, model: Output, target: Any, weight: Any = None, *, check: bool = True) -> float:
+        """Fill the model's gradients with those of this loss at its last forward, and return the loss.
+
+        First delta, the error term, then every parameter's gradient: the whole of backpropagation.
+
+        Args:
+            model: A model whose ``forward`` has run.
+            target: What the prediction should have been.
+            weight: One non-negative weight a row, or None.
+            check: Whether to check target and weight; False when the caller has done so for the whole data set.
+
+        Raises:
+            DataError: A target or weight is not finite or out of range, or its shape does not fit.
+            DivergedError: The loss is not finite; nothing was changed.
+            SettingsError: The model's output activation cannot serve this loss.
+            UsageError: No forward has run.
+
+        Example:
+            >>> from framework import HalfSquaredError, Neuron, Sigmoid
+            >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid())
+            >>> prediction = neuron.forward([1.0, 1.0])
+            >>> HalfSquaredError().backward(neuron, 5.0)
+            9.792779518502163
+        """
+        record = model.recorded()
+        if record.accepted_by is not self:
+            self.require_model(model.output_activation)
+            record.accepted_by = self
+        fused = type(model.output_activation) is self.canonical
+        h, a = record.preactivation, record.output
+        if not a.shape:  # one number from one sample: no loops and no memory are needed
+            target = self._one_target(target, weight, a.dtype.type) if check else target
+            value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
+            if not math.isfinite(value):
+                raise DivergedError(self._diverged(np.atleast_1d(value), np.atleast_1d(a)))
+            delta = a - target if fused else self.slope(a, target)
+            model.backpropagate(delta, fused=fused, input_gradient=False)
+            return float(value)
+        target = self.targets(target, a.shape, "target", record=record, check=check)
+        if weight is not None and check:
+            weight = self.weights(weight, len(a), "weight", a.dtype)
+        scale, count = self._scale(a.shape, a.dtype, weight)
+        if count <= 0:
+            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+        formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
+        loss = self._total(formula, first, target, weight) / count
+        if not math.isfinite(loss):
+            raise DivergedError(self._diverged(formula(first, target), a))
+        delta = record.array("delta", a.shape)
+        self._fill(np.subtract if fused else self.slope, a, target, scale, delta)
+        model.backpropagate(delta, fused=fused, input_gradient=False)
+        return loss
+
+    def output_sums(
+        self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
+    ) -> tuple[float, float]:
+        """Return (sum(w l), sum(w)) of a model's outputs, from h when ``activation`` is the canonical one."""
+        fused = type(activation) is self.canonical
+        formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
+        target = self.targets(target, a.shape, "target", check=False)
+        return self._total(formula, first, target, weight), self.count(a.shape, weight)
+
+    def targets(
+        self, target: Any, shape: tuple[int, ...], name: str, *, record: Record | None = None, check: bool = True
+    ) -> Array:
+        """Return targets as the formulas take them: of the outputs' shape; a row loss turns classes into one-hot rows.
+
+        Raises:
+            ShapeError: The shape does not fit the outputs.
+            DataError: A target is not finite or out of range.
+        """
+        array = target
+        if check:
+            array = real_array(target, name)
+            if record is not None and record.sample and array.ndim < len(shape):
+                array = array[None]
+            require_finite(array, name)
+            array = self.require_targets(array, shape, name)
+        return self.expand(array, shape, record)
+
+    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
+        """Return targets in the form that batches are cut from; (rows,) and (rows, 1) are the same for one output.
+
+        Raises:
+            ShapeError: The shape does not fit the outputs.
+            DataError: A target is out of range.
+        """
+        if array.shape != shape:
+            if not (array.size == shape[0] and array.ndim <= 2 and math.prod(shape[1:]) == 1):
+                raise ShapeError(f"{name} must have the shape of the output, {shape}; got {array.shape}")
+            array = array.reshape(shape)
+        self.require_target(array, name)
+        return array
+
+    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
+        """Return checked targets of the outputs' shape and dtype."""
+        if array.shape != shape:
+            raise ShapeError(f"target must have the shape of the output, {shape}; got {array.shape}")
+        return array if record is None else array.astype(record.dtype, copy=False)
+
+    @staticmethod
+    def weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
+        """Return sample weights (rows,) as an array.
+
+        Raises:
+            ShapeError: There is not one weight a row.
+            DataError: A weight is negative or not finite.
+        """
+        array = real_array(weight, name, dtype)
+        if array.shape != (rows,):
+            raise ShapeError(f"{name} must have one weight a row, ({rows},); got {array.shape}")
+        require_finite(array, name)
+        if array.size and array.min() < 0:
+            first = int(np.argmax(array < 0))
+            raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
+        return array
+
+    def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+        prediction = real_array(prediction, "prediction")
+        prediction = prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
+        require_finite(prediction, "prediction")
+        if np.shape(target) != prediction.shape and not self.by_row:
+            raise ShapeError(
+                f"target must have the shape of the prediction, {prediction.shape}; got {np.shape(target)}"
+            )
+        target = self.targets(target, prediction.shape, "target").astype(prediction.dtype, copy=False)
+        if weight is not None:
+            weight = self.weights(weight, len(prediction), "weight", prediction.dtype)
+        return prediction, target, weight
+
+    def _one_target(self, target: Any, weight: Any, kind: Any) -> Any:
+        """Check the target of one number; kind is the scalar type to cast to. A weight of one sample cancels out."""
+        if type(target) is not float:
+            array = real_array(target, "target")
+            if array.size != 1:
+                raise ShapeError(f"target must be one number, as the prediction is; got the shape {array.shape}")
+            target = float(array.reshape(())[()])
+        if not math.isfinite(target):
+            raise DataError(f"target must be finite; got {target}")
+        self.require_target(np.asarray(target), "target") if type(
+            self
+        ).require_target is not Loss.require_target else None
+        if weight is not None and not self.weights(np.reshape(weight, -1), 1, "weight", np.float64)[0] > 0:
+            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
+        return kind(target)
+
+    def count(self, shape: tuple[int, ...], weight: Array | None) -> float:
+        """Return sum(w) for outputs of this shape, over all values, or over rows for a row loss."""
+        each = 1 if self.by_row else math.prod(shape[1:])
+        return float((shape[0] if shape else 1) if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
+
+    def _scale(self, shape: tuple[int, ...], dtype: Any, weight: Array | None) -> tuple[Any, float]:
+        """Return w / sum(w), a number or a column, and sum(w)."""
+        count = self.count(shape, weight)
+        if weight is None or count <= 0:
+            return (1.0 / count if count else 0.0), count
+        return (weight / dtype.type(count)).reshape(-1, *(1,) * (len(shape) - 1)), count
+
+    def _total(self, formula: Any, first: Any, target: Array, weight: Array | None) -> float:
+        """Return sum(w l), some rows at a time."""
+        if not first.shape:
+            return float(formula(first, target))
+        total = 0.0
+        shape = first.shape[:1] if self.by_row else first.shape
+        for part in blocks(len(first), first[0].size if len(first) else 1):
+            values = formula(first[part], target[part])
+            if np.shape(values) != first[part].shape[: len(shape)]:
+                raise ShapeError(
+                    f"{type(self).__name__}.value must give one value {'a row' if self.by_row else 'an element'}, "
+                    f"{first[part].shape[: len(shape)]}; got {np.shape(values)}"
+                )
+            if weight is not None:
+                values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))
+            total += float(np.add.reduce(values, axis=None))
+        return total
+
+    def _fill(self, formula: Any, prediction: Array, target: Array, scale: Any, out: Array) -> None:
+        """Fill ``out`` with formula(prediction, target) * scale, some rows at a time."""
+        if not out.shape:
+            out[...] = formula(prediction, target) * scale
+            return
+        for part in blocks(len(out), out[0].size if len(out) else 1):
+            slope = formula(prediction[part], target[part])
+            if np.shape(slope) != out[part].shape:
+                raise ShapeError(
+                    f"{type(self).__name__}.slope must have the shape of the prediction, {out[part].shape}; "
+                    f"got {np.shape(slope)}"
+                )
+            factor = scale[part] if isinstance(scale, np.ndarray) else scale
+            np.multiply(slope, factor, out=out[part], casting="same_kind")
+
+    def _diverged(self, values: Any, a: Array) -> str:
+        bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
+        row = int(np.argwhere(bad)[0][0]) if bad.any() else 0
+        return (
+            f"{type(self).__name__}: the loss is not finite, first at row {row} of the batch, "
+            f"where the output is {a[row]}; the update was not applied. "
+            "Lower the learning rate, standardise the inputs, or clip the gradient"
+        )
+
+
+class RowLoss(Loss):
+    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,) and ``slope`` -> (rows, classes).
+
+    Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into that form.
+
+    Example:
+        >>> from framework import CrossEntropy
+        >>> CrossEntropy()([[0.25, 0.75]], [1]) == CrossEntropy()([[0.25, 0.75]], [[0.0, 1.0]])
+        True
+    """
+
+    by_row: ClassVar[bool] = True
+
+    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
+        """Return targets (rows, classes) or integer classes (rows,).
+
+        Raises:
+            ShapeError: The shape is neither.
+            DataError: A class is no integer in 0..classes-1, or a row is no distribution.
+        """
+        if len(shape) != 2:
+            raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}")
+        if array.shape == shape:
+            self.require_target(array, name)
+            return array
+        if array.shape not in ((shape[0],), (shape[0], 1)):
+            raise ShapeError(
+                f"{name} must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}"
+            )
+        return require_classes(array.reshape(-1), shape[1], name)
+
+    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
+        """Return checked targets as (rows, classes)."""
+        if array.shape == shape:
+            return array if record is None else array.astype(record.dtype, copy=False)
+        if record is None:
+            return one_hot(array, np.zeros(shape), np.empty(len(array), np.intp))
+        return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
+
+
+def require_classes(array: Array, classes: int, name: str) -> Array:
+    """Return labels as integers, or refuse one that is no integer in 0..classes-1.
+
+    Raises:
+        DataError: A label is out of range or fractional.
+
+    Example:
+        >>> require_classes(np.array([0.0, 2.0]), 3, "y")
+        array([0, 2])
+    """
+    bad = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
+            f"({int(bad.sum())} of {len(array)} rows)"
+        )
+    return array.astype(np.intp, copy=False)
+
+
+def one_hot(classes: Array, out: Array, flat: Array) -> Array:
+    """Fill ``out`` (rows, classes) with 1 at each row's class; ``flat`` is memory for (rows,) places."""
+    flat.fill(out.shape[1])
+    flat[:1] = 0
+    np.cumsum(flat, out=flat)  # where each row starts
+    np.add(flat, classes, out=flat, casting="unsafe")
+    out.fill(0.0)
+    np.put(out, flat, 1.0)
+    return out
+
+
+def require_range(name: str, target: Array, low: float, high: float, advice: str) -> None:
+    """Refuse targets outside [low, high].
+
+    Raises:
+        DataError: A target is out of range.
+    """
+    if target.size and (target.min() < low or target.max() > high):
+        first = tuple(int(i) for i in np.argwhere((target < low) | (target > high))[0])
+        where = f" at row {first[0]}" if first else ""
+        raise DataError(f"{name} must lie in [{low:g}, {high:g}]; got {target[first]}{where}. {advice}")
+
+
+def require_output_range(loss: Loss, activation: Any, low: float, high: float, advice: str) -> None:
+    """Refuse an output activation whose range reaches outside [low, high]; an unknown range passes.
+
+    Raises:
+        SettingsError: The range does not fit.
+    """
+    output_range = getattr(activation, "output_range", None)
+    if output_range is not None and (output_range[0] < low or output_range[1] > high):
+        raise SettingsError(
+            f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
+            f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
+        )

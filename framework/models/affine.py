@@ -1,0 +1,300 @@
+"""Neuron and Dense: a weighted sum of the inputs, then an activation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.activations import Activation, Identity, RowActivation
+from framework.arrays import Array, Record, real_array, require_finite
+from framework.component import Count
+from framework.errors import SettingsError, ShapeError
+from framework.initializers import Glorot, Initializer
+from framework.models.base import AnyActivation, Layer
+
+
+class _Affine(Layer):
+    """What a neuron and a layer of units share: h = x @ weights + bias, a = f(h)."""
+
+    inputs: Count
+    activation: AnyActivation = Identity()
+    initializer: Initializer = Glorot()
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse an activation without a derivative."""
+        self.activation.require_derivative()
+
+    def initializers(self) -> Mapping[str, Initializer]:
+        """Return what draws the weights; the bias starts at 0."""
+        return {"weights": self.initializer}
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """(inputs,)."""
+        return (self.inputs,)
+
+    @property
+    def output_activation(self) -> AnyActivation:
+        """The activation."""
+        return self.activation
+
+    @property
+    def weights(self) -> Array:
+        """The weights: a view, valid until the layer becomes part of a model. Assigning copies into it."""
+        return self.parameters["weights"]
+
+    @weights.setter
+    def weights(self, value: Any) -> None:
+        self._set("weights", value)
+
+    @property
+    def bias(self) -> Array:
+        """The bias: a view, valid until the layer becomes part of a model. Assigning copies into it."""
+        return self.parameters["bias"]
+
+    @bias.setter
+    def bias(self, value: Any) -> None:
+        self._set("bias", value)
+
+    def _set(self, name: str, value: Any) -> None:
+        view = self.parameters[name]
+        array = real_array(value, name, view.dtype)
+        if array.shape != view.shape:
+            raise ShapeError(f"{name} must have the shape {view.shape}; got {array.shape}")
+        require_finite(array, name)
+        view[...] = array
+
+    def _with(self, weights: Array, bias: Any, *, train_bias: bool) -> Self:
+        self.weights = weights
+        if bias is not None:
+            self.bias = bias
+        if not train_bias:
+            self.parameters.freeze("bias")
+        return self
+
+    def _sums(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Return f(x @ weights + bias) for a batch."""
+        weights = values["weights"]
+        h = np.matmul(x, weights, out=record.array("h", x.shape[:1] + weights.shape[1:]))
+        h += values["bias"]
+        record["x"], record.preactivation = x, h
+        record["a"] = a = self.activation.evaluate(h, record.array("a", h.shape))
+        return a
+
+    def _delta(self, gradient: Array, record: Record, gradients: Mapping[str, Array]) -> Array:
+        """Fill the gradients for a batch and return delta = dL/dh."""
+        h = record.preactivation
+        if record.fused:
+            delta = gradient
+        else:
+            delta = self.activation.backward_into(gradient, h, record["a"], record.array("dh", h.shape))
+        np.matmul(record["x"].T, delta, out=gradients["weights"])
+        np.add.reduce(delta, axis=0, out=gradients["bias"])
+        return delta
+
+
+class Neuron(_Affine):
+    """One unit: a = f(x . weights + bias). A sample gives a number, a batch (rows, inputs) gives (rows,).
+
+    Args:
+        inputs: The number of inputs.
+        activation: f.
+        initializer: What draws the weights; the bias starts at 0.
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the neuron in.
+        dtype: "float64" or "float32".
+
+    Raises:
+        SettingsError: A setting is out of range, or the activation couples units.
+        DerivativeError: The activation has no derivative.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid())
+        >>> float(neuron([1.0, 1.0]))
+        0.574442516811659
+
+    Source:
+        Rosenblatt, The perceptron (1958); with a smooth f, Widrow and Hoff (1960).
+    """
+
+    takes_a_sample = True
+
+    activation: Activation = Identity()
+
+    def __init__(
+        self,
+        inputs: int,
+        activation: Activation = Identity(),  # noqa: B008 (frozen)
+        *,
+        initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
+        seed: int | None = None,
+        dtype: npt.DTypeLike = "float64",
+    ) -> None:
+        """Validate the settings; the weights are drawn at first use."""
+        if isinstance(activation, RowActivation):
+            raise SettingsError(
+                f"Neuron: setting 'activation' must work on one unit; {activation!r} couples a row of units: "
+                "use Sigmoid for two classes, or Dense with a unit for each class"
+            )
+        super().__init__(inputs=inputs, activation=activation, initializer=initializer, seed=seed, dtype=dtype)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Any,
+        bias: Any = 0.0,
+        *,
+        activation: Activation = Identity(),  # noqa: B008 (frozen)
+        train_bias: bool = True,
+        dtype: npt.DTypeLike = "float64",
+    ) -> Self:
+        """Make a neuron from its weights (inputs,) and bias; ``train_bias=False`` keeps the bias where it is.
+
+        Raises:
+            ShapeError: The weights are no vector, or the bias is no number.
+
+        Example:
+            >>> float(Neuron.from_weights([1.0, 2.0], bias=0.5)([1.0, 1.0]))
+            3.5
+        """
+        weights = real_array(weights, "weights", dtype)
+        if weights.ndim != 1:
+            raise ShapeError(f"weights must be a vector (inputs,); got {weights.shape}")
+        return cls(len(weights), activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(): a number."""
+        return ()
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Weights (inputs,) and a bias."""
+        return {"weights": (self.inputs,), "bias": ()}
+
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Return f(x . weights + bias), for a batch or one sample."""
+        if x.ndim == 2:
+            return self._sums(x, values, record)
+        h = x.dot(values["weights"]) + values["bias"][()]
+        a = self.activation(h)
+        if type(a) is not type(h):
+            a = type(h)(a)
+        record["x"], record["a"], record.preactivation = x, a, h
+        return a  # type: ignore[no-any-return]
+
+    def apply_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        """Fill dL/d(weights) = delta x and dL/d(bias) = delta, and return dL/dx = delta weights."""
+        x = record["x"]
+        if x.ndim == 2:
+            delta = self._delta(gradient, record, gradients)
+            if record.needs_input_gradient:
+                np.multiply(delta[:, None], values["weights"], out=record.array("dx", x.shape))
+                return record.array("dx", x.shape)
+            return delta
+        delta = gradient if record.fused else gradient * self.activation.slope(record.preactivation, record["a"])
+        np.multiply(x, delta, out=gradients["weights"])
+        gradients["bias"][...] = delta
+        return delta * values["weights"] if record.needs_input_gradient else delta
+
+
+class Dense(_Affine):
+    """A layer of units: a = f(x @ weights + bias). A sample gives (units,), a batch (rows, inputs) gives (rows, units).
+
+    Args:
+        inputs: The number of inputs.
+        units: The number of outputs.
+        activation: f, elementwise or over the row of units.
+        initializer: What draws the weights (inputs, units); the bias starts at 0.
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        dtype: "float64" or "float32".
+
+    Raises:
+        SettingsError: A setting is out of range, or a Softmax has a single unit.
+        DerivativeError: The activation has no derivative.
+
+    Example:
+        >>> from framework import ReLU
+        >>> Dense.from_weights([[1.0, -1.0]], bias=[0.0, 0.0], activation=ReLU())([2.0])
+        array([2., 0.])
+
+    Source:
+        Goodfellow, Bengio and Courville, Deep learning (2016), chapter 6.
+    """
+
+    units: Count
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        activation: AnyActivation = Identity(),  # noqa: B008 (frozen)
+        *,
+        initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
+        seed: int | None = None,
+        dtype: npt.DTypeLike = "float64",
+    ) -> None:
+        """Validate the settings; the weights are drawn at first use."""
+        super().__init__(
+            inputs=inputs, units=units, activation=activation, initializer=initializer, seed=seed, dtype=dtype
+        )
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse an activation that has no derivative, or one over a row of a single unit."""
+        if self.units == 1 and isinstance(self.activation, RowActivation):
+            raise SettingsError(
+                f"Dense: setting 'activation' must work on 1 unit; {self.activation!r} over a row of 1 unit is "
+                "constant: use Sigmoid for two classes"
+            )
+        self.activation.require_derivative()
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Any,
+        bias: Any = None,
+        *,
+        activation: AnyActivation = Identity(),  # noqa: B008 (frozen)
+        train_bias: bool = True,
+        dtype: npt.DTypeLike = "float64",
+    ) -> Self:
+        """Make a layer from its weights (inputs, units) and bias (units,), zeros when None.
+
+        Raises:
+            ShapeError: The weights are no matrix, or the bias does not fit.
+
+        Example:
+            >>> Dense.from_weights([[1.0, 2.0]], bias=[0.5, 0.5])([1.0])
+            array([1.5, 2.5])
+        """
+        weights = real_array(weights, "weights", dtype)
+        if weights.ndim != 2:
+            raise ShapeError(f"weights must be a matrix (inputs, units); got {weights.shape}")
+        inputs, units = weights.shape
+        return cls(inputs, units, activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(units,)."""
+        return (self.units,)
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Weights (inputs, units) and a bias (units,)."""
+        return {"weights": (self.inputs, self.units), "bias": (self.units,)}
+
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Return f(x @ weights + bias)."""
+        return self._sums(x, values, record)
+
+    def apply_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        """Fill dL/d(weights) = x^T delta and dL/d(bias) = the sum of delta, and return dL/dx = delta weights^T."""
+        delta = self._delta(gradient, record, gradients)
+        if not record.needs_input_gradient:
+            return delta
+        return np.matmul(delta, values["weights"].T, out=record.array("dx", record["x"].shape))

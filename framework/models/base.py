@@ -1,0 +1,432 @@
+"""Model and Layer: settings plus the numbers that are learnt.
+
+``model(x)`` predicts and remembers nothing, so several threads may share a model. ``forward(x)`` records what
+``backward(gradient)`` needs; backward uses the record up. What a caller receives is the caller's own array.
+
+One sample, of shape ``input_shape``, gives one prediction; a batch with one axis more in front gives a batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from framework.activations import Activation, RowActivation
+from framework.arrays import Array, Record, real_array
+from framework.component import Component, Dtype, Seed
+from framework.errors import ShapeError, UsageError
+from framework.initializers import Initializer, Zeros
+from framework.parameters import Parameters
+from framework.random_streams import random_generator
+
+AnyActivation = Activation | RowActivation
+
+
+class State:
+    """What changes in a model: its numbers, and the record of its last forward."""
+
+    __slots__ = ("buffers", "columns", "dtype", "parameters", "record")
+
+    def __init__(self, parameters: Parameters, buffers: dict[str, Array], record: Record) -> None:
+        """Hold the numbers of a built model."""
+        self.parameters = parameters
+        self.buffers = buffers
+        self.record = record
+        self.dtype = record.dtype
+        self.columns: tuple[str, ...] | None = None
+
+
+class Model(Component):
+    """What every model can do: predict, go forward and backward, copy itself, describe itself.
+
+    Settings are frozen and print, compare and travel as JSON like those of any component; two models are equal only
+    when they are the same object, because their numbers change. Models copy, deepcopy and pickle with their numbers.
+    """
+
+    __slots__ = ("_state",)  # not a pydantic private attribute: reading that costs 1.5 microseconds a step
+    if TYPE_CHECKING:
+        _state: State | None = PrivateAttr()
+
+        @property
+        def dtype(self) -> str:
+            """The dtype of parameters and outputs; a layer has it as a setting."""
+
+    def __init__(self, *args: object, **settings: Any) -> None:
+        """Validate the settings; the numbers are drawn at first use, or by the model that takes this one in."""
+        super().__init__(*args, **settings)
+        object.__setattr__(self, "_state", None)
+
+    takes_a_sample: ClassVar[bool] = False
+    """Whether ``apply`` also takes one sample without a row axis."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of one sample; None is any size."""
+
+    @property
+    @abstractmethod
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of one prediction."""
+
+    @property
+    def output_activation(self) -> AnyActivation | None:
+        """The activation that ends the model, where it has one."""
+        return None
+
+    @abstractmethod
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Return the outputs for a batch, and leave in ``record`` what backward needs."""
+
+    @abstractmethod
+    def apply_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        """Fill ``gradients`` from dL/d(output), and return dL/dx."""
+
+    @abstractmethod
+    def _build(self, *place: int) -> State:
+        """Draw the numbers from the key ``place`` and lay them out."""
+
+    @abstractmethod
+    def _new_record(self, *, training: bool) -> Record:
+        """Return an empty record with a part for each layer inside."""
+
+    def _built(self, *place: int) -> State:
+        state = self._state
+        if state is None:
+            state = self._build(*place)
+            object.__setattr__(self, "_state", state)
+        return state
+
+    @property
+    def parameters(self) -> Parameters:
+        """Every number that is learnt: names to views of one flat vector. Drawn from seed 0 if not drawn before."""
+        return self._built().parameters
+
+    @property
+    def buffers(self) -> dict[str, Array]:
+        """Numbers that belong to the model but that no optimizer sees, such as running means."""
+        return self._built().buffers
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of a frame's columns that the model was fitted with, or None."""
+        return self._built().columns
+
+    @columns.setter
+    def columns(self, names: Any) -> None:
+        self._built().columns = None if names is None else tuple(map(str, names))
+
+    def __call__(self, x: Any) -> Array:
+        """Predict: one sample gives one prediction, a batch a batch. Remembers nothing.
+
+        Raises:
+            ShapeError: ``x`` is neither a sample nor a batch.
+            DtypeError: ``x`` holds no real numbers.
+        """
+        x, sample = self._accept(x)
+        _, a = self.output(x[None] if sample else x)
+        return a[0] if sample else a
+
+    def output(self, x: Array) -> tuple[Array | None, Array]:
+        """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation."""
+        state = self._built()
+        record = self._new_record(training=False)
+        a = self.apply(x, state.parameters.views, record)
+        return record.preactivation, a
+
+    def forward(self, x: Any, key: tuple[int, ...] | None = None, *, copy: bool = True) -> Any:
+        """Predict and record what ``backward`` needs.
+
+        ``x`` must not change before backward: the record refers to it.
+
+        Args:
+            x: One sample or a batch.
+            key: (seed, epoch, step, ...): the key of this pass's random numbers, for layers that draw some.
+            copy: Whether the prediction is the caller's own array; False hands out working memory, which the next
+                forward overwrites.
+
+        Raises:
+            ShapeError: ``x`` is neither a sample nor a batch.
+            DtypeError: ``x`` holds no real numbers.
+        """
+        state = self._state or self._built()
+        x, sample = self._accept(x)
+        record = state.record
+        record.ready = False
+        record.key = key
+        record.sample = sample
+        a = self.apply(x[None] if sample and not self.takes_a_sample else x, state.parameters.views, record)
+        record.output = a
+        record.ready = True
+        if not copy or not a.shape:
+            return a
+        return a[0].copy() if sample else a.copy()
+
+    def recorded(self) -> Record:
+        """Return the record of the last forward.
+
+        Raises:
+            UsageError: No forward has run since the last backward.
+        """
+        state = self._state
+        if state is None or not state.record.ready:
+            raise UsageError(f"backward: call {type(self).__name__}.forward(x) first; each forward serves one backward")
+        return state.record
+
+    def backward(self, gradient: Any, *, accumulate: bool = False) -> Array:
+        """Fill every parameter's gradient from dL/d(prediction), and return dL/dx.
+
+        Args:
+            gradient: dL/d(prediction), of the shape of the last forward's prediction.
+            accumulate: Whether to add to the gradients instead of overwriting them.
+
+        Raises:
+            ShapeError: The gradient has another shape than the prediction.
+            UsageError: No forward has run since the last backward.
+        """
+        record = self.recorded()
+        state = self._built()
+        gradient = real_array(gradient, "gradient", state.dtype)
+        single = record.sample and bool(record.output.shape)
+        expected = record.output.shape[1:] if single else record.output.shape
+        if gradient.shape != expected:
+            raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {gradient.shape}")
+        before = state.parameters.gradient.copy() if accumulate else None
+        gradient = gradient[None] if single else gradient[()]
+        result = np.array(self.backpropagate(gradient, fused=False, input_gradient=True))
+        if before is not None:
+            state.parameters.gradient += before
+        return result[0] if single else result
+
+    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
+        """Carry a gradient of the last forward's shape back; see ``backward``, which checks it first.
+
+        Args:
+            gradient: dL/da of the output, or dL/dh of the output layer when ``fused``.
+            fused: Whether the output activation's derivative is already in ``gradient``.
+            input_gradient: Whether dL/dx is wanted; what is returned otherwise means nothing.
+        """
+        record = self.recorded()
+        record.ready = False
+        record.fused = fused
+        record.needs_input_gradient = input_gradient
+        state = self._built()
+        parameters = state.parameters
+        result = self.apply_backward(gradient, parameters.views, record, parameters.gradients)
+        for frozen in parameters.frozen_gradients:
+            frozen[...] = 0.0
+        return result
+
+    def _accept(self, x: Any) -> tuple[Array, bool]:
+        """Return x as an array of the model's dtype, and whether it is one sample."""
+        dtype = self._built().dtype
+        if type(x) is not np.ndarray or x.dtype is not dtype:
+            x = real_array(x, "x", dtype)
+        expected = self.input_shape
+        shape = x.shape
+        if shape == expected:
+            return x, True
+        if shape[1:] == expected:
+            return x, False
+        if fits(shape, expected):
+            return x, True
+        if shape and fits(shape[1:], expected):
+            return x, False
+        hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
+        raise ShapeError(
+            f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
+            f"got {shape}{hint}"
+        )
+
+    def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
+        """Return a model of its own with the same settings and numbers, owned by no other model."""
+        return self._twin()
+
+    @abstractmethod
+    def _twin(self) -> Self: ...
+
+    def __copy__(self) -> Self:
+        """Return ``copy()``: two models never share numbers."""
+        return self._twin()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return ``copy()``."""
+        return self._twin()
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show the settings that differ from their defaults, the class's own first."""
+        fields = type(self).model_fields
+        inherited = Layer.model_fields
+        names = [name for name in fields if name not in inherited] + [name for name in fields if name in inherited]
+        return [
+            (n, getattr(self, n)) for n in names if fields[n].is_required() or getattr(self, n) != fields[n].default
+        ]
+
+    def summary(self) -> str:
+        """Return a table of layers, output shapes and numbers of parameters.
+
+        Example:
+            >>> from framework import Dense, ReLU, Sequential, Softmax
+            >>> print(Sequential(Dense(4, 8, ReLU()), Dense(8, 3, Softmax())).summary())
+            layer             output     parameters
+            0 Dense(ReLU)     (rows, 8)          40
+            1 Dense(Softmax)  (rows, 3)          27
+            total                                67
+            trainable                            67
+        """
+        rows = [(name, shown(("rows", *shape)), f"{size:,}") for name, shape, size in self._summary_rows("")]
+        parameters = self.parameters
+        total = parameters.vector.size
+        trainable = sum(run.stop - run.start for run in parameters.trainable_runs())
+        rows = [("layer", "output", "parameters"), *rows, ("total", "", f"{total:,}")]
+        rows.append(("trainable", "", f"{trainable:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+        return "\n".join(lines)
+
+    @abstractmethod
+    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]: ...
+
+
+class Layer(Model):
+    """A model with arrays of its own. An own layer declares shapes and writes its forward and backward.
+
+    Write ``shapes()``, ``apply`` and ``apply_backward``; ``initializers()`` where zeros will not do; ``input_shape``
+    and ``output_shape`` where they are not one axis of any size. ``record`` holds what forward leaves for backward:
+    ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step; ``record.key`` is the
+    key of this pass's random numbers and ``record.training`` tells training from prediction.
+
+    Attributes:
+        seed: What the first values are drawn from; None leaves it to the model that the layer becomes part of.
+        dtype: "float64" or "float32".
+
+    Example:
+        >>> from framework import Constant
+        >>> class Scale(Layer):
+        ...     units: int
+        ...
+        ...     def shapes(self):
+        ...         return {"scale": (self.units,)}
+        ...
+        ...     def initializers(self):
+        ...         return {"scale": Constant(value=1.0)}
+        ...
+        ...     def apply(self, x, values, record):
+        ...         record["x"] = x
+        ...         return x * values["scale"]
+        ...
+        ...     def apply_backward(self, gradient, values, record, gradients):
+        ...         np.sum(gradient * record["x"], axis=0, out=gradients["scale"])
+        ...         return gradient * values["scale"]
+        >>> Scale(units=2)([3.0, 4.0])
+        array([3., 4.])
+    """
+
+    seed: Seed | None = None
+    dtype: Dtype = "float64"
+
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each parameter by name, in the order of the flat vector."""
+
+    def initializers(self) -> Mapping[str, Initializer]:
+        """Return what draws each parameter; what is not named starts at 0."""
+        return {}
+
+    def initial_buffers(self) -> Mapping[str, Array]:
+        """Return the buffers' first values by name: numbers that are saved and that no optimizer sees."""
+        return {}
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of one sample; one axis of any size unless the class says otherwise."""
+        return (None,)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of one prediction; that of the input unless the class says otherwise."""
+        return self.input_shape
+
+    def _build(self, *place: int) -> State:
+        parameters = Parameters(self.shapes(), self.dtype)
+        initializers = self.initializers()
+        place = place if self.seed is None else (self.seed,)
+        seed, *counters = place or (0,)
+        for index, (name, view) in enumerate(parameters.items()):
+            rng = random_generator(seed, "initialize", *counters, index)
+            view[...] = initializers.get(name, Zeros())(view.shape, rng)
+        buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
+        return State(parameters, buffers, self._new_record(training=True))
+
+    def _new_record(self, *, training: bool) -> Record:
+        return Record(self.dtype, training=training)
+
+    def _twin(self) -> Self:
+        twin = self._made_of(self.settings())
+        if self._state is not None:
+            state = twin._built()
+            state.parameters.vector[:] = self._state.parameters.vector
+            state.parameters.gradient[:] = self._state.parameters.gradient
+            state.buffers.update({name: np.array(value) for name, value in self._state.buffers.items()})
+            state.columns = self._state.columns
+            if frozen := self._state.parameters.frozen:
+                state.parameters.freeze(*frozen)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as settings and numbers; the views are made anew."""
+        state = self._state
+        if state is None:
+            return _unpickle, (type(self), self.settings(), None)
+        numbers = (np.array(state.parameters.vector), state.parameters.frozen, state.buffers, state.columns)
+        return _unpickle, (type(self), self.settings(), numbers)
+
+    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
+        activation = self.output_activation
+        inside = type(activation).__name__ if activation is not None else ""
+        name = f"{prefix} {type(self).__name__}({inside})".strip()
+        return [(name, self.output_shape, self.parameters.vector.size)]
+
+
+def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:
+    layer = cls._made_of(settings)
+    if numbers is not None:
+        vector, frozen, buffers, columns = numbers
+        state = layer._built()
+        state.parameters.vector[:] = vector
+        state.buffers.update(buffers)
+        state.columns = columns
+        if frozen:
+            state.parameters.freeze(*frozen)
+    return layer
+
+
+def fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Return whether two shapes are the same, None being any size.
+
+    Example:
+        >>> fits((3, 4), (None, 4)), fits((3,), (None, 4))
+        (True, False)
+    """
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def shown(shape: tuple[Any, ...]) -> str:
+    """Write a shape for a message, ``any`` where the size is open.
+
+    Example:
+        >>> shown(("rows", None, 3))
+        '(rows, any, 3)'
+    """
+    return f"({', '.join('any' if size is None else str(size) for size in shape)}{',' if len(shape) == 1 else ''})"

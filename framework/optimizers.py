@@ -1,0 +1,334 @@
+"""Optimizers: how a gradient becomes a change of the parameters.
+
+A subclass writes one formula, ``update``, on flat arrays and in place. Nothing is hidden: plain SGDOptimizer is
+``w -= learning_rate * gradient``, with no clipping, decay or momentum unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from framework.arrays import BLOCK, Array
+from framework.component import Component, Fraction, NonNegative, Positive
+from framework.errors import DivergedError, SettingsError, UsageError
+from framework.models import Model
+from framework.parameters import Parameters
+from framework.schedules import Schedule
+
+
+class Binding:
+    """What a bound optimizer remembers: its model, its memory, the updates made."""
+
+    __slots__ = ("blocks", "memory", "model", "parameters", "rate", "steps", "updating", "version")
+
+    def __init__(self, model: Model, memory: dict[str, Array]) -> None:
+        """Start at step 0."""
+        self.model = model
+        self.parameters: Parameters = model.parameters
+        self.memory = memory
+        self.steps = 0
+        self.rate = math.nan
+        self.updating = False
+        self.version = -1
+        self.blocks: list[tuple[Array, Array, tuple[Array, ...]]] = []
+
+    def cut(self, elementwise: bool) -> None:
+        """Make the views that ``update`` is called with: each longest run of trainable parameters, or blocks of it."""
+        parameters = self.parameters
+        self.blocks = []
+        for run in parameters.trainable_runs():
+            size = 2 * BLOCK if elementwise else run.stop - run.start
+            for start in range(run.start, run.stop, size):
+                part = slice(start, min(start + size, run.stop))
+                memory = tuple(array[part] for array in self.memory.values())
+                self.blocks.append((parameters.vector[part], parameters.gradient[part], memory))
+        self.version = parameters.version
+
+
+class Optimizer(Component):
+    """A recipe for descent: name the memory and write ``update``.
+
+    Unbound, inside a Trainer, it is a frozen recipe like any component. ``Optimizer(model, ...)`` and ``bind(model)``
+    give one that works on that model: it owns its memory, and its settings may be assigned, validated each time.
+
+    Args:
+        model: What to bind to; None leaves the recipe unbound.
+
+    Attributes:
+        learning_rate: The rate of every step: a positive number, or a Schedule.
+        clip_norm: Scale the whole gradient down to this Euclidean norm when it is longer; None does not.
+        clip_value: Hold each element of the gradient within +-clip_value, after clip_norm; None does not.
+        memory: Names of the arrays that ``update`` is given after its first four arguments, zeros at first.
+        elementwise: Whether each element's update depends on that element alone, so that ``update`` may be called
+            on one cache-sized block after another.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron
+        >>> class Momentum(Optimizer):
+        ...     momentum: float = 0.9
+        ...     memory = ("velocity",)
+        ...
+        ...     def update(self, values, gradients, rate, step, velocity):
+        ...         velocity *= self.momentum
+        ...         velocity += gradients
+        ...         values -= rate * velocity
+        >>> neuron = Neuron.from_weights([1.0])
+        >>> optimizer = Momentum(neuron, learning_rate=0.5)
+        >>> prediction = neuron.forward([2.0])
+        >>> loss = HalfSquaredError().backward(neuron, 0.0)
+        >>> optimizer.step()
+        >>> neuron.weights
+        array([-1.])
+    """
+
+    learning_rate: Positive | Schedule
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+
+    memory: ClassVar[tuple[str, ...]] = ()
+    elementwise: ClassVar[bool] = False
+
+    __slots__ = ("_binding",)  # reading a pydantic private attribute would cost 1.5 microseconds a step
+    if TYPE_CHECKING:
+        _binding: Binding | None = PrivateAttr()
+
+    def __init__(self, model: Model | None = None, **settings: Any) -> None:
+        """Validate the settings, and bind to ``model`` if there is one."""
+        if model is not None and not isinstance(model, Model):
+            raise SettingsError(
+                f"{type(self).__name__}: argument 'model' must be a model; got {model!r}; settings go by name, "
+                "e.g. learning_rate=0.1"
+            )
+        super().__init__(**settings)
+        object.__setattr__(self, "_binding", None if model is None else self._bound_to(model))
+
+    @abstractmethod
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        """Change ``values`` and the memory in place.
+
+        Args:
+            values: Flat parameters: a run of trainable ones, or a block of it when ``elementwise``.
+            gradients: Their gradients. Leave them as they are.
+            rate: This step's learning rate.
+            step: This step's number, from 1.
+            *memory: The arrays that ``memory`` names, of the same length.
+        """
+
+    def bind(self, model: Model) -> Self:
+        """Return a copy of this recipe that works on ``model``, with new memory."""
+        bound = self.replace()
+        object.__setattr__(bound, "_binding", bound._bound_to(model))
+        return bound
+
+    def _bound_to(self, model: Model) -> Binding:
+        parameters = model.parameters
+        parameters.bound = True
+        return Binding(model, {name: np.zeros_like(parameters.vector) for name in self.memory})
+
+    @property
+    def binding(self) -> Binding:
+        """The memory and the count of a bound optimizer.
+
+        Raises:
+            UsageError: The optimizer is an unbound recipe.
+        """
+        if self._binding is None:
+            raise UsageError(f"{type(self).__name__} is bound to no model: write {type(self).__name__}(model, ...)")
+        return self._binding
+
+    @property
+    def steps(self) -> int:
+        """The number of updates made."""
+        return self.binding.steps
+
+    def rate(self) -> float:
+        """Return the learning rate of the next step.
+
+        Raises:
+            SettingsError: A schedule gave a negative number or none.
+        """
+        if not isinstance(self.learning_rate, Schedule):
+            return self.learning_rate
+        rate = self.learning_rate(self.binding.steps)
+        if not 0 <= rate < math.inf:
+            raise SettingsError(f"{self.learning_rate!r} must give a rate of 0 or more; got {rate!r}")
+        return float(rate)
+
+    def step(self) -> None:
+        """Update the model once from the gradients that backward left.
+
+        Raises:
+            DivergedError: A gradient is not finite; nothing was changed.
+            UsageError: The optimizer is unbound, or its first update changed nothing.
+        """
+        binding = self._binding or self.binding
+        parameters = binding.parameters
+        if binding.version != parameters.version:
+            binding.cut(self.elementwise)
+        gradient = parameters.gradient
+        if not math.isfinite(gradient.dot(gradient)):
+            require_finite_gradient(parameters)
+        rate = self.learning_rate
+        if type(rate) is not float:
+            rate = self.rate()
+        if self.clip_norm is not None or self.clip_value is not None:
+            self._clip(gradient)
+        step = binding.steps + 1
+        before = parameters.vector.copy() if step == 1 else None
+        binding.updating = True  # stays set when update fails half-way
+        for values, gradients, memory in binding.blocks:
+            self.update(values, gradients, rate, step, *memory)
+        binding.steps = step
+        binding.rate = rate
+        binding.updating = False
+        if before is not None:
+            self._require_change(before, rate)
+
+    def _clip(self, gradient: Array) -> None:
+        """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
+        if self.clip_norm is not None:
+            norm = float(np.linalg.norm(gradient.astype(np.float64)))
+            if norm > self.clip_norm:
+                gradient *= self.clip_norm / norm
+        if self.clip_value is not None:
+            np.clip(gradient, -self.clip_value, self.clip_value, out=gradient)
+
+    def _require_change(self, before: Array, rate: float) -> None:
+        binding = self.binding
+        moved = not np.array_equal(before, binding.parameters.vector) or any(m.any() for m in binding.memory.values())
+        if moved or rate == 0 or not any(gradients.any() for _, gradients, _ in binding.blocks):
+            return
+        if not np.any(before - rate * binding.parameters.gradient != before):
+            return  # the step is too small for the dtype: no formula would have changed anything
+        binding.steps = 0
+        raise UsageError(
+            f"{type(self).__name__}.update changed neither values nor memory although the gradient is not 0; "
+            "write in place: 'values -= ...', not 'values = values - ...'"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a validated setting of a bound optimizer; an unbound one is frozen."""
+        if self._binding is None or name not in type(self).model_fields:
+            super().__setattr__(name, value)
+            return
+        self.__dict__[name] = getattr(self.replace(**{name: value}), name)
+
+    def __hash__(self) -> int:
+        """Hash the settings of an unbound recipe; a bound one changes and has no hash."""
+        if self._binding is not None:
+            self._unhashable()
+        return hash((type(self), tuple(self.settings().values())))
+
+    def _unhashable(self) -> NoReturn:
+        raise TypeError(f"unhashable: {type(self).__name__} is bound to a model, its settings may change")
+
+    def __eq__(self, other: object) -> bool:
+        """Compare class and settings; what is bound or remembered does not count."""
+        return isinstance(other, Optimizer) and type(self) is type(other) and self.settings() == other.settings()
+
+    def __copy__(self) -> Self:
+        """Return an unbound recipe: two optimizers never share memory."""
+        return self.replace()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return an optimizer bound to the copied model, with its own memory."""
+        twin = self.replace()
+        if self._binding is not None:
+            twin._restore(copy.deepcopy(self._binding.model, memo), self._binding)
+        return twin
+
+    def _restore(self, model: Model, source: Binding) -> None:
+        binding = self._bound_to(model)
+        for name, array in binding.memory.items():
+            array[:] = source.memory[name]
+        binding.steps, binding.rate, binding.updating = source.steps, source.rate, source.updating
+        object.__setattr__(self, "_binding", binding)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as settings, model and memory."""
+        b = self._binding
+        held = None if b is None else (b.model, b.memory, b.steps, b.rate, b.updating)
+        return _unpickle, (type(self), self.settings(), held)
+
+
+def _unpickle(cls: type[Optimizer], settings: dict[str, Any], held: Any) -> Optimizer:
+    optimizer = cls(**settings)
+    if held is not None:
+        model, memory, steps, rate, updating = held
+        binding = Binding(model, memory)
+        model.parameters.bound = True
+        binding.steps, binding.rate, binding.updating = steps, rate, updating
+        object.__setattr__(optimizer, "_binding", binding)
+    return optimizer
+
+
+def require_finite_gradient(parameters: Parameters) -> None:
+    """Refuse a gradient with NaN or infinity; a finite one whose square overflows passes.
+
+    Raises:
+        DivergedError: Some gradient is not finite; names the parameters.
+    """
+    bad = [name for name, gradient in parameters.gradients.items() if not np.isfinite(gradient).all()]
+    if bad:
+        raise DivergedError(
+            f"the gradient of {', '.join(bad)} is not finite; the update was not applied. "
+            "Lower the learning rate, standardise the inputs, or clip the gradient"
+        )
+
+
+class SGDOptimizer(Optimizer):
+    """Stochastic gradient descent: w <- w - rate * g. Everything else is off unless asked for.
+
+    With weight decay, g <- g + weight_decay * w (an L2 penalty). With momentum, v <- momentum * v + g and
+    w <- w - rate * v; with nesterov, w <- w - rate * (g + momentum * v). This is PyTorch's variant: the rate is not
+    part of v, and there is no dampening.
+
+    Args:
+        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+
+    Attributes:
+        learning_rate: A positive number, or a Schedule.
+        momentum: In [0, 1).
+        nesterov: Whether to look ahead along the velocity; needs momentum.
+        weight_decay: Added to the gradient as weight_decay * w.
+
+    Raises:
+        SettingsError: A setting is out of range, or nesterov has no momentum.
+
+    Example:
+        >>> SGDOptimizer(learning_rate=0.1, momentum=0.9).momentum
+        0.9
+
+    Source:
+        Robbins and Monro (1951); Polyak (1964); Sutskever et al., On the importance of initialization and momentum in
+        deep learning (2013).
+    """
+
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+
+    memory = ("velocity",)
+    elementwise = True
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse nesterov without momentum."""
+        if self.nesterov and not self.momentum:
+            raise SettingsError("SGDOptimizer: setting 'nesterov' needs momentum; write momentum=0.9, nesterov=True")
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        """W <- w - rate * g, with what is asked for added to g."""
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * values
+        if self.momentum:
+            (velocity,) = memory
+            velocity *= self.momentum
+            velocity += gradients
+            gradients = gradients + self.momentum * velocity if self.nesterov else velocity
+        values -= rate * gradients

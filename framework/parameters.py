@@ -1,0 +1,185 @@
+"""Parameters: every number that a model learns, in one flat vector, with one flat gradient beside it.
+
+A name leads to a view into the vector, so an optimizer updates the whole model with one formula on flat arrays. When a
+layer becomes part of a model its numbers move into the model's vector, and its own Parameters become views of that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.arrays import Array
+from framework.errors import SettingsError, nearest
+
+
+class Parameters(Mapping[str, Array]):
+    """A mapping from name to an array view into ``vector``.
+
+    Attributes:
+        vector: All values, flat. Change it in place; it is never replaced while the layer stands alone.
+        gradient: dL/d(vector), as the last backward left it; 0 where a parameter is frozen.
+        gradients: A mapping from name to the view into ``gradient``.
+        views: The same mapping as a plain dict, for hot loops.
+        frozen_gradients: The gradient views of the frozen parameters.
+        bound: Whether an optimizer has been bound to these parameters.
+        version: Counts freezing and unfreezing and moves into a larger model: whoever keeps views compares it.
+
+    Example:
+        >>> parameters = Parameters({"weights": (2,), "bias": ()}, "float64")
+        >>> parameters["weights"][:] = [0.1, 0.2]
+        >>> parameters.vector
+        array([0.1, 0.2, 0. ])
+        >>> parameters.freeze("bias")
+        >>> parameters.trainable_runs()
+        [slice(0, 2, None)]
+    """
+
+    __slots__ = (
+        "_frozen",
+        "_parent",
+        "_parts",
+        "bound",
+        "frozen_gradients",
+        "gradient",
+        "gradients",
+        "vector",
+        "version",
+        "views",
+    )
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike) -> None:
+        """Lay out zeros of these shapes, in this order."""
+        size = sum(math.prod(shape) for shape in shapes.values())
+        self.version = 0
+        self.bound = False
+        self._parent: Parameters | None = None
+        self._parts: dict[str, Parameters] = {}
+        self._frozen: set[str] = set()
+        self._lay(shapes, np.zeros(size, dtype), np.zeros(size, dtype))
+
+    def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
+        """Point at these flat arrays and make the views anew."""
+        self.vector, self.gradient = vector, gradient
+        self.views: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        start = 0
+        for name, shape in shapes.items():
+            place = slice(start, start := start + math.prod(shape))
+            self.views[name] = vector[place].reshape(shape)
+            self.gradients[name] = gradient[place].reshape(shape)
+        self._refresh()
+
+    @classmethod
+    def join(cls, parts: Mapping[str, Parameters], dtype: npt.DTypeLike) -> Parameters:
+        """Move the parts into one vector; names become ``part.name``, and the parts become views of the whole."""
+        joined = cls({f"{key}.{name}": view.shape for key, part in parts.items() for name, view in part.items()}, dtype)
+        joined._parts = dict(parts)
+        start = 0
+        for part in parts.values():
+            place = slice(start, start := start + part.vector.size)
+            joined.vector[place] = part.vector
+            part._move(joined.vector[place], joined.gradient[place])
+            part._parent = joined
+        joined._refresh()
+        return joined
+
+    def _move(self, vector: Array, gradient: Array) -> None:
+        start = 0
+        for part in self._parts.values():
+            place = slice(start, start := start + part.vector.size)
+            part._move(vector[place], gradient[place])
+        self._lay({name: view.shape for name, view in self.items()}, vector, gradient)
+
+    @property
+    def owned(self) -> bool:
+        """Whether these are part of a larger model's parameters."""
+        return self._parent is not None
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the frozen parameters, in order."""
+        return tuple(name for name in self.views if self._is_frozen(name))
+
+    def _is_frozen(self, name: str) -> bool:
+        if not self._parts:
+            return name in self._frozen
+        key, _, rest = name.partition(".")
+        return self._parts[key]._is_frozen(rest)
+
+    def freeze(self, *names: str) -> None:
+        """Stop training these parameters; all of them when none is named.
+
+        Raises:
+            SettingsError: There is no parameter of that name.
+        """
+        self._set_frozen(names, frozen=True)
+
+    def unfreeze(self, *names: str) -> None:
+        """Train these parameters again; all of them when none is named.
+
+        Raises:
+            SettingsError: There is no parameter of that name.
+        """
+        self._set_frozen(names, frozen=False)
+
+    def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
+        for name in names:
+            if name not in self.views:
+                raise SettingsError(
+                    f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"
+                )
+        for name in names or tuple(self.views):
+            if self._parts:
+                key, _, rest = name.partition(".")
+                self._parts[key]._set_frozen((rest,), frozen=frozen)
+            elif frozen:
+                self._frozen.add(name)
+            else:
+                self._frozen.discard(name)
+        self._refresh()
+        node = self._parent
+        while node is not None:
+            node._refresh()
+            node = node._parent
+
+    def _refresh(self) -> None:
+        self.version += 1
+        self.frozen_gradients = tuple(self.gradients[name] for name in self.frozen)
+        for gradient in self.frozen_gradients:
+            gradient[...] = 0.0
+
+    def trainable_runs(self) -> list[slice]:
+        """Return the longest runs of the flat vector that hold no frozen parameter."""
+        runs: list[slice] = []
+        start = 0
+        for name, view in self.views.items():
+            stop = start + view.size
+            if view.size and not self._is_frozen(name):
+                if runs and runs[-1].stop == start:
+                    runs[-1] = slice(runs[-1].start, stop)
+                else:
+                    runs.append(slice(start, stop))
+            start = stop
+        return runs
+
+    def __getitem__(self, name: str) -> Array:
+        """Return the view of this name."""
+        return self.views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, in the order of the flat vector."""
+        return iter(self.views)
+
+    def __len__(self) -> int:
+        """Return the number of named parameters."""
+        return len(self.views)
+
+    def __repr__(self) -> str:
+        """Show names, shapes and what is frozen."""
+        frozen = self.frozen
+        rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
+        return f"Parameters({rows})"

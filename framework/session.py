@@ -1,0 +1,156 @@
+"""Session: what surrounds the loop of ``Trainer.fit``: hooks, interruption, and an orderly end whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from framework.callbacks import HOOKS, Callback
+from framework.data import Batch
+from framework.errors import DivergedError
+from framework.run import Run
+
+
+class Session:
+    """One ``fit`` or ``resume`` of a run, as a context manager.
+
+    It calls the hooks, ends training at the next batch boundary when a callback, Ctrl-C or SIGTERM asks for it, and
+    at the end calls ``on_train_end`` of every callback that started, puts the signal handlers back and attaches the
+    run to the exception that leaves.
+    """
+
+    def __init__(self, run: Run, callbacks: tuple[Callback, ...]) -> None:
+        """Order the callbacks: those that save come last."""
+        self.run = run
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
+        found = [(callback, callback.hooks()) for callback in self.callbacks]
+        self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
+            hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks] for hook in HOOKS
+        }
+        self._started: list[Callback] = []
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._since = time.perf_counter()
+        # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
+        self._errstate = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+    def __enter__(self) -> Self:
+        """Begin: signal handlers, then ``on_train_begin``."""
+        self._errstate.__enter__()
+        self.run.begin(self.callbacks)
+        self._catch_signals()
+        hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
+        try:
+            for callback in self.callbacks:
+                if id(callback) in hooks:
+                    self._call(callback, hooks[id(callback)], "on_train_begin")
+                self._started.append(callback)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
+        run = self.run
+        self._tick()
+        run.error = error
+        if isinstance(error, DivergedError):
+            error.add_note(
+                f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
+            )
+        first = error
+        for callback, function in self._hooks["on_train_end"]:
+            if not any(callback is started for started in self._started):
+                continue
+            try:
+                self._call(callback, function, "on_train_end")
+            except BaseException as later:  # noqa: BLE001 (it is raised below, or noted)
+                if first is None:
+                    first = run.error = later
+                else:
+                    first.add_note(f"then {type(later).__name__}: {later} ({'; '.join(later.__notes__)})")
+        run.end()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._errstate.__exit__(None, None, None)
+        if first is not None:
+            first.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
+        if error is None and first is not None:
+            raise first
+
+    def call(self, hook: str) -> None:
+        """Call a hook of every callback that has it; an error gains a note that says where it happened."""
+        for callback, function in self._hooks[hook]:
+            self._call(callback, function, hook)
+
+    def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
+        try:
+            function(self.run)
+        except BaseException as error:
+            error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
+            raise
+
+    def begin_epoch(self) -> bool:
+        """Begin the next epoch, or go on with one that was cut off; False when training is to end."""
+        run = self.run
+        self._raise_signal()
+        if run.stop_reason is not None or run.epoch >= run.target_epoch:
+            return False
+        if not run.epoch_begun:
+            run.epoch_begun = True
+            self.call("on_epoch_begin")
+        return True
+
+    def batches(self, source: Iterator[Batch]) -> Iterator[Batch]:
+        """Give the batches until a stop; a batch whose weights are all 0 makes no step."""
+        for batch in source:
+            self._raise_signal()
+            if self.run.stop_reason is not None:
+                return
+            weight = batch[2]
+            if weight is not None and not weight.any():
+                self.run.batch += 1
+                continue
+            yield batch
+        self._raise_signal()
+
+    def end_epoch(self, results: dict[str, float]) -> None:
+        """Add the row of a finished epoch to the history, and call ``on_epoch_end``."""
+        self._tick()
+        self.run.finish_epoch(results)
+        self.call("on_epoch_end")
+        self.run.require_savable()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.run.seconds += now - self._since
+        self._since = now
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers, and only it receives Ctrl-C
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler is not None and handler is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:  # the second one acts at once
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _raise_signal(self) -> None:
+        """End training at this step boundary if a signal came."""
+        if self._signal is None:
+            return
+        self.run.stop("interrupted by Ctrl-C" if self._signal == signal.SIGINT else "ended by SIGTERM")
+        raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(128 + self._signal)

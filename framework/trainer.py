@@ -1,0 +1,245 @@
+"""Trainer: the loop, which reads like the algorithm.
+
+data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> callbacks -> history
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.callbacks import Callback
+from framework.component import Component, Count, Seed
+from framework.data import Batch, Source, checked_rows, prepare
+from framework.errors import SettingsError, UsageError, nearest
+from framework.losses import Loss
+from framework.metrics import Metric
+from framework.models import Model
+from framework.optimizers import Optimizer
+from framework.run import Run, add_sums
+from framework.session import Session
+
+EVALUATION_ROWS = 4096
+
+
+class Trainer(Component):
+    """A recipe for training: a loss, an optimizer, how long, in what batches, and what happens beside it.
+
+    Attributes:
+        loss: What is descended.
+        optimizer: An unbound optimizer; each ``fit`` binds a copy to its model.
+        epochs: Passes over the data.
+        batch_size: Rows in a batch; the last one of an epoch may be smaller, and counts by its rows.
+        seed: What every random number of a run is drawn from, with purpose, epoch and step.
+        shuffle: Whether each epoch sees the rows in a new order.
+        metrics: What is reported beside the loss, on training and validation data. A loss serves too.
+        callbacks: What is called at the hooks, in this order; those that save come last.
+
+    Raises:
+        SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
+
+    Example:
+        >>> from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid
+        >>> trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), epochs=100)
+        >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
+        >>> model = Neuron(1, Sigmoid())
+        >>> run = trainer.fit(model, (x, y))
+        >>> trainer.predict(model, x) > 0.5
+        array([False, False,  True,  True])
+    """
+
+    loss: Loss
+    optimizer: Optimizer
+    epochs: Count = 1
+    batch_size: Count = 32
+    seed: Seed = 0
+    shuffle: bool = True
+    metrics: tuple[Metric | Loss, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse a bound optimizer and metrics of the same name."""
+        if self.optimizer._binding is not None:
+            raise SettingsError(
+                "Trainer: setting 'optimizer' must not be bound to a model; write "
+                f"{type(self.optimizer).__name__}(learning_rate=...) without the model: fit binds it"
+            )
+        keys = [metric.key for metric in self.metrics]
+        if twice := {key for key in ["loss", *keys] if ["loss", *keys].count(key) > 1}:
+            raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")
+
+    def fit(
+        self, model: Model, data: Any, validation: Any = None, *, epochs: int | None = None, run: Run | None = None
+    ) -> Run:
+        """Train ``model`` in place, from its current weights, and return the run.
+
+        Args:
+            model: What to train.
+            data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes.
+            validation: Data of the same form, evaluated after each epoch, or None.
+            epochs: How many; None is the trainer's.
+            run: A run to go on with; ``resume`` gives it.
+
+        Returns:
+            The run: history, counters, why it stopped.
+
+        Raises:
+            DataError: The data holds something that no model can learn from.
+            DivergedError: A loss or gradient is not finite; the last finite weights are kept.
+            SettingsError: A callback reads a column that the history will not have.
+            KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
+        """
+        run, source, held_out = self._prepared(model, data, validation, epochs, run)
+        with Session(run, self.callbacks) as session:
+            while session.begin_epoch():
+                for x, y, weight in session.batches(self._batches(source, run)):
+                    session.call("on_batch_begin")
+                    prediction = model.forward(x, key=run.key, copy=False)
+                    run.loss = self.loss.backward(model, y, weight, check=False)
+                    session.call("on_gradients")
+                    run.optimizer.step()
+                    run.finish_step(self._sums(run.loss, prediction, y, weight))
+                    session.call("on_batch_end")
+                if run.batch == run.batches:
+                    session.end_epoch(self._results(run.sums) | self._validated(model, held_out))
+        return run
+
+    def _prepared(
+        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None
+    ) -> tuple[Run, Source, Source | None]:
+        """Check everything before anything changes, and return the run, the data and the validation data."""
+        require_model(model, "fit")
+        epochs = None if epochs is None else self.replace(epochs=epochs).epochs
+        self.loss.require_model(model.output_activation)
+        source = prepare(data, model, self._losses, "fit")
+        held_out = None if validation is None else prepare(validation, model, self._losses, "fit: validation")
+        keys = self._keys(validated=held_out is not None)
+        for callback in self.callbacks:
+            for key in callback.required_keys():
+                if key not in keys:
+                    hint = "; give fit validation=(x, y)" if key.startswith("val_") and held_out is None else ""
+                    raise SettingsError(
+                        f"fit: {type(callback).__name__} reads {key!r}, which the history will not have"
+                        f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
+                    )
+        if run is None:
+            run = Run(model, self.optimizer.bind(model), self.seed)
+            run.target_epoch = self.epochs if epochs is None else epochs
+        else:
+            run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
+        run.batches = math.ceil(source.rows / self.batch_size)
+        model.columns = getattr(data[0], "columns", None) if isinstance(data, tuple | list) else None
+        return run, source, held_out
+
+    @property
+    def _losses(self) -> tuple[Loss, ...]:
+        """The loss, then the metrics that are losses too."""
+        return (self.loss, *(metric for metric in self.metrics if isinstance(metric, Loss)))
+
+    def _keys(self, *, validated: bool) -> list[str]:
+        """Return the columns that a history will have."""
+        keys = ["loss", *(metric.key for metric in self.metrics)]
+        return ["epoch", *keys, *(f"val_{key}" for key in keys if validated), "learning_rate", "seconds"]
+
+    def _batches(self, source: Source, run: Run) -> Iterator[Batch]:
+        """Return the batches of the run's epoch that are not done yet."""
+        order = (run.seed, run.epoch) if self.shuffle else None
+        return source.batches(self.batch_size, run.batch * self.batch_size, order)
+
+    def resume(self, run: Run, data: Any, validation: Any = None, *, epochs: int | None = None) -> Run:
+        """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.
+
+        Args:
+            run: What ``fit`` returned, or the ``run`` of the exception that left it.
+            data: The same data.
+            validation: The same validation data.
+            epochs: How many more; None trains up to the trainer's ``epochs``.
+
+        Raises:
+            UsageError: The run was cut off in the middle of an update.
+        """
+        if not isinstance(run, Run):
+            raise UsageError(f"resume: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+        if not run.consistent:
+            raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
+        return self.fit(run.model, data, validation, epochs=epochs, run=run)
+
+    def evaluate(self, model: Model, data: Any) -> dict[str, float]:
+        """Return the loss and every metric over ``data``, as plain floats.
+
+        Raises:
+            DataError: The data holds something that the model cannot be judged by.
+
+        Example:
+            >>> from framework import MeanSquaredError, Neuron, SGDOptimizer
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+            >>> trainer.evaluate(Neuron.from_weights([2.0]), ([[1.0], [2.0]], [2.0, 5.0]))
+            {'loss': 0.5}
+        """
+        require_model(model, "evaluate")
+        self.loss.require_model(model.output_activation)
+        return self._evaluated(model, prepare(data, model, self._losses, "evaluate"))
+
+    def _evaluated(self, model: Model, source: Source) -> dict[str, float]:
+        totals: dict[str, tuple[float, ...]] = {}
+        for x, y, weight in source.batches(EVALUATION_ROWS, 0, None):
+            with np.errstate(all="ignore"):
+                h, a = model.output(x)
+                total, count = self.loss.output_sums(model.output_activation, h, a, y, weight)
+                add_sums(totals, {"loss": (total, count)} | self._metric_sums(a, y, weight))
+        return self._results(totals)
+
+    def _validated(self, model: Model, held_out: Source | None) -> dict[str, float]:
+        if held_out is None:
+            return {}
+        return {f"val_{key}": value for key, value in self._evaluated(model, held_out).items()}
+
+    def _sums(self, loss: float, prediction: Array, y: Array, weight: Array | None) -> dict[str, tuple[float, ...]]:
+        """Return the sums of one batch: what an epoch adds up."""
+        count = self.loss.count(prediction.shape, weight)
+        return {"loss": (loss * count, count)} | self._metric_sums(prediction, y, weight)
+
+    def _metric_sums(self, prediction: Array, y: Array, weight: Array | None) -> dict[str, tuple[float, ...]]:
+        return {
+            metric.key: metric.output_sums(None, None, prediction, y, weight)
+            if isinstance(metric, Loss)
+            else metric.sums(prediction, y, weight)
+            for metric in self.metrics
+        }
+
+    def _results(self, sums: dict[str, tuple[float, ...]]) -> dict[str, float]:
+        """Return the loss and every metric from their sums."""
+        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self.metrics}}
+        return {key: float(figure.result(*sums[key])) for key, figure in figures.items()}
+
+    def predict(self, model: Model, x: Any) -> Array:
+        """Return the predictions for rows of x, (rows, ...); no rows give no predictions.
+
+        Raises:
+            ShapeError: x is no batch of the model's samples.
+            DataError: A value is not finite, or a frame's columns are not those of ``fit``.
+
+        Example:
+            >>> from framework import MeanSquaredError, Neuron, SGDOptimizer
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+            >>> trainer.predict(Neuron.from_weights([2.0]), [[1.0], [2.0]])
+            array([2., 4.])
+        """
+        require_model(model, "predict")
+        x = checked_rows(x, model, "predict")
+        parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
+        return np.concatenate(parts) if parts else model.output(x)[1]
+
+
+def require_model(model: object, name: str) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        SettingsError: ``model`` is something else, such as a model's class.
+    """
+    if not isinstance(model, Model):
+        raise SettingsError(f"{name}: argument 'model' must be a model such as Neuron(3, Sigmoid()); got {model!r}")
