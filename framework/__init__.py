@@ -35,6 +35,7 @@ from framework.parameters import Parameters
 from framework.random_streams import random_generator
 from framework.run import Run
 from framework.schedules import ExponentialSchedule, Schedule
+from framework.trace import TracedStep, TraceSteps, error_term, increment, trace_step
 from framework.trainer import Trainer
 
 __all__ = [
@@ -86,11 +87,16 @@ __all__ = [
     "Softmax",
     "StopOnConvergence",
     "Tanh",
+    "TraceSteps",
+    "TracedStep",
     "Trainer",
     "Uniform",
     "UsageError",
     "Zeros",
+    "error_term",
+    "increment",
     "on",
     "random_generator",
     "split",
+    "trace_step",
 ]

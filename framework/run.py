@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from framework.arrays import Array
 from framework.errors import DataError
 from framework.history import History
+from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.random_streams import random_generator
@@ -21,10 +23,12 @@ class Run:
     Attributes:
         model: The model in training.
         optimizer: The bound optimizer; ``run.optimizer.learning_rate = 0.01`` in a hook is safe.
+        loss_function: What is descended.
         seed: The seed of every random number in the run.
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the epoch that is not finished yet.
+        current: (x, y, weight) of the batch in work: working memory that the next batch overwrites.
         loss: The loss of the last batch, or None before the first.
         history: A row for each finished epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
@@ -41,16 +45,18 @@ class Run:
         (3, 3, None)
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer, seed: int) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int) -> None:
         """Begin at epoch 0 with an optimizer that is bound to the model."""
         self.model = model
         self.optimizer = optimizer
+        self.loss_function = loss_function
         self.seed = seed
         self.epoch = 0
         self.step = 0
         self.batch = 0
         self.target_epoch = 0
         self.batches = 0
+        self.current: tuple[Array, Array, Array | None] | None = None
         self.loss: float | None = None
         self.history = History()
         self.stop_reason: str | None = None
@@ -128,7 +134,7 @@ class Run:
 
     def end(self) -> None:
         """Drop what must not outlive training."""
-        self._live, self._generators = {}, {}
+        self._live, self._generators, self.current = {}, {}, None
         self.require_savable()
 
     def require_savable(self) -> None:

@@ -120,6 +120,7 @@ class Session:
             if weight is not None and not weight.any():
                 self.run.batch += 1
                 continue
+            self.run.current = batch
             yield batch
         self._raise_signal()
 

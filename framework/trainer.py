@@ -127,7 +127,7 @@ class Trainer(Component):
                         f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
                     )
         if run is None:
-            run = Run(model, self.optimizer.bind(model), self.seed)
+            run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
             run.target_epoch = self.epochs if epochs is None else run.epoch + epochs

@@ -91,9 +91,6 @@ class Callback(Component):
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
         return ()
 
-    def require_run(self, run: Run) -> None:
-        """Refuse a run that this callback cannot serve, before training starts."""
-
 
 _CALLBACK_NAMES = frozenset(dir(Callback))
 

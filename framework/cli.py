@@ -1,0 +1,122 @@
+"""The command line: ``framework step`` prints one step of a neuron, ``framework demo`` trains two models."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import numpy as np
+
+from framework.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
+from framework.arrays import Array
+from framework.callbacks import ProgressBar
+from framework.data import split
+from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
+from framework.errors import FrameworkError
+from framework.losses import BinaryCrossEntropy, CrossEntropy
+from framework.metrics import Accuracy
+from framework.models import Dense, Neuron, Sequential
+from framework.optimizers import SGDOptimizer
+from framework.trace import trace_step
+from framework.trainer import Trainer
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Identity(),
+    "sigmoid": Sigmoid(),
+    "tanh": Tanh(),
+    "relu": ReLU(),
+}
+
+
+def _numbers(_context: click.Context, _option: click.Parameter, text: str) -> list[float]:
+    """Return the numbers of ``0.1,0.2`` as a list."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected numbers with commas between them, e.g. 0.1,0.2; got {text!r}") from None
+
+
+@click.group()
+@click.version_option(package_name="framework")
+def main() -> None:
+    """Train small models on NumPy."""
+
+
+@main.command()
+@click.option("--x", callback=_numbers, default="1,1", show_default=True, help="The inputs.")
+@click.option("--w", callback=_numbers, default="0.1,0.2", show_default=True, help="The weights, as many as inputs.")
+@click.option("--b", type=float, default=0.0, show_default=True, help="The bias, which stays where it is.")
+@click.option("--y", type=float, default=1.0, show_default=True, help="The target.")
+@click.option("--learning-rate", type=float, default=1.0, show_default=True, help="The rate of the step.")
+@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="sigmoid", show_default=True, help="f.")
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+def step(x: list[float], w: list[float], b: float, y: float, learning_rate: float, activation: str, form: str) -> None:
+    """Print one step of gradient descent on one neuron, number by number.
+
+    The loss is the half squared error; the defaults are the reference step, and --y 5 its other column.
+    """
+    try:
+        neuron = Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
+        traced = trace_step(neuron, x, y, learning_rate=learning_rate)
+    except FrameworkError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
+
+
+@main.command()
+def demo() -> None:
+    """Show a step, then train a neuron and a network on the data sets in the package."""
+    start = time.perf_counter()
+    click.echo("1. One step of one sigmoid neuron (framework step)\n")
+    neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid(), train_bias=False)
+    click.echo(trace_step(neuron, [1.0, 1.0], 1.0).to_text())
+    _demo_neuron()
+    _demo_network()
+    click.echo(f"\nAll this took {time.perf_counter() - start:.1f} s.")
+
+
+def _demo_neuron() -> None:
+    click.echo("\n2. One neuron on the Wisconsin breast cancer set: 30 measurements of a cell sample, 2 classes\n")
+    (x, y), (x_test, y_test) = split(load_breast_cancer(), 0.25, seed=0, stratify=True)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    trainer = Trainer(
+        loss=BinaryCrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=0.1, momentum=0.9),
+        epochs=50,
+        metrics=[Accuracy()],
+        callbacks=[ProgressBar()],
+    )
+    neuron = Neuron(30, Sigmoid())
+    trainer.fit(neuron, (x, y))
+    click.echo(
+        f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
+    )
+    click.echo(_confusion(Accuracy().classes(trainer.predict(neuron, x_test)), y_test, BREAST_CANCER_CLASSES))
+
+
+def _demo_network() -> None:
+    click.echo("\n3. A network on optical digits: 8 x 8 pixels, 10 classes\n")
+    x, y = load_digits()
+    train, test = split((x / 16.0, y), 0.25, seed=0, stratify=True)
+    model = Sequential(Dense(64, 64, ReLU()), Dense(64, 10, Softmax()))
+    click.echo(model.summary())
+    trainer = Trainer(
+        loss=CrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=0.05, momentum=0.9),
+        epochs=50,
+        metrics=[Accuracy()],
+        callbacks=[ProgressBar()],
+    )
+    trainer.fit(model, train)
+    click.echo(f"\nheld-out accuracy {trainer.evaluate(model, test)['accuracy']:.3f} on {len(test[1])} rows")
+
+
+def _confusion(predicted: Array, actual: Array, names: tuple[str, ...]) -> str:
+    """Return a table: a row for each actual class, a column for each predicted one."""
+    width = max(map(len, names)) + 2
+    lines = [f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in names)]
+    for label, name in enumerate(names):
+        counts = [int(np.sum((actual == label) & (predicted == other))) for other in range(len(names))]
+        lines.append(f"{name:<20}" + "".join(f"{count:>{width}}" for count in counts))
+    return "\n".join(lines)

@@ -1,0 +1,275 @@
+"""Trace: the textbook view of one step of a neuron, number by number.
+
+The textbook's error term is (y - f(h)) f'(h): target minus prediction, undivided, for each row. It is minus dL/dh of
+the half squared error. Training itself uses gradients of the weighted mean; see losses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from framework.arrays import real_array
+from framework.callbacks import Callback
+from framework.component import Count
+from framework.errors import SettingsError, ShapeError
+from framework.losses import HalfSquaredError, Loss
+from framework.models import Model, Neuron
+from framework.optimizers import SGDOptimizer
+from framework.run import Run
+
+LABELS = {
+    "x": "x",
+    "weights": "w",
+    "bias": "b",
+    "h": "h = w . x + b",
+    "output": "output f(h)",
+    "slope": "f'(h)",
+    "target": "y",
+    "error": "error y - f(h)",
+    "error_term": "error term",
+    "learning_rate": "learning rate",
+    "increment": "increment",
+    "new_weights": "new w",
+    "new_bias": "new b",
+    "new_output": "new output",
+    "new_error": "new error",
+}
+"""What a table calls each quantity, in the order of the algorithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class TracedStep:
+    """Every quantity of one step; for a batch, with a row axis in front where rows differ.
+
+    Attributes:
+        x: The inputs, (inputs,) or (rows, inputs).
+        weights: w before the step, (inputs,).
+        bias: b before the step.
+        h: w . x + b.
+        output: f(h).
+        slope: f'(h).
+        target: y.
+        error: y - f(h).
+        error_term: -dL/dh of each row: (y - f(h)) f'(h) for the half squared error.
+        learning_rate: The rate of the step.
+        increment: What the step added to the weights: rate times the mean of error term times x, for plain descent.
+        new_weights: w after the step.
+        new_bias: b after the step.
+        new_output: f(h) after the step.
+        new_error: y - f(h) after the step.
+
+    Example:
+        >>> step = trace_step(Neuron.from_weights([0.1, 0.2]), [1.0, 1.0], 1.0)
+        >>> step.to_dict()["new_weights"]
+        [0.7999999999999999, 0.8999999999999999]
+    """
+
+    x: Any
+    weights: Any
+    bias: Any
+    h: Any
+    output: Any
+    slope: Any
+    target: Any
+    error: Any
+    error_term: Any
+    learning_rate: Any
+    increment: Any
+    new_weights: Any
+    new_bias: Any
+    new_output: Any
+    new_error: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the quantities as plain numbers and lists, in the order of the algorithm."""
+        return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, quantities: Mapping[str, Any]) -> Self:
+        """Return the step that ``to_dict`` wrote."""
+        return cls(**{name: np.asarray(value)[()] for name, value in quantities.items()})
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_text(self) -> str:
+        """Return a table of names and values, with all their digits."""
+        width = max(map(len, LABELS.values()))
+        return "\n".join(f"{label:<{width}}  {value}" for label, value in self._rows())
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown."""
+        return "\n".join(["| quantity | value |", "|---|---|", *(f"| {a} | {b} |" for a, b in self._rows())])
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [(LABELS[name], str(value)) for name, value in self.to_dict().items()]
+
+
+def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) -> Any:
+    """Return the textbook's error term, (y - f(h)) f'(h), for one sample or each row.
+
+    Args:
+        neuron: The neuron, which is not changed.
+        x: One sample (inputs,) or rows (rows, inputs).
+        target: y, a number or (rows,).
+        loss: Whose -dL/dh to take instead; None is the half squared error.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid())
+        >>> float(error_term(neuron, [1.0, 1.0], 1.0))
+        0.1040310638675848
+    """
+    return _quantities(neuron, x, target, loss or HalfSquaredError())["error_term"]
+
+
+def increment(neuron: Neuron, x: Any, target: Any, learning_rate: float) -> Any:
+    """Return the textbook's increment of one sample, rate * error term * x: (inputs,), or one component by its index.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid())
+        >>> increment(neuron, [1.0, 1.0], 5.0, learning_rate=1.0)
+        array([1.08186431, 1.08186431])
+        >>> float(increment(neuron, [1.0, 1.0], 5.0, learning_rate=1.0)[0])
+        1.0818643106305683
+    """
+    return learning_rate * error_term(neuron, x, target) * real_array(x, "x", neuron.dtype)
+
+
+def trace_step(
+    neuron: Neuron, x: Any, target: Any, *, learning_rate: float = 1.0, loss: Loss | None = None
+) -> TracedStep:
+    """Make one step of plain descent with a copy of the neuron, and return every quantity on the way.
+
+    Args:
+        neuron: The neuron, which is not changed; a frozen bias stays where it is.
+        x: One sample (inputs,) or rows (rows, inputs).
+        target: y, a number or (rows,).
+        learning_rate: The rate of the step.
+        loss: What is descended; None is the half squared error, the textbook's.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid(), train_bias=False)
+        >>> print(trace_step(neuron, [1.0, 1.0], 5.0).to_text())
+        x               [1.0, 1.0]
+        w               [0.1, 0.2]
+        b               0.0
+        h = w . x + b   0.30000000000000004
+        output f(h)     0.574442516811659
+        f'(h)           0.24445831169074586
+        y               5.0
+        error y - f(h)  4.425557483188341
+        error term      1.0818643106305683
+        learning rate   1.0
+        increment       [1.0818643106305683, 1.0818643106305683]
+        new w           [1.1818643106305684, 1.2818643106305683]
+        new b           0.0
+        new output      0.9215596195060674
+        new error       4.078440380493933
+    """
+    loss = loss or HalfSquaredError()
+    copy = neuron.copy()
+    before = _quantities(copy, x, target, loss)
+    optimizer = SGDOptimizer(copy, learning_rate=learning_rate)
+    copy.forward(x)
+    loss.backward(copy, target)
+    optimizer.step()
+    return _traced(copy, before, learning_rate)
+
+
+class TraceSteps(Callback):
+    """Record the steps of a neuron in training, the newest ``limit`` of them.
+
+    Attributes:
+        limit: How many steps to keep.
+
+    Raises:
+        SettingsError: The model in training is no single Neuron.
+
+    Example:
+        >>> from framework import SGDOptimizer, Trainer
+        >>> trace = TraceSteps(limit=2)
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), callbacks=[trace])
+        >>> run = trainer.replace(batch_size=1).fit(Neuron(1), ([[1.0], [2.0], [3.0]], [1.0, 2.0, 3.0]))
+        >>> [round(float(step.error[0]), 3) for step in trace.steps(run)]
+        [4.118, -3.754]
+    """
+
+    limit: Count = 100
+
+    def steps(self, run: Run) -> list[TracedStep]:
+        """Return the recorded steps, oldest first."""
+        return [TracedStep.from_dict(quantities) for quantities in run.memory(self).get("steps", [])]
+
+    def on_train_begin(self, run: Run) -> None:
+        """Refuse a model that is no single neuron."""
+        _require_neuron(run.model)
+
+    def on_gradients(self, run: Run) -> None:
+        """Record what is known before the step."""
+        neuron, current = run.model, run.current
+        if isinstance(neuron, Neuron) and current is not None:
+            run.live(self)["before"] = _quantities(neuron, current[0].copy(), current[1].copy(), run.loss_function)
+
+    def on_batch_end(self, run: Run) -> None:
+        """Record what the step changed."""
+        neuron = _require_neuron(run.model)
+        step = _traced(neuron, run.live(self).pop("before"), run.optimizer.binding.rate)
+        steps = run.memory(self).setdefault("steps", [])
+        steps.append(step.to_dict())
+        del steps[: -self.limit]
+
+
+def _require_neuron(model: Model) -> Neuron:
+    if not isinstance(model, Neuron):
+        raise SettingsError(f"TraceSteps: the model must be a single Neuron; got {model!r}")
+    return model
+
+
+def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, Any]:
+    """Return what is known before a step, without changing the neuron."""
+    x, target = real_array(x, "x", neuron.dtype), real_array(target, "target", neuron.dtype)[()]
+    activation, parameters = neuron.activation, neuron.parameters
+    output = neuron(x)  # checks the shape of x
+    h = x.dot(parameters["weights"]) + parameters["bias"][()]
+    slope = activation.slope(h, output)
+    if np.shape(target) != np.shape(output):
+        raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
+    fused = type(activation) is loss.canonical
+    return {
+        "x": x,
+        "weights": parameters["weights"].copy(),
+        "bias": parameters["bias"].copy(),
+        "h": h,
+        "output": output,
+        "slope": slope,
+        "target": target,
+        "error": target - output,
+        "error_term": target - output if fused else -loss.slope(output, target) * slope,
+    }
+
+
+def _traced(neuron: Neuron, before: dict[str, Any], rate: float) -> TracedStep:
+    """Complete the quantities with those after the step."""
+    weights, bias = neuron.parameters["weights"].copy(), neuron.parameters["bias"].copy()
+    output = neuron(before["x"])
+    term = rate * before["error_term"]
+    textbook = term * before["x"] if before["x"].ndim == 1 else before["x"].T.dot(term) / len(before["x"])
+    plain = np.array_equal(before["weights"] + textbook, weights)  # momentum, decay and clipping add something else
+    return TracedStep(
+        **before,
+        learning_rate=rate,
+        increment=textbook if plain else weights - before["weights"],
+        new_weights=weights,
+        new_bias=bias,
+        new_output=output,
+        new_error=before["target"] - output,
+    )

@@ -1,0 +1,71 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from framework.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("y", "weights", "error"),
+    [
+        ("1", [0.2040310638675848, 0.3040310638675848], 0.3756479177846611),
+        ("5", [1.1818643106305684, 1.2818643106305683], 4.078440380493933),
+    ],
+)
+def test_step_prints_the_reference_step(y, weights, error):
+    result = run("step", "--y", y, "--format", "json")
+    assert result.exit_code == 0
+    step = json.loads(result.output)
+    assert (step["output"], step["new_weights"], step["new_error"]) == (0.574442516811659, weights, error)
+
+
+def test_step_takes_every_quantity():
+    options = "--x 1,2,3 --w 0.1,0,-0.1 --b 0.5 --y 0 --learning-rate 0.25 --activation tanh --format json"
+    step = json.loads(run("step", *options.split()).output)
+    assert step["x"] == [1.0, 2.0, 3.0]
+    assert step["h"] == pytest.approx(0.3)
+    assert step["learning_rate"] == 0.25
+    assert step["new_bias"] == 0.5
+
+
+@pytest.mark.parametrize(("form", "start"), [("text", "x  "), ("markdown", "| quantity | value |")])
+def test_step_prints_tables(form, start):
+    assert run("step", "--format", form).output.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--x", "1,2,3"], "x must be one sample of shape (2,)"),
+        (["--x", "1,b"], "expected numbers with commas"),
+        (["--w", "nan,1"], "weights must be finite"),
+        (["--learning-rate", "0"], "'learning_rate' must be greater than 0"),
+        (["--activation", "sigmod"], "'sigmoid'"),
+    ],
+)
+def test_step_refuses_bad_options_in_one_message(arguments, message):
+    result = run("step", *arguments)
+    assert result.exit_code != 0
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_demo_shows_a_step_a_neuron_and_a_network():
+    result = run("demo")
+    assert result.exit_code == 0
+    assert "new error       0.3756479177846611" in result.output
+    assert "malignant" in result.output
+    assert result.output.count("held-out accuracy 0.9") == 2
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "framework", "step"], capture_output=True, text=True, check=True)
+    assert "new error       0.3756479177846611" in done.stdout
+    assert not done.stderr
