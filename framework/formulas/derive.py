@@ -1,0 +1,261 @@
+"""The chain rule over a record: forwards for one number an element, backwards for rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from framework.formulas.rules import COMPARISONS, OPERATIONS, REDUCTIONS
+from framework.formulas.symbols import COLUMN, FULL, Symbol, Tape, refuse
+
+CONVENTION, LEFT, RIGHT = "convention", "left", "right"
+"""What the derivative at a kink is: the convention's, or that of the approach from the left or from the right."""
+
+
+class Simplifier(Tape):
+    """A tape that leaves out what changes nothing (+ 0, * 1, a double sign), except while a formula is recorded."""
+
+    def __init__(self, dtype: Any, *, rows: bool) -> None:
+        """Start empty."""
+        super().__init__(dtype, rows=rows)
+        self._verbatim = False
+
+    @contextmanager
+    def verbatim(self) -> Iterator[None]:
+        """Record every operation as it comes, so that the record computes the formula's own bits."""
+        self._verbatim = True
+        try:
+            yield
+        finally:
+            self._verbatim = False
+            for node in self.nodes:
+                node.stale = False  # the record keeps every value
+
+    def record(self, op: str, *args: Any) -> Any:  # type: ignore[override]  # the result may be a number
+        """Add an operation, or return what it comes to."""
+        if not any(isinstance(arg, Symbol) for arg in args):
+            return _number(op, args)
+        short = None if self._verbatim else _SHORTER.get(op)
+        if short is not None:
+            found = short(*args)
+            if found is not None:
+                return found
+        return super().record(op, *args)
+
+
+def _number(op: str, args: tuple[Any, ...]) -> Any:
+    with np.errstate(all="ignore"):
+        value = getattr(np, op)(*args)
+    return bool(value) if op in COMPARISONS else float(value)
+
+
+def _is(x: Any, value: float) -> bool:
+    return not isinstance(x, Symbol) and x == value
+
+
+def _add(a: Any, b: Any) -> Any:
+    if _is(a, 0):
+        return b
+    if _is(b, 0):
+        return a
+    if isinstance(b, Symbol) and b.op == "negative":
+        return a - b.args[0]
+    return None
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    if _is(b, 0):
+        return a
+    return -b if _is(a, 0) else None
+
+
+def _multiply(a: Any, b: Any) -> Any:
+    if _is(a, 0) or _is(b, 0):
+        return 0.0
+    if _is(a, 1):
+        return b
+    if _is(b, 1):
+        return a
+    if _is(a, -1):
+        return -b
+    if _is(b, -1):
+        return -a
+    for x, other in ((a, b), (b, a)):
+        if isinstance(x, Symbol) and x.op == "negative":
+            return -(x.args[0] * other if x is a else other * x.args[0])
+    if not isinstance(a, Symbol) and isinstance(b, Symbol) and b.op == "multiply" and not isinstance(b.args[0], Symbol):
+        return (a * b.args[0]) * b.args[1]
+    return None
+
+
+def _divide(a: Any, b: Any) -> Any:
+    if _is(a, 0):
+        return 0.0
+    if _is(b, 1):
+        return a
+    return -(a.args[0] / b) if isinstance(a, Symbol) and a.op == "negative" else None
+
+
+def _negative(x: Any) -> Any:
+    return x.args[0] if x.op == "negative" else None
+
+
+def _power(x: Any, n: Any) -> Any:
+    return x if _is(n, 1) else 1.0 if _is(n, 0) else None
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    if not isinstance(condition, Symbol):
+        return a if condition else b
+    same = a is b if isinstance(a, Symbol) or isinstance(b, Symbol) else a == b
+    return a if same else None
+
+
+_SHORTER: dict[str, Any] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "negative": _negative,
+    "power": _power,
+    "where": _where,
+}
+
+
+def tangent(output: Any, x: Symbol, mode: str = CONVENTION) -> Any:
+    """Return d(output)/dx, element by element, as a symbol on x's tape or a number.
+
+    Going forwards keeps the relative accuracy where a derivative is tiny: a factor that overflows never meets one that
+    has already underflowed.
+
+    Args:
+        output: A symbol or a number.
+        x: The input to derive by.
+        mode: What counts at a kink.
+    """
+    tangents: dict[Symbol, Any] = {x: 1.0}
+
+    def of(arg: Any) -> Any:
+        return tangents.get(arg, 0.0) if isinstance(arg, Symbol) else 0.0
+
+    for node in [*x.tape.nodes]:
+        if node.op == "input":
+            continue
+        arguments = [(arg, of(arg)) for arg in node.args]
+        if all(_is(t, 0) for _, t in arguments):
+            continue
+        total: Any = 0.0
+        if node.op in _TIES:
+            total = _TIES[node.op](node, [t for _, t in arguments], tangents, mode)
+        else:
+            for place, (_, t) in enumerate(arguments):
+                if not _is(t, 0):
+                    total = total + _pushed(node, place, t)
+        tangents[node] = total
+        if node is output:
+            break
+    return of(output)
+
+
+def _pushed(node: Symbol, place: int, t: Any) -> Any:
+    """Apply the rule of one argument; a tangent ``where(c, t, 0)`` keeps its choice outermost, so 0 * inf never comes."""
+    if isinstance(t, Symbol) and t.op == "where" and _is(t.args[2], 0):
+        return np.where(t.args[0], _pushed(node, place, t.args[1]), 0.0)
+    operation = OPERATIONS.get(node.op)
+    if operation is None:
+        refuse(f"np.{node.op}, which has no rule", "write derivative(h)")
+    rule = operation.rules[place]
+    return 0.0 if rule is None else rule(t, node, *node.args)
+
+
+def _abs_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
+    x, t = node.args[0], ts[0]
+    if mode == CONVENTION:
+        return _pushed(node, 0, t)
+    at_zero = np.abs(t) if mode == RIGHT else -np.abs(t)
+    return np.where(x == 0, at_zero, np.sign(x) * t)
+
+
+def _extreme_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
+    (a, b), (ta, tb) = node.args, ts
+    first = a > b if node.op == "maximum" else a < b
+    if mode == CONVENTION:
+        if _is(tb, 0):
+            return np.where(first, ta, 0.0)
+        second = b > a if node.op == "maximum" else b < a
+        if _is(ta, 0):
+            return np.where(second, tb, 0.0)
+        tie = 0.5 * (ta + tb)
+        return np.where(first, ta, np.where(second, tb, tie))
+    larger = (node.op == "maximum") == (mode == RIGHT)
+    tie = np.maximum(ta, tb) if larger else np.minimum(ta, tb)
+    return np.where(a == b, tie, np.where(first, ta, tb))
+
+
+def _where_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
+    condition, _, _ = node.args
+    if mode != CONVENTION and isinstance(condition, Symbol) and condition.op in COMPARISONS:
+        a, b = condition.args
+        moving = tangents.get(a, 0.0) if isinstance(a, Symbol) else 0.0
+        moving = moving - (tangents.get(b, 0.0) if isinstance(b, Symbol) else 0.0)
+        moving = moving if mode == RIGHT else -moving  # how a - b changes on the way away from the tie
+        after = {"greater": moving > 0, "greater_equal": moving >= 0, "less": moving < 0, "less_equal": moving <= 0}
+        condition = np.where(a == b, after.get(condition.op, condition), condition)
+    return np.where(condition, ts[1], ts[2])
+
+
+_TIES = {"abs": _abs_tie, "maximum": _extreme_tie, "minimum": _extreme_tie, "where": _where_tie}
+
+
+def adjoint(output: Symbol, x: Symbol, gradient: Any) -> Any:
+    """Return the gradient of sum(gradient * output) with respect to x, for formulas over a row.
+
+    Args:
+        output: A symbol of x's tape.
+        x: The input to derive by, FULL.
+        gradient: A symbol of the output's kind, or 1.
+    """
+    adjoints: dict[Symbol, Any] = {output: gradient}
+    for node in reversed([*x.tape.nodes]):
+        g = adjoints.get(node)
+        if g is None or node.op == "input":
+            continue
+        for place, arg in enumerate(node.args):
+            if not isinstance(arg, Symbol):
+                continue
+            part = _row_rule(node, place, arg, g)
+            if not _is(part, 0):
+                adjoints[arg] = part if arg not in adjoints else adjoints[arg] + part
+    return adjoints.get(x, 0.0)
+
+
+def _row_rule(node: Symbol, place: int, arg: Symbol, g: Any) -> Any:
+    """Carry an adjoint back through one argument of a node, summed over the row where the argument was spread."""
+    tape = arg.tape
+    if node.op in REDUCTIONS:
+        whole = tape.record("spread", g, arg)
+        if node.op == "sum":
+            return whole
+        if node.op == "mean":
+            return whole / tape.record("row_length", arg)
+        winners = np.where(arg == tape.record("spread", node, arg), 1.0, 0.0)
+        return whole * winners / tape.reduce("sum", winners, -1, True)
+    if node.op == "column":
+        return tape.record("flat", g)
+    if node.op in ("maximum", "minimum", "where", "abs"):
+        zeros: list[Any] = [0.0] * len(node.args)
+        zeros[place] = 1.0
+        part = _TIES[node.op](node, zeros, {}, CONVENTION) * g
+    else:
+        part = _pushed(node, place, g)
+    if arg.kind == COLUMN and node.kind == FULL and not _is(part, 0):
+        return tape.reduce("sum", tape.record("spread", part, _full_argument(node)), -1, True)
+    return part
+
+
+def _full_argument(node: Symbol) -> Symbol:
+    """Return an input: something that has the whole row's shape."""
+    return next(known for known in node.tape.nodes if known.kind == FULL and known.op == "input")

@@ -1,0 +1,237 @@
+"""Program: a record as a plain Python function of NumPy, with readable source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from framework.errors import DerivativeError
+from framework.formulas.derive import LEFT, RIGHT, Simplifier, adjoint, tangent
+from framework.formulas.rules import COMPARISONS, INFIX, KINKS, OPERATIONS
+from framework.formulas.symbols import FLAT, Symbol
+from framework.special import erf, erfc
+
+
+def _spread(column: Any, like: Any) -> Any:
+    """Spread one number a row over the row of ``like``."""
+    column = np.asarray(column)
+    return np.broadcast_to(column[..., None] if column.ndim == np.ndim(like) - 1 else column, np.shape(like))
+
+
+_NAMESPACE: dict[str, Any] = {
+    "where": lambda condition, a, b: np.where(condition, a, b)[()],
+    "sum": lambda x: np.sum(x, axis=-1),
+    "mean": lambda x: np.mean(x, axis=-1),
+    "max": lambda x: np.max(x, axis=-1),
+    "min": lambda x: np.min(x, axis=-1),
+    "sum_column": lambda x: np.sum(x, axis=-1, keepdims=True),
+    "mean_column": lambda x: np.mean(x, axis=-1, keepdims=True),
+    "max_column": lambda x: np.max(x, axis=-1, keepdims=True),
+    "min_column": lambda x: np.min(x, axis=-1, keepdims=True),
+    "column": lambda x: x[..., None],
+    "flat": lambda x: np.asarray(x)[..., 0],
+    "spread": _spread,
+    "row_length": lambda x: np.shape(x)[-1],
+    "erf": erf,
+    "erfc": erfc,
+    "full_like": lambda like, value: np.full_like(like, value)[()],
+    "inf": np.inf,
+    "nan": np.nan,
+}
+
+
+def compile_source(result: Any, inputs: Iterable[Symbol]) -> tuple[str, dict[str, Any]]:
+    """Return the source of ``def formula(inputs): ...`` that computes ``result``, and the names that it needs."""
+    inputs = list(inputs)
+    names = {symbol: symbol.name for symbol in inputs}
+    needed = _needed(result)
+    namespace: dict[str, Any] = {}
+    lines = []
+    for node in inputs[0].tape.nodes:
+        if node not in needed or node in names:
+            continue
+        arguments = [_text(_choice(node, arg), names, namespace) for arg in node.args]
+        names[node] = f"v{len(lines)}"
+        lines.append(f"    {names[node]} = {_call(node, arguments, namespace)}")
+    value = names[result] if isinstance(result, Symbol) else f"full_like({inputs[0].name}, {float(result)!r})"
+    source = "\n".join([f"def formula({', '.join(s.name for s in inputs)}):", *lines, f"    return {value}", ""])
+    return source, {**_NAMESPACE, **namespace}
+
+
+def _choice(node: Symbol, arg: Any) -> Any:
+    """Give a number that np.where chooses the formula's dtype: two plain numbers would make it float64."""
+    return node.dtype.type(arg) if node.op == "where" and type(arg) is float else arg
+
+
+def _needed(result: Any) -> set[Symbol]:
+    found: set[Symbol] = set()
+    waiting = [result]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Symbol) and node not in found:
+            found.add(node)
+            waiting.extend(node.args)
+    return found
+
+
+def _text(arg: Any, names: dict[Symbol, str], namespace: dict[str, Any]) -> str:
+    if isinstance(arg, Symbol):
+        return names[arg]
+    if isinstance(arg, np.generic) and not isinstance(arg, np.bool_):  # keeps its dtype, as in the formula
+        name = f"c{len(namespace)}"
+        namespace[name] = arg
+        return name
+    return repr(arg) if not isinstance(arg, np.bool_) else repr(bool(arg))
+
+
+def _call(node: Symbol, arguments: list[str], namespace: dict[str, Any]) -> str:
+    if node.op in INFIX:
+        return f" {INFIX[node.op]} ".join(arguments)
+    if node.op == "negative":
+        return f"-{arguments[0]}"
+    name = f"{node.op}_column" if node.op in ("sum", "mean", "max", "min") and node.kind != FLAT else node.op
+    if name not in _NAMESPACE:
+        namespace[name] = getattr(np, name)
+    return f"{name}({', '.join(arguments)})"
+
+
+class Program:
+    """A traced formula: its value and its derivative by the first input, as functions of NumPy arrays.
+
+    Attributes:
+        inputs: The inputs' symbols; the first is derived by.
+        output: What the formula computes: a symbol, or a number.
+        rows: Whether the formula works on rows.
+    """
+
+    def __init__(self, formula: Callable[..., Any], names: tuple[str, ...], dtype: Any, *, rows: bool) -> None:
+        """Call ``formula`` once on symbols; see ``trace``."""
+        self.rows = rows
+        self.tape = Simplifier(dtype, rows=rows)
+        self.inputs = [self.tape.input(name) for name in names]
+        with self.tape.verbatim():
+            self.output = formula(*self.inputs)
+        if not isinstance(self.output, Symbol) and not isinstance(self.output, int | float | np.number):
+            raise DerivativeError(f"the formula must return numbers; got {type(self.output).__name__}")
+    @cached_property
+    def value_source(self) -> str:
+        """The source of ``value``."""
+        return compile_source(self.output, self.inputs)[0]
+
+    @cached_property
+    def value(self) -> Callable[..., Any]:
+        """The formula itself: the same operations in the same order, so the same bits."""
+        return _function(self.output, self.inputs)
+
+    @cached_property
+    def slope(self) -> Any:
+        """d(output)/d(first input), element by element, as a symbol or a number."""
+        conventional = tangent(self.output, self.inputs[0])
+        if isinstance(conventional, Symbol) and conventional.op in COMPARISONS:  # the derivative of h * (h > 0)
+            conventional = np.where(conventional, 1.0, 0.0)
+        if sum(node.op in KINKS for node in _needed(self.output)) < 2:
+            return conventional
+        left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
+        if not self._kinks_cancel(conventional, left, right):
+            return conventional
+        # Two kinks that meet make a smooth function, as in max(h, 0) + log1p(exp(-|h|)); there both sides agree.
+        return np.where(left == right, left, conventional)
+
+    @cached_property
+    def derivative(self) -> Callable[..., Any]:
+        """d(output)/d(first input), element by element."""
+        return _function(self.slope, self.inputs)
+
+    @cached_property
+    def pullback(self) -> Callable[..., Any]:
+        """For rows: (gradient, *inputs) -> the gradient of sum(gradient * output) by the first input."""
+        gradient = self.tape.input("gradient")
+        if isinstance(self.output, Symbol):
+            gradient.kind = self.output.kind
+            result = adjoint(self.output, self.inputs[0], gradient)
+        else:
+            result = 0.0
+        if not isinstance(result, Symbol):
+            return lambda gradient, first, *_: np.zeros_like(first)
+        source, namespace = compile_source(result, [gradient, *self.inputs])
+        exec(source, namespace)
+        return namespace["formula"]  # type: ignore[no-any-return]
+
+    def _kinks_cancel(self, conventional: Any, left: Any, right: Any) -> bool:
+        """Whether some tie of this formula is no kink: both sides agree there, and the convention says otherwise."""
+        ties = _ties(self)
+        if not ties.size:
+            return False
+        with np.errstate(all="ignore"):
+            points = [ties, *(np.full_like(ties, 0.5) for _ in self.inputs[1:])]
+            values = [_function(result, self.inputs)(*points) for result in (conventional, left, right)]
+        return bool(np.any(np.isclose(values[1], values[2], rtol=1e-9) & ~np.isclose(values[0], values[1], rtol=1e-9)))
+
+
+def _ties(program: Program) -> np.ndarray[Any, Any]:
+    """Return inputs at which the two arguments of some kink are equal, found by bisection."""
+    grid = np.concatenate([-np.geomspace(1e3, 1e-3, 120), [0.0], np.geomspace(1e-3, 1e3, 120)])
+    found = []
+    for node in _needed(program.output):
+        if node.op == "abs":
+            difference: Any = node.args[0]
+        elif node.op in ("maximum", "minimum") or node.op in ("greater", "greater_equal", "less", "less_equal"):
+            difference = node.args[0] - node.args[1]
+        else:
+            continue
+        compute = _function(difference, program.inputs)
+        rest = [np.full_like(grid, 0.5) for _ in program.inputs[1:]]
+        with np.errstate(all="ignore"):
+            signs = np.sign(compute(grid, *rest))
+            found.extend(grid[signs == 0])
+            for place in np.flatnonzero(signs[:-1] * signs[1:] < 0):
+                low, high = grid[place], grid[place + 1]
+                for _ in range(80):
+                    middle = 0.5 * (low + high)
+                    sign = np.sign(compute(np.array([middle]), *(r[:1] for r in rest))[0])
+                    low, high = (middle, high) if sign == signs[place] else (low, middle)
+                found.extend((low, high))
+    return np.unique(np.array(found))
+
+
+def _function(result: Any, inputs: list[Symbol]) -> Callable[..., Any]:
+    source, namespace = compile_source(result, inputs)
+    exec(source, namespace)
+    return namespace["formula"]  # type: ignore[no-any-return]
+
+
+def trace(
+    formula: Callable[..., Any], names: tuple[str, ...] = ("h",), dtype: Any = "float64", *, rows: bool = False
+) -> Program:
+    """Call ``formula`` once on symbols, and return its program.
+
+    Args:
+        formula: A function of arrays, written with NumPy functions.
+        names: The names of its arguments; the program derives by the first.
+        dtype: What the arguments' ``dtype`` is.
+        rows: Whether it may sum, average or take the maximum along the last axis.
+
+    Raises:
+        DerivativeError: Something in the formula cannot be recorded; says what, in which line, and what to write.
+
+    Example:
+        >>> program = trace(lambda h: h / (1 + np.exp(-h)))
+        >>> float(program.derivative(np.float64(0.0)))
+        0.5
+        >>> print(program.value_source)
+        def formula(h):
+            v0 = -h
+            v1 = exp(v0)
+            v2 = 1 + v1
+            v3 = h / v2
+            return v3
+        <BLANKLINE>
+
+    Source:
+        Griewank and Walther, Evaluating derivatives (2008), chapters 2 and 3.
+    """
+    return Program(formula, names, dtype, rows=rows)
+

@@ -1,0 +1,267 @@
+"""Gradients, checked: a whole model against differences of its loss, and a whole run against a plain NumPy one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.callbacks import on
+from framework.errors import DataError, DerivativeError
+from framework.losses import Loss
+from framework.models import Model
+from framework.random_streams import random_generator
+from framework.run import Run
+from framework.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """The worst element of one parameter.
+
+    Attributes:
+        parameter: Its name, or ``"x"`` for the input.
+        element: The index of the worst element.
+        analytic: The gradient that backward gives.
+        numeric: The gradient by differences.
+        relative_error: Their difference over the larger of both, or over a millionth of the largest gradient.
+    """
+
+    parameter: str
+    element: tuple[int, ...]
+    analytic: float
+    numeric: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What ``check_gradients`` found: a row for each parameter and one for the input.
+
+    Attributes:
+        rows: The rows.
+        tolerance: The relative error that is allowed.
+    """
+
+    rows: tuple[GradientRow, ...]
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every relative error is within the tolerance."""
+        return all(row.relative_error <= self.tolerance for row in self.rows)
+
+    def __str__(self) -> str:
+        """Return a table."""
+        header = ("parameter", "worst element", "analytic", "numeric", "relative error")
+        cells = [
+            (r.parameter, str(list(r.element)), f"{r.analytic:.9g}", f"{r.numeric:.9g}", f"{r.relative_error:.1e}")
+            for r in self.rows
+        ]
+        widths = [max(len(row[column]) for row in [header, *cells]) for column in range(5)]
+        lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *cells])
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def check_gradients(
+    model: Model, loss: Loss, x: Any, y: Any, weight: Any = None, *, tolerance: float = 1e-5, elements: int = 20
+) -> GradientReport:
+    """Compare every parameter's gradient, and the input's, with differences of the loss on both sides.
+
+    Args:
+        model: The model; a copy is worked on.
+        loss: The loss.
+        x: Rows of inputs.
+        y: Their targets.
+        weight: One weight a row, or None.
+        tolerance: The relative error that is allowed.
+        elements: How many elements of each array are tried, at most: always the same ones.
+
+    Returns:
+        A report that prints as a table.
+
+    Raises:
+        DataError: The model is not of dtype float64; differences need its digits.
+        DerivativeError: A gradient is wrong; the message is the table.
+
+    Example:
+        >>> from framework import Dense, MeanSquaredError, Sequential, Tanh
+        >>> model = Sequential(Dense(2, 3, Tanh()), Dense(3, 1))
+        >>> report = check_gradients(model, MeanSquaredError(), [[0.5, -1.0], [2.0, 0.1]], [[1.0], [0.0]])
+        >>> report.passed, [row.parameter for row in report.rows]
+        (True, ['0.weights', '0.bias', '1.weights', '1.bias', 'x'])
+    """
+    model = model.copy()
+    model.parameters.unfreeze()
+    if model.dtype != "float64":
+        raise DataError(f"check_gradients: the model must be of dtype float64; got {model.dtype}")
+    inputs = np.array(x, dtype=np.float64)
+    key = (0, 0, 0)
+
+    def value() -> float:
+        model.forward(inputs, key=key)
+        return loss.backward(model, y, weight)
+
+    value()
+    model.forward(inputs, key=key)
+    arrays = {**{name: (view, model.parameters.gradients[name].copy()) for name, view in model.parameters.items()}}
+    arrays["x"] = (inputs, _input_gradient(model, loss, inputs, y, weight, key))
+    scale = max(float(np.max(np.abs(gradient), initial=0.0)) for _, gradient in arrays.values())
+    rows = tuple(_worst(name, array, gradient, value, elements, scale) for name, (array, gradient) in arrays.items())
+    report = GradientReport(rows, tolerance)
+    if not report.passed:
+        raise DerivativeError(f"the gradients of {type(model).__name__} with {loss!r} are wrong:\n{report}")
+    return report
+
+
+def _input_gradient(model: Model, loss: Loss, x: Array, y: Any, weight: Any, key: tuple[int, ...]) -> Array:
+    """Return dL/dx: the loss's gradient by the prediction, carried back to the input."""
+    prediction = model.forward(x, key=key)
+    gradient = loss.gradient(prediction, _like(y, prediction, loss), weight)
+    return model.backward(gradient)
+
+
+def _like(y: Any, prediction: Array, loss: Loss) -> Any:
+    """Give targets the prediction's shape where (rows,) and (rows, 1) mean the same."""
+    return y if loss.by_row or np.shape(y) == prediction.shape else np.reshape(y, prediction.shape)
+
+
+def _worst(
+    name: str, array: Array, gradient: Array, value: Callable[[], float], elements: int, scale: float
+) -> GradientRow:
+    places = list(np.ndindex(array.shape))
+    if len(places) > elements:
+        chosen = random_generator(0, f"check {name}").choice(len(places), elements, replace=False)
+        places = [places[i] for i in sorted(chosen)]
+    worst = GradientRow(name, (), 0.0, 0.0, -1.0)
+    middle = value()
+    for place in places:
+        kept = float(array[place])
+        step = 1e-6 * max(1.0, abs(kept))
+        slopes = []
+        for sign in (1.0, -1.0):
+            array[place] = kept + 2.0 * sign * step
+            far = value()
+            array[place] = kept + sign * step
+            near = value()
+            slopes.append(sign * (4.0 * near - far - 3.0 * middle) / (2.0 * step))
+        array[place] = kept
+        analytic = float(gradient[place])
+        # At a kink any value between the two sides is right.
+        numeric = min(max(analytic, min(slopes)), max(slopes)) if np.isfinite(analytic) else slopes[0]
+        size = max(abs(analytic), abs(numeric), 1e-4 * scale, 1e-300)
+        error = abs(analytic - numeric) / size if np.isfinite(analytic) else np.inf
+        if error > worst.relative_error:
+            worst = GradientRow(name, place, analytic, sum(slopes) / 2.0, error)
+    return worst
+
+
+@dataclass(frozen=True)
+class StepComparison:
+    """What ``compare_steps`` found.
+
+    Attributes:
+        steps: How many steps were compared.
+        first_step: The first step, from 1, after which the two differ; None when they never do.
+        parameter: The name of the first parameter that differs then.
+        ulps: By how many units in the last place its worst element differs then.
+        largest_ulps: The largest such distance over all steps and parameters.
+    """
+
+    steps: int
+    first_step: int | None
+    parameter: str | None
+    ulps: float
+    largest_ulps: float
+
+    def __str__(self) -> str:
+        """Return one sentence."""
+        if self.first_step is None:
+            return f"equal to the last bit over {self.steps} steps"
+        return (
+            f"they part at step {self.first_step} of {self.steps}, in '{self.parameter}', by {self.ulps:.3g} ulps; "
+            f"the largest distance is {self.largest_ulps:.3g} ulps"
+        )
+
+
+def compare_steps(
+    loop: Trainer | Callable[[], Mapping[str, Any]],
+    reference: Callable[..., Mapping[str, Any]],
+    *,
+    model: Model | None = None,
+    data: Any = None,
+    steps: int = 100,
+) -> StepComparison:
+    """Run the framework beside a plain NumPy step function, and say where they part: prove that a port is right.
+
+    Args:
+        loop: A Trainer, with ``model`` and ``data``; or a function that makes one step and returns parameters by name.
+        reference: A function that makes one step in plain NumPy and returns the parameters by name. Beside a Trainer
+            it is given each batch, (x, y).
+        model: What the trainer trains: a copy of it.
+        data: What the trainer trains on.
+        steps: How many steps to compare at most.
+
+    Returns:
+        The first step, parameter and distance in units in the last place at which they differ.
+
+    Raises:
+        DataError: The reference has no parameter of that name or shape, or a Trainer comes without model and data.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> w = np.array([0.5])
+        >>> def notebook(x, y):
+        ...     global w
+        ...     w = w - 0.25 * ((x @ w - y) * x.T).mean(axis=1)
+        ...     return {"weights": w}
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.25), batch_size=1, epochs=2)
+        >>> neuron = Neuron.from_weights([0.5], train_bias=False)
+        >>> print(compare_steps(trainer, notebook, model=neuron, data=([[1.0], [2.0]], [1.0, 2.0])))
+        equal to the last bit over 4 steps
+    """
+    pairs: list[tuple[str, float, int]] = []
+    if isinstance(loop, Trainer):
+        if model is None or data is None:
+            raise DataError("compare_steps: a Trainer needs model=... and data=...")
+        count = itertools.count(1)
+
+        def compare(run: Run) -> None:
+            if run.current is not None and run.step <= steps:
+                x, y, _ = run.current
+                pairs.extend(_distances(run.model.parameters, reference(x.copy(), y.copy()), next(count)))
+            if run.step >= steps:
+                run.stop("compare_steps")
+
+        trainer = loop.replace(callbacks=(*loop.callbacks, on("batch_end")(compare)))
+        made = trainer.fit(model.copy(), data).step
+    else:
+        made = steps
+        for step in range(1, steps + 1):
+            pairs.extend(_distances(loop(), reference(), step))
+    apart = [(name, ulps, step) for name, ulps, step in pairs if ulps > 0]
+    if not apart:
+        return StepComparison(made, None, None, 0.0, 0.0)
+    name, ulps, step = apart[0]
+    return StepComparison(made, step, name, ulps, max(u for _, u, _ in apart))
+
+
+def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> list[tuple[str, float, int]]:
+    """Return the distance in ulps of each parameter that the reference has."""
+    found = []
+    for name, value in theirs.items():
+        if name not in ours:
+            raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
+        a, b = np.asarray(ours[name]), np.asarray(value)
+        if a.shape != b.shape:
+            raise DataError(f"compare_steps: '{name}' must have the shape {a.shape}; the reference gives {b.shape}")
+        b = b.astype(a.dtype)
+        spacing = np.spacing(np.maximum(np.abs(a), np.abs(b)).astype(a.dtype))
+        with np.errstate(invalid="ignore"):
+            ulps = np.where(a == b, 0.0, np.abs(a - b) / spacing)
+        found.append((name, float(np.max(ulps, initial=0.0)), step))
+    return found
