@@ -1,0 +1,341 @@
+"""Testing: the checks that every component of the library passes, for yours too.
+
+``check_component(MyActivation())`` runs all that apply to its kind and lists everything that fails.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import framework
+from framework.activations import Activation, RowActivation
+from framework.arrays import Array
+from framework.callbacks import Callback
+from framework.component import Component
+from framework.derivatives import numerical_gradient
+from framework.errors import FrameworkError, UsageError
+from framework.gradients import check_gradients
+from framework.initializers import Initializer
+from framework.losses import HalfSquaredError, Loss
+from framework.metrics import Metric
+from framework.models import Dense, Model, Neuron, Sequential
+from framework.optimizers import Optimizer, SGDOptimizer
+from framework.random_streams import random_generator
+from framework.schedules import Schedule
+from framework.trainer import Trainer
+
+Check = Callable[[Any], None]
+
+
+class ConformanceError(FrameworkError, AssertionError):
+    """A component fails some of the checks; the message lists them all."""
+
+
+def check_component(component: Component) -> tuple[str, ...]:
+    """Run every check that applies to a component.
+
+    Args:
+        component: An activation, loss, metric, initializer, schedule, optimizer, layer, callback, or any component.
+
+    Returns:
+        The names of the checks that ran.
+
+    Raises:
+        ConformanceError: Some checks fail; lists each with its reason.
+
+    Example:
+        >>> from framework import Tanh
+        >>> "its derivative is that of its formula" in check_component(Tanh())
+        True
+    """
+    state = np.random.get_state()[1]  # noqa: NPY002 (to see that nobody touches it)
+    failures, names = [], []
+    for name, check in _checks_of(component):
+        names.append(name)
+        try:
+            check(component)
+        except Exception as error:  # noqa: BLE001 (all are reported together)
+            failures.append(f"- {name}: {type(error).__name__}: {error}")
+    if not np.array_equal(state, np.random.get_state()[1]):  # noqa: NPY002
+        failures.append("- it leaves NumPy's global random stream alone: the stream has moved; use the rng it is given")
+    if failures:
+        raise ConformanceError("\n".join([f"{component!r} fails {len(failures)} of {len(names)} checks:", *failures]))
+    return tuple(names)
+
+
+def _checks_of(component: Component) -> Iterator[tuple[str, Check]]:
+    for kind, checks in _CHECKS.items():
+        if isinstance(component, kind):
+            yield from checks.items()
+
+
+def _require(truth: Any, message: str) -> None:
+    if not truth:
+        raise AssertionError(message)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two components are equal; models are compared by their JSON, because each equals itself alone."""
+    return a.to_json() == b.to_json() if isinstance(a, Model) else bool(a == b)
+
+
+# every component
+
+
+def _json(component: Component) -> None:
+    _require(_same(Component.from_json(component.to_json()), component), "from_json(to_json()) gives another component")
+
+
+def _repr(component: Component) -> None:
+    names = {**vars(framework), type(component).__name__: type(component)}
+    _require(_same(eval(repr(component), names), component), f"{component!r} evaluates to another component")  # noqa: S307
+
+
+def _equality(component: Component) -> None:
+    twin = component.replace()
+    _require(_same(twin, component), "a replace() without changes is not equal")
+    if not isinstance(component, Model):
+        _require(hash(twin) == hash(component), "equal components have different hashes")
+        _require(component != object(), "it equals anything")
+
+
+def _frozen(component: Component) -> None:
+    for name in component.settings():
+        try:
+            setattr(component, name, getattr(component, name))
+        except FrameworkError:
+            continue
+        raise AssertionError(f"setting '{name}' can be assigned; settings are frozen")
+
+
+def _copies(component: Component) -> None:
+    for twin in (copy.copy(component), copy.deepcopy(component), pickle.loads(pickle.dumps(component))):  # noqa: S301
+        _require(_same(twin, component), "a copy or a pickle is another component")
+
+
+def _docstring(component: Component) -> None:
+    text = type(component).__doc__ or ""
+    _require(text.strip() and text != Component.__doc__, "the class has no docstring")
+    _require("Example:" in text, "the docstring has no 'Example:'")
+
+
+# activations
+
+_H: Array = np.array([[-3.0, -0.7, 0.0], [0.2, 1.1, 4.0]])
+
+
+def _formula_dtype(activation: Any) -> None:
+    for dtype in ("float64", "float32"):
+        h = _H.astype(dtype)
+        kept = h.copy()
+        out = activation.evaluate(h, np.empty_like(h))
+        back = activation.backward_into(np.ones_like(h), h, out, np.empty_like(h))
+        _require(out.dtype == back.dtype == h.dtype, f"{dtype} becomes {out.dtype} and {back.dtype}")
+        _require(np.array_equal(h, kept), "the formula changes its argument")
+        _require(np.shape(activation(h)) == h.shape, "the formula changes the shape")
+
+
+def _formula_shapes(activation: Activation) -> None:
+    whole = np.asarray(activation(_H))
+    _require(np.allclose(activation(_H.reshape(-1)), whole.reshape(-1)), "rows and a flat array give other values")
+    _require(np.allclose([activation(h) for h in _H.reshape(-1)], whole.reshape(-1)), "single numbers give other values")
+
+
+def _derivative(formula: Any) -> None:
+    formula.check_derivative()
+
+
+def _in_a_layer(activation: Any) -> None:
+    model = Dense(3, 2, activation, seed=0)
+    if activation.check == "on":
+        check_gradients(model, HalfSquaredError(), _H, np.array([[0.1, 0.2], [0.3, 0.4]]))
+
+
+# losses
+
+
+def _loss_batch(loss: Loss) -> tuple[Array, Array, Array]:
+    """Return predictions, targets and weights that any loss of the library takes."""
+    prediction = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    if loss.by_row:
+        return prediction, np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), np.array([1.0, 2.0])
+    return prediction, np.array([[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]), np.array([1.0, 2.0])
+
+
+def _loss_gradient(loss: Loss) -> None:
+    prediction, target, weight = _accepted(loss)
+    numeric = numerical_gradient(lambda p: loss(p, target, weight), prediction)
+    _require(
+        np.allclose(loss.gradient(prediction, target, weight), numeric, rtol=1e-5, atol=1e-8),
+        "gradient is not the derivative of the weighted mean",
+    )
+
+
+def _loss_sums(loss: Loss) -> None:
+    prediction, target, weight = _accepted(loss)
+    parts = [loss.sums(prediction[i : i + 1], target[i : i + 1], weight[i : i + 1]) for i in (0, 1)]
+    whole = loss(prediction, target, weight)
+    _require(np.isclose(loss.result(*(sum(p) for p in zip(*parts, strict=True))), whole), "sums over rows do not add up")
+
+
+def _accepted(loss: Loss) -> tuple[Array, Array, Array]:
+    """Return a batch; losses of the signs -1 and 1 get such targets."""
+    prediction, target, weight = _loss_batch(loss)
+    try:
+        loss(prediction, target)
+    except FrameworkError:
+        target = np.where(target > 0, 1.0, -1.0)
+    return prediction, target, weight
+
+
+# metrics, initializers, schedules
+
+
+def _metric_sums(metric: Metric) -> None:
+    if metric.whole:
+        return
+    prediction = np.array([0.1, 0.8, 0.6, 0.3, 0.9, 0.4])
+    target = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    if metric.classes_needed:
+        prediction = np.stack([1.0 - prediction, prediction], axis=1)
+    parts = [metric.sums(prediction[part], target[part]) for part in (slice(0, 4), slice(4, 6))]
+    whole = metric(prediction, target)
+    added = metric.result(*(sum(values) for values in zip(*parts, strict=True)))
+    _require(np.isclose(added, whole), "sums over uneven batches do not add up to the whole")
+    _require(isinstance(whole, float), "the result is no plain float")
+
+
+def _initializer(initializer: Initializer) -> None:
+    for shape in ((4,), (4, 3)):
+        first, again = (np.asarray(initializer(shape, random_generator(0, "check"))) for _ in range(2))
+        _require(first.shape == shape, f"shape {shape} becomes {first.shape}")
+        _require(np.array_equal(first, again), "the same generator gives other values")
+        _require(np.isfinite(first).all(), "a value is not finite")
+
+
+def _schedule(schedule: Schedule) -> None:
+    rates = [schedule(step) for step in (0, 1, 2, 10, 99, 1000)]
+    _require(all(np.isfinite(rate) and rate >= 0 for rate in rates), f"a rate is negative or not finite: {rates}")
+    _require(rates == [schedule(step) for step in (0, 1, 2, 10, 99, 1000)], "the same step gives another rate")
+
+
+# optimizers, layers, callbacks
+
+
+def _train(model: Model, optimizer: Optimizer, steps: int) -> None:
+    x = np.array([[0.5, -1.0], [1.5, 0.3], [-0.7, 0.8]])
+    for _ in range(steps):
+        model.forward(x, key=(0, 0, optimizer.steps))
+        HalfSquaredError().backward(model, np.array([[0.3], [-0.2], [0.9]]))
+        optimizer.step()
+
+
+def _small() -> Sequential:
+    return Sequential(Dense(2, 3, framework.Tanh()), Dense(3, 1))
+
+
+def _optimizer_resumes(optimizer: Optimizer) -> None:
+    bound = optimizer.bind(_small())
+    _train(bound.binding.model, bound, 3)
+    for twin in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):  # noqa: S301
+        straight = copy.deepcopy(bound)
+        for one in (straight, twin):
+            _train(one.binding.model, one, 3)
+        a, b = (one.binding.model.parameters.vector for one in (straight, twin))
+        _require(np.array_equal(a, b), "a copy or a pickle goes on with other bits")
+
+
+def _optimizer_frozen(optimizer: Optimizer) -> None:
+    model = _small()
+    model.parameters.freeze("0.weights")
+    kept = model.parameters["0.weights"].copy()
+    _train(model, optimizer.bind(model), 3)
+    _require(np.array_equal(model.parameters["0.weights"], kept), "a frozen parameter moved")
+
+
+def _optimizer_blocks(optimizer: Optimizer) -> None:
+    if not optimizer.elementwise:
+        return
+    rng = random_generator(0, "check")
+    values, gradients = rng.normal(size=10), rng.normal(size=10)
+    whole, parts = values.copy(), values.copy()
+    memory = [(np.zeros(10), np.zeros(10)) for _ in optimizer.memory]
+    for step in (1, 2):
+        optimizer.update(whole, gradients.copy(), 0.01, step, *(m for m, _ in memory))
+        for part in (slice(0, 4), slice(4, 10)):
+            optimizer.update(parts[part], gradients[part].copy(), 0.01, step, *(m[part] for _, m in memory))
+    _require(np.array_equal(whole, parts), "elementwise is True, but an update in blocks gives other values")
+
+
+def _layer(layer: Model) -> None:
+    shape = tuple(3 if size is None else size for size in layer.input_shape)
+    x = np.cos(np.arange(1.0, 1.0 + 4 * np.prod(shape, dtype=int))).reshape(4, *shape)
+    model = layer.copy()
+    try:
+        prediction = model.forward(x, key=(0, 0, 0))
+    except FrameworkError as error:
+        raise UsageError(f"a batch of shape {x.shape} is refused: {error}") from error
+    _require(prediction.shape == (4, *(3 if s is None else s for s in layer.output_shape)), "output_shape is not true")
+    if getattr(layer, "check", "on") == "on":
+        check_gradients(model, HalfSquaredError(), x, np.zeros_like(prediction))
+    twin = pickle.loads(pickle.dumps(model))  # noqa: S301
+    _require(np.array_equal(twin(x), model(x)), "a pickle predicts something else")
+    _require(np.array_equal(twin.parameters.vector, model.parameters.vector), "a pickle has other numbers")
+
+
+def _callback_resumes(callback: Callback) -> None:
+    x, y = np.linspace(-1, 1, 7)[:, None], np.linspace(0, 1, 7)
+    trainer = Trainer(
+        loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=4, batch_size=3, callbacks=[callback]
+    )
+    straight = trainer.fit(Neuron(1), (x, y), (x, y))
+    run = trainer.fit(Neuron(1), (x, y), (x, y), epochs=2)
+    if straight.epoch == 4:
+        run = trainer.resume(pickle.loads(pickle.dumps(run)), (x, y), (x, y))  # noqa: S301
+        a, b = ({k: repr(v) for k, v in r.memories.items()} for r in (straight, run))
+        _require(a == b, "what it remembers after a resume is not what it remembers without one")
+
+
+_CHECKS: dict[type, dict[str, Check]] = {
+    Component: {
+        "its JSON gives it back": _json,
+        "its repr evaluates back": _repr,
+        "equal settings are equal": _equality,
+        "its settings are frozen": _frozen,
+        "it copies and pickles": _copies,
+        "its docstring has an example": _docstring,
+    },
+    Activation: {
+        "its derivative is that of its formula": _derivative,
+        "it keeps dtype, shape and argument": _formula_dtype,
+        "it works on numbers and on any shape": _formula_shapes,
+        "a layer with it has right gradients": _in_a_layer,
+    },
+    RowActivation: {
+        "its backward is that of its formula": _derivative,
+        "it keeps dtype, shape and argument": _formula_dtype,
+        "a layer with it has right gradients": _in_a_layer,
+    },
+    Loss: {
+        "its slope is that of its formula": _derivative,
+        "its gradient is that of the weighted mean": _loss_gradient,
+        "its sums add up": _loss_sums,
+    },
+    Metric: {"its sums add up": _metric_sums},
+    Initializer: {"it is a pure function of shape and generator": _initializer},
+    Schedule: {"it is a pure function of the step": _schedule},
+    Optimizer: {
+        "it goes on after a copy or a pickle": _optimizer_resumes,
+        "it leaves frozen parameters alone": _optimizer_frozen,
+        "it may be called in blocks if it says so": _optimizer_blocks,
+    },
+    Model: {"its gradients are right and it pickles": _layer},
+    Callback: {"it remembers across a resume": _callback_resumes},
+}
+
+
