@@ -6,10 +6,9 @@ changes during training lives elsewhere. pydantic does the validating; its own e
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import json
 import numbers
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Self, cast, get_args, get_origin
 
@@ -28,6 +27,7 @@ from pydantic import (
 from pydantic._internal._model_construction import ModelMetaclass  # the only way to word its class-creation errors
 
 from framework.errors import SettingsError, nearest
+from framework.messages import class_message, require_arguments, settings_message
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -46,8 +46,17 @@ def _dtype_name(value: Any) -> Any:
 Dtype = Annotated[str, BeforeValidator(_dtype_name), Field(pattern="^float(32|64)$")]
 
 
+_BIRTHS = itertools.count()
+
+
 class ComponentType(ModelMetaclass):
-    """Words pydantic's class-creation errors, and refuses fields that could be changed in place."""
+    """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
+
+    Attributes:
+        born: The class's place in the order in which classes were made; -1 while it is not complete, or refused.
+    """
+
+    born = -1
 
     def __new__(
         cls, name: str, bases: tuple[type[Any], ...], namespace: dict[str, Any], **options: Any
@@ -56,20 +65,26 @@ class ComponentType(ModelMetaclass):
         try:
             made = super().__new__(cls, name, bases, namespace, **options)
         except PydanticUserError as error:
-            raise SettingsError(_class_message(name, error)) from None
+            raise SettingsError(class_message(name, error)) from None
         for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
             if mutable := _mutable(info.annotation):
                 raise SettingsError(
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
                     f"e.g. {field}: tuple[float, ...] = ()"
                 )
-        return cast("ComponentType", made)
+        component = cast("ComponentType", made)
+        component.born = next(_BIRTHS)
+        return component
 
     def __call__(cls, *args: Any, **settings: Any) -> Any:
         """Make an instance; an abstract class says which formula is missing."""
         if missing := sorted(cls.__abstractmethods__):
             raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
-        return super().__call__(*args, **settings)
+        try:
+            return super().__call__(*args, **settings)
+        except TypeError:
+            require_arguments(cls, args, settings)
+            raise
 
 
 class Component(BaseModel, metaclass=ComponentType):
@@ -113,7 +128,7 @@ class Component(BaseModel, metaclass=ComponentType):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise SettingsError(_settings_message(type(self), error)) from None
+            raise SettingsError(settings_message(type(self), error, _subclasses(Component))) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: components are frozen. A property with a setter still works."""
@@ -204,7 +219,7 @@ class Component(BaseModel, metaclass=ComponentType):
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{cls.__name__}.from_json: the text is not JSON: {error}") from None
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
             raise SettingsError(f'{cls.__name__}.from_json: expected an object with "type"; got {text[:60]!r}')
@@ -223,9 +238,35 @@ class Component(BaseModel, metaclass=ComponentType):
         return {"type": self.tag(), **handler(self)}
 
 
+def belongs_to(cls: type, method: str, *formulas: str) -> bool:
+    """Return whether ``method`` was written for the formulas of ``cls``, not for those of a class it inherits from.
+
+    Example:
+        >>> class Line:
+        ...     def value(self, x):
+        ...         return x
+        ...
+        ...     def slope(self, x):
+        ...         return 1
+        >>> class Parabola(Line):
+        ...     def value(self, x):
+        ...         return x * x
+        >>> belongs_to(Line, "slope", "value"), belongs_to(Parabola, "slope", "value")
+        (True, False)
+    """
+    writer = next(base for base in cls.__mro__ if method in vars(base))
+    return all(_written(writer, formula) in (None, _written(cls, formula)) for formula in formulas)
+
+
+def _written(cls: type, name: str) -> Any:
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
 def _plain(value: Any) -> Any:
     """Turn NumPy scalars and fractions into Python numbers, sequences into tuples, tagged objects into components."""
     match value:
+        case np.ndarray(shape=()):
+            return _plain(value[()])
         case np.generic():
             return value.item()
         case np.ndarray() | list() | tuple():
@@ -257,7 +298,8 @@ def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
 
 def _class_of(tag: str) -> type[Component]:
     """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
-    known = {found.tag(): found for found in _subclasses(Component)}
+    newest_last = sorted((found for found in _subclasses(Component) if found.born >= 0), key=lambda found: found.born)
+    known = {found.tag(): found for found in newest_last}
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]
@@ -276,52 +318,3 @@ def _mutable(annotation: Any) -> str | None:
     if kind is Callable or get_origin(annotation) is Callable:
         return None
     return next((found for part in get_args(annotation) if (found := _mutable(part))), None)
-
-
-def _class_message(name: str, error: PydanticUserError) -> str:
-    if found := re.search(r"non-annotated attribute was detected: `(\w+) = (.+?)`", str(error)):
-        field, value = found.groups()
-        kind = next((k for k in ("bool", "int", "float", "str") if _is_literal(value, k)), "float")
-        return f"{name}: '{field} = {value}' has no type; write {field}: {kind} = {value}"
-    return f"{name}: {str(error).splitlines()[0]}"
-
-
-def _is_literal(value: str, kind: str) -> bool:
-    patterns = {"bool": "True|False", "int": r"[+-]?\d+", "float": r"[+-]?[\d.]+(e[+-]?\d+)?", "str": "['\"].*"}
-    return re.fullmatch(patterns[kind], value) is not None
-
-
-def _settings_message(cls: type[Component], error: ValidationError) -> str:
-    """Word a validation error: one line for each setting."""
-    expected: dict[str, list[str]] = {}
-    given: dict[str, object] = {}
-    lines = []
-    for part in error.errors(include_url=False):
-        where = str(part["loc"][0]) if part["loc"] else ""
-        if not where:
-            lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
-        elif part["type"] == "extra_forbidden":
-            names = ", ".join(cls.model_fields) or "none"
-            lines.append(f"unknown setting '{where}'{nearest(where, cls.model_fields) or '.'} Settings: {names}")
-        elif part["type"] == "missing":
-            lines.append(f"setting '{where}' is missing; write {where}=...")
-        else:
-            kind = part.get("ctx", {}).get("class_name")
-            wanted = f"be of class {kind}" if kind else re.sub(r"^(Input|Value error,) (should )?", "", part["msg"])
-            expected.setdefault(where, []).append(wanted)
-            given[where] = part["input"]
-    for where, wanted_list in expected.items():
-        wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", " or")
-        lines.append(f"setting '{where}' must {wanted}; got {given[where]!r}{_component_hint(given[where])}")
-    return "\n".join(f"{cls.__name__}: {line}" for line in lines)
-
-
-def _component_hint(given: object) -> str:
-    """Say what to write instead of a component's class or name."""
-    if isinstance(given, type):
-        return f"; write {given.__name__}() with its brackets"
-    if isinstance(given, str):
-        known = {found.__name__.lower(): found.__name__ for found in _subclasses(Component)}
-        like = difflib.get_close_matches(given.lower(), known, n=1)
-        return f"; write {known[like[0]]}()" if like else ""
-    return ""

@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array, real_array
 from framework.component import Component
-from framework.errors import ShapeError
+from framework.errors import DataError, ShapeError
 from framework.losses.base import Loss
 
 
@@ -51,11 +51,14 @@ class Metric(Component):
         Raises:
             ShapeError: There are not as many predictions as targets.
             DtypeError: A value is no real number.
+            DataError: There are no rows, or no row has a weight.
         """
-        prediction, target = real_array(prediction, "prediction"), real_array(target, "target")
+        prediction, target = np.atleast_1d(real_array(prediction, "prediction"), real_array(target, "target"))
         if prediction.shape[:1] != target.shape[:1]:
             raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
         weight = None if weight is None else Loss.weights(weight, len(prediction), "weight", np.float64)
+        if not (len(prediction) if weight is None else weight.any()):
+            raise DataError(f"{type(self).__name__} needs a row of positive weight; got {len(prediction)} rows")
         return float(self.result(*self.sums(prediction, target, weight)))
 
 

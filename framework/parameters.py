@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.arrays import Array
-from framework.errors import SettingsError, nearest
+from framework.errors import DivergedError, SettingsError, nearest
 
 
 class Parameters(Mapping[str, Array]):
@@ -183,3 +183,17 @@ class Parameters(Mapping[str, Array]):
         frozen = self.frozen
         rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
         return f"Parameters({rows})"
+
+
+def require_finite_gradient(parameters: Parameters) -> None:
+    """Refuse a gradient with NaN or infinity; a finite one whose square overflows passes.
+
+    Raises:
+        DivergedError: Some gradient is not finite; names the parameters.
+    """
+    bad = [name for name, gradient in parameters.gradients.items() if not np.isfinite(gradient).all()]
+    if bad:
+        raise DivergedError(
+            f"the gradient of {', '.join(bad)} is not finite; the update was not applied. "
+            "Lower the learning rate, standardise the inputs, or clip the gradient"
+        )

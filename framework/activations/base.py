@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from framework.arrays import Array, blocks
-from framework.component import Component
+from framework.component import Component, belongs_to
 from framework.errors import DerivativeError, DtypeError, ShapeError
 
 _LARGEST_EXPONENT = {"float32": 88.72283, "float64": 709.782712893384}
@@ -45,8 +45,8 @@ class Activation(Component):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Note which derivatives the class writes, so that no step has to ask."""
         super().__pydantic_init_subclass__(**options)
-        cls._has_derivative = cls.derivative is not Activation.derivative
-        cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
+        cls._has_derivative = belongs_to(cls, "derivative", "__call__")
+        cls._has_derivative_from_output = belongs_to(cls, "derivative_from_output", "__call__", "derivative")
 
     @abstractmethod
     def __call__(self, h: Any) -> Any:
@@ -90,8 +90,7 @@ class Activation(Component):
         flat_gradient, flat_h, flat_a, flat_out = (array.reshape(-1) for array in (gradient, h, a, out))
         for part in blocks(h.size, 1):
             slope = self.slope(flat_h[part], flat_a[part])
-            if np.shape(slope) != flat_h[part].shape:
-                raise ShapeError(_wrong_shape(self, "derivative", flat_h[part].shape, np.shape(slope)))
+            require_like(self, "derivative", slope, flat_h[part].shape)
             np.multiply(flat_gradient[part], slope, out=flat_out[part], casting="same_kind")
         return out
 
@@ -117,7 +116,16 @@ class RowActivation(Component):
         """Return dL/dh of the shape of ``h``, given dL/da, h and a."""
 
     def require_derivative(self) -> Self:
-        """Return the activation itself: a RowActivation always writes its backward."""
+        """Return the activation itself, or refuse one whose backward belongs to another formula.
+
+        Raises:
+            DerivativeError: The class writes ``__call__`` anew but not ``backward``.
+        """
+        if not belongs_to(type(self), "backward", "__call__"):
+            raise DerivativeError(
+                f"{type(self).__name__} writes __call__ anew, so the backward that it inherits is of another "
+                "formula: write backward(self, gradient, h, a)"
+            )
         return self
 
     def evaluate(self, h: Array, out: Array) -> Array:
@@ -129,34 +137,44 @@ class RowActivation(Component):
     def backward_into(self, gradient: Array, h: Array, a: Array, out: Array) -> Array:
         """Fill ``out`` with dL/dh, some rows at a time."""
         for part in blocks(len(h), h.shape[-1]):
-            assign(self, out[part], self.backward(gradient[part], h[part], a[part]))
+            assign(self, out[part], self.backward(gradient[part], h[part], a[part]), "backward")
         return out
 
 
-def assign(formula: Component, out: Array, result: Any) -> None:
+def assign(formula: Component, out: Array, result: Any, method: str = "__call__") -> None:
     """Copy a formula's result into ``out``, cast to its dtype.
 
     Raises:
         ShapeError: The formula changed the shape.
         DtypeError: The formula's result is not real.
     """
-    if np.shape(result) != out.shape:
-        raise ShapeError(_wrong_shape(formula, "__call__", out.shape, np.shape(result)))
-    try:
-        np.copyto(out, result, casting="same_kind")
-    except TypeError:
-        kind = np.asarray(result).dtype
-        raise DtypeError(f"{type(formula).__name__}: the formula must give real numbers; got {kind}") from None
+    require_like(formula, method, result, out.shape)
+    np.copyto(out, result, casting="same_kind")
 
 
-def _wrong_shape(formula: Component, method: str, expected: tuple[int, ...], got: tuple[int, ...]) -> str:
-    return (
-        f"{type(formula).__name__}.{method} must keep the shape: expected {expected}; got {got}. "
-        "Use NumPy functions that work element by element"
-    )
+def require_like(formula: Component, method: str, result: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a formula's result that has another shape or is not real.
+
+    Raises:
+        ShapeError: The formula changed the shape.
+        DtypeError: The formula's result is not real.
+    """
+    if np.shape(result) != shape:
+        raise ShapeError(
+            f"{type(formula).__name__}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
+            "Use NumPy functions that work element by element"
+        )
+    kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
+    if kind.kind not in "fiub":
+        raise DtypeError(f"{type(formula).__name__}.{method} must give real numbers; got {kind}")
 
 
 def _no_derivative(cls: type[Activation]) -> str:
+    if any(getattr(cls, name) is not getattr(Activation, name) for name in ("derivative", "derivative_from_output")):
+        return (
+            f"{cls.__name__} writes __call__ anew, so the derivative that it inherits is of another formula: "
+            "write derivative(self, h)"
+        )
     return (
         f"{cls.__name__} has no derivative: write derivative(self, h), the slope of __call__ at h, "
         "or derivative_from_output(self, a) in terms of the output"

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from framework.arrays import Array, Record, blocks, real_array, require_finite
-from framework.component import Component
-from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError
+from framework.component import Component, belongs_to
+from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
 
 
 class Output(Protocol):
@@ -56,6 +56,13 @@ class Loss(Component):
     canonical: ClassVar[type[Component] | None] = None
     by_row: ClassVar[bool] = False
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Unpair a subclass that writes another value or slope: the fused form is that of the inherited formula."""
+        super().__pydantic_init_subclass__(**options)
+        if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
+            cls.canonical = None
+
     @abstractmethod
     def value(self, prediction: Any, target: Any) -> Any:
         """Return the loss of each element."""
@@ -66,10 +73,7 @@ class Loss(Component):
         Raises:
             DerivativeError: The class does not write its slope.
         """
-        raise DerivativeError(
-            f"{type(self).__name__} has no slope: write slope(self, prediction, target), "
-            "the derivative of value with respect to the prediction"
-        )
+        raise DerivativeError(_no_slope(type(self)))
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
@@ -88,8 +92,8 @@ class Loss(Component):
             DerivativeError: The class does not write its slope.
             SettingsError: The output activation cannot serve this loss.
         """
-        if type(self).slope is Loss.slope:
-            self.slope(0.0, 0.0)
+        if not belongs_to(type(self), "slope", "value"):
+            raise DerivativeError(_no_slope(type(self)))
         self.require_output(activation)
 
     @property
@@ -116,8 +120,9 @@ class Loss(Component):
         """Return the exact derivative of ``loss(prediction, target, weight)`` with respect to the prediction."""
         prediction, target, weight = self._checked(prediction, target, weight)
         out: Array = np.empty_like(prediction)
-        scale, _ = self._scale(prediction.shape, prediction.dtype, weight)
-        self._fill(self.slope, prediction, target, scale, out)
+        count = self.count(prediction.shape, weight)
+        self.result(0.0, count)  # refuses a count of 0
+        self._fill(self.slope, prediction, target, weight, count, out)
         return out
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
@@ -127,7 +132,13 @@ class Loss(Component):
             return self._total(self.value, prediction, target, weight), self.count(prediction.shape, weight)
 
     def result(self, total: float, count: float) -> float:
-        """Return the mean, total / count."""
+        """Return the mean, total / count.
+
+        Raises:
+            DataError: The count is 0: there are no rows, or no row has a weight.
+        """
+        if count <= 0:
+            raise DataError(f"{type(self).__name__} needs a row of positive weight; the weights sum to {count:g}")
         return total / count
 
     def backward(self, model: Output, target: Any, weight: Any = None, *, check: bool = True) -> float:
@@ -171,15 +182,16 @@ class Loss(Component):
         target = self.targets(target, a.shape, "target", record=record, check=check)
         if weight is not None and check:
             weight = self.weights(weight, len(a), "weight", a.dtype)
-        scale, count = self._scale(a.shape, a.dtype, weight)
+        count = self.count(a.shape, weight)
         if count <= 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
-        loss = self._total(formula, first, target, weight) / count
-        if not math.isfinite(loss):
-            raise DivergedError(self._diverged(formula(first, target), a))
+        with np.errstate(all="ignore"):  # what is not finite is found below
+            loss = self._total(formula, first, target, weight) / count
+            if not math.isfinite(loss):
+                raise DivergedError(self._diverged(formula(first, target), a))
         delta = record.array("delta", a.shape)
-        self._fill(np.subtract if fused else self.slope, a, target, scale, delta)
+        self._fill(np.subtract if fused else self.slope, a, target, weight, count, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False)
         return loss
 
@@ -218,7 +230,7 @@ class Loss(Component):
             DataError: A target is out of range.
         """
         if array.shape != shape:
-            if not (array.size == shape[0] and array.ndim <= 2 and math.prod(shape[1:]) == 1):
+            if array.shape not in ((shape[0],), (shape[0], 1)) or math.prod(shape[1:]) != 1:
                 raise ShapeError(f"{name} must have the shape of the output, {shape}; got {array.shape}")
             array = array.reshape(shape)
         self.require_target(array, name)
@@ -257,7 +269,8 @@ class Loss(Component):
             )
         target = self.targets(target, prediction.shape, "target").astype(prediction.dtype, copy=False)
         if weight is not None:
-            weight = self.weights(weight, len(prediction), "weight", prediction.dtype)
+            rows = len(prediction) if prediction.shape else 1
+            weight = self.weights(np.atleast_1d(weight), rows, "weight", prediction.dtype)
         return prediction, target, weight
 
     def _one_target(self, target: Any, weight: Any, kind: Any) -> Any:
@@ -281,17 +294,10 @@ class Loss(Component):
         each = 1 if self.by_row else math.prod(shape[1:])
         return float((shape[0] if shape else 1) if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
 
-    def _scale(self, shape: tuple[int, ...], dtype: Any, weight: Array | None) -> tuple[Any, float]:
-        """Return w / sum(w), a number or a column, and sum(w)."""
-        count = self.count(shape, weight)
-        if weight is None or count <= 0:
-            return (1.0 / count if count else 0.0), count
-        return (weight / dtype.type(count)).reshape(-1, *(1,) * (len(shape) - 1)), count
-
     def _total(self, formula: Any, first: Any, target: Array, weight: Array | None) -> float:
         """Return sum(w l), some rows at a time."""
         if not first.shape:
-            return float(formula(first, target))
+            return float(formula(first, target) if weight is None else formula(first, target) * weight[0])
         total = 0.0
         shape = first.shape[:1] if self.by_row else first.shape
         for part in blocks(len(first), first[0].size if len(first) else 1):
@@ -306,11 +312,15 @@ class Loss(Component):
             total += float(np.add.reduce(values, axis=None))
         return total
 
-    def _fill(self, formula: Any, prediction: Array, target: Array, scale: Any, out: Array) -> None:
-        """Fill ``out`` with formula(prediction, target) * scale, some rows at a time."""
+    def _fill(
+        self, formula: Any, prediction: Array, target: Array, weight: Array | None, count: float, out: Array
+    ) -> None:
+        """Fill ``out`` with formula(prediction, target) * w / count, some rows at a time."""
         if not out.shape:
-            out[...] = formula(prediction, target) * scale
+            out[...] = formula(prediction, target)
             return
+        scale: Any = 1.0 / count
+        column = (-1, *(1,) * (out.ndim - 1))
         for part in blocks(len(out), out[0].size if len(out) else 1):
             slope = formula(prediction[part], target[part])
             if np.shape(slope) != out[part].shape:
@@ -318,8 +328,9 @@ class Loss(Component):
                     f"{type(self).__name__}.slope must have the shape of the prediction, {out[part].shape}; "
                     f"got {np.shape(slope)}"
                 )
-            factor = scale[part] if isinstance(scale, np.ndarray) else scale
-            np.multiply(slope, factor, out=out[part], casting="same_kind")
+            if weight is not None:
+                scale = (weight[part] / weight.dtype.type(count)).reshape(column)
+            np.multiply(slope, scale, out=out[part], casting="same_kind")
 
     def _diverged(self, values: Any, a: Array) -> str:
         bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
@@ -331,98 +342,8 @@ class Loss(Component):
         )
 
 
-class RowLoss(Loss):
-    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,) and ``slope`` -> (rows, classes).
-
-    Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into that form.
-
-    Example:
-        >>> from framework import CrossEntropy
-        >>> CrossEntropy()([[0.25, 0.75]], [1]) == CrossEntropy()([[0.25, 0.75]], [[0.0, 1.0]])
-        True
-    """
-
-    by_row: ClassVar[bool] = True
-
-    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
-        """Return targets (rows, classes) or integer classes (rows,).
-
-        Raises:
-            ShapeError: The shape is neither.
-            DataError: A class is no integer in 0..classes-1, or a row is no distribution.
-        """
-        if len(shape) != 2:
-            raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}")
-        if array.shape == shape:
-            self.require_target(array, name)
-            return array
-        if array.shape not in ((shape[0],), (shape[0], 1)):
-            raise ShapeError(
-                f"{name} must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}"
-            )
-        return require_classes(array.reshape(-1), shape[1], name)
-
-    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
-        """Return checked targets as (rows, classes)."""
-        if array.shape == shape:
-            return array if record is None else array.astype(record.dtype, copy=False)
-        if record is None:
-            return one_hot(array, np.zeros(shape), np.empty(len(array), np.intp))
-        return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
-
-
-def require_classes(array: Array, classes: int, name: str) -> Array:
-    """Return labels as integers, or refuse one that is no integer in 0..classes-1.
-
-    Raises:
-        DataError: A label is out of range or fractional.
-
-    Example:
-        >>> require_classes(np.array([0.0, 2.0]), 3, "y")
-        array([0, 2])
-    """
-    bad = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(
-            f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
-            f"({int(bad.sum())} of {len(array)} rows)"
-        )
-    return array.astype(np.intp, copy=False)
-
-
-def one_hot(classes: Array, out: Array, flat: Array) -> Array:
-    """Fill ``out`` (rows, classes) with 1 at each row's class; ``flat`` is memory for (rows,) places."""
-    flat.fill(out.shape[1])
-    flat[:1] = 0
-    np.cumsum(flat, out=flat)  # where each row starts
-    np.add(flat, classes, out=flat, casting="unsafe")
-    out.fill(0.0)
-    np.put(out, flat, 1.0)
-    return out
-
-
-def require_range(name: str, target: Array, low: float, high: float, advice: str) -> None:
-    """Refuse targets outside [low, high].
-
-    Raises:
-        DataError: A target is out of range.
-    """
-    if target.size and (target.min() < low or target.max() > high):
-        first = tuple(int(i) for i in np.argwhere((target < low) | (target > high))[0])
-        where = f" at row {first[0]}" if first else ""
-        raise DataError(f"{name} must lie in [{low:g}, {high:g}]; got {target[first]}{where}. {advice}")
-
-
-def require_output_range(loss: Loss, activation: Any, low: float, high: float, advice: str) -> None:
-    """Refuse an output activation whose range reaches outside [low, high]; an unknown range passes.
-
-    Raises:
-        SettingsError: The range does not fit.
-    """
-    output_range = getattr(activation, "output_range", None)
-    if output_range is not None and (output_range[0] < low or output_range[1] > high):
-        raise SettingsError(
-            f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
-            f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
-        )
+def _no_slope(cls: type[Loss]) -> str:
+    return (
+        f"{cls.__name__} has no slope of its own value: write slope(self, prediction, target), "
+        "the derivative of value with respect to the prediction"
+    )

@@ -8,7 +8,8 @@ import numpy as np
 
 from framework.activations import Sigmoid
 from framework.arrays import Array
-from framework.losses.base import Loss, require_output_range, require_range
+from framework.losses.base import Loss
+from framework.losses.requirements import require_output_range, require_range
 
 
 class HalfSquaredError(Loss):

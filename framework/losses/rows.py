@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from framework.activations import Activation, Softmax
-from framework.arrays import Array
-from framework.errors import DataError, SettingsError
-from framework.losses.base import RowLoss, require_output_range, require_range
+from framework.arrays import Array, Record
+from framework.errors import DataError, SettingsError, ShapeError
+from framework.losses.base import Loss
 from framework.losses.elementwise import _ratio, _times_log
+from framework.losses.requirements import require_classes, require_output_range, require_range
+
+
+class RowLoss(Loss):
+    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,) and ``slope`` -> (rows, classes).
+
+    Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into that form.
+
+    Example:
+        >>> from framework import CrossEntropy
+        >>> CrossEntropy()([[0.25, 0.75]], [1]) == CrossEntropy()([[0.25, 0.75]], [[0.0, 1.0]])
+        True
+    """
+
+    by_row: ClassVar[bool] = True
+
+    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
+        """Return targets (rows, classes) or integer classes (rows,).
+
+        Raises:
+            ShapeError: The shape is neither.
+            DataError: A class is no integer in 0..classes-1, or a row is no distribution.
+        """
+        if len(shape) != 2:
+            raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}")
+        if array.shape == shape:
+            self.require_target(array, name)
+            return array
+        if array.shape not in ((shape[0],), (shape[0], 1)):
+            raise ShapeError(
+                f"{name} must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}"
+            )
+        return require_classes(array.reshape(-1), shape[1], name)
+
+    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
+        """Return checked targets as (rows, classes)."""
+        if array.shape == shape:
+            return array if record is None else array.astype(record.dtype, copy=False)
+        if record is None:
+            return one_hot(array, np.zeros(shape), np.empty(len(array), np.intp))
+        return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
+
+
+def one_hot(classes: Array, out: Array, flat: Array) -> Array:
+    """Fill ``out`` (rows, classes) with 1 at each row's class; ``flat`` is memory for (rows,) places."""
+    flat.fill(out.shape[1])
+    flat[:1] = 0
+    np.cumsum(flat, out=flat)  # where each row starts
+    np.add(flat, classes, out=flat, casting="unsafe")
+    out.fill(0.0)
+    np.put(out, flat, 1.0)
+    return out
 
 
 class CrossEntropy(RowLoss):

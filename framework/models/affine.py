@@ -8,12 +8,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.activations import Activation, Identity, RowActivation
+from framework.activations import Activation, Identity, RowActivation, require_like
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Count
 from framework.errors import SettingsError, ShapeError
 from framework.initializers import Glorot, Initializer
-from framework.models.base import AnyActivation, Layer
+from framework.models.base import AnyActivation
+from framework.models.layer import Layer
 
 
 class _Affine(Layer):
@@ -181,6 +182,7 @@ class Neuron(_Affine):
         h = x.dot(values["weights"]) + values["bias"][()]
         a = self.activation(h)
         if type(a) is not type(h):
+            require_like(self.activation, "__call__", a, ())
             a = type(h)(a)
         record["x"], record["a"], record.preactivation = x, a, h
         return a  # type: ignore[no-any-return]
@@ -196,7 +198,11 @@ class Neuron(_Affine):
                 np.multiply(delta[:, None], values["weights"], out=record.array("dx", x.shape))
                 return record.array("dx", x.shape)
             return delta
-        delta = gradient if record.fused else gradient * self.activation.slope(record.preactivation, record["a"])
+        h = record.preactivation
+        delta = gradient if record.fused else gradient * self.activation.slope(h, record["a"])
+        if type(delta) is not type(h):
+            require_like(self.activation, "derivative", delta, ())
+            delta = type(h)(delta)
         np.multiply(x, delta, out=gradients["weights"])
         gradients["bias"][...] = delta
         return delta * values["weights"] if record.needs_input_gradient else delta

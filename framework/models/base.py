@@ -17,11 +17,9 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, real_array
-from framework.component import Component, Dtype, Seed
+from framework.component import Component
 from framework.errors import ShapeError, UsageError
-from framework.initializers import Initializer, Zeros
 from framework.parameters import Parameters
-from framework.random_streams import random_generator
 
 AnyActivation = Activation | RowActivation
 
@@ -132,8 +130,10 @@ class Model(Component):
             ShapeError: ``x`` is neither a sample nor a batch.
             DtypeError: ``x`` holds no real numbers.
         """
-        x, sample = self._accept(x)
+        x, sample = self._accept(x, self._built().dtype)
         _, a = self.output(x[None] if sample else x)
+        if np.may_share_memory(a, x):  # a layer that hands on its input
+            a = a.copy()
         return a[0] if sample else a
 
     def output(self, x: Array) -> tuple[Array | None, Array]:
@@ -141,7 +141,7 @@ class Model(Component):
         state = self._built()
         record = self._new_record(training=False)
         a = self.apply(x, state.parameters.views, record)
-        return record.preactivation, a
+        return record.preactivation, a.astype(state.dtype, copy=False)
 
     def forward(self, x: Any, key: tuple[int, ...] | None = None, *, copy: bool = True) -> Any:
         """Predict and record what ``backward`` needs.
@@ -159,17 +159,18 @@ class Model(Component):
             DtypeError: ``x`` holds no real numbers.
         """
         state = self._state or self._built()
-        x, sample = self._accept(x)
+        x, sample = self._accept(x, state.dtype)
         record = state.record
         record.ready = False
         record.key = key
         record.sample = sample
         a = self.apply(x[None] if sample and not self.takes_a_sample else x, state.parameters.views, record)
-        record.output = a
+        record.output = a = a if a.dtype is state.dtype else a.astype(state.dtype)
         record.ready = True
-        if not copy or not a.shape:
+        if not a.shape:
             return a
-        return a[0].copy() if sample else a.copy()
+        a = a[0] if sample else a
+        return a.copy() if copy else a
 
     def recorded(self) -> Record:
         """Return the record of the last forward.
@@ -202,7 +203,7 @@ class Model(Component):
             raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {gradient.shape}")
         before = state.parameters.gradient.copy() if accumulate else None
         gradient = gradient[None] if single else gradient[()]
-        result = np.array(self.backpropagate(gradient, fused=False, input_gradient=True))
+        result = np.array(self.backpropagate(gradient, fused=False, input_gradient=True), state.dtype)
         if before is not None:
             state.parameters.gradient += before
         return result[0] if single else result
@@ -226,10 +227,9 @@ class Model(Component):
             frozen[...] = 0.0
         return result
 
-    def _accept(self, x: Any) -> tuple[Array, bool]:
-        """Return x as an array of the model's dtype, and whether it is one sample."""
-        dtype = self._built().dtype
-        if type(x) is not np.ndarray or x.dtype is not dtype:
+    def _accept(self, x: Any, dtype: np.dtype[Any]) -> tuple[Array, bool]:
+        """Return x as a contiguous array of the model's dtype, and whether it is one sample."""
+        if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:  # strides change last bits
             x = real_array(x, "x", dtype)
         expected = self.input_shape
         shape = x.shape
@@ -262,15 +262,6 @@ class Model(Component):
         """Return ``copy()``."""
         return self._twin()
 
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Show the settings that differ from their defaults, the class's own first."""
-        fields = type(self).model_fields
-        inherited = Layer.model_fields
-        names = [name for name in fields if name not in inherited] + [name for name in fields if name in inherited]
-        return [
-            (n, getattr(self, n)) for n in names if fields[n].is_required() or getattr(self, n) != fields[n].default
-        ]
-
     def summary(self) -> str:
         """Return a table of layers, output shapes and numbers of parameters.
 
@@ -295,119 +286,6 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]: ...
-
-
-class Layer(Model):
-    """A model with arrays of its own. An own layer declares shapes and writes its forward and backward.
-
-    Write ``shapes()``, ``apply`` and ``apply_backward``; ``initializers()`` where zeros will not do; ``input_shape``
-    and ``output_shape`` where they are not one axis of any size. ``record`` holds what forward leaves for backward:
-    ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step; ``record.key`` is the
-    key of this pass's random numbers and ``record.training`` tells training from prediction.
-
-    Attributes:
-        seed: What the first values are drawn from; None leaves it to the model that the layer becomes part of.
-        dtype: "float64" or "float32".
-
-    Example:
-        >>> from framework import Constant
-        >>> class Scale(Layer):
-        ...     units: int
-        ...
-        ...     def shapes(self):
-        ...         return {"scale": (self.units,)}
-        ...
-        ...     def initializers(self):
-        ...         return {"scale": Constant(value=1.0)}
-        ...
-        ...     def apply(self, x, values, record):
-        ...         record["x"] = x
-        ...         return x * values["scale"]
-        ...
-        ...     def apply_backward(self, gradient, values, record, gradients):
-        ...         np.sum(gradient * record["x"], axis=0, out=gradients["scale"])
-        ...         return gradient * values["scale"]
-        >>> Scale(units=2)([3.0, 4.0])
-        array([3., 4.])
-    """
-
-    seed: Seed | None = None
-    dtype: Dtype = "float64"
-
-    @abstractmethod
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of each parameter by name, in the order of the flat vector."""
-
-    def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws each parameter; what is not named starts at 0."""
-        return {}
-
-    def initial_buffers(self) -> Mapping[str, Array]:
-        """Return the buffers' first values by name: numbers that are saved and that no optimizer sees."""
-        return {}
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one sample; one axis of any size unless the class says otherwise."""
-        return (None,)
-
-    @property
-    def output_shape(self) -> tuple[int | None, ...]:
-        """The shape of one prediction; that of the input unless the class says otherwise."""
-        return self.input_shape
-
-    def _build(self, *place: int) -> State:
-        parameters = Parameters(self.shapes(), self.dtype)
-        initializers = self.initializers()
-        place = place if self.seed is None else (self.seed,)
-        seed, *counters = place or (0,)
-        for index, (name, view) in enumerate(parameters.items()):
-            rng = random_generator(seed, "initialize", *counters, index)
-            view[...] = initializers.get(name, Zeros())(view.shape, rng)
-        buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
-        return State(parameters, buffers, self._new_record(training=True))
-
-    def _new_record(self, *, training: bool) -> Record:
-        return Record(self.dtype, training=training)
-
-    def _twin(self) -> Self:
-        twin = self._made_of(self.settings())
-        if self._state is not None:
-            state = twin._built()
-            state.parameters.vector[:] = self._state.parameters.vector
-            state.parameters.gradient[:] = self._state.parameters.gradient
-            state.buffers.update({name: np.array(value) for name, value in self._state.buffers.items()})
-            state.columns = self._state.columns
-            if frozen := self._state.parameters.frozen:
-                state.parameters.freeze(*frozen)
-        return twin
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as settings and numbers; the views are made anew."""
-        state = self._state
-        if state is None:
-            return _unpickle, (type(self), self.settings(), None)
-        numbers = (np.array(state.parameters.vector), state.parameters.frozen, state.buffers, state.columns)
-        return _unpickle, (type(self), self.settings(), numbers)
-
-    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
-        activation = self.output_activation
-        inside = type(activation).__name__ if activation is not None else ""
-        name = f"{prefix} {type(self).__name__}({inside})".strip()
-        return [(name, self.output_shape, self.parameters.vector.size)]
-
-
-def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:
-    layer = cls._made_of(settings)
-    if numbers is not None:
-        vector, frozen, buffers, columns = numbers
-        state = layer._built()
-        state.parameters.vector[:] = vector
-        state.buffers.update(buffers)
-        state.columns = columns
-        if frozen:
-            state.parameters.freeze(*frozen)
-    return layer
 
 
 def fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 import numpy as np
 from pydantic import PrivateAttr
 
-from framework.arrays import BLOCK, Array
+from framework.arrays import BLOCK, Array, blocks
 from framework.component import Component, Fraction, NonNegative, Positive
-from framework.errors import DivergedError, SettingsError, UsageError
+from framework.errors import SettingsError, UsageError
 from framework.models import Model
-from framework.parameters import Parameters
+from framework.parameters import Parameters, require_finite_gradient
 from framework.schedules import Schedule
+
+_vdot = np.vdot  # unlike dot it does not warn where a square overflows
 
 
 class Binding:
@@ -86,6 +88,13 @@ class Optimizer(Component):
         >>> neuron.weights
         array([-1.])
     """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Give an inherited ``elementwise`` up where ``update`` is written anew: the new formula may sum over all."""
+        super().__pydantic_init_subclass__(**options)
+        if "update" in vars(cls) and "elementwise" not in vars(cls):
+            cls.elementwise = False
 
     learning_rate: Positive | Schedule
     clip_norm: Positive | None = None
@@ -172,7 +181,7 @@ class Optimizer(Component):
         if binding.version != parameters.version:
             binding.cut(self.elementwise)
         gradient = parameters.gradient
-        if not math.isfinite(gradient.dot(gradient)):
+        if not math.isfinite(_vdot(gradient, gradient)):
             require_finite_gradient(parameters)
         rate = self.learning_rate
         if type(rate) is not float:
@@ -192,9 +201,11 @@ class Optimizer(Component):
 
     def _clip(self, gradient: Array) -> None:
         """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
-        if self.clip_norm is not None:
-            norm = float(np.linalg.norm(gradient.astype(np.float64)))
-            if norm > self.clip_norm:
+        largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
+        if self.clip_norm is not None and largest:
+            norm = _norm(gradient, largest)  # in multiples of the largest element, so that no square can overflow
+            if norm > self.clip_norm / largest:
+                gradient /= largest
                 gradient *= self.clip_norm / norm
         if self.clip_value is not None:
             np.clip(gradient, -self.clip_value, self.clip_value, out=gradient)
@@ -268,18 +279,13 @@ def _unpickle(cls: type[Optimizer], settings: dict[str, Any], held: Any) -> Opti
     return optimizer
 
 
-def require_finite_gradient(parameters: Parameters) -> None:
-    """Refuse a gradient with NaN or infinity; a finite one whose square overflows passes.
-
-    Raises:
-        DivergedError: Some gradient is not finite; names the parameters.
-    """
-    bad = [name for name, gradient in parameters.gradients.items() if not np.isfinite(gradient).all()]
-    if bad:
-        raise DivergedError(
-            f"the gradient of {', '.join(bad)} is not finite; the update was not applied. "
-            "Lower the learning rate, standardise the inputs, or clip the gradient"
-        )
+def _norm(gradient: Array, unit: float) -> float:
+    """Return the Euclidean norm in multiples of ``unit``, summed in float64, a block at a time."""
+    total = 0.0
+    for part in blocks(len(gradient), 1):
+        scaled = gradient[part].astype(np.float64) / unit
+        total += float(scaled.dot(scaled))
+    return math.sqrt(total)
 
 
 class SGDOptimizer(Optimizer):

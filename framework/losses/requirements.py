@@ -1,0 +1,57 @@
+"""What losses refuse: labels, ranges and outputs that their formulas have no meaning for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.component import Component
+from framework.errors import DataError, SettingsError
+
+
+def require_classes(array: Array, classes: int, name: str) -> Array:
+    """Return labels as integers, or refuse one that is no integer in 0..classes-1.
+
+    Raises:
+        DataError: A label is out of range or fractional.
+
+    Example:
+        >>> require_classes(np.array([0.0, 2.0]), 3, "y")
+        array([0, 2])
+    """
+    bad = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
+            f"({int(bad.sum())} of {len(array)} rows)"
+        )
+    return array.astype(np.intp, copy=False)
+
+
+def require_range(name: str, target: Array, low: float, high: float, advice: str) -> None:
+    """Refuse targets outside [low, high].
+
+    Raises:
+        DataError: A target is out of range.
+    """
+    if target.size and (target.min() < low or target.max() > high):
+        first = tuple(int(i) for i in np.argwhere((target < low) | (target > high))[0])
+        where = f" at row {first[0]}" if first else ""
+        raise DataError(f"{name} must lie in [{low:g}, {high:g}]; got {target[first]}{where}. {advice}")
+
+
+def require_output_range(loss: Component, activation: Any, low: float, high: float, advice: str) -> None:
+    """Refuse an output activation whose range reaches outside [low, high]; an unknown range passes.
+
+    Raises:
+        SettingsError: The range does not fit.
+    """
+    output_range = getattr(activation, "output_range", None)
+    if output_range is not None and (output_range[0] < low or output_range[1] > high):
+        raise SettingsError(
+            f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
+            f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
+        )

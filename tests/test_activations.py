@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from framework import (
+    Activation,
+    Dense,
+    DerivativeError,
+    DtypeError,
+    Identity,
+    Neuron,
+    ReLU,
+    RowActivation,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+
+ELEMENTWISE = [Identity(), Sigmoid(), Tanh(), ReLU()]
+TORCH = {Identity(): lambda h: h * 1, Sigmoid(): torch.sigmoid, Tanh(): torch.tanh, ReLU(): torch.relu}
+SCIPY = {
+    Sigmoid(): scipy.special.expit,
+    Tanh(): np.tanh,
+    ReLU(): lambda h: np.where(h > 0, h, 0.0),
+    Identity(): np.copy,
+}
+POINTS = [0.0, 1e-300, 1e-9, 0.1, 1.0, 3.7, 20.0, 50.0, 700.0, 709.7, 1e4, 1e308]
+FLOAT32_POINTS = [0.0, 1e-38, 1e-6, 0.1, 1.0, 3.7, 20.0, 50.0, 88.7, 103.0, 3.4e38]
+GRID = np.array([sign * h for h in POINTS for sign in (-1.0, 1.0)])
+GRID32 = np.array([sign * h for h in FLOAT32_POINTS for sign in (-1.0, 1.0)], np.float32)
+
+
+def evaluated(activation, h):
+    return activation.evaluate(h, np.empty_like(h))
+
+
+def backward(activation, gradient, h):
+    return activation.backward_into(gradient, h, evaluated(activation, h), np.empty_like(h))
+
+
+def torch_gradient(function, h, gradient):
+    h = torch.tensor(h, requires_grad=True)
+    function(h).backward(torch.tensor(gradient))
+    return h.grad.numpy()
+
+
+@pytest.mark.parametrize(("h", "tiny"), [(GRID, 1e-307), (GRID32, 1e-37)], ids=["float64", "float32"])
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_values_are_those_of_scipy_and_nothing_overflows(activation, h, tiny):
+    got = activation(h)
+    assert got.dtype == h.dtype
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got, SCIPY[activation](h), rtol=8 * np.finfo(h.dtype).eps, atol=tiny)
+
+
+@pytest.mark.parametrize("h", [GRID, GRID32], ids=["float64", "float32"])
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_derivatives_are_those_of_pytorch(activation, h):
+    expected = torch_gradient(TORCH[activation], h, np.ones_like(h))
+    tolerance = {"rtol": 8 * np.finfo(h.dtype).eps, "atol": 8 * np.finfo(h.dtype).eps}
+    np.testing.assert_allclose(activation.derivative(h), expected, **tolerance)
+    np.testing.assert_allclose(backward(activation, np.ones_like(h), h), expected, **tolerance)
+
+
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_both_derivatives_agree(activation):
+    h = np.linspace(-3, 3, 50)
+    np.testing.assert_allclose(activation.slope(h, activation(h)), activation.derivative(h), rtol=1e-13)
+
+
+def test_the_derivative_of_relu_at_its_kink_is_0():
+    assert ReLU().derivative(np.array([-0.0, 0.0, 1e-300])).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_sigmoid_has_the_bits_of_the_textbook_formula():
+    h = np.random.default_rng(0).normal(0.0, 200.0, 100_000)
+    h = h[h > -709]  # below, the textbook formula overflows
+    assert np.array_equal(Sigmoid()(h), 1 / (1 + np.exp(-h)))
+
+
+def test_sigmoid_keeps_its_relative_accuracy_far_below_zero():
+    h = np.linspace(-708, -1, 500)
+    np.testing.assert_allclose(Sigmoid()(h), np.exp(h - np.log1p(np.exp(h))), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3)])
+def test_shape_and_dtype_are_kept(activation, shape, dtype):
+    h = np.ones(shape, dtype)[()]
+    for result in (activation(h), activation.derivative(h), activation.slope(h, activation(h))):
+        assert np.shape(result) == shape
+        assert result.dtype == dtype
+
+
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_python_numbers_are_welcome(activation):
+    assert float(activation(0.5)) == float(activation(np.float64(0.5)))
+    assert float(activation.derivative(0.5)) == float(activation.derivative(np.float64(0.5)))
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float64, 1e308), (np.float32, 3e38)])
+def test_softmax_is_that_of_scipy_and_does_not_overflow(dtype, largest):
+    h = np.array([[0.0, -0.0, 1e-30], [50.0, -50.0, 0.0], [700.0, -700.0, 710.0], [largest, largest, 0.0]], dtype)
+    got = Softmax()(h)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, scipy.special.softmax(h.astype(np.float64), axis=-1), rtol=4e-7, atol=1e-37)
+    np.testing.assert_allclose(got.sum(axis=-1), 1.0, rtol=1e-6)
+
+
+def test_softmax_carries_gradients_back_as_pytorch_does():
+    rng = np.random.default_rng(0)
+    h, gradient = rng.normal(0, 3, (7, 5)), rng.normal(size=(7, 5))
+    expected = torch_gradient(lambda h: torch.softmax(h, -1), h, gradient)
+    np.testing.assert_allclose(backward(Softmax(), gradient, h), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("activation", [*ELEMENTWISE, Softmax()])
+def test_blocks_give_what_one_call_gives(activation):
+    h = np.random.default_rng(0).normal(size=(3000, 7))  # more than two blocks
+    assert np.array_equal(evaluated(activation, h), activation(h))
+    gradient = np.ones_like(h)
+    a = activation(h)
+    whole = activation.backward(gradient, h, a) if isinstance(activation, Softmax) else activation.slope(h, a)
+    assert np.array_equal(backward(activation, gradient, h), whole)
+
+
+class NoDerivative(Activation):
+    def __call__(self, h):
+        return h * h
+
+
+class NoDerivativeOfItsOwn(Sigmoid):
+    def __call__(self, h):
+        return super().__call__(2.0 * h)
+
+
+class NoBackwardOfItsOwn(Softmax):
+    def __call__(self, h):
+        return super().__call__(2.0 * h)
+
+
+@pytest.mark.parametrize("activation", [NoDerivative(), NoDerivativeOfItsOwn(), NoBackwardOfItsOwn()])
+def test_a_formula_without_a_derivative_of_its_own_is_refused_when_a_layer_is_made(activation):
+    with pytest.raises(DerivativeError, match=f"{type(activation).__name__} .*write (derivative|backward)"):
+        Dense(2, 3, activation)
+
+
+def test_a_missing_derivative_is_refused_by_the_neuron_and_by_the_call():
+    with pytest.raises(DerivativeError, match="NoDerivative has no derivative"):
+        Neuron(2, NoDerivative())
+    with pytest.raises(DerivativeError, match="NoDerivative has no derivative"):
+        NoDerivative().derivative(1.0)
+    with pytest.raises(DerivativeError, match="does not write derivative_from_output"):
+        NoDerivative().derivative_from_output(1.0)
+
+
+class Steep(Sigmoid):
+    """Writes its formula and derivative; the derivative_from_output that it inherits is of another formula."""
+
+    beta: float = 2.0
+
+    def __call__(self, h):
+        return super().__call__(self.beta * h)
+
+    def derivative(self, h):
+        return self.beta * self(h) * (1 - self(h))
+
+
+def test_an_inherited_derivative_from_output_is_not_used_for_a_new_formula():
+    h = np.linspace(-2, 2, 9)
+    assert np.array_equal(backward(Steep(), np.ones_like(h), h), Steep().derivative(h))
+    step = 1e-6
+    difference = (Steep()(h + step) - Steep()(h - step)) / (2 * step)
+    np.testing.assert_allclose(backward(Steep(), np.ones_like(h), h), difference, rtol=1e-8)
+
+
+class FromOutput(Activation):
+    def __call__(self, h):
+        return np.exp(h)
+
+    def derivative_from_output(self, a):
+        return a
+
+
+def test_derivative_from_output_alone_suffices():
+    neuron = Neuron.from_weights([1.0], activation=FromOutput())
+    neuron.forward([2.0])
+    assert neuron.backward(1.0).tolist() == [np.exp(2.0)]
+
+
+def formula(value, slope, base=Activation):
+    class Own(base):
+        def __call__(self, h):
+            return value(h)
+
+        def derivative(self, h):
+            return slope(h)
+
+        def backward(self, gradient, h, a):
+            return slope(h)
+
+    return Own()
+
+
+BAD = {  # value, slope, error
+    "value of another shape": (lambda _: np.ones(99), np.ones_like, ShapeError),
+    "complex value": (lambda h: h + 1j, np.ones_like, DtypeError),
+    "text": (lambda h: np.full(np.shape(h), "a"), np.ones_like, DtypeError),
+    "slope of another shape": (np.copy, lambda _: np.ones(99), ShapeError),
+    "one slope for all": (np.copy, lambda h: np.ones((*np.shape(h), 1)), ShapeError),
+    "complex slope": (np.copy, lambda h: 1j * h, DtypeError),
+}
+
+
+@pytest.mark.parametrize("base", [Activation, RowActivation])
+@pytest.mark.parametrize("x", [[1.0, 2.0], [[1.0, 2.0]] * 3], ids=["sample", "batch"])
+@pytest.mark.parametrize(("value", "slope", "error"), BAD.values(), ids=BAD)
+def test_results_of_another_shape_or_no_real_numbers_are_refused(value, slope, error, x, base):
+    activation = formula(value, slope, base)
+    model = Neuron(2, activation) if base is Activation else Dense(2, 2, activation)
+    with pytest.raises(error, match="Own"):
+        model.backward(np.ones(np.shape(model.forward(x))))
+
+
+def test_whole_numbers_and_truth_values_are_cast():
+    model = Dense.from_weights(np.eye(2), activation=formula(lambda h: h > 0, lambda h: np.ones(h.shape, int)))
+    prediction = model.forward([[1.0, -1.0]])
+    assert prediction.dtype == np.float64
+    assert prediction.tolist() == [[1.0, 0.0]]
+    assert model.backward([[2.0, 3.0]]).tolist() == [[2.0, 3.0]]

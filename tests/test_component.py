@@ -1,0 +1,350 @@
+import copy
+import json
+import math
+import pickle
+import sys
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import pytest
+
+import framework
+from framework import (
+    Accuracy,
+    Activation,
+    Component,
+    CrossEntropy,
+    Dense,
+    EarlyStopping,
+    ExponentialSchedule,
+    Glorot,
+    MeanSquaredError,
+    Neuron,
+    ReLU,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Trainer,
+    Uniform,
+)
+from framework.component import Count, Dtype, NonNegative, Positive, Seed, belongs_to
+from framework.component import Fraction as FractionSetting
+
+
+class Swish(Activation):
+    beta: float = 1.0
+
+    def __call__(self, h):
+        return h / (1 + np.exp(-self.beta * h))
+
+    def derivative(self, h):
+        s = 1 / (1 + np.exp(-self.beta * h))
+        return s + self.beta * h * s * (1 - s)
+
+
+class Everything(Component):
+    number: float = 0.5
+    positive: Positive = 1.0
+    non_negative: NonNegative = 0.0
+    fraction: FractionSetting = 0.0
+    count: Count = 1
+    seed: Seed = 0
+    dtype: Dtype = "float64"
+    flag: bool = False
+    choice: Literal["a", "b"] = "a"
+    maybe: Positive | None = None
+    numbers: tuple[float, ...] = ()
+    part: Component | None = None
+
+
+COMPONENTS = [
+    Swish(beta=2.0),
+    Everything(number=-1 / 3, numbers=(0.1, 2), part=Swish(beta=0.1), maybe=1e-300, flag=True, choice="b"),
+    Sigmoid(),
+    Glorot(gain=5 / 3),
+    SGDOptimizer(learning_rate=ExponentialSchedule(initial=0.1, decay=0.5), momentum=0.9, nesterov=True),
+    Trainer(
+        loss=CrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=0.1),
+        metrics=[Accuracy(), MeanSquaredError()],
+        callbacks=[EarlyStopping(patience=3)],
+    ),
+]
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: type(component).__name__)
+def test_json_and_repr_lead_back_to_an_equal_component(component):
+    names = vars(framework) | {"Swish": Swish, "Everything": Everything}
+    for twin in (
+        Component.from_json(component.to_json()),
+        type(component).from_json(component.to_json(indent=2).encode()),
+        eval(repr(component), names),  # the point of the test
+        pickle.loads(pickle.dumps(component)),
+        copy.deepcopy(component),
+        component.replace(),
+    ):
+        assert type(twin) is type(component)
+        assert twin == component
+        assert hash(twin) == hash(component)
+        assert repr(twin) == str(twin) == repr(component)
+
+
+def test_nested_components_keep_their_own_settings_in_json():
+    data = json.loads(Dense(2, 3, Swish(beta=0.25)).to_json())
+    assert data["type"] == "Dense"
+    assert data["activation"] == {"type": f"{__name__}:Swish", "beta": 0.25}
+
+
+def test_models_travel_as_json():
+    model = Sequential(Dense(2, 3, ReLU(), seed=4), Sequential(Dense(3, 2, Softmax(), dtype="float64")), seed=5)
+    twin = Component.from_json(model.to_json())
+    assert repr(twin) == repr(model)
+    assert np.array_equal(twin.parameters.vector, model.parameters.vector)
+    assert repr(eval(repr(model), vars(framework))) == repr(model)
+
+
+def test_equality_asks_for_class_and_settings():
+    assert Swish(beta=2) == Swish(beta=2.0)
+    assert Swish(beta=2) != Swish(beta=3)
+    assert Sigmoid() != ReLU()
+    assert len({Swish(), Swish(beta=1.0), Swish(beta=2.0)}) == 2
+
+
+SCALARS = [2, 2.0, np.int8(2), np.uint64(2), np.float32(2), np.float16(2), np.longdouble(2), Fraction(2), np.array(2)]
+NO_NUMBERS = {
+    "bool": True,
+    "NumPy bool": np.True_,
+    "text": "1",
+    "NumPy text": np.str_("1"),
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "nan": math.nan,
+    "NumPy nan": np.float32("nan"),
+    "complex": 1j,
+    "None": None,
+    "list": [1.0],
+    "huge": 10**400,
+}
+
+
+@pytest.mark.parametrize("value", SCALARS)
+def test_any_real_scalar_is_a_number(value):
+    assert Everything(number=value).number == 2.0
+    assert type(Everything(number=value).number) is float
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.array(3)])
+def test_any_integer_scalar_is_a_count(value):
+    assert type(Everything(count=value).count) is int
+    assert Everything(count=value).count == 3
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("name", ["number", "positive", "numbers"])
+def test_what_is_no_finite_real_number_is_refused(name, value):
+    with pytest.raises(SettingsError, match=f"Everything: setting '{name}' must be"):
+        Everything(**{name: (value,) if name == "numbers" else value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("positive", 0, "greater than 0"),
+        ("non_negative", -1e-9, "greater than or equal to 0"),
+        ("fraction", 1, "less than 1"),
+        ("count", 0, "greater than or equal to 1"),
+        ("count", 2.5, "valid integer"),
+        ("count", 2.0, "valid integer"),
+        ("count", True, "valid integer"),
+        ("count", "32", "valid integer"),
+        ("seed", -1, "greater than or equal to 0"),
+        ("dtype", "float16", "float"),
+        ("dtype", 7, "string"),
+        ("flag", 1, "valid boolean"),
+        ("choice", "c", "'a' or 'b'"),
+        ("maybe", 0.0, "greater than 0"),
+        ("part", "swish", r"of class Component.*write Swish\(\)"),
+        ("part", Swish, r"write Swish\(\) with its brackets"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_range(name, value, expected):
+    with pytest.raises(SettingsError, match=f"Everything: setting '{name}' must .*{expected}") as caught:
+        Everything(**{name: value})
+    assert repr(value) in str(caught.value)
+
+
+def test_sequences_become_tuples():
+    for value in ([1, 2.5], (1, 2.5), np.array([1, 2.5])):
+        assert Everything(numbers=value).numbers == (1.0, 2.5)
+
+
+@pytest.mark.parametrize("value", ["float32", np.float32, np.dtype("float32"), np.dtype(">f4").newbyteorder("=")])
+def test_dtypes_are_named_in_any_way(value):
+    assert Everything(dtype=value).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Swish(bata=1.0), "Swish: unknown setting 'bata'; did you mean 'beta'.*Settings: beta"),
+        (lambda: Swish(zzz=1.0), "Swish: unknown setting 'zzz'. Settings: beta"),
+        (lambda: Sigmoid(beta=1.0), "unknown setting 'beta'. Settings: none"),
+        (lambda: Swish(2.0), r"settings go by name: Swish\(beta=\.\.\.\); got 2\.0"),
+        (lambda: SGDOptimizer(momentum=0.9), "'learning_rate' is missing; write learning_rate=..."),
+        (lambda: Dense(2, 3, activaton=ReLU()), "Dense: unknown setting 'activaton'; did you mean 'activation'"),
+        (lambda: Dense(2), "Dense: missing a required argument: 'units'"),
+        (lambda: Neuron(2, ReLU(), 3), "Neuron: too many positional arguments"),
+        (lambda: Neuron(2, "relu"), r"must be of class Activation; got 'relu'; write ReLU\(\)"),
+        (lambda: Swish(beta=1.0).replace(bata=2.0), "did you mean 'beta'"),
+        (lambda: Uniform(low=1.0, high=0.0), "'low' must be less than high"),
+        (Activation, "Activation is not complete: write '__call__'"),
+    ],
+)
+def test_wrong_settings_are_refused_in_readable_words(make, message):
+    with pytest.raises(SettingsError, match=message) as caught:
+        make()
+    assert "pydantic" not in str(caught.value)
+
+
+def test_every_wrong_setting_has_its_line():
+    with pytest.raises(SettingsError) as caught:
+        Everything(number="a", count=0, nmber=1)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_components_are_frozen():
+    swish = Swish()
+    with pytest.raises(SettingsError, match=r"Swish is frozen: use replace\(beta=2\.0\)"):
+        swish.beta = 2.0
+    with pytest.raises(SettingsError, match="no setting 'bata'; did you mean 'beta'"):
+        swish.bata = 2.0
+    with pytest.raises(SettingsError, match="'beta' cannot be deleted"):
+        del swish.beta
+    assert swish == Swish()
+
+
+def test_replace_gives_a_new_component_and_validates():
+    swish = Swish(beta=2.0)
+    assert swish.replace(beta=3) == Swish(beta=3.0)
+    assert swish == Swish(beta=2.0)
+    with pytest.raises(SettingsError, match="'beta' must be a finite number"):
+        swish.replace(beta=math.nan)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (list, "list"),
+        (list[float], "list"),
+        (dict[str, float], "dict"),
+        (set[int] | None, "set"),
+        (np.ndarray, "ndarray"),
+    ],
+)
+def test_a_setting_that_could_be_changed_in_place_is_refused_when_the_class_is_made(annotation, kind):
+    with pytest.raises(SettingsError, match=f"setting 'seen' is a {kind}.*write a tuple"):
+        type("Bad", (Component,), {"__annotations__": {"seen": annotation}, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [(0.1, "float = 0.1"), (3, "int = 3"), (True, "bool = True"), ("a", "str = 'a'"), (-1e-3, "float = -0.001")],
+)
+def test_a_setting_without_a_type_is_answered_with_how_to_write_it(value, hint):
+    with pytest.raises(SettingsError, match=f"Bad: 'alpha = .*' has no type; write alpha: {hint}"):
+        type("Bad", (Component,), {"alpha": value, "__module__": __name__})
+
+
+def define(base=Activation, **names):
+    """Run the same notebook cell again."""
+    return type("Again", (base,), {"__module__": "a_notebook", "__call__": lambda *_: 1.0, **names})
+
+
+def test_of_a_class_defined_twice_the_newest_counts():
+    older = define(Sigmoid), define(), define()
+    for base in (Activation, Sigmoid, Activation):
+        newest = define(base)
+        assert type(Component.from_json('{"type": "a_notebook:Again"}')) is newest
+    assert all(newest is not old for old in older)
+
+
+def test_a_class_that_was_refused_is_never_found():
+    with pytest.raises(SettingsError, match="could be changed in place"):
+        define(__annotations__={"seen": list}, __qualname__="Refused")
+    with pytest.raises(SettingsError, match="is not a class that this program has defined"):
+        Component.from_json('{"type": "a_notebook:Refused"}')
+
+
+def test_tags_tell_library_classes_from_others():
+    assert Sigmoid.tag() == "Sigmoid"
+    assert Swish.tag() == f"{__name__}:Swish"
+
+
+def test_a_class_that_moved_between_modules_is_found_by_its_name():
+    assert Component.from_json('{"type": "__main__:Everything", "count": 2}') == Everything(count=2)
+
+
+def test_a_library_tag_always_means_the_librarys_class():
+    own = type("Sigmoid", (Swish,), {"__module__": "elsewhere"})
+    assert type(Component.from_json('{"type": "Sigmoid"}')) is Sigmoid
+    assert type(Component.from_json('{"type": "elsewhere:Sigmoid"}')) is own
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"type": "Sigmod"}', "type 'Sigmod' is not a class .*did you mean 'Sigmoid'"),
+        ('{"type": "this:Thing"}', "import the module that defines it first"),
+        ('{"type": "os:system"}', "is not a class that this program has defined"),
+        ('{"type": 3}', 'expected an object with "type"'),
+        ("[]", 'expected an object with "type"'),
+        ("{", "the text is not JSON"),
+        ("[" * 100_000, "the text is not JSON"),
+        ('{"type": "Sigmoid", "beta": 1}', "unknown setting 'beta'"),
+        ('{"type": "Glorot", "gain": null}', "'gain' must be"),
+        ('{"type": "Glorot", "gain": NaN}', "'gain' must be"),
+        ('{"type": "Dense", "inputs": 3, "unts": 4}', "unknown setting 'unts'; did you mean 'units'"),
+        ('{"type": "Dense", "inputs": 3}', "'units'"),
+        ('{"type": "Dense", "inputs": 3, "units": 2, "activation": {"beta": 1}}', 'JSON object with "type"'),
+        ('{"type": "Sequential", "layers": 5}', "'layers' must be a list"),
+        ('{"type": "Sequential", "layers": [{"type": "Sigmoid"}]}', "of class Model"),
+    ],
+)
+def test_json_that_is_no_component_is_refused(text, message):
+    with pytest.raises(SettingsError, match=message):
+        Component.from_json(text)
+
+
+def test_json_of_another_family_is_refused():
+    with pytest.raises(SettingsError, match=r"Activation\.from_json: expected a Activation; got Glorot"):
+        Activation.from_json(Glorot().to_json())
+
+
+def test_nothing_is_imported_to_find_a_class():
+    assert "this" not in sys.modules
+    with pytest.raises(SettingsError):
+        Component.from_json('{"type": "this:d"}')
+    assert "this" not in sys.modules
+
+
+def test_a_function_has_no_json():
+    trainer = COMPONENTS[-1].replace(callbacks=[framework.on("epoch_end")(print)])
+    with pytest.raises(SettingsError, match="cannot be written as JSON"):
+        trainer.to_json()
+
+
+def test_a_method_belongs_to_the_formula_it_was_written_with():
+    class Mixin:
+        def derivative(self, h):
+            return 1.0
+
+    class Mixed(Mixin, Activation):
+        def __call__(self, h):
+            return h
+
+    assert belongs_to(Sigmoid, "derivative", "__call__")
+    assert belongs_to(Mixed, "derivative", "__call__")
+    assert not belongs_to(type("Other", (Sigmoid,), {"__call__": lambda *_: 1.0}), "derivative", "__call__")

@@ -1,0 +1,237 @@
+"""A loss and a model: the canonical pairs, what is refused, and what a step leaves."""
+
+import numpy as np
+import pytest
+
+from framework import (
+    Activation,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DerivativeError,
+    DivergedError,
+    HalfSquaredError,
+    Identity,
+    Loss,
+    MeanSquaredError,
+    Neuron,
+    ReLU,
+    RowActivation,
+    Sequential,
+    SettingsError,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    UsageError,
+)
+
+
+def saturated(activation, h=800.0):
+    """Units that give h, for one input of 1."""
+    return Dense.from_weights([[h, -h]], activation=activation)
+
+
+@pytest.mark.parametrize("x", [[1.0], [[1.0], [1.0]]], ids=["sample", "batch"])
+def test_saturation_neither_diverges_nor_stops_the_gradient(x):
+    model = saturated(Sigmoid())
+    model.forward(x)
+    y = np.broadcast_to([0.0, 1.0], np.shape(model(x)))
+    assert BinaryCrossEntropy().backward(model, y) == 800.0
+    assert model.parameters.gradients["bias"] == pytest.approx([0.5, -0.5])
+    model = saturated(Softmax())
+    model.forward(x)
+    assert CrossEntropy().backward(model, 1 if np.ndim(x) == 1 else [1, 1]) == 1600.0
+    assert model.parameters.gradients["bias"] == pytest.approx([1.0, -1.0])
+
+
+def test_a_saturated_neuron_has_a_finite_loss_and_a_gradient():
+    neuron = Neuron.from_weights([800.0], activation=Sigmoid())
+    neuron.forward([1.0])
+    assert BinaryCrossEntropy().backward(neuron, 0.0) == 800.0
+    assert neuron.parameters.gradient.tolist() == [1.0, 1.0]
+
+
+def test_evaluation_uses_the_preactivation_too():
+    model = saturated(Softmax())
+    h, a = model.output(np.ones((1, 1)))
+    assert CrossEntropy().output_sums(model.output_activation, h, a, np.array([1]), None) == (1600.0, 1.0)
+
+
+class Scaled(Sigmoid):
+    """A user's subclass with another slope: no loss may be fused with it."""
+
+    def __call__(self, h):
+        return super().__call__(3.0 * h)
+
+    def derivative(self, h):
+        return 3.0 * self(h) * (1.0 - self(h))
+
+
+@pytest.mark.parametrize("x", [[0.2, -0.4], [[0.2, -0.4], [0.1, 0.3]]], ids=["sample", "batch"])
+def test_a_subclass_of_the_canonical_activation_is_not_fused(x):
+    neuron = Neuron.from_weights([0.3, -0.2], activation=Scaled())
+    a = np.atleast_1d(neuron.forward(x))
+    BinaryCrossEntropy().backward(neuron, np.ones(np.shape(neuron(x))))
+    delta = 3.0 * (a - 1.0) / len(a)
+    np.testing.assert_allclose(neuron.parameters.gradients["weights"], delta @ np.atleast_2d(x), rtol=1e-13)
+
+
+class Doubled(BinaryCrossEntropy):
+    """A user's loss that inherits the canonical pair of another formula."""
+
+    def value(self, prediction, target):
+        return 2.0 * super().value(prediction, target)
+
+    def slope(self, prediction, target):
+        return 2.0 * super().slope(prediction, target)
+
+
+@pytest.mark.parametrize("x", [[0.2, -0.4], [[0.2, -0.4]]], ids=["sample", "batch"])
+def test_a_subclass_with_another_formula_is_not_fused(x):
+    neuron = Neuron.from_weights([0.3, -0.2], activation=Sigmoid())
+    losses, gradients = [], []
+    for loss in (BinaryCrossEntropy(), Doubled()):
+        neuron.forward(x)
+        losses.append(loss.backward(neuron, np.ones(np.shape(neuron(x)))))
+        gradients.append(neuron.parameters.gradient.copy())
+    assert losses[1] == pytest.approx(2 * losses[0])
+    np.testing.assert_allclose(gradients[1], 2 * gradients[0], rtol=1e-12)
+
+
+class Slopeless(Loss):
+    def value(self, prediction, target):
+        return np.abs(prediction - target)
+
+
+class TwiceSquaredError(MeanSquaredError):
+    def value(self, prediction, target):
+        return 2.0 * super().value(prediction, target)
+
+
+@pytest.mark.parametrize("loss", [Slopeless(), TwiceSquaredError()])
+def test_a_loss_without_a_slope_of_its_own_gives_its_value_but_does_not_train(loss):
+    assert loss([1.0], [0.0]) > 0
+    neuron = Neuron.from_weights([1.0])
+    neuron.forward([1.0])
+    with pytest.raises(DerivativeError, match=r"write slope\(self, prediction, target\)"):
+        loss.backward(neuron, 0.0)
+
+
+REFUSED = [
+    (BinaryCrossEntropy(), Identity(), "Use Sigmoid"),
+    (BinaryCrossEntropy(), ReLU(), "Use Sigmoid"),
+    (BinaryCrossEntropy(), Tanh(), "Use Sigmoid"),
+    (CrossEntropy(), Identity(), "Use Softmax"),
+    (CrossEntropy(), ReLU(), "Use Softmax"),
+    (CrossEntropy(), Tanh(), "Use Softmax"),
+    (CrossEntropy(), Sigmoid(), "Use Softmax"),
+]
+
+
+@pytest.mark.parametrize(("loss", "activation", "advice"), REFUSED)
+def test_an_output_that_cannot_serve_the_loss_is_refused_with_advice(loss, activation, advice):
+    model = Sequential(Dense(2, 3, ReLU()), Dense(3, 2, activation))
+    model.forward([[1.0, 2.0]])
+    with pytest.raises(SettingsError, match=advice):
+        loss.backward(model, [[0.0, 1.0]])
+    assert not model.parameters.gradient.any()
+
+
+class Clipped(Activation):
+    """An output between 0 and 1 that reaches both ends."""
+
+    def __call__(self, h):
+        return np.clip(h, 0.0, 1.0)
+
+    def derivative(self, h):
+        return np.where((h > 0) & (h < 1), 1.0, 0.0)
+
+
+class Hardmax(RowActivation):
+    def __call__(self, h):
+        return (h == h.max(axis=-1, keepdims=True)).astype(float)
+
+    def backward(self, gradient, h, a):
+        return np.zeros_like(h)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "y"),
+    [(BinaryCrossEntropy(), Clipped(), [[1.0, 0.0], [0.0, 1.0]]), (CrossEntropy(), Hardmax(), [0, 1])],
+)
+def test_a_saturated_output_that_is_not_canonical_names_its_row(loss, activation, y):
+    model = Dense.from_weights([[2.0, -2.0]], activation=activation)
+    model.forward([[1.0], [1.0]])
+    with pytest.raises(DivergedError, match=r"not finite, first at row 1 of the batch.*output is \[1\. 0\.\]"):
+        loss.backward(model, y)
+    assert not model.parameters.gradient.any()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+@pytest.mark.parametrize("model", [Neuron(2, seed=1), Dense(2, 1, seed=1)])
+def test_one_output_takes_vectors_and_columns(model, shape):
+    x, y = np.arange(6.0).reshape(3, 2), np.array([1.0, -1.0, 0.5])
+    model.forward(x)
+    value = MeanSquaredError().backward(model, y.reshape(shape))
+    assert value == np.mean((model(x).ravel() - y) ** 2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (1, 3), (3, 1, 1)])
+def test_targets_of_another_shape_than_the_output_are_refused(shape):
+    neuron = Neuron(2)
+    neuron.forward(np.ones((3, 2)))
+    with pytest.raises(ShapeError, match="must have the shape of the output"):
+        HalfSquaredError().backward(neuron, np.ones(shape))
+
+
+@pytest.mark.parametrize("target", [5, 5.0, np.float32(5), [5.0], np.array(5)])
+def test_the_target_of_one_sample_is_one_number_in_any_form(target):
+    neuron = Neuron.from_weights([1.0])
+    neuron.forward([1.0])
+    assert HalfSquaredError().backward(neuron, target) == 8.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "weight", "error"),
+    [
+        (HalfSquaredError(), np.nan, None, DataError),
+        (HalfSquaredError(), [1.0, 2.0], None, ShapeError),
+        (HalfSquaredError(), "1", None, DataError),
+        (BinaryCrossEntropy(), 2, None, DataError),
+        (BinaryCrossEntropy(), -1.0, None, DataError),
+        (HalfSquaredError(), 1.0, 0.0, DataError),
+        (HalfSquaredError(), 1.0, -1.0, DataError),
+        (HalfSquaredError(), 1.0, [1.0, 1.0], ShapeError),
+    ],
+)
+def test_bad_targets_and_weights_of_one_sample_are_refused(loss, target, weight, error):
+    neuron = Neuron.from_weights([1.0], activation=Sigmoid())
+    neuron.forward([1.0])
+    with pytest.raises(error):
+        loss.backward(neuron, target, weight)
+    assert not neuron.parameters.gradient.any()
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0]])
+def test_bad_weights_of_a_batch_are_refused(weight):
+    neuron = Neuron.from_weights([1.0])
+    neuron.forward([[1.0], [2.0]])
+    with pytest.raises(DataError):
+        HalfSquaredError().backward(neuron, [1.0, 1.0], weight)
+    assert not neuron.parameters.gradient.any()
+
+
+def test_classes_and_distributions_serve_one_sample_too():
+    model = Dense(2, 3, Softmax(), seed=3)
+    values = []
+    for target in (2, [2], [0.0, 0.0, 1.0]):
+        model.forward([1.0, 2.0])
+        values.append(CrossEntropy().backward(model, target))
+    assert values[0] == values[1] == values[2] == pytest.approx(-np.log(model([1.0, 2.0])[2]))
+
+
+def test_backward_without_forward_is_refused():
+    with pytest.raises(UsageError, match=r"call Neuron\.forward"):
+        HalfSquaredError().backward(Neuron(2), 1.0)

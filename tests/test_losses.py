@@ -1,0 +1,203 @@
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+from torch.nn import functional
+
+from framework import BinaryCrossEntropy, CrossEntropy, DataError, HalfSquaredError, Loss, MeanSquaredError, ShapeError
+
+RNG = np.random.default_rng(0)
+P = RNG.uniform(0.05, 0.95, (6, 3))
+ROWS = P / P.sum(axis=1, keepdims=True)
+REAL = RNG.normal(size=(6, 3))
+SOFT = RNG.dirichlet(np.ones(3), 6)
+CLASSES = np.array([0, 2, 1, 1, 0, 2])
+WEIGHT = np.array([1.0, 0.0, 2.5, 0.1, 3.0, 1.0])
+
+CASES = {  # loss, prediction, target, PyTorch's loss of each value
+    "half": (HalfSquaredError(), REAL, P, lambda p, t: 0.5 * functional.mse_loss(p, t, reduction="none")),
+    "mse": (MeanSquaredError(), REAL, P, lambda p, t: functional.mse_loss(p, t, reduction="none")),
+    "bce": (BinaryCrossEntropy(), P, SOFT, lambda p, t: functional.binary_cross_entropy(p, t, reduction="none")),
+    "ce soft": (CrossEntropy(), ROWS, SOFT, lambda p, t: -(t * torch.log(p)).sum(1)),
+    "ce one-hot": (CrossEntropy(), ROWS, np.eye(3)[CLASSES], lambda p, t: -(t * torch.log(p)).sum(1)),
+    "ce classes": (CrossEntropy(), ROWS, CLASSES, lambda p, t: functional.nll_loss(torch.log(p), t, reduction="none")),
+}
+EACH_CASE = pytest.mark.parametrize(("loss", "prediction", "target", "values"), CASES.values(), ids=CASES)
+EACH_LOSS = pytest.mark.parametrize(("loss", "prediction", "target"), [case[:3] for case in CASES.values()], ids=CASES)
+EACH_WEIGHT = pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+
+
+def torch_loss(values, prediction, target, weight):
+    prediction = torch.tensor(prediction, requires_grad=True)
+    each = values(prediction, torch.tensor(target))
+    w = torch.ones_like(each)
+    if weight is not None:
+        w = torch.tensor(weight).reshape(-1, *[1] * (each.ndim - 1)).expand(each.shape)
+    loss = (w * each).sum() / w.sum()
+    loss.backward()
+    return loss.item(), prediction.grad.numpy()
+
+
+@EACH_WEIGHT
+@EACH_CASE
+def test_value_and_gradient_are_those_of_pytorch(loss, prediction, target, values, weight):
+    value, gradient = torch_loss(values, prediction, target, weight)
+    assert loss(prediction, target, weight) == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(loss.gradient(prediction, target, weight), gradient, rtol=1e-12, atol=1e-16)
+
+
+@EACH_WEIGHT
+@EACH_LOSS
+def test_the_gradient_is_the_exact_derivative_of_the_mean(loss, prediction, target, weight):
+    gradient = loss.gradient(prediction, target, weight)
+    step = 1e-6
+    for place in np.ndindex(prediction.shape):
+        up, down = prediction.copy(), prediction.copy()
+        up[place] += step
+        down[place] -= step
+        difference = (loss(up, target, weight) - loss(down, target, weight)) / (2 * step)
+        assert gradient[place] == pytest.approx(difference, rel=1e-6, abs=1e-9)
+
+
+@EACH_LOSS
+def test_batches_add_up(loss, prediction, target):
+    parts = [loss.sums(prediction[rows], target[rows], WEIGHT[rows]) for rows in (slice(0, 4), slice(4, 6))]
+    total, count = np.sum(parts, axis=0)
+    assert loss.result(total, count) == pytest.approx(loss(prediction, target, WEIGHT), rel=1e-14)
+
+
+def test_scikit_learn_agrees():
+    assert CrossEntropy()(ROWS, CLASSES) == pytest.approx(sklearn.metrics.log_loss(CLASSES, ROWS), rel=1e-12)
+    assert MeanSquaredError()(REAL, P) == pytest.approx(sklearn.metrics.mean_squared_error(P, REAL), rel=1e-12)
+
+
+def test_factor_and_reduction():
+    assert HalfSquaredError()(3.0, 1.0) == 2.0
+    assert MeanSquaredError()(3.0, 1.0) == 4.0
+    assert HalfSquaredError()([[3.0, 1.0], [1.0, 1.0]], np.ones((2, 2))) == 0.5  # over values
+    assert CrossEntropy()([[0.5, 0.5], [1.0, 0.0]], [0, 0]) == pytest.approx(np.log(2) / 2)  # over rows
+    assert HalfSquaredError()([3.0, 1.0], [1.0, 1.0], [1.0, 3.0]) == 0.5  # sum(w l) / sum(w)
+    assert HalfSquaredError()(3.0, 1.0, 7.0) == 2.0  # the weight of one number cancels out
+
+
+def test_zero_probability_costs_nothing_where_the_target_is_zero():
+    assert BinaryCrossEntropy()([0.0, 1.0], [0.0, 1.0]) == 0.0
+    assert CrossEntropy()([[0.0, 1.0]], [1]) == 0.0
+    assert CrossEntropy().gradient([[0.0, 1.0]], [1]).tolist() == [[0.0, -1.0]]
+    assert BinaryCrossEntropy()([0.0], [1.0]) == np.inf
+
+
+@pytest.mark.parametrize("loss", [HalfSquaredError(), MeanSquaredError(), BinaryCrossEntropy(), CrossEntropy()])
+def test_float32_stays_float32(loss):
+    assert loss.gradient(ROWS.astype("float32"), SOFT.astype("float32")).dtype == np.float32
+
+
+SHAPES = {
+    "rows": (HalfSquaredError(), (3,), (4,)),
+    "column against vector": (HalfSquaredError(), (3,), (3, 1)),
+    "vector against column": (MeanSquaredError(), (3, 1), (3,)),
+    "number against vector": (HalfSquaredError(), (3,), ()),
+    "transposed": (BinaryCrossEntropy(), (2, 3), (3, 2)),
+    "classes": (CrossEntropy(), (3, 2), (4,)),
+    "no classes axis": (CrossEntropy(), (3,), (3,)),
+    "other classes": (CrossEntropy(), (3, 2), (3, 3)),
+}
+
+
+@pytest.mark.parametrize(("loss", "prediction", "target"), SHAPES.values(), ids=SHAPES)
+def test_unequal_shapes_are_refused(loss, prediction, target):
+    for function in (loss, loss.gradient):
+        with pytest.raises(ShapeError):
+            function(np.full(prediction, 0.5), np.ones(target))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (3, r"integer labels in 0\.\.2; got 3 at row 1 \(1 of 2 rows\)"),
+        (-1, "got -1 at row 1"),
+        (0.5, r"got 0\.5 at row 1"),
+        (np.nan, "finite"),
+        (np.inf, "finite"),
+    ],
+)
+def test_impossible_classes_are_refused(label, message):
+    with pytest.raises(DataError, match=message):
+        CrossEntropy()(ROWS[:2], [0, label])
+
+
+def test_whole_floats_are_classes():
+    assert CrossEntropy()(ROWS, CLASSES.astype(float)) == CrossEntropy()(ROWS, CLASSES)
+    assert CrossEntropy()(ROWS, CLASSES[:, None].astype("uint8")) == CrossEntropy()(ROWS, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target", "message"),
+    [
+        (BinaryCrossEntropy(), [0.5, 0.5], [1, -1], r"lie in \[0, 1\]; got -1 at row 1.*Binary labels are 0 and 1"),
+        (BinaryCrossEntropy(), [0.5, 0.5, 0.5], [0, 1, 2], "got 2 at row 2.*CrossEntropy"),
+        (CrossEntropy(), ROWS[:2], [[1, 0, 0], [0.5, 0.6, 0]], r"rows that sum to 1; row 1 sums to 1\.1"),
+        (CrossEntropy(), ROWS[:2], [[1, 0, 0], [2, -1, 0]], r"lie in \[0, 1\]; got"),
+        (CrossEntropy(), ROWS[:2], np.zeros((2, 3)), "row 0 sums to 0"),
+    ],
+)
+def test_targets_that_are_no_probabilities_are_refused(loss, prediction, target, message):
+    with pytest.raises(DataError, match=message):
+        loss(prediction, target)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0, -1.0], "not be negative; got -1.0 at row 1"),
+        ([1.0, np.nan], "finite; got nan"),
+        ([0.0, 0.0], "sum to 0"),
+        ([1.0], "one weight a row"),
+        ([[1.0, 1.0]], "one weight a row"),
+        (["a", "b"], "real numbers"),
+    ],
+)
+@pytest.mark.parametrize("call", ["__call__", "gradient"])
+def test_impossible_weights_are_refused(weight, message, call):
+    with pytest.raises(DataError, match=message):
+        getattr(HalfSquaredError(), call)([1.0, 2.0], [1.0, 0.0], weight)
+
+
+@pytest.mark.parametrize("call", ["__call__", "gradient"])
+def test_no_rows_are_refused(call):
+    with pytest.raises(DataError, match="row of positive weight"):
+        getattr(HalfSquaredError(), call)([], [])
+
+
+def test_predictions_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match=r"prediction must be finite; got nan at prediction\[1\]"):
+        MeanSquaredError()([0.0, np.nan], [0.0, 0.0])
+
+
+def own_loss(value, slope):
+    class Own(Loss):
+        def value(self, prediction, target):
+            return value(prediction, target)
+
+        def slope(self, prediction, target):
+            return slope(prediction, target)
+
+    return Own()
+
+
+def test_a_formula_that_changes_the_shape_is_refused():
+    with pytest.raises(ShapeError, match=r"Own\.value must give one value an element"):
+        own_loss(lambda p, t: np.sum(p - t), np.subtract)([1.0, 2.0], [0.0, 0.0])
+    with pytest.raises(ShapeError, match=r"Own\.slope must have the shape of the prediction"):
+        own_loss(np.subtract, lambda *_: 1.0).gradient([1.0, 2.0], [0.0, 0.0])
+
+
+def test_blocks_give_what_one_call_gives():
+    p, t, w = RNG.normal(size=(5000, 7)), RNG.normal(size=(5000, 7)), RNG.uniform(size=5000)
+    assert MeanSquaredError()(p, t, w) == pytest.approx(np.sum(w[:, None] * (p - t) ** 2) / (7 * w.sum()), rel=1e-13)
+    expected = 2 * (p - t) * (w / (7 * w.sum()))[:, None]
+    np.testing.assert_allclose(MeanSquaredError().gradient(p, t, w), expected, rtol=1e-13)
+
+
+def test_keys_are_in_snake_case():
+    assert [loss.key for loss in (MeanSquaredError(), CrossEntropy())] == ["mean_squared_error", "cross_entropy"]
