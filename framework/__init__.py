@@ -14,6 +14,7 @@ from framework.activations import Activation, Identity, ReLU, RowActivation, Sig
 from framework.callbacks import HOOKS, Callback, CSVLog, EarlyStopping, ProgressBar, StopOnConvergence, on
 from framework.component import Component
 from framework.data import Dataset, split
+from framework.derivatives import check_derivative, numerical_gradient
 from framework.errors import (
     CallbackError,
     DataError,
@@ -25,6 +26,8 @@ from framework.errors import (
     ShapeError,
     UsageError,
 )
+from framework.formulas import show
+from framework.gradients import check_gradients, compare_steps
 from framework.history import History
 from framework.initializers import Constant, Glorot, He, Initializer, Uniform, Zeros
 from framework.losses import BinaryCrossEntropy, CrossEntropy, HalfSquaredError, Loss, MeanSquaredError, RowLoss
@@ -93,10 +96,15 @@ __all__ = [
     "Uniform",
     "UsageError",
     "Zeros",
+    "check_derivative",
+    "check_gradients",
+    "compare_steps",
     "error_term",
     "increment",
+    "numerical_gradient",
     "on",
     "random_generator",
+    "show",
     "split",
     "trace_step",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import numbers
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Self, cast, get_args, get_origin
 
@@ -26,7 +27,7 @@ from pydantic import (
 )
 from pydantic._internal._model_construction import ModelMetaclass  # the only way to word its class-creation errors
 
-from framework.errors import SettingsError, nearest
+from framework.errors import FrameworkError, SettingsError, nearest
 from framework.messages import class_message, require_arguments, settings_message
 
 Positive = Annotated[float, Field(gt=0)]
@@ -63,9 +64,17 @@ class ComponentType(ModelMetaclass):
     ) -> ComponentType:
         """Create the class, or raise SettingsError that says how to write the field."""
         try:
-            made = super().__new__(cls, name, bases, namespace, **options)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
+                made = super().__new__(cls, name, bases, namespace, **options)
         except PydanticUserError as error:
             raise SettingsError(class_message(name, error)) from None
+        except UserWarning as warning:
+            field = str(warning).split('"')[1]
+            raise SettingsError(
+                f"{name}: setting '{field}' has the name of something that {bases[0].__name__} already has; "
+                "choose another name"
+            ) from None
         for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
             if mutable := _mutable(info.annotation):
                 raise SettingsError(
@@ -110,6 +119,8 @@ class Component(BaseModel, metaclass=ComponentType):
         framework.errors.SettingsError: Scaled: unknown setting 'facter'; did you mean 'factor'? Settings: factor
     """
 
+    __slots__ = ("_programs",)  # traced formulas: derived from the settings, so no part of them
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -128,6 +139,10 @@ class Component(BaseModel, metaclass=ComponentType):
         try:
             super().__init__(**settings)
         except ValidationError as error:
+            for part in error.errors(include_url=False):
+                cause = part.get("ctx", {}).get("error")
+                if isinstance(cause, FrameworkError) and not isinstance(cause, SettingsError):
+                    raise cause from None  # such as a formula's wrong shape, found when it is put to work
             raise SettingsError(settings_message(type(self), error, _subclasses(Component))) from None
 
     def __setattr__(self, name: str, value: Any) -> None:

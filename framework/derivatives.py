@@ -9,19 +9,78 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import DerivativeError
+from framework.errors import DerivativeError, DtypeError, ShapeError
 
-_MAGNITUDES = (1e-30, 1e-8, 1e-3, 0.05, 0.3, 0.7, 1.0, 1.6, 2.3, 3.0, 4.5, 6.0, 9.0, 15.0, 27.0, 40.0, 110.0, 700.0)
+_MAGNITUDES: tuple[float, ...] = (
+    1e-12,
+    1e-8,
+    1e-3,
+    0.05,
+    0.3,
+    0.7,
+    1.0,
+    1.6,
+    2.3,
+    3.0,
+    4.5,
+    5.3,
+    6.0,
+    7.5,
+    9.0,
+    12.0,
+    15.0,
+    20.0,
+)
+_MAGNITUDES += (27.0, 40.0, 110.0, 700.0)
 POINTS: Array = np.array([*(-m for m in reversed(_MAGNITUDES)), -0.0, 0.0, *_MAGNITUDES])
 """Where elementwise formulas are checked: both signs, zero, tiny, moderate, saturated and large."""
 
+ROWS: Array = np.array([[0.3, -1.2, 2.0, 0.7], [1.0, 0.2, -0.4, -2.5], [0.9, 0.8, 0.1, 0.6]])
+"""Where formulas over rows are checked."""
+
 SURE = 50.0
 """Up to this size of h a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
+
+
+class Checked(Protocol):
+    """A formula that checks itself: an activation or a loss."""
+
+    def check_derivative(self) -> None:
+        """Raise DerivativeError when a derivative is wrong."""
+
+
+def check_derivative(formula: Checked) -> None:
+    """Compare the derivatives that training uses with the formula itself.
+
+    Training does this by itself, once for a class and its settings; here it can be asked for.
+
+    Args:
+        formula: An activation or a loss, elementwise or over rows.
+
+    Raises:
+        DerivativeError: A derivative is wrong; says at which point, what it gives, what the formula's slope is there,
+            the derivative that is derived from the formula, and what is probably meant.
+
+    Example:
+        >>> from framework import Activation
+        >>> class Wrong(Activation):
+        ...     def __call__(self, h):
+        ...         return np.tanh(h)
+        ...
+        ...     def derivative(self, h):
+        ...         return 1 - h**2
+        >>> check_derivative(Wrong())
+        Traceback (most recent call last):
+        framework.errors.DerivativeError: Wrong.derivative is wrong at h = -1: it gives 0, but the slope ... is 0.419974342
+        derived from the formula: f'(h) = 1 - tanh(h) * tanh(h)
+        it is written in terms of the output a: name it derivative_from_output(a)
+    """
+    formula.check_derivative()
 
 
 @dataclass(frozen=True)
@@ -60,7 +119,11 @@ def derivative_bounds(formula: Callable[[Array], Array], points: Array) -> Bound
     with np.errstate(all="ignore"):
         values = np.asarray(formula(at.reshape(-1)), dtype=np.float64).reshape(at.shape)
         quotients = (values[1:] - values[0]) / (at[1:] - points)
-        noise = 1e-15 * np.max(np.abs(values), axis=0) / (0.25 * step)
+        size = np.max(np.abs(values), axis=0)
+        usual = np.max(
+            size, where=np.isfinite(size) & (np.abs(points) <= 1.0), initial=0.0
+        )  # of what may cancel inside
+        noise = 1e-15 * np.maximum(size, usual) / (0.25 * step)
         lows, highs, middles = [], [], []
         judged = np.isfinite(values).all(axis=0)
         for whole, half, quarter in (quotients[:3], quotients[3:]):
@@ -71,7 +134,32 @@ def derivative_bounds(formula: Callable[[Array], Array], points: Array) -> Bound
             lows.append(fine - error)
             highs.append(fine + error)
             middles.append(fine)
-    return Bounds(np.minimum(*lows), np.maximum(*highs), 0.5 * (middles[0] + middles[1]), judged)
+    return Bounds(np.minimum(*lows), np.maximum(*highs), 0.5 * (middles[0] + middles[1]), np.asarray(judged))
+
+
+def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a formula's result that has another shape or is not real.
+
+    Args:
+        owner: The formula, or its name.
+        method: The method that gave the result.
+        result: The result.
+        shape: What its shape must be.
+
+    Raises:
+        ShapeError: The formula changed the shape.
+        DtypeError: The formula's result is not real.
+    """
+    kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
+    if np.shape(result) == shape and kind.kind in "fiub":
+        return
+    name = owner if isinstance(owner, str) else type(owner).__name__
+    if np.shape(result) != shape:
+        raise ShapeError(
+            f"{name}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
+            "Use NumPy functions that work element by element"
+        )
+    raise DtypeError(f"{name}.{method} must give real numbers; got {kind}")
 
 
 def check_elementwise(
@@ -81,7 +169,7 @@ def check_elementwise(
     *,
     method: str,
     argument: str,
-    traced: str | None = None,
+    derived: Callable[[], str] | None = None,
     alternative: tuple[Callable[[Array], Array], str] | None = None,
     factors: dict[str, float] | None = None,
     points: Array = POINTS,
@@ -94,7 +182,7 @@ def check_elementwise(
         derivative: What it is said to be, at the same points.
         method: The name of the derivative's method.
         argument: The name of the formula's argument.
-        traced: The derived derivative as text, for the message.
+        derived: Gives the derived derivative as text, for the message.
         alternative: Another reading of the derivative, and what it means when that is the right one.
         factors: Named numbers that may explain a constant factor.
         points: Where to look.
@@ -104,20 +192,17 @@ def check_elementwise(
     """
     given_points = points.copy()
     with np.errstate(all="ignore"):
-        given = np.asarray(derivative(given_points), dtype=np.float64)
+        result = derivative(given_points)
     if not np.array_equal(given_points, points):
         raise DerivativeError(
             f"{name}.{method} changes its argument in place; make a new array: '{argument} = {argument} * 2', "
             f"not '{argument} *= 2'"
         )
-    if given.shape != points.shape:
-        raise DerivativeError(
-            f"{name}.{method} must have the shape of {argument}, {points.shape}; got {given.shape}; "
-            "use NumPy functions that work element by element"
-        )
+    require_like(name, method, result, points.shape)
+    given = np.asarray(result, dtype=np.float64)
     bounds = derivative_bounds(formula, points)
     with np.errstate(all="ignore"):
-        slack = 1e-5 * np.abs(given)
+        slack = np.where(np.isfinite(given), 1e-5 * np.abs(given), 0.0)
         wrong = ~((given >= bounds.low - slack) & (given <= bounds.high + slack))
     wrong &= bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
     if not wrong.any():
@@ -132,8 +217,11 @@ def check_elementwise(
         f"{name}.{method} is wrong at {argument} = {points[place]:.6g}: it gives {given[place]:.9g}, "
         f"but the slope of the formula there is {bounds.middle[place]:.9g}"
     ]
-    if traced is not None:
-        lines.append(f"derived from the formula: {traced}")
+    if derived is not None:
+        try:
+            lines.append(f"derived from the formula: {derived()}")
+        except DerivativeError as error:
+            lines.append(str(error))
     lines.append(meant or f"leave {method} out and it is derived from the formula, or correct it")
     raise DerivativeError("\n".join(lines))
 
@@ -141,7 +229,7 @@ def check_elementwise(
 def _agrees(values: Array, bounds: Bounds, points: Array) -> bool:
     """Whether these values are right at all points that are judged and not extreme."""
     seen = bounds.judged & (np.abs(points) <= SURE)
-    slack = 1e-4 * np.abs(values)
+    slack = np.where(np.isfinite(values), 1e-4 * np.abs(values), 0.0)
     return bool(seen.any() and np.all((values >= bounds.low - slack)[seen] & (values <= bounds.high + slack)[seen]))
 
 
@@ -181,6 +269,21 @@ def named_factors(settings: dict[str, Any]) -> dict[str, float]:
     return factors
 
 
+def require_record(name: str, program: Any, formula: Callable[..., Array], *arguments: Array) -> None:
+    """Refuse a record that does not compute the formula's own values.
+
+    Raises:
+        DerivativeError: It does not: the formula depends on more than its arguments.
+    """
+    with np.errstate(all="ignore"):
+        recorded, own = program.value(*arguments), formula(*arguments)
+    if not np.allclose(recorded, own, rtol=1e-12, atol=0.0, equal_nan=True):
+        raise DerivativeError(
+            f"{name}: the record of the formula gives other values than the formula itself; it depends on something "
+            "besides its arguments and settings, such as the type or shape of h, or random numbers: write derivative(h)"
+        )
+
+
 def require_elementwise(name: str, formula: Callable[[Array], Array], argument: str = "h") -> None:
     """Refuse a formula that changes its argument, or in which one element changes another one's output.
 
@@ -193,11 +296,7 @@ def require_elementwise(name: str, formula: Callable[[Array], Array], argument: 
         before = np.array(formula(h))
         if not np.array_equal(h, kept):
             raise DerivativeError(f"{name}.__call__ changes its argument in place; make a new array instead")
-        if before.shape != h.shape:
-            raise DerivativeError(
-                f"{name}.__call__ must keep the shape of {argument}, {h.shape}; got {before.shape}; "
-                "use NumPy functions that work element by element"
-            )
+        require_like(name, "__call__", before, h.shape)
         moved = h.copy()
         moved[1] += 0.5
         after = np.array(formula(moved))
@@ -215,8 +314,6 @@ def check_rows(
     formula: Callable[[Array], Array],
     pullback: Callable[[Array, Array], Array],
     rows: Array,
-    *,
-    traced: str | None = None,
 ) -> None:
     """Compare the gradient of a formula over rows with differences, one element perturbed at a time.
 
@@ -226,20 +323,21 @@ def check_rows(
         formula: Rows (n, k) to (n, k) or (n,).
         pullback: (gradient, rows) to dL/drows.
         rows: Where to look, (n, k).
-        traced: A remark for the message.
 
     Raises:
         DerivativeError: They differ; says where.
     """
     kept = rows.copy()
     with np.errstate(all="ignore"):
-        value = np.asarray(formula(rows), dtype=np.float64)
+        result = np.asarray(formula(rows))
+        require_like(name, "__call__", result, result.shape)
+        value = result.astype(np.float64)
         gradient = np.cos(np.arange(1.0, value.size + 1.0)).reshape(value.shape)
-        given = np.asarray(pullback(gradient, rows), dtype=np.float64)
+        slopes = pullback(gradient, rows)
         if not np.array_equal(rows, kept):
             raise DerivativeError(f"{name}.{method} or its formula changes its argument in place; make a new array")
-        if given.shape != rows.shape:
-            raise DerivativeError(f"{name}.{method} must have the shape of its rows, {rows.shape}; got {given.shape}")
+        require_like(name, method, slopes, rows.shape)
+        given = np.asarray(slopes, dtype=np.float64)
         step = 1e-5 * np.maximum(1.0, np.abs(rows))
         expected = np.empty_like(rows)
         for column in range(rows.shape[1]):
@@ -248,15 +346,19 @@ def check_rows(
             change = gradient * (np.asarray(formula(rows + moved)) - np.asarray(formula(rows - moved)))
             expected[:, column] = change.reshape(len(rows), -1).sum(axis=1) / (2.0 * step[:, column])
         error = np.abs(given - expected)
-        allowed = 1e-6 * np.maximum(np.abs(given), np.abs(expected)) + 1e-8 * max(1.0, float(np.nanmax(np.abs(expected))))
+        allowed = 1e-6 * np.maximum(np.abs(given), np.abs(expected)) + 1e-8 * max(
+            1.0, float(np.nanmax(np.abs(expected)))
+        )
     wrong = np.isfinite(expected) & ~(error <= allowed)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        hint = "the sign is wrong" if np.allclose(given, -expected, rtol=1e-4, atol=1e-7) else traced
+        hint = f"leave {method} out and it is derived from the formula, or correct it"
+        if np.allclose(given, -expected, rtol=1e-4, atol=1e-7):
+            hint = "the sign is wrong: it is minus the derivative"
         raise DerivativeError(
             f"{name}.{method} is wrong at element {list(place)} of the rows {rows.round(3).tolist()}: it gives "
             f"{given[place]:.9g}, but the slope of the formula there is {expected[place]:.9g}"
-            + (f"\n{hint}" if hint else "")
+            f"\n{hint}"
         )
 
 

@@ -63,7 +63,9 @@ class GradientReport:
             for r in self.rows
         ]
         widths = [max(len(row[column]) for row in [header, *cells]) for column in range(5)]
-        lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *cells])
+        lines = (
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *cells]
+        )
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -219,7 +221,9 @@ def compare_steps(
         ...     global w
         ...     w = w - 0.25 * ((x @ w - y) * x.T).mean(axis=1)
         ...     return {"weights": w}
-        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.25), batch_size=1, epochs=2)
+        >>> trainer = Trainer(
+        ...     loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.25), batch_size=1, epochs=2
+        ... )
         >>> neuron = Neuron.from_weights([0.5], train_bias=False)
         >>> print(compare_steps(trainer, notebook, model=neuron, data=([[1.0], [2.0]], [1.0, 2.0])))
         equal to the last bit over 4 steps

@@ -85,6 +85,23 @@ class Uniform(Initializer):
         return rng.uniform(self.low, self.high, shape)
 
 
+class Normal(Initializer):
+    """Normal, with ``mean`` and standard ``deviation``.
+
+    Example:
+        >>> numbers = Normal(mean=1.0, deviation=0.1)((10000,), np.random.default_rng(0))
+        >>> round(float(numbers.mean()), 2), round(float(numbers.std()), 2)
+        (1.0, 0.1)
+    """
+
+    mean: float = 0.0
+    deviation: Positive = 0.05
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return normal numbers."""
+        return rng.normal(self.mean, self.deviation, shape)
+
+
 class _Scaled(Initializer):
     """Random numbers of mean 0 and the variance that ``_variance`` gives, uniform or normal."""
 
@@ -142,6 +159,58 @@ class He(_Scaled):
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Return random numbers scaled by the inputs."""
         return self._draw(shape, rng, self.distribution)
+
+
+class LeCun(_Scaled):
+    """Variance 1 / fan_in, mean 0: a unit's sum keeps the variance of its inputs. For SELU, and linear units.
+
+    Uniform numbers lie within sqrt(3 / fan_in). Normal ones are not truncated, as in PyTorch and unlike Keras.
+
+    Example:
+        >>> bool(abs(LeCun(distribution="uniform")((3, 4), np.random.default_rng(0))).max() <= 1.0)
+        True
+
+    Source:
+        LeCun et al., Efficient BackProp (1998), equation 16; Klambauer et al., Self-normalizing neural networks (2017).
+    """
+
+    distribution: Literal["uniform", "normal"] = "normal"
+
+    def _variance(self, fan_in: int, fan_out: int) -> float:
+        return 1.0 / fan_in
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return random numbers scaled by the inputs."""
+        return self._draw(shape, rng, self.distribution)
+
+
+class Orthogonal(Initializer):
+    """``gain`` times a random matrix Q whose columns are orthonormal, or its rows where it is wider than high.
+
+    The matrix is (fan_in, fan_out), so a layer with as many units as inputs keeps the length of its input, times the
+    gain; a neuron's weights have the length ``gain``. All such matrices are equally likely. The last bits depend on
+    the LAPACK that NumPy was built with.
+
+    Example:
+        >>> weights = Orthogonal(gain=2.0)((4, 3), np.random.default_rng(0))
+        >>> bool(np.allclose(weights.T @ weights, 4.0 * np.eye(3)))
+        True
+
+    Source:
+        Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
+        networks (2014); Mezzadri, How to generate random matrices from the classical compact groups (2007), for the signs.
+    """
+
+    gain: Positive = 1.0
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return gain times an orthogonal matrix."""
+        inputs, units = fans(shape)
+        normal = rng.normal(size=(max(inputs, units), min(inputs, units)))
+        q, r = np.linalg.qr(normal)
+        q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # QR fixes the signs of r; without this Q is not uniform
+        tall = q if inputs >= units else q.T
+        return self.gain * np.ascontiguousarray(tall).reshape(shape)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -143,7 +143,9 @@ def _formula_dtype(activation: Any) -> None:
 def _formula_shapes(activation: Activation) -> None:
     whole = np.asarray(activation(_H))
     _require(np.allclose(activation(_H.reshape(-1)), whole.reshape(-1)), "rows and a flat array give other values")
-    _require(np.allclose([activation(h) for h in _H.reshape(-1)], whole.reshape(-1)), "single numbers give other values")
+    _require(
+        np.allclose([activation(h) for h in _H.reshape(-1)], whole.reshape(-1)), "single numbers give other values"
+    )
 
 
 def _derivative(formula: Any) -> None:
@@ -180,7 +182,9 @@ def _loss_sums(loss: Loss) -> None:
     prediction, target, weight = _accepted(loss)
     parts = [loss.sums(prediction[i : i + 1], target[i : i + 1], weight[i : i + 1]) for i in (0, 1)]
     whole = loss(prediction, target, weight)
-    _require(np.isclose(loss.result(*(sum(p) for p in zip(*parts, strict=True))), whole), "sums over rows do not add up")
+    _require(
+        np.isclose(loss.result(*(sum(p) for p in zip(*parts, strict=True))), whole), "sums over rows do not add up"
+    )
 
 
 def _accepted(loss: Loss) -> tuple[Array, Array, Array]:
@@ -337,5 +341,3 @@ _CHECKS: dict[type, dict[str, Check]] = {
     Model: {"its gradients are right and it pickles": _layer},
     Callback: {"it remembers across a resume": _callback_resumes},
 }
-
-

@@ -240,7 +240,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     activation, parameters = neuron.activation, neuron.parameters
     output = neuron(x)  # checks the shape of x
     h = x.dot(parameters["weights"]) + parameters["bias"][()]
-    slope = activation.slope(h, output)
+    slope = activation.derivative_at(h, output)
     if np.shape(target) != np.shape(output):
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
     fused = type(activation) is loss.canonical

@@ -25,6 +25,7 @@ from framework import (
     Softmax,
     Tanh,
     UsageError,
+    numerical_gradient,
 )
 
 
@@ -111,12 +112,26 @@ class TwiceSquaredError(MeanSquaredError):
 
 
 @pytest.mark.parametrize("loss", [Slopeless(), TwiceSquaredError()])
-def test_a_loss_without_a_slope_of_its_own_gives_its_value_but_does_not_train(loss):
-    assert loss([1.0], [0.0]) > 0
+def test_a_loss_without_a_slope_of_its_own_gets_it_derived(loss):
+    prediction = np.array([1.0, -2.0, 0.5])
+    expected = numerical_gradient(lambda p: loss(p, np.zeros(3)), prediction)
+    np.testing.assert_allclose(loss.gradient(prediction, np.zeros(3)), expected, rtol=1e-8)
     neuron = Neuron.from_weights([1.0])
     neuron.forward([1.0])
-    with pytest.raises(DerivativeError, match=r"write slope\(self, prediction, target\)"):
-        loss.backward(neuron, 0.0)
+    loss.backward(neuron, 0.0)
+    assert neuron.parameters.gradients["weights"][0] == pytest.approx(loss.slope(1.0, 0.0))
+
+
+class Branching(Loss):
+    def value(self, prediction, target):
+        return prediction if np.all(prediction > target) else target
+
+
+def test_a_loss_that_cannot_be_recorded_is_refused_when_it_is_put_to_work():
+    neuron = Neuron.from_weights([1.0])
+    neuron.forward([1.0])
+    with pytest.raises(DerivativeError, match=r"Branching.value: the derivative cannot be derived"):
+        Branching().backward(neuron, 0.0)
 
 
 REFUSED = [

@@ -7,74 +7,131 @@ numbers and arrays of any shape; the base classes own the loops, the memory and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from framework.arrays import Array, blocks
 from framework.component import Component, belongs_to
-from framework.errors import DerivativeError, DtypeError, ShapeError
-
-_LARGEST_EXPONENT = {"float32": 88.72283, "float64": 709.782712893384}
-"""The logarithm of the largest number of each dtype: exp of it is still finite."""
+from framework.derivatives import (
+    POINTS,
+    ROWS,
+    check_elementwise,
+    check_rows,
+    named_factors,
+    require_elementwise,
+    require_like,
+    require_record,
+)
+from framework.errors import DerivativeError
+from framework.formulas import Program, latex_of, program_of, show
 
 
 class Activation(Component):
-    """An elementwise activation: write ``__call__(h)`` and ``derivative(h)``.
+    """An elementwise activation: write ``__call__(h)``, and the rest is derived from it.
 
-    Each output depends on its own h alone. ``derivative_from_output(a)`` is optional, for formulas whose derivative is
-    cheaper in terms of the output. ``output_range`` may name the interval of the outputs, so that a loss can refuse an
-    activation that cannot serve it.
+    Each output depends on its own h alone. ``derivative(h)`` is derived from the formula unless it is written;
+    ``derivative_from_output(a)`` may be written where the derivative is cheaper in terms of the output. What is written
+    is checked against the formula when it is first put to work.
+
+    Attributes:
+        output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it.
+        check: ``"off"`` for a derivative that differs from the formula's on purpose.
+
+    Raises:
+        DerivativeError: A written derivative is wrong, or the formula cannot be derived; when first put to work.
 
     Example:
         >>> class Cubic(Activation):
         ...     def __call__(self, h):
         ...         return h**3
-        ...
-        ...     def derivative(self, h):
-        ...         return 3 * h**2
-        >>> Cubic()(2.0), Cubic().derivative(2.0)
+        >>> Cubic()(2.0), float(Cubic().derivative(2.0))
         (8.0, 12.0)
     """
 
     output_range: ClassVar[tuple[float, float] | None] = None
+    check: ClassVar[Literal["on", "off"]] = "on"
     _has_derivative: ClassVar[bool] = False
     _has_derivative_from_output: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Note which derivatives the class writes, so that no step has to ask."""
+        """Derive anew what a class inherits with another formula, and note which derivatives it writes."""
         super().__pydantic_init_subclass__(**options)
-        cls._has_derivative = belongs_to(cls, "derivative", "__call__")
-        cls._has_derivative_from_output = belongs_to(cls, "derivative_from_output", "__call__", "derivative")
+        if not belongs_to(cls, "derivative", "__call__"):
+            cls.derivative = Activation.derivative  # type: ignore[method-assign]
+        if not belongs_to(cls, "derivative_from_output", "__call__", "derivative"):
+            cls.derivative_from_output = Activation.derivative_from_output  # type: ignore[method-assign]
+        cls._has_derivative = cls.derivative is not Activation.derivative
+        cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
 
     @abstractmethod
     def __call__(self, h: Any) -> Any:
         """Return a = f(h), of the shape of ``h``."""
 
     def derivative(self, h: Any) -> Any:
-        """Return f'(h), of the shape of ``h``.
+        """Return f'(h), of the shape of ``h``: by the chain rule over the formula, unless the class writes it.
 
         Raises:
-            DerivativeError: The class does not write its derivative.
+            DerivativeError: The formula cannot be recorded; says why, and what to write.
         """
-        raise DerivativeError(_no_derivative(type(self)))
+        return self.program(h).derivative(h)
 
     def derivative_from_output(self, a: Any) -> Any:
         """Return f'(h) in terms of the output a = f(h); write it only where it is cheaper than ``derivative``."""
         raise DerivativeError(f"{type(self).__name__} does not write derivative_from_output(a)")
 
+    def program(self, like: Any = None) -> Program:
+        """Return the record of the formula, for the dtype of ``like``: its value, derivative and text."""
+        return program_of(self, "__call__", ("h",), like)
+
+    def _repr_latex_(self) -> str | None:
+        """Return what Jupyter draws: the formula and its derivative."""
+        return latex_of(self)
+
     def require_derivative(self) -> Self:
-        """Return the activation itself, or refuse one that cannot be trained.
+        """Return the activation itself, checked once for its class and settings.
 
         Raises:
-            DerivativeError: The class writes neither derivative.
+            DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
         """
-        if not (self._has_derivative or self._has_derivative_from_output):
-            raise DerivativeError(_no_derivative(type(self)))
+        _checked(self)
         return self
 
-    def slope(self, h: Any, a: Any) -> Any:
+    def check_derivative(self) -> None:
+        """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
+        name = type(self).__name__
+        require_elementwise(name, self)
+        if not (self._has_derivative or self._has_derivative_from_output):
+            require_record(name, self.program(), self, POINTS)
+            check_elementwise(name, self, self.derivative, method="derivative (derived)", argument="h")
+            return
+        if self._has_derivative:
+            meaning = "it is written in terms of the output a: name it derivative_from_output(a)"
+            self._compare("derivative", self.derivative, lambda h: self.derivative(self(h)), meaning)
+        if self._has_derivative_from_output:
+            meaning = "it is written in terms of h: name it derivative(h)"
+            from_h = self.derivative_from_output
+            self._compare("derivative_from_output", lambda h: from_h(self(h)), from_h, meaning)
+
+    def _compare(self, method: str, derivative: Any, alternative: Any, meaning: str) -> None:
+        check_elementwise(
+            type(self).__name__,
+            self,
+            derivative,
+            method=method,
+            argument="h",
+            derived=self._derived,
+            alternative=(alternative, meaning),
+            factors=named_factors(self.settings()),
+        )
+
+    def _derived(self) -> str:
+        """Return the derived derivative as text."""
+        return show(self).text.splitlines()[-1]
+
+    def derivative_at(self, h: Any, a: Any) -> Any:
         """Return f'(h) by the cheaper of the two derivatives, given both h and a = f(h)."""
         return self.derivative_from_output(a) if self._has_derivative_from_output else self.derivative(h)
 
@@ -89,44 +146,71 @@ class Activation(Component):
         """Fill ``out`` with dL/dh = dL/da * f'(h), block by block, given dL/da."""
         flat_gradient, flat_h, flat_a, flat_out = (array.reshape(-1) for array in (gradient, h, a, out))
         for part in blocks(h.size, 1):
-            slope = self.slope(flat_h[part], flat_a[part])
+            slope = self.derivative_at(flat_h[part], flat_a[part])
             require_like(self, "derivative", slope, flat_h[part].shape)
             np.multiply(flat_gradient[part], slope, out=flat_out[part], casting="same_kind")
         return out
 
 
 class RowActivation(Component):
-    """An activation that couples the values of a row: write ``__call__(h)`` and ``backward(gradient, h, a)``.
+    """An activation that couples the values of a row: write ``__call__(h)``, and its backward is derived from it.
 
-    The last axis is the row. There is no elementwise derivative: each output depends on every h of its row.
+    The last axis is the row. There is no elementwise derivative: each output depends on every h of its row. A written
+    ``backward(gradient, h, a)`` is checked against the formula when it is first put to work.
 
     Example:
+        >>> from framework import Softmax
         >>> Softmax()(np.log([[1.0, 2.0, 1.0]]))
         array([[0.25, 0.5 , 0.25]])
     """
 
     output_range: ClassVar[tuple[float, float] | None] = None
+    check: ClassVar[Literal["on", "off"]] = "on"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Derive anew a backward that a class inherits with another formula."""
+        super().__pydantic_init_subclass__(**options)
+        if not belongs_to(cls, "backward", "__call__"):
+            cls.backward = RowActivation.backward  # type: ignore[method-assign]
 
     @abstractmethod
     def __call__(self, h: Any) -> Any:
         """Return the outputs a, of the shape of ``h``."""
 
-    @abstractmethod
     def backward(self, gradient: Any, h: Any, a: Any) -> Any:
-        """Return dL/dh of the shape of ``h``, given dL/da, h and a."""
-
-    def require_derivative(self) -> Self:
-        """Return the activation itself, or refuse one whose backward belongs to another formula.
+        """Return dL/dh of the shape of ``h``, given dL/da, h and a.
 
         Raises:
-            DerivativeError: The class writes ``__call__`` anew but not ``backward``.
+            DerivativeError: The formula cannot be recorded; says why, and what to write.
         """
-        if not belongs_to(type(self), "backward", "__call__"):
-            raise DerivativeError(
-                f"{type(self).__name__} writes __call__ anew, so the backward that it inherits is of another "
-                "formula: write backward(self, gradient, h, a)"
-            )
+        return self.program(h).pullback(gradient, h)
+
+    def program(self, like: Any = None) -> Program:
+        """Return the record of the formula, for the dtype of ``like``."""
+        return program_of(self, "__call__", ("h",), like, rows=True)
+
+    def _repr_latex_(self) -> str | None:
+        """Return what Jupyter draws: the formula."""
+        return latex_of(self)
+
+    def require_derivative(self) -> Self:
+        """Return the activation itself, checked once for its class and settings.
+
+        Raises:
+            DerivativeError: A written backward is wrong, or none is written and the formula cannot be derived.
+        """
+        _checked(self)
         return self
+
+    def check_derivative(self) -> None:
+        """Compare the backward that training uses with the formula; see ``check_derivative``."""
+        name = type(self).__name__
+        require_like(name, "__call__", self(ROWS), ROWS.shape)
+        check_rows(name, "backward", self, self._backward_of, ROWS)
+
+    def _backward_of(self, gradient: Array, h: Array) -> Array:
+        return np.asarray(self.backward(gradient, h, self(h)))
 
     def evaluate(self, h: Array, out: Array) -> Array:
         """Fill ``out`` with the outputs, some rows at a time, cast to its dtype."""
@@ -152,164 +236,11 @@ def assign(formula: Component, out: Array, result: Any, method: str = "__call__"
     np.copyto(out, result, casting="same_kind")
 
 
-def require_like(formula: Component, method: str, result: Any, shape: tuple[int, ...]) -> None:
-    """Refuse a formula's result that has another shape or is not real.
-
-    Raises:
-        ShapeError: The formula changed the shape.
-        DtypeError: The formula's result is not real.
-    """
-    if np.shape(result) != shape:
-        raise ShapeError(
-            f"{type(formula).__name__}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
-            "Use NumPy functions that work element by element"
-        )
-    kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
-    if kind.kind not in "fiub":
-        raise DtypeError(f"{type(formula).__name__}.{method} must give real numbers; got {kind}")
-
-
-def _no_derivative(cls: type[Activation]) -> str:
-    if any(getattr(cls, name) is not getattr(Activation, name) for name in ("derivative", "derivative_from_output")):
-        return (
-            f"{cls.__name__} writes __call__ anew, so the derivative that it inherits is of another formula: "
-            "write derivative(self, h)"
-        )
-    return (
-        f"{cls.__name__} has no derivative: write derivative(self, h), the slope of __call__ at h, "
-        "or derivative_from_output(self, a) in terms of the output"
-    )
-
-
-def largest_exponent(h: Any) -> float:
-    """Return the largest number whose exponential is finite in the dtype of ``h``.
-
-    Example:
-        >>> largest_exponent(np.float32(1.0))
-        88.72283
-    """
-    return _LARGEST_EXPONENT["float32" if getattr(h, "dtype", None) == np.float32 else "float64"]
-
-
-class Identity(Activation):
-    """f(h) = h, f'(h) = 1. For regression. Range (-inf, inf).
-
-    Example:
-        >>> Identity()(3.0), float(Identity().derivative(3.0))
-        (3.0, 1.0)
-    """
-
-    output_range = (-np.inf, np.inf)
-
-    def __call__(self, h: Any) -> Any:
-        """Return h."""
-        return h
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1."""
-        return np.ones_like(h)[()]
-
-
-class Sigmoid(Activation):
-    """f(h) = 1 / (1 + exp(-h)), f'(h) = f(h) (1 - f(h)). For probabilities. Range (0, 1).
-
-    This is the textbook formula, bit for bit, with the exponent held below the logarithm of the dtype's largest number:
-    it never overflows, and for large negative h it keeps its relative accuracy. (A form with two branches, one for each
-    sign, would give other last bits.)
-
-    Example:
-        >>> float(Sigmoid()(0.0)), float(Sigmoid().derivative(0.0))
-        (0.5, 0.25)
-
-    Source:
-        Rumelhart, Hinton and Williams, Learning representations by back-propagating errors (1986).
-    """
-
-    output_range = (0.0, 1.0)
-
-    def __call__(self, h: Any) -> Any:
-        """Return 1 / (1 + exp(-h))."""
-        return 1.0 / (1.0 + np.exp(np.minimum(-h, largest_exponent(h))))
-
-    def derivative(self, h: Any) -> Any:
-        """Return f(h) (1 - f(h))."""
-        return self.derivative_from_output(self(h))
-
-    def derivative_from_output(self, a: Any) -> Any:
-        """Return a (1 - a)."""
-        return a * (1.0 - a)
-
-
-class Tanh(Activation):
-    """f(h) = tanh(h), f'(h) = 1 - tanh(h)^2. Range (-1, 1).
-
-    Example:
-        >>> float(Tanh()(0.0)), float(Tanh().derivative(0.0))
-        (0.0, 1.0)
-
-    Source:
-        LeCun et al., Efficient BackProp (1998), section 4.4.
-    """
-
-    output_range = (-1.0, 1.0)
-
-    def __call__(self, h: Any) -> Any:
-        """Return tanh(h)."""
-        return np.tanh(h)
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1 - tanh(h)^2."""
-        return self.derivative_from_output(np.tanh(h))
-
-    def derivative_from_output(self, a: Any) -> Any:
-        """Return 1 - a^2."""
-        return 1.0 - a * a
-
-
-class ReLU(Activation):
-    """f(h) = max(h, 0), f'(h) = 1 where h > 0, else 0. Range [0, inf).
-
-    At the kink the derivative is 0 by convention, as in PyTorch.
-
-    Example:
-        >>> ReLU()(np.array([-1.0, 0.0, 2.0])), ReLU().derivative(np.array([-1.0, 0.0, 2.0]))
-        (array([0., 0., 2.]), array([0., 0., 1.]))
-
-    Source:
-        Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
-    """
-
-    output_range = (0.0, np.inf)
-
-    def __call__(self, h: Any) -> Any:
-        """Return max(h, 0)."""
-        return np.maximum(h, 0.0)
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1 where h > 0, else 0."""
-        return np.greater(h, 0).astype(np.result_type(h, 0.0))
-
-
-class Softmax(RowActivation):
-    """a_i = exp(h_i) / sum_j exp(h_j) over the last axis: the probabilities of classes, which sum to 1. Range (0, 1).
-
-    The row's maximum is subtracted first, which changes nothing but the overflow.
-
-    Example:
-        >>> Softmax()(np.array([1000.0, 1000.0]))
-        array([0.5, 0.5])
-
-    Source:
-        Bridle, Probabilistic interpretation of feedforward classification network outputs (1990).
-    """
-
-    output_range = (0.0, 1.0)
-
-    def __call__(self, h: Any) -> Any:
-        """Return exp(h) / sum(exp(h)) along the last axis."""
-        exponentials = np.exp(h - np.max(h, axis=-1, keepdims=True))
-        return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
-
-    def backward(self, gradient: Any, h: Any, a: Any) -> Any:
-        """Return a * (gradient - sum(gradient * a)): the softmax's Jacobian applied to the gradient."""
-        return a * (gradient - np.sum(gradient * a, axis=-1, keepdims=True))
+@lru_cache(maxsize=256)  # once for a class and its settings
+def _checked(activation: Activation | RowActivation) -> None:
+    if activation.check == "on":
+        activation.check_derivative()
+    elif isinstance(activation, Activation) and not (
+        activation._has_derivative or activation._has_derivative_from_output
+    ):
+        activation.program()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from framework.formulas.rules import COMPARISONS, OPERATIONS, REDUCTIONS
-from framework.formulas.symbols import COLUMN, FULL, Symbol, Tape, refuse
+from framework.formulas.symbols import COLUMN, FULL, Symbol, Tape
 
 CONVENTION, LEFT, RIGHT = "convention", "left", "right"
 """What the derivative at a kink is: the convention's, or that of the approach from the left or from the right."""
@@ -34,7 +34,7 @@ class Simplifier(Tape):
             for node in self.nodes:
                 node.stale = False  # the record keeps every value
 
-    def record(self, op: str, *args: Any) -> Any:  # type: ignore[override]  # the result may be a number
+    def record(self, op: str, *args: Any) -> Any:
         """Add an operation, or return what it comes to."""
         if not any(isinstance(arg, Symbol) for arg in args):
             return _number(op, args)
@@ -137,77 +137,101 @@ def tangent(output: Any, x: Symbol, mode: str = CONVENTION) -> Any:
         mode: What counts at a kink.
     """
     tangents: dict[Symbol, Any] = {x: 1.0}
-
-    def of(arg: Any) -> Any:
-        return tangents.get(arg, 0.0) if isinstance(arg, Symbol) else 0.0
-
+    limits: dict[Symbol, Any] = {}  # what nodes come to from one side, where that is another value than at the point
     for node in [*x.tape.nodes]:
         if node.op == "input":
             continue
-        arguments = [(arg, of(arg)) for arg in node.args]
-        if all(_is(t, 0) for _, t in arguments):
+        arguments = tuple(limits.get(arg, arg) if isinstance(arg, Symbol) else arg for arg in node.args)
+        ts = [tangents.get(arg, 0.0) if isinstance(arg, Symbol) else 0.0 for arg in node.args]
+        value: Any = node
+        if mode != CONVENTION:
+            value = _limit(node, arguments, ts, mode)
+            if value is not node:
+                limits[node] = value
+        if all(_is(t, 0) for t in ts):
             continue
-        total: Any = 0.0
         if node.op in _TIES:
-            total = _TIES[node.op](node, [t for _, t in arguments], tangents, mode)
+            tangents[node] = _TIES[node.op](arguments, ts, mode)
         else:
-            for place, (_, t) in enumerate(arguments):
+            total: Any = 0.0
+            for place, t in enumerate(ts):
                 if not _is(t, 0):
-                    total = total + _pushed(node, place, t)
-        tangents[node] = total
+                    total = total + _pushed(node.op, place, t, value, arguments)
+            tangents[node] = total
         if node is output:
             break
-    return of(output)
+    return tangents.get(output, 0.0) if isinstance(output, Symbol) else 0.0
 
 
-def _pushed(node: Symbol, place: int, t: Any) -> Any:
+def _limit(node: Symbol, arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    """Return a node's value as x comes from one side: at a tie, a jump has the value of that side."""
+    side = 1.0 if mode == RIGHT else -1.0
+    if node.op in ("sign", "heaviside"):
+        (x, *_), t = arguments, ts[0]
+        beside = np.sign(side * t) if node.op == "sign" else np.heaviside(side * t, 0.5)
+        return np.where(x == 0, beside, node.tape.record(node.op, *arguments))
+    value = (
+        node
+        if all(a is b for a, b in zip(arguments, node.args, strict=True))
+        else node.tape.record(node.op, *arguments)
+    )
+    if node.op in COMPARISONS and node.op not in ("equal", "not_equal"):
+        a, b = arguments
+        moving = side * (ts[0] - ts[1])  # how a - b changes on the way away from the tie
+        return np.where(a == b, moving > 0 if node.op.startswith("greater") else moving < 0, value)
+    return value
+
+
+def _pushed(op: str, place: int, t: Any, value: Any, arguments: tuple[Any, ...]) -> Any:
     """Apply the rule of one argument; a tangent ``where(c, t, 0)`` keeps its choice outermost, so 0 * inf never comes."""
     if isinstance(t, Symbol) and t.op == "where" and _is(t.args[2], 0):
-        return np.where(t.args[0], _pushed(node, place, t.args[1]), 0.0)
-    operation = OPERATIONS.get(node.op)
-    if operation is None:
-        refuse(f"np.{node.op}, which has no rule", "write derivative(h)")
-    rule = operation.rules[place]
-    return 0.0 if rule is None else rule(t, node, *node.args)
+        return np.where(t.args[0], _pushed(op, place, t.args[1], value, arguments), 0.0)
+    rule = OPERATIONS[op].rules[place]
+    return 0.0 if rule is None else rule(t, value, *arguments)
 
 
-def _abs_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
-    x, t = node.args[0], ts[0]
+def _abs_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    (x,), (t,) = arguments, ts
     if mode == CONVENTION:
-        return _pushed(node, 0, t)
+        return _pushed("abs", 0, t, None, arguments)
     at_zero = np.abs(t) if mode == RIGHT else -np.abs(t)
     return np.where(x == 0, at_zero, np.sign(x) * t)
 
 
-def _extreme_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
-    (a, b), (ta, tb) = node.args, ts
-    first = a > b if node.op == "maximum" else a < b
-    if mode == CONVENTION:
-        if _is(tb, 0):
-            return np.where(first, ta, 0.0)
-        second = b > a if node.op == "maximum" else b < a
-        if _is(ta, 0):
-            return np.where(second, tb, 0.0)
-        tie = 0.5 * (ta + tb)
-        return np.where(first, ta, np.where(second, tb, tie))
-    larger = (node.op == "maximum") == (mode == RIGHT)
-    tie = np.maximum(ta, tb) if larger else np.minimum(ta, tb)
-    return np.where(a == b, tie, np.where(first, ta, tb))
+def _maximum_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    (a, b), (ta, tb) = arguments, ts
+    return _extreme_tie(a > b, b > a, (a, b), (ta, tb), mode, larger=mode == RIGHT)
 
 
-def _where_tie(node: Symbol, ts: list[Any], tangents: dict[Symbol, Any], mode: str) -> Any:
-    condition, _, _ = node.args
-    if mode != CONVENTION and isinstance(condition, Symbol) and condition.op in COMPARISONS:
-        a, b = condition.args
-        moving = tangents.get(a, 0.0) if isinstance(a, Symbol) else 0.0
-        moving = moving - (tangents.get(b, 0.0) if isinstance(b, Symbol) else 0.0)
-        moving = moving if mode == RIGHT else -moving  # how a - b changes on the way away from the tie
-        after = {"greater": moving > 0, "greater_equal": moving >= 0, "less": moving < 0, "less_equal": moving <= 0}
-        condition = np.where(a == b, after.get(condition.op, condition), condition)
-    return np.where(condition, ts[1], ts[2])
+def _minimum_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    (a, b), (ta, tb) = arguments, ts
+    return _extreme_tie(a < b, b < a, (a, b), (ta, tb), mode, larger=mode == LEFT)
 
 
-_TIES = {"abs": _abs_tie, "maximum": _extreme_tie, "minimum": _extreme_tie, "where": _where_tie}
+def _extreme_tie(
+    first: Any, second: Any, arguments: tuple[Any, Any], ts: tuple[Any, Any], mode: str, *, larger: bool
+) -> Any:
+    (a, b), (ta, tb) = arguments, ts
+    if mode != CONVENTION:
+        tie = np.maximum(ta, tb) if larger else np.minimum(ta, tb)
+        return np.where(a == b, tie, np.where(first, ta, tb))
+    if _is(tb, 0):
+        return np.where(first, ta, 0.0)
+    if _is(ta, 0):
+        return np.where(second, tb, 0.0)
+    return np.where(first, ta, np.where(second, tb, 0.5 * (ta + tb)))
+
+
+def _where_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    return np.where(arguments[0], ts[1], ts[2])
+
+
+_TIES: dict[str, Any] = {
+    "abs": _abs_tie,
+    "maximum": _maximum_tie,
+    "minimum": _minimum_tie,
+    "where": _where_tie,
+}
 
 
 def adjoint(output: Symbol, x: Symbol, gradient: Any) -> Any:
@@ -248,9 +272,9 @@ def _row_rule(node: Symbol, place: int, arg: Symbol, g: Any) -> Any:
     if node.op in ("maximum", "minimum", "where", "abs"):
         zeros: list[Any] = [0.0] * len(node.args)
         zeros[place] = 1.0
-        part = _TIES[node.op](node, zeros, {}, CONVENTION) * g
+        part = _TIES[node.op](node.args, zeros, CONVENTION) * g
     else:
-        part = _pushed(node, place, g)
+        part = _pushed(node.op, place, g, node, node.args)
     if arg.kind == COLUMN and node.kind == FULL and not _is(part, 0):
         return tape.reduce("sum", tape.record("spread", part, _full_argument(node)), -1, True)
     return part

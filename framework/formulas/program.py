@@ -18,7 +18,9 @@ from framework.special import erf, erfc
 def _spread(column: Any, like: Any) -> Any:
     """Spread one number a row over the row of ``like``."""
     column = np.asarray(column)
-    return np.broadcast_to(column[..., None] if column.ndim == np.ndim(like) - 1 else column, np.shape(like))
+    column = np.expand_dims(column, -1) if column.ndim == np.ndim(like) - 1 else column
+    shape: tuple[int, ...] = np.shape(like)
+    return np.broadcast_to(column, shape)
 
 
 _NAMESPACE: dict[str, Any] = {
@@ -34,7 +36,7 @@ _NAMESPACE: dict[str, Any] = {
     "column": lambda x: x[..., None],
     "flat": lambda x: np.asarray(x)[..., 0],
     "spread": _spread,
-    "row_length": lambda x: np.shape(x)[-1],
+    "row_length": lambda x: x.shape[-1],
     "erf": erf,
     "erfc": erfc,
     "full_like": lambda like, value: np.full_like(like, value)[()],
@@ -49,7 +51,7 @@ def compile_source(result: Any, inputs: Iterable[Symbol]) -> tuple[str, dict[str
     names = {symbol: symbol.name for symbol in inputs}
     needed = _needed(result)
     namespace: dict[str, Any] = {}
-    lines = []
+    lines: list[str] = []
     for node in inputs[0].tape.nodes:
         if node not in needed or node in names:
             continue
@@ -116,6 +118,7 @@ class Program:
             self.output = formula(*self.inputs)
         if not isinstance(self.output, Symbol) and not isinstance(self.output, int | float | np.number):
             raise DerivativeError(f"the formula must return numbers; got {type(self.output).__name__}")
+
     @cached_property
     def value_source(self) -> str:
         """The source of ``value``."""
@@ -138,7 +141,7 @@ class Program:
         if not self._kinks_cancel(conventional, left, right):
             return conventional
         # Two kinks that meet make a smooth function, as in max(h, 0) + log1p(exp(-|h|)); there both sides agree.
-        return np.where(left == right, left, conventional)
+        return np.where(np.abs(left - right) <= 1e-9 * np.abs(left), left, conventional)
 
     @cached_property
     def derivative(self) -> Callable[..., Any]:
@@ -176,7 +179,7 @@ def _ties(program: Program) -> np.ndarray[Any, Any]:
     grid = np.concatenate([-np.geomspace(1e3, 1e-3, 120), [0.0], np.geomspace(1e-3, 1e3, 120)])
     found = []
     for node in _needed(program.output):
-        if node.op == "abs":
+        if node.op in ("abs", "sign", "heaviside"):
             difference: Any = node.args[0]
         elif node.op in ("maximum", "minimum") or node.op in ("greater", "greater_equal", "less", "less_equal"):
             difference = node.args[0] - node.args[1]
@@ -235,3 +238,30 @@ def trace(
     """
     return Program(formula, names, dtype, rows=rows)
 
+
+def program_of(component: Any, method: str, names: tuple[str, ...], like: Any = None, *, rows: bool = False) -> Program:
+    """Return the traced program of a component's formula: traced once for its settings and the dtype of ``like``.
+
+    Args:
+        component: The component, frozen, so that one trace serves for good.
+        method: The name of its formula.
+        names: The names of the formula's arguments.
+        like: What the formula will be given; float32 or else float64.
+        rows: Whether the formula works on rows.
+
+    Raises:
+        DerivativeError: The formula cannot be recorded; names the class.
+    """
+    dtype = "float32" if getattr(like, "dtype", None) == np.float32 else "float64"
+    try:
+        programs = component._programs
+    except AttributeError:
+        object.__setattr__(component, "_programs", programs := {})
+    program: Program | None = programs.get((method, dtype))
+    if program is None:
+        try:
+            program = trace(getattr(component, method), names, dtype, rows=rows)
+        except DerivativeError as error:
+            raise DerivativeError(f"{type(component).__name__}.{method}: {error}") from None
+        programs[method, dtype] = program
+    return program

@@ -64,15 +64,15 @@ OPERATIONS: dict[str, Operation] = {
     "add": Operation("{0} + {1}", "{0} + {1}", (lambda t, y, a, b: t, lambda t, y, a, b: t), 1),
     "subtract": Operation("{0} - {1}", "{0} - {1}", (lambda t, y, a, b: t, lambda t, y, a, b: -t), 1),
     "multiply": Operation("{0} * {1}", r"{0} \, {1}", (lambda t, y, a, b: t * b, lambda t, y, a, b: a * t), 2),
-    "divide": Operation("{0} / {1}", r"\frac{{{0}}}{{{1}}}", (lambda t, y, a, b: t / b, lambda t, y, a, b: -(y * t) / b), 2),
+    "divide": Operation(
+        "{0} / {1}", r"\frac{{{0}}}{{{1}}}", (lambda t, y, a, b: t / b, lambda t, y, a, b: -(y * t) / b), 2
+    ),
     "power": Operation("{0} ** {1}", "{0}^{{{1}}}", (_power_base, _power_exponent), 4),
     "negative": Operation("-{0}", "-{0}", (lambda t, y, x: -t,), 3),
     "positive": Operation("{0}", "{0}", (lambda t, y, x: t,)),
     "square": Operation("{0} ** 2", "{0}^2", (lambda t, y, x: 2.0 * x * t,), 4),
     "reciprocal": Operation("1 / {0}", r"\frac{{1}}{{{0}}}", (lambda t, y, x: -(y * t) / x,), 2),
-    "mod": Operation(
-        "{0} % {1}", r"{0} \bmod {1}", (lambda t, y, a, b: t, lambda t, y, a, b: -np.floor(a / b) * t), 2
-    ),
+    "mod": Operation("{0} % {1}", r"{0} \bmod {1}", (lambda t, y, a, b: t, lambda t, y, a, b: -np.floor(a / b) * t), 2),
     # exponentials and logarithms
     "exp": Operation("exp({0})", "e^{{{0}}}", (lambda t, y, x: y * t,)),
     "exp2": Operation("exp2({0})", "2^{{{0}}}", (lambda t, y, x: y * t * math.log(2.0),)),
@@ -112,9 +112,7 @@ OPERATIONS: dict[str, Operation] = {
     "sinh": _function("sinh", lambda t, y, x: np.cosh(x) * t),
     "cosh": _function("cosh", lambda t, y, x: np.sinh(x) * t),
     "tanh": _function("tanh", lambda t, y, x: (1.0 - y * y) * t),
-    "arcsinh": _function(
-        "arcsinh", lambda t, y, x: t / np.hypot(1.0, x), r"\operatorname{{arsinh}}\left({0}\right)"
-    ),
+    "arcsinh": _function("arcsinh", lambda t, y, x: t / np.hypot(1.0, x), r"\operatorname{{arsinh}}\left({0}\right)"),
     "arccosh": _function(
         "arccosh", lambda t, y, x: t / np.sqrt((x - 1.0) * (x + 1.0)), r"\operatorname{{arcosh}}\left({0}\right)"
     ),
@@ -180,7 +178,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 COMPARISONS = frozenset({"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"})
-KINKS = frozenset({"abs", "maximum", "minimum", "where", "copysign"})
+KINKS = frozenset({"abs", "maximum", "minimum", "where", "copysign", "sign", "heaviside"})
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "greater": ">"} | {
     "greater_equal": ">=",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from framework.errors import FrameworkError
 from framework.formulas.program import Program
 from framework.formulas.rules import OPERATIONS
 from framework.formulas.symbols import Symbol
@@ -49,6 +50,40 @@ def show_program(program: Program, name: str) -> Shown:
         texts.append(f"{label} = {text.write(result)}{text.legend()}")
         latexes.append(rf"{latex_label} &= {latex.write(result)}{latex.legend()}")
     return Shown("\n".join(texts), r" \\ ".join(latexes))
+
+
+class Recorded(Protocol):
+    """A formula that gives its record: an activation or a loss."""
+
+    def program(self) -> Program:
+        """Return the record."""
+
+
+def show(formula: Recorded) -> Shown:
+    """Return a formula and its derivative as text, drawn as LaTeX in a notebook.
+
+    Args:
+        formula: An activation or a loss.
+
+    Raises:
+        DerivativeError: The formula cannot be recorded.
+
+    Example:
+        >>> from framework import Tanh
+        >>> show(Tanh())
+        f(h) = tanh(h)
+        f'(h) = 1 - tanh(h) * tanh(h)
+    """
+    program = formula.program()
+    return show_program(program, "f" if len(program.inputs) == 1 else "value")
+
+
+def latex_of(formula: Recorded) -> str | None:
+    """Return the LaTeX of a formula for Jupyter, or None where it cannot be recorded."""
+    try:
+        return show(formula)._repr_latex_()
+    except FrameworkError:
+        return None
 
 
 class _Writer:

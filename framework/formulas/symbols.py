@@ -22,11 +22,15 @@ FULL, COLUMN, FLAT = "full", "column", "flat"
 
 _KINDS = {"column": COLUMN, "flat": FLAT, "spread": FULL}
 _REDUCTIONS = {"sum": "sum", "max": "max", "amax": "max", "min": "min", "amin": "min", "mean": "mean"}
-_NAMES = {"erf (vectorized)": "erf", "erfc (vectorized)": "erfc"} | {"true_divide": "divide", "absolute": "abs", "fabs": "abs", "float_power": "power", "fmax": "maximum"} | {
-    "fmin": "minimum",
-    "conjugate": "positive",
-    "remainder": "mod",
-}
+_NAMES = (
+    {"erf (vectorized)": "erf", "erfc (vectorized)": "erfc"}
+    | {"true_divide": "divide", "absolute": "abs", "fabs": "abs", "float_power": "power", "fmax": "maximum"}
+    | {
+        "fmin": "minimum",
+        "conjugate": "positive",
+        "remainder": "mod",
+    }
+)
 
 
 class Symbol(NDArrayOperatorsMixin):
@@ -42,6 +46,12 @@ class Symbol(NDArrayOperatorsMixin):
 
     __slots__ = ("args", "kind", "name", "op", "stale", "tape")
     __array_priority__ = 1e6
+    tape: Tape
+    op: str
+    args: tuple[Any, ...]
+    kind: str
+    name: str
+    stale: bool
 
     def __init__(self, tape: Tape, op: str, args: tuple[Any, ...], kind: str, name: str = "") -> None:
         """Add a node; only the tape does."""
@@ -53,7 +63,8 @@ class Symbol(NDArrayOperatorsMixin):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype that the formula is traced for."""
-        return self.tape.dtype
+        dtype: np.dtype[Any] = self.tape.dtype
+        return dtype
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Record a NumPy ufunc."""
@@ -114,21 +125,21 @@ class Symbol(NDArrayOperatorsMixin):
             return self.tape.record("column", self)
         if index == () or index is Ellipsis:
             return self
-        return refuse("an index into the argument", "use np.where")
+        refuse("an index into the argument", "use np.where")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Refuse."""
         refuse("an assignment into the array", "use np.where, which chooses between two values")
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:
         """Refuse: an array has many truths."""
-        return refuse("an 'if', 'and', 'or', 'min' or 'max' on the argument", "use np.where, np.minimum or np.maximum")
+        refuse("an 'if', 'and', 'or', 'min' or 'max' on the argument", "use np.where, np.minimum or np.maximum")
 
-    def __float__(self) -> float:
+    def __float__(self) -> NoReturn:
         """Refuse: math functions and float() take one number."""
-        return refuse("float(h) or a function of 'math'", "use the NumPy function, e.g. np.exp for math.exp")
+        refuse("float(h) or a function of 'math'", "use the NumPy function, e.g. np.exp for math.exp")
 
-    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __complex__ = __float__
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         """Refuse: the symbol holds no numbers."""
@@ -138,16 +149,16 @@ class Symbol(NDArrayOperatorsMixin):
         """Refuse."""
         refuse("a loop over the argument", "use NumPy functions, which work on every element")
 
-    def __len__(self) -> int:
+    def __len__(self) -> NoReturn:
         """Refuse."""
-        return refuse("len(h)", "use np.sum, np.mean or np.max along axis=-1")
+        refuse("len(h)", "use np.sum, np.mean or np.max along axis=-1")
 
     def __getattr__(self, name: str) -> Any:
         """Refuse attributes of an array that a record does not have."""
         if name.startswith("__"):
             raise AttributeError(name)
         hints = {"shape": "use np.zeros_like(h) or np.ones_like(h)", "astype": "leave the dtype to the framework"}
-        return refuse(f"h.{name}", hints.get(name, "use the NumPy function of that name, or write derivative(h)"))
+        refuse(f"h.{name}", hints.get(name, "use the NumPy function of that name, or write derivative(h)"))
 
     def __repr__(self) -> str:
         """Show the node with its arguments."""
@@ -174,7 +185,7 @@ class Tape:
         """Add an input."""
         return self._add("input", (), FULL, name)
 
-    def record(self, op: str, *args: Any) -> Symbol:
+    def record(self, op: str, *args: Any) -> Any:
         """Add an operation, or return the node that already holds it."""
         if op not in OPERATIONS:
             refuse(f"np.{op}", "it has no rule; write derivative(h)")
@@ -214,16 +225,14 @@ class Tape:
         return known
 
 
-def refuse(what: str, instead: str) -> Any:
+def refuse(what: str, instead: str) -> NoReturn:
     """Raise the error for what cannot be recorded, with the line of the formula.
 
     Raises:
         DerivativeError: Always.
     """
     frame = sys._getframe(1)
-    while frame is not None and (
-        frame.f_globals.get("__name__", "").startswith(("framework.formulas", "numpy"))
-    ):
+    while frame is not None and (frame.f_globals.get("__name__", "").startswith(("framework.formulas", "numpy"))):
         frame = frame.f_back  # type: ignore[assignment]
     where = ""
     if frame is not None:

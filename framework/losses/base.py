@@ -13,13 +13,17 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from typing import Any, ClassVar, Protocol
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, blocks, real_array, require_finite
 from framework.component import Component, belongs_to
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
+from framework.formulas import Program, latex_of, program_of
+from framework.losses.checks import check_loss
 
 
 class Output(Protocol):
@@ -37,29 +41,34 @@ class Output(Protocol):
 
 
 class Loss(Component):
-    """An elementwise loss: write ``value(prediction, target)`` and ``slope(prediction, target)``.
+    """An elementwise loss: write ``value(prediction, target)``, and its slope is derived from it.
 
-    ``value`` gives a loss for each element, ``slope`` its derivative with respect to the prediction. The base class
-    gives the weighted mean ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
+    ``value`` gives a loss for each element, ``slope`` its derivative with respect to the prediction. A written slope is
+    checked against the value when it is first put to work. The base class gives the weighted mean
+    ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
+
+    Attributes:
+        canonical: The activation whose output makes dL/dh = prediction - target, or None.
+        check: ``"off"`` for a slope that differs from the value's on purpose.
 
     Example:
         >>> class Quartic(Loss):
         ...     def value(self, prediction, target):
         ...         return (prediction - target) ** 4
-        ...
-        ...     def slope(self, prediction, target):
-        ...         return 4 * (prediction - target) ** 3
         >>> Quartic()([1.0, 2.0], [0.0, 0.0]), Quartic().gradient([1.0, 2.0], [0.0, 0.0])
         (8.5, array([ 2., 16.]))
     """
 
-    canonical: ClassVar[type[Component] | None] = None
+    canonical: ClassVar[type[Activation | RowActivation] | None] = None
+    check: ClassVar[Literal["on", "off"]] = "on"
     by_row: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Unpair a subclass that writes another value or slope: the fused form is that of the inherited formula."""
         super().__pydantic_init_subclass__(**options)
+        if not belongs_to(cls, "slope", "value"):
+            cls.slope = Loss.slope  # type: ignore[method-assign]  # derived anew, with the value
         if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
             cls.canonical = None
 
@@ -68,12 +77,27 @@ class Loss(Component):
         """Return the loss of each element."""
 
     def slope(self, prediction: Any, target: Any) -> Any:
-        """Return d(value)/d(prediction), element by element.
+        """Return d(value)/d(prediction), element by element: derived from ``value`` unless the class writes it.
 
         Raises:
-            DerivativeError: The class does not write its slope.
+            DerivativeError: The value cannot be recorded; says why, and what to write.
         """
-        raise DerivativeError(_no_slope(type(self)))
+        program = self.program(prediction)
+        if self.by_row:
+            return program.pullback(np.ones(len(prediction), prediction.dtype), prediction, target)
+        return program.derivative(prediction, target)
+
+    def program(self, like: Any = None) -> Program:
+        """Return the record of ``value``, for the dtype of ``like``."""
+        return program_of(self, "value", ("prediction", "target"), like, rows=self.by_row)
+
+    def _repr_latex_(self) -> str | None:
+        """Return what Jupyter draws: the value and its slope."""
+        return latex_of(self)
+
+    def check_derivative(self) -> None:
+        """Compare the slope and the canonical pair that training uses with the value; see ``check_derivative``."""
+        check_loss(self, writes_slope=type(self).slope is not Loss.slope)
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
@@ -86,14 +110,13 @@ class Loss(Component):
         """Refuse an output activation that cannot serve this loss; all can unless overridden."""
 
     def require_model(self, activation: Any) -> None:
-        """Refuse to train: the class writes no slope, or the output activation cannot serve this loss.
+        """Refuse to train with a wrong slope, or with an output activation that cannot serve this loss.
 
         Raises:
-            DerivativeError: The class does not write its slope.
+            DerivativeError: A written slope is wrong, or none is written and the value cannot be derived.
             SettingsError: The output activation cannot serve this loss.
         """
-        if not belongs_to(type(self), "slope", "value"):
-            raise DerivativeError(_no_slope(type(self)))
+        _checked(self)
         self.require_output(activation)
 
     @property
@@ -282,9 +305,8 @@ class Loss(Component):
             target = float(array.reshape(())[()])
         if not math.isfinite(target):
             raise DataError(f"target must be finite; got {target}")
-        self.require_target(np.asarray(target), "target") if type(
-            self
-        ).require_target is not Loss.require_target else None
+        if type(self).require_target is not Loss.require_target:
+            self.require_target(np.asarray(target), "target")
         if weight is not None and not self.weights(np.reshape(weight, -1), 1, "weight", np.float64)[0] > 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
         return kind(target)
@@ -342,8 +364,7 @@ class Loss(Component):
         )
 
 
-def _no_slope(cls: type[Loss]) -> str:
-    return (
-        f"{cls.__name__} has no slope of its own value: write slope(self, prediction, target), "
-        "the derivative of value with respect to the prediction"
-    )
+@lru_cache(maxsize=256)  # once for a class and its settings
+def _checked(loss: Loss) -> None:
+    if loss.check == "on":
+        loss.check_derivative()

@@ -15,7 +15,7 @@ from framework.losses.requirements import require_classes, require_output_range,
 
 
 class RowLoss(Loss):
-    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,) and ``slope`` -> (rows, classes).
+    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,), and its slope is derived.
 
     Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into that form.
 

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.activations import Activation, Identity, RowActivation, require_like
+from framework.activations import Activation, Identity, RowActivation
+from framework.derivatives import require_like
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Count
 from framework.errors import SettingsError, ShapeError
@@ -199,7 +200,7 @@ class Neuron(_Affine):
                 return record.array("dx", x.shape)
             return delta
         h = record.preactivation
-        delta = gradient if record.fused else gradient * self.activation.slope(h, record["a"])
+        delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
         if type(delta) is not type(h):
             require_like(self.activation, "derivative", delta, ())
             delta = type(h)(delta)

@@ -1,5 +1,18 @@
 """Optimizers: how a gradient becomes a change of the parameters."""
 
+from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
+from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
 from framework.optimizers.base import Optimizer, SGDOptimizer
+from framework.optimizers.lion import LionOptimizer
 
-__all__ = ["Optimizer", "SGDOptimizer"]
+__all__ = [
+    "AdadeltaOptimizer",
+    "AdagradOptimizer",
+    "AdamOptimizer",
+    "AdamWOptimizer",
+    "LionOptimizer",
+    "NAdamOptimizer",
+    "Optimizer",
+    "RMSPropOptimizer",
+    "SGDOptimizer",
+]

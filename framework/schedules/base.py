@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from framework.component import Component, Positive
+from framework.component import Component
 
 
 class Schedule(Component):
     """A learning rate that changes: write ``__call__(step)``, where step counts the updates already made, from 0.
 
-    A schedule carries its own length and never sees the trainer's, so training on gives the same rates.
+    A schedule carries its own length, in steps, and never sees the trainer's, so training on gives the same rates.
 
     Example:
         >>> class Halving(Schedule):
@@ -23,19 +23,3 @@ class Schedule(Component):
     @abstractmethod
     def __call__(self, step: int) -> float:
         """Return the rate of the update after ``step`` updates; it may reach 0 but not fall below."""
-
-
-class ExponentialSchedule(Schedule):
-    """rate(step) = initial * decay^step.
-
-    Example:
-        >>> ExponentialSchedule(initial=0.1, decay=0.5)(2)
-        0.025
-    """
-
-    initial: Positive
-    decay: Positive = 0.999
-
-    def __call__(self, step: int) -> float:
-        """Return initial * decay^step."""
-        return self.initial * self.decay**step

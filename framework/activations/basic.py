@@ -1,0 +1,146 @@
+"""The activations that every textbook has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from framework.activations.base import Activation, RowActivation
+
+_LARGEST_EXPONENT = {"float32": 88.72283, "float64": 709.782712893384}
+"""The logarithm of the largest number of each dtype: exp of it is still finite."""
+
+
+def largest_exponent(h: Any) -> float:
+    """Return the largest number whose exponential is finite in the dtype of ``h``.
+
+    Example:
+        >>> largest_exponent(np.float32(1.0))
+        88.72283
+    """
+    return _LARGEST_EXPONENT["float32" if getattr(h, "dtype", None) == np.float32 else "float64"]
+
+
+class Identity(Activation):
+    """f(h) = h, f'(h) = 1. For regression. Range (-inf, inf).
+
+    Example:
+        >>> Identity()(3.0), float(Identity().derivative(3.0))
+        (3.0, 1.0)
+    """
+
+    output_range = (-np.inf, np.inf)
+
+    def __call__(self, h: Any) -> Any:
+        """Return h."""
+        return h
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1."""
+        return np.ones_like(h)[()]
+
+
+class Sigmoid(Activation):
+    """f(h) = 1 / (1 + exp(-h)), f'(h) = f(h) (1 - f(h)). For probabilities. Range (0, 1).
+
+    This is the textbook formula, bit for bit, with the exponent held below the logarithm of the dtype's largest number:
+    it never overflows, and for large negative h it keeps its relative accuracy. (A form with two branches, one for each
+    sign, would give other last bits.)
+
+    Example:
+        >>> float(Sigmoid()(0.0)), float(Sigmoid().derivative(0.0))
+        (0.5, 0.25)
+
+    Source:
+        Rumelhart, Hinton and Williams, Learning representations by back-propagating errors (1986).
+    """
+
+    output_range = (0.0, 1.0)
+
+    def __call__(self, h: Any) -> Any:
+        """Return 1 / (1 + exp(-h))."""
+        return 1.0 / (1.0 + np.exp(np.minimum(-h, largest_exponent(h))))
+
+    def derivative(self, h: Any) -> Any:
+        """Return f(h) (1 - f(h))."""
+        return self.derivative_from_output(self(h))
+
+    def derivative_from_output(self, a: Any) -> Any:
+        """Return a (1 - a)."""
+        return a * (1.0 - a)
+
+
+class Tanh(Activation):
+    """f(h) = tanh(h), f'(h) = 1 - tanh(h)^2. Range (-1, 1).
+
+    Example:
+        >>> float(Tanh()(0.0)), float(Tanh().derivative(0.0))
+        (0.0, 1.0)
+
+    Source:
+        LeCun et al., Efficient BackProp (1998), section 4.4.
+    """
+
+    output_range = (-1.0, 1.0)
+
+    def __call__(self, h: Any) -> Any:
+        """Return tanh(h)."""
+        return np.tanh(h)
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1 - tanh(h)^2."""
+        return self.derivative_from_output(np.tanh(h))
+
+    def derivative_from_output(self, a: Any) -> Any:
+        """Return 1 - a^2."""
+        return 1.0 - a * a
+
+
+class ReLU(Activation):
+    """f(h) = max(h, 0), f'(h) = 1 where h > 0, else 0. Range [0, inf).
+
+    At the kink the derivative is 0 by convention, as in PyTorch.
+
+    Example:
+        >>> ReLU()(np.array([-1.0, 0.0, 2.0])), ReLU().derivative(np.array([-1.0, 0.0, 2.0]))
+        (array([0., 0., 2.]), array([0., 0., 1.]))
+
+    Source:
+        Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
+    """
+
+    output_range = (0.0, np.inf)
+
+    def __call__(self, h: Any) -> Any:
+        """Return max(h, 0)."""
+        return np.maximum(h, 0.0)
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1 where h > 0, else 0."""
+        return np.greater(h, 0).astype(np.result_type(h, 0.0))
+
+
+class Softmax(RowActivation):
+    """a_i = exp(h_i) / sum_j exp(h_j) over the last axis: the probabilities of classes, which sum to 1. Range (0, 1).
+
+    The row's maximum is subtracted first, which changes nothing but the overflow.
+
+    Example:
+        >>> Softmax()(np.array([1000.0, 1000.0]))
+        array([0.5, 0.5])
+
+    Source:
+        Bridle, Probabilistic interpretation of feedforward classification network outputs (1990).
+    """
+
+    output_range = (0.0, 1.0)
+
+    def __call__(self, h: Any) -> Any:
+        """Return exp(h) / sum(exp(h)) along the last axis."""
+        exponentials = np.exp(h - np.max(h, axis=-1, keepdims=True))
+        return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
+
+    def backward(self, gradient: Any, h: Any, a: Any) -> Any:
+        """Return a * (gradient - sum(gradient * a)): the softmax's Jacobian applied to the gradient."""
+        return a * (gradient - np.sum(gradient * a, axis=-1, keepdims=True))

@@ -1,0 +1,20 @@
+"""Metrics: figures for people, beside the loss that training descends."""
+
+from framework.metrics.base import Metric, WholeMetric
+from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Perplexity, Precision, Recall, TopK
+from framework.metrics.regression import R2, RootMeanSquaredError
+
+__all__ = [
+    "F1",
+    "R2",
+    "ROCAUC",
+    "Accuracy",
+    "ConfusionMatrix",
+    "Metric",
+    "Perplexity",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
+    "TopK",
+    "WholeMetric",
+]

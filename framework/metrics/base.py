@@ -1,0 +1,119 @@
+"""Metrics: figures for people. Each is a sum until the last moment, so batches and workers add up exactly.
+
+A figure that is no sum over rows is a WholeMetric. A loss serves as a metric too: ``metrics=[MeanSquaredError()]``.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from framework.arrays import Array, real_array
+from framework.component import Component
+from framework.errors import DataError, ShapeError, UsageError
+from framework.losses.base import Loss
+
+
+class Metric(Component):
+    """A figure for people: write ``sums`` for some rows, and ``result`` from the sums over all rows.
+
+    Attributes:
+        whole: Whether the figure needs all rows at once; see WholeMetric.
+        classes_needed: Whether the outputs must be (rows, classes), one output for each class.
+
+    Example:
+        >>> class MeanAbsoluteError(Metric):
+        ...     def sums(self, prediction, target, weight=None):
+        ...         return np.abs(prediction - target).sum(), prediction.size
+        ...
+        ...     def result(self, total, count):
+        ...         return total / count
+        >>> MeanAbsoluteError()(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+        1.5
+    """
+
+    whole: ClassVar[bool] = False
+    classes_needed: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        """The name in a history: the class name in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @abstractmethod
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return what adds up over rows, for outputs (rows, ...), targets and weights (rows,) or None."""
+
+    @abstractmethod
+    def result(self, *sums: float) -> float:
+        """Return the figure from the sums over all rows."""
+
+    def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
+        """Return the figure for these rows.
+
+        Raises:
+            ShapeError: There are not as many predictions as targets.
+            DtypeError: A value is no real number.
+            DataError: There are no rows, or no row has a weight.
+        """
+        return float(self._figure(*checked_rows(self, prediction, target, weight)))
+
+    def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
+        return self.result(*self.sums(prediction, target, weight))
+
+
+class WholeMetric(Metric):
+    """A figure that needs all rows at once: write ``whole_result``. It is found in validation and evaluation alone.
+
+    Example:
+        >>> class MedianError(WholeMetric):
+        ...     def whole_result(self, prediction, target, weight=None):
+        ...         return np.median(np.abs(prediction - target))
+        >>> MedianError()([1.0, 2.0, 9.0], [0.0, 0.0, 0.0])
+        2.0
+    """
+
+    whole: ClassVar[bool] = True
+
+    @abstractmethod
+    def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
+        """Return the figure, for all outputs (rows, ...), targets and weights (rows,) or None."""
+
+    def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
+        return self.whole_result(prediction, target, weight)
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> NoReturn:
+        """Refuse: parts of the rows do not add up to this figure.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{type(self).__name__} is no sum over rows: call whole_result with all of them")
+
+    def result(self, *sums: float) -> NoReturn:
+        """Refuse: there are no sums.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{type(self).__name__} is no sum over rows: call whole_result with all of them")
+
+
+def checked_rows(component: Component, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+    """Return a caller's rows as arrays.
+
+    Raises:
+        ShapeError: There are not as many predictions as targets.
+        DtypeError: A value is no real number.
+        DataError: There are no rows, or no row has a weight.
+    """
+    prediction, target = np.atleast_1d(real_array(prediction, "prediction"), real_array(target, "target"))
+    if prediction.shape[:1] != target.shape[:1]:
+        raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
+    weight = None if weight is None else Loss.weights(weight, len(prediction), "weight", np.float64)
+    if not (len(prediction) if weight is None else weight.any()):
+        raise DataError(f"{type(component).__name__} needs a row of positive weight; got {len(prediction)} rows")
+    return prediction, target, weight

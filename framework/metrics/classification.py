@@ -1,0 +1,312 @@
+"""Metrics of classes: which class was predicted, and how sure.
+
+One output is a probability, or a score: class 1 from ``threshold`` on. Several outputs are scores of a class each, and
+the largest counts, the first of equals. Targets are classes, or one-hot rows. Where a figure would be 0 / 0, such as
+the precision of a class that is never predicted, it is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from framework.arrays import Array, require_finite
+from framework.component import Component, Count
+from framework.errors import DataError, ShapeError
+from framework.losses.requirements import require_classes
+from framework.metrics.base import Metric, WholeMetric, checked_rows
+from framework.metrics.labels import (
+    binary_labels,
+    is_single,
+    labels_of,
+    predicted_classes,
+    true_classes,
+    weighted_count,
+)
+
+
+class Accuracy(Metric):
+    """The weighted fraction of rows whose predicted class is right.
+
+    Example:
+        >>> Accuracy()([0.2, 0.7, 0.9], [0, 1, 0])
+        0.666...
+        >>> Accuracy()([[0.1, 0.9], [0.8, 0.2]], [1, 1])
+        0.5
+    """
+
+    threshold: float = 0.5
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return (sum of the weights of right rows, sum of weights)."""
+        return weighted_count(self.classes(prediction) == labels_of(target, prediction), weight)
+
+    def result(self, *sums: float) -> float:
+        """Return right / all."""
+        right, count = sums
+        return right / count
+
+    def classes(self, prediction: Array) -> Array:
+        """Return the predicted class of each row, (rows,).
+
+        Example:
+            >>> Accuracy().classes(np.array([0.2, 0.7]))
+            array([0, 1])
+        """
+        return predicted_classes(prediction, self.threshold)
+
+
+class TopK(Metric):
+    """The weighted fraction of rows whose class is among the k largest outputs; of equals the first count.
+
+    It is called ``top_5`` in a history when k is 5. TopK(k=1) is Accuracy.
+
+    Example:
+        >>> TopK(k=2)([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1]], [1, 2])
+        0.5
+    """
+
+    k: Count
+
+    classes_needed: ClassVar[bool] = True
+
+    @property
+    def key(self) -> str:
+        """``top_`` and k."""
+        return f"top_{self.k}"
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return (sum of the weights of right rows, sum of weights)."""
+        labels = true_classes(self, target, prediction)[:, None]
+        classes = prediction.shape[1]
+        if self.k > classes:
+            raise ShapeError(f"TopK needs {self.k} outputs or more; got {classes}")
+        score = np.take_along_axis(prediction, labels, axis=1)
+        later = np.arange(classes) > labels
+        behind = (prediction < score) | (
+            (prediction == score) & later
+        )  # NaN is behind nothing and leaves nothing behind
+        return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
+
+    def result(self, *sums: float) -> float:
+        """Return right / all."""
+        right, count = sums
+        return right / count
+
+
+class _Counted(Metric):
+    """A figure from three counts: hits (predicted and true), predicted, true.
+
+    With one output they are those of class 1. With several, each class has its own, and ``average`` tells what is made
+    of them: ``"macro"`` is the plain mean of the figure over the classes that occur among predictions or targets,
+    ``"micro"`` the figure of the counts summed over all classes, which is the accuracy.
+    """
+
+    threshold: float = 0.5
+    average: Literal["macro", "micro"] = "macro"
+
+    @abstractmethod
+    def _ratio(self, hits: Array, predicted: Array, true: Array) -> tuple[Array, Array]:
+        """Return numerator and denominator of the figure."""
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return the weighted hits of each class, then the predicted of each, then the true of each."""
+        classes = 1 if is_single(prediction) else prediction.shape[1]
+        predicted, true = predicted_classes(prediction, self.threshold), labels_of(target, prediction)
+        if classes == 1:
+            one = binary_labels(self, true)
+            counted = (predicted * one, predicted, one)
+            each = [np.sum(part if weight is None else part * weight, dtype=np.float64) for part in counted]
+            return tuple(float(count) for count in each)
+        true = require_classes(true, classes, "target")
+        hits = predicted == true
+        counts = (
+            np.bincount(true[hits], None if weight is None else weight[hits], classes),
+            np.bincount(predicted, weight, classes),
+            np.bincount(true, weight, classes),
+        )
+        return tuple(np.concatenate(counts).astype(np.float64).tolist())
+
+    def result(self, *sums: float) -> float:
+        """Return the figure of class 1, or the average over the classes."""
+        counts = np.reshape(np.array(sums), (3, -1))
+        if self.average == "micro":
+            counts = counts.sum(axis=1, keepdims=True)
+        elif counts.shape[1] > 1:
+            counts = counts[:, counts[1] + counts[2] > 0]
+        over, under = self._ratio(*counts)
+        return float(np.mean(np.divide(over, under, out=np.zeros_like(over), where=under > 0)))
+
+
+class Precision(_Counted):
+    """hits / predicted: how much of what is called class 1 is class 1; with several outputs, for each class.
+
+    Attributes:
+        threshold: With one output, class 1 from here on.
+        average: With several outputs: ``"macro"``, the plain mean over the classes that occur, or ``"micro"``, from the
+            counts summed over the classes. Of no effect with one output.
+
+    Example:
+        >>> Precision()([0.9, 0.8, 0.2], [1, 0, 1])
+        0.5
+    """
+
+    def _ratio(self, hits: Array, predicted: Array, true: Array) -> tuple[Array, Array]:
+        return hits, predicted
+
+
+class Recall(_Counted):
+    """hits / true: how much of class 1 is found; with several outputs, for each class.
+
+    Attributes:
+        threshold: With one output, class 1 from here on.
+        average: With several outputs: ``"macro"``, the plain mean over the classes that occur, or ``"micro"``, from the
+            counts summed over the classes. Of no effect with one output.
+
+    Example:
+        >>> Recall()([0.9, 0.8, 0.2, 0.7], [1, 0, 1, 1])
+        0.666...
+    """
+
+    def _ratio(self, hits: Array, predicted: Array, true: Array) -> tuple[Array, Array]:
+        return hits, true
+
+
+class F1(_Counted):
+    """2 hits / (predicted + true), the harmonic mean of precision and recall; with several outputs, for each class.
+
+    Attributes:
+        threshold: With one output, class 1 from here on.
+        average: With several outputs: ``"macro"``, the plain mean over the classes that occur, or ``"micro"``, from the
+            counts summed over the classes. Of no effect with one output.
+
+    Example:
+        >>> F1()([0.9, 0.8, 0.2], [1, 0, 1])
+        0.5
+    """
+
+    def _ratio(self, hits: Array, predicted: Array, true: Array) -> tuple[Array, Array]:
+        return 2.0 * hits, predicted + true
+
+
+class ConfusionMatrix(Component):
+    """How often each class was called what: matrix[true, predicted], whole numbers, or sums of weights.
+
+    Its result is a matrix, so it has no place in a history or in ``Trainer(metrics=...)``: call it on predictions. The
+    matrices of several batches add up to that of all rows.
+
+    Attributes:
+        classes: The number of classes. One output goes with 2.
+        threshold: With one output, class 1 from here on.
+
+    Example:
+        >>> ConfusionMatrix(classes=2)([0.9, 0.8, 0.2], [1, 0, 1])
+        array([[0, 1],
+               [1, 1]])
+    """
+
+    classes: Annotated[int, Field(ge=2)]
+    threshold: float = 0.5
+
+    def __call__(self, prediction: Any, target: Any, weight: Any = None) -> Array:
+        """Return the matrix (classes, classes) of these rows.
+
+        Raises:
+            ShapeError: The outputs are not those of that many classes, or there are not as many as targets.
+            DataError: A target is no class, there are no rows, or no row has a weight.
+        """
+        prediction, target, weight = checked_rows(self, prediction, target, weight)
+        outputs = 2 if is_single(prediction) else prediction.shape[1]
+        if outputs != self.classes:
+            raise ShapeError(
+                f"ConfusionMatrix of {self.classes} classes needs outputs (rows, {self.classes})"
+                f"{' or (rows,)' if self.classes == 2 else ''}; got {prediction.shape}"
+            )
+        true = require_classes(labels_of(target, prediction), self.classes, "target")
+        cells = true * self.classes + predicted_classes(prediction, self.threshold)
+        return np.bincount(cells, weight, self.classes**2).reshape(self.classes, self.classes)
+
+
+class ROCAUC(WholeMetric):
+    """The area under the ROC curve: how often a row of class 1 scores above one of class 0, a tie counted half.
+
+    With several outputs, the plain mean over the classes of each one's score against the rest. The scores' order alone
+    matters, so outputs before or after a Sigmoid give the same.
+
+    Raises:
+        DataError: A class has no row of positive weight, or a prediction is not finite.
+
+    Example:
+        >>> ROCAUC()([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+        0.75
+
+    Source:
+        Fawcett, An introduction to ROC analysis (2006), section 7; several classes: section 9.
+    """
+
+    @property
+    def key(self) -> str:
+        """``roc_auc``."""
+        return "roc_auc"
+
+    def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
+        """Return the area."""
+        require_finite(prediction, "prediction")
+        labels = labels_of(target, prediction)
+        if is_single(prediction):
+            return _area(prediction.reshape(-1), binary_labels(self, labels), weight, 1)
+        labels = require_classes(labels, prediction.shape[1], "target")
+        each = [_area(scores, labels == place, weight, place) for place, scores in enumerate(prediction.T)]
+        return math.fsum(each) / len(each)
+
+
+def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> float:
+    """Return the weighted fraction of pairs of a positive and a negative row that stand in the right order."""
+    weight = np.ones(len(scores)) if weight is None else weight.astype(np.float64)
+    values, place = np.unique(scores, return_inverse=True)
+    over = np.bincount(place, weight * positive, len(values))
+    under = np.bincount(place, weight * ~positive, len(values))
+    pairs = float(over.sum() * under.sum())
+    if not pairs > 0:
+        raise DataError(f"ROCAUC needs rows of positive weight inside and outside class {label}; one side has none")
+    return float(over @ (np.cumsum(under) - 0.5 * under)) / pairs
+
+
+class Perplexity(Metric):
+    """exp of the mean cross-entropy, exp(-sum(w log p) / sum(w)), p being the probability given to the row's class.
+
+    It is the number of equally likely classes that would leave as much doubt: 1 is certain and right, the number of
+    classes is a blind guess. Targets may also be rows of probabilities. A p of 0 gives infinity.
+
+    Example:
+        >>> round(Perplexity()([[0.25, 0.75], [0.5, 0.5]], [1, 0]), 3)
+        1.633
+
+    Source:
+        Jelinek et al., Perplexity: a measure of the difficulty of speech recognition tasks (1977).
+    """
+
+    classes_needed: ClassVar[bool] = True
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return (weighted sum of cross-entropies, sum of weights)."""
+        labels = true_classes(self, target, prediction)
+        with np.errstate(divide="ignore"):
+            if target.shape == prediction.shape:
+                logs = np.log(prediction, where=target > 0, out=np.zeros(prediction.shape))
+                each = -np.sum(target * logs, axis=1)
+            else:
+                each = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
+        if weight is None:
+            return float(each.sum()), float(len(each))
+        return float(weight @ each), float(np.sum(weight, dtype=np.float64))
+
+    def result(self, *sums: float) -> float:
+        """Return exp(total / count)."""
+        total, count = sums
+        with np.errstate(over="ignore"):
+            return float(np.exp(total / count))

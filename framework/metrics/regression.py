@@ -1,0 +1,85 @@
+"""Metrics of numbers: how far the predictions are off. The mean absolute error is a loss: MeanAbsoluteError."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import DataError, ShapeError
+from framework.metrics.base import Metric
+
+
+class RootMeanSquaredError(Metric):
+    """sqrt(sum(w (prediction - target)^2) / sum(w)) over all values, in the unit of the target.
+
+    Example:
+        >>> RootMeanSquaredError()([1.0, 7.0], [0.0, 0.0])
+        5.0
+    """
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return (sum of weighted squared errors, sum of weights over all values)."""
+        errors = np.square(prediction - _like(target, prediction), dtype=np.float64)
+        if weight is None:
+            return float(errors.sum()), float(errors.size)
+        columns = errors.size // max(1, len(errors))
+        return float(weight @ errors.reshape(len(errors), -1).sum(axis=1)), float(weight.sum()) * columns
+
+    def result(self, *sums: float) -> float:
+        """Return sqrt(total / count)."""
+        total, count = sums
+        return math.sqrt(total / count)
+
+
+class R2(Metric):
+    """1 - sum(w (target - prediction)^2) / sum(w (target - mean)^2), the part of the variance that is explained.
+
+    1 is perfect, 0 is as good as the targets' weighted mean, and it may be negative. Of several outputs it is the
+    plain mean of each one's figure. The spread is found from sums of targets and of their squares, which loses digits
+    when the targets' mean is large against their spread: then give ``center``, any number near the mean.
+
+    Attributes:
+        center: What is taken from every target before it is squared.
+
+    Raises:
+        DataError: The targets of some output are constant, or spread less than 1e-5 of their distance to ``center``.
+
+    Example:
+        >>> R2()([1.0, 2.0, 2.0], [1.0, 2.0, 3.0])
+        0.5
+    """
+
+    center: float = 0.0
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return the sum of weights, then for each output the sums of squared errors, targets, squared targets."""
+        rows = len(prediction)
+        prediction = prediction.astype(np.float64).reshape(rows, -1)
+        target = _like(target, prediction).astype(np.float64)
+        weight = np.ones(rows) if weight is None else weight.astype(np.float64)
+        distance = target - self.center
+        columns = (weight @ np.square(target - prediction), weight @ distance, weight @ np.square(distance))
+        return (float(weight.sum()), *np.concatenate(columns).tolist())
+
+    def result(self, *sums: float) -> float:
+        """Return the mean of 1 - errors / spread over the outputs."""
+        count = sums[0]
+        errors, distances, squares = np.reshape(sums[1:], (3, -1))
+        spread = squares - distances**2 / count
+        if np.any(spread <= 1e-10 * squares):
+            output = int(np.argmax(spread <= 1e-10 * squares))
+            mean = distances[output] / count + self.center
+            raise DataError(
+                f"R2 needs targets that differ; those of output {output} are constant, or spread very little about "
+                f"their mean, {mean:g}: then write R2(center={mean:g})"
+            )
+        return float(np.mean(1.0 - errors / spread))
+
+
+def _like(target: Array, prediction: Array) -> Array:
+    """Return the target in the prediction's shape; (rows,) and (rows, 1) are the same."""
+    if prediction.size != target.size:
+        raise ShapeError(f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}")
+    return target.reshape(prediction.shape)

@@ -1,0 +1,199 @@
+"""Adam and its relatives: a step of about the rate's size, from running means of the gradient and of its square.
+
+In all of them m is the mean of the gradients and v that of their squares; both start at 0, so they are divided by
+what a mean of so few steps falls short of 1. epsilon stands outside the root, beside sqrt(v_hat).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.component import Fraction, NonNegative, Positive
+from framework.optimizers.base import Optimizer
+from framework.schedules import Schedule
+
+
+class AdamOptimizer(Optimizer):
+    """Adam, with bias correction: the paper's Algorithm 1 and PyTorch's Adam.
+
+        m <- beta1 m + (1 - beta1) g              m_hat = m / (1 - beta1^step)
+        v <- beta2 v + (1 - beta2) g^2            v_hat = v / (1 - beta2^step)
+        w <- w - rate * m_hat / (sqrt(v_hat) + epsilon)
+
+    Weight decay is coupled: g <- g + weight_decay * w before all else, so that it is scaled like the gradient;
+    AdamWOptimizer decouples it. The paper's second form, with the corrections drawn into the rate, has another epsilon.
+
+    Args:
+        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+
+    Attributes:
+        learning_rate: A positive number, or a Schedule.
+        beta1: How much of m is kept at each step, in [0, 1).
+        beta2: How much of v is kept at each step, in [0, 1).
+        epsilon: What keeps the quotient finite where the gradients are 0.
+        weight_decay: Added to the gradient as weight_decay * w.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = AdamOptimizer(neuron, learning_rate=0.1)
+        >>> neuron.parameters.gradients["weights"][:] = [0.01, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(6)  # the first step has the size of the rate, whatever the gradient's
+        array([0.9, 0.9])
+
+    Source:
+        Kingma and Ba, Adam: a method for stochastic optimization (2015), Algorithm 1.
+    """
+
+    learning_rate: Positive | Schedule = 0.001
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NonNegative = 0.0
+
+    memory = ("mean", "square")
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        """W <- w - rate * m_hat / (sqrt(v_hat) + epsilon)."""
+        m, v = memory
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * values
+        m *= self.beta1
+        m += (1 - self.beta1) * gradients
+        v *= self.beta2
+        v += (1 - self.beta2) * gradients**2
+        m_hat = m / (1 - self.beta1**step)
+        v_hat = v / (1 - self.beta2**step)
+        values -= rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+
+
+class AdamWOptimizer(Optimizer):
+    """Adam with decoupled weight decay: w <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w).
+
+    m_hat and v_hat are AdamOptimizer's, of the gradient alone. The decay is multiplied by the rate, schedule included,
+    as in PyTorch; the paper multiplies it by the schedule's factor alone, so its weight_decay is ours times its rate.
+    Every trainable parameter decays, biases too.
+
+    Args:
+        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+
+    Attributes:
+        learning_rate: A positive number, or a Schedule.
+        beta1: How much of m is kept at each step, in [0, 1).
+        beta2: How much of v is kept at each step, in [0, 1).
+        epsilon: What keeps the quotient finite where the gradients are 0.
+        weight_decay: The part of w that each step removes, per unit of rate; PyTorch's 0.01 unless set.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = AdamWOptimizer(neuron, learning_rate=0.1, weight_decay=0.5)
+        >>> neuron.parameters.gradients["weights"][:] = [0.0, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(6)
+        array([0.95, 0.85])
+
+    Source:
+        Loshchilov and Hutter, Decoupled weight decay regularization (2019), Algorithm 2.
+    """
+
+    learning_rate: Positive | Schedule = 0.001
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NonNegative = 0.01
+
+    memory = ("mean", "square")
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        """W <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w)."""
+        m, v = memory
+        m *= self.beta1
+        m += (1 - self.beta1) * gradients
+        v *= self.beta2
+        v += (1 - self.beta2) * gradients**2
+        m_hat = m / (1 - self.beta1**step)
+        v_hat = v / (1 - self.beta2**step)
+        values -= rate * (m_hat / (np.sqrt(v_hat) + self.epsilon) + self.weight_decay * values)
+
+
+class NAdamOptimizer(Optimizer):
+    """Adam with Nesterov's look-ahead along m: PyTorch's NAdam, with the momentum schedule of Dozat's report.
+
+        mu(t) = beta1 (1 - 1/2 0.96^(t * momentum_decay))        M(t) = mu(1) mu(2) ... mu(t)
+        w <- w - rate * (mu(step + 1) m / (1 - M(step + 1)) + (1 - mu(step)) g / (1 - M(step))) / (sqrt(v_hat) + epsilon)
+
+    m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). Weight decay is
+    coupled: g <- g + weight_decay * w.
+
+    Args:
+        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+
+    Attributes:
+        learning_rate: A positive number, or a Schedule.
+        beta1: How much of m is kept at each step, and the limit of mu, in [0, 1).
+        beta2: How much of v is kept at each step, in [0, 1).
+        epsilon: What keeps the quotient finite where the gradients are 0.
+        momentum_decay: How fast mu rises from about beta1 / 2 to beta1; 0 leaves it at beta1 / 2.
+        weight_decay: Added to the gradient as weight_decay * w.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = NAdamOptimizer(neuron, learning_rate=0.1)
+        >>> neuron.parameters.gradients["weights"][:] = [0.01, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(4)
+        array([0.8944, 0.8944])
+
+    Source:
+        Dozat, Incorporating Nesterov momentum into Adam (2016), Algorithm 2; PyTorch, torch.optim.NAdam.
+    """
+
+    learning_rate: Positive | Schedule = 0.002
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    momentum_decay: NonNegative = 0.004
+    weight_decay: NonNegative = 0.0
+
+    memory = ("mean", "square")
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        """W <- w - rate * (look-ahead along m) / (sqrt(v_hat) + epsilon)."""
+        m, v = memory
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * values
+        m *= self.beta1
+        m += (1 - self.beta1) * gradients
+        v *= self.beta2
+        v += (1 - self.beta2) * gradients**2
+        ahead = self._mu(step + 1) / (1 - self._product(step + 1)) * m
+        ahead += (1 - self._mu(step)) / (1 - self._product(step)) * gradients
+        v_hat = v / (1 - self.beta2**step)
+        values -= rate * ahead / (np.sqrt(v_hat) + self.epsilon)
+
+    def _mu(self, step: int) -> float:
+        return self.beta1 * (1 - 0.5 * 0.96 ** (step * self.momentum_decay))
+
+    def _product(self, step: int) -> float:
+        """Return mu(1) ... mu(step), or of as many as matter: each is at most beta1, and 1 - beta1^n is soon 1."""
+        enough = math.ceil(40 / (1 - self.beta1))  # beta1^enough < exp(-40), less than half an ulp of 1
+        steps = np.arange(1, min(step, enough) + 1)
+        return float(np.prod(self.beta1 * (1 - 0.5 * 0.96 ** (steps * self.momentum_decay))))

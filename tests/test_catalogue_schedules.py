@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from framework.component import Component
+from framework.errors import SettingsError
+from framework.models import Neuron
+from framework.optimizers import SGDOptimizer
+from framework.schedules import (
+    ConstantSchedule,
+    CosineRestartsSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    InverseTimeSchedule,
+    MultiStepSchedule,
+    OneCycleSchedule,
+    PolynomialSchedule,
+    Schedule,
+    StepSchedule,
+    WarmupSchedule,
+)
+
+ALL = [
+    ConstantSchedule(rate=0.3),
+    StepSchedule(initial=0.3, every=7, decay=0.5),
+    MultiStepSchedule(initial=0.3, milestones=(3, 4, 20), decay=0.2),
+    ExponentialSchedule(initial=0.3, decay=0.97),
+    InverseTimeSchedule(initial=0.3, decay=0.05),
+    PolynomialSchedule(initial=0.3, length=31, power=2.5),
+    PolynomialSchedule(initial=0.3, length=50),
+    CosineSchedule(initial=0.3, length=50, final=0.01),
+    CosineSchedule(initial=0.3, length=59),
+    OneCycleSchedule(maximum=0.3, length=60),
+    OneCycleSchedule(maximum=0.3, length=61, rise=0.45, division=5.0, final_division=100.0, shape="linear"),
+    CosineRestartsSchedule(initial=0.3, length=13, final=0.01),
+    CosineRestartsSchedule(initial=0.3, length=5, growth=2),
+    CosineRestartsSchedule(initial=0.3, length=4, growth=3, final=0.02),
+    WarmupSchedule(schedule=ExponentialSchedule(initial=0.3, decay=0.97), length=9),
+    WarmupSchedule(schedule=CosineSchedule(initial=0.3, length=51), length=9),
+]
+
+
+def pytorchs(schedule):
+    """Return what makes PyTorch's scheduler of the same rates, given its optimizer."""
+    match schedule:
+        case ConstantSchedule():
+            return lambda o: lr_scheduler.ConstantLR(o, factor=1.0)
+        case StepSchedule():
+            return lambda o: lr_scheduler.StepLR(o, schedule.every, schedule.decay)
+        case MultiStepSchedule():
+            return lambda o: lr_scheduler.MultiStepLR(o, schedule.milestones, schedule.decay)
+        case ExponentialSchedule():
+            return lambda o: lr_scheduler.ExponentialLR(o, schedule.decay)
+        case InverseTimeSchedule():
+            return lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + schedule.decay * step))
+        case PolynomialSchedule():
+            return lambda o: lr_scheduler.PolynomialLR(o, schedule.length, schedule.power)
+        case CosineSchedule():
+            return lambda o: lr_scheduler.CosineAnnealingLR(o, schedule.length, schedule.final)
+        case OneCycleSchedule():
+            return lambda o: lr_scheduler.OneCycleLR(
+                o,
+                schedule.maximum,
+                schedule.length,
+                pct_start=schedule.rise,
+                anneal_strategy="cos" if schedule.shape == "cosine" else "linear",
+                div_factor=schedule.division,
+                final_div_factor=schedule.final_division,
+                cycle_momentum=False,
+            )
+        case CosineRestartsSchedule():
+            return lambda o: lr_scheduler.CosineAnnealingWarmRestarts(
+                o, schedule.length, schedule.growth, schedule.final
+            )
+        case _:
+            raise AssertionError(schedule)
+
+
+def rates_of(make, initial, steps):
+    """Return the rates with which PyTorch makes its first steps."""
+    w = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=initial)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def first(schedule):
+    return next(v for k, v in schedule.settings().items() if k in ("initial", "rate", "maximum"))
+
+
+UNWARMED = [schedule for schedule in ALL if not isinstance(schedule, WarmupSchedule)]
+
+
+@pytest.mark.parametrize("schedule", UNWARMED, ids=repr)
+def test_the_rates_are_pytorchs(schedule):
+    steps = schedule.length if isinstance(schedule, OneCycleSchedule | CosineSchedule) else 60
+    expected = rates_of(pytorchs(schedule), first(schedule), steps)
+    ours = [schedule(step) for step in range(steps)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("schedule", [s for s in ALL if isinstance(s, WarmupSchedule)], ids=repr)
+def test_a_warm_up_is_pytorchs_linear_rate_and_then_the_other_schedule(schedule):
+    def make(optimizer):
+        rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / (schedule.length + 1), total_iters=schedule.length)
+        after = pytorchs(schedule.schedule)(optimizer)
+        return lr_scheduler.SequentialLR(optimizer, [rise, after], milestones=[schedule.length])
+
+    expected = rates_of(make, first(schedule.schedule), 60)
+    np.testing.assert_allclose([schedule(step) for step in range(60)], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_one_cycle_stays_at_its_last_rate_where_pytorch_overshoots_and_fails():
+    schedule = OneCycleSchedule(maximum=1.0, length=10)
+    rates = rates_of(pytorchs(schedule), 1.0, 10)
+    assert schedule(9) == pytest.approx(rates[-1])
+    assert schedule(10) == schedule(9) == schedule(10**9)
+    w = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=1.0)
+    scheduler = pytorchs(schedule)(optimizer)
+    for _ in range(10):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] > 1000 * schedule(10)  # the update after the last, PyTorch's step 10
+    with pytest.raises(ValueError, match="Tried to step 11 times"):
+        scheduler.step()
+
+
+def test_a_cosine_stays_at_its_final_rate_where_pytorch_rises_again():
+    schedule = CosineSchedule(initial=1.0, length=10, final=0.1)
+    assert schedule(10) == schedule(11) == schedule(10**9) == 0.1
+    assert rates_of(pytorchs(schedule), 1.0, 16)[15] > 0.5
+
+
+def test_a_polynomial_ends_at_its_final_rate():
+    schedule = PolynomialSchedule(initial=1.0, length=4, final=0.2)
+    assert [schedule(step) for step in (0, 2, 4, 5, 10**9)] == [1.0, pytest.approx(0.6), 0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=repr)
+def test_a_schedule_is_a_pure_function_with_plain_floats(schedule):
+    steps = [0, 59, 3, 10**6, 3, 0, 59]
+    rates = [schedule(step) for step in steps]
+    assert rates == [schedule.replace()(step) for step in steps]
+    assert all(type(rate) is float and rate >= 0 for rate in rates)
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=repr)
+def test_its_json_gives_it_back(schedule):
+    assert Component.from_json(schedule.to_json()) == schedule
+    assert Schedule.from_json(schedule.to_json())(17) == schedule(17)
+
+
+def test_an_optimizer_takes_the_rate_of_the_updates_made():
+    neuron = Neuron.from_weights([0.0], train_bias=False)
+    optimizer = SGDOptimizer(neuron, learning_rate=MultiStepSchedule(initial=1.0, milestones=(2,), decay=0.5))
+    weights = []
+    for _ in range(4):
+        neuron.parameters.gradients["weights"][:] = -1.0
+        optimizer.step()
+        weights.append(float(neuron.weights[0]))
+    assert weights == [1.0, 2.0, 2.5, 3.0]
+
+
+def test_a_rate_that_overflows_is_refused_with_the_schedules_name():
+    neuron = Neuron.from_weights([0.0], train_bias=False)
+    optimizer = SGDOptimizer(neuron, learning_rate=ExponentialSchedule(initial=1.0, decay=1e200))
+    optimizer.step()
+    optimizer.step()
+    with pytest.raises(SettingsError, match=r"ExponentialSchedule.*got inf"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ConstantSchedule(rate=-0.1), "rate"),
+        (lambda: StepSchedule(initial=0.1, every=0), "every"),
+        (lambda: MultiStepSchedule(initial=0.1, milestones=(3, 3)), "must rise"),
+        (lambda: MultiStepSchedule(initial=0.1, milestones=(0, 3)), "milestones"),
+        (lambda: ExponentialSchedule(initial=0.0), "initial"),
+        (lambda: InverseTimeSchedule(initial=0.1, decay=-1.0), "decay"),
+        (lambda: PolynomialSchedule(initial=0.1, length=0), "length"),
+        (lambda: CosineSchedule(initial=0.1, length=5, final=-0.1), "final"),
+        (lambda: OneCycleSchedule(maximum=0.1, length=3), r"more than 1 / rise = 3\.33"),
+        (lambda: OneCycleSchedule(maximum=0.1, length=30, rise=1.0), "rise"),
+        (lambda: OneCycleSchedule(maximum=0.1, length=30, division=0.5), "division"),
+        (lambda: CosineRestartsSchedule(initial=0.1, length=3, growth=0), "growth"),
+        (lambda: WarmupSchedule(schedule=0.1, length=3), "schedule"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(make, message):
+    with pytest.raises(SettingsError, match=message):
+        make()
