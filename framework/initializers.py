@@ -198,7 +198,7 @@ class Orthogonal(Initializer):
 
     Source:
         Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
-        networks (2014); Mezzadri, How to generate random matrices from the classical compact groups (2007), for the signs.
+        networks (2014); Mezzadri, How to generate random matrices from the classical compact groups (2007).
     """
 
     gain: Positive = 1.0

@@ -92,7 +92,9 @@ def test_a_layer_of_orthogonal_weights_keeps_lengths():
     assert np.linalg.norm(Neuron(5, initializer=Orthogonal(gain=2.0)).weights) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("initializer", [LeCun(), LeCun(distribution="uniform"), Normal(), Orthogonal(gain=2.0)], ids=repr)
+@pytest.mark.parametrize(
+    "initializer", [LeCun(), LeCun(distribution="uniform"), Normal(), Orthogonal(gain=2.0)], ids=repr
+)
 def test_the_numbers_come_from_the_generator_alone(initializer):
     np.testing.assert_array_equal(draw(initializer, (4, 3)), draw(initializer, (4, 3)))
     assert not np.array_equal(draw(initializer, (4, 3)), draw(initializer, (4, 3), seed=1))

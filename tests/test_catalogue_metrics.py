@@ -238,7 +238,7 @@ def test_perplexity_is_the_exponential_of_the_log_loss(weight):
 
 
 def test_perplexity_takes_rows_of_probabilities():
-    soft = RNG.dirichlet(np.ones(5), ROWS)
+    soft = np.random.default_rng(3).dirichlet(np.ones(5), ROWS)
     assert Perplexity()(SCORES, soft) == pytest.approx(np.exp(CrossEntropy()(SCORES, soft)))
 
 
@@ -288,7 +288,7 @@ def test_arguments_are_left_as_they_are():
 
 
 def test_a_trainer_reports_them_over_an_epoch_with_a_smaller_last_batch():
-    x, y = RNG.normal(size=(ROWS, 4)), CLASSES % 3
+    x, y = np.random.default_rng(4).normal(size=(ROWS, 4)), CLASSES % 3
     metrics = [F1(), Precision(average="micro"), TopK(k=2), Perplexity()]
     trainer = Trainer(
         loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.5), epochs=3, batch_size=8, metrics=metrics

@@ -111,7 +111,11 @@ def trainer(plateau, epochs):
 DATA = ([[1.0], [2.0], [3.0]], [1.0, 3.0, 2.0])
 
 
-@pytest.mark.parametrize("carried", [lambda run: run, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))], ids=["same", "copied", "pickled"])
+@pytest.mark.parametrize(
+    "carried",
+    [lambda run: run, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))],
+    ids=["same", "copied", "pickled"],
+)
 @pytest.mark.parametrize("cut", [1, 10, 11, 12, 25])
 def test_a_resumed_run_reduces_where_one_without_a_break_does(cut, carried):
     plateau = ReduceOnPlateau(monitor="loss", patience=3, factor=0.5, cooldown=2)

@@ -2,5 +2,33 @@
 
 from framework.activations.base import Activation, RowActivation
 from framework.activations.basic import Identity, ReLU, Sigmoid, Softmax, Tanh
+from framework.activations.periodic import Sine
+from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, Step
+from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU
+from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Softplus, Softsign, Swish
 
-__all__ = ["Activation", "Identity", "ReLU", "RowActivation", "Sigmoid", "Softmax", "Tanh"]
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
+    "Activation",
+    "HardSigmoid",
+    "HardSwish",
+    "HardTanh",
+    "Identity",
+    "LeakyReLU",
+    "LogSigmoid",
+    "Mish",
+    "ReLU",
+    "RowActivation",
+    "SiLU",
+    "Sigmoid",
+    "Sine",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Step",
+    "Swish",
+    "Tanh",
+]

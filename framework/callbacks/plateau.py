@@ -21,8 +21,8 @@ class ReduceOnPlateau(Callback):
     An epoch improves when its value is below the best by more than ``min_delta`` (above, for ``mode="max"``), as for
     EarlyStopping. NaN and infinity never improve. The epochs of a cooldown do not count towards the patience.
 
-    This is PyTorch's ReduceLROnPlateau(patience=patience - 1, threshold=min_delta, threshold_mode="abs", eps=0): PyTorch
-    counts the epochs that it tolerates, so it acts one later; Keras counts as here.
+    This is PyTorch's ReduceLROnPlateau(patience=patience - 1, threshold=min_delta, threshold_mode="abs", eps=0), which
+    counts the epochs that it tolerates and so acts one later; Keras counts as here.
 
     Attributes:
         monitor: A column of the history.

@@ -23,8 +23,14 @@ def _spread(column: Any, like: Any) -> Any:
     return np.broadcast_to(column, shape)
 
 
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    """Choose, and give a number for numbers, where NumPy gives an array without axes."""
+    chosen: Any = np.where(condition, a, b)
+    return chosen[()]
+
+
 _NAMESPACE: dict[str, Any] = {
-    "where": lambda condition, a, b: np.where(condition, a, b)[()],
+    "where": _where,
     "sum": lambda x: np.sum(x, axis=-1),
     "mean": lambda x: np.mean(x, axis=-1),
     "max": lambda x: np.max(x, axis=-1),

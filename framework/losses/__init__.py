@@ -1,7 +1,28 @@
 """Losses: how wrong a prediction is, as one number to descend, and the slope of that number."""
 
 from framework.losses.base import Loss
+from framework.losses.classification import Focal, Hinge, SquaredHinge
 from framework.losses.elementwise import BinaryCrossEntropy, HalfSquaredError, MeanSquaredError
+from framework.losses.regression import Cauchy, Huber, LogCosh, MeanAbsoluteError, Poisson, Quantile
 from framework.losses.rows import CrossEntropy, RowLoss
+from framework.losses.vectors import CosineSimilarity, KLDivergence
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "HalfSquaredError", "Loss", "MeanSquaredError", "RowLoss"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "Cauchy",
+    "CosineSimilarity",
+    "CrossEntropy",
+    "Focal",
+    "HalfSquaredError",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Poisson",
+    "Quantile",
+    "RowLoss",
+    "SquaredHinge",
+]

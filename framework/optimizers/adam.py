@@ -133,7 +133,8 @@ class NAdamOptimizer(Optimizer):
     """Adam with Nesterov's look-ahead along m: PyTorch's NAdam, with the momentum schedule of Dozat's report.
 
         mu(t) = beta1 (1 - 1/2 0.96^(t * momentum_decay))        M(t) = mu(1) mu(2) ... mu(t)
-        w <- w - rate * (mu(step + 1) m / (1 - M(step + 1)) + (1 - mu(step)) g / (1 - M(step))) / (sqrt(v_hat) + epsilon)
+        ahead = mu(step + 1) m / (1 - M(step + 1)) + (1 - mu(step)) g / (1 - M(step))
+        w <- w - rate * ahead / (sqrt(v_hat) + epsilon)
 
     m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). Weight decay is
     coupled: g <- g + weight_decay * w.
@@ -176,7 +177,7 @@ class NAdamOptimizer(Optimizer):
     elementwise = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * (look-ahead along m) / (sqrt(v_hat) + epsilon)."""
+        """W <- w - rate * ahead / (sqrt(v_hat) + epsilon)."""
         m, v = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
@@ -184,13 +185,14 @@ class NAdamOptimizer(Optimizer):
         m += (1 - self.beta1) * gradients
         v *= self.beta2
         v += (1 - self.beta2) * gradients**2
-        ahead = self._mu(step + 1) / (1 - self._product(step + 1)) * m
-        ahead += (1 - self._mu(step)) / (1 - self._product(step)) * gradients
+        mu, next_mu, product = self._mu(step), self._mu(step + 1), self._product(step)
+        ahead = next_mu / (1 - product * next_mu) * m
+        ahead += (1 - mu) / (1 - product) * gradients
         v_hat = v / (1 - self.beta2**step)
         values -= rate * ahead / (np.sqrt(v_hat) + self.epsilon)
 
     def _mu(self, step: int) -> float:
-        return self.beta1 * (1 - 0.5 * 0.96 ** (step * self.momentum_decay))
+        return self.beta1 * (1 - 0.5 * math.pow(0.96, step * self.momentum_decay))
 
     def _product(self, step: int) -> float:
         """Return mu(1) ... mu(step), or of as many as matter: each is at most beta1, and 1 - beta1^n is soon 1."""

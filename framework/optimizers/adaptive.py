@@ -11,7 +11,10 @@ from framework.schedules import Schedule
 
 
 class RMSPropOptimizer(Optimizer):
-    """The gradient over the root of its mean square: v <- rho v + (1 - rho) g^2, w <- w - rate * g / (sqrt(v) + epsilon).
+    """The gradient over the root of its mean square.
+
+        v <- rho v + (1 - rho) g^2
+        w <- w - rate * g / (sqrt(v) + epsilon)
 
     With momentum, u <- momentum * u + g / (sqrt(v) + epsilon) and w <- w - rate * u. Centered, v is replaced under the
     root by the variance v - m^2, where m <- rho m + (1 - rho) g. Weight decay is coupled: g <- g + weight_decay * w.

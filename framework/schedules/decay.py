@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import math
 
-
 from framework.component import Count, NonNegative, Positive
 from framework.errors import SettingsError
 from framework.schedules.base import Schedule
@@ -150,7 +149,7 @@ class PolynomialSchedule(Schedule):
     def __call__(self, step: int) -> float:
         """Return final + (initial - final) (1 - step / length)^power."""
         left = 1 - min(step, self.length) / self.length
-        return self.final + (self.initial - self.final) * left**self.power
+        return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
 
 class CosineSchedule(Schedule):

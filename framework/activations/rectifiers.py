@@ -1,0 +1,132 @@
+"""Rectifiers with a negative side: h above 0, and something small below.
+
+Where a formula has two branches, np.where computes both; the exponent of the lower one is held at a point where the
+upper one has long been chosen, so that nothing overflows and 0 remains the only kink.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from framework.activations.base import Activation
+from framework.activations.stable import indicator
+from framework.component import Fraction, Positive
+
+
+class LeakyReLU(Activation):
+    """f(h) = h where h > 0, else s h; f'(h) = 1 where h > 0, else s. Range (-inf, inf).
+
+    At the kink the derivative is s, as in PyTorch.
+
+    Attributes:
+        negative_slope: s, in [0, 1); 0 is ReLU.
+
+    Example:
+        >>> LeakyReLU()(np.array([-1.0, 2.0])), LeakyReLU().derivative(np.array([-1.0, 2.0]))
+        (array([-0.01,  2.  ]), array([0.01, 1.  ]))
+
+    Source:
+        Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
+    """
+
+    output_range = (-np.inf, np.inf)
+    negative_slope: Fraction = 0.01
+
+    def __call__(self, h: Any) -> Any:
+        """Return h where h > 0, else s h."""
+        return np.where(h > 0, h, self.negative_slope * h)[()]
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1 where h > 0, else s."""
+        return np.maximum(indicator(h > 0, h), self.negative_slope)
+
+
+class ELU(Activation):
+    """f(h) = h where h > 0, else alpha (exp(h) - 1); f'(h) = 1 where h > 0, else alpha exp(h). Range (-alpha, inf).
+
+    At 0 the derivative is alpha, as in PyTorch; with alpha = 1 there is no kink.
+
+    Attributes:
+        alpha: The limit for large negative h is -alpha.
+
+    Example:
+        >>> float(ELU()(2.0)), round(float(ELU()(-1.0)), 6), float(ELU().derivative(0.0))
+        (2.0, -0.632121, 1.0)
+
+    Source:
+        Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential linear units (2016),
+        section 3.
+    """
+
+    output_range = (-np.inf, np.inf)  # for every alpha
+    alpha: Positive = 1.0
+
+    def __call__(self, h: Any) -> Any:
+        """Return h where h > 0, else alpha (exp(h) - 1)."""
+        return np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))[()]
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1 where h > 0, else alpha exp(h)."""
+        return np.where(h > 0, 1.0, self.alpha * np.exp(np.minimum(h, 1.0)))[()]
+
+
+class SELU(Activation):
+    """f(h) = lambda h where h > 0, else lambda alpha (exp(h) - 1): the ELU that keeps mean 0 and variance 1.
+
+    f'(h) = lambda where h > 0, else lambda alpha exp(h). Range (-lambda alpha, inf) = (-1.7581, inf). lambda and alpha
+    are the solution of the paper's fixed point, no settings. At 0 the derivative is lambda alpha, as in PyTorch. The
+    weights should be drawn with variance 1 / inputs (LeCun).
+
+    Example:
+        >>> round(float(SELU()(1.0)), 6), round(float(SELU()(-1e308)), 6)
+        (1.050701, -1.758099)
+
+    Source:
+        Klambauer et al., Self-normalizing neural networks (2017), equation 2.
+    """
+
+    output_range = (-1.7581, np.inf)
+    scale: ClassVar[float] = 1.0507009873554805
+    alpha: ClassVar[float] = 1.6732632423543772
+
+    def __call__(self, h: Any) -> Any:
+        """Return lambda h where h > 0, else lambda alpha (exp(h) - 1)."""
+        return self.scale * np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))
+
+    def derivative(self, h: Any) -> Any:
+        """Return lambda where h > 0, else lambda alpha exp(h)."""
+        return self.scale * np.where(h > 0, 1.0, self.alpha * np.exp(np.minimum(h, 1.0)))
+
+
+class CELU(Activation):
+    """f(h) = h where h > 0, else alpha (exp(h / alpha) - 1); f'(h) = 1 where h > 0, else exp(h / alpha).
+
+    The ELU whose derivative is continuous for every alpha. Range (-alpha, inf).
+
+    Attributes:
+        alpha: The limit for large negative h is -alpha.
+
+    Example:
+        >>> round(float(CELU(alpha=2.0)(-2.0)), 6), float(CELU(alpha=2.0).derivative(0.0))
+        (-1.264241, 1.0)
+
+    Source:
+        Barron, Continuously differentiable exponential linear units (2017).
+    """
+
+    output_range = (-np.inf, np.inf)  # for every alpha
+    alpha: Positive = 1.0
+
+    def __call__(self, h: Any) -> Any:
+        """Return h where h > 0, else alpha (exp(h / alpha) - 1)."""
+        return np.where(h > 0, h, self.alpha * np.expm1(self._exponent(h)))[()]
+
+    def derivative(self, h: Any) -> Any:
+        """Return 1 where h > 0, else exp(h / alpha)."""
+        return np.where(h > 0, 1.0, np.exp(self._exponent(h)))[()]
+
+    def _exponent(self, h: Any) -> Any:
+        """Return h / alpha in [-800, 1]: below, exp is 0; above, it is not chosen."""
+        return np.clip(h, -800.0 * self.alpha, self.alpha) / self.alpha

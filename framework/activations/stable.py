@@ -1,0 +1,68 @@
+"""What several formulas have in common, written so that it neither overflows nor loses its small values.
+
+The exponentials take no positive argument: exp(-|h|) lies in (0, 1] for every h, and becomes 0 where it should.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def logistic(h: Any) -> Any:
+    """Return 1 / (1 + exp(-h)), with its relative accuracy kept down to the smallest numbers and exactly 0 beyond.
+
+    ``Sigmoid`` keeps the bits of the textbook formula instead, and stays above 0: times h = -1e308 that is no longer 0.
+
+    Example:
+        >>> float(logistic(0.0)), float(logistic(-1e308))
+        (0.5, 0.0)
+    """
+    return np.exp(np.minimum(h, 0.0)) / (1.0 + np.exp(-np.abs(h)))
+
+
+def logistic_slope(h: Any) -> Any:
+    """Return the derivative of ``logistic``, exp(-|h|) / (1 + exp(-|h|))^2: without the difference 1 - logistic(h).
+
+    Example:
+        >>> float(logistic_slope(0.0)), float(logistic_slope(1e308))
+        (0.25, 0.0)
+    """
+    decay = np.exp(-np.abs(h))
+    return decay / (1.0 + decay) / (1.0 + decay)
+
+
+def softplus(h: Any) -> Any:
+    """Return log(1 + exp(h)) as max(h, 0) + log(1 + exp(-|h|)).
+
+    Example:
+        >>> round(float(softplus(0.0)), 6), float(softplus(1e308)), float(softplus(-1e308))
+        (0.693147, 1e+308, 0.0)
+    """
+    return np.maximum(h, 0.0) + np.log1p(np.exp(-np.abs(h)))
+
+
+def scaled(h: Any, factor: float) -> Any:
+    """Return factor * h, held at 1.7e308 (3.4e38 in float32) where the product would overflow.
+
+    Example:
+        >>> float(scaled(0.5, 30.0)), float(scaled(-1e308, 30.0)) > -1.8e308
+        (15.0, True)
+    """
+    if factor <= 1.0:
+        return factor * h
+    largest = 3.4e38 if getattr(h, "dtype", None) == np.float32 else 1.7e308
+    limit = largest / factor
+    return factor * np.clip(h, -limit, limit)
+
+
+def indicator(condition: Any, h: Any) -> Any:
+    """Return 1 where the condition holds, else 0, in the dtype of ``h``.
+
+    Example:
+        >>> h = np.array([-1.0, 2.0], np.float32)
+        >>> indicator(h > 0, h)
+        array([0., 1.], dtype=float32)
+    """
+    return np.asarray(condition).astype(np.result_type(h, 0.0))[()]

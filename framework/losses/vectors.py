@@ -1,0 +1,140 @@
+"""Losses that compare a whole row with its target: a distribution, or a direction. The mean over rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from framework.activations import Activation, Softmax
+from framework.arrays import Array
+from framework.errors import DataError, SettingsError
+from framework.losses.base import Loss
+from framework.losses.elementwise import _ratio, _times_log
+from framework.losses.requirements import require_output_range, require_range
+from framework.losses.rows import RowLoss
+
+
+class KLDivergence(RowLoss):
+    """l = sum_k t_k log(t_k / p_k): how far the probabilities p of a row are from the target distribution t.
+
+    The mean over rows (PyTorch's KLDivLoss(reduction="batchmean")). It is the cross-entropy less the entropy of t, which
+    no prediction changes: so slope = -t / p is the same, and 0 is reached where p = t. Canonical with Softmax: then
+    dL/dh = p - t, and the value comes from the logits h, which never overflows.
+
+    Example:
+        >>> round(KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]]), 6), KLDivergence()([[0.5, 0.5]], [[0.5, 0.5]])
+        (0.130812, 0.0)
+
+    Source:
+        Kullback and Leibler, On information and sufficiency (1951).
+    """
+
+    canonical = Softmax
+
+    def value(self, prediction: Any, target: Any) -> Any:
+        """Return sum(t log t - t log p) for each row, with 0 log 0 = 0."""
+        return np.sum(_times_log(target, target) - _times_log(target, prediction), axis=-1)
+
+    def slope(self, prediction: Any, target: Any) -> Any:
+        """Return -t / p, with 0 / 0 = 0."""
+        return -_ratio(target, prediction)
+
+    def value_from_preactivation(self, h: Any, target: Any) -> Any:
+        """Return log sum exp(h) - sum(t h) + sum(t log t) for each row, the row's maximum subtracted first."""
+        shifted = h - np.max(h, axis=-1, keepdims=True)
+        return np.log(np.sum(np.exp(shifted), axis=-1)) + np.sum(_times_log(target, target) - target * shifted, axis=-1)
+
+    def require_target(self, target: Array, name: str) -> None:
+        """Refuse rows that are no distribution."""
+        require_distributions(name, target)
+
+    def require_output(self, activation: Any) -> None:
+        """Refuse outputs that are no distribution."""
+        require_distribution_output(self, activation)
+
+
+class CosineSimilarity(RowLoss):
+    """l = 1 - cos(p, t) = 1 - sum_k p_k t_k / (|p| |t|), from 0 for the same direction to 2 for the opposite one.
+
+    The mean over rows. The lengths of p and t do not count. slope = (cos(p, t) p / |p| - t / |t|) / |p|, at right angles
+    to p. A prediction of 0 has no direction: its length counts as 1, so the loss is 1 and the slope -t / |t|. (Keras's
+    CosineSimilarity is the negative cosine, without the 1.)
+
+    Example:
+        >>> CosineSimilarity()([[3.0, 4.0], [1.0, 0.0]], [[3.0, 4.0], [0.0, 2.0]])
+        0.5
+
+    Source:
+        Salton, Wong and Yang, A vector space model for automatic indexing (1975).
+    """
+
+    def value(self, prediction: Any, target: Any) -> Any:
+        """Return 1 - cos(p, t) for each row."""
+        return 1.0 - np.sum(_direction(prediction) * _direction(target), axis=-1)
+
+    def slope(self, prediction: Any, target: Any) -> Any:
+        """Return (cos(p, t) p / |p| - t / |t|) / |p|."""
+        p, t = _direction(prediction), _direction(target)
+        across = np.sum(p * t, axis=-1, keepdims=True) * p - t
+        largest = _largest(prediction)
+        return across / _length(prediction / largest) / largest
+
+    def require_target(self, target: Array, name: str) -> None:
+        """Refuse rows of zeros: they have no direction."""
+        zero = ~np.any(target, axis=-1)
+        if zero.any():
+            raise DataError(f"{name} must have a direction in each row; row {int(np.argmax(zero))} is all 0")
+
+
+def _direction(x: Any) -> Any:
+    """Return x / |x| along the row; the largest element is taken out first, so that no square overflows."""
+    scaled = x / _largest(x)
+    return scaled / _length(scaled)
+
+
+def _largest(x: Any) -> Any:
+    """Return the row's largest |x| as a column, 1 for a row of zeros."""
+    largest = np.max(np.abs(x), axis=-1, keepdims=True)
+    return np.where(largest == 0.0, 1.0, largest)
+
+
+def _length(x: Any) -> Any:
+    """Return |x| along the row as a column, 1 for a row of zeros."""
+    square = np.sum(x * x, axis=-1, keepdims=True)
+    return np.sqrt(np.where(square == 0.0, 1.0, square))
+
+
+def require_distributions(name: str, target: Array) -> None:
+    """Refuse rows that are no distribution over the classes.
+
+    Raises:
+        DataError: A number is outside [0, 1], or a row does not sum to 1.
+
+    Example:
+        >>> require_distributions("y", np.array([[0.5, 0.6]]))
+        Traceback (most recent call last):
+        framework.errors.DataError: y must have rows that sum to 1; row 0 sums to 1.1
+    """
+    require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution a row")
+    bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
+
+
+def require_distribution_output(loss: Loss, activation: Any) -> None:
+    """Refuse an output activation that does not give distributions.
+
+    Raises:
+        SettingsError: It is elementwise, or reaches outside [0, 1].
+
+    Example:
+        >>> require_distribution_output(KLDivergence(), Softmax())
+    """
+    advice = "Use Softmax; the loss works on the logits by itself"
+    require_output_range(loss, activation, 0.0, 1.0, advice)
+    if isinstance(activation, Activation) and activation.output_range is not None:
+        raise SettingsError(
+            f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
+        )

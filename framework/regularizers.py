@@ -1,0 +1,204 @@
+"""Regularizers: a penalty on the size of parameters, added to the loss, whose slope is added to their gradients.
+
+A subclass writes the penalty of one array and its slope; the base class finds the arrays by name, multiplies by the
+strength and adds up. Sums are over all elements, never means: the strength does not depend on the number of weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.component import Component, Positive
+from framework.derivatives import numerical_gradient
+from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
+from framework.models import Model
+from framework.parameters import Parameters
+
+
+class Regularizer(Component):
+    """A penalty strength * (sum over arrays of value(array)): write ``value(values)`` and ``slope(values)``.
+
+    Attributes:
+        strength: What the penalty is multiplied by.
+        parameters: Which parameters, by name: a pattern in which ``*`` stands for any text and ``?`` for one letter.
+            ``"*weights"`` is every layer's weights, ``"0.*"`` all of the first layer, ``"*"`` everything. Frozen
+            parameters are left out, as they cannot change.
+        check: ``"off"`` for a slope that differs from the value's on purpose.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> class Quartic(Regularizer):
+        ...     def value(self, values):
+        ...         return (values**4).sum()
+        ...
+        ...     def slope(self, values):
+        ...         return 4 * values**3
+        >>> from framework import HalfSquaredError, Neuron
+        >>> neuron = Neuron.from_weights([1.0, 2.0])
+        >>> prediction = neuron.forward([0.0, 0.0])
+        >>> loss = HalfSquaredError().backward(neuron, 0.0)
+        >>> loss + Quartic(strength=0.1).backward(neuron)  # then optimizer.step()
+        1.7000000000000002
+        >>> neuron.parameters.gradients["weights"]
+        array([0.4, 3.2])
+    """
+
+    strength: Positive
+    parameters: str = "*weights"
+
+    check: ClassVar[Literal["on", "off"]] = "on"
+
+    @abstractmethod
+    def value(self, values: Any) -> Any:
+        """Return the penalty of one parameter, an array in its own shape: a number."""
+
+    @abstractmethod
+    def slope(self, values: Any) -> Any:
+        """Return d(value)/d(values), of the shape of ``values``."""
+
+    def names(self, parameters: Parameters) -> tuple[str, ...]:
+        """Return the names that the pattern matches, frozen or not.
+
+        Raises:
+            SettingsError: It matches none; lists the names.
+
+        Example:
+            >>> from framework import Dense, Sequential
+            >>> L2(strength=0.1).names(Sequential(Dense(3, 2), Dense(2, 1)).parameters)
+            ('0.weights', '1.weights')
+        """
+        matching = _matching(self.parameters, tuple(parameters))
+        if not matching:
+            raise SettingsError(
+                f"{type(self).__name__}: setting 'parameters' must match the name of a parameter; got "
+                f"{self.parameters!r}; there are: {', '.join(parameters)}"
+            )
+        return matching
+
+    def penalty(self, model: Model) -> float:
+        """Return strength * (sum of value over the trainable parameters that the pattern matches)."""
+        with np.errstate(all="ignore"):  # what is not finite is found where it matters, in backward
+            return self.strength * sum(float(self.value(model.parameters[name])) for name in self._trainable(model))
+
+    def backward(self, model: Model) -> float:
+        """Add strength * slope to the model's gradients, and return the penalty: call it after the loss's backward.
+
+        Raises:
+            DerivativeError: ``slope`` is not the derivative of ``value``; found at the first use.
+            DivergedError: The penalty is not finite; nothing was changed.
+            SettingsError: The pattern matches no parameter.
+            ShapeError: ``slope`` has another shape than its argument.
+        """
+        _checked(self)
+        penalty = self.penalty(model)
+        if not math.isfinite(penalty):
+            raise DivergedError(
+                f"{type(self).__name__}: the penalty is not finite; the update was not applied. "
+                "Lower the learning rate or the strength"
+            )
+        parameters = model.parameters
+        for name in self._trainable(model):
+            slope = self._shaped_slope(parameters[name])
+            parameters.gradients[name][...] += self.strength * slope
+        return penalty
+
+    def check_derivative(self) -> None:
+        """Compare ``slope`` with differences of ``value`` on an array of both signs.
+
+        Raises:
+            DerivativeError: They differ; says where.
+            ShapeError: ``slope`` has another shape than its argument.
+        """
+        values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
+        given = np.asarray(self._shaped_slope(values.copy()), dtype=np.float64)
+        expected = numerical_gradient(lambda array: float(self.value(array.copy())), values)
+        wrong = ~np.isclose(given, expected, rtol=1e-5, atol=1e-7 * max(1.0, float(np.abs(expected).max())))
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise DerivativeError(
+                f"{type(self).__name__}.slope is wrong at the value {values[place]:.6g}: it gives "
+                f"{given[place]:.9g}, but the slope of value there is {expected[place]:.9g}; value is written without "
+                "the strength, and so is slope"
+            )
+
+    def _trainable(self, model: Model) -> tuple[str, ...]:
+        frozen = model.parameters.frozen
+        return tuple(name for name in self.names(model.parameters) if name not in frozen)
+
+    def _shaped_slope(self, values: Array) -> Any:
+        slope = self.slope(values)
+        if np.shape(slope) != values.shape:
+            raise ShapeError(
+                f"{type(self).__name__}.slope must have the shape of its argument, {values.shape}; "
+                f"got {np.shape(slope)}"
+            )
+        return slope
+
+
+class L1(Regularizer):
+    """strength * sum(|w|), slope strength * sign(w): pulls every weight towards 0 with the same force.
+
+    At the kink the slope is 0 by convention, as in PyTorch. Weights come close to 0 but seldom stay exactly there:
+    descent steps over the kink.
+
+    Example:
+        >>> L1(strength=0.5).value(np.array([1.0, -2.0])), L1(strength=0.5).slope(np.array([1.0, -2.0]))
+        (np.float64(3.0), array([ 1., -1.]))
+
+    Source:
+        Tibshirani, Regression shrinkage and selection via the lasso (1996).
+    """
+
+    def value(self, values: Any) -> Any:
+        """Return sum(|w|)."""
+        return np.sum(np.abs(values))
+
+    def slope(self, values: Any) -> Any:
+        """Return sign(w)."""
+        return np.sign(values)
+
+
+class L2(Regularizer):
+    """strength * 1/2 sum(w^2), slope strength * w: pulls every weight towards 0 in proportion to its size.
+
+    With the factor 1/2 the strength is what optimizers with coupled decay (SGDOptimizer, AdamOptimizer) call
+    weight_decay: the two give the same steps, but weight_decay acts on every parameter and leaves the loss as it is.
+    Keras's L2(s), which has no 1/2, is strength 2 s. AdamWOptimizer's decoupled decay is no penalty.
+
+    Example:
+        >>> L2(strength=0.5).value(np.array([1.0, -2.0])), L2(strength=0.5).slope(np.array([1.0, -2.0]))
+        (np.float64(2.5), array([ 1., -2.]))
+
+    Source:
+        Hoerl and Kennard, Ridge regression (1970); Krogh and Hertz, A simple weight decay can improve generalization
+        (1992).
+    """
+
+    def value(self, values: Any) -> Any:
+        """Return 1/2 sum(w^2)."""
+        return 0.5 * np.vdot(values, values)
+
+    def slope(self, values: Any) -> Any:
+        """Return w."""
+        return values
+
+
+@functools.lru_cache(maxsize=256)
+def _matching(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if fnmatchcase(name, pattern))
+
+
+@functools.lru_cache(maxsize=256)
+def _checked(regularizer: Regularizer) -> None:
+    """Check the slope once for a class and its settings."""
+    if regularizer.check == "on":
+        regularizer.check_derivative()
