@@ -54,10 +54,10 @@ class ComponentType(ModelMetaclass):
     """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
 
     Attributes:
-        born: The class's place in the order in which classes were made; -1 while it is not complete, or refused.
+        born: The class's place in the order in which classes were made; a class that was refused has none of its own.
     """
 
-    born = -1
+    born: int
 
     def __new__(
         cls, name: str, bases: tuple[type[Any], ...], namespace: dict[str, Any], **options: Any
@@ -295,7 +295,7 @@ def _plain(value: Any) -> Any:
         case {"type": str()}:
             return _build(value)
         case dict():
-            raise ValueError(f'expected a component or its JSON object with "type"; got {value!r}')
+            raise SettingsError(f'expected a component or its JSON object with "type"; got {value!r}')
         case _:
             return value
 
@@ -313,7 +313,8 @@ def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
 
 def _class_of(tag: str) -> type[Component]:
     """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
-    newest_last = sorted((found for found in _subclasses(Component) if found.born >= 0), key=lambda found: found.born)
+    made = (found for found in _subclasses(Component) if "born" in vars(found))
+    newest_last = sorted(made, key=lambda found: found.born)
     known = {found.tag(): found for found in newest_last}
     if tag in known:
         return known[tag]

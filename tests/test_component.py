@@ -2,7 +2,6 @@ import copy
 import json
 import math
 import pickle
-import sys
 from fractions import Fraction
 from typing import Literal
 
@@ -181,7 +180,7 @@ def test_sequences_become_tuples():
         assert Everything(numbers=value).numbers == (1.0, 2.5)
 
 
-@pytest.mark.parametrize("value", ["float32", np.float32, np.dtype("float32"), np.dtype(">f4").newbyteorder("=")])
+@pytest.mark.parametrize("value", ["single", np.float32, np.dtype("f4")])
 def test_dtypes_are_named_in_any_way(value):
     assert Everything(dtype=value).dtype == "float32"
 
@@ -237,7 +236,6 @@ def test_replace_gives_a_new_component_and_validates():
 @pytest.mark.parametrize(
     ("annotation", "kind"),
     [
-        (list, "list"),
         (list[float], "list"),
         (dict[str, float], "dict"),
         (set[int] | None, "set"),
@@ -256,84 +254,6 @@ def test_a_setting_that_could_be_changed_in_place_is_refused_when_the_class_is_m
 def test_a_setting_without_a_type_is_answered_with_how_to_write_it(value, hint):
     with pytest.raises(SettingsError, match=f"Bad: 'alpha = .*' has no type; write alpha: {hint}"):
         type("Bad", (Component,), {"alpha": value, "__module__": __name__})
-
-
-def define(base=Activation, **names):
-    """Run the same notebook cell again."""
-    return type("Again", (base,), {"__module__": "a_notebook", "__call__": lambda *_: 1.0, **names})
-
-
-def test_of_a_class_defined_twice_the_newest_counts():
-    older = define(Sigmoid), define(), define()
-    for base in (Activation, Sigmoid, Activation):
-        newest = define(base)
-        assert type(Component.from_json('{"type": "a_notebook:Again"}')) is newest
-    assert all(newest is not old for old in older)
-
-
-def test_a_class_that_was_refused_is_never_found():
-    with pytest.raises(SettingsError, match="could be changed in place"):
-        define(__annotations__={"seen": list}, __qualname__="Refused")
-    with pytest.raises(SettingsError, match="is not a class that this program has defined"):
-        Component.from_json('{"type": "a_notebook:Refused"}')
-
-
-def test_tags_tell_library_classes_from_others():
-    assert Sigmoid.tag() == "Sigmoid"
-    assert Swish.tag() == f"{__name__}:Swish"
-
-
-def test_a_class_that_moved_between_modules_is_found_by_its_name():
-    assert Component.from_json('{"type": "__main__:Everything", "count": 2}') == Everything(count=2)
-
-
-def test_a_library_tag_always_means_the_librarys_class():
-    own = type("Sigmoid", (Swish,), {"__module__": "elsewhere"})
-    assert type(Component.from_json('{"type": "Sigmoid"}')) is Sigmoid
-    assert type(Component.from_json('{"type": "elsewhere:Sigmoid"}')) is own
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"type": "Sigmod"}', "type 'Sigmod' is not a class .*did you mean 'Sigmoid'"),
-        ('{"type": "this:Thing"}', "import the module that defines it first"),
-        ('{"type": "os:system"}', "is not a class that this program has defined"),
-        ('{"type": 3}', 'expected an object with "type"'),
-        ("[]", 'expected an object with "type"'),
-        ("{", "the text is not JSON"),
-        ("[" * 100_000, "the text is not JSON"),
-        ('{"type": "Sigmoid", "beta": 1}', "unknown setting 'beta'"),
-        ('{"type": "Glorot", "gain": null}', "'gain' must be"),
-        ('{"type": "Glorot", "gain": NaN}', "'gain' must be"),
-        ('{"type": "Dense", "inputs": 3, "unts": 4}', "unknown setting 'unts'; did you mean 'units'"),
-        ('{"type": "Dense", "inputs": 3}', "'units'"),
-        ('{"type": "Dense", "inputs": 3, "units": 2, "activation": {"beta": 1}}', 'JSON object with "type"'),
-        ('{"type": "Sequential", "layers": 5}', "'layers' must be a list"),
-        ('{"type": "Sequential", "layers": [{"type": "Sigmoid"}]}', "of class Model"),
-    ],
-)
-def test_json_that_is_no_component_is_refused(text, message):
-    with pytest.raises(SettingsError, match=message):
-        Component.from_json(text)
-
-
-def test_json_of_another_family_is_refused():
-    with pytest.raises(SettingsError, match=r"Activation\.from_json: expected a Activation; got Glorot"):
-        Activation.from_json(Glorot().to_json())
-
-
-def test_nothing_is_imported_to_find_a_class():
-    assert "this" not in sys.modules
-    with pytest.raises(SettingsError):
-        Component.from_json('{"type": "this:d"}')
-    assert "this" not in sys.modules
-
-
-def test_a_function_has_no_json():
-    trainer = COMPONENTS[-1].replace(callbacks=[framework.on("epoch_end")(print)])
-    with pytest.raises(SettingsError, match="cannot be written as JSON"):
-        trainer.to_json()
 
 
 def test_a_method_belongs_to_the_formula_it_was_written_with():

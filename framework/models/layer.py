@@ -91,19 +91,20 @@ class Layer(Model):
 
     def _twin(self) -> Self:
         twin = self._made_of(self.settings())
-        if self._state is not None:
+        source = self._state if self._owner is None else self._built()
+        if source is not None:
             state = twin._built()
-            state.parameters.vector[:] = self._state.parameters.vector
-            state.parameters.gradient[:] = self._state.parameters.gradient
-            state.buffers.update({name: np.array(value) for name, value in self._state.buffers.items()})
-            state.columns = self._state.columns
-            if frozen := self._state.parameters.frozen:
+            state.parameters.vector[:] = source.parameters.vector
+            state.parameters.gradient[:] = source.parameters.gradient
+            state.buffers.update({name: np.array(value) for name, value in source.buffers.items()})
+            state.columns = source.columns
+            if frozen := source.parameters.frozen:
                 state.parameters.freeze(*frozen)
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings and numbers; the views are made anew."""
-        state = self._state
+        state = self._state if self._owner is None else self._built()
         if state is None:
             return _unpickle, (type(self), self.settings(), None)
         numbers = (np.array(state.parameters.vector), state.parameters.frozen, state.buffers, state.columns)

@@ -16,11 +16,12 @@ class Sequential(Model):
     """Layers one after another: each layer's output is the next one's input.
 
     The layers move in: their numbers become views of this model's vector, and no other model may take them. A layer
-    without numbers yet is drawn from (seed, its place).
+    without numbers yet is drawn at first use from (seed, its place), in a model within a model from the whole path.
 
     Args:
         *layers: One layer or more; a model may be a layer of another.
-        seed: What the layers without a seed of their own are drawn from.
+        seed: What the layers without a seed of their own are drawn from; None is 0, or the place in the model that
+            takes this one in.
 
     Raises:
         SettingsError: There is no layer, or the dtypes differ.
@@ -38,16 +39,14 @@ class Sequential(Model):
     """
 
     layers: tuple[Model, ...]
-    seed: Seed = 0
+    seed: Seed | None = None
 
-    def __init__(self, *layers: Model, seed: int = 0) -> None:
+    def __init__(self, *layers: Model, seed: int | None = None) -> None:
         """Take the layers in."""
         super().__init__(layers=layers, seed=seed)
         self._require_chain()
-        for place, layer in enumerate(self.layers):
-            layer._built(self.seed, place)
-        state = self._build()
-        object.__setattr__(self, "_state", state)
+        for layer in self.layers:
+            object.__setattr__(layer, "_owner", self)
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -63,7 +62,7 @@ class Sequential(Model):
             raise SettingsError("Sequential: give one layer or more, e.g. Sequential(Dense(4, 8, ReLU()), Dense(8, 1))")
         for place, layer in enumerate(self.layers):
             parameters = None if layer._state is None else layer._state.parameters
-            if any(layer is other for other in self.layers[:place]) or (parameters is not None and parameters.owned):
+            if any(layer is other for other in self.layers[:place]) or layer._owner is not None:
                 raise UsageError(f"Sequential: layer {place} already belongs to a model; give layer.copy() instead")
             if parameters is not None and parameters.bound:
                 raise UsageError(
@@ -120,7 +119,8 @@ class Sequential(Model):
         return gradient
 
     def _build(self, *place: int) -> State:
-        states = [layer._built() for layer in self.layers]
+        seed = place or (0,) if self.seed is None else (self.seed,)
+        states = [layer._built(*seed, i) for i, layer in enumerate(self.layers)]
         parameters = Parameters.join({str(i): state.parameters for i, state in enumerate(states)}, self.dtype)
         buffers = {f"{i}.{name}": value for i, state in enumerate(states) for name, value in state.buffers.items()}
         return State(parameters, buffers, self._new_record(training=True))
@@ -144,14 +144,14 @@ class Sequential(Model):
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them."""
-        return [*((None, layer) for layer in self.layers), *([("seed", self.seed)] if self.seed else [])]
+        return [*((None, layer) for layer in self.layers), *([] if self.seed is None else [("seed", self.seed)])]
 
     def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
         start = f"{prefix}." if prefix else ""
         return [row for i, layer in enumerate(self.layers) for row in layer._summary_rows(f"{start}{i}")]
 
 
-def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int, columns: Any) -> Sequential:
+def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Any) -> Sequential:
     model = cls(*layers, seed=seed)
     model._built().columns = columns
     return model

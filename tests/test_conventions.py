@@ -1,0 +1,160 @@
+"""The house rules that a machine can check."""
+
+import ast
+import inspect
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import framework
+from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, Sequential, SGDOptimizer, Trainer
+
+PACKAGE = Path(framework.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+PUBLIC = [name for name in framework.__all__ if callable(getattr(framework, name))]
+
+ORDER = [  # a module imports only from those before it; a folder is one place
+    "errors",
+    "messages",
+    "component",
+    "special",
+    "arrays",
+    "random_streams",
+    "formulas",
+    "derivatives",
+    "parameters",
+    "initializers",
+    "activations",
+    "losses",
+    "metrics",
+    "schedules",
+    "models",
+    "optimizers",
+    "data",
+    "datasets",
+    "history",
+    "run",
+    "checkpoint",
+    "callbacks",
+    "session",
+    "trainer",
+    "trace",
+    "compiled",
+    "__init__",
+    "cli",
+    "__main__",
+]
+
+
+def place(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path):
+    """Every place of the package that a file imports from, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            if node.module == "framework":  # from framework import name: a module, or what __init__ gives
+                modules = [f"framework.{alias.name}" for alias in node.names]
+            else:
+                modules = [node.module]
+        else:
+            continue
+        for module in modules:
+            package, _, rest = module.partition(".")
+            if package == "framework":
+                first = rest.partition(".")[0]
+                yield first if first in ORDER else "__init__"
+
+
+def test_all_is_sorted_and_true():
+    names = framework.__all__
+    assert len(names) == len(set(names))
+    public = {name for name, value in vars(framework).items() if name[0] != "_" and not inspect.ismodule(value)}
+    assert public == set(names)
+    # Constants, then classes, then functions, each from A to Z: the order that ruff keeps.
+    constants = [name for name in names if name.isupper()]
+    functions = [name for name in names if name.islower()]
+    classes = [name for name in names if name not in constants + functions]
+    assert names == sorted(constants) + sorted(classes) + sorted(functions)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_an_example(name):
+    value = getattr(framework, name)
+    if inspect.isclass(value) and issubclass(value, framework.FrameworkError):
+        assert value.__doc__  # errors say when they happen
+        return
+    assert "Example:" in (value.__doc__ or ""), f"{name} has no example"
+    assert ">>>" in value.__doc__
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_data_flow(path):
+    own = place(path)
+    assert own in ORDER, f"say in tests/test_conventions.py where {own} stands in the flow"
+    later = [other for other in imported(path) if ORDER.index(other) > ORDER.index(own)]
+    assert not later, f"{path.name} imports from {', '.join(later)}, which come after it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_fit_in_the_head(path):
+    assert len(path.read_text().splitlines()) <= 350
+
+
+def body(function):
+    """The lines of code of a function without its docstring."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    statements = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    inside = range(statements[0].lineno, statements[-1].end_lineno + 1)
+    signature = range(tree.lineno, tree.body[0].lineno)
+    return len(inside) + len(signature)
+
+
+def test_fit_reads_like_the_algorithm():
+    assert body(Trainer.fit) <= 30
+
+
+class Bent(Activation):
+    def __call__(self, h):
+        return h / (1 + np.abs(h))
+
+    def derivative(self, h):
+        return 1 / (1 + np.abs(h)) ** 2
+
+
+def test_an_own_activation_takes_five_lines():
+    source = inspect.getsource(Bent)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Neuron(2, Bent()),
+        lambda: Dense(2, 1, Bent()),
+        lambda: Sequential(Dense(2, 4, Bent()), Neuron(4, Bent())),
+    ],
+    ids=["neuron", "dense", "network"],
+)
+def test_an_own_activation_works_everywhere(make):
+    model = make()
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    y = np.where(x[:, 0] > 0, 0.5, -0.5)
+    trainer = Trainer(loss=framework.MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), epochs=30)
+    losses = trainer.fit(model, (x, y)).history.column("loss")
+    assert losses[-1] < 0.5 * losses[0]
+    twin = Component.from_json(model.to_json())
+    assert repr(twin) == repr(model)
+    assert Activation.from_json(Bent().to_json()) == Bent()
+
+
+def test_the_loss_works_on_logits_by_itself():
+    neuron = Neuron.from_weights([1000.0], activation=framework.Sigmoid())
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1))
+    assert trainer.evaluate(neuron, ([[1.0]], [0])) == {"loss": 1000.0}

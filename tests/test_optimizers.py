@@ -1,0 +1,271 @@
+import math
+
+import numpy as np
+import pytest
+
+from framework import (
+    Constant,
+    Dense,
+    DivergedError,
+    ExponentialSchedule,
+    Neuron,
+    Optimizer,
+    Schedule,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    UsageError,
+)
+from framework.arrays import BLOCK
+
+
+def made(size=3, **settings):
+    """A neuron of ones, with a bias of 0, and its optimizer."""
+    neuron = Neuron.from_weights(np.ones(size))
+    return neuron, SGDOptimizer(neuron, **settings)
+
+
+def step(model, optimizer, gradient):
+    model.parameters.gradient[:] = gradient
+    for frozen in model.parameters.frozen_gradients:  # as backward leaves them
+        frozen[...] = 0
+    optimizer.step()
+
+
+def by_hand(gradients, rate, momentum=0.0, nesterov=False, decay=0.0, values=(1.0, 1.0, 1.0, 0.0)):
+    """The formulas of the docstring, one element at a time."""
+    w, v = list(values), [0.0] * len(values)
+    for gradient in gradients:
+        for i, g in enumerate(gradient):
+            decayed = g + decay * w[i]
+            v[i] = momentum * v[i] + decayed
+            w[i] = w[i] - rate * (decayed + momentum * v[i] if nesterov else v[i])
+    return w
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"weight_decay": 0.1},
+        {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1},
+    ],
+)
+def test_sgd_is_its_formula(settings):
+    gradients = np.random.default_rng(0).normal(size=(10, 4))
+    neuron, optimizer = made(learning_rate=0.1, **settings)
+    for gradient in gradients:
+        step(neuron, optimizer, gradient)
+    hand = {"decay" if name == "weight_decay" else name: value for name, value in settings.items()}
+    np.testing.assert_allclose(neuron.parameters.vector, by_hand(gradients, 0.1, **hand), rtol=1e-14)
+    assert optimizer.steps == 10
+
+
+def test_plain_sgd_is_nothing_but_rate_times_gradient():
+    gradient = np.random.default_rng(0).normal(size=3 * BLOCK + 1)
+    neuron, optimizer = made(3 * BLOCK, learning_rate=0.3)
+    before = neuron.parameters.vector.copy()
+    step(neuron, optimizer, gradient)
+    assert np.array_equal(neuron.parameters.vector, before - 0.3 * gradient)
+    assert np.array_equal(neuron.parameters.gradient, gradient)
+
+
+class Momentum(Optimizer):
+    momentum: float = 0.9
+    memory = ("velocity",)
+
+    def update(self, values, gradients, rate, step, velocity):
+        velocity *= self.momentum
+        velocity += gradients
+        values -= rate * velocity
+
+
+class Steps(Optimizer):
+    """Moves by the number of the step, whatever the gradient."""
+
+    def update(self, values, gradients, rate, step):
+        values[:] = step
+
+
+class Rebinding(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values = values - rate * gradients
+
+
+class SignOfNorm(SGDOptimizer):
+    """A formula that sums over all it is given."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values -= rate * gradients / np.linalg.norm(gradients)
+
+
+def test_a_users_momentum_is_that_of_sgd():
+    gradients = np.random.default_rng(0).normal(size=(10, 4))
+    neuron, twin = Neuron.from_weights(np.ones(3)), Neuron.from_weights(np.ones(3))
+    own, library = Momentum(neuron, learning_rate=0.1), SGDOptimizer(twin, learning_rate=0.1, momentum=0.9)
+    for gradient in gradients:
+        step(neuron, own, gradient)
+        step(twin, library, gradient)
+    np.testing.assert_allclose(neuron.parameters.vector, twin.parameters.vector, rtol=1e-15)
+
+
+def test_steps_count_from_one():
+    neuron = Neuron.from_weights(np.ones(2))
+    optimizer = Steps(neuron, learning_rate=0.1)
+    for expected in (1, 2, 3):
+        step(neuron, optimizer, 1.0)
+        assert np.all(neuron.parameters.vector == expected)
+
+
+def test_an_update_that_is_not_in_place_is_refused_at_the_first_step():
+    neuron = Neuron.from_weights(np.ones(2))
+    optimizer = Rebinding(neuron, learning_rate=0.1)
+    step(neuron, optimizer, 0.0)  # a gradient of 0 proves nothing
+    optimizer = Rebinding(neuron, learning_rate=0.1)
+    with pytest.raises(UsageError, match=r"Rebinding\.update changed neither values nor memory.*'values -= \.\.\.'"):
+        step(neuron, optimizer, 1.0)
+    assert optimizer.steps == 0
+
+
+def test_a_step_too_small_for_the_dtype_is_no_error():
+    neuron, optimizer = made(learning_rate=1e-30)
+    neuron.bias = 1.0
+    step(neuron, optimizer, 1.0)
+    assert np.all(neuron.weights == 1.0)
+
+
+def test_a_formula_of_its_own_sees_all_parameters_at_once():
+    neuron = Neuron.from_weights(np.ones(5 * BLOCK))
+    optimizer = SignOfNorm(neuron, learning_rate=1.0)
+    step(neuron, optimizer, 2.0)
+    np.testing.assert_allclose(neuron.weights, 1.0 - 1.0 / np.sqrt(5 * BLOCK + 1), rtol=1e-12)
+
+
+def model_of_three():
+    return Sequential(*(Dense(2, 2, initializer=Constant(value=1.0)) for _ in range(3)))
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9, "weight_decay": 0.1}, {"momentum": 0.9, "nesterov": True}])
+@pytest.mark.parametrize("kind", [SGDOptimizer, Momentum])
+def test_a_frozen_parameter_never_moves(kind, settings):
+    model = model_of_three()
+    optimizer = kind(model, learning_rate=0.1, **(settings if kind is SGDOptimizer else {}))
+    step(model, optimizer, 1.0)  # the velocity is no longer 0
+    model.parameters.freeze("1.weights", "2.bias")
+    frozen = {name: model.parameters[name].copy() for name in model.parameters.frozen}
+    others = model.parameters["1.bias"].copy()
+    for _ in range(3):
+        step(model, optimizer, 1.0)
+    for name, before in frozen.items():
+        assert np.array_equal(model.parameters[name], before), name
+    assert np.all(model.parameters["1.bias"] != others)
+
+
+def test_unfreezing_in_the_middle_goes_on_with_the_memory_kept():
+    model = model_of_three()
+    optimizer = SGDOptimizer(model, learning_rate=0.1, momentum=0.5)
+    step(model, optimizer, 1.0)
+    model.parameters.freeze("1.weights")
+    step(model, optimizer, 1.0)
+    model.parameters.unfreeze("1.weights")
+    step(model, optimizer, 1.0)
+    np.testing.assert_allclose(model.parameters["1.weights"], 1.0 - 0.1 * (1.0 + 1.5), rtol=1e-14)
+    np.testing.assert_allclose(model.parameters["0.weights"], 1.0 - 0.1 * (1.0 + 1.5 + 1.75), rtol=1e-14)
+
+
+def test_an_optimizer_may_train_one_layer_of_a_model():
+    model = model_of_three()
+    optimizer = SGDOptimizer(model.layers[1], learning_rate=0.1)
+    step(model, optimizer, 1.0)
+    assert np.all(model.parameters["1.weights"] == 0.9)
+    assert np.all(model.parameters["0.weights"] == 1.0)
+
+
+GRADIENT = np.array([3.0, 0.0, 4.0, 12.0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"clip_norm": 6.5}, GRADIENT / 2),
+        ({"clip_norm": 13.0}, GRADIENT),
+        ({"clip_value": 3.5}, [3.0, 0.0, 3.5, 3.5]),
+        ({"clip_norm": 6.5, "clip_value": 2.0}, [1.5, 0.0, 2.0, 2.0]),
+    ],
+)
+def test_clipping(settings, expected):
+    neuron, optimizer = made(learning_rate=1.0, **settings)
+    step(neuron, optimizer, GRADIENT)
+    np.testing.assert_allclose(neuron.parameters.vector, np.array([1.0, 1.0, 1.0, 0.0]) - expected, rtol=1e-14)
+
+
+def test_the_norm_is_over_trainable_parameters_only():
+    neuron, optimizer = made(learning_rate=1.0, clip_norm=2.5)
+    neuron.parameters.freeze("bias")
+    step(neuron, optimizer, GRADIENT)
+    np.testing.assert_allclose(neuron.weights, [1.0 - 1.5, 1.0, 1.0 - 2.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e200, 1e307])
+def test_clipping_a_gradient_whose_square_is_out_of_range(scale):
+    neuron, optimizer = made(learning_rate=1.0, clip_norm=6.5)
+    step(neuron, optimizer, GRADIENT * scale)
+    expected = GRADIENT * scale if scale < 1 else GRADIENT / 2
+    np.testing.assert_allclose(neuron.weights, 1.0 - expected[:3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 1.0}, {"clip_value": 1.0}, {"momentum": 0.9}])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing(value, settings):
+    neuron, optimizer = made(learning_rate=0.1, **settings)
+    step(neuron, optimizer, 1.0)
+    state = [neuron.parameters.vector.copy(), *(array.copy() for array in optimizer.binding.memory.values())]
+    with pytest.raises(DivergedError, match="the gradient of weights is not finite; the update was not applied"):
+        step(neuron, optimizer, [1.0, value, 1.0, 1.0])
+    for before, after in zip(state, [neuron.parameters.vector, *optimizer.binding.memory.values()], strict=True):
+        assert np.array_equal(before, after)
+    assert optimizer.steps == 1
+    step(neuron, optimizer, 1.0)
+    assert optimizer.steps == 2
+
+
+def test_a_huge_finite_gradient_passes():
+    neuron, optimizer = made(learning_rate=1e-200)
+    step(neuron, optimizer, 1e200)
+    np.testing.assert_allclose(neuron.weights, 0.0, atol=1e-12)
+
+
+class Stairs(Schedule):
+    rates: tuple[float, ...]
+
+    def __call__(self, step):
+        return self.rates[step]
+
+
+def test_a_schedule_gives_the_rate_of_each_step():
+    neuron, optimizer = made(learning_rate=Stairs(rates=(0.5, 0.0, 0.25)))
+    weights = []
+    for _ in range(3):
+        step(neuron, optimizer, 1.0)
+        weights.append(neuron.weights[0])
+    assert weights == [0.5, 0.5, 0.25]
+    assert optimizer.binding.rate == 0.25
+
+
+@pytest.mark.parametrize("rate", [-0.1, -1e-300, 1e400, math.nan])
+def test_a_schedule_that_falls_below_zero_is_refused_before_the_step(rate):
+    class Wrong(Schedule):
+        def __call__(self, step):
+            return rate
+
+    neuron, optimizer = made(learning_rate=Wrong())
+    with pytest.raises(SettingsError, match=r"Wrong\(\) must give a rate of 0 or more; got"):
+        step(neuron, optimizer, 1.0)
+    assert np.all(neuron.weights == 1.0)
+
+
+def test_exponential_schedule():
+    schedule = ExponentialSchedule(initial=0.1, decay=0.5)
+    assert [schedule(step) for step in range(3)] == [0.1, 0.05, 0.025]

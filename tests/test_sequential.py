@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from framework import Dense, Neuron, ReLU, Sequential, SettingsError, ShapeError, Sigmoid, Tanh, random_generator
+from framework.initializers import Glorot
+
+
+def test_layers_without_a_seed_differ_from_each_other():
+    model = Sequential(Dense(4, 4), Dense(4, 4))
+    assert not np.array_equal(model.layers[0].weights, model.layers[1].weights)
+
+
+def test_layers_of_models_within_a_model_differ_too():
+    model = Sequential(Sequential(Dense(4, 4), Dense(4, 4)), Sequential(Dense(4, 4), Dense(4, 4)))
+    weights = [layer.weights for inner in model.layers for layer in inner.layers]
+    assert all(not np.array_equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
+def test_a_layer_alone_is_drawn_from_seed_0():
+    assert np.array_equal(Dense(4, 4).weights, Dense(4, 4, seed=0).weights)
+    assert not np.array_equal(Dense(4, 4).weights, Dense(4, 4, seed=1).weights)
+
+
+def test_numbers_are_a_pure_function_of_seed_and_place():
+    model = Sequential(Dense(4, 3), Dense(3, 2), seed=7)
+    for place, layer in enumerate(model.layers):
+        expected = Glorot()(layer.weights.shape, random_generator(7, "initialize", place, 0))
+        assert np.array_equal(layer.weights, expected)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_seed_of_the_model_decides(nested):
+    def vector(seed):
+        inner = [Dense(4, 4), Dense(4, 4)]
+        return Sequential(*([Sequential(*inner)] if nested else inner), seed=seed).parameters.vector
+
+    assert np.array_equal(vector(1), vector(1))
+    assert np.array_equal(vector(None), vector(0))
+    assert not np.array_equal(vector(1), vector(2))
+
+
+def test_a_given_seed_wins():
+    model = Sequential(Dense(4, 4, seed=5), Sequential(Dense(4, 4), seed=6), seed=9)
+    assert np.array_equal(model.layers[0].weights, Dense(4, 4, seed=5).weights)
+    assert np.array_equal(model.layers[1].layers[0].weights, Sequential(Dense(4, 4), seed=6).layers[0].weights)
+
+
+def test_a_layer_that_has_numbers_keeps_them():
+    layer = Dense(4, 4)
+    before = layer.weights.copy()
+    model = Sequential(Dense(4, 4), layer, seed=3)
+    assert np.array_equal(model.layers[1].weights, before)
+
+
+def test_the_order_of_first_use_does_not_matter():
+    by_layer, by_model = (Sequential(Dense(4, 4), Sequential(Dense(4, 4)), seed=2) for _ in range(2))
+    weights = by_layer.layers[1].layers[0].weights.copy()
+    assert np.array_equal(by_model.parameters["1.0.weights"], weights)
+    assert np.shares_memory(by_layer.layers[1].layers[0].weights, by_layer.parameters.vector)
+
+
+def test_a_model_within_a_model_computes_the_same():
+    layers = [Dense(3, 5, Tanh(), seed=1), Dense(5, 4, ReLU(), seed=2), Neuron(4, Sigmoid(), seed=3)]
+    flat = Sequential(*layers)
+    nested = Sequential(layers[0].copy(), Sequential(layers[1].copy(), Sequential(layers[2].copy())))
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    gradients = [model.backward(np.ones_like(model.forward(x))) for model in (flat, nested)]
+    assert np.array_equal(flat(x), nested(x))
+    assert np.array_equal(*gradients)
+    assert np.array_equal(flat.parameters.gradient, nested.parameters.gradient)
+    assert list(nested.parameters)[-1] == "1.1.0.bias"
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ((), SettingsError, "give one layer or more"),
+        ((Dense(2, 3), Dense(4, 1)), ShapeError, r"layer 0 gives \(3,\) but layer 1 takes \(4,\)"),
+        ((Neuron(2), Dense(1, 1)), ShapeError, r"layer 0 gives \(\) but layer 1 takes \(1,\)"),
+        ((Dense(2, 3), Dense(3, 1, dtype="float32")), SettingsError, "one dtype; got float64, float32"),
+        ((Dense(2, 3), ReLU()), SettingsError, r"'layers' must be of class Model; got ReLU\(\)"),
+        ((Dense,), SettingsError, r"write Dense\(\) with its brackets"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layers, error, message):
+    with pytest.raises(error, match=message):
+        Sequential(*layers)
+
+
+def test_what_it_tells_about_itself():
+    model = Sequential(Dense(4, 8, ReLU()), Neuron(8, Sigmoid()))
+    assert model.input_shape == (4,)
+    assert model.output_shape == ()
+    assert model.output_activation == Sigmoid()
+    assert model.dtype == "float64"
