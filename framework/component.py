@@ -322,7 +322,7 @@ def _class_of(tag: str) -> type[Component]:
     alike = [name for name in known if ":" in tag and ":" in name and name.rpartition(":")[2] == bare]
     if len(alike) == 1:  # the same class, defined in __main__ when it was written and in a module now, or the reverse
         return known[alike[0]]
-    hint = nearest(bare, known) or "; import the module that defines it first"
+    hint = (":" not in tag and nearest(bare, known)) or "; import the module that defines it first"
     raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
 
 

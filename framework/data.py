@@ -15,6 +15,7 @@ import numpy as np
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.losses import Loss
+from framework.losses.requirements import require_weights
 from framework.models import Model
 from framework.models.base import fits, shown
 from framework.random_streams import random_generator
@@ -199,7 +200,7 @@ def checked(x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...],
         forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
         y = forms[0]  # that of the loss which is trained on
     if weight is not None:
-        weight = Loss.weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
+        weight = require_weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
     return x, y, weight
 
 

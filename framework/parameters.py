@@ -13,7 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.arrays import Array
-from framework.errors import DivergedError, SettingsError, nearest
+from framework.errors import DivergedError, SettingsError, UsageError, nearest
+
+
+class Views(dict[str, Array]):
+    """Array views by name, which are written into and never replaced: a replaced one would no longer reach the model.
+
+    Example:
+        >>> gradients = Views(weights=np.zeros(2))
+        >>> gradients["weights"][...] = [1.0, 2.0]
+        >>> gradients["weights"] = np.ones(2)
+        Traceback (most recent call last):
+        framework.errors.UsageError: write into the array: gradients['weights'][...] = value; a new array would be lost
+    """
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        """Take what an in-place operator gives back, and refuse any other array."""
+        if self.get(name) is not value:
+            raise UsageError(f"write into the array: gradients['{name}'][...] = value; a new array would be lost")
 
 
 class Parameters(Mapping[str, Array]):
@@ -64,13 +81,14 @@ class Parameters(Mapping[str, Array]):
     def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
         """Point at these flat arrays and make the views anew."""
         self.vector, self.gradient = vector, gradient
-        self.views: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
+        views: dict[str, Array] = {}
+        gradients: dict[str, Array] = {}
         start = 0
         for name, shape in shapes.items():
             place = slice(start, start := start + math.prod(shape))
-            self.views[name] = vector[place].reshape(shape)
-            self.gradients[name] = gradient[place].reshape(shape)
+            views[name] = vector[place].reshape(shape)
+            gradients[name] = gradient[place].reshape(shape)
+        self.views, self.gradients = Views(views), Views(gradients)
         self._refresh()
 
     @classmethod

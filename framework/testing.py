@@ -98,7 +98,7 @@ def _json(component: Component) -> None:
 
 def _repr(component: Component) -> None:
     names = {**vars(framework), type(component).__name__: type(component)}
-    _require(_same(eval(repr(component), names), component), f"{component!r} evaluates to another component")  # noqa: S307
+    _require(_same(eval(repr(component), names), component), f"{component!r} evaluates to another component")
 
 
 def _equality(component: Component) -> None:
@@ -119,7 +119,7 @@ def _frozen(component: Component) -> None:
 
 
 def _copies(component: Component) -> None:
-    for twin in (copy.copy(component), copy.deepcopy(component), pickle.loads(pickle.dumps(component))):  # noqa: S301
+    for twin in (copy.copy(component), copy.deepcopy(component), pickle.loads(pickle.dumps(component))):
         _require(_same(twin, component), "a copy or a pickle is another component")
 
 
@@ -251,7 +251,7 @@ def _small() -> Sequential:
 def _optimizer_resumes(optimizer: Optimizer) -> None:
     bound = optimizer.bind(_small())
     _train(bound.binding.model, bound, 3)
-    for twin in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):  # noqa: S301
+    for twin in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):
         straight = copy.deepcopy(bound)
         for one in (straight, twin):
             _train(one.binding.model, one, 3)
@@ -292,7 +292,7 @@ def _layer(layer: Model) -> None:
     _require(prediction.shape == (4, *(3 if s is None else s for s in layer.output_shape)), "output_shape is not true")
     if getattr(layer, "check", "on") == "on":
         check_gradients(model, HalfSquaredError(), x, np.zeros_like(prediction))
-    twin = pickle.loads(pickle.dumps(model))  # noqa: S301
+    twin = pickle.loads(pickle.dumps(model))
     _require(np.array_equal(twin(x), model(x)), "a pickle predicts something else")
     _require(np.array_equal(twin.parameters.vector, model.parameters.vector), "a pickle has other numbers")
 
@@ -305,7 +305,7 @@ def _callback_resumes(callback: Callback) -> None:
     straight = trainer.fit(Neuron(1), (x, y), (x, y))
     run = trainer.fit(Neuron(1), (x, y), (x, y), epochs=2)
     if straight.epoch == 4:
-        run = trainer.resume(pickle.loads(pickle.dumps(run)), (x, y), (x, y))  # noqa: S301
+        run = trainer.resume(pickle.loads(pickle.dumps(run)), (x, y), (x, y))
         a, b = ({k: repr(v) for k, v in r.memories.items()} for r in (straight, run))
         _require(a == b, "what it remembers after a resume is not what it remembers without one")
 

@@ -225,6 +225,23 @@ def test_residual_refuses_a_second_owner():
     assert outer.parameters["0.block.0.weights"].tolist() == np.eye(4).tolist()
 
 
+def test_two_blocks_of_a_model_start_from_different_numbers():
+    model = Sequential(Residual(Dense(4, 4)), Residual(Dense(4, 4)), seed=7)
+    first, second = (model.parameters[f"{place}.block.0.weights"] for place in (0, 1))
+    assert not np.array_equal(first, second)
+    again = Sequential(Residual(Dense(4, 4)), Residual(Dense(4, 4)), seed=7)
+    assert np.array_equal(again.parameters.vector, model.parameters.vector)
+    inner = Residual(Dense(4, 4))
+    outer = Sequential(Dense(4, 4), inner, seed=7)
+    asked_first = inner.block.layers[0].weights.copy()  # drawn by the outer model, whoever asks first
+    assert np.array_equal(outer.parameters["1.block.0.weights"], asked_first)
+    assert np.array_equal(asked_first, second)
+    seeded = Sequential(Dense(4, 4), Residual(Sequential(Dense(4, 4), seed=1)))
+    assert np.array_equal(
+        seeded.parameters["1.block.0.weights"], Sequential(Dense(4, 4), seed=1).parameters["0.weights"]
+    )
+
+
 def test_residual_refuses_layers_that_do_not_give_what_they_take():
     with pytest.raises(ShapeError, match=r"must give the shape that they take, \(4,\); they give \(3,\)"):
         Residual(Dense(4, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class HardSwish(Activation):
 
 
 class Step(Activation):
-    """f(h) = 1 where h > 0, else 0, with the straight-through derivative f'(h) = 1 where |h| <= 1, else 0. Range [0, 1].
+    """f(h) = 1 where h > 0, else 0, with a straight-through derivative: f'(h) = 1 where |h| <= 1, else 0. Range 0 to 1.
 
     The true derivative is 0 wherever it exists, and nothing would learn. The one written here is that of HardTanh, both
     ends included: gradients pass as if the unit were linear, and stop where |h| > 1. So it is not compared with the

@@ -90,7 +90,7 @@ class Swish(Activation):
         beta: How sharply the gate opens at 0.
 
     Example:
-        >>> Swish()(1.0) == SiLU()(1.0), round(float(Swish(beta=2.0)(1.0)), 6)
+        >>> bool(Swish()(1.0) == SiLU()(1.0)), round(float(Swish(beta=2.0)(1.0)), 6)
         (True, 0.880797)
 
     Source:
@@ -138,8 +138,8 @@ class Mish(Activation):
 class Softplus(Activation):
     """f(h) = log(1 + exp(beta h)) / beta, f'(h) = 1 / (1 + exp(-beta h)). Range (0, inf).
 
-    Computed as max(h, 0) + log(1 + exp(-|beta h|)) / beta, which is exact everywhere: there is no threshold beyond which
-    the function is taken for linear, as there is in PyTorch.
+    Computed as max(h, 0) + log(1 + exp(-|beta h|)) / beta, which is exact everywhere: there is no threshold beyond
+    which the function is taken for linear, as there is in PyTorch.
 
     Attributes:
         beta: How sharp the bend at 0 is.

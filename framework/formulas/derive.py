@@ -52,6 +52,11 @@ def _number(op: str, args: tuple[Any, ...]) -> Any:
     return bool(value) if op in COMPARISONS else float(value)
 
 
+def _plain(x: Any) -> Any:
+    """Return a number that NumPy computed from plain ones as plain again: it takes the dtype of what it meets."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
 def _is(x: Any, value: float) -> bool:
     return not isinstance(x, Symbol) and x == value
 
@@ -168,7 +173,7 @@ def _limit(node: Symbol, arguments: tuple[Any, ...], ts: list[Any], mode: str) -
     side = 1.0 if mode == RIGHT else -1.0
     if node.op in ("sign", "heaviside"):
         (x, *_), t = arguments, ts[0]
-        beside = np.sign(side * t) if node.op == "sign" else np.heaviside(side * t, 0.5)
+        beside = _plain(np.sign(side * t) if node.op == "sign" else np.heaviside(side * t, 0.5))
         return np.where(x == 0, beside, node.tape.record(node.op, *arguments))
     value = (
         node
@@ -183,7 +188,7 @@ def _limit(node: Symbol, arguments: tuple[Any, ...], ts: list[Any], mode: str) -
 
 
 def _pushed(op: str, place: int, t: Any, value: Any, arguments: tuple[Any, ...]) -> Any:
-    """Apply the rule of one argument; a tangent ``where(c, t, 0)`` keeps its choice outermost, so 0 * inf never comes."""
+    """Apply the rule of one argument; a tangent where(c, t, 0) keeps its choice outermost, so 0 * inf never comes."""
     if isinstance(t, Symbol) and t.op == "where" and _is(t.args[2], 0):
         return np.where(t.args[0], _pushed(op, place, t.args[1], value, arguments), 0.0)
     rule = OPERATIONS[op].rules[place]
@@ -194,7 +199,7 @@ def _abs_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
     (x,), (t,) = arguments, ts
     if mode == CONVENTION:
         return _pushed("abs", 0, t, None, arguments)
-    at_zero = np.abs(t) if mode == RIGHT else -np.abs(t)
+    at_zero = _plain(np.abs(t) if mode == RIGHT else -np.abs(t))
     return np.where(x == 0, at_zero, np.sign(x) * t)
 
 
@@ -213,7 +218,7 @@ def _extreme_tie(
 ) -> Any:
     (a, b), (ta, tb) = arguments, ts
     if mode != CONVENTION:
-        tie = np.maximum(ta, tb) if larger else np.minimum(ta, tb)
+        tie = _plain(np.maximum(ta, tb) if larger else np.minimum(ta, tb))
         return np.where(a == b, tie, np.where(first, ta, tb))
     if _is(tb, 0):
         return np.where(first, ta, 0.0)
@@ -222,7 +227,7 @@ def _extreme_tie(
     return np.where(first, ta, np.where(second, tb, 0.5 * (ta + tb)))
 
 
-def _where_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+def _where_tie(arguments: tuple[Any, ...], ts: list[Any], _mode: str) -> Any:
     return np.where(arguments[0], ts[1], ts[2])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.errors import DerivativeError
 from framework.formulas.derive import LEFT, RIGHT, Simplifier, adjoint, tangent
-from framework.formulas.rules import COMPARISONS, INFIX, KINKS, OPERATIONS
+from framework.formulas.rules import COMPARISONS, INFIX, KINKS
 from framework.formulas.symbols import FLAT, Symbol
 from framework.special import erf, erfc
 
@@ -164,7 +164,7 @@ class Program:
         else:
             result = 0.0
         if not isinstance(result, Symbol):
-            return lambda gradient, first, *_: np.zeros_like(first)
+            return lambda _gradient, first, *_rest: np.zeros_like(first)
         source, namespace = compile_source(result, [gradient, *self.inputs])
         exec(source, namespace)
         return namespace["formula"]  # type: ignore[no-any-return]

@@ -24,6 +24,7 @@ from framework.component import Component, belongs_to
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
 from framework.formulas import Program, latex_of, program_of
 from framework.losses.checks import check_loss
+from framework.losses.requirements import require_weights
 
 
 class Output(Protocol):
@@ -196,7 +197,8 @@ class Loss(Component):
         h, a = record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
             target = self._one_target(target, weight, a.dtype.type) if check else target
-            value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
+            with np.errstate(all="ignore"):  # what is not finite is found below
+                value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
                 raise DivergedError(self._diverged(np.atleast_1d(value), np.atleast_1d(a)))
             delta = a - target if fused else self.slope(a, target)
@@ -204,7 +206,7 @@ class Loss(Component):
             return float(value)
         target = self.targets(target, a.shape, "target", record=record, check=check)
         if weight is not None and check:
-            weight = self.weights(weight, len(a), "weight", a.dtype)
+            weight = require_weights(weight, len(a), "weight", a.dtype)
         count = self.count(a.shape, weight)
         if count <= 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
@@ -265,23 +267,6 @@ class Loss(Component):
             raise ShapeError(f"target must have the shape of the output, {shape}; got {array.shape}")
         return array if record is None else array.astype(record.dtype, copy=False)
 
-    @staticmethod
-    def weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
-        """Return sample weights (rows,) as an array.
-
-        Raises:
-            ShapeError: There is not one weight a row.
-            DataError: A weight is negative or not finite.
-        """
-        array = real_array(weight, name, dtype)
-        if array.shape != (rows,):
-            raise ShapeError(f"{name} must have one weight a row, ({rows},); got {array.shape}")
-        require_finite(array, name)
-        if array.size and array.min() < 0:
-            first = int(np.argmax(array < 0))
-            raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
-        return array
-
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         prediction = real_array(prediction, "prediction")
         prediction = prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
@@ -293,7 +278,7 @@ class Loss(Component):
         target = self.targets(target, prediction.shape, "target").astype(prediction.dtype, copy=False)
         if weight is not None:
             rows = len(prediction) if prediction.shape else 1
-            weight = self.weights(np.atleast_1d(weight), rows, "weight", prediction.dtype)
+            weight = require_weights(np.atleast_1d(weight), rows, "weight", prediction.dtype)
         return prediction, target, weight
 
     def _one_target(self, target: Any, weight: Any, kind: Any) -> Any:
@@ -307,7 +292,7 @@ class Loss(Component):
             raise DataError(f"target must be finite; got {target}")
         if type(self).require_target is not Loss.require_target:
             self.require_target(np.asarray(target), "target")
-        if weight is not None and not self.weights(np.reshape(weight, -1), 1, "weight", np.float64)[0] > 0:
+        if weight is not None and not require_weights(np.reshape(weight, -1), 1, "weight", np.float64)[0] > 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
         return kind(target)
 

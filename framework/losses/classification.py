@@ -17,8 +17,8 @@ from framework.losses.requirements import require_output_range, require_range
 class Hinge(Loss):
     """l = max(0, 1 - t p) for a score p and a target t of -1 or +1; slope = -t where t p < 1, else 0.
 
-    The mean over all values. At the kink t p = 1 the slope is 0. The sign of p is the class; give the model an output of
-    both signs, such as Identity.
+    The mean over all values. At the kink t p = 1 the slope is 0. The sign of p is the class; give the model an output
+    of both signs, such as Identity.
 
     Example:
         >>> Hinge()([0.5, -2.0], [1.0, -1.0])
@@ -80,9 +80,9 @@ class Focal(Loss):
     """l = -(a t (1 - p)^g log p + (1 - a) (1 - t) p^g log(1 - p)) for a probability p and a target t in [0, 1].
 
     Binary cross-entropy that gives well-classified examples less weight, for rare classes; with g = 0 and without
-    ``alpha`` it is BinaryCrossEntropy. The mean over all values. Without ``alpha`` both classes count with factor 1, not
-    1/2. Targets between 0 and 1 mean the expected loss. Give the model a Sigmoid output; no activation makes dL/dh a
-    plain prediction - target, so nothing is fused, and a p of exactly 0 or 1 on the wrong side is an infinite loss.
+    ``alpha`` it is BinaryCrossEntropy. The mean over all values. Without ``alpha`` both classes count with factor 1,
+    not 1/2. Targets between 0 and 1 mean the expected loss. Give the model a Sigmoid output; no activation makes dL/dh
+    a plain prediction - target, so nothing is fused, and a p of exactly 0 or 1 on the wrong side is an infinite loss.
 
     Attributes:
         gamma: g, how strongly a well-classified example is played down.
@@ -107,15 +107,11 @@ class Focal(Loss):
         return -(self._weight_of_1() * target * yes + self._weight_of_0() * (1.0 - target) * no)
 
     def slope(self, prediction: Any, target: Any) -> Any:
-        """Return a t (1 - p)^g (g log p / (1 - p) - 1 / p), less the same of the other class."""
+        """Return the derivative of a t (1 - p)^g log p by p, with a minus, and its mirror image for class 0."""
         log_yes, log_no = _logarithms(prediction, target)
-        p = np.where(prediction == 0.0, 1.0, prediction)  # a divisor; where it is 1 instead of 0, its term counts 0 times
-        q = np.where(prediction == 1.0, 1.0, 1.0 - prediction)
-        by_yes = np.where(target == 0.0, 0.0, 1.0) / np.where(target == 0.0, 1.0, prediction)
-        by_no = np.where(target == 1.0, 0.0, 1.0) / np.where(target == 1.0, 1.0, 1.0 - prediction)
-        yes = (1.0 - prediction) ** self.gamma * (self.gamma * log_yes / q - by_yes)
-        no = prediction**self.gamma * (self.gamma * log_no / p - by_no)
-        return self._weight_of_1() * target * yes - self._weight_of_0() * (1.0 - target) * no
+        yes = self._rise(prediction, 1.0 - prediction, log_yes, target > 0.0)
+        no = self._rise(1.0 - prediction, prediction, log_no, target < 1.0)
+        return self._weight_of_0() * (1.0 - target) * no - self._weight_of_1() * target * yes
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets outside [0, 1]."""
@@ -124,6 +120,11 @@ class Focal(Loss):
     def require_output(self, activation: Any) -> None:
         """Refuse outputs that are no probabilities."""
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")
+
+    def _rise(self, p: Any, q: Any, log_p: Any, counts: Any) -> Any:
+        """Return the derivative of q^g log p by p, with q = 1 - p: q^g (1 / p - g log p / q); at q = 0, log p is 0."""
+        own, other = np.where(counts, p, 1.0), np.where(q == 0.0, 1.0, q)
+        return q**self.gamma * (1.0 / own - self.gamma * log_p / other)
 
     def _weight_of_1(self) -> float:
         return 1.0 if self.alpha is None else self.alpha
@@ -163,5 +164,5 @@ def _require_both_signs(loss: Loss, activation: Any) -> None:
     if output_range is not None and not output_range[0] < 0 < output_range[1]:
         raise SettingsError(
             f"{type(loss).__name__} needs outputs of both signs; {activation!r} gives "
-            f"[{output_range[0]:g}, {output_range[1]:g}]. Use Identity or Tanh; for probabilities use BinaryCrossEntropy"
+            f"[{output_range[0]:g}, {output_range[1]:g}]. Use Identity or Tanh; BinaryCrossEntropy is for probabilities"
         )

@@ -1,4 +1,4 @@
-"""Losses of numbers that weigh large errors differently from the square, and of counts. All take the mean over all values."""
+"""Losses of numbers that weigh large errors otherwise than the square does, and of counts: means over all values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from framework.losses.requirements import require_output_range, require_range
 
 
 class MeanAbsoluteError(Loss):
-    """l = |prediction - target|, slope = sign(prediction - target). The mean over all values. Its optimum is the median.
+    """l = |prediction - target|, slope = sign(prediction - target). The mean over all values.
 
-    Where the prediction is exact the slope is 0, as in PyTorch.
+    Its optimum is the median. Where the prediction is exact the slope is 0, as in PyTorch.
 
     Example:
         >>> MeanAbsoluteError()([1.0, 2.0], [0.0, 4.0])
@@ -38,10 +38,11 @@ class MeanAbsoluteError(Loss):
 
 
 class Huber(Loss):
-    """l = 1/2 e^2 where |e| <= delta, else delta (|e| - delta/2); slope = min(max(e, -delta), delta); e = prediction - target.
+    """l = 1/2 e^2 where |e| <= delta, else delta (|e| - delta/2), with the error e = prediction - target.
 
-    The mean over all values, factor 1/2 included, as PyTorch's HuberLoss. (Its SmoothL1Loss is this divided by delta.)
-    Both pieces are c (|e| - c/2) with c = min(|e|, delta), which never overflows before the loss itself does.
+    slope = min(max(e, -delta), delta). The mean over all values, factor 1/2 included, as PyTorch's HuberLoss. (Its
+    SmoothL1Loss is this divided by delta.) Both pieces are c (|e| - c/2) with c = min(|e|, delta), which never
+    overflows before the loss itself does.
 
     Attributes:
         delta: Up to which error the loss is a square.
@@ -105,7 +106,7 @@ class Cauchy(Loss):
         scale: s, the error of steepest slope.
 
     Example:
-        >>> round(Cauchy()([1.0], [0.0]), 6), float(Cauchy().slope(1.0, 0.0))
+        >>> round(Cauchy()([1.0], [0.0]), 6), round(float(Cauchy().slope(1.0, 0.0)), 6)
         (0.346574, 0.5)
 
     Source:
@@ -131,8 +132,8 @@ class Cauchy(Loss):
 class Quantile(Loss):
     """l = q (target - prediction) below the target, (1 - q) (prediction - target) above. The mean over all values.
 
-    Its optimum is the q-quantile of the targets: with q = 0.9, one in ten lies above. Also called pinball loss; with
-    q = 1/2 it is half the absolute error. slope = -q below the target, 1 - q above, and 0 where the prediction is exact.
+    slope = -q below the target, 1 - q above, and 0 where the prediction is exact. Its optimum is the q-quantile of the
+    targets: with q = 0.9, one in ten lies above. Also called pinball loss; with q = 1/2 it is half the absolute error.
 
     Attributes:
         quantile: q, inside (0, 1).
@@ -155,7 +156,7 @@ class Quantile(Loss):
     def slope(self, prediction: Any, target: Any) -> Any:
         """Return -q below the target, 1 - q above, 0 on it."""
         sign = np.sign(prediction - target)
-        return np.maximum(sign * (1.0 - self.quantile), sign * self.quantile)
+        return self.quantile * np.minimum(sign, 0.0) + (1.0 - self.quantile) * np.maximum(sign, 0.0)
 
 
 class Poisson(Loss):

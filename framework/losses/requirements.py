@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, real_array, require_finite
 from framework.component import Component
-from framework.errors import DataError, SettingsError
+from framework.errors import DataError, SettingsError, ShapeError
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
@@ -55,3 +55,20 @@ def require_output_range(loss: Component, activation: Any, low: float, high: flo
             f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
             f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
         )
+
+
+def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
+    """Return sample weights (rows,) as an array.
+
+    Raises:
+        ShapeError: There is not one weight a row.
+        DataError: A weight is negative or not finite.
+    """
+    array = real_array(weight, name, dtype)
+    if array.shape != (rows,):
+        raise ShapeError(f"{name} must have one weight a row, ({rows},); got {array.shape}")
+    require_finite(array, name)
+    if array.size and array.min() < 0:
+        first = int(np.argmax(array < 0))
+        raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
+    return array

@@ -18,9 +18,9 @@ from framework.losses.rows import RowLoss
 class KLDivergence(RowLoss):
     """l = sum_k t_k log(t_k / p_k): how far the probabilities p of a row are from the target distribution t.
 
-    The mean over rows (PyTorch's KLDivLoss(reduction="batchmean")). It is the cross-entropy less the entropy of t, which
-    no prediction changes: so slope = -t / p is the same, and 0 is reached where p = t. Canonical with Softmax: then
-    dL/dh = p - t, and the value comes from the logits h, which never overflows.
+    The mean over rows, as PyTorch's KLDivLoss(reduction="batchmean"). It is the cross-entropy less the entropy of t,
+    which no prediction changes: so the slope, -t / p, is the same, and 0 is reached where p = t. Canonical with
+    Softmax: then dL/dh = p - t, and the value comes from the logits h, which never overflows.
 
     Example:
         >>> round(KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]]), 6), KLDivergence()([[0.5, 0.5]], [[0.5, 0.5]])
@@ -57,9 +57,9 @@ class KLDivergence(RowLoss):
 class CosineSimilarity(RowLoss):
     """l = 1 - cos(p, t) = 1 - sum_k p_k t_k / (|p| |t|), from 0 for the same direction to 2 for the opposite one.
 
-    The mean over rows. The lengths of p and t do not count. slope = (cos(p, t) p / |p| - t / |t|) / |p|, at right angles
-    to p. A prediction of 0 has no direction: its length counts as 1, so the loss is 1 and the slope -t / |t|. (Keras's
-    CosineSimilarity is the negative cosine, without the 1.)
+    The mean over rows. The lengths of p and t do not count. slope = (cos(p, t) p / |p| - t / |t|) / |p|, at right
+    angles to p. A prediction of 0 has no direction: its length counts as 1, so the loss is 1 and the slope -t / |t|.
+    (Keras's CosineSimilarity is the negative cosine, without the 1.)
 
     Example:
         >>> CosineSimilarity()([[3.0, 4.0], [1.0, 0.0]], [[3.0, 4.0], [0.0, 2.0]])

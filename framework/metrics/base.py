@@ -14,7 +14,7 @@ import numpy as np
 from framework.arrays import Array, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
-from framework.losses.base import Loss
+from framework.losses.requirements import require_weights
 
 
 class Metric(Component):
@@ -113,7 +113,7 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
     prediction, target = np.atleast_1d(real_array(prediction, "prediction"), real_array(target, "target"))
     if prediction.shape[:1] != target.shape[:1]:
         raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
-    weight = None if weight is None else Loss.weights(weight, len(prediction), "weight", np.float64)
+    weight = None if weight is None else require_weights(weight, len(prediction), "weight", np.float64)
     if not (len(prediction) if weight is None else weight.any()):
         raise DataError(f"{type(component).__name__} needs a row of positive weight; got {len(prediction)} rows")
     return prediction, target, weight

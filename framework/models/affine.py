@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation, Identity, RowActivation
-from framework.derivatives import require_like
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Count
+from framework.derivatives import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.initializers import Glorot, Initializer
 from framework.models.base import AnyActivation

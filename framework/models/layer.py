@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from framework.arrays import Array, Record
-from framework.component import Dtype, Seed
+from framework.arrays import Array, Record, require_finite
+from framework.component import Component, Dtype, Seed
+from framework.derivatives import check_direction, require_like
 from framework.initializers import Initializer, Zeros
 from framework.models.base import Model, State
 from framework.parameters import Parameters
@@ -24,7 +27,10 @@ class Layer(Model):
     ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step; ``record.key`` is the
     key of this pass's random numbers and ``record.training`` tells training from prediction.
 
+    An own layer's gradients are checked against differences of its outputs when it is first put to work.
+
     Attributes:
+        check: ``"off"`` for gradients that differ from the outputs' on purpose.
         seed: What the first values are drawn from; None leaves it to the model that the layer becomes part of.
         dtype: "float64" or "float32".
 
@@ -49,6 +55,8 @@ class Layer(Model):
         >>> Scale(units=2)([3.0, 4.0])
         array([3., 4.])
     """
+
+    check: ClassVar[Literal["on", "off"]] = "on"
 
     seed: Seed | None = None
     dtype: Dtype = "float64"
@@ -76,13 +84,18 @@ class Layer(Model):
         return self.input_shape
 
     def _build(self, *place: int) -> State:
+        if self.check == "on" and ":" in self.tag():  # an own layer; the library's are checked by its tests
+            _checked(self.to_json())
+        return self._laid_out(*place)
+
+    def _laid_out(self, *place: int) -> State:
         parameters = Parameters(self.shapes(), self.dtype)
         initializers = self.initializers()
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
         for index, (name, view) in enumerate(parameters.items()):
             rng = random_generator(seed, "initialize", *counters, index)
-            view[...] = initializers.get(name, Zeros())(view.shape, rng)
+            view[...] = _drawn(initializers.get(name, Zeros()), view.shape, rng)
         buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
         return State(parameters, buffers, self._new_record(training=True))
 
@@ -124,6 +137,63 @@ class Layer(Model):
         inside = type(activation).__name__ if activation is not None else ""
         name = f"{prefix} {type(self).__name__}({inside})".strip()
         return [(name, self.output_shape, self.parameters.vector.size)]
+
+
+def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return an initializer's values, or refuse another shape and what is not finite."""
+    values = np.asarray(initializer(shape, rng))
+    require_like(initializer, "__call__", values, shape)
+    require_finite(values, f"the values of {initializer!r}")
+    return values
+
+
+@lru_cache(maxsize=256)  # once for a class and its settings
+def _checked(settings: str) -> None:
+    check_layer(Component.from_json(settings))
+
+
+def check_layer(layer: Any) -> None:
+    """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
+
+    The layer is tried on a made-up batch. One that cannot take it (its input has a special form) is left unchecked:
+    check it with ``check_gradients`` on a batch of its own.
+
+    Raises:
+        DerivativeError: A gradient is wrong; names it.
+    """
+    twin = layer.replace(dtype="float64", seed=0)
+    state = twin._laid_out(0)
+    object.__setattr__(twin, "_state", state)
+    x = _waves((3, *(4 if size is None else size for size in twin.input_shape)))
+    state.parameters.vector[:] = _waves(state.parameters.vector.shape) + 0.1
+    views = state.parameters.views
+
+    def outputs(record: Record) -> Array:
+        record.key = (0, 0, 0)
+        return np.asarray(twin.apply(x, views, record))
+
+    record = twin._new_record(training=True)
+    try:
+        with np.errstate(all="ignore"):
+            gradient = _waves(outputs(record).shape)
+    except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+        return
+    with np.errstate(all="ignore"):
+        result = np.array(twin.apply_backward(gradient.copy(), views, record, state.parameters.gradients))
+
+        def value() -> float:
+            return float(np.sum(gradient * outputs(twin._new_record(training=True))))
+
+        found = {name: (views[name], state.parameters.gradients[name].copy()) for name in views}
+        for name, (array, given) in {**found, "x": (x, result)}.items():
+            what = "dL/dx, which it returns," if name == "x" else f"gradients['{name}']"
+            require_like(layer, f"apply_backward: {what}", given, array.shape)
+            check_direction(f"{type(layer).__name__}.apply_backward: {what}", value, array, given)
+
+
+def _waves(shape: tuple[int, ...]) -> Array:
+    """Return numbers of both signs without any symmetry."""
+    return np.cos(np.arange(1.0, 1.0 + math.prod(shape)) ** 1.3).reshape(shape)
 
 
 def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:

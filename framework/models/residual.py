@@ -17,7 +17,8 @@ from framework.parameters import Parameters
 class Residual(Model):
     """a = x + block(x), the block being layers one after another whose output has the shape of their input.
 
-    The layers move in as they do in Sequential: no other model may take them.
+    The layers move in as they do in Sequential: no other model may take them, and a layer without numbers yet is drawn
+    from the seed and the place of the model that this one is part of.
 
     Args:
         *layers: One layer or more. A single Sequential is taken as the block, which is how to give a seed:
@@ -49,17 +50,16 @@ class Residual(Model):
         alone = layers[0] if len(layers) == 1 else None
         block = alone if isinstance(alone, Sequential) else Sequential(*layers)
         super().__init__(block=block)
-        parameters = block.parameters
-        if parameters.owned:
+        if block._owner is not None:
             raise UsageError("Residual: the block already belongs to a model; give block.copy() instead")
-        if parameters.bound:
+        if block._state is not None and block._state.parameters.bound:
             raise UsageError("Residual: an optimizer is bound to the block; give block.copy(), or bind to the model")
         if not fits(block.output_shape, block.input_shape):
             raise ShapeError(
                 f"Residual: the layers must give the shape that they take, {shown(block.input_shape)}; "
                 f"they give {shown(block.output_shape)}"
             )
-        object.__setattr__(self, "_state", self._build())
+        object.__setattr__(block, "_owner", self)
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -102,7 +102,7 @@ class Residual(Model):
         return np.add(gradient, dx, out=record.array("dx", dx.shape))
 
     def _build(self, *place: int) -> State:
-        state = self.block._built(*place)
+        state = self.block._built(*(place or (0,)))
         parameters = Parameters.join({"block": state.parameters}, self.dtype)
         buffers = {f"block.{name}": value for name, value in state.buffers.items()}
         return State(parameters, buffers, self._new_record(training=True))
@@ -125,7 +125,7 @@ class Residual(Model):
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them; a block with a seed as a whole."""
-        return [(None, self.block)] if self.block.seed else [(None, layer) for layer in self.block.layers]
+        return [(None, layer) for layer in ((self.block,) if self.block.seed is not None else self.block.layers)]
 
     def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
         start = f"{prefix}.block" if prefix else "block"

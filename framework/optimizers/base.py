@@ -89,13 +89,6 @@ class Optimizer(Component):
         array([-1.])
     """
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Give an inherited ``elementwise`` up where ``update`` is written anew: the new formula may sum over all."""
-        super().__pydantic_init_subclass__(**options)
-        if "update" in vars(cls) and "elementwise" not in vars(cls):
-            cls.elementwise = False
-
     learning_rate: Positive | Schedule
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
@@ -106,6 +99,18 @@ class Optimizer(Component):
     __slots__ = ("_binding",)  # reading a pydantic private attribute would cost 1.5 microseconds a step
     if TYPE_CHECKING:
         _binding: Binding | None = PrivateAttr()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Refuse a memory that is one text, and give an inherited ``elementwise`` up where ``update`` is written anew.
+
+        The letters of a text would be taken for names, and the new formula may sum over all elements.
+        """
+        super().__pydantic_init_subclass__(**options)
+        if "update" in vars(cls) and "elementwise" not in vars(cls):
+            cls.elementwise = False
+        if isinstance(cls.memory, str):
+            raise SettingsError(f"{cls.__name__}: write memory = ('{cls.memory}',), with a comma")
 
     def __init__(self, model: Model | None = None, **settings: Any) -> None:
         """Validate the settings, and bind to ``model`` if there is one."""

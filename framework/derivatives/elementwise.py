@@ -1,9 +1,4 @@
-"""Derivatives, checked: a written derivative is compared with the formula before it is put to work.
-
-Finite differences are taken on both sides of every point, so that a kink is told from a mistake: at a kink any value
-between the two sides is right. Only points at which the formula is finite are judged. The tolerance follows the scale
-of the formula and the error that the differences themselves estimate.
-"""
+"""Elementwise formulas: bounds of the slope at each point, the comparison, and what a mistake probably means."""
 
 from __future__ import annotations
 
@@ -40,9 +35,6 @@ _MAGNITUDES += (27.0, 40.0, 110.0, 700.0)
 POINTS: Array = np.array([*(-m for m in reversed(_MAGNITUDES)), -0.0, 0.0, *_MAGNITUDES])
 """Where elementwise formulas are checked: both signs, zero, tiny, moderate, saturated and large."""
 
-ROWS: Array = np.array([[0.3, -1.2, 2.0, 0.7], [1.0, 0.2, -0.4, -2.5], [0.9, 0.8, 0.1, 0.6]])
-"""Where formulas over rows are checked."""
-
 SURE = 50.0
 """Up to this size of h a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
 
@@ -76,7 +68,7 @@ def check_derivative(formula: Checked) -> None:
         ...         return 1 - h**2
         >>> check_derivative(Wrong())
         Traceback (most recent call last):
-        framework.errors.DerivativeError: Wrong.derivative is wrong at h = -1: it gives 0, but the slope ... is 0.419974342
+        framework.errors.DerivativeError: Wrong.derivative is wrong at h = -1: it gives 0, but the slope ...
         derived from the formula: f'(h) = 1 - tanh(h) * tanh(h)
         it is written in terms of the output a: name it derivative_from_output(a)
     """
@@ -213,10 +205,9 @@ def check_elementwise(
     distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))  # the clearest example: of moderate size
     place = int(np.argmin(np.where(clear if clear.any() else wrong, distance, np.inf)))
     meant = _diagnosis(given, bounds, points, alternative, factors or {})
-    lines = [
-        f"{name}.{method} is wrong at {argument} = {points[place]:.6g}: it gives {given[place]:.9g}, "
-        f"but the slope of the formula there is {bounds.middle[place]:.9g}"
-    ]
+    here = f"{argument} = {points[place]:.6g}"
+    slope = f"the slope of the formula there is {bounds.middle[place]:.9g}"
+    lines = [f"{name}.{method} is wrong at {here}: it gives {given[place]:.9g}, but {slope}"]
     if derived is not None:
         try:
             lines.append(f"derived from the formula: {derived()}")
@@ -293,7 +284,12 @@ def require_elementwise(name: str, formula: Callable[[Array], Array], argument: 
     h = np.array([-0.7, 0.3, 1.6])
     kept = h.copy()
     with np.errstate(all="ignore"):
-        before = np.array(formula(h))
+        try:
+            before = np.array(formula(h))
+        except ValueError as error:
+            if "truth value" not in str(error):
+                raise
+            raise DerivativeError(f"{name}.__call__ branches on {argument}, an array: use np.where") from None
         if not np.array_equal(h, kept):
             raise DerivativeError(f"{name}.__call__ changes its argument in place; make a new array instead")
         require_like(name, "__call__", before, h.shape)
@@ -306,83 +302,3 @@ def require_elementwise(name: str, formula: Callable[[Array], Array], argument: 
             f"{name}.__call__ couples elements: changing {argument}[1] changed the output of {argument}[0]; "
             "an Activation works on each element alone, a formula over a row subclasses RowActivation"
         )
-
-
-def check_rows(
-    name: str,
-    method: str,
-    formula: Callable[[Array], Array],
-    pullback: Callable[[Array, Array], Array],
-    rows: Array,
-) -> None:
-    """Compare the gradient of a formula over rows with differences, one element perturbed at a time.
-
-    Args:
-        name: The class, for the message.
-        method: The name of the derivative's method.
-        formula: Rows (n, k) to (n, k) or (n,).
-        pullback: (gradient, rows) to dL/drows.
-        rows: Where to look, (n, k).
-
-    Raises:
-        DerivativeError: They differ; says where.
-    """
-    kept = rows.copy()
-    with np.errstate(all="ignore"):
-        result = np.asarray(formula(rows))
-        require_like(name, "__call__", result, result.shape)
-        value = result.astype(np.float64)
-        gradient = np.cos(np.arange(1.0, value.size + 1.0)).reshape(value.shape)
-        slopes = pullback(gradient, rows)
-        if not np.array_equal(rows, kept):
-            raise DerivativeError(f"{name}.{method} or its formula changes its argument in place; make a new array")
-        require_like(name, method, slopes, rows.shape)
-        given = np.asarray(slopes, dtype=np.float64)
-        step = 1e-5 * np.maximum(1.0, np.abs(rows))
-        expected = np.empty_like(rows)
-        for column in range(rows.shape[1]):
-            moved = np.zeros_like(rows)
-            moved[:, column] = step[:, column]
-            change = gradient * (np.asarray(formula(rows + moved)) - np.asarray(formula(rows - moved)))
-            expected[:, column] = change.reshape(len(rows), -1).sum(axis=1) / (2.0 * step[:, column])
-        error = np.abs(given - expected)
-        allowed = 1e-6 * np.maximum(np.abs(given), np.abs(expected)) + 1e-8 * max(
-            1.0, float(np.nanmax(np.abs(expected)))
-        )
-    wrong = np.isfinite(expected) & ~(error <= allowed)
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        hint = f"leave {method} out and it is derived from the formula, or correct it"
-        if np.allclose(given, -expected, rtol=1e-4, atol=1e-7):
-            hint = "the sign is wrong: it is minus the derivative"
-        raise DerivativeError(
-            f"{name}.{method} is wrong at element {list(place)} of the rows {rows.round(3).tolist()}: it gives "
-            f"{given[place]:.9g}, but the slope of the formula there is {expected[place]:.9g}"
-            f"\n{hint}"
-        )
-
-
-def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 1e-6) -> Array:
-    """Return the gradient of a number with respect to each element of ``x``, by central differences.
-
-    Args:
-        function: From an array of x's shape to a number.
-        x: Where, an array of float64.
-        step: The step relative to max(1, |x|).
-
-    Example:
-        >>> numerical_gradient(lambda x: float(np.sum(x**2)), [1.0, 2.0]).round(6)
-        array([2., 4.])
-    """
-    point = np.array(x, dtype=np.float64)
-    gradient = np.empty_like(point)
-    for index in np.ndindex(point.shape):
-        kept = point[index]
-        width = step * max(1.0, abs(kept))
-        point[index] = kept + width
-        above = function(point)
-        point[index] = kept - width
-        below = function(point)
-        point[index] = kept
-        gradient[index] = (above - below) / (2.0 * width)
-    return gradient

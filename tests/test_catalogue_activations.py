@@ -1,0 +1,294 @@
+"""Every activation of the catalogue against PyTorch on a grid from 0 to the largest numbers, in both dtypes."""
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from torch.nn import functional
+
+from framework import Activation, SettingsError
+from framework.activations import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    HardSigmoid,
+    HardSwish,
+    HardTanh,
+    LeakyReLU,
+    LogSigmoid,
+    Mish,
+    SiLU,
+    Sine,
+    Softplus,
+    Softsign,
+    Step,
+    Swish,
+)
+from framework.activations.stable import logistic, scaled, softplus
+from framework.derivatives import check_elementwise
+from framework.formulas import trace
+
+MODERATE = [1e-8, 0.3, 1.0, 3.0, 6.0, 50.0, 700.0]
+GRIDS = {
+    "float64": np.array([sign * h for h in (0.0, 1e-300, *MODERATE, 1e308) for sign in (-1.0, 1.0)]),
+    "float32": np.array([sign * h for h in (0.0, 1e-37, *MODERATE, 3e38) for sign in (-1.0, 1.0)], np.float32),
+}
+LARGEST = [("float64", 1e308), ("float32", 3e38)]
+
+
+def gelu(h):
+    return 0.5 * h * torch.special.erfc(-h / 2**0.5)  # PyTorch's own loses the tail: it adds 1 to erf
+
+
+def gelu_tanh(h):
+    return h * torch.sigmoid((8 / torch.pi) ** 0.5 * (h + 0.044715 * h**3))
+
+
+def gelu_slope(h):
+    return torch.special.erfc(-h / 2**0.5) / 2 + h.clamp(-40, 40) * torch.exp(-(h**2) / 2) / (2 * torch.pi) ** 0.5
+
+
+def gelu_tanh_slope(h):
+    u, rise = (8 / torch.pi) ** 0.5 * (h + 0.044715 * h**3), (8 / torch.pi) ** 0.5 * (1 + 3 * 0.044715 * h**2)
+    return torch.where(h.abs() < 40, torch.sigmoid(u) + h * torch.sigmoid(u) * torch.sigmoid(-u) * rise, (h > 0) * 1.0)
+
+
+def swish(beta):
+    return lambda h: h * torch.sigmoid(beta * h)
+
+
+def swish_slope(beta):  # PyTorch's own subtracts the sigmoid from 1
+    return lambda h: (
+        torch.sigmoid(beta * h) + (beta * h).clamp(-1e300, 1e300) * torch.sigmoid(beta * h) * torch.sigmoid(-beta * h)
+    )
+
+
+def softsign_slope(h):  # PyTorch's own subtracts numbers that nearly agree for large h
+    return (1 / (1 + h.abs())) ** 2
+
+
+def hard_sigmoid(h):  # PyTorch's own has the derivative float32(1/6) in float64, too
+    return functional.relu6(h + 3) / 6
+
+
+def exact_softplus(beta):
+    return lambda h: functional.relu(h) + torch.log1p(torch.exp(-beta * h.abs())) / beta
+
+
+def softplus_slope(beta):
+    return lambda h: torch.sigmoid(beta * h)
+
+
+def hard_swish(h):  # PyTorch's own overflows at 1e308
+    return h * hard_sigmoid(h)
+
+
+# Activation: its oracle, the oracle of its derivative (None: PyTorch derives it), and how many ulps value, derivative
+# and traced derivative may be away. In GELU the exponent, 18 at h = 6 (25 in the tanh form), carries its rounding into
+# the result that many times, and so does the phase 9 of Sine at h = 0.3 in float32. Softsign's traced derivative
+# subtracts |f| from 1 and so loses a factor 1 + |h|.
+TABLE = {
+    LeakyReLU(): (lambda h: functional.leaky_relu(h, 0.01), None, 1, 0, 0),
+    LeakyReLU(negative_slope=0.3): (lambda h: functional.leaky_relu(h, 0.3), None, 1, 1, 0),
+    ELU(): (functional.elu, None, 2, 2, 0),
+    ELU(alpha=0.5): (lambda h: functional.elu(h, 0.5), None, 2, 2, 0),
+    SELU(): (functional.selu, None, 3, 3, 0),
+    CELU(): (functional.celu, None, 2, 2, 0),
+    CELU(alpha=0.5): (lambda h: functional.celu(h, 0.5), None, 2, 2, 0),
+    CELU(alpha=2.0): (lambda h: functional.celu(h, 2.0), None, 2, 2, 0),
+    GELU(): (gelu, gelu_slope, 40, 40, 40),
+    GELU(approximate="tanh"): (gelu_tanh, gelu_tanh_slope, 60, 60, 4),
+    SiLU(): (functional.silu, swish_slope(1.0), 3, 4, 4),
+    Swish(): (functional.silu, swish_slope(1.0), 3, 4, 4),
+    Swish(beta=0.5): (swish(0.5), swish_slope(0.5), 3, 4, 4),
+    Swish(beta=3.0): (swish(3.0), swish_slope(3.0), 3, 4, 4),
+    Mish(): (functional.mish, None, 4, 8, 4),
+    Softplus(): (exact_softplus(1.0), softplus_slope(1.0), 3, 4, 4),
+    Softplus(beta=3.0): (exact_softplus(3.0), softplus_slope(3.0), 4, 4, 4),
+    Softplus(beta=0.5): (exact_softplus(0.5), softplus_slope(0.5), 3, 4, 4),
+    Softsign(): (functional.softsign, softsign_slope, 2, 4, 1402),
+    LogSigmoid(): (functional.logsigmoid, None, 3, 4, 4),
+    HardSigmoid(): (hard_sigmoid, None, 1, 1, 0),
+    HardTanh(): (functional.hardtanh, None, 0, 0, 0),
+    HardSwish(): (hard_swish, None, 2, 2, 1),
+    Sine(): (lambda h: torch.sin(30.0 * h), None, 16, 16, 0),
+    Sine(frequency=0.5): (lambda h: torch.sin(0.5 * h), None, 4, 4, 0),
+}
+ALL = [*TABLE, Step()]
+EVERY = pytest.mark.parametrize("activation", ALL, ids=repr)
+IN_TABLE = pytest.mark.parametrize("activation", TABLE, ids=repr)
+DTYPES = pytest.mark.parametrize("dtype", GRIDS)
+
+
+def meant(activation, h):
+    """Where the activation means what it says: beyond, the phase of a sine overflows, and is held."""
+    return np.abs(h) < (1e30 if isinstance(activation, Sine) else np.inf)
+
+
+def oracle(function, slope, h):
+    """Value and derivative of the torch function at h, both in float64."""
+    x = torch.tensor(h.astype(np.float64), requires_grad=True)
+    value = function(x)
+    derivative = slope(x) if slope else torch.autograd.grad(value.sum(), x)[0]
+    return value.detach().numpy(), derivative.detach().numpy()
+
+
+def assert_within(got, expected, ulps):
+    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
+    limits = np.finfo(got.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = expected.astype(got.dtype)
+    np.testing.assert_allclose(
+        got, expected, rtol=ulps * float(limits.eps), atol=ulps * float(limits.smallest_subnormal)
+    )
+
+
+@DTYPES
+@IN_TABLE
+def test_values_are_pytorchs(activation, dtype):
+    function, slope, ulps, _, _ = TABLE[activation]
+    h = GRIDS[dtype]
+    got = activation(h)
+    assert np.isfinite(got).all()
+    expected, _ = oracle(function, slope, h)
+    assert_within(got[meant(activation, h)], expected[meant(activation, h)], ulps)
+
+
+@DTYPES
+@IN_TABLE
+def test_derivatives_are_pytorchs_and_its_conventions_at_the_kinks_too(activation, dtype):
+    function, slope, _, ulps, _ = TABLE[activation]
+    h = GRIDS[dtype]
+    got = activation.derivative(h)
+    assert np.isfinite(got).all()
+    _, expected = oracle(function, slope, h)
+    assert_within(got[meant(activation, h)], expected[meant(activation, h)], ulps)
+
+
+@DTYPES
+@IN_TABLE
+def test_the_traced_derivative_is_the_written_one(activation, dtype):
+    h = GRIDS[dtype]
+    program = trace(activation, dtype=dtype)
+    with np.errstate(over="ignore"):  # exp(-h^2) is 0 after an overflow
+        traced = program.derivative(h)
+    written = activation.derivative(h)
+    assert np.array_equal(program.value(h), activation(h))
+    assert traced.dtype == written.dtype
+    assert_within(traced[meant(activation, h)], written[meant(activation, h)], TABLE[activation][4])
+
+
+@IN_TABLE
+def test_the_written_derivative_is_that_of_the_differences(activation):
+    check_elementwise(repr(activation), activation, activation.derivative, method="derivative", argument="h")
+
+
+@DTYPES
+@EVERY
+def test_dtype_shape_and_argument_are_kept(activation, dtype):
+    grid = GRIDS[dtype].copy()
+    for shape in ((), (0,), (3,), (2, 3), (2, 0, 3)):
+        h = np.resize(grid[-6:], shape).astype(dtype)[()]
+        for result in (activation(h), activation.derivative(h)):
+            assert np.shape(result) == shape
+            assert result.dtype == dtype
+    assert activation(grid).dtype == activation.derivative(grid).dtype == dtype
+    assert np.array_equal(grid, GRIDS[dtype])
+
+
+@EVERY
+def test_single_numbers_give_what_arrays_give(activation):
+    h = np.array([-3.0, -0.7, -0.0, 0.0, 0.4, 1.0, 5.0])
+    for formula in (activation, activation.derivative):
+        for number in (float, np.float64):
+            assert_within(np.array([formula(number(x)) for x in h]), formula(h), 4)
+
+
+@DTYPES
+@EVERY
+def test_outputs_lie_in_the_range_that_is_stated(activation, dtype):
+    low, high = activation.output_range
+    dense = np.linspace(-6, 6, 20_001).astype(dtype)
+    for h in (GRIDS[dtype], dense):
+        assert (activation(h) >= low).all()
+        assert (activation(h) <= high).all()
+    if np.isfinite(low) and not isinstance(activation, Softplus):  # the range is no wider than it must be
+        assert activation(dense).min() < low + 0.2
+
+
+@pytest.mark.parametrize(("dtype", "largest"), LARGEST)
+@pytest.mark.parametrize(
+    "activation", [GELU(), GELU(approximate="tanh"), SiLU(), Swish(beta=3.0), Mish(), HardSwish()], ids=repr
+)
+def test_gated_units_reach_0_and_h_in_the_limits(activation, dtype, largest):
+    h = np.array([-largest, largest], dtype)
+    assert np.array_equal(activation(h), [0.0, h[1]])
+    assert np.array_equal(activation.derivative(h), [0.0, 1.0])
+
+
+def test_gelu_keeps_its_relative_accuracy_in_the_tail():
+    h = np.linspace(-37, -1, 200)
+    np.testing.assert_allclose(GELU()(h), h * np.exp(scipy.special.log_ndtr(h)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_pytorchs_up_to_the_tail_that_pytorch_loses(approximate):
+    h = np.linspace(-10, 10, 401)
+    expected, slope = oracle(lambda x: functional.gelu(x, approximate=approximate), None, h)
+    np.testing.assert_allclose(GELU(approximate=approximate)(h), expected, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(GELU(approximate=approximate).derivative(h), slope, rtol=1e-14, atol=1e-14)
+
+
+def test_softplus_has_no_threshold():
+    h = np.linspace(15, 30, 100)
+    np.testing.assert_allclose(Softplus()(h) - h, np.exp(-h), rtol=1e-2, atol=4e-15)
+    np.testing.assert_allclose(Softplus()(-h), np.log1p(np.exp(-h)), rtol=1e-15)
+
+
+@DTYPES
+def test_step_passes_gradients_straight_through_up_to_1(dtype):
+    h = np.array([-2.0, -1.0, -0.5, -0.0, 0.0, 1e-30, 1.0, 1.5], dtype)
+    assert Step()(h).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert Step().derivative(h).tolist() == [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    assert Step().require_derivative() == Step()
+
+
+@DTYPES
+def test_the_logistic_function_and_softplus_are_scipys(dtype):
+    h = GRIDS[dtype]
+    exact = h.astype(np.float64)
+    assert_within(logistic(h), scipy.special.expit(exact), 3)
+    assert_within(-softplus(-h), scipy.special.log_expit(exact), 3)
+
+
+@pytest.mark.parametrize(("dtype", "largest"), LARGEST)
+def test_a_scaled_number_never_overflows(dtype, largest):
+    h = np.array([-largest, -2.0, 0.0, 2.0, largest], dtype)
+    assert scaled(h, 30.0)[1:4].tolist() == [-60.0, 0.0, 60.0]
+    assert np.isfinite(scaled(h, 30.0)).all()
+    assert np.array_equal(scaled(h, 0.5), 0.5 * h)
+
+
+@pytest.mark.parametrize(
+    ("activation", "settings"),
+    [
+        (LeakyReLU, {"negative_slope": -0.1}),
+        (LeakyReLU, {"negative_slope": 1.0}),
+        (ELU, {"alpha": 0.0}),
+        (CELU, {"alpha": -1.0}),
+        (Swish, {"beta": 0.0}),
+        (Softplus, {"beta": -1.0}),
+        (Sine, {"frequency": 0.0}),
+        (GELU, {"approximate": "sigmoid"}),
+        (SELU, {"alpha": 1.0}),
+    ],
+)
+def test_settings_out_of_range_are_refused(activation, settings):
+    with pytest.raises(SettingsError):
+        activation(**settings)
+
+
+@EVERY
+def test_json_gives_it_back(activation):
+    assert Activation.from_json(activation.to_json()) == activation

@@ -1,0 +1,402 @@
+"""Every loss of the catalogue against PyTorch, SciPy and scikit-learn, in both dtypes, up to the largest numbers."""
+
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+import torch
+from torch.nn import functional
+
+from framework import DataError, Dense, Identity, Loss, ReLU, SettingsError, Sigmoid, Softmax, Tanh
+from framework.activations import GELU, Softplus
+from framework.derivatives import check_elementwise
+from framework.formulas import trace
+from framework.losses import (
+    BinaryCrossEntropy,
+    Cauchy,
+    CosineSimilarity,
+    CrossEntropy,
+    Focal,
+    HalfSquaredError,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
+    MeanAbsoluteError,
+    Poisson,
+    Quantile,
+    SquaredHinge,
+)
+
+MODERATE = [1e-8, 0.3, 1.0, 3.0, 6.0, 50.0, 700.0]
+POSITIVE = {"float64": [1e-300, *MODERATE, 1e308], "float32": [1e-37, *MODERATE, 3e38]}
+LINE = {dtype: [s * p for p in (0.0, *POSITIVE[dtype]) for s in (-1.0, 1.0)] for dtype in POSITIVE}
+SHORT = {dtype: line[:-2] for dtype, line in LINE.items()}  # for losses that grow as the square
+UNIT = {"float64": [1e-300, 1e-8, 0.3, 0.5, 0.9, 1 - 2**-40], "float32": [1e-37, 1e-8, 0.3, 0.5, 0.9, 1 - 2**-20]}
+DTYPES = pytest.mark.parametrize("dtype", LINE)
+
+
+def huber(delta):
+    return lambda p, t: functional.huber_loss(p, t, delta=delta, reduction="none")
+
+
+def log_cosh(p, t):
+    e = (p - t).abs()
+    return torch.where(
+        e < 1, torch.log1p(torch.sinh(e.clamp(max=1)) ** 2) / 2, e + torch.log1p(torch.exp(-2 * e)) - np.log(2)
+    )
+
+
+def cauchy(scale):
+    def value(p, t):
+        z = (p - t).abs() / scale
+        log = torch.where(z < 1e9, torch.log1p(z.clamp(max=1e9) ** 2), 2 * torch.log(z.clamp(min=1)))
+        return scale**2 / 2 * log
+
+    return value
+
+
+def cauchy_slope(scale):
+    def slope(p, t):
+        e = p - t
+        return torch.where(e.abs() < 1e9, e / (1 + (e / scale).clamp(-1e9, 1e9) ** 2), scale**2 / e)
+
+    return slope
+
+
+def quantile(q):
+    return lambda p, t: q * functional.relu(t - p) + (1 - q) * functional.relu(p - t)
+
+
+def hinge(p, t):
+    return functional.relu(1 - t * p)
+
+
+def poisson(p, t):
+    return functional.poisson_nll_loss(p, t, log_input=False, eps=0.0, reduction="none")
+
+
+def focal(gamma, yes=1.0, no=1.0):
+    def value(p, t):
+        return -(yes * t * (1 - p) ** gamma * torch.log(p) + no * (1 - t) * p**gamma * torch.log1p(-p))
+
+    return value
+
+
+# Loss: its oracle, the oracle of its slope (None: PyTorch derives it), predictions, targets, and how many ulps value,
+# slope and traced slope may be away. LogCosh takes log 2 from numbers of its own size; Focal's slope is a sum of two
+# terms that nearly cancel at some p.
+TABLE = {
+    MeanAbsoluteError(): (lambda p, t: functional.l1_loss(p, t, reduction="none"), None, LINE, [0, 0.7, -2], 1, 0, 0),
+    Huber(): (huber(1.0), None, LINE, [0, 0.7, -2], 2, 1, 0),
+    Huber(delta=0.5): (huber(0.5), None, LINE, [0, 0.7, -2], 2, 1, 0),
+    LogCosh(): (log_cosh, lambda p, t: torch.tanh(p - t), LINE, [0, 0.7, -2], 8, 2, 4),
+    Cauchy(): (cauchy(1.0), cauchy_slope(1.0), LINE, [0, 0.7], 4, 4, 4),
+    Cauchy(scale=2.0): (cauchy(2.0), cauchy_slope(2.0), LINE, [0, 0.7], 4, 4, 4),
+    Quantile(): (quantile(0.5), None, LINE, [0, 0.7], 1, 0, 0),
+    Quantile(quantile=0.9): (quantile(0.9), None, LINE, [0, 0.7], 2, 2, 0),
+    Hinge(): (hinge, None, LINE, [-1, 1], 1, 0, 0),
+    SquaredHinge(): (lambda p, t: hinge(p, t) ** 2, None, SHORT, [-1, 1], 2, 2, 0),
+    Poisson(): (poisson, None, POSITIVE, [0, 0.7, 3], 4, 2, 2),
+    Focal(): (focal(2.0), None, UNIT, [0, 1, 0.3], 8, 16, 16),
+    Focal(gamma=0.0): (focal(0.0), None, UNIT, [0, 1, 0.3], 8, 8, 8),
+    Focal(gamma=0.5): (focal(0.5), None, UNIT, [0, 1, 0.3], 8, 16, 16),
+    Focal(gamma=1.5, alpha=0.25): (focal(1.5, 0.25, 0.75), None, UNIT, [0, 1, 0.4], 8, 16, 16),
+}
+IN_TABLE = pytest.mark.parametrize("loss", TABLE, ids=repr)
+ROWS = [KLDivergence(), CosineSimilarity()]
+
+
+def points(loss, dtype):
+    """Every prediction with every target of the loss's grid."""
+    _, _, grid, targets, *_ = TABLE[loss]
+    prediction, target = np.meshgrid(np.array(grid[dtype], dtype), np.array(targets, dtype))
+    return prediction.ravel(), target.ravel()
+
+
+def oracle(function, slope, prediction, target):
+    """Value and slope of the torch function, both in float64."""
+    p = torch.tensor(prediction.astype(np.float64), requires_grad=True)
+    t = torch.tensor(target.astype(np.float64))
+    value = function(p, t)
+    slopes = slope(p, t) if slope else torch.autograd.grad(value.sum(), p)[0]
+    return value.detach().numpy(), slopes.detach().numpy()
+
+
+def assert_within(got, expected, ulps):
+    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
+    limits = np.finfo(got.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = expected.astype(got.dtype)
+    np.testing.assert_allclose(
+        got, expected, rtol=ulps * float(limits.eps), atol=ulps * float(limits.smallest_subnormal)
+    )
+
+
+@DTYPES
+@IN_TABLE
+def test_values_are_the_oracles(loss, dtype):
+    function, slope, _, _, ulps, _, _ = TABLE[loss]
+    prediction, target = points(loss, dtype)
+    got = loss.value(prediction, target)
+    assert np.isfinite(got).all()
+    assert got.dtype == dtype
+    assert_within(got, oracle(function, slope, prediction, target)[0], ulps)
+
+
+@DTYPES
+@IN_TABLE
+def test_slopes_are_the_oracles_and_its_conventions_at_the_kinks_too(loss, dtype):
+    function, slope, _, _, _, ulps, _ = TABLE[loss]
+    prediction, target = points(loss, dtype)
+    got = loss.slope(prediction, target)
+    assert np.isfinite(got).all()
+    assert got.dtype == dtype
+    assert_within(got, oracle(function, slope, prediction, target)[1], ulps)
+
+
+@DTYPES
+@IN_TABLE
+def test_the_traced_slope_is_the_written_one(loss, dtype):
+    prediction, target = points(loss, dtype)
+    program = trace(loss.value, ("prediction", "target"), dtype)
+    traced = program.derivative(prediction, target)
+    assert np.array_equal(program.value(prediction, target), loss.value(prediction, target))
+    assert traced.dtype == dtype
+    assert_within(traced, loss.slope(prediction, target), TABLE[loss][-1])
+
+
+@IN_TABLE
+def test_the_written_slope_is_that_of_the_differences(loss):
+    for target in TABLE[loss][3]:
+        check_elementwise(
+            repr(loss),
+            lambda p, t=target: loss.value(p, np.full_like(p, t)),
+            lambda p, t=target: loss.slope(p, np.full_like(p, t)),
+            method="slope",
+            argument="prediction",
+        )
+    loss.check_derivative()
+
+
+@IN_TABLE
+def test_single_numbers_give_what_arrays_give(loss):
+    for prediction, target in zip(*points(loss, "float64"), strict=True):
+        assert_within(loss.value(prediction, target), loss.value(np.array([prediction]), np.array([target]))[0], 4)
+        assert_within(loss.slope(prediction, target), loss.slope(np.array([prediction]), np.array([target]))[0], 4)
+        assert np.shape(loss.value(prediction, target)) == np.shape(loss.slope(prediction, target)) == ()
+
+
+@IN_TABLE
+def test_the_mean_is_over_all_values_by_weight(loss):
+    prediction = np.array([[0.2, 0.5], [0.6, 0.1], [0.3, 0.9]])
+    target = np.resize(np.array([float(TABLE[loss][3][0]), float(TABLE[loss][3][1])]), (3, 2))
+    weight = np.array([1.0, 3.0, 0.5])
+    expected = np.average(loss.value(prediction, target), weights=np.stack([weight, weight], axis=1))
+    assert loss(prediction, target, weight) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", [*TABLE, *ROWS], ids=repr)
+def test_json_gives_it_back(loss):
+    assert Loss.from_json(loss.to_json()) == loss
+
+
+# What is particular to some
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
+def test_quantile_is_scikit_learns_pinball_loss(quantile):
+    rng = np.random.default_rng(0)
+    prediction, target = rng.normal(size=50), rng.normal(size=50)
+    expected = sklearn.metrics.mean_pinball_loss(target, prediction, alpha=quantile)
+    assert Quantile(quantile=quantile)(prediction, target) == pytest.approx(expected, rel=1e-14)
+
+
+def test_hinge_is_scikit_learns():
+    prediction, target = np.array([0.5, -2.0, 0.1, 3.0]), np.array([1.0, -1.0, -1.0, -1.0])
+    assert Hinge()(prediction, target) == pytest.approx(sklearn.metrics.hinge_loss(target, prediction), rel=1e-14)
+
+
+def test_huber_is_scipys_and_small_errors_are_half_squares():
+    e = np.linspace(-5, 5, 101)
+    np.testing.assert_allclose(Huber(delta=1.5).value(e, 0.0), scipy.special.huber(1.5, e), rtol=1e-14)
+    for loss in (Huber(), LogCosh(), Cauchy(), Cauchy(scale=3.0)):
+        assert loss.value(1e-5, 0.0) == pytest.approx(HalfSquaredError().value(1e-5, 0.0), rel=1e-9)
+
+
+def test_cauchy_is_the_cost_of_scipys_least_squares():
+    for error in (0.2, 1.0, 8.0):
+        start = scipy.optimize.least_squares(lambda e: e, [error], loss="cauchy", f_scale=2.0, max_nfev=1)
+        assert Cauchy(scale=2.0).value(start.x[0], 0.0) == pytest.approx(start.cost, rel=1e-12)
+
+
+def test_small_log_cosh_losses_are_not_negative():
+    e = np.geomspace(1e-150, 1.0, 1000)
+    np.testing.assert_allclose(LogCosh().value(e, 0.0), np.where(e < 1e-4, e**2 / 2, np.log(np.cosh(e))), rtol=1e-7)
+
+
+def test_focal_without_focus_is_binary_cross_entropy():
+    p, t = np.array([0.1, 0.6, 0.9, 1.0, 0.0]), np.array([1.0, 0.0, 0.3, 1.0, 0.0])
+    np.testing.assert_allclose(Focal(gamma=0.0).value(p, t), BinaryCrossEntropy().value(p, t), rtol=1e-14)
+    np.testing.assert_allclose(Focal(gamma=0.0).slope(p, t), BinaryCrossEntropy().slope(p, t), rtol=1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_is_0_for_a_prediction_that_is_exactly_right(gamma):
+    p = np.array([0.0, 1.0])
+    assert np.array_equal(Focal(gamma=gamma).value(p, p), [0.0, 0.0])
+    assert np.array_equal(Focal(gamma=gamma).slope(p, p), [0.0, 0.0])
+
+
+def test_poisson_without_events_is_the_rate():
+    assert Poisson().value(np.array([0.0, 2.0]), np.zeros(2)).tolist() == [0.0, 2.0]
+    assert Poisson().slope(np.array([0.0, 2.0]), np.zeros(2)).tolist() == [1.0, 1.0]
+
+
+# Rows
+
+
+def distributions(dtype="float64"):
+    rng = np.random.default_rng(0)
+    target = np.concatenate([rng.dirichlet(np.ones(4), 6), np.eye(4)])
+    return rng.dirichlet(np.ones(4), 10).astype(dtype), target.astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
+def test_kl_divergence_is_scipys_relative_entropy(dtype, tolerance):
+    prediction, target = distributions(dtype)
+    value, slope = KLDivergence().value(prediction, target), KLDivergence().slope(prediction, target)
+    expected = scipy.special.rel_entr(target.astype(float), prediction.astype(float)).sum(axis=-1)
+    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=0.1 * tolerance)
+    np.testing.assert_allclose(slope, -target.astype(float) / prediction, rtol=tolerance)
+    assert value.dtype == slope.dtype == dtype
+    assert np.array_equal(KLDivergence().value(target, target), np.zeros(10))
+
+
+@pytest.mark.parametrize("weight", [None, np.linspace(0.5, 2.0, 10)])
+def test_kl_divergence_is_fused_with_softmax(weight):
+    rng = np.random.default_rng(1)
+    x, target = rng.normal(0.0, 300.0, (10, 3)), distributions()[1]
+    model = Dense(3, 4, Softmax(), seed=0)
+    model.forward(x)
+    value = KLDivergence().backward(model, target, weight)
+    weights = torch.tensor(model.weights.copy(), requires_grad=True)
+    log_p = torch.log_softmax(torch.tensor(x) @ weights, dim=-1)
+    values = functional.kl_div(log_p, torch.tensor(target), reduction="none").sum(dim=-1)
+    w = torch.ones(10) if weight is None else torch.tensor(weight)
+    mean = (values * w).sum() / w.sum()
+    mean.backward()
+    assert value == pytest.approx(mean.item(), rel=1e-12)
+    np.testing.assert_allclose(model.parameters.gradient[:12], weights.grad.numpy().ravel(), rtol=1e-10, atol=1e-12)
+
+
+def test_kl_divergence_has_the_gradient_of_cross_entropy():
+    prediction, target = distributions()
+    assert np.array_equal(KLDivergence().slope(prediction, target), CrossEntropy().slope(prediction, target))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
+def test_cosine_similarity_is_pytorchs(dtype, tolerance):
+    rng = np.random.default_rng(0)
+    prediction, target = rng.normal(size=(2, 20, 5)).astype(dtype)
+    p, t = torch.tensor(prediction.astype(float), requires_grad=True), torch.tensor(target.astype(float))
+    expected = 1 - functional.cosine_similarity(p, t, dim=-1)
+    (slope,) = torch.autograd.grad(expected.sum(), p)
+    got = CosineSimilarity().value(prediction, target)
+    np.testing.assert_allclose(got, expected.detach(), rtol=tolerance)
+    np.testing.assert_allclose(CosineSimilarity().slope(prediction, target), slope, rtol=tolerance, atol=tolerance)
+    assert got.dtype == CosineSimilarity().slope(prediction, target).dtype == dtype
+
+
+@pytest.mark.parametrize(("dtype", "length"), [("float64", 1e308), ("float64", 1e-300), ("float32", 3e38)])
+def test_cosine_similarity_knows_no_length(dtype, length):
+    p, t = np.array([[1.0, 1.0]], dtype), np.array([[0.0, 2.0]], dtype)
+    value, slope = CosineSimilarity().value(p * length, t), CosineSimilarity().slope(p * length, t)
+    np.testing.assert_allclose(value, CosineSimilarity().value(p, t), rtol=1e-6)
+    np.testing.assert_allclose(slope * length, CosineSimilarity().slope(p, t), rtol=1e-6)
+
+
+def test_a_prediction_of_0_is_at_right_angles_to_everything():
+    p, t = np.zeros((1, 2)), np.array([[3.0, 4.0]])
+    assert CosineSimilarity().value(p, t).tolist() == [1.0]
+    np.testing.assert_allclose(CosineSimilarity().slope(p, t), [[-0.6, -0.8]])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("loss", ROWS, ids=repr)
+def test_the_traced_slope_of_a_row_is_the_written_one(loss, dtype):
+    prediction, target = distributions(dtype)
+    program = trace(loss.value, ("prediction", "target"), dtype, rows=True)
+    traced = program.pullback(np.ones(10, dtype), prediction, target)
+    assert np.array_equal(program.value(prediction, target), loss.value(prediction, target))
+    assert traced.dtype == dtype
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(traced, loss.slope(prediction, target), rtol=16 * eps, atol=16 * eps)
+    loss.check_derivative()
+
+
+def test_classes_serve_as_rows_of_one_hot():
+    prediction, _ = distributions()
+    classes = np.arange(10) % 4
+    for loss in ROWS:
+        assert loss(prediction, classes) == loss(prediction, np.eye(4)[classes])
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "message"),
+    [
+        (Hinge(), [0.0, 1.0], r"-1 or \+1; got 0.0 at row 0. .* 2 \* y - 1"),
+        (SquaredHinge(), [1.0, 0.5], r"-1 or \+1; got 0.5 at row 1"),
+        (Poisson(), [1.0, -1.0], "got -1.0 at row 1"),
+        (Focal(), [0.0, 2.0], "got 2.0 at row 1"),
+        (KLDivergence(), [[0.5, 0.6]], "row 0 sums to 1.1"),
+        (KLDivergence(), [[1.5, -0.5]], r"must lie in \[0, 1\]"),
+        (CosineSimilarity(), [[0.0, 0.0]], "row 0 is all 0"),
+    ],
+)
+def test_targets_without_meaning_are_refused(loss, target, message):
+    with pytest.raises(DataError, match=message):
+        loss(np.full(np.shape(target), 0.5), target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "message"),
+    [
+        (Hinge(), Sigmoid(), "both signs.*Use Identity or Tanh"),
+        (SquaredHinge(), ReLU(), "both signs"),
+        (Poisson(), Identity(), "Use Softplus"),
+        (Poisson(), GELU(), "Use Softplus"),
+        (Focal(), Tanh(), "Use Sigmoid"),
+        (KLDivergence(), Sigmoid(), "sum to 1.*Use Softmax"),
+        (KLDivergence(), Identity(), "Use Softmax"),
+    ],
+)
+def test_outputs_that_cannot_serve_are_refused(loss, output, message):
+    with pytest.raises(SettingsError, match=message):
+        loss.require_model(output)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"), [(Hinge(), Tanh()), (Poisson(), Softplus()), (Focal(), Sigmoid()), (KLDivergence(), Softmax())]
+)
+def test_outputs_that_serve_are_taken(loss, output):
+    loss.require_model(output)
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [
+        (Huber, {"delta": 0.0}),
+        (Cauchy, {"scale": -1.0}),
+        (Quantile, {"quantile": 0.0}),
+        (Quantile, {"quantile": 1.0}),
+        (Focal, {"gamma": -1.0}),
+        (Focal, {"alpha": 1.0}),
+    ],
+)
+def test_settings_out_of_range_are_refused(loss, settings):
+    with pytest.raises(SettingsError):
+        loss(**settings)
