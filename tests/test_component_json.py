@@ -18,7 +18,7 @@ from framework import (
 )
 
 
-class Bent(Activation):
+class Leaning(Activation):
     beta: float = 1.0
 
     def __call__(self, h):
@@ -51,15 +51,15 @@ def test_a_class_that_was_refused_is_never_found():
 
 def test_tags_tell_library_classes_from_others():
     assert Sigmoid.tag() == "Sigmoid"
-    assert Bent.tag() == f"{__name__}:Bent"
+    assert Leaning.tag() == f"{__name__}:Leaning"
 
 
 def test_a_class_that_moved_between_modules_is_found_by_its_name():
-    assert Component.from_json('{"type": "__main__:Bent", "beta": 2.0}') == Bent(beta=2.0)
+    assert Component.from_json('{"type": "__main__:Leaning", "beta": 2.0}') == Leaning(beta=2.0)
 
 
 def test_a_library_tag_always_means_the_librarys_class():
-    own = type("Sigmoid", (Bent,), {"__module__": "elsewhere"})
+    own = type("Sigmoid", (Leaning,), {"__module__": "elsewhere"})
     assert type(Component.from_json('{"type": "Sigmoid"}')) is Sigmoid
     assert type(Component.from_json('{"type": "elsewhere:Sigmoid"}')) is own
 

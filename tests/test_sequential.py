@@ -1,7 +1,20 @@
+from threading import Thread
+
 import numpy as np
 import pytest
 
-from framework import Dense, Neuron, ReLU, Sequential, SettingsError, ShapeError, Sigmoid, Tanh, random_generator
+from framework import (
+    Dense,
+    Initializer,
+    Neuron,
+    ReLU,
+    Sequential,
+    SettingsError,
+    ShapeError,
+    Sigmoid,
+    Tanh,
+    random_generator,
+)
 from framework.initializers import Glorot
 
 
@@ -50,6 +63,27 @@ def test_a_layer_that_has_numbers_keeps_them():
     before = layer.weights.copy()
     model = Sequential(Dense(4, 4), layer, seed=3)
     assert np.array_equal(model.layers[1].weights, before)
+
+
+def test_threads_that_meet_at_first_use_share_the_numbers():
+    draws, others = [], []
+
+    class Meeting(Initializer):
+        """While the first thread draws, a second one asks for the numbers too."""
+
+        def __call__(self, shape, rng):
+            draws.append(shape)
+            if not others:
+                others.append(Thread(target=lambda: model.parameters))
+                others[0].start()
+                others[0].join(0.1)  # it waits for the first
+            return np.ones(shape)
+
+    model = Sequential(Dense(2, 2, initializer=Meeting()))
+    vector = model.parameters.vector
+    others[0].join()
+    assert draws == [(2, 2)]
+    assert model.parameters.vector is vector
 
 
 def test_the_order_of_first_use_does_not_matter():

@@ -203,7 +203,6 @@ class Neuron(_Affine):
         delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
         if type(delta) is not type(h):
             require_like(self.activation, "derivative", delta, ())
-            delta = type(h)(delta)
         np.multiply(x, delta, out=gradients["weights"])
         gradients["bias"][...] = delta
         return delta * values["weights"] if record.needs_input_gradient else delta
