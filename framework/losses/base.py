@@ -24,7 +24,7 @@ from framework.component import Component, belongs_to
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
 from framework.formulas import Program, latex_of, program_of
 from framework.losses.checks import check_loss
-from framework.losses.requirements import require_weights
+from framework.losses.requirements import diverged, require_weights
 
 
 class Output(Protocol):
@@ -200,7 +200,7 @@ class Loss(Component):
             with np.errstate(all="ignore"):  # what is not finite is found below
                 value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
-                raise DivergedError(self._diverged(np.atleast_1d(value), np.atleast_1d(a)))
+                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
             delta = a - target if fused else self.slope(a, target)
             model.backpropagate(delta, fused=fused, input_gradient=False)
             return float(value)
@@ -214,7 +214,7 @@ class Loss(Component):
         with np.errstate(all="ignore"):  # what is not finite is found below
             loss = self._total(formula, first, target, weight) / count
             if not math.isfinite(loss):
-                raise DivergedError(self._diverged(formula(first, target), a))
+                raise DivergedError(diverged(self, formula(first, target), a))
         delta = record.array("delta", a.shape)
         self._fill(np.subtract if fused else self.slope, a, target, weight, count, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False)
@@ -338,15 +338,6 @@ class Loss(Component):
             if weight is not None:
                 scale = (weight[part] / weight.dtype.type(count)).reshape(column)
             np.multiply(slope, scale, out=out[part], casting="same_kind")
-
-    def _diverged(self, values: Any, a: Array) -> str:
-        bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
-        row = int(np.argwhere(bad)[0][0]) if bad.any() else 0
-        return (
-            f"{type(self).__name__}: the loss is not finite, first at row {row} of the batch, "
-            f"where the output is {a[row]}; the update was not applied. "
-            "Lower the learning rate, standardise the inputs, or clip the gradient"
-        )
 
 
 @lru_cache(maxsize=256)  # once for a class and its settings

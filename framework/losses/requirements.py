@@ -72,3 +72,13 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
         first = int(np.argmax(array < 0))
         raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
     return array
+
+
+def diverged(loss: Component, values: Any, a: Array) -> str:
+    """Say at which row of a batch a loss is not finite, given its values and the outputs a."""
+    bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
+    row = int(np.argwhere(bad)[0][0]) if bad.any() else 0
+    return (
+        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where the output is {a[row]}; "
+        "the update was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
+    )
