@@ -53,6 +53,7 @@ class Source(Protocol):
     """Checked data of one model and loss, as batches."""
 
     rows: int
+    columns: Any
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
@@ -61,12 +62,16 @@ class Source(Protocol):
 class ArraySource:
     """Arrays, checked whole and cast once."""
 
-    def __init__(self, x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str) -> None:
-        """Check and cast; ``name`` is the caller in messages."""
-        self.x, self.y, self.weight = checked(x, y, weight, model, losses, name)
-        self.rows = len(self.x)
-        if self.weight is not None and not self.weight.any():
+    def __init__(
+        self, x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+    ) -> None:
+        """Check and cast; ``name`` is the caller in messages, ``columns`` are those that a frame must have."""
+        self.columns = getattr(x, "columns", None)
+        x, y, weight = checked(x, y, weight, model, losses, name, columns)
+        self.rows = len(x)
+        if weight is not None and not weight.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
+        self.x, self.y, self.weight = _read_only(x), _read_only(y), None if weight is None else _read_only(weight)
         self._memory: dict[str, Array] = {}
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
@@ -92,6 +97,8 @@ class ArraySource:
 
 class DatasetSource:
     """A Dataset, read in blocks and checked as it is read."""
+
+    columns = None
 
     def __init__(self, dataset: Dataset, model: Model, losses: tuple[Loss, ...], name: str) -> None:
         """Check the length; rows are checked when they are read."""
@@ -142,12 +149,21 @@ class DatasetSource:
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
         got = self.dataset.read(start, stop)
-        if len(got) not in (2, 3):
-            raise DataError(f"{name} must return (x, y) or (x, y, weight); got {len(got)} parts")
+        if not isinstance(got, tuple | list) or len(got) not in (2, 3):
+            parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
+            raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
         x, y, weight = checked(got[0], got[1], got[2] if len(got) == 3 else None, self.model, self.losses, name)
         if len(x) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(x)}")
-        return x, y, weight
+        # Copies, because a Dataset may fill the same memory at every read.
+        return x.copy(), y.copy(), None if weight is None else weight.copy()
+
+
+def _read_only(array: Array) -> Array:
+    """Return a view that no callback or layer can write through, because the array may be the caller's own."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
@@ -160,7 +176,9 @@ def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
     return random_generator(seed, "shuffle", epoch, *counters).permutation(rows)
 
 
-def prepare(data: Any, model: Model, losses: tuple[Loss, ...], name: str) -> ArraySource | DatasetSource:
+def prepare(
+    data: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+) -> ArraySource | DatasetSource:
     """Check ``data`` and make it a source of batches.
 
     Args:
@@ -168,6 +186,7 @@ def prepare(data: Any, model: Model, losses: tuple[Loss, ...], name: str) -> Arr
         model: What the data is for.
         losses: What the targets are for: the loss, then metrics that are losses.
         name: The caller, for messages.
+        columns: The columns that a frame must have; None are those that the model was fitted with.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
@@ -175,7 +194,7 @@ def prepare(data: Any, model: Model, losses: tuple[Loss, ...], name: str) -> Arr
         DtypeError: Values are no real numbers.
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        return ArraySource(data[0], data[1], data[2] if len(data) == 3 else None, model, losses, name)
+        return ArraySource(data[0], data[1], data[2] if len(data) == 3 else None, model, losses, name, columns)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, model, losses, name)
     raise DataError(
@@ -184,9 +203,11 @@ def prepare(data: Any, model: Model, losses: tuple[Loss, ...], name: str) -> Arr
     )
 
 
-def checked(x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str) -> Batch:
+def checked(
+    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+) -> Batch:
     """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
-    x = checked_rows(x, model, name)
+    x = checked_rows(x, model, name, columns)
     if len(x) == 0:
         raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
     y = real_array(y, f"{name}: argument 'y'")
@@ -194,7 +215,7 @@ def checked(x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...],
         raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got {len(x)} and {y.shape}")
     shape = (len(x), *(1 if size is None else size for size in model.output_shape))
     if not losses[0].by_row or y.shape == shape:
-        y = y.astype(model.dtype, copy=False)
+        y = real_array(y, f"{name}: argument 'y'", model.dtype)
     require_finite(y, f"{name}: argument 'y'")
     if None not in model.output_shape:
         forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
@@ -204,7 +225,7 @@ def checked(x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...],
     return x, y, weight
 
 
-def checked_rows(x: Any, model: Model, name: str) -> Array:
+def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) -> Array:
     """Return x as rows of the model's dtype, finite and of its input shape.
 
     Raises:
@@ -212,7 +233,7 @@ def checked_rows(x: Any, model: Model, name: str) -> Array:
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
     columns = getattr(x, "columns", None)
-    known = model.columns
+    known = model.columns if expected_columns is None else tuple(map(str, expected_columns))
     if columns is not None and known is not None and tuple(map(str, columns)) != known:
         raise DataError(
             f"{name}: argument 'x' must have the columns of fit, in that order: {', '.join(known)}; "

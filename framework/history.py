@@ -93,11 +93,15 @@ class History(Sequence[dict[str, Any]]):
         return iter(self.rows)
 
     def __eq__(self, other: object) -> bool:
-        """Compare all rows."""
-        return isinstance(other, History) and self.rows == other.rows
+        """Compare all rows; NaN equals NaN, as the same figure of the same training."""
+        return isinstance(other, History) and [*map(_comparable, self.rows)] == [*map(_comparable, other.rows)]
 
     __hash__ = None  # type: ignore[assignment]  # rows are added
 
     def __repr__(self) -> str:
         """Show the number of epochs and the last row."""
         return f"History({len(self.rows)} epochs, last {self.rows[-1] if self.rows else None})"
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: "nan" if value != value else value for key, value in row.items()}  # noqa: PLR0124 (only NaN is so)

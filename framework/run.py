@@ -36,6 +36,7 @@ class Run:
         stop_reason: Why training stopped early, or None.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"``.
+        hook: The hook that is being called, or None.
 
     Example:
         >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
@@ -62,13 +63,14 @@ class Run:
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
         self.engine = "numpy"
+        self.hook: str | None = None
         self.epoch_begun = False
         self.sums: dict[str, tuple[float, ...]] = {}
         self.seconds = 0.0
         self.memories: dict[str, dict[str, Any]] = {}
         self._live: dict[int, dict[str, Any]] = {}
         self._names: dict[int, str] = {}
-        self._generators: dict[tuple[int, ...], np.random.Generator] = {}
+        self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -77,9 +79,9 @@ class Run:
 
     @property
     def consistent(self) -> bool:
-        """Whether model, optimizer and counters agree; False after an update was cut off half-way."""
+        """Whether model, optimizer, counters and history agree; False after an update was cut off half-way."""
         binding = self.optimizer.binding
-        return not binding.updating and binding.steps == self.step
+        return not binding.updating and binding.steps == self.step and len(self.history) == self.epoch
 
     def stop(self, reason: str) -> None:
         """Ask training to stop at the next batch boundary; the first reason stays.
@@ -108,11 +110,11 @@ class Run:
         return self._live.setdefault(id(callback), {})
 
     def rng(self, callback: object) -> np.random.Generator:
-        """Return the random numbers of ``callback`` at this epoch and step; drawing them changes no training result."""
-        place = (id(callback), self.epoch, self.step)
+        """Return the random numbers of ``callback`` in this hook, at this epoch and step: no part of the training."""
+        place = (id(callback), self.hook, self.epoch, self.step)
         if place not in self._generators:
             self._generators = {key: value for key, value in self._generators.items() if key[1:] == place[1:]}
-            purpose = f"callback {self._name(callback)}"
+            purpose = f"callback {self._name(callback)} {self.hook}"
             self._generators[place] = random_generator(self.seed, purpose, self.epoch, self.step)
         return self._generators[place]
 
@@ -135,7 +137,6 @@ class Run:
     def end(self) -> None:
         """Drop what must not outlive training."""
         self._live, self._generators, self.current = {}, {}, None
-        self.require_savable()
 
     def require_savable(self) -> None:
         """Refuse memory that cannot be saved.
@@ -159,10 +160,11 @@ class Run:
 
     def finish_epoch(self, results: dict[str, float]) -> None:
         """Count an epoch, and add its row to the history."""
-        self.epoch += 1
         rate = self.optimizer.binding.rate
-        self.history.append({"epoch": self.epoch, **results, "learning_rate": rate, "seconds": self.seconds})
+        row = {"epoch": self.epoch + 1, **results, "learning_rate": rate, "seconds": self.seconds}
         self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False
+        self.epoch += 1
+        self.history.append(row)  # last: cut off before it, the run is not consistent
 
     def __repr__(self) -> str:
         """Show what a person asks first."""

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -67,25 +68,34 @@ class Session:
             error.add_note(
                 f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
             )
-        first = error
-        for callback, function in self._hooks["on_train_end"]:
-            if not any(callback is started for started in self._started):
-                continue
-            try:
-                self._call(callback, function, "on_train_end")
-            except BaseException as later:  # noqa: BLE001 (it is raised below, or noted)
-                if first is None:
-                    first = run.error = later
-                else:
-                    first.add_note(f"then {type(later).__name__}: {later} ({'; '.join(later.__notes__)})")
-        run.end()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._errstate.__exit__(None, None, None)
-        if first is not None:
-            first.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
-        if error is None and first is not None:
-            raise first
+        try:
+            for callback, function in self._hooks["on_train_end"]:
+                if any(callback is started for started in self._started):
+                    self._attempt(partial(self._call, callback, function, "on_train_end"))
+            if run.error is None:
+                self._attempt(run.require_savable)
+        finally:
+            run.end()
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._errstate.__exit__(None, None, None)
+        if not isinstance(run.error, KeyboardInterrupt | SystemExit):
+            self._attempt(self._raise_signal)  # one that came during on_train_end
+        if run.error is not None:
+            run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
+        if error is None and run.error is not None:
+            raise run.error
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Do one thing of the end; the first error is what ends the run, later ones are notes on it."""
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 (__exit__ raises it)
+            if self.run.error is None:
+                self.run.error = error
+            elif error is not self.run.error:
+                where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+                self.run.error.add_note(f"then {type(error).__name__}: {error}{where}")
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
@@ -93,11 +103,14 @@ class Session:
             self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
+        self.run.hook = hook
         try:
             function(self.run)
         except BaseException as error:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
             raise
+        finally:
+            self.run.hook = None
 
     def begin_epoch(self) -> bool:
         """Begin the next epoch, or go on with one that was cut off; False when training is to end."""
@@ -145,9 +158,9 @@ class Session:
                 self._handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:  # the second one acts at once
-            raise KeyboardInterrupt
-        self._signal = number
+        first, self._signal = self._signal, number
+        if first is not None:  # the second one acts at once
+            self._raise_signal()
 
     def _raise_signal(self) -> None:
         """End training at this step boundary if a signal came."""

@@ -112,11 +112,12 @@ class Trainer(Component):
         self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
-        require_model(model, "fit")
+        self._require(model, "fit")
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs
-        self.loss.require_model(model.output_activation)
         source = prepare(data, model, self._losses, "fit")
-        held_out = None if validation is None else prepare(validation, model, self._losses, "fit: validation")
+        held_out = None
+        if validation is not None:
+            held_out = prepare(validation, model, self._losses, "fit: validation", source.columns)
         keys = self._keys(validated=held_out is not None)
         for callback in self.callbacks:
             for key in callback.required_keys():
@@ -126,14 +127,23 @@ class Trainer(Component):
                         f"fit: {type(callback).__name__} reads {key!r}, which the history will not have"
                         f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
                     )
+        batches = math.ceil(source.rows / self.batch_size)
         if run is None:
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
+            require_resumable(run, model, batches)
             run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
-        run.batches = math.ceil(source.rows / self.batch_size)
-        model.columns = getattr(data[0], "columns", None) if isinstance(data, tuple | list) else None
+        run.batches = batches
+        model.columns = source.columns
         return run, source, held_out
+
+    def _require(self, model: Model, name: str) -> None:
+        """Refuse what is no model, or one whose output cannot serve the loss or a metric."""
+        require_model(model, name)
+        self.loss.require_model(model.output_activation)
+        for loss in self._losses:
+            loss.require_output(model.output_activation)
 
     @property
     def _losses(self) -> tuple[Loss, ...]:
@@ -160,12 +170,10 @@ class Trainer(Component):
             epochs: How many more; None trains up to the trainer's ``epochs``.
 
         Raises:
-            UsageError: The run was cut off in the middle of an update.
+            UsageError: The run was cut off in the middle of an update, or the unfinished epoch had other batches.
         """
         if not isinstance(run, Run):
             raise UsageError(f"resume: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
-        if not run.consistent:
-            raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
@@ -180,8 +188,7 @@ class Trainer(Component):
             >>> trainer.evaluate(Neuron.from_weights([2.0]), ([[1.0], [2.0]], [2.0, 5.0]))
             {'loss': 0.5}
         """
-        require_model(model, "evaluate")
-        self.loss.require_model(model.output_activation)
+        self._require(model, "evaluate")
         return self._evaluated(model, prepare(data, model, self._losses, "evaluate"))
 
     def _evaluated(self, model: Model, source: Source) -> dict[str, float]:
@@ -214,7 +221,7 @@ class Trainer(Component):
     def _results(self, sums: dict[str, tuple[float, ...]]) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
         figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self.metrics}}
-        return {key: float(figure.result(*sums[key])) for key, figure in figures.items()}
+        return {key: float(figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
     def predict(self, model: Model, x: Any) -> Array:
         """Return the predictions for rows of x, (rows, ...); no rows give no predictions.
@@ -233,6 +240,22 @@ class Trainer(Component):
         x = checked_rows(x, model, "predict")
         parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
         return np.concatenate(parts) if parts else model.output(x)[1]
+
+
+def require_resumable(run: Run, model: Model, batches: int) -> None:
+    """Refuse a run that cannot go on with this model and data.
+
+    Raises:
+        UsageError: The run is not consistent, belongs to another model, or is in the middle of another epoch.
+    """
+    if run.model is not model:
+        raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
+    if not run.consistent:
+        raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
+    if run.epoch_begun and batches != run.batches:
+        raise UsageError(
+            f"resume: the unfinished epoch has {run.batches} batches; got data and a batch_size that give {batches}"
+        )
 
 
 def require_model(model: object, name: str) -> None:

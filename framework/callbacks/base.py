@@ -113,10 +113,18 @@ def _require_hook(cls: type[Callback], name: str) -> None:
 
 def _require_signature(cls: type[Callback], hook: str) -> None:
     function = inspect.getattr_static(cls, hook)
-    names = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    if len(names) != 2 or isinstance(function, staticmethod | classmethod):
-        hint = "; epoch and step are run.epoch and run.step, logs are run.history[-1]" if "logs" in names else ""
-        raise CallbackError(f"{cls.__name__}.{hook} must take (self, run); got ({', '.join(names)}){hint}")
+    signature = inspect.signature(getattr(function, "__func__", function))
+    by_place = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in signature.parameters.values())
+    is_method = not isinstance(function, staticmethod | classmethod)
+    hint = _keras_hint(signature)
+    if len(signature.parameters) != 2 or not by_place or not is_method or hint:
+        raise CallbackError(f"{cls.__name__}.{hook} must take (self, run); got {signature}{hint}")
+
+
+def _keras_hint(signature: inspect.Signature) -> str:
+    if "logs" not in signature.parameters:
+        return ""
+    return "; epoch and step are run.epoch and run.step, logs are run.history[-1]"
 
 
 class FunctionCallback(Callback):
@@ -165,9 +173,11 @@ def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callbac
     def wrap(function: Callable[[Run], Any]) -> Callback:
         if not callable(function):
             raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
-        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-        if len(required) != 1:
-            raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
+        signature = inspect.signature(function)
+        required = [p for p in signature.parameters.values() if p.default is p.empty]
+        hint = _keras_hint(signature)
+        if len(required) != 1 or hint:
+            raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}{hint}")
         return FunctionCallback(function=function, hook=name, every=every)
 
     return wrap

@@ -36,8 +36,10 @@ class ProgressBar(Callback):
         return self.keys
 
     def on_train_begin(self, run: Run) -> None:
-        """Open the bar of epochs."""
+        """Open the bar of epochs, and that of an epoch which was cut off."""
         run.live(self)["epochs"] = _bar(total=run.target_epoch, initial=run.epoch, unit="epoch", leave=True)
+        if run.epoch_begun:
+            self.on_epoch_begin(run)
 
     def on_epoch_begin(self, run: Run) -> None:
         """Open the bar of batches."""
@@ -84,7 +86,7 @@ def _bar(**options: Any) -> Any:
 
 
 class CSVLog(Callback):
-    """Write a row to a CSV file after every epoch; a resumed run appends, a new one starts the file anew.
+    """Write a row to a CSV file after every epoch; a resumed run goes on with its rows, a new one starts the file anew.
 
     Attributes:
         path: The file. Its folder must exist.
@@ -106,19 +108,25 @@ class CSVLog(Callback):
         except OSError as error:
             raise SettingsError(f"CSVLog: setting 'path' must be a file that can be written; {error}") from error
         run.live(self).update(file=file)
-        for row in run.history:
-            self._write(run, row)
+        if len(run.history):
+            self._write(run)
 
     def on_epoch_end(self, run: Run) -> None:
         """Write the newest row, so that it is on disk whatever happens next."""
-        self._write(run, run.history[-1])
+        self._write(run)
 
-    def _write(self, run: Run, row: dict[str, Any]) -> None:
+    def _write(self, run: Run) -> None:
+        """Add the newest row; with new columns, write all rows anew."""
         live = run.live(self)
-        if "writer" not in live:
-            live["writer"] = csv.DictWriter(live["file"], list(row), extrasaction="ignore", lineterminator="\n")
+        row = run.history[-1]
+        if "writer" in live and row.keys() <= set(live["writer"].fieldnames):
+            live["writer"].writerow(row)
+        else:
+            live["file"].seek(0)
+            live["file"].truncate()
+            live["writer"] = csv.DictWriter(live["file"], run.history.keys, lineterminator="\n")
             live["writer"].writeheader()
-        live["writer"].writerow(row)
+            live["writer"].writerows(run.history)
         live["file"].flush()
 
     def on_train_end(self, run: Run) -> None:

@@ -117,7 +117,7 @@ class StopOnConvergence(Callback):
         memory = run.memory(self)
         previous = memory.get("previous")
         memory["previous"] = value
-        small = previous is not None and abs(previous - value) <= self.tolerance * abs(previous)
+        small = previous is not None and abs(previous - value) <= self.tolerance * abs(previous) < math.inf
         memory["still"] = memory.get("still", 0) + 1 if small else 0
         if memory["still"] >= self.patience:
             run.stop(f"StopOnConvergence: {self.monitor} changed from {previous:.6g} to {value:.6g} only")

@@ -1,0 +1,133 @@
+"""What a callback may look like, and plain functions as callbacks."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from framework import (
+    HOOKS,
+    Callback,
+    CallbackError,
+    MeanSquaredError,
+    Neuron,
+    SettingsError,
+    SGDOptimizer,
+    Trainer,
+    on,
+)
+
+X, Y = np.arange(5.0)[:, None], np.arange(5.0)
+
+
+def recipe(*callbacks, **settings):
+    default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.01), "batch_size": 2}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+class Report(Callback):
+    def on_epoch_end(self, run):
+        run.memory(self)["loss"] = run.history[-1]["loss"]
+
+
+def test_a_users_callback_is_four_lines():
+    assert len(inspect.getsource(Report).splitlines()) <= 4
+    run = recipe(Report(), epochs=2).fit(Neuron(1), (X, Y))
+    assert run.memories == {"Report.0": {"loss": run.history[1]["loss"]}}
+    assert recipe(Report()) == Trainer.from_json(recipe(Report()).to_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_epoch_ends", "on_epoch_end"),
+        ("epoch_end", "on_epoch_end"),
+        ("onEpochEnd", "on_epoch_end"),
+        ("on_train_start", None),
+        ("on_gradient", "on_gradients"),
+        ("batch_begin", "on_batch_begin"),
+        ("on_exception", None),
+        ("on_validation_end", None),
+    ],
+)
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_misspelt_hook_is_refused_when_the_class_is_made(name, meant, mixed_in):
+    body = {name: lambda _self, _run: None}
+    bases, body = ((type("Mixin", (), body), Callback), {}) if mixed_in else ((Callback,), body)
+    hint = f"; did you mean '{meant}'?" if meant else ""
+    with pytest.raises(CallbackError, match=f"Wrong.{name} is no hook{hint}".replace("?", ".")) as caught:
+        type("Wrong", bases, body)
+    assert str(caught.value).endswith(f"Hooks: {', '.join(HOOKS)}")
+
+
+def test_helpers_settings_and_properties_may_have_any_other_name():
+    class Fine(Callback):
+        epoch_ends: int = 3
+
+        def write_row(self, row, file):
+            pass
+
+        @property
+        def batch_ended(self):
+            return True
+
+    assert Fine().epoch_ends == 3
+
+
+KERAS = "; epoch and step are run.epoch and run.step, logs are run.history[-1]"
+SIGNATURES = {
+    "self": "",
+    "self, run, step": "",
+    "self, run, step=1": "",
+    "self, *, run": "",
+    "self, *runs": "",
+    "self, epoch, logs": KERAS,
+    "self, epoch, logs=None": KERAS,
+    "self, logs=None": KERAS,  # as in its on_train_begin
+}
+
+
+@pytest.mark.parametrize("arguments", SIGNATURES)
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_hook_with_another_signature_is_refused_when_the_class_is_made(arguments, mixed_in):
+    body = {"on_epoch_end": eval(f"lambda {arguments}: None")}
+    bases, body = ((type("Mixin", (), body), Callback), {}) if mixed_in else ((Callback,), body)
+    with pytest.raises(CallbackError) as caught:
+        type("Wrong", bases, body)
+    assert str(caught.value) == f"Wrong.on_epoch_end must take (self, run); got ({arguments}){SIGNATURES[arguments]}"
+
+
+def test_a_hook_is_a_method_of_the_callback():
+    for kind in (staticmethod, classmethod):
+        with pytest.raises(CallbackError, match=r"Wrong.on_epoch_end must take \(self, run\); got"):
+            type("Wrong", (Callback,), {"on_epoch_end": kind(lambda _self, _run: None)})
+
+
+@pytest.mark.parametrize("hook", ["epoch_begin", "on_epoch_end", "batch_end", "gradients"])
+def test_a_function_is_called_at_its_hook(hook):
+    seen = []
+    recipe(on(hook)(lambda run: seen.append(run.hook)), epochs=2).fit(Neuron(1), (X, Y))
+    assert seen == [f"on_{hook.removeprefix('on_')}"] * (2 if "epoch" in hook else 6)
+
+
+def test_every_counts_finished_epochs_or_steps():
+    seen = []
+    epochs = on("epoch_end", every=2)(lambda run: seen.append(run.epoch))
+    steps = on("batch_end", every=4)(lambda run: seen.append(run.step))
+    recipe(epochs, steps, epochs=5).fit(Neuron(1), (X, Y))
+    assert seen == [4, 2, 8, 12, 4]
+
+
+def test_functions_that_cannot_be_a_hook_are_refused():
+    with pytest.raises(CallbackError, match=r"must be one of train_begin, .*; got 'epoch_ends'"):
+        on("epoch_ends")
+    for wrong in (None, lambda: None, lambda run, step: run + step, lambda epoch, logs=None: epoch or logs):
+        with pytest.raises(CallbackError, match="takes a function of one argument, run"):
+            on("epoch_end")(wrong)
+    with pytest.raises(SettingsError, match="'every' must be"):
+        on("epoch_end", every=0)(print)
+
+
+def test_a_trainer_with_a_function_has_no_json():
+    with pytest.raises(SettingsError, match="cannot be written as JSON"):
+        recipe(on("epoch_end")(print)).to_json()

@@ -1,0 +1,319 @@
+"""Bad input, form by form, against the five rules, and harmless input against its plain form.
+
+A bad input is refused before the first update with a line that names the argument, what was expected, what came and
+the first bad place; weights, memory and history stay as they are to the last bit; the caller's data and NumPy's random
+state are untouched; and the same objects train on with good data as if nothing had been. What is harmless gives the
+bits of its plain form.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from framework import (
+    Accuracy,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DtypeError,
+    Identity,
+    Neuron,
+    ReLU,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+)
+
+X = np.arange(22.0).reshape(11, 2) % 7 - 3
+Y = np.arange(11) % 2.0
+LABELS = np.arange(11) % 3
+WEIGHT = np.arange(11) % 4.0
+
+
+def put(array, place, value, dtype=None):
+    array = array.astype(dtype or array.dtype)
+    array[place] = value
+    return array
+
+
+def mask(array):
+    return np.ma.MaskedArray(array, np.arange(array.size).reshape(array.shape) == 1)
+
+
+class Frame:
+    """As much of a data frame as the framework looks at."""
+
+    def __init__(self, columns, values):
+        self.columns, self.values = columns, values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+def binary(dtype="float64"):
+    trainer = Trainer(
+        loss=BinaryCrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=0.1, momentum=0.9),
+        epochs=2,
+        batch_size=4,
+        metrics=[Accuracy()],
+    )
+    return trainer, Neuron(2, Sigmoid(), dtype=dtype), (X, Y, WEIGHT)
+
+
+def classes():
+    trainer, _, _ = binary()
+    return trainer.replace(loss=CrossEntropy()), Dense(2, 3, Softmax()), (X, LABELS)
+
+
+def single():
+    """float32, which holds less."""
+    return binary("float32")
+
+
+DATES = np.arange("2020-01-01", "2020-01-12", dtype="datetime64[D]")
+RAGGED = [[1.0, 2.0], [3.0], *[[0.0, 0.0]] * 9]
+REAL = "must hold real numbers; got"
+MASKED = "must have no masked values; got a masked array; fill or drop them first"
+RANGE = "Binary labels are 0 and 1; for more classes use CrossEntropy"
+
+BAD_X = {
+    "nan": (put(X, (1, 0), np.nan), DataError, "must be finite; got nan at x[1, 0] (1 of 22 values)"),
+    "inf": (put(X, 3, -np.inf), DataError, "must be finite; got -inf at x[3, 0] (2 of 22 values)"),
+    "text": (X.astype(str), DtypeError, f"{REAL} text, first np.str_('-3.0') at x[0, 0]"),
+    "bytes": (X.astype("S4"), DtypeError, f"{REAL} bytes, first np.bytes_(b'-3.0') at x[0, 0]"),
+    "None": (put(X, (4, 1), None, object), DtypeError, f"{REAL} Python objects, first None at x[4, 1]"),
+    "complex": (X + 0j, DtypeError, f"{REAL} complex numbers, first np.complex128(-3+0j) at x[0, 0]"),
+    "dates": (np.stack([DATES, DATES], 1), DtypeError, f"{REAL} dates, first np.datetime64('2020-01-01') at x[0, 0]"),
+    "durations": (X.astype("m8[s]"), DtypeError, f"{REAL} durations, first np.timedelta64(-3,'s') at x[0, 0]"),
+    "masked": (mask(X), DtypeError, MASKED),
+    "ragged": (RAGGED, ShapeError, "must be a full grid of numbers; got rows of different lengths"),
+    "flat": (X[:, 0], ShapeError, "must have the shape (rows, 2); got (11,); one feature is x.reshape(-1, 1)"),
+    "a column more": (np.ones((11, 3)), ShapeError, "must have the shape (rows, 2); got (11, 3)"),
+    "no columns": (X[:, :0], ShapeError, "must have the shape (rows, 2); got (11, 0)"),
+}
+BAD_Y = {
+    "nan": (put(Y, 3, np.nan), DataError, "must be finite; got nan at y[3] (1 of 11 values)"),
+    "text": (["no", "yes"] * 5 + ["no"], DtypeError, f"{REAL} text, first np.str_('no') at y[0]"),
+    "None": ([*Y[:10], None], DtypeError, f"{REAL} Python objects, first None at y[10]"),
+    "dates": (DATES, DtypeError, f"{REAL} dates, first np.datetime64('2020-01-01') at y[0]"),
+    "masked": (mask(Y), DtypeError, MASKED),
+    "two columns": (X, ShapeError, "must have the shape of the output, (11,); got (11, 2)"),
+    "-1 and 1": (2 * Y - 1, DataError, f"must lie in [0, 1]; got -1.0 at row 0. {RANGE}"),
+    "0, 1 and 2": (LABELS, DataError, f"must lie in [0, 1]; got 2.0 at row 2. {RANGE}"),
+}
+BAD_CLASSES = {
+    "too high": (put(LABELS, 6, 3), DataError, "must have integer labels in 0..2; got 3 at row 6 (1 of 11 rows)"),
+    "negative": (LABELS - 1, DataError, "must have integer labels in 0..2; got -1 at row 0 (4 of 11 rows)"),
+    "fraction": (LABELS / 2, DataError, "must have integer labels in 0..2; got 0.5 at row 1 (4 of 11 rows)"),
+    "nan": (put(LABELS, 5, np.nan, float), DataError, "must be finite; got nan at y[5] (1 of 11 values)"),
+    "two at once": (put(np.eye(3)[LABELS], (4, 0), 1), DataError, "must have rows that sum to 1; row 4 sums to 2"),
+    "two of three": (np.ones((11, 2)) / 2, ShapeError, "must have the shape (11,) or (11, 3); got (11, 2)"),
+}
+BAD_WEIGHT = {
+    "nan": (put(WEIGHT, 2, np.nan), DataError, "must be finite; got nan at weight[2] (1 of 11 values)"),
+    "negative": (put(WEIGHT, 2, -1), DataError, "must not be negative; got -1.0 at row 2"),
+    "all zero": (0 * WEIGHT, DataError, "must have a positive sum; all 11 weights are 0"),
+    "one a value": (X, ShapeError, "must have one weight a row, (11,); got (11, 2)"),
+    "text": (["1"] * 11, DtypeError, f"{REAL} text, first np.str_('1') at weight[0]"),
+}
+LARGE_X, LARGE_Y = put(X, (2, 1), 1e300), put(Y, 3, 1e300)
+
+BAD = {
+    **{f"x: {k}": (binary, (x, Y), error, f" 'x' {line}") for k, (x, error, line) in BAD_X.items()},
+    **{f"y: {k}": (binary, (X, y), error, f" 'y' {line}") for k, (y, error, line) in BAD_Y.items()},
+    **{f"class: {k}": (classes, (X, y), error, f" 'y' {line}") for k, (y, error, line) in BAD_CLASSES.items()},
+    **{f"weight: {k}": (binary, (X, Y, w), error, f" 'weight' {line}") for k, (w, error, line) in BAD_WEIGHT.items()},
+    "x: too large": (single, (LARGE_X, Y), DataError, " 'x' must be finite; got inf at x[2, 1] (1 of 22 values)"),
+    "y: too large": (single, (X, LARGE_Y), DataError, " 'y' must be finite; got inf at y[3] (1 of 11 values)"),
+    "no rows": (binary, (X[:0], Y[:0]), DataError, " 'x' must have a row at least; got shape (0, 2)"),
+    "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have as many rows; got 11 and (10,)"),
+    "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have as many rows; got 11 and ()"),
+}
+CALLS = ["fit", "resume", "validation", "evaluate"]
+
+
+def bits_of(run):
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
+    memory = [array.tobytes() for array in run.optimizer.binding.memory.values()]
+    return run.model.parameters.vector.tobytes(), memory, rows, run.step
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_input_obeys_the_five_rules(case, call):
+    make, bad, error, line = BAD[case]
+    trainer, model, good = make()
+    run = trainer.fit(model, good)
+    twin = trainer.fit(make()[1], good)
+    calls = {
+        "fit": lambda: trainer.fit(model, bad),
+        "resume": lambda: trainer.resume(run, bad, epochs=1),
+        "validation": lambda: trainer.fit(model, good, bad),
+        "evaluate": lambda: trainer.evaluate(model, bad),
+    }
+    before = bits_of(run), pickle.dumps(bad), pickle.dumps(np.random.get_state())  # noqa: NPY002
+    with pytest.raises(error) as caught:
+        calls[call]()
+    assert type(caught.value) is error
+    prefix = {"resume": "fit", "validation": "fit: validation"}.get(call, call)
+    assert str(caught.value).startswith(f"{prefix}: argument{line}")
+    assert (bits_of(run), pickle.dumps(bad), pickle.dumps(np.random.get_state())) == before  # noqa: NPY002
+    trainer.resume(run, good, good, epochs=1)
+    trainer.resume(twin, good, good, epochs=1)
+    assert bits_of(run) == bits_of(twin)
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if case.startswith("x: ")])
+def test_predict_refuses_what_fit_refuses(case):
+    make, bad, error, line = BAD[case]
+    trainer, model, _ = make()
+    with pytest.raises(error) as caught:
+        trainer.predict(model, bad[0])
+    assert str(caught.value).startswith(f"predict: argument{line}")
+
+
+WITHOUT_NEGATIVES = np.abs(X)
+FORMS = {
+    "int": lambda a: a.astype(int),
+    "uint8": lambda a: a.astype("uint8"),
+    "float16": lambda a: a.astype("float16"),
+    "float32": lambda a: a.astype("float32"),
+    "longdouble": lambda a: a.astype("longdouble"),
+    "big-endian float": lambda a: a.astype(">f8"),
+    "big-endian int": lambda a: a.astype(">i4"),
+    "objects": lambda a: a.astype(object),
+    "fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "list": lambda a: a.tolist(),
+    "list of rows": list,
+    "frame": lambda a: Frame(["a", "b"], a),
+    "read-only": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
+}
+
+
+def trained(make, x, y, weight=None):
+    """Every number that training, evaluation and prediction give."""
+    trainer, model, _ = make()
+    run = trainer.fit(model, (x, y, weight), (x, y, weight))
+    return bits_of(run), trainer.evaluate(model, (x, y, weight)), trainer.predict(model, x).tobytes()
+
+
+@pytest.mark.parametrize("make", [binary, single])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_harmless_form_gives_the_bits_of_the_plain_one(make, form):
+    change = FORMS[form]
+    plain = trained(make, WITHOUT_NEGATIVES, Y, WEIGHT)
+    assert trained(make, change(WITHOUT_NEGATIVES), change(Y), change(WEIGHT)) == plain
+
+
+def test_truth_values_are_zeros_and_ones():
+    x = X > 0
+    assert trained(binary, x, Y == 1, WEIGHT > 0) == trained(binary, x.astype(float), Y, (WEIGHT > 0).astype(float))
+
+
+COLUMNS = {
+    "column": lambda y: y[:, None],
+    "list": lambda y: y[:, None].tolist(),
+    "bool": lambda y: y[:, None] == 1,
+}
+
+
+@pytest.mark.parametrize("form", COLUMNS)
+def test_targets_of_one_output_may_be_a_column(form):
+    assert trained(binary, X, COLUMNS[form](Y)) == trained(binary, X, Y)
+
+
+CLASS_FORMS = {
+    "int8": lambda y: y.astype("int8"),
+    "uint64": lambda y: y.astype("uint64"),
+    "big-endian": lambda y: y.astype(">i2"),
+    "float": lambda y: y.astype(float),
+    "column": lambda y: y[:, None],
+    "list": lambda y: y.tolist(),
+    "one-hot": lambda y: np.eye(3)[y],
+    "one-hot bool": lambda y: np.eye(3, dtype=bool)[y],
+}
+
+
+@pytest.mark.parametrize("form", CLASS_FORMS)
+def test_classes_may_come_in_any_form(form):
+    assert trained(classes, X, CLASS_FORMS[form](LABELS)) == trained(classes, X, LABELS)
+
+
+def test_a_frames_columns_must_keep_their_order():
+    trainer, model, _ = binary()
+    good, swapped = Frame(["a", "b"], X), Frame(["b", "a"], X[:, ::-1])
+    line = "argument 'x' must have the columns of fit, in that order: a, b; got b, a"
+    with pytest.raises(DataError) as caught:
+        trainer.fit(model, (good, Y), (swapped, Y))
+    assert str(caught.value) == f"fit: validation: {line}"
+    run = trainer.fit(model, (good, Y), (good, Y))
+    for name, call in {
+        "predict": lambda: trainer.predict(model, swapped),
+        "evaluate": lambda: trainer.evaluate(model, (swapped, Y)),
+        "fit": lambda: trainer.resume(run, (swapped, Y), epochs=1),
+    }.items():
+        with pytest.raises(DataError) as caught:
+            call()
+        assert str(caught.value) == f"{name}: {line}"
+    assert np.array_equal(trainer.predict(model, good), trainer.predict(model, X))
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "y"),
+    [
+        (BinaryCrossEntropy(), Neuron(2, Identity()), Y),
+        (BinaryCrossEntropy(), Neuron(2), Y),
+        (BinaryCrossEntropy(), Neuron(2, Tanh()), Y),
+        (BinaryCrossEntropy(), Neuron(2, ReLU()), Y),
+        (CrossEntropy(), Dense(2, 3, ReLU()), LABELS),
+        (CrossEntropy(), Dense(2, 3), LABELS),
+        (CrossEntropy(), Dense(2, 3, Sigmoid()), LABELS),
+    ],
+)
+def test_an_output_that_cannot_serve_the_loss_is_refused(loss, model, y):
+    trainer = binary()[0].replace(loss=loss)
+    before = model.parameters.vector.copy()
+    for call in (trainer.fit, trainer.evaluate):
+        with pytest.raises(
+            SettingsError, match=f"{type(loss).__name__} needs .* the loss works on the logits by itself"
+        ):
+            call(model, (X, y))
+    assert np.array_equal(model.parameters.vector, before)
+
+
+def test_a_softmax_of_one_unit_is_refused():
+    with pytest.raises(SettingsError, match="use Sigmoid for two classes"):
+        Dense(2, 1, Softmax())
+
+
+@pytest.mark.parametrize("setting", ["batch_size", "epochs"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "32", None, float("nan")])
+def test_counts_that_make_no_sense_are_refused(setting, value):
+    with pytest.raises(SettingsError, match=rf"Trainer: setting '{setting}' must be .*; got {value!r}"):
+        binary()[0].replace(**{setting: value})
+    trainer, model, good = binary()
+    if setting == "epochs" and value is not None:
+        with pytest.raises(SettingsError, match=r"setting 'epochs' must be"):
+            trainer.fit(model, good, epochs=value)
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, float("nan"), float("inf"), "0.1", True, None])
+def test_rates_that_make_no_sense_are_refused(rate):
+    with pytest.raises(SettingsError, match="SGDOptimizer: setting 'learning_rate' must be"):
+        SGDOptimizer(learning_rate=rate)
+
+
+def test_a_misspelt_setting_names_the_nearest():
+    with pytest.raises(SettingsError, match=r"unknown setting 'batchsize'; did you mean 'batch_size'\?"):
+        binary()[0].replace(batchsize=3)
+    with pytest.raises(SettingsError, match=r"setting 'loss' must be of class Loss; got 'BinaryCrossEntropy'; write"):
+        binary()[0].replace(loss="BinaryCrossEntropy")

@@ -1,0 +1,78 @@
+"""The history: rows, columns, and the same numbers in JSON and CSV."""
+
+import csv
+import io
+import math
+
+import pytest
+
+from framework import DataError, History, SettingsError
+
+ROWS = [
+    {"epoch": 1, "loss": 0.1, "learning_rate": 0.5},
+    {"epoch": 2, "loss": 1 / 3, "val_loss": math.nan, "learning_rate": 0.5},
+    {"epoch": 3, "loss": 1e-300, "val_loss": math.inf, "learning_rate": 0.5},
+]
+
+
+def test_it_is_a_sequence_of_rows():
+    history = History(ROWS[:2])
+    history.append(ROWS[2])
+    assert len(history) == 3
+    assert list(history) == history.rows == ROWS
+    assert history[-1] is history.rows[2]
+    assert history[:2] == ROWS[:2]
+    assert repr(History(ROWS[:1])) == f"History(1 epochs, last {ROWS[0]})"
+    assert repr(History()) == "History(0 epochs, last None)"
+
+
+def test_rows_given_at_the_start_are_copied():
+    history = History(ROWS)
+    history[0]["loss"] = 0.0
+    assert ROWS[0]["loss"] == 0.1
+
+
+def test_a_column_has_none_where_a_row_has_nothing():
+    history = History(ROWS)
+    assert history.keys == ("epoch", "loss", "learning_rate", "val_loss")
+    assert history.column("loss") == [0.1, 1 / 3, 1e-300]
+    assert history.column("val_loss")[::2] == [None, math.inf]
+
+
+def test_an_unknown_column_lists_those_there_are():
+    with pytest.raises(SettingsError, match=r"no column 'los'; did you mean 'loss'.; there are: epoch, loss, learning"):
+        History(ROWS).column("los")
+
+
+def test_histories_compare_by_their_rows_and_nan_equals_nan():
+    other = History([{**row} for row in ROWS[:1]] + [{**ROWS[1], "val_loss": float("nan")}, ROWS[2]])
+    assert History(ROWS) == other
+    assert History(ROWS) != History(ROWS[:2])
+    assert History(ROWS[1:2]) != History([{**ROWS[1], "val_loss": 0.0}])
+    assert History(ROWS) != ROWS
+
+
+def test_json_gives_the_same_history_back():
+    again = History.from_json(History(ROWS).to_json())
+    assert again == History(ROWS)
+    assert math.isnan(again[1]["val_loss"])
+    assert again[2]["val_loss"] == math.inf
+    assert [type(value) for value in again[0].values()] == [int, float, float]
+    assert History.from_json(History().to_json()) == History()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[{", "is not JSON"), ("{}", "expected a list of objects; got '{}'"), ("[1]", "expected a list of objects")],
+)
+def test_other_text_is_refused(text, message):
+    with pytest.raises(DataError, match=message):
+        History.from_json(text)
+
+
+def test_csv_keeps_every_digit():
+    rows = list(csv.DictReader(io.StringIO(History(ROWS).to_csv())))
+    assert list(rows[0]) == ["epoch", "loss", "learning_rate", "val_loss"]
+    assert [float(row["loss"]) for row in rows] == [0.1, 1 / 3, 1e-300]
+    assert [row["val_loss"] for row in rows] == ["", "nan", "inf"]
+    assert History().to_csv().strip() == ""

@@ -1,0 +1,190 @@
+"""The run: its counters, what callbacks keep in it, their random numbers, and whether it can go on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from framework import Callback, DataError, MeanSquaredError, Neuron, Run, SGDOptimizer, Trainer, on
+from framework.run import add_sums
+
+DATA = (np.arange(4.0)[:, None], np.arange(4.0))  # 2 batches
+
+
+def train(*callbacks, epochs=2):
+    trainer = Trainer(
+        loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), batch_size=2, callbacks=callbacks
+    )
+    return trainer.fit(Neuron(1), DATA, epochs=epochs)
+
+
+def test_counters_count_what_is_finished():
+    seen = []
+
+    def note(run):
+        seen.append((run.hook, run.epoch, run.step, run.batch, run.batches, run.target_epoch))
+
+    hooks = ("train_begin", "epoch_begin", "batch_begin", "batch_end", "epoch_end", "train_end")
+    run = train(*(on(hook)(note) for hook in hooks), epochs=1)
+    assert seen == [
+        ("on_train_begin", 0, 0, 0, 2, 1),
+        ("on_epoch_begin", 0, 0, 0, 2, 1),
+        ("on_batch_begin", 0, 0, 0, 2, 1),
+        ("on_batch_end", 0, 1, 1, 2, 1),
+        ("on_batch_begin", 0, 1, 1, 2, 1),
+        ("on_batch_end", 0, 2, 2, 2, 1),
+        ("on_epoch_end", 1, 2, 0, 2, 1),
+        ("on_train_end", 1, 2, 0, 2, 1),
+    ]
+    assert run.hook is None
+
+
+def test_hooks_see_the_batch_its_gradients_and_its_loss():
+    losses = []
+
+    @on("gradients")
+    def look(run):
+        x, y, weight = run.current
+        error = run.model(x) - y
+        assert weight is None
+        assert run.loss == pytest.approx(np.mean(error**2))
+        assert run.model.parameters.gradients["bias"] == pytest.approx(2 * error.mean())
+        losses.append(run.loss)
+
+    run = train(look, epochs=1)
+    assert run.history[0]["loss"] == pytest.approx(np.mean(losses))
+    assert run.current is None
+
+
+def test_a_learning_rate_assigned_in_a_hook_counts_from_the_next_step():
+    @on("epoch_end")
+    def halve(run):
+        run.optimizer.learning_rate /= 2
+
+    assert train(halve, epochs=3).history.column("learning_rate") == [0.01, 0.005, 0.0025]
+
+
+def test_the_first_reason_to_stop_stays():
+    run = Run(Neuron(1), SGDOptimizer(Neuron(1), learning_rate=0.1), MeanSquaredError(), 0)
+    run.stop("first")
+    run.stop("second")
+    assert run.stop_reason == "first"
+
+
+class Keeper(Callback):
+    def on_train_begin(self, run):
+        run.live(self)["opened"] = True
+
+    def on_epoch_end(self, run):
+        run.memory(self)["epochs"] = run.memory(self).get("epochs", 0) + 1
+
+
+def test_memory_is_kept_under_class_and_ordinal_and_survives_a_resume():
+    run = train(Keeper(), Keeper())
+    assert run.memories == {"Keeper.0": {"epochs": 2}, "Keeper.1": {"epochs": 2}}
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), callbacks=[Keeper()])
+    trainer.resume(run, DATA, epochs=3)
+    assert run.memories == {"Keeper.0": {"epochs": 5}, "Keeper.1": {"epochs": 2}}
+
+
+def test_what_is_live_ends_with_training():
+    seen = []
+
+    class Watcher(Keeper):
+        def on_train_end(self, run):
+            seen.append(dict(run.live(self)))
+
+    watcher = Watcher()
+    run = train(watcher)
+    assert seen == [{"opened": True}]
+    assert run.live(watcher) == {}
+
+
+def test_memory_of_a_stranger_is_refused():
+    run = train(Keeper())
+    for ask in (run.memory, run.live, run.rng):
+        with pytest.raises(DataError, match=r"Keeper\(\) is not one of this run's callbacks"):
+            ask(Keeper())
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 1, 0.5, "text", [1, [2.0]], (1, 2), {"a": {"b": 1}}, np.ones(2), np.float32(1.0)]
+)
+def test_json_values_and_arrays_may_be_remembered(value):
+    @on("epoch_end")
+    def remember(run):
+        run.memory(remember)["value"] = value
+
+    train(remember)
+
+
+@pytest.mark.parametrize("value", [print, {1: 2}, {"a": {1}}, [object()], b"bytes", 1j])
+@pytest.mark.parametrize("hook", ["epoch_end", "train_end"])
+def test_what_cannot_be_saved_may_not(hook, value):
+    @on(hook)
+    def remember(run):
+        run.memory(remember)["value"] = value
+
+    with pytest.raises(DataError, match=r"'value' must be a JSON value or a NumPy array; got .* run.live\(self\)"):
+        train(remember)
+
+
+class Draw(Callback):
+    def on_batch_begin(self, run):
+        self.draw(run)
+
+    def on_batch_end(self, run):
+        self.draw(run)
+
+    def draw(self, run):
+        drawn = [*run.rng(self).random(2).tolist(), run.rng(self).random()]
+        run.memory(self).setdefault("drawn", []).append(drawn)
+
+
+def test_random_numbers_of_a_callback_are_its_own_at_every_hook_epoch_and_step():
+    run = train(Draw(), Draw())
+    drawn = [memory["drawn"] for memory in run.memories.values()]
+    numbers = [number for callback in drawn for place in callback for number in place]
+    assert len(numbers) == len(set(numbers)) == 2 * 8 * 3
+
+
+def test_random_numbers_of_a_callback_are_a_pure_function_and_no_other_callback_changes_them():
+    alone, together = train(Draw()), train(Keeper(), Draw(), Draw())
+    assert alone.memories["Draw.0"] == together.memories["Draw.0"]
+
+
+def test_random_numbers_of_a_callback_change_no_training_result():
+    vectors = [run.model.parameters.vector.tolist() for run in (train(), train(Draw()))]
+    assert vectors[0] == vectors[1]
+
+
+def test_consistent_says_whether_model_counters_and_history_agree():
+    run = train()
+    assert run.consistent
+    run.optimizer.binding.updating = True
+    assert not run.consistent
+    run.optimizer.binding.updating = False
+    run.step += 1
+    assert not run.consistent
+    run.step -= 1
+    run.epoch += 1
+    assert not run.consistent
+
+
+def test_the_key_of_random_layers_is_seed_epoch_and_step():
+    keys = []
+    train(on("batch_begin")(lambda run: keys.append(run.key)))
+    assert keys == [(0, 0, 0), (0, 0, 1), (0, 1, 2), (0, 1, 3)]
+
+
+def test_the_repr_shows_what_a_person_asks_first():
+    run = train(on("epoch_end")(lambda run: run.stop("enough")))
+    assert repr(run) == f"Run(epoch=1, step=2, loss={run.history[0]['loss']:g}, stop_reason='enough')"
+    assert json.loads(run.history.to_json()) == run.history.rows
+
+
+def test_sums_add_up_by_name():
+    totals = {}
+    add_sums(totals, {"loss": (1.0, 2.0)})
+    add_sums(totals, {"loss": (0.5, 1.0), "accuracy": (1.0, 1.0)})
+    assert totals == {"loss": (1.5, 3.0), "accuracy": (1.0, 1.0)}

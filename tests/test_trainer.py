@@ -1,0 +1,230 @@
+"""The loop: what it computes, what it reports and what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+
+from framework import (
+    HOOKS,
+    Accuracy,
+    BinaryCrossEntropy,
+    Callback,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DivergedError,
+    EarlyStopping,
+    Identity,
+    MeanSquaredError,
+    Metric,
+    Neuron,
+    ProgressBar,
+    ReLU,
+    RootMeanSquaredError,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Trainer,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(11, 2))
+Y = (X @ [1.0, -2.0] > 0).astype(float)
+HELD_OUT = (RNG.normal(size=(5, 2)), np.array([0, 1, 1, 0, 1]))
+EPOCHS = 3
+
+
+def recipe(**settings):
+    default = {
+        "loss": BinaryCrossEntropy(),
+        "optimizer": SGDOptimizer(learning_rate=0.1, momentum=0.9),
+        "epochs": EPOCHS,
+        "batch_size": 4,
+        "metrics": [Accuracy()],
+    }
+    return Trainer(**default | settings)
+
+
+def network():
+    return Sequential(Dense(2, 3, ReLU()), Dense(3, 1, Sigmoid()), seed=1)
+
+
+def test_fit_is_the_loop_that_one_writes_by_hand():
+    trained, model = network(), network()
+    recipe(shuffle=False).fit(trained, (X, Y))
+    loss, optimizer = BinaryCrossEntropy(), SGDOptimizer(model, learning_rate=0.1, momentum=0.9)
+    for _ in range(EPOCHS):
+        for rows in (slice(0, 4), slice(4, 8), slice(8, 11)):
+            model.forward(X[rows])
+            loss.backward(model, Y[rows])
+            optimizer.step()
+    assert np.array_equal(trained.parameters.vector, model.parameters.vector)
+
+
+def test_fit_trains_from_the_current_weights_with_new_memory():
+    model = network()
+    first = recipe().fit(model, (X, Y))
+    before = model.parameters.vector.copy()
+    second = recipe(epochs=1, optimizer=SGDOptimizer(learning_rate=1e-300)).fit(model, (X, Y))
+    assert np.array_equal(model.parameters.vector, before)
+    assert (first.step, second.step) == (9, 3)
+    assert first.optimizer is not second.optimizer
+
+
+def test_an_epochs_figures_weigh_batches_by_their_rows():
+    still = recipe(epochs=1, optimizer=SGDOptimizer(learning_rate=1e-300), metrics=[Accuracy(), RootMeanSquaredError()])
+    model = network()
+    row = still.fit(model, (X, Y)).history[0]
+    assert {key: row[key] for key in ("loss", "accuracy", "root_mean_squared_error")} == pytest.approx(
+        still.evaluate(model, (X, Y)), rel=1e-14
+    )
+    weights = np.arange(11.0)
+    row = still.fit(model, (X, Y, weights)).history[0]
+    assert row["loss"] == pytest.approx(BinaryCrossEntropy()(model(X)[:, 0], Y, weights), rel=1e-14)
+
+
+def test_rows_hold_plain_numbers_under_keras_keys():
+    run = recipe(metrics=[Accuracy(), MeanSquaredError()]).fit(network(), (X, Y), HELD_OUT)
+    figures = ["loss", "accuracy", "mean_squared_error"]
+    assert list(run.history[-1]) == ["epoch", *figures, *(f"val_{key}" for key in figures), "learning_rate", "seconds"]
+    assert [type(value) for value in run.history[-1].values()] == [int] + [float] * 8
+    assert {type(value) for value in recipe().evaluate(run.model, HELD_OUT).values()} == {float}
+
+
+def test_float32_gives_plain_floats_too():
+    run = recipe().fit(Neuron(2, Sigmoid(), dtype="float32"), (X, Y), HELD_OUT)
+    assert {type(value) for value in run.history[-1].values()} == {int, float}
+    assert type(run.loss) is float
+
+
+class Mean(Metric):
+    def sums(self, prediction, target, weight=None):
+        return np.sum(prediction), np.float32(np.nan)
+
+    def result(self, total, count):
+        return total / count
+
+
+def test_what_is_not_finite_is_recorded_as_it_is():
+    model = Neuron.from_weights([1.0], activation=Identity())
+    still = recipe(loss=MeanSquaredError(), metrics=[Mean()], optimizer=SGDOptimizer(learning_rate=1e-300), epochs=2)
+    run = still.fit(model, ([[1.0]], [1.0]), ([[1e200]], [0.0]))
+    assert run.epoch == 2
+    assert run.history[0]["val_loss"] == math.inf
+    assert math.isnan(run.history[0]["mean"])
+    assert type(run.history[0]["mean"]) is float
+
+
+def test_validation_figures_are_those_of_evaluate():
+    run = recipe().fit(network(), (X, Y), (*HELD_OUT, np.arange(5)))
+    expected = recipe().evaluate(run.model, (*HELD_OUT, np.arange(5)))
+    assert expected == {"loss": run.history[-1]["val_loss"], "accuracy": run.history[-1]["val_accuracy"]}
+
+
+def test_evaluation_in_parts_is_evaluation_at_once(monkeypatch):
+    model = network()
+    whole, predictions = recipe().evaluate(model, (X, Y)), recipe().predict(model, X)
+    monkeypatch.setattr("framework.trainer.EVALUATION_ROWS", 4)
+    assert recipe().evaluate(model, (X, Y)) == pytest.approx(whole, rel=1e-14)
+    assert recipe().predict(model, X) == pytest.approx(predictions, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "y"), [(BinaryCrossEntropy(), Sigmoid(), [[0, 1]]), (CrossEntropy(), Softmax(), [1])]
+)
+def test_a_saturated_network_has_a_finite_loss_in_evaluation_too(loss, activation, y):
+    model = Dense.from_weights([[800.0, -800.0]], activation=activation)
+    trainer = recipe(loss=loss, metrics=(), epochs=1, optimizer=SGDOptimizer(learning_rate=1e-300))
+    assert math.isfinite(trainer.evaluate(model, ([[1.0]], y))["loss"])
+    row = trainer.fit(model, ([[1.0]], y), ([[1.0]], y)).history[0]
+    assert row["loss"] == row["val_loss"] == trainer.evaluate(model, ([[1.0]], y))["loss"]
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Neuron(2), (0,)), (Dense(2, 3), (0, 3)), (network(), (0, 1))])
+def test_no_rows_give_no_predictions(model, shape):
+    assert recipe().predict(model, np.empty((0, 2))).shape == shape
+
+
+def test_predictions_are_the_callers_own():
+    model, x = Sequential(Dense(2, 2)), X.copy()
+    first = recipe().predict(model, x)
+    kept = first.copy()
+    recipe().predict(model, -x)
+    first += 1.0
+    assert np.array_equal(recipe().predict(model, x), kept)
+    assert np.array_equal(x, X)
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping(monitor="val_los"), ProgressBar(keys=("val_los",))])
+def test_a_monitor_that_will_be_missing_is_refused_before_training(callback):
+    model = network()
+    before = model.parameters.vector.copy()
+    expected = (
+        "reads 'val_los', which the history will not have; did you mean 'val_loss'.; there are: "
+        "epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds"
+    )
+    with pytest.raises(SettingsError, match=expected):
+        recipe(callbacks=[callback]).fit(model, (X, Y), HELD_OUT)
+    assert np.array_equal(model.parameters.vector, before)
+
+
+def test_a_validation_monitor_needs_validation_data():
+    with pytest.raises(SettingsError, match=r"'val_loss', .*; give fit validation=\(x, y\); there are: epoch, loss"):
+        recipe(callbacks=[EarlyStopping()]).fit(network(), (X, Y))
+
+
+def test_recipes_that_cannot_work_are_refused():
+    with pytest.raises(SettingsError, match="'optimizer' must not be bound"):
+        recipe(optimizer=SGDOptimizer(network(), learning_rate=0.1))
+    with pytest.raises(SettingsError, match="different names; got 'accuracy' twice"):
+        recipe(metrics=[Accuracy(), Accuracy(threshold=0.7)])
+    with pytest.raises(SettingsError, match="BinaryCrossEntropy needs outputs in"):  # it would report NaN
+        recipe(loss=MeanSquaredError(), metrics=[BinaryCrossEntropy()]).fit(Neuron(2), (X, Y))
+    with pytest.raises(SettingsError, match=r"write EarlyStopping\(\) with its brackets"):
+        recipe(callbacks=[EarlyStopping])
+    for call in (recipe().fit, recipe().evaluate):
+        with pytest.raises(SettingsError, match="'model' must be a model such as"):
+            call(Neuron, (X, Y))
+
+
+def test_divergence_stops_before_the_bad_update_and_keeps_the_run():
+    model = Neuron.from_weights([1.0])
+    trainer = recipe(loss=MeanSquaredError(), metrics=(), epochs=1000, optimizer=SGDOptimizer(learning_rate=1e6))
+    with pytest.raises(DivergedError, match="loss is not finite, first at row") as caught:
+        trainer.fit(model, (X[:, :1], Y))
+    run = caught.value.run
+    assert caught.value.__notes__ == [
+        f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
+    ]
+    assert np.isfinite(model.parameters.vector).all()
+    assert all(math.isfinite(row["loss"]) for row in run.history)
+    assert run.consistent
+
+
+def test_hooks_that_nobody_overrides_are_not_called():
+    class Two(Callback):
+        def on_epoch_end(self, run):
+            pass
+
+        def on_gradients(self, run):
+            pass
+
+    assert set(Two().hooks()) == {"on_epoch_end", "on_gradients"}
+    assert Callback().hooks() == {}
+    assert set(HOOKS) - set(ProgressBar(batches=True).hooks()) == {"on_batch_begin", "on_gradients"}
+    assert "on_batch_end" not in ProgressBar().hooks()
+
+
+def test_an_epoch_in_which_every_weight_is_zero_is_refused():
+    class Data:
+        def __len__(self):
+            return 11
+
+        def read(self, start, stop):
+            return X[start:stop], Y[start:stop], np.zeros(stop - start)
+
+    with pytest.raises(DataError, match="needs a row of positive weight"):
+        recipe().fit(network(), Data())
