@@ -66,7 +66,7 @@ def _unboxed(array: Array, name: str) -> Array:
     for index, item in np.ndenumerate(array):
         if array.dtype.kind != "O" or not isinstance(item, int | float | np.integer | np.floating | np.bool_):
             where = f"[{', '.join(map(str, index))}]" if index else ""
-            shown = item.item() if isinstance(item, np.generic) else item
+            shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
             raise DtypeError(f"{name} must hold real numbers; got {kind}, first {shown!r} at {name_of(name)}{where}")
     return array.astype(np.float64)
 

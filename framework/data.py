@@ -121,7 +121,7 @@ class DatasetSource:
             rest.append((x[skip:], y[skip:], None if weight is None else weight[skip:]))
             held += rows - skip
             skip = 0
-            x, y, weight = _joined(rest)
+            x, y, weight = joined(rest)
             first = 0
             while held - first >= size:
                 part = slice(first, first := first + size)
@@ -129,7 +129,7 @@ class DatasetSource:
             rest = [(x[first:], y[first:], None if weight is None else weight[first:])]
             held -= first
         if held:
-            yield _joined(rest)
+            yield joined(rest)
 
     def _windows(self, order: tuple[int, int] | None) -> Iterator[list[tuple[int, int]]]:
         starts = np.arange(0, self.rows, BLOCK_ROWS)
@@ -140,7 +140,7 @@ class DatasetSource:
             yield [(int(start), min(int(start) + BLOCK_ROWS, self.rows)) for start in chosen]
 
     def _read(self, window: list[tuple[int, int]], order: tuple[int, int] | None) -> Batch:
-        x, y, weight = _joined([self._read_block(start, stop) for start, stop in window])
+        x, y, weight = joined([self._read_block(start, stop) for start, stop in window])
         if order is None:
             return x, y, weight
         rows = permutation(len(x), *order, window[0][0])
@@ -212,14 +212,14 @@ def checked(
         raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
     y = real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != len(x):
-        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got {len(x)} and {y.shape}")
-    shape = (len(x), *(1 if size is None else size for size in model.output_shape))
+        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
+    sample_shape = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
+    shape = (len(x), *(size for size in sample_shape if size is not None))
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
     require_finite(y, f"{name}: argument 'y'")
-    if None not in model.output_shape:
-        forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
-        y = forms[0]  # that of the loss which is trained on
+    forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
+    y = forms[0]  # that of the loss which is trained on
     if weight is not None:
         weight = require_weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
     return x, y, weight
@@ -248,7 +248,12 @@ def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) 
     return array
 
 
-def _joined(parts: list[Batch]) -> Batch:
+def joined(parts: list[Batch]) -> Batch:
+    """Join batches into one.
+
+    Raises:
+        DataError: Some have weights and some have not.
+    """
     if len(parts) == 1:
         return parts[0]
     weights = [weight for _, _, weight in parts if weight is not None]

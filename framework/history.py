@@ -16,7 +16,7 @@ class History(Sequence[dict[str, Any]]):
 
     Example:
         >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
-        >>> history.column("loss"), history[-1]["epoch"]
+        >>> history["loss"], history[-1]["epoch"]
         ([0.5, 0.25], 2)
         >>> History.from_json(history.to_json()) == history
         True
@@ -81,7 +81,9 @@ class History(Sequence[dict[str, Any]]):
         return text.getvalue()
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the row of this index, or a list of rows for a slice."""
+        """Return the row of this index, a list of rows for a slice, or the column of this name."""
+        if isinstance(index, str):
+            return self.column(index)
         return self.rows[index]
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data import Batch
 from framework.errors import DivergedError
@@ -37,6 +38,7 @@ class Session:
         self._started: list[Callback] = []
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
+        self._kept: tuple[int, dict[str, Array]] | None = None
         self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
         self._errstate = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -64,6 +66,9 @@ class Session:
         run = self.run
         self._tick()
         run.error = error
+        if error is not None and self._kept is not None and self._kept[0] == run.step:
+            for name, array in self._kept[1].items():  # forward has changed them, but its step was not made
+                run.model.buffers[name][...] = array
         if isinstance(error, DivergedError):
             error.add_note(
                 f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
@@ -134,6 +139,8 @@ class Session:
                 self.run.batch += 1
                 continue
             self.run.current = batch
+            if self.run.model.buffers:
+                self._kept = (self.run.step, {name: array.copy() for name, array in self.run.model.buffers.items()})
             yield batch
         self._raise_signal()
 

@@ -14,12 +14,13 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.component import Component, Count, Seed
-from framework.data import Batch, Source, checked_rows, prepare
+from framework.data import Batch, Source, checked_rows, joined, prepare
 from framework.errors import SettingsError, UsageError, nearest
 from framework.losses import Loss
-from framework.metrics import Metric
+from framework.metrics import Metric, WholeMetric
 from framework.models import Model
 from framework.optimizers import Optimizer
+from framework.regularizers import Regularizer
 from framework.run import Run, add_sums
 from framework.session import Session
 
@@ -37,6 +38,8 @@ class Trainer(Component):
         seed: What every random number of a run is drawn from, with purpose, epoch and step.
         shuffle: Whether each epoch sees the rows in a new order.
         metrics: What is reported beside the loss, on training and validation data. A loss serves too.
+        regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
+            ``penalty``. ``loss`` stays that of the data, so that it compares with ``val_loss``.
         callbacks: What is called at the hooks, in this order; those that save come last.
 
     Raises:
@@ -59,6 +62,7 @@ class Trainer(Component):
     seed: Seed = 0
     shuffle: bool = True
     metrics: tuple[Metric | Loss, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
 
     def model_post_init(self, context: object) -> None:
@@ -100,12 +104,14 @@ class Trainer(Component):
                     session.call("on_batch_begin")
                     prediction = model.forward(x, key=run.key, copy=False)
                     run.loss = self.loss.backward(model, y, weight, check=False)
+                    for regularizer in self.regularizers:
+                        regularizer.backward(model)
                     session.call("on_gradients")
                     run.optimizer.step()
                     run.finish_step(self._sums(run.loss, prediction, y, weight))
                     session.call("on_batch_end")
                 if run.batch == run.batches:
-                    session.end_epoch(self._results(run.sums) | self._validated(model, held_out))
+                    session.end_epoch(self._results(run.sums) | self._penalty(model) | self._validated(model, held_out))
         return run
 
     def _prepared(
@@ -118,7 +124,14 @@ class Trainer(Component):
         held_out = None
         if validation is not None:
             held_out = prepare(validation, model, self._losses, "fit: validation", source.columns)
+        for regularizer in self.regularizers:
+            regularizer.names(model.parameters)  # refuses a pattern that matches none
         keys = self._keys(validated=held_out is not None)
+        if held_out is None and (whole := [metric.key for metric in self._whole]):
+            raise SettingsError(
+                f"fit: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
+                "give fit validation=(x, y)"
+            )
         for callback in self.callbacks:
             for key in callback.required_keys():
                 if key not in keys:
@@ -152,8 +165,25 @@ class Trainer(Component):
 
     def _keys(self, *, validated: bool) -> list[str]:
         """Return the columns that a history will have."""
-        keys = ["loss", *(metric.key for metric in self.metrics)]
-        return ["epoch", *keys, *(f"val_{key}" for key in keys if validated), "learning_rate", "seconds"]
+        keys = ["loss", *(metric.key for metric in self._summed)]
+        penalty = ["penalty"] if self.regularizers else []
+        val_keys = [f"val_{key}" for key in [*keys, *(metric.key for metric in self._whole)] if validated]
+        return ["epoch", *keys, *penalty, *val_keys, "learning_rate", "seconds"]
+
+    @property
+    def _summed(self) -> tuple[Metric | Loss, ...]:
+        """The metrics that add up over batches."""
+        return tuple(metric for metric in self.metrics if not isinstance(metric, WholeMetric))
+
+    @property
+    def _whole(self) -> tuple[WholeMetric, ...]:
+        """The metrics that need all rows at once."""
+        return tuple(metric for metric in self.metrics if isinstance(metric, WholeMetric))
+
+    def _penalty(self, model: Model) -> dict[str, float]:
+        if not self.regularizers:
+            return {}
+        return {"penalty": sum(regularizer.penalty(model) for regularizer in self.regularizers)}
 
     def _batches(self, source: Source, run: Run) -> Iterator[Batch]:
         """Return the batches of the run's epoch that are not done yet."""
@@ -193,12 +223,18 @@ class Trainer(Component):
 
     def _evaluated(self, model: Model, source: Source) -> dict[str, float]:
         totals: dict[str, tuple[float, ...]] = {}
+        kept: list[Batch] = []
         for x, y, weight in source.batches(EVALUATION_ROWS, 0, None):
             with np.errstate(all="ignore"):
                 h, a = model.output(x)
                 total, count = self.loss.output_sums(model.output_activation, h, a, y, weight)
                 add_sums(totals, {"loss": (total, count)} | self._metric_sums(a, y, weight))
-        return self._results(totals)
+            if self._whole:
+                kept.append((a, y.copy(), None if weight is None else weight.copy()))
+        if not self._whole:
+            return self._results(totals)
+        rows = joined(kept)
+        return self._results(totals) | {metric.key: float(metric.whole_result(*rows)) for metric in self._whole}
 
     def _validated(self, model: Model, held_out: Source | None) -> dict[str, float]:
         if held_out is None:
@@ -215,12 +251,12 @@ class Trainer(Component):
             metric.key: metric.output_sums(None, None, prediction, y, weight)
             if isinstance(metric, Loss)
             else metric.sums(prediction, y, weight)
-            for metric in self.metrics
+            for metric in self._summed
         }
 
     def _results(self, sums: dict[str, tuple[float, ...]]) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
-        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self.metrics}}
+        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self._summed}}
         return {key: float(figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
     def predict(self, model: Model, x: Any) -> Array:

@@ -70,6 +70,9 @@ class Model(Component):
         object.__setattr__(self, "_owner", None)
         object.__setattr__(self, "_state", None)
 
+    takes_ids: ClassVar[bool] = False
+    """Whether the inputs are whole numbers that stand for things, so that there is no gradient by them."""
+
     takes_a_sample: ClassVar[bool] = False
     """Whether ``apply`` also takes one sample without a row axis."""
 

@@ -46,6 +46,8 @@ class Embedding(Layer):
         Bengio et al., A neural probabilistic language model (2003).
     """
 
+    takes_ids = True
+
     vocabulary: Count
     units: Count
     initializer: Initializer = Uniform()

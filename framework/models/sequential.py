@@ -71,12 +71,14 @@ class Sequential(Model):
         dtypes = [layer.dtype for layer in self.layers]
         if len(set(dtypes)) > 1:
             raise SettingsError(f"Sequential: layers must have one dtype; got {', '.join(dtypes)}")
-        for place in range(1, len(self.layers)):
-            gives, takes = self.layers[place - 1].output_shape, self.layers[place].input_shape
-            if not fits(gives, takes):
+        gives = self.layers[0].output_shape
+        for place, layer in enumerate(self.layers[1:], 1):
+            if not fits(gives, layer.input_shape):
                 raise ShapeError(
-                    f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes {shown(takes)}"
+                    f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
+                    f"{shown(layer.input_shape)}"
                 )
+            gives = through(layer, gives)
 
     @property
     def dtype(self) -> str:
@@ -91,7 +93,10 @@ class Sequential(Model):
     @property
     def output_shape(self) -> tuple[int | None, ...]:
         """The shape that the last layer gives."""
-        return self.layers[-1].output_shape
+        gives = self.layers[0].output_shape
+        for layer in self.layers[1:]:
+            gives = through(layer, gives)
+        return gives
 
     @property
     def output_activation(self) -> AnyActivation | None:
@@ -149,6 +154,17 @@ class Sequential(Model):
     def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
         start = f"{prefix}." if prefix else ""
         return [row for i, layer in enumerate(self.layers) for row in layer._summary_rows(f"{start}{i}")]
+
+
+def through(layer: Model, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Return the shape that a layer gives for this one; where it keeps an open size, that of its input.
+
+    Example:
+        >>> from framework import Dense, Dropout
+        >>> through(Dropout(rate=0.5), (8,)), through(Dense(8, 3), (8,))
+        ((8,), (3,))
+    """
+    return shape if layer.output_shape == layer.input_shape and None in layer.output_shape else layer.output_shape
 
 
 def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Any) -> Sequential:

@@ -60,6 +60,7 @@ class AdamOptimizer(Optimizer):
 
     memory = ("mean", "square")
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * m_hat / (sqrt(v_hat) + epsilon)."""
@@ -116,6 +117,7 @@ class AdamWOptimizer(Optimizer):
 
     memory = ("mean", "square")
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w)."""
@@ -175,6 +177,7 @@ class NAdamOptimizer(Optimizer):
 
     memory = ("mean", "square")
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * ahead / (sqrt(v_hat) + epsilon)."""

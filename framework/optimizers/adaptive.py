@@ -59,6 +59,7 @@ class RMSPropOptimizer(Optimizer):
 
     memory = ("square", "mean", "velocity")
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * g / (sqrt(v) + epsilon), with what is asked for."""
@@ -119,6 +120,7 @@ class AdagradOptimizer(Optimizer):
 
     memory = ("squares",)
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * g / (sqrt(s) + epsilon)."""
@@ -172,6 +174,7 @@ class AdadeltaOptimizer(Optimizer):
 
     memory = ("square", "changes")
     elementwise = True
+    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         """W <- w - rate * sqrt(d + epsilon) / sqrt(v + epsilon) * g."""

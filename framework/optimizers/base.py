@@ -67,6 +67,7 @@ class Optimizer(Component):
         clip_norm: Scale the whole gradient down to this Euclidean norm when it is longer; None does not.
         clip_value: Hold each element of the gradient within +-clip_value, after clip_norm; None does not.
         memory: Names of the arrays that ``update`` is given after its first four arguments, zeros at first.
+        squares: Whether ``update`` squares the gradient, so that one whose square overflows must be refused.
         elementwise: Whether each element's update depends on that element alone, so that ``update`` may be called
             on one cache-sized block after another.
 
@@ -95,6 +96,7 @@ class Optimizer(Component):
 
     memory: ClassVar[tuple[str, ...]] = ()
     elementwise: ClassVar[bool] = False
+    squares: ClassVar[bool] = False
 
     __slots__ = ("_binding",)  # reading a pydantic private attribute would cost 1.5 microseconds a step
     if TYPE_CHECKING:
@@ -188,6 +190,11 @@ class Optimizer(Component):
         gradient = parameters.gradient
         if not math.isfinite(_vdot(gradient, gradient)):
             require_finite_gradient(parameters)
+            if self.squares and self.clip_norm is None and self.clip_value is None:
+                raise DivergedError(
+                    f"{type(self).__name__} squares the gradient, whose square overflows {gradient.dtype}; the update "
+                    "was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
+                )
         rate = self.learning_rate
         if type(rate) is not float:
             rate = self.rate()

@@ -1,0 +1,193 @@
+"""Every concrete class of the library passes the checks that users' own classes can be put to."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import framework
+from framework import (
+    Activation,
+    Callback,
+    Component,
+    ConstantSchedule,
+    Dense,
+    HalfSquaredError,
+    Loss,
+    Optimizer,
+    SGDOptimizer,
+    Tanh,
+)
+from framework.callbacks.base import FunctionCallback
+from framework.testing import ConformanceError, check_component
+
+# What the classes that need settings are made with; a new class with required settings needs a line here.
+SETTINGS = {
+    "BatchNorm": {"units": 3},
+    "CSVLog": None,  # writes a file; its tests are in test_reporting.py
+    "ConfusionMatrix": {"classes": 3},
+    "Constant": {"value": 0.5},
+    "ConstantSchedule": {"rate": 0.1},
+    "CosineRestartsSchedule": {"initial": 0.1, "length": 10},
+    "CosineSchedule": {"initial": 0.1, "length": 10},
+    "Dense": {"inputs": 3, "units": 2},
+    "Dropout": {"rate": 0.5},
+    "EarlyStopping": {"restore_best": True},
+    "Embedding": {"vocabulary": 4, "units": 2},
+    "ExponentialSchedule": {"initial": 0.1},
+    "Flatten": {"shape": (2, 3)},
+    "InverseTimeSchedule": {"initial": 0.1, "decay": 0.01},
+    "L1": {"strength": 0.1},
+    "L2": {"strength": 0.1},
+    "LayerNorm": {"units": 3},
+    "MultiStepSchedule": {"initial": 0.1, "milestones": (3, 5)},
+    "Neuron": {"inputs": 3},
+    "OneCycleSchedule": {"maximum": 0.1, "length": 10},
+    "PolynomialSchedule": {"initial": 0.1, "length": 10},
+    "Residual": None,  # made of layers; below
+    "SGDOptimizer": {"learning_rate": 0.1, "momentum": 0.9},
+    "Sequential": None,
+    "StepSchedule": {"initial": 0.1, "every": 3},
+    "TopK": {"k": 1},
+    "TraceSteps": {"limit": 3},
+    "Trainer": {"loss": HalfSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.1)},
+    "WarmupSchedule": {"schedule": ConstantSchedule(rate=0.1), "length": 5},
+}
+
+
+def concrete():
+    """Every class of the package that can be made, found by itself."""
+    for name in framework.__all__:
+        cls = getattr(framework, name)
+        if inspect.isclass(cls) and issubclass(cls, Component) and not inspect.isabstract(cls) and cls is not Component:
+            yield cls
+
+
+def made(cls):
+    settings = SETTINGS.get(cls.__name__, {})
+    return None if settings is None else cls(**settings)
+
+
+CLASSES = [cls for cls in concrete() if SETTINGS.get(cls.__name__, {}) is not None and cls is not FunctionCallback]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=[cls.__name__ for cls in CLASSES])
+def test_every_class_passes_every_check(cls):
+    assert len(check_component(made(cls))) >= 5
+
+
+@pytest.mark.parametrize("name", ["Sequential", "Residual"])
+def test_models_made_of_layers_pass_too(name):
+    check_component(getattr(framework, name)(Dense(3, 4, Tanh()), Dense(4, 3)))
+
+
+class Swish(Activation):
+    """h / (1 + exp(-beta h)).
+
+    Example:
+        >>> Swish(beta=2.0).beta
+        2.0
+    """
+
+    beta: float = 1.0
+
+    def __call__(self, h):
+        return h / (1 + np.exp(-self.beta * h))
+
+
+def test_a_users_class_passes():
+    names = check_component(Swish(beta=2.0))
+    assert "its derivative is that of its formula" in names
+
+
+class Undocumented(Activation):
+    def __call__(self, h):
+        return np.tanh(h)
+
+
+class Wrong(Swish):
+    """As Swish, with a wrong derivative.
+
+    Example:
+        >>> Wrong().beta
+        1.0
+    """
+
+    def derivative(self, h):
+        return 1 / (1 + np.exp(-self.beta * h))
+
+
+class NotAdditive(framework.Metric):
+    """The mean of batch means.
+
+    Example:
+        >>> NotAdditive().key
+        'not_additive'
+    """
+
+    def sums(self, prediction, target, weight=None):
+        return (float(np.mean(np.abs(prediction - target))),)
+
+    def result(self, *sums):
+        return sums[0]
+
+
+class SumsOverAll(Optimizer):
+    """Claims to be elementwise but divides by the norm of what it is given.
+
+    Example:
+        >>> SumsOverAll(learning_rate=0.1).learning_rate
+        0.1
+    """
+
+    elementwise = True
+
+    def update(self, values, gradients, rate, step):
+        values -= rate * gradients / np.linalg.norm(gradients)
+
+
+class Forgetful(Callback):
+    """Counts in a way that a resume does not restore.
+
+    Example:
+        >>> Forgetful()
+        Forgetful()
+    """
+
+    def on_train_begin(self, run):
+        run.memory(self)["count"] = 0
+
+    def on_epoch_end(self, run):
+        run.memory(self)["count"] += 1
+
+
+class WrongSlope(Loss):
+    """The absolute error with the squared error's slope.
+
+    Example:
+        >>> WrongSlope().key
+        'wrong_slope'
+    """
+
+    def value(self, prediction, target):
+        return np.abs(prediction - target)
+
+    def slope(self, prediction, target):
+        return prediction - target
+
+
+@pytest.mark.parametrize(
+    ("component", "failure"),
+    [
+        (Undocumented(), "the class has no docstring"),
+        (Wrong(), "its derivative is that of its formula: DerivativeError"),
+        (NotAdditive(), "sums over uneven batches"),
+        (SumsOverAll(learning_rate=0.1), "in blocks"),
+        (Forgetful(), "what it remembers after a resume"),
+        (WrongSlope(), "its slope is that of its formula: DerivativeError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Component) else "",
+)
+def test_what_is_wrong_is_named(component, failure):
+    with pytest.raises(ConformanceError, match=failure):
+        check_component(component)
