@@ -69,6 +69,7 @@ class Run:
         self.seconds = 0.0
         self.memories: dict[str, dict[str, Any]] = {}
         self._live: dict[int, dict[str, Any]] = {}
+        self._callbacks: tuple[object, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
 
@@ -128,8 +129,9 @@ class Run:
         """Name the callbacks and clear what an earlier end of training left."""
         self.stop_reason, self.error = None, None
         self._names, self._live, self._generators = {}, {}, {}
+        self._callbacks = tuple(callbacks)  # held, so that no later object can get the id of one of them
         ordinals: dict[str, int] = {}
-        for callback in callbacks:
+        for callback in self._callbacks:
             kind = type(callback).__name__
             ordinals[kind] = ordinals.get(kind, -1) + 1
             self._names[id(callback)] = f"{kind}.{ordinals[kind]}"
@@ -165,6 +167,10 @@ class Run:
         self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False
         self.epoch += 1
         self.history.append(row)  # last: cut off before it, the run is not consistent
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
+        return self.__dict__ | {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
 
     def __repr__(self) -> str:
         """Show what a person asks first."""

@@ -66,9 +66,8 @@ class Session:
         run = self.run
         self._tick()
         run.error = error
-        if error is not None and self._kept is not None and self._kept[0] == run.step:
-            for name, array in self._kept[1].items():  # forward has changed them, but its step was not made
-                run.model.buffers[name][...] = array
+        if error is not None:
+            self._put_buffers_back()
         if isinstance(error, DivergedError):
             error.add_note(
                 f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
@@ -90,6 +89,12 @@ class Session:
             run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
         if error is None and run.error is not None:
             raise run.error
+
+    def _put_buffers_back(self) -> None:
+        """Undo what a forward changed in the model's buffers when its step was not made."""
+        if self._kept is not None and self._kept[0] == self.run.step:
+            for name, array in self._kept[1].items():
+                self.run.model.buffers[name][...] = array
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Do one thing of the end; the first error is what ends the run, later ones are notes on it."""

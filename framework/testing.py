@@ -167,14 +167,6 @@ def _in_a_layer(activation: Any) -> None:
 # losses
 
 
-def _loss_batch(loss: Loss) -> tuple[Array, Array, Array]:
-    """Return predictions, targets and weights that any loss of the library takes."""
-    prediction = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
-    if loss.by_row:
-        return prediction, np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), np.array([1.0, 2.0])
-    return prediction, np.array([[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]), np.array([1.0, 2.0])
-
-
 def _loss_gradient(loss: Loss) -> None:
     prediction, target, weight = _accepted(loss)
     numeric = numerical_gradient(lambda p: loss(p, target, weight), prediction)
@@ -194,8 +186,9 @@ def _loss_sums(loss: Loss) -> None:
 
 
 def _accepted(loss: Loss) -> tuple[Array, Array, Array]:
-    """Return a batch; losses of the signs -1 and 1 get such targets."""
-    prediction, target, weight = _loss_batch(loss)
+    """Return predictions, targets and weights that the loss takes; losses of the signs -1 and 1 get such targets."""
+    prediction, weight = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]), np.array([1.0, 2.0])
+    target = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     try:
         loss(prediction, target)
     except FrameworkError:

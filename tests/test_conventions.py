@@ -13,7 +13,11 @@ from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, 
 
 PACKAGE = Path(framework.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-PUBLIC = [name for name in framework.__all__ if callable(getattr(framework, name))]
+PUBLIC = [
+    name
+    for name in framework.__all__
+    if inspect.isclass(getattr(framework, name)) or inspect.isfunction(getattr(framework, name))
+]
 
 ORDER = [  # a module imports only from those before it; a folder is one place
     "errors",

@@ -117,11 +117,14 @@ def test_a_dataset_is_read_in_blocks_and_shuffled_within_windows():
     order = np.array(rows_seen(data, ORDER, ROWS)[0])
     assert sorted(data.reads) == [(start, min(start + 3, ROWS)) for start in range(0, ROWS, 3)]
     assert data.reads != sorted(data.reads)
-    place = 0
+    place, orders = 0, []
     for first, second in zip(data.reads[::2], data.reads[1::2], strict=True):
         window = [*range(*first), *range(*second)]
-        assert sorted(order[place : place + len(window)]) == sorted(window)
-        place += len(window)
+        rows = order[place : (place := place + len(window))]
+        assert sorted(rows) == sorted(window)
+        orders.append([window.index(row) for row in rows])
+    assert all(found != sorted(found) for found in orders)
+    assert orders[0] != orders[1]
 
 
 def test_a_resumed_epoch_reads_no_window_that_is_done():
@@ -189,7 +192,7 @@ class Wrong:
         (Wrong(), r"fit: Wrong.read\(.*\) must return \(x, y\) or \(x, y, weight\); got NoneType"),
         (Wrong(X), "got 1 parts"),
         (Wrong(X, Y), r"fit: Wrong.read\(.*\) must return [23] rows; got 23"),
-        (Wrong(X[:3], Y[:2]), r"'x' and 'y' must have as many rows; got 3 and \(2,\)"),
+        (Wrong(X[:3], Y[:2]), r"'x' and 'y' must have as many rows; got shapes \(3, 1\) and \(2,\)"),
         (Wrong(X[:3], Y[:3], np.ones(2)), r"'weight' must have one weight a row, \(3,\); got \(2,\)"),
         (Wrong(X[:0], Y[:0]), "'x' must have a row at least"),
         (Wrong(X, Y, rows=0), "must have a row at least; got a Dataset of length 0"),

@@ -86,8 +86,8 @@ RANGE = "Binary labels are 0 and 1; for more classes use CrossEntropy"
 BAD_X = {
     "nan": (put(X, (1, 0), np.nan), DataError, "must be finite; got nan at x[1, 0] (1 of 22 values)"),
     "inf": (put(X, 3, -np.inf), DataError, "must be finite; got -inf at x[3, 0] (2 of 22 values)"),
-    "text": (X.astype(str), DtypeError, f"{REAL} text, first np.str_('-3.0') at x[0, 0]"),
-    "bytes": (X.astype("S4"), DtypeError, f"{REAL} bytes, first np.bytes_(b'-3.0') at x[0, 0]"),
+    "text": (X.astype(str), DtypeError, f"{REAL} text, first '-3.0' at x[0, 0]"),
+    "bytes": (X.astype("S4"), DtypeError, f"{REAL} bytes, first b'-3.0' at x[0, 0]"),
     "None": (put(X, (4, 1), None, object), DtypeError, f"{REAL} Python objects, first None at x[4, 1]"),
     "complex": (X + 0j, DtypeError, f"{REAL} complex numbers, first np.complex128(-3+0j) at x[0, 0]"),
     "dates": (np.stack([DATES, DATES], 1), DtypeError, f"{REAL} dates, first np.datetime64('2020-01-01') at x[0, 0]"),
@@ -100,7 +100,7 @@ BAD_X = {
 }
 BAD_Y = {
     "nan": (put(Y, 3, np.nan), DataError, "must be finite; got nan at y[3] (1 of 11 values)"),
-    "text": (["no", "yes"] * 5 + ["no"], DtypeError, f"{REAL} text, first np.str_('no') at y[0]"),
+    "text": (["no", "yes"] * 5 + ["no"], DtypeError, f"{REAL} text, first 'no' at y[0]"),
     "None": ([*Y[:10], None], DtypeError, f"{REAL} Python objects, first None at y[10]"),
     "dates": (DATES, DtypeError, f"{REAL} dates, first np.datetime64('2020-01-01') at y[0]"),
     "masked": (mask(Y), DtypeError, MASKED),
@@ -114,14 +114,18 @@ BAD_CLASSES = {
     "fraction": (LABELS / 2, DataError, "must have integer labels in 0..2; got 0.5 at row 1 (4 of 11 rows)"),
     "nan": (put(LABELS, 5, np.nan, float), DataError, "must be finite; got nan at y[5] (1 of 11 values)"),
     "two at once": (put(np.eye(3)[LABELS], (4, 0), 1), DataError, "must have rows that sum to 1; row 4 sums to 2"),
-    "two of three": (np.ones((11, 2)) / 2, ShapeError, "must have the shape (11,) or (11, 3); got (11, 2)"),
+    "two of three": (
+        np.ones((11, 2)) / 2,
+        ShapeError,
+        "must be classes (11,) or have the output's shape, (11, 3); got (11, 2)",
+    ),
 }
 BAD_WEIGHT = {
     "nan": (put(WEIGHT, 2, np.nan), DataError, "must be finite; got nan at weight[2] (1 of 11 values)"),
     "negative": (put(WEIGHT, 2, -1), DataError, "must not be negative; got -1.0 at row 2"),
     "all zero": (0 * WEIGHT, DataError, "must have a positive sum; all 11 weights are 0"),
     "one a value": (X, ShapeError, "must have one weight a row, (11,); got (11, 2)"),
-    "text": (["1"] * 11, DtypeError, f"{REAL} text, first np.str_('1') at weight[0]"),
+    "text": (["1"] * 11, DtypeError, f"{REAL} text, first '1' at weight[0]"),
 }
 LARGE_X, LARGE_Y = put(X, (2, 1), 1e300), put(Y, 3, 1e300)
 
@@ -133,8 +137,8 @@ BAD = {
     "x: too large": (single, (LARGE_X, Y), DataError, " 'x' must be finite; got inf at x[2, 1] (1 of 22 values)"),
     "y: too large": (single, (X, LARGE_Y), DataError, " 'y' must be finite; got inf at y[3] (1 of 11 values)"),
     "no rows": (binary, (X[:0], Y[:0]), DataError, " 'x' must have a row at least; got shape (0, 2)"),
-    "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have as many rows; got 11 and (10,)"),
-    "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have as many rows; got 11 and ()"),
+    "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and"),
+    "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and ()"),
 }
 CALLS = ["fit", "resume", "validation", "evaluate"]
 

@@ -130,6 +130,8 @@ def test_the_log_of_a_resumed_run_holds_all_rows_and_columns(log, tmp_path):
     rows = list(csv.DictReader(log.read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["val_loss"] == "" for row in rows] == [True, True, False, False]
+    recipe(CSVLog(path=str(log))).resume(run, (X, Y))  # nothing is left to do
+    assert log.read_text() == run.history.to_csv()
     elsewhere = tmp_path / "other.csv"
     recipe(CSVLog(path=str(elsewhere))).resume(run, (X, Y), epochs=1)
     assert elsewhere.read_text() == run.history.to_csv()

@@ -224,19 +224,19 @@ SIGNALS = [
 
 @pytest.mark.parametrize(("number", "error", "reason"), SIGNALS)
 @pytest.mark.parametrize(
-    ("hook", "step", "steps"),
+    ("hook", "step", "steps", "epochs"),
     [
-        ("train_begin", 0, 0),
-        ("epoch_begin", 0, 0),
-        ("batch_begin", 1, 2),
-        ("gradients", 1, 2),
-        ("batch_end", 1, 1),
-        ("batch_end", 3, 3),
-        ("epoch_end", 3, 3),
-        ("train_end", 6, 6),
+        ("train_begin", 0, 0, 0),
+        ("epoch_begin", 0, 0, 0),
+        ("batch_begin", 1, 2, 0),
+        ("gradients", 1, 2, 0),
+        ("batch_end", 1, 1, 0),
+        ("batch_end", 3, 3, 0),  # the epoch's last: validation can wait
+        ("epoch_end", 3, 3, 1),
+        ("train_end", 6, 6, 2),
     ],
 )
-def test_a_signal_takes_effect_at_a_step_boundary(number, error, reason, hook, step, steps):
+def test_a_signal_takes_effect_at_a_step_boundary(number, error, reason, hook, step, steps, epochs):
     handlers = [signal.getsignal(found) for found, _, _ in SIGNALS]
     ended = []
     end = on("train_end")(lambda run: ended.append(run.step))
@@ -244,7 +244,7 @@ def test_a_signal_takes_effect_at_a_step_boundary(number, error, reason, hook, s
     with pytest.raises(error) as caught:
         train(sent, end)
     run = caught.value.run
-    assert (run.step, run.stop_reason, run.consistent) == (steps, reason, True)
+    assert (run.step, run.epoch, run.stop_reason, run.consistent) == (steps, epochs, reason, True)
     assert ended == [steps]
     assert [signal.getsignal(found) for found, _, _ in SIGNALS] == handlers
     if error is SystemExit:

@@ -74,16 +74,14 @@ def test_fit_trains_from_the_current_weights_with_new_memory():
     assert first.optimizer is not second.optimizer
 
 
-def test_an_epochs_figures_weigh_batches_by_their_rows():
-    still = recipe(epochs=1, optimizer=SGDOptimizer(learning_rate=1e-300), metrics=[Accuracy(), RootMeanSquaredError()])
+def test_each_epochs_figures_weigh_batches_by_their_rows():
+    still = recipe(epochs=2, optimizer=SGDOptimizer(learning_rate=1e-300), metrics=[Accuracy(), RootMeanSquaredError()])
     model = network()
-    row = still.fit(model, (X, Y)).history[0]
-    assert {key: row[key] for key in ("loss", "accuracy", "root_mean_squared_error")} == pytest.approx(
-        still.evaluate(model, (X, Y)), rel=1e-14
-    )
-    weights = np.arange(11.0)
-    row = still.fit(model, (X, Y, weights)).history[0]
-    assert row["loss"] == pytest.approx(BinaryCrossEntropy()(model(X)[:, 0], Y, weights), rel=1e-14)
+    for data in ((X, Y), (X, Y, np.arange(11.0))):
+        expected = still.evaluate(model, data)
+        assert expected["loss"] == pytest.approx(BinaryCrossEntropy()(model(X)[:, 0], *data[1:]), rel=1e-14)
+        for row in still.fit(model, data).history:
+            assert {key: row[key] for key in expected} == pytest.approx(expected, rel=1e-14)
 
 
 def test_rows_hold_plain_numbers_under_keras_keys():

@@ -104,6 +104,10 @@ class Loss(Component):
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
         raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
 
+    def fused_slope(self, a: Any, target: Any) -> Any:
+        """Return d(value)/dh at the canonical output a: the plain difference, unless settings change it."""
+        return a - target
+
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets that the formula has no meaning for; every finite number is welcome unless overridden."""
 
@@ -201,7 +205,7 @@ class Loss(Component):
                 value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
                 raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
-            delta = a - target if fused else self.slope(a, target)
+            delta = self.fused_slope(a, target) if fused else self.slope(a, target)
             model.backpropagate(delta, fused=fused, input_gradient=False)
             return float(value)
         target = self.targets(target, a.shape, "target", record=record, check=check)
@@ -216,7 +220,7 @@ class Loss(Component):
             if not math.isfinite(loss):
                 raise DivergedError(diverged(self, formula(first, target), a))
         delta = record.array("delta", a.shape)
-        self._fill(np.subtract if fused else self.slope, a, target, weight, count, delta)
+        self._fill(self.fused_slope if fused else self.slope, a, target, weight, count, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False)
         return loss
 

@@ -84,7 +84,7 @@ def _check_pair(loss: Any, target: float) -> None:
     check_elementwise(
         f"{name} (target {target:g})",
         lambda h: np.asarray(loss.value_from_preactivation(h, np.full_like(h, target))),
-        lambda h: np.asarray(activation(h) - target),
+        lambda h: np.asarray(loss.fused_slope(activation(h), np.full_like(h, target))),
         method=f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
         argument="h",
     )
@@ -92,9 +92,12 @@ def _check_pair(loss: Any, target: float) -> None:
 
 def _check_rows(loss: Any) -> None:
     name = type(loss).__name__
-    goals = [np.eye(4)[[0, 2, 3]], np.array([[0.1, 0.2, 0.3, 0.4], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]])]
-    shifted = np.exp(ROWS)
+    classes = len(getattr(loss, "class_weights", None) or ROWS[0])
+    rows = np.resize(ROWS, (3, classes))
+    shifted = np.exp(rows)
     predictions = shifted / shifted.sum(axis=1, keepdims=True)
+    soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
+    goals = [np.eye(classes)[[0, classes // 2, classes - 1]], soft / soft.sum(axis=1, keepdims=True)]
     for goal in goals:
         check_rows(
             name,
@@ -106,14 +109,14 @@ def _check_rows(loss: Any) -> None:
         if loss.canonical is None:
             continue
         activation = loss.canonical()
-        fused, plain = loss.value_from_preactivation(ROWS, goal), loss.value(activation(ROWS), goal)
-        _require_same(name, fused, plain, ROWS)
+        fused, plain = loss.value_from_preactivation(rows, goal), loss.value(activation(rows), goal)
+        _require_same(name, fused, plain, rows)
         check_rows(
             name,
             f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
             partial(_at, loss.value_from_preactivation, goal),
-            partial(_slope_at, lambda h, t, f=activation: f(h) - t, goal),
-            ROWS,
+            partial(_slope_at, lambda h, t, f=activation: loss.fused_slope(f(h), t), goal),
+            rows,
         )
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from framework.activations import Sigmoid
 from framework.arrays import Array
+from framework.component import Fraction, Positive
 from framework.losses.base import Loss
 from framework.losses.requirements import require_output_range, require_range
+from framework.losses.terms import ratio, smoothed, times_log
 
 
 class HalfSquaredError(Loss):
@@ -58,10 +60,15 @@ class MeanSquaredError(Loss):
 
 
 class BinaryCrossEntropy(Loss):
-    """l = -(t log p + (1 - t) log(1 - p)) for a probability p and a target t in [0, 1]. The mean over all values.
+    """l = -(w t log p + (1 - t) log(1 - p)) for a probability p and a target t in [0, 1]. The mean over all values.
 
-    Canonical with Sigmoid: then dL/dh = p - t, and l = max(h, 0) - t h + log(1 + exp(-|h|)), which never overflows.
-    Give the model a Sigmoid output; the loss works on the logits h by itself.
+    Canonical with Sigmoid: then l = max(h, 0) - t h + log(1 + exp(-|h|)), which never overflows, and dL/dh = p - t (for
+    w = 1). Give the model a Sigmoid output; the loss works on the logits h by itself.
+
+    Attributes:
+        label_smoothing: s moves the targets from 0 and 1 to s/2 and 1 - s/2.
+        positive_weight: w, how much a target of 1 counts against one of 0, for rare positives; PyTorch's pos_weight.
+            The mean is over the number of values all the same.
 
     Example:
         >>> round(BinaryCrossEntropy()([0.9, 0.2], [1.0, 0.0]), 6)
@@ -71,19 +78,33 @@ class BinaryCrossEntropy(Loss):
         Bishop, Pattern recognition and machine learning (2006), equation 4.90.
     """
 
+    label_smoothing: Fraction = 0.0
+    positive_weight: Positive = 1.0
+
     canonical = Sigmoid
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return -(t log p + (1 - t) log(1 - p)), with 0 log 0 = 0."""
-        return -(_times_log(target, prediction) + _times_log(1.0 - target, 1.0 - prediction))
+        """Return -(w t log p + (1 - t) log(1 - p)), with 0 log 0 = 0."""
+        t = smoothed(target, self.label_smoothing, 2)
+        return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
 
     def slope(self, prediction: Any, target: Any) -> Any:
-        """Return (1 - t) / (1 - p) - t / p, with 0 / 0 = 0."""
-        return _ratio(1.0 - target, 1.0 - prediction) - _ratio(target, prediction)
+        """Return (1 - t) / (1 - p) - w t / p, with 0 / 0 = 0."""
+        t = smoothed(target, self.label_smoothing, 2)
+        return ratio(1.0 - t, 1.0 - prediction) - self.positive_weight * ratio(t, prediction)
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return max(h, 0) - t h + log(1 + exp(-|h|))."""
-        return np.maximum(h, 0.0) - target * h + np.log1p(np.exp(-np.abs(h)))
+        """Return (1 - t) h + (1 + (w - 1) t) log(1 + exp(-h)), as max(h, 0) - t h + log(1 + exp(-|h|)) for w = 1."""
+        t = smoothed(target, self.label_smoothing, 2)
+        tail = np.log1p(np.exp(-np.abs(h)))
+        if self.positive_weight == 1.0:
+            return np.maximum(h, 0.0) - t * h + tail
+        return (1.0 - t) * h + (1.0 + (self.positive_weight - 1.0) * t) * (np.maximum(-h, 0.0) + tail)
+
+    def fused_slope(self, a: Any, target: Any) -> Any:
+        """Return p - t, or p (1 + (w - 1) t) - w t."""
+        t, w = smoothed(target, self.label_smoothing, 2), self.positive_weight
+        return a - t if w == 1.0 else a * (1.0 + (w - 1.0) * t) - w * t
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets outside [0, 1]."""
@@ -92,13 +113,3 @@ class BinaryCrossEntropy(Loss):
     def require_output(self, activation: Any) -> None:
         """Refuse outputs that are no probabilities."""
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
-
-
-def _times_log(x: Any, y: Any) -> Any:
-    """Return x log y, 0 where x is 0."""
-    return x * np.log(np.where(x == 0.0, 1.0, y))
-
-
-def _ratio(x: Any, y: Any) -> Any:
-    """Return x / y, 0 where x is 0."""
-    return x / np.where(x == 0.0, 1.0, y)

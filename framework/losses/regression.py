@@ -11,8 +11,8 @@ from pydantic import Field
 from framework.arrays import Array
 from framework.component import Positive
 from framework.losses.base import Loss
-from framework.losses.elementwise import _ratio, _times_log
 from framework.losses.requirements import require_output_range, require_range
+from framework.losses.terms import ratio, times_log
 
 
 class MeanAbsoluteError(Loss):
@@ -176,11 +176,11 @@ class Poisson(Loss):
 
     def value(self, prediction: Any, target: Any) -> Any:
         """Return p - t log p, with 0 log 0 = 0."""
-        return prediction - _times_log(target, prediction)
+        return prediction - times_log(target, prediction)
 
     def slope(self, prediction: Any, target: Any) -> Any:
         """Return 1 - t / p, with 0 / 0 = 0."""
-        return 1.0 - _ratio(target, prediction)
+        return 1.0 - ratio(target, prediction)
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse negative counts."""

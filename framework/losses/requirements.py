@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.activations import Activation
 from framework.arrays import Array, real_array, require_finite
 from framework.component import Component
 from framework.errors import DataError, SettingsError, ShapeError
@@ -79,6 +80,43 @@ def diverged(loss: Component, values: Any, a: Array) -> str:
     bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
     row = int(np.argwhere(bad)[0][0]) if bad.any() else 0
     return (
-        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where the output is {a[row]}; "
-        "the update was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
+        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where the output is "
+        f"{a[row]}; the update was not applied. "
+        "Lower the learning rate, standardise the inputs, or clip the gradient"
     )
+
+
+def require_distributions(name: str, target: Array) -> None:
+    """Refuse rows that are no distribution over the classes.
+
+    Raises:
+        DataError: A number is outside [0, 1], or a row does not sum to 1.
+
+    Example:
+        >>> require_distributions("y", np.array([[0.5, 0.6]]))
+        Traceback (most recent call last):
+        framework.errors.DataError: y must have rows that sum to 1; row 0 sums to 1.1
+    """
+    require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution a row")
+    bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
+
+
+def require_distribution_output(loss: Component, activation: Any) -> None:
+    """Refuse an output activation that does not give distributions.
+
+    Raises:
+        SettingsError: It is elementwise, or reaches outside [0, 1].
+
+    Example:
+        >>> from framework import KLDivergence, Softmax
+        >>> require_distribution_output(KLDivergence(), Softmax())
+    """
+    advice = "Use Softmax; the loss works on the logits by itself"
+    require_output_range(loss, activation, 0.0, 1.0, advice)
+    if isinstance(activation, Activation) and activation.output_range is not None:
+        raise SettingsError(
+            f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
+        )

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from framework.activations import Activation, Softmax
+from framework.activations import Softmax
 from framework.arrays import Array, Record
-from framework.errors import DataError, SettingsError, ShapeError
+from framework.component import Fraction, Positive
+from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss
-from framework.losses.elementwise import _ratio, _times_log
-from framework.losses.requirements import require_classes, require_output_range, require_range
+from framework.losses.requirements import require_classes, require_distribution_output, require_distributions
+from framework.losses.terms import ratio, smoothed, times_log
 
 
 class RowLoss(Loss):
@@ -66,10 +67,15 @@ def one_hot(classes: Array, out: Array, flat: Array) -> Array:
 
 
 class CrossEntropy(RowLoss):
-    """l = -sum_k t_k log p_k for the probabilities p of a row, or -log p_y for an integer class y. The mean over rows.
+    """l = -sum_k c_k t_k log p_k for the probabilities p of a row, or -c_y log p_y for a class y. The mean over rows.
 
-    Canonical with Softmax: then dL/dh = p - t, and l = log sum_k exp(h_k) - sum_k t_k h_k, which never overflows.
-    Give the model a Softmax output; the loss works on the logits h by itself.
+    Canonical with Softmax: then l = log sum_k exp(h_k) - sum_k t_k h_k, which never overflows, and dL/dh = p - t (with
+    no class weights). Give the model a Softmax output; the loss works on the logits h by itself.
+
+    Attributes:
+        label_smoothing: s gives each of the K classes s/K of every row's target, and 1 - s to the target itself.
+        class_weights: c, one positive weight a class, or None. The mean is over the number of rows, as in Keras;
+            PyTorch divides by the sum of the weights, as the sample weights ``weight = c[y]`` do.
 
     Example:
         >>> round(CrossEntropy()([[0.1, 0.9], [0.5, 0.5]], [1, 0]), 6)
@@ -79,32 +85,55 @@ class CrossEntropy(RowLoss):
         Bishop, Pattern recognition and machine learning (2006), equation 4.108.
     """
 
+    label_smoothing: Fraction = 0.0
+    class_weights: tuple[Positive, ...] | None = None
+
     canonical = Softmax
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return -sum(t log p) for each row, with 0 log 0 = 0."""
-        return -np.sum(_times_log(target, prediction), axis=-1)
+        """Return -sum(c t log p) for each row, with 0 log 0 = 0."""
+        return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
 
     def slope(self, prediction: Any, target: Any) -> Any:
-        """Return -t / p, with 0 / 0 = 0."""
-        return -_ratio(target, prediction)
+        """Return -c t / p, with 0 / 0 = 0."""
+        return -ratio(self._weighted(target), prediction)
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return log sum exp(h) - sum(t h) for each row, the row's maximum subtracted first."""
+        """Return log sum exp(h) sum(c t) - sum(c t h) for each row, the row's maximum subtracted first."""
+        t = self._weighted(target)
         shifted = h - np.max(h, axis=-1, keepdims=True)
-        return np.log(np.sum(np.exp(shifted), axis=-1)) - np.sum(target * shifted, axis=-1)
+        log_sum = np.log(np.sum(np.exp(shifted), axis=-1))
+        if self.class_weights is not None:
+            log_sum = log_sum * np.sum(t, axis=-1)
+        return log_sum - np.sum(t * shifted, axis=-1)
+
+    def fused_slope(self, a: Any, target: Any) -> Any:
+        """Return p - t, or p sum(c t) - c t."""
+        t = self._weighted(target)
+        return a - t if self.class_weights is None else a * np.sum(t, axis=-1, keepdims=True) - t
+
+    def _weighted(self, target: Any) -> Any:
+        """Return c t, with the smoothing that is asked for."""
+        t = target if self.label_smoothing == 0.0 else smoothed(target, self.label_smoothing, target.shape[-1])
+        return t if self.class_weights is None else t * np.asarray(self.class_weights, t.dtype)
+
+    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
+        """Return targets as RowLoss does, and refuse class weights of another number.
+
+        Raises:
+            SettingsError: There is not one class weight a class.
+        """
+        if self.class_weights is not None and len(self.class_weights) != shape[-1]:
+            raise SettingsError(
+                f"CrossEntropy: setting 'class_weights' must have one weight for each of the {shape[-1]} classes; "
+                f"got {len(self.class_weights)}"
+            )
+        return super().require_targets(array, shape, name)
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse rows that are no distribution over the classes."""
-        require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution a row")
-        bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
+        require_distributions(name, target)
 
     def require_output(self, activation: Any) -> None:
         """Refuse outputs that are no distribution over the classes."""
-        advice = "Use Softmax; the loss works on the logits by itself"
-        require_output_range(self, activation, 0.0, 1.0, advice)
-        if isinstance(activation, Activation) and activation.output_range is not None:
-            raise SettingsError(f"CrossEntropy needs rows that sum to 1; {activation!r} does not give them. {advice}")
+        require_distribution_output(self, activation)

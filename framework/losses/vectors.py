@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation, Softmax
+from framework.activations import Softmax
 from framework.arrays import Array
-from framework.errors import DataError, SettingsError
-from framework.losses.base import Loss
-from framework.losses.elementwise import _ratio, _times_log
-from framework.losses.requirements import require_output_range, require_range
+from framework.errors import DataError
+from framework.losses.requirements import require_distribution_output, require_distributions
 from framework.losses.rows import RowLoss
+from framework.losses.terms import ratio, times_log
 
 
 class KLDivergence(RowLoss):
@@ -34,16 +33,16 @@ class KLDivergence(RowLoss):
 
     def value(self, prediction: Any, target: Any) -> Any:
         """Return sum(t log t - t log p) for each row, with 0 log 0 = 0."""
-        return np.sum(_times_log(target, target) - _times_log(target, prediction), axis=-1)
+        return np.sum(times_log(target, target) - times_log(target, prediction), axis=-1)
 
     def slope(self, prediction: Any, target: Any) -> Any:
         """Return -t / p, with 0 / 0 = 0."""
-        return -_ratio(target, prediction)
+        return -ratio(target, prediction)
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return log sum exp(h) - sum(t h) + sum(t log t) for each row, the row's maximum subtracted first."""
         shifted = h - np.max(h, axis=-1, keepdims=True)
-        return np.log(np.sum(np.exp(shifted), axis=-1)) + np.sum(_times_log(target, target) - target * shifted, axis=-1)
+        return np.log(np.sum(np.exp(shifted), axis=-1)) + np.sum(times_log(target, target) - target * shifted, axis=-1)
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse rows that are no distribution."""
@@ -103,38 +102,3 @@ def _length(x: Any) -> Any:
     """Return |x| along the row as a column, 1 for a row of zeros."""
     square = np.sum(x * x, axis=-1, keepdims=True)
     return np.sqrt(np.where(square == 0.0, 1.0, square))
-
-
-def require_distributions(name: str, target: Array) -> None:
-    """Refuse rows that are no distribution over the classes.
-
-    Raises:
-        DataError: A number is outside [0, 1], or a row does not sum to 1.
-
-    Example:
-        >>> require_distributions("y", np.array([[0.5, 0.6]]))
-        Traceback (most recent call last):
-        framework.errors.DataError: y must have rows that sum to 1; row 0 sums to 1.1
-    """
-    require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution a row")
-    bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
-
-
-def require_distribution_output(loss: Loss, activation: Any) -> None:
-    """Refuse an output activation that does not give distributions.
-
-    Raises:
-        SettingsError: It is elementwise, or reaches outside [0, 1].
-
-    Example:
-        >>> require_distribution_output(KLDivergence(), Softmax())
-    """
-    advice = "Use Softmax; the loss works on the logits by itself"
-    require_output_range(loss, activation, 0.0, 1.0, advice)
-    if isinstance(activation, Activation) and activation.output_range is not None:
-        raise SettingsError(
-            f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
-        )

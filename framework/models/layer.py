@@ -164,27 +164,35 @@ def check_layer(layer: Any) -> None:
     twin = layer.replace(dtype="float64", seed=0)
     state = twin._laid_out(0)
     object.__setattr__(twin, "_state", state)
-    x = _waves((3, *(4 if size is None else size for size in twin.input_shape)))
     state.parameters.vector[:] = _waves(state.parameters.vector.shape) + 0.1
     views = state.parameters.views
-
-    def outputs(record: Record) -> Array:
+    # An axis of any size is given that of a setting, which may be the number of units.
+    sizes = [value for value in layer.settings().values() if type(value) is int and 0 < value < 1000]
+    for size in (*sizes, 4):
+        x = _waves((3, *(size if axis is None else axis for axis in twin.input_shape)))
+        record = twin._new_record(training=True)
         record.key = (0, 0, 0)
-        return np.asarray(twin.apply(x, views, record))
-
-    record = twin._new_record(training=True)
-    try:
-        with np.errstate(all="ignore"):
-            gradient = _waves(outputs(record).shape)
-    except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+        try:
+            with np.errstate(all="ignore"):
+                gradient = _waves(np.shape(twin.apply(x, views, record)))
+        except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+            continue
+        _compare(layer, twin, x, gradient, record)
         return
+
+
+def _compare(layer: Any, twin: Any, x: Array, gradient: Array, record: Record) -> None:
+    """Compare the gradients of a layer's twin on a batch with differences of sum(gradient * outputs)."""
+    views, gradients = twin.parameters.views, twin.parameters.gradients
     with np.errstate(all="ignore"):
-        result = np.array(twin.apply_backward(gradient.copy(), views, record, state.parameters.gradients))
+        result = np.array(twin.apply_backward(gradient.copy(), views, record, gradients))
 
         def value() -> float:
-            return float(np.sum(gradient * outputs(twin._new_record(training=True))))
+            trial = twin._new_record(training=True)
+            trial.key = (0, 0, 0)
+            return float(np.sum(gradient * np.asarray(twin.apply(x, views, trial))))
 
-        found = {name: (views[name], state.parameters.gradients[name].copy()) for name in views}
+        found = {name: (views[name], gradients[name].copy()) for name in views}
         for name, (array, given) in {**found, "x": (x, result)}.items():
             what = "dL/dx, which it returns," if name == "x" else f"gradients['{name}']"
             require_like(layer, f"apply_backward: {what}", given, array.shape)

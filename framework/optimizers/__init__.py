@@ -2,8 +2,9 @@
 
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
-from framework.optimizers.base import Optimizer, SGDOptimizer
+from framework.optimizers.base import Optimizer
 from framework.optimizers.lion import LionOptimizer
+from framework.optimizers.sgd import SGDOptimizer
 
 __all__ = [
     "AdadeltaOptimizer",
