@@ -155,6 +155,8 @@ RIGHT = [
     ("np.maximum(h, self.slope * h)", None, {"slope": 0.1}),
     ("np.where(h > 0, h, np.expm1(np.minimum(h, 0)))", "np.exp(np.minimum(h, 0))", {}),
     ("np.maximum(h, 0) + np.minimum(0, np.exp(np.minimum(h, 0)) - 1)", None, {}),
+    ("np.maximum(h, 0) + 0.1 * np.minimum(h, 0)", None, {}),
+    ("np.where(h > 0, h, 0.5 * np.expm1(np.minimum(h, 0)))", None, {}),
     ("h * sigmoid(h)", "sigmoid(h) * (1 + h * (1 - sigmoid(h)))", {}),
     ("h / (1 + np.exp(-self.beta * h))", None, {"beta": 2.0}),
     ("np.logaddexp(0, h)", "sigmoid(h)", {}),

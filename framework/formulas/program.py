@@ -137,22 +137,40 @@ class Program:
 
     @cached_property
     def slope(self) -> Any:
-        """d(output)/d(first input), element by element, as a symbol or a number."""
-        conventional = tangent(self.output, self.inputs[0])
-        if isinstance(conventional, Symbol) and conventional.op in COMPARISONS:  # the derivative of h * (h > 0)
-            conventional = np.where(conventional, 1.0, 0.0)
-        if sum(node.op in KINKS for node in _needed(self.output)) < 2:
-            return conventional
-        left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
-        if not self._kinks_cancel(conventional, left, right):
-            return conventional
-        # Two kinks that meet make a smooth function, as in max(h, 0) + log1p(exp(-|h|)); there both sides agree.
-        return np.where(np.abs(left - right) <= 1e-9 * np.abs(left), left, conventional)
+        """d(output)/d(first input), element by element, as a symbol or a number; at kinks, by the convention."""
+        slope = tangent(self.output, self.inputs[0])
+        if isinstance(slope, Symbol) and slope.op in COMPARISONS:  # the derivative of h * (h > 0)
+            return np.where(slope, 1.0, 0.0)
+        return slope
 
     @cached_property
     def derivative(self) -> Callable[..., Any]:
-        """d(output)/d(first input), element by element."""
-        return _function(self.slope, self.inputs)
+        """d(output)/d(first input), element by element; at a tie of kinks it lies between both sides.
+
+        Two kinks that meet can make a smooth function, as in max(h, 0) + log1p(exp(-|h|)), and then the conventions of
+        the parts, added up, are the derivative of neither side. There the nearer side counts.
+        """
+        conventional = _function(self.slope, self.inputs)
+        kinks = [node for node in _needed(self.output) if node.op in KINKS]
+        if len(kinks) < 2:
+            return conventional
+        left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        between = _function(np.minimum(np.maximum(self.slope, low), high), self.inputs)
+        differences = [_difference(node) for node in kinks]
+        differences = [difference for difference in differences if isinstance(difference, Symbol)]
+        if not differences or not self._conventions_fail(conventional, between, differences):
+            return conventional
+        tied: Any = differences[0] == 0
+        for difference in differences[1:]:
+            tied = tied | (difference == 0)
+        at_tie = _function(tied, self.inputs)
+
+        def derivative(*arguments: Any) -> Any:
+            slope, ties = conventional(*arguments), at_tie(*arguments)
+            return np.where(ties, between(*arguments), slope)[()] if np.any(ties) else slope
+
+        return derivative
 
     @cached_property
     def pullback(self) -> Callable[..., Any]:
@@ -169,41 +187,42 @@ class Program:
         exec(source, namespace)
         return namespace["formula"]  # type: ignore[no-any-return]
 
-    def _kinks_cancel(self, conventional: Any, left: Any, right: Any) -> bool:
-        """Whether some tie of this formula is no kink: both sides agree there, and the convention says otherwise."""
-        ties = _ties(self)
-        if not ties.size:
-            return False
+    def _conventions_fail(self, conventional: Any, between: Any, differences: list[Symbol]) -> bool:
+        """Whether the conventional derivative lies outside both sides at some tie of this formula."""
+        rest = [0.5] * (len(self.inputs) - 1)
         with np.errstate(all="ignore"):
-            points = [ties, *(np.full_like(ties, 0.5) for _ in self.inputs[1:])]
-            values = [_function(result, self.inputs)(*points) for result in (conventional, left, right)]
-        return bool(np.any(np.isclose(values[1], values[2], rtol=1e-9) & ~np.isclose(values[0], values[1], rtol=1e-9)))
+            for difference in differences:
+                ties = _zeros(_function(difference, self.inputs), rest)
+                others = [np.full_like(ties, value) for value in rest]
+                slopes, sides = conventional(ties, *others), between(ties, *others)
+                if not np.allclose(slopes, sides, rtol=1e-9, atol=0.0, equal_nan=True):
+                    return True
+        return False
 
 
-def _ties(program: Program) -> np.ndarray[Any, Any]:
-    """Return inputs at which the two arguments of some kink are equal, found by bisection."""
-    grid = np.concatenate([-np.geomspace(1e3, 1e-3, 120), [0.0], np.geomspace(1e-3, 1e3, 120)])
-    found = []
-    for node in _needed(program.output):
-        if node.op in ("abs", "sign", "heaviside"):
-            difference: Any = node.args[0]
-        elif node.op in ("maximum", "minimum") or node.op in ("greater", "greater_equal", "less", "less_equal"):
-            difference = node.args[0] - node.args[1]
-        else:
-            continue
-        compute = _function(difference, program.inputs)
-        rest = [np.full_like(grid, 0.5) for _ in program.inputs[1:]]
-        with np.errstate(all="ignore"):
-            signs = np.sign(compute(grid, *rest))
-            found.extend(grid[signs == 0])
-            for place in np.flatnonzero(signs[:-1] * signs[1:] < 0):
-                low, high = grid[place], grid[place + 1]
-                for _ in range(80):
-                    middle = 0.5 * (low + high)
-                    sign = np.sign(compute(np.array([middle]), *(r[:1] for r in rest))[0])
-                    low, high = (middle, high) if sign == signs[place] else (low, middle)
-                found.extend((low, high))
-    return np.unique(np.array(found))
+_SIZES = np.geomspace(1e-3, 1e3, 60)
+_GRID = np.unique(np.concatenate([np.arange(-12.0, 12.5, 0.5), -_SIZES, _SIZES]))
+
+
+def _difference(kink: Symbol) -> Any:
+    """Return what is 0 where a kink's two sides meet."""
+    if kink.op == "where":
+        condition = kink.args[0]
+        compared = isinstance(condition, Symbol) and condition.op in COMPARISONS
+        return condition.args[0] - condition.args[1] if compared else None
+    return kink.args[0] if kink.op in ("abs", "sign", "heaviside") else kink.args[0] - kink.args[1]
+
+
+def _zeros(compute: Callable[..., Any], rest: list[float]) -> np.ndarray[Any, Any]:
+    """Return where a function of the first input is 0 or changes its sign, found by bisection."""
+    signs = np.sign(compute(_GRID, *(np.full_like(_GRID, value) for value in rest)))
+    places = np.flatnonzero(signs[:-1] * signs[1:] < 0)
+    low, high = _GRID[places], _GRID[places + 1]
+    for _ in range(60 if len(places) else 0):
+        middle = 0.5 * (low + high)
+        same = np.sign(compute(middle, *(np.full_like(middle, value) for value in rest))) == signs[places]
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return np.concatenate([_GRID[signs == 0], low, high])
 
 
 def _function(result: Any, inputs: list[Symbol]) -> Callable[..., Any]:

@@ -201,8 +201,7 @@ class Loss(Component):
         h, a = record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
             target = self._one_target(target, weight, a.dtype.type) if check else target
-            with np.errstate(all="ignore"):  # what is not finite is found below
-                value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
+            value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
                 raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
