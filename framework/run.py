@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,14 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.random_streams import random_generator
+
+
+class Labelled(Protocol):
+    """What a run asks of a callback: under which name to keep its memory."""
+
+    @property
+    def label(self) -> str:
+        """The name, the same in every process."""
 
 
 class Run:
@@ -69,7 +77,7 @@ class Run:
         self.seconds = 0.0
         self.memories: dict[str, dict[str, Any]] = {}
         self._live: dict[int, dict[str, Any]] = {}
-        self._callbacks: tuple[object, ...] = ()
+        self._callbacks: tuple[Labelled, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
 
@@ -125,14 +133,14 @@ class Run:
             raise DataError(f"run.memory: {callback!r} is not one of this run's callbacks; pass the callback itself")
         return name
 
-    def begin(self, callbacks: Iterable[object]) -> None:
+    def begin(self, callbacks: Iterable[Labelled]) -> None:
         """Name the callbacks and clear what an earlier end of training left."""
         self.stop_reason, self.error = None, None
         self._names, self._live, self._generators = {}, {}, {}
         self._callbacks = tuple(callbacks)  # held, so that no later object can get the id of one of them
         ordinals: dict[str, int] = {}
         for callback in self._callbacks:
-            kind = type(callback).__name__
+            kind = callback.label
             ordinals[kind] = ordinals.get(kind, -1) + 1
             self._names[id(callback)] = f"{kind}.{ordinals[kind]}"
 

@@ -66,12 +66,7 @@ class Session:
         run = self.run
         self._tick()
         run.error = error
-        if error is not None:
-            self._put_buffers_back()
-        if isinstance(error, DivergedError):
-            error.add_note(
-                f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
-            )
+        self._tell(error)
         try:
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
@@ -89,6 +84,16 @@ class Session:
             run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
         if error is None and run.error is not None:
             raise run.error
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Put back what must be after an error, and say of a divergence where it was."""
+        if error is not None:
+            self._put_buffers_back()
+        if isinstance(error, DivergedError):
+            kept = "the model keeps its last finite weights (error.run)"
+            if not np.isfinite(self.run.model.parameters.vector).all():
+                kept = "the step before has already made weights that are not finite: the rate is far too large"
+            error.add_note(f"in epoch {self.run.epoch + 1}, step {self.run.step + 1}; {kept}")
 
     def _put_buffers_back(self) -> None:
         """Undo what a forward changed in the model's buffers when its step was not made."""

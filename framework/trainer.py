@@ -72,6 +72,8 @@ class Trainer(Component):
                 "Trainer: setting 'optimizer' must not be bound to a model; write "
                 f"{type(self.optimizer).__name__}(learning_rate=...) without the model: fit binds it"
             )
+        if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
+            raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
         keys = [metric.key for metric in self.metrics]
         if twice := {key for key in ["loss", *keys] if ["loss", *keys].count(key) > 1}:
             raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")

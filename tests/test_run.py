@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from framework import Callback, DataError, MeanSquaredError, Neuron, Run, SGDOptimizer, Trainer, on
+from framework import Callback, DataError, MeanSquaredError, Neuron, Run, SettingsError, SGDOptimizer, Trainer, on
 from framework.run import add_sums
 
 DATA = (np.arange(4.0)[:, None], np.arange(4.0))  # 2 batches
@@ -209,3 +209,24 @@ def test_sums_add_up_by_name():
     add_sums(totals, {"loss": (1.0, 2.0)})
     add_sums(totals, {"loss": (0.5, 1.0), "accuracy": (1.0, 1.0)})
     assert totals == {"loss": (1.5, 3.0), "accuracy": (1.0, 1.0)}
+
+
+def test_a_function_finds_its_memory_again_whatever_stands_before_it():
+    def counts(run):
+        memory = run.memory(keeper)
+        memory["epochs"] = memory.get("epochs", 0) + 1
+
+    def other(_run):
+        pass
+
+    keeper = on("epoch_end")(counts)
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), callbacks=(keeper,))
+    run = trainer.fit(Neuron(1), DATA, epochs=2)
+    trainer.replace(callbacks=(on("epoch_end")(other), keeper)).resume(run, DATA, epochs=3)
+    assert run.memory(keeper) == {"epochs": 5}
+
+
+def test_one_callback_object_twice_is_refused():
+    keeper = Keeper()
+    with pytest.raises(SettingsError, match="must not hold one object twice"):
+        train(keeper, keeper)

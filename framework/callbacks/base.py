@@ -87,6 +87,11 @@ class Callback(Component):
         cls = type(self)
         return {hook: getattr(self, hook) for hook in HOOKS if getattr(cls, hook) is not getattr(Callback, hook)}
 
+    @property
+    def label(self) -> str:
+        """The name under which a run keeps what this callback remembers, with its ordinal among those of that name."""
+        return type(self).__name__
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
         return ()
@@ -133,6 +138,11 @@ class FunctionCallback(Callback):
     function: Callable[[Run], Any]
     hook: str
     every: Count = 1
+
+    @property
+    def label(self) -> str:
+        """The function's name, so that another function before it in the list changes nothing."""
+        return f"on.{self.hook}.{getattr(self.function, '__qualname__', 'function')}"
 
     def hooks(self) -> dict[str, Callable[[Run], Any]]:
         """Return the one hook."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
@@ -85,6 +88,10 @@ def _bar(**options: Any) -> Any:
     return tqdm(disable=None, **options)  # None: quiet where the output is no terminal; a notebook's widget ignores it
 
 
+def _text_of_path(path: object) -> object:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
 class CSVLog(Callback):
     """Write a row to a CSV file after every epoch; a resumed run goes on with its rows, a new one starts the file anew.
 
@@ -99,7 +106,7 @@ class CSVLog(Callback):
         'log.csv'
     """
 
-    path: str
+    path: Annotated[str, BeforeValidator(_text_of_path)]
 
     def on_train_begin(self, run: Run) -> None:
         """Open the file, and write the rows again that the run already has."""
