@@ -1,9 +1,9 @@
-"""An activation of your own, with a setting, in five lines: it works in Neuron, Dense, Trainer and JSON at once.
+"""An activation of your own, with a setting, in three lines: it works in Neuron, Dense, Trainer and JSON at once.
 
     python examples/own_activation.py
 
-The formula is f(h) = arctan(s h) with the setting s, and f'(h) = s / (1 + (s h)^2). The class is all that is needed;
-the rest of this script uses it.
+The formula is f(h) = arctan(s h) with the setting s. The class is all that is needed: the derivative follows from the
+formula, and one that is written beside it is checked. The rest of this script uses it.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ from framework import (
     Activation,
     CrossEntropy,
     Dense,
+    DerivativeError,
     HalfSquaredError,
     Neuron,
     Sequential,
@@ -20,6 +21,7 @@ from framework import (
     SGDOptimizer,
     Softmax,
     Trainer,
+    show,
     split,
 )
 from framework.datasets import load_digits
@@ -29,7 +31,10 @@ from framework.datasets import load_digits
 class Arctan(Activation):  # noqa: D101
     scale: float = 1.0
     def __call__(self, h): return np.arctan(self.scale * h)  # noqa: D102
-    def derivative(self, h): return self.scale / (1 + (self.scale * h) ** 2)  # noqa: D102
+
+
+class WrongArctan(Arctan):  # noqa: D101
+    def derivative(self, h): return 1 / (1 + (self.scale * h) ** 2)  # noqa: D102 (the factor s is forgotten)
 # fmt: on
 
 
@@ -37,7 +42,8 @@ def main():
     """Use the activation everywhere."""
     f = Arctan(scale=2.0)
     print("repr      ", f, "equal to its like:", f == Arctan(scale=2.0))
-    print("formula   ", f(np.array([-1.0, 0.0, 1.0])).round(4), f.derivative(np.array([-1.0, 0.0, 1.0])).round(4))
+    print(show(f))
+    print("values    ", f(np.array([-1.0, 0.0, 1.0])).round(4), f.derivative(np.array([-1.0, 0.0, 1.0])).round(4))
 
     neuron = Neuron.from_weights([0.1, 0.2], activation=f)
     optimizer = SGDOptimizer(neuron, learning_rate=0.1)
@@ -69,6 +75,11 @@ def main():
         Arctan(scael=2.0)
     except SettingsError as error:
         print("a mistake ", error)
+
+    try:
+        Dense(3, 2, WrongArctan(scale=2.0))
+    except DerivativeError as error:
+        print("another   ", error)
 
 
 if __name__ == "__main__":
