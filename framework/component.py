@@ -11,7 +11,7 @@ import json
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Self, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 import numpy as np
 from pydantic import (
@@ -44,7 +44,7 @@ def _dtype_name(value: Any) -> Any:
         return value
 
 
-Dtype = Annotated[str, BeforeValidator(_dtype_name), Field(pattern="^float(32|64)$")]
+Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
 
 _BIRTHS = itertools.count()
@@ -121,6 +121,9 @@ class Component(BaseModel, metaclass=ComponentType):
 
     __slots__ = ("_programs",)  # traced formulas: derived from the settings, so no part of them
 
+    keeps: ClassVar[str] = ""
+    """Where a class of this kind keeps what changes, for the message of a refused assignment."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -152,9 +155,13 @@ class Component(BaseModel, metaclass=ComponentType):
             attribute.fset(self, value)
             return
         kind = type(self).__name__
+        keeps = f"; {self.keeps}" if self.keeps else ""
         if name in type(self).model_fields:
-            raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}")
-        raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self).model_fields)}")
+            raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
+        hint = nearest(name, type(self).model_fields)
+        raise SettingsError(
+            f"{kind} has no setting '{name}'{hint}{keeps or f'; write {name}: float = ... in the class'}"
+        )
 
     def __delattr__(self, name: str) -> None:
         """Refuse: components are frozen."""

@@ -199,7 +199,7 @@ def prepare(
         return DatasetSource(data, model, losses, name)
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
-        f"got {type(data).__name__}"
+        f"got {type(data).__name__}{'; write (x, y) in brackets' if isinstance(data, np.ndarray | list) else ''}"
     )
 
 

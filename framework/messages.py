@@ -31,6 +31,7 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
     given: dict[str, object] = {}
+    kinds: dict[str, list[str]] = {}
     lines = []
     for part in error.errors(include_url=False):
         where = str(part["loc"][0]) if part["loc"] else ""
@@ -44,13 +45,15 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         else:
             kind = part.get("ctx", {}).get("class_name")
             wanted = f"be of class {kind}" if kind else re.sub(r"^(Input|Value error,) (should )?", "", part["msg"])
+            if part["type"] == "tuple_type" and isinstance(part["input"], BaseModel):
+                wanted += f": write [{type(part['input']).__name__}(...)]"
             expected.setdefault(where, []).append(wanted)
+            kinds.setdefault(where, []).extend([kind] if kind else [])
             given[where] = part["input"]
     for where, wanted_list in expected.items():
         wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", " or")
-        lines.append(
-            f"setting '{where}' must {wanted}; got {given[where]!r}{_component_hint(given[where], components)}"
-        )
+        hint = _component_hint(given[where], kinds[where], components)
+        lines.append(f"setting '{where}' must {wanted}; got {given[where]!r}{hint}")
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
 
@@ -62,16 +65,30 @@ def require_arguments(cls: type[Any], args: tuple[Any, ...], settings: Mapping[s
     except TypeError as error:
         names = [name for name in signature.parameters if name != "self"]
         unknown = next((name for name in settings if name not in names), None)
-        what = str(error) if unknown is None else f"unknown setting '{unknown}'{nearest(unknown, names) or '.'}"
+        what = f"{error}." if unknown is None else f"unknown setting '{unknown}'{nearest(unknown, names) or '.'}"
         raise SettingsError(f"{cls.__name__}: {what} Settings: {', '.join(names)}") from None
 
 
-def _component_hint(given: object, components: Iterable[type]) -> str:
-    """Say what to write instead of a component's class or name."""
+_SHORT_NAMES = {"mse": "meansquarederror", "bce": "binarycrossentropy", "mae": "meanabsoluteerror"}
+
+
+def _component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
+    """Say what to write instead of a component's class or name, among the classes of the expected kinds."""
     if isinstance(given, type):
-        return f"; write {given.__name__}() with its brackets"
-    if isinstance(given, str):
-        known = {found.__name__.lower(): found.__name__ for found in components}
-        like = difflib.get_close_matches(given.lower(), known, n=1)
-        return f"; write {known[like[0]]}()" if like else ""
+        return f"; write {_made(given)} with its brackets"
+    fitting = [found for found in components if any(base.__name__ in kinds for base in found.__mro__)]
+    if isinstance(given, str) and fitting:
+        known = {found.__name__.lower(): found for found in fitting}
+        shorter = {name.removesuffix("optimizer").removesuffix("schedule"): full for name, full in known.items()}
+        like = difflib.get_close_matches(given.lower(), known | shorter, n=1)
+        meant = known.get(_SHORT_NAMES.get(given.lower(), "")) or ((known | shorter)[like[0]] if like else None)
+        return f"; write {_made(meant)}" if meant else ""
+    if callable(given) and "Callback" in kinds:
+        return "; write on('epoch_end')(function)"
     return ""
+
+
+def _made(cls: type) -> str:
+    """Return how a class is called: with dots where it has settings that must be given."""
+    fields = getattr(cls, "model_fields", {})
+    return f"{cls.__name__}({'...' if any(field.is_required() for field in fields.values()) else ''})"

@@ -160,7 +160,7 @@ def test_a_row_formula_without_a_backward_of_its_own_gets_it_derived():
 
 class NoRecord(Activation):
     def __call__(self, h):
-        return h if np.all(h > 0) else 0 * h
+        return np.vectorize(lambda one: one if one > 0 else 0.0)(h)
 
 
 def test_a_formula_that_cannot_be_recorded_is_refused_when_a_layer_is_made():

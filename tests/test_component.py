@@ -161,7 +161,7 @@ def test_what_is_no_finite_real_number_is_refused(name, value):
         ("count", "32", "valid integer"),
         ("seed", -1, "greater than or equal to 0"),
         ("dtype", "float16", "float"),
-        ("dtype", 7, "string"),
+        ("dtype", 7, "'float32' or 'float64'"),
         ("flag", 1, "valid boolean"),
         ("choice", "c", "'a' or 'b'"),
         ("maybe", 0.0, "greater than 0"),

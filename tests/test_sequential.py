@@ -113,7 +113,7 @@ def test_a_model_within_a_model_computes_the_same():
         ((Neuron(2), Dense(1, 1)), ShapeError, r"layer 0 gives \(\) but layer 1 takes \(1,\)"),
         ((Dense(2, 3), Dense(3, 1, dtype="float32")), SettingsError, "one dtype; got float64, float32"),
         ((Dense(2, 3), ReLU()), SettingsError, r"'layers' must be of class Model; got ReLU\(\)"),
-        ((Dense,), SettingsError, r"write Dense\(\) with its brackets"),
+        ((Dense,), SettingsError, r"write Dense\(\.\.\.\) with its brackets"),
     ],
 )
 def test_layers_that_do_not_fit_are_refused(layers, error, message):

@@ -107,13 +107,13 @@ class Activation(Component):
             require_record(name, self.program(), self, POINTS)
             check_elementwise(name, self, self.derivative, method="derivative (derived)", argument="h")
             return
-        if self._has_derivative:
-            meaning = "it is written in terms of the output a: name it derivative_from_output(a)"
-            self._compare("derivative", self.derivative, lambda h: self.derivative(self(h)), meaning)
-        if self._has_derivative_from_output:
+        if self._has_derivative_from_output:  # first, because a written derivative may call it
             meaning = "it is written in terms of h: name it derivative(h)"
             from_h = self.derivative_from_output
             self._compare("derivative_from_output", lambda h: from_h(self(h)), from_h, meaning)
+        if self._has_derivative:
+            meaning = "it is written in terms of the output a: name it derivative_from_output(a)"
+            self._compare("derivative", self.derivative, lambda h: self.derivative(self(h)), meaning)
 
     def _compare(self, method: str, derivative: Any, alternative: Any, meaning: str) -> None:
         check_elementwise(

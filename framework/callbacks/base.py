@@ -50,6 +50,7 @@ class Callback(Component):
     """
 
     saves: ClassVar[bool] = False
+    keeps: ClassVar[str] = "what a callback remembers goes into run.memory(self)['name']"
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -176,6 +177,8 @@ def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callbac
         >>> report
         on('epoch_end', every=10)(report)
     """
+    if not isinstance(hook, str):
+        raise CallbackError(f"on: name the hook: on('epoch_end'); got {hook!r}")
     name = hook if hook.startswith("on_") else f"on_{hook}"
     if name not in HOOKS:
         raise CallbackError(f"on: argument 'hook' must be one of {', '.join(h[3:] for h in HOOKS)}; got {hook!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -142,6 +143,10 @@ def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]
         ShapeError: The formula changed the shape.
         DtypeError: The formula's result is not real.
     """
+    if result is None:
+        raise ShapeError(
+            f"{owner if isinstance(owner, str) else type(owner).__name__}.{method} returned None: write return"
+        )
     kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
     if np.shape(result) == shape and kind.kind in "fiub":
         return
@@ -149,7 +154,7 @@ def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]
     if np.shape(result) != shape:
         raise ShapeError(
             f"{name}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
-            "Use NumPy functions that work element by element"
+            "Use NumPy functions that work element by element; a constant is np.full_like(h, 2.0)"
         )
     raise DtypeError(f"{name}.{method} must give real numbers; got {kind}")
 
@@ -164,6 +169,7 @@ def check_elementwise(
     derived: Callable[[], str] | None = None,
     alternative: tuple[Callable[[Array], Array], str] | None = None,
     factors: dict[str, float] | None = None,
+    advice: str | None = None,
     points: Array = POINTS,
 ) -> None:
     """Compare a derivative with the differences of its formula at every point.
@@ -177,6 +183,7 @@ def check_elementwise(
         derived: Gives the derived derivative as text, for the message.
         alternative: Another reading of the derivative, and what it means when that is the right one.
         factors: Named numbers that may explain a constant factor.
+        advice: What to do when nothing better is known.
         points: Where to look.
 
     Raises:
@@ -205,15 +212,18 @@ def check_elementwise(
     distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))  # the clearest example: of moderate size
     place = int(np.argmin(np.where(clear if clear.any() else wrong, distance, np.inf)))
     meant = _diagnosis(given, bounds, points, alternative, factors or {})
-    here = f"{argument} = {points[place]:.6g}"
-    slope = f"the slope of the formula there is {bounds.middle[place]:.9g}"
+    here = f"{argument} = {points[place] + 0.0:.6g}"  # + 0.0 makes -0 a plain 0
+    slope = f"the slope of the formula there is {bounds.middle[place]:.6g}"
+    if bounds.high[place] - bounds.low[place] > 0.01 * abs(bounds.middle[place]) and np.isfinite(given[place]):
+        low, high = (np.round(side[place], 6) + 0.0 for side in (bounds.low, bounds.high))
+        slope = f"the slope of the formula there lies in {low:.4g} .. {high:.4g}"
     lines = [f"{name}.{method} is wrong at {here}: it gives {given[place]:.9g}, but {slope}"]
     if derived is not None:
         try:
             lines.append(f"derived from the formula: {derived()}")
         except DerivativeError as error:
             lines.append(str(error))
-    lines.append(meant or f"leave {method} out and it is derived from the formula, or correct it")
+    lines.append(meant or advice or f"leave {method} out and it is derived from the formula, or correct it")
     raise DerivativeError("\n".join(lines))
 
 
@@ -285,20 +295,32 @@ def require_elementwise(name: str, formula: Callable[[Array], Array], argument: 
     kept = h.copy()
     with np.errstate(all="ignore"):
         try:
-            before = np.array(formula(h))
-        except ValueError as error:
-            if "truth value" not in str(error):
-                raise
-            raise DerivativeError(f"{name}.__call__ branches on {argument}, an array: use np.where") from None
+            result = formula(h)
+        except (TypeError, ValueError) as error:
+            if "truth value" in str(error):
+                raise DerivativeError(f"{name}.__call__ branches on {argument}, an array: use np.where") from None
+            if "converted to Python scalar" in str(error):
+                raise DerivativeError(
+                    f"{name}.__call__ uses a function of one number on {argument}, an array: use np.exp for math.exp"
+                ) from None
+            raise
         if not np.array_equal(h, kept):
             raise DerivativeError(f"{name}.__call__ changes its argument in place; make a new array instead")
-        require_like(name, "__call__", before, h.shape)
-        moved = h.copy()
-        moved[1] += 0.5
-        after = np.array(formula(moved))
-    others = np.array([True, False, True])
-    if not np.array_equal(before[others], after[others], equal_nan=True):
-        raise DerivativeError(
-            f"{name}.__call__ couples elements: changing {argument}[1] changed the output of {argument}[0]; "
-            "an Activation works on each element alone, a formula over a row subclasses RowActivation"
-        )
+        require_like(name, "__call__", result, h.shape)
+        before = np.array(result)
+        if not np.array_equal(before, formula(h), equal_nan=True):
+            raise DerivativeError(
+                f"{name}.__call__ gives another result for the same {argument}: a formula depends on its argument and "
+                "settings alone; random numbers belong into a layer, from record.key"
+            )
+        for place, step in itertools.product(range(len(h)), (9.0, -9.0)):
+            moved = h.copy()
+            moved[place] += step
+            changed = ~((np.array(formula(moved)) == before) | np.isnan(before))
+            changed[place] = False
+            if changed.any():
+                raise DerivativeError(
+                    f"{name}.__call__ couples elements: changing {argument}[{place}] changed the output of "
+                    f"{argument}[{int(np.argmax(changed))}]; an Activation works on each element alone, "
+                    "a formula over a row subclasses RowActivation"
+                )

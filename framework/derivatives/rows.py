@@ -64,7 +64,7 @@ def check_rows(
             hint = "the sign is wrong: it is minus the derivative"
         raise DerivativeError(
             f"{name}.{method} is wrong at element {list(place)} of the rows {rows.round(3).tolist()}: it gives "
-            f"{given[place]:.9g}, but the slope of the formula there is {expected[place]:.9g}"
+            f"{given[place]:.6g}, but the slope of the formula there is {expected[place]:.6g}"
             f"\n{hint}"
         )
 
@@ -99,7 +99,7 @@ def check_direction(what: str, value: Callable[[], float], array: Array, gradien
     if not min(slopes) - allowed <= given <= max(slopes) + allowed:
         expected = 0.5 * sum(slopes)
         raise DerivativeError(
-            f"{what} is wrong: along one direction it gives {given:.9g}, but the outputs change by {expected:.9g}"
+            f"{what} is wrong: along one direction it gives {given:.6g}, but the outputs change by {expected:.6g}"
             + ("; the sign is wrong" if np.isclose(given, -expected, rtol=1e-3) else "")
         )
 

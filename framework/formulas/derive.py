@@ -130,7 +130,7 @@ _SHORTER: dict[str, Any] = {
 }
 
 
-def tangent(output: Any, x: Symbol, mode: str = CONVENTION) -> Any:
+def tangent(output: Any, x: Symbol, mode: str = CONVENTION, *, guarded: bool = False) -> Any:
     """Return d(output)/dx, element by element, as a symbol on x's tape or a number.
 
     Going forwards keeps the relative accuracy where a derivative is tiny: a factor that overflows never meets one that
@@ -140,6 +140,7 @@ def tangent(output: Any, x: Symbol, mode: str = CONVENTION) -> Any:
         output: A symbol or a number.
         x: The input to derive by.
         mode: What counts at a kink.
+        guarded: Whether a quotient has the derivative 0 by an overflowed denominator, as in 1 / (1 + exp(h)).
     """
     tangents: dict[Symbol, Any] = {x: 1.0}
     limits: dict[Symbol, Any] = {}  # what nodes come to from one side, where that is another value than at the point
@@ -158,14 +159,23 @@ def tangent(output: Any, x: Symbol, mode: str = CONVENTION) -> Any:
         if node.op in _TIES:
             tangents[node] = _TIES[node.op](arguments, ts, mode)
         else:
-            total: Any = 0.0
-            for place, t in enumerate(ts):
-                if not _is(t, 0):
-                    total = total + _pushed(node.op, place, t, value, arguments)
-            tangents[node] = total
+            tangents[node] = _total(node, ts, value, arguments, guarded=guarded)
         if node is output:
             break
     return tangents.get(output, 0.0) if isinstance(output, Symbol) else 0.0
+
+
+def _total(node: Symbol, ts: list[Any], value: Any, arguments: tuple[Any, ...], *, guarded: bool) -> Any:
+    """Add up what the tangents of a node's arguments cause."""
+    total: Any = 0.0
+    for place, t in enumerate(ts):
+        if _is(t, 0):
+            continue
+        part = _pushed(node.op, place, t, value, arguments)
+        if guarded and node.op == "divide" and place == 1:
+            part = np.where(np.isinf(arguments[1]), 0.0, part)
+        total = total + part
+    return total
 
 
 def _limit(node: Symbol, arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:

@@ -51,6 +51,19 @@ _NAMESPACE: dict[str, Any] = {
 }
 
 
+_GROWING = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "power", "square", "multiply"})
+
+
+def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute without NumPy's warnings: a choice that is not taken may overflow, and training looks at the result."""
+
+    def quiet(*arguments: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return function(*arguments)
+
+    return quiet
+
+
 def compile_source(result: Any, inputs: Iterable[Symbol]) -> tuple[str, dict[str, Any]]:
     """Return the source of ``def formula(inputs): ...`` that computes ``result``, and the names that it needs."""
     inputs = list(inputs)
@@ -150,17 +163,17 @@ class Program:
         Two kinks that meet can make a smooth function, as in max(h, 0) + log1p(exp(-|h|)), and then the conventions of
         the parts, added up, are the derivative of neither side. There the nearer side counts.
         """
-        conventional = _function(self.slope, self.inputs)
+        conventional = self._repaired(_function(self.slope, self.inputs))
         kinks = [node for node in _needed(self.output) if node.op in KINKS]
         if len(kinks) < 2:
-            return conventional
+            return _quiet(conventional)
         left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
         low, high = np.minimum(left, right), np.maximum(left, right)
         between = _function(np.minimum(np.maximum(self.slope, low), high), self.inputs)
         differences = [_difference(node) for node in kinks]
         differences = [difference for difference in differences if isinstance(difference, Symbol)]
         if not differences or not self._conventions_fail(conventional, between, differences):
-            return conventional
+            return _quiet(conventional)
         tied: Any = differences[0] == 0
         for difference in differences[1:]:
             tied = tied | (difference == 0)
@@ -168,9 +181,23 @@ class Program:
 
         def derivative(*arguments: Any) -> Any:
             slope, ties = conventional(*arguments), at_tie(*arguments)
-            return np.where(ties, between(*arguments), slope)[()] if np.any(ties) else slope
+            return _where(ties, between(*arguments), slope) if np.any(ties) else slope
 
-        return derivative
+        return _quiet(derivative)
+
+    def _repaired(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """Compute anew, with overflowed denominators seen to, where a derivative is no number: infinity times 0."""
+        operations = {node.op for node in _needed(self.output)}
+        if "divide" not in operations or not operations & _GROWING:
+            return plain
+        guarded = _function(tangent(self.output, self.inputs[0], guarded=True), self.inputs)
+
+        def repaired(*arguments: Any) -> Any:
+            slope = plain(*arguments)
+            lost = np.isnan(slope)
+            return _where(lost, guarded(*arguments), slope) if np.any(lost) else slope
+
+        return repaired
 
     @cached_property
     def pullback(self) -> Callable[..., Any]:

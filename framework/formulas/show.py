@@ -148,6 +148,8 @@ class _Writer:
             text, binding = self._expression(arg)
             bound = operation.binding + (place == 1 and node.op in ("subtract", "divide", "mod", "power"))
             bound += node.op == "power" and place == 0
+            if self.form == "latex" and place > 0 and text.startswith("-") and not wraps and operation.binding < 5:
+                bound = max(bound, binding + 1)  # a sign after an operator
             if operation.binding < 5 and binding < bound and not wraps:
                 text = rf"\left({text}\right)" if self.form == "latex" else f"({text})"
             written.append(text)

@@ -194,7 +194,7 @@ class Tape:
                 if arg.stale:
                     refuse("an array that was changed in place while another name still used it", "write x = x + 1")
             elif np.ndim(arg) > 0 or not isinstance(arg, int | float | np.number | np.bool_):
-                refuse(f"an array or {type(arg).__name__} inside the formula", "use plain numbers as settings")
+                refuse(f"a setting or constant of type {type(arg).__name__}", "use plain numbers as settings")
         kinds = {arg.kind for arg in args if isinstance(arg, Symbol)}
         if op in _KINDS:
             return self._add(op, args, _KINDS[op])

@@ -14,31 +14,17 @@ import math
 import re
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, blocks, real_array, require_finite
 from framework.component import Component, belongs_to
-from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
+from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.formulas import Program, latex_of, program_of
 from framework.losses.checks import check_loss
-from framework.losses.requirements import diverged, require_weights
-
-
-class Output(Protocol):
-    """What a loss asks of a model: its last forward, its output activation, and to carry a gradient back."""
-
-    @property
-    def output_activation(self) -> Any:
-        """The activation of the output layer, or None."""
-
-    def recorded(self) -> Record:
-        """The record of the last forward."""
-
-    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
-        """Fill the parameters' gradients from dL/da, or from dL/dh when fused."""
+from framework.losses.requirements import Output, diverged, require_order, require_weights
 
 
 class Loss(Component):
@@ -68,6 +54,7 @@ class Loss(Component):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Unpair a subclass that writes another value or slope: the fused form is that of the inherited formula."""
         super().__pydantic_init_subclass__(**options)
+        require_order(cls)
         if not belongs_to(cls, "slope", "value"):
             cls.slope = Loss.slope  # type: ignore[method-assign]  # derived anew, with the value
         if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
@@ -193,7 +180,10 @@ class Loss(Component):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        record = model.recorded()
+        try:
+            record = model.recorded()
+        except AttributeError:
+            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}") from None
         if record.accepted_by is not self:
             self.require_model(model.output_activation)
             record.accepted_by = self
@@ -277,6 +267,7 @@ class Loss(Component):
         if np.shape(target) != prediction.shape and not self.by_row:
             raise ShapeError(
                 f"target must have the shape of the prediction, {prediction.shape}; got {np.shape(target)}"
+                f"{'; write target[:, None]' if prediction.shape == (*np.shape(target), 1) else ''}"
             )
         target = self.targets(target, prediction.shape, "target").astype(prediction.dtype, copy=False)
         if weight is not None:

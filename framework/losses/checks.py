@@ -87,6 +87,7 @@ def _check_pair(loss: Any, target: float) -> None:
         lambda h: np.asarray(loss.fused_slope(activation(h), np.full_like(h, target))),
         method=f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
         argument="h",
+        advice="correct value_from_preactivation or fused_slope, or leave canonical out",
     )
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, Protocol
 
 import numpy as np
 
 from framework.activations import Activation
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Component
 from framework.errors import DataError, SettingsError, ShapeError
+
+
+class Output(Protocol):
+    """What a loss asks of a model: its last forward, its output activation, and to carry a gradient back."""
+
+    @property
+    def output_activation(self) -> Any:
+        """The activation of the output layer, or None."""
+
+    def recorded(self) -> Record:
+        """The record of the last forward."""
+
+    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
+        """Fill the parameters' gradients from dL/da, or from dL/dh when fused."""
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
@@ -120,3 +135,17 @@ def require_distribution_output(loss: Component, activation: Any) -> None:
         raise SettingsError(
             f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
         )
+
+
+def require_order(cls: type[Any]) -> None:
+    """Refuse a formula whose first argument is named as the target: the order is (prediction, target).
+
+    Raises:
+        SettingsError: ``value`` or ``slope`` begins with ``y_true``, ``target`` or the like.
+    """
+    for method in ("value", "slope"):
+        names = [name for name in inspect.signature(getattr(cls, method)).parameters if name != "self"]
+        if names and names[0] in {"y_true", "y", "true", "target", "targets", "label", "labels"}:
+            raise SettingsError(
+                f"{cls.__name__}.{method} must take (prediction, target) in this order; got {tuple(names)}"
+            )

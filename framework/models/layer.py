@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import weakref
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from framework.arrays import Array, Record, require_finite
-from framework.component import Component, Dtype, Seed
+from framework.component import Dtype, Seed
 from framework.derivatives import check_direction, require_like
 from framework.initializers import Initializer, Zeros
 from framework.models.base import Model, State
@@ -57,6 +57,7 @@ class Layer(Model):
     """
 
     check: ClassVar[Literal["on", "off"]] = "on"
+    keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
 
     seed: Seed | None = None
     dtype: Dtype = "float64"
@@ -85,7 +86,7 @@ class Layer(Model):
 
     def _build(self, *place: int) -> State:
         if self.check == "on" and ":" in self.tag():  # an own layer; the library's are checked by its tests
-            _checked(self.to_json())
+            _require_checked(self)
         return self._laid_out(*place)
 
     def _laid_out(self, *place: int) -> State:
@@ -147,16 +148,25 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
     return values
 
 
-@lru_cache(maxsize=256)  # once for a class and its settings
-def _checked(settings: str) -> None:
-    check_layer(Component.from_json(settings))
+_CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""The settings with which each class has passed its check: once is enough, and a class made anew is another one."""
 
 
-def check_layer(layer: Any) -> None:
+def _require_checked(layer: Layer) -> None:
+    passed = _CHECKED.setdefault(type(layer), set())
+    settings = repr(layer.settings())
+    if settings not in passed and check_layer(layer):
+        passed.add(settings)
+
+
+def check_layer(layer: Any) -> bool:
     """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
 
     The layer is tried on a made-up batch. One that cannot take it (its input has a special form) is left unchecked:
     check it with ``check_gradients`` on a batch of its own.
+
+    Returns:
+        Whether the layer could take the made-up batch, so that the check was made.
 
     Raises:
         DerivativeError: A gradient is wrong; names it.
@@ -178,7 +188,8 @@ def check_layer(layer: Any) -> None:
         except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             continue
         _compare(layer, twin, x, gradient, record)
-        return
+        return True
+    return False
 
 
 def _compare(layer: Any, twin: Any, x: Array, gradient: Array, record: Record) -> None:

@@ -95,6 +95,7 @@ class Optimizer(Component):
     clip_value: Positive | None = None
 
     memory: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[str] = "what an optimizer remembers are the arrays that memory = ('name',) names"
     elementwise: ClassVar[bool] = False
     squares: ClassVar[bool] = False
 
@@ -237,6 +238,11 @@ class Optimizer(Component):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a validated setting of a bound optimizer; an unbound one is frozen."""
+        if self._binding is None and name in type(self).model_fields:
+            kind = type(self).__name__
+            raise SettingsError(
+                f"{kind} is frozen until it is bound: use replace({name}={value!r}), which gives a new one"
+            )
         if self._binding is None or name not in type(self).model_fields:
             super().__setattr__(name, value)
             return
