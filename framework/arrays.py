@@ -68,7 +68,10 @@ def _unboxed(array: Array, name: str) -> Array:
             where = f"[{', '.join(map(str, index))}]" if index else ""
             shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
             raise DtypeError(f"{name} must hold real numbers; got {kind}, first {shown!r} at {name_of(name)}{where}")
-    return array.astype(np.float64)
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        raise DataError(f"{name} must be finite; got a whole number too large for a float") from None
 
 
 def name_of(name: str) -> str:

@@ -71,7 +71,7 @@ class ArraySource:
         self.rows = len(x)
         if weight is not None and not weight.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
-        self.x, self.y, self.weight = _read_only(x), _read_only(y), None if weight is None else _read_only(weight)
+        self.x, self.y, self.weight = read_only(x), read_only(y), None if weight is None else read_only(weight)
         self._memory: dict[str, Array] = {}
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
@@ -159,7 +159,7 @@ class DatasetSource:
         return x.copy(), y.copy(), None if weight is None else weight.copy()
 
 
-def _read_only(array: Array) -> Array:
+def read_only(array: Array) -> Array:
     """Return a view that no callback or layer can write through, because the array may be the caller's own."""
     view = array.view()
     view.setflags(write=False)
@@ -289,6 +289,8 @@ def split(
         >>> train[0].shape, test[1].shape
         ((6, 1), (2,))
     """
+    if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or isinstance(fraction, str):
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {type(data).__name__} and {fraction!r}")
     arrays = [real_array(array, f"split: argument 'data[{i}]'") for i, array in enumerate(data)]
     if not 0 < fraction < 1:
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
@@ -296,6 +298,8 @@ def split(
         raise ShapeError(f"split: arrays must have as many rows; got {', '.join(str(a.shape) for a in arrays)}")
     order = random_generator(seed, "split").permutation(len(arrays[0]))
     held = round(len(order) * fraction)
+    if stratify and len(arrays) == 1:
+        raise SettingsError("split: stratify needs the classes: give (x, y)")
     if stratify:
         order, held = _stratified(order, arrays[1], fraction)
     if not 0 < held < len(order):

@@ -119,7 +119,11 @@ class Regularizer(Component):
             ShapeError: ``slope`` has another shape than its argument.
         """
         values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
-        given = np.asarray(self._shaped_slope(values.copy()), dtype=np.float64)
+        trial = values.copy()
+        given = np.array(self._shaped_slope(trial), dtype=np.float64)
+        self.value(trial)
+        if not np.array_equal(trial, values):
+            raise DerivativeError(f"{type(self).__name__} changes the values in place; make a new array: 'v = v * 2'")
         expected = numerical_gradient(lambda array: float(self.value(array.copy())), values)
         wrong = ~np.isclose(given, expected, rtol=1e-5, atol=1e-7 * max(1.0, float(np.abs(expected).max())))
         if wrong.any():

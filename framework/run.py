@@ -41,6 +41,7 @@ class Run:
         history: A row for each finished epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
         batches: Batches in an epoch.
+        layout: (rows, rows in a batch) of this training.
         stop_reason: Why training stopped early, or None.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"``.
@@ -65,6 +66,7 @@ class Run:
         self.batch = 0
         self.target_epoch = 0
         self.batches = 0
+        self.layout = (0, 0)
         self.current: tuple[Array, Array, Array | None] | None = None
         self.loss: float | None = None
         self.history = History()
@@ -172,9 +174,9 @@ class Run:
         """Count an epoch, and add its row to the history."""
         rate = self.optimizer.binding.rate
         row = {"epoch": self.epoch + 1, **results, "learning_rate": rate, "seconds": self.seconds}
+        self.epoch += 1  # first: cut off from here to the last line, the run is not consistent
         self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False
-        self.epoch += 1
-        self.history.append(row)  # last: cut off before it, the run is not consistent
+        self.history.append(row)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
@@ -202,11 +204,13 @@ def add_sums(totals: dict[str, tuple[float, ...]], sums: dict[str, tuple[float, 
 
 def _is_savable(value: Any) -> bool:
     match value:
-        case None | bool() | int() | float() | str() | np.ndarray():
+        case None | bool() | int() | float() | str():
             return True
+        case np.ndarray() | np.generic():
+            return value.dtype.kind in "biufU"
         case list() | tuple():
             return all(map(_is_savable, value))
         case dict():
             return all(isinstance(key, str) and _is_savable(item) for key, item in value.items())
         case _:
-            return isinstance(value, np.generic)
+            return False

@@ -37,6 +37,7 @@ class Session:
         }
         self._started: list[Callback] = []
         self._signal: int | None = None
+        self._ending = False
         self._handlers: dict[int, Any] = {}
         self._kept: tuple[int, dict[str, Array]] | None = None
         self._since = time.perf_counter()
@@ -64,10 +65,11 @@ class Session:
     ) -> None:
         """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
         run = self.run
-        self._tick()
+        self._ending = True  # from here on a signal is noted, and acts when all is in order
         run.error = error
-        self._tell(error)
         try:
+            self._tick()
+            self._tell(error)
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
                     self._attempt(partial(self._call, callback, function, "on_train_end"))
@@ -176,7 +178,7 @@ class Session:
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         first, self._signal = self._signal, number
-        if first is not None:  # the second one acts at once
+        if first is not None and not self._ending:  # the second one acts at once
             self._raise_signal()
 
     def _raise_signal(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.component import Component, Count, Seed
-from framework.data import Batch, Source, checked_rows, joined, prepare
+from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError, nearest
 from framework.losses import Loss
 from framework.metrics import Metric, WholeMetric
@@ -110,7 +110,7 @@ class Trainer(Component):
                         regularizer.backward(model)
                     session.call("on_gradients")
                     run.optimizer.step()
-                    run.finish_step(self._sums(run.loss, prediction, y, weight))
+                    run.finish_step(self._sums(model, run.loss, prediction, y, weight))
                     session.call("on_batch_end")
                 if run.batch == run.batches:
                     session.end_epoch(self._results(run.sums) | self._penalty(model) | self._validated(model, held_out))
@@ -142,14 +142,15 @@ class Trainer(Component):
                         f"fit: {type(callback).__name__} reads {key!r}, which the history will not have"
                         f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
                     )
+        layout = (source.rows, self.batch_size)
         batches = math.ceil(source.rows / self.batch_size)
         if run is None:
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
-            require_resumable(run, model, batches)
+            require_resumable(run, model, layout, ["loss", *(metric.key for metric in self._summed)])
             run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
-        run.batches = batches
+        run.batches, run.layout = batches, layout
         model.columns = source.columns
         return run, source, held_out
 
@@ -230,7 +231,7 @@ class Trainer(Component):
             with np.errstate(all="ignore"):
                 h, a = model.output(x)
                 total, count = self.loss.output_sums(model.output_activation, h, a, y, weight)
-                add_sums(totals, {"loss": (total, count)} | self._metric_sums(a, y, weight))
+                add_sums(totals, {"loss": (total, count)} | self._metric_sums(model, h, a, y, weight))
             if self._whole:
                 kept.append((a, y.copy(), None if weight is None else weight.copy()))
         if not self._whole:
@@ -243,16 +244,24 @@ class Trainer(Component):
             return {}
         return {f"val_{key}": value for key, value in self._evaluated(model, held_out).items()}
 
-    def _sums(self, loss: float, prediction: Array, y: Array, weight: Array | None) -> dict[str, tuple[float, ...]]:
+    def _sums(
+        self, model: Model, loss: float, prediction: Array, y: Array, weight: Array | None
+    ) -> dict[str, tuple[float, ...]]:
         """Return the sums of one batch: what an epoch adds up."""
         count = self.loss.count(prediction.shape, weight)
-        return {"loss": (loss * count, count)} | self._metric_sums(prediction, y, weight)
+        return {"loss": (loss * count, count)} | self._metric_sums(model, model.preactivation, prediction, y, weight)
 
-    def _metric_sums(self, prediction: Array, y: Array, weight: Array | None) -> dict[str, tuple[float, ...]]:
+    def _metric_sums(
+        self, model: Model, h: Array | None, a: Array, y: Array, weight: Array | None
+    ) -> dict[str, tuple[float, ...]]:
+        """Return the sums of every metric; what a metric is handed, it cannot change."""
+        if not self._summed:
+            return {}
+        a, y = read_only(a), read_only(y)
         return {
-            metric.key: metric.output_sums(None, None, prediction, y, weight)
+            metric.key: metric.output_sums(model.output_activation, h, a, y, weight)
             if isinstance(metric, Loss)
-            else metric.sums(prediction, y, weight)
+            else metric.sums(a, y, weight)
             for metric in self._summed
         }
 
@@ -280,7 +289,7 @@ class Trainer(Component):
         return np.concatenate(parts) if parts else model.output(x)[1]
 
 
-def require_resumable(run: Run, model: Model, batches: int) -> None:
+def require_resumable(run: Run, model: Model, layout: tuple[int, int], keys: list[str]) -> None:
     """Refuse a run that cannot go on with this model and data.
 
     Raises:
@@ -290,9 +299,15 @@ def require_resumable(run: Run, model: Model, batches: int) -> None:
         raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
     if not run.consistent:
         raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
-    if run.epoch_begun and batches != run.batches:
+    if run.epoch_begun and layout != run.layout:
         raise UsageError(
-            f"resume: the unfinished epoch has {run.batches} batches; got data and a batch_size that give {batches}"
+            f"resume: the unfinished epoch has {run.layout[0]} rows in batches of {run.layout[1]}; "
+            f"got {layout[0]} in batches of {layout[1]}"
+        )
+    if run.sums and list(run.sums) != keys:
+        raise UsageError(
+            f"resume: the unfinished epoch has counted {', '.join(run.sums)}; "
+            f"got a trainer that counts {', '.join(keys)}"
         )
 
 

@@ -151,7 +151,7 @@ def test_resume_trains_up_to_the_trainers_epochs():
 
 def test_resume_refuses_what_it_cannot_go_on_with():
     run = recipe(callbacks=[stop_at("batch_end", 1)]).fit(network(), (X, Y))
-    with pytest.raises(UsageError, match="has 3 batches; got data and a batch_size that give 2"):
+    with pytest.raises(UsageError, match="has 11 rows in batches of 4; got 8 in batches of 4"):
         recipe().resume(run, (X[:8], Y[:8]))
     with pytest.raises(UsageError, match="must be a Run"):
         recipe().resume("run.json", (X, Y))

@@ -105,7 +105,14 @@ class Activation(Component):
         require_elementwise(name, self)
         if not (self._has_derivative or self._has_derivative_from_output):
             require_record(name, self.program(), self, POINTS)
-            check_elementwise(name, self, self.derivative, method="derivative (derived)", argument="h")
+            check_elementwise(
+                name,
+                self,
+                self.derivative,
+                method="derivative (derived)",
+                argument="h",
+                advice="write derivative(h), and report the formula: the derived one should be right",
+            )
             return
         if self._has_derivative_from_output:  # first, because a written derivative may call it
             meaning = "it is written in terms of h: name it derivative(h)"
@@ -123,9 +130,17 @@ class Activation(Component):
             method=method,
             argument="h",
             derived=self._derived,
+            derivation=self._derivation(),
             alternative=(alternative, meaning),
             factors=named_factors(self.settings()),
         )
+
+    def _derivation(self) -> Any:
+        """Return the derived derivative, or None where the formula cannot be recorded."""
+        try:
+            return self.program().conventional
+        except DerivativeError:
+            return None
 
     def _derived(self) -> str:
         """Return the derived derivative as text."""

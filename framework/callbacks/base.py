@@ -119,12 +119,19 @@ def _require_hook(cls: type[Callback], name: str) -> None:
 
 def _require_signature(cls: type[Callback], hook: str) -> None:
     function = inspect.getattr_static(cls, hook)
+    _require_plain(getattr(function, "__func__", function), f"{cls.__name__}.{hook}")
     signature = inspect.signature(getattr(function, "__func__", function))
     by_place = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in signature.parameters.values())
     is_method = not isinstance(function, staticmethod | classmethod)
     hint = _keras_hint(signature)
     if len(signature.parameters) != 2 or not by_place or not is_method or hint:
         raise CallbackError(f"{cls.__name__}.{hook} must take (self, run); got {signature}{hint}")
+
+
+def _require_plain(function: object, name: str) -> None:
+    """Refuse what runs only when somebody awaits or iterates over it: a hook is simply called."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise CallbackError(f"{name} must be a plain function: no 'async' and no 'yield', which would never run")
 
 
 def _keras_hint(signature: inspect.Signature) -> str:
@@ -186,6 +193,7 @@ def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callbac
     def wrap(function: Callable[[Run], Any]) -> Callback:
         if not callable(function):
             raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
+        _require_plain(function, f"on({hook!r}): {function!r}")
         signature = inspect.signature(function)
         required = [p for p in signature.parameters.values() if p.default is p.empty]
         hint = _keras_hint(signature)

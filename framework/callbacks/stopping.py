@@ -72,6 +72,7 @@ class EarlyStopping(Callback):
             memory.update(best=value, best_epoch=run.epoch, waited=0)
             if self.restore_best:
                 memory["values"] = run.model.parameters.vector.copy()
+                memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
             return
         memory["waited"] = memory.get("waited", 0) + 1
         if memory["waited"] >= self.patience:
@@ -83,6 +84,8 @@ class EarlyStopping(Callback):
         values = run.memory(self).get("values")
         if self.restore_best and values is not None and run.error is None:
             run.model.parameters.vector[:] = values
+            for name, array in run.memory(self)["buffers"].items():
+                run.model.buffers[name][...] = array
 
 
 class StopOnConvergence(Callback):

@@ -241,8 +241,16 @@ def _where_tie(arguments: tuple[Any, ...], ts: list[Any], _mode: str) -> Any:
     return np.where(arguments[0], ts[1], ts[2])
 
 
+def _copysign_tie(arguments: tuple[Any, ...], ts: list[Any], mode: str) -> Any:
+    (a, b), (ta, tb) = arguments, ts
+    if mode != CONVENTION:
+        b = np.where(b == 0, tb if mode == RIGHT else -tb, b)
+    return _abs_tie((a,), [ta], mode) * np.copysign(1.0, b)  # copysign(a, b) is |a| with the sign of b
+
+
 _TIES: dict[str, Any] = {
     "abs": _abs_tie,
+    "copysign": _copysign_tie,
     "maximum": _maximum_tie,
     "minimum": _minimum_tie,
     "where": _where_tie,
@@ -284,7 +292,7 @@ def _row_rule(node: Symbol, place: int, arg: Symbol, g: Any) -> Any:
         return whole * winners / tape.reduce("sum", winners, -1, True)
     if node.op == "column":
         return tape.record("flat", g)
-    if node.op in ("maximum", "minimum", "where", "abs"):
+    if node.op in _TIES:
         zeros: list[Any] = [0.0] * len(node.args)
         zeros[place] = 1.0
         part = _TIES[node.op](node.args, zeros, CONVENTION) * g

@@ -157,13 +157,18 @@ class Program:
         return slope
 
     @cached_property
+    def conventional(self) -> Callable[..., Any]:
+        """``derivative`` without what is seen to at ties and where a denominator overflows."""
+        return _function(self.slope, self.inputs)
+
+    @cached_property
     def derivative(self) -> Callable[..., Any]:
         """d(output)/d(first input), element by element; at a tie of kinks it lies between both sides.
 
         Two kinks that meet can make a smooth function, as in max(h, 0) + log1p(exp(-|h|)), and then the conventions of
         the parts, added up, are the derivative of neither side. There the nearer side counts.
         """
-        conventional = self._repaired(_function(self.slope, self.inputs))
+        conventional = self._repaired(self.conventional)
         kinks = [node for node in _needed(self.output) if node.op in KINKS]
         if len(kinks) < 2:
             return _quiet(conventional)
@@ -237,6 +242,8 @@ def _difference(kink: Symbol) -> Any:
         condition = kink.args[0]
         compared = isinstance(condition, Symbol) and condition.op in COMPARISONS
         return condition.args[0] - condition.args[1] if compared else None
+    if kink.op == "copysign":
+        return kink.args[1]
     return kink.args[0] if kink.op in ("abs", "sign", "heaviside") else kink.args[0] - kink.args[1]
 
 

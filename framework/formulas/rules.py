@@ -131,7 +131,7 @@ OPERATIONS: dict[str, Operation] = {
     "copysign": Operation(
         "copysign({0}, {1})",
         r"\operatorname{{copysign}}\left({0}, {1}\right)",
-        (lambda t, y, a, b: np.sign(a) * np.copysign(1.0, b) * t, None),
+        (None, None),
     ),
     # steps: the derivative is 0 where it exists
     "sign": _function("sign", None, r"\operatorname{{sign}}\left({0}\right)"),

@@ -111,9 +111,9 @@ class Symbol(NDArrayOperatorsMixin):
         """Record a mean along the row."""
         return self.tape.reduce("mean", self, axis, keepdims)
 
-    def clip(self, low: Any = None, high: Any = None) -> Any:
+    def clip(self, *limits: Any, **options: Any) -> Any:
         """Record a clip."""
-        return _clip(self.tape, self, low, high)
+        return _clip(self.tape, self, *limits, **options)
 
     def copy(self) -> Symbol:
         """Return the symbol: nothing changes in place."""
@@ -189,6 +189,7 @@ class Tape:
         """Add an operation, or return the node that already holds it."""
         if op not in OPERATIONS:
             refuse(f"np.{op}", "it has no rule; write derivative(h)")
+        args = tuple(arg.item() if isinstance(arg, np.ndarray) and arg.ndim == 0 else arg for arg in args)
         for arg in args:
             if isinstance(arg, Symbol):
                 if arg.stale:
@@ -242,9 +243,10 @@ def refuse(what: str, instead: str) -> NoReturn:
 
 
 def _clip(tape: Tape, x: Any, low: Any = None, high: Any = None, **options: Any) -> Any:
-    if options and set(options) - {"min", "max"}:
+    if options and set(options) - {"min", "max", "a_min", "a_max"}:
         refuse(f"np.clip with {', '.join(options)}", "give the two limits alone")
-    low, high = options.get("min", low), options.get("max", high)
+    low = options.get("min", options.get("a_min", low))
+    high = options.get("max", options.get("a_max", high))
     if low is not None:
         x = tape.record("maximum", x, low)
     return x if high is None else tape.record("minimum", x, high)

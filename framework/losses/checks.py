@@ -56,10 +56,10 @@ def _check_elements(loss: Any, *, writes_slope: bool) -> None:
             require_record(name, loss.program(), loss.value, POINTS, goal)
 
         def value(p: Array, t: float = target) -> Array:
-            return np.asarray(loss.value(p, np.full_like(p, t)))
+            return _untouched(loss, "value", p, np.full_like(p, t))
 
         def slope(p: Array, t: float = target) -> Array:
-            return np.asarray(loss.slope(p, np.full_like(p, t)))
+            return _untouched(loss, "slope", p, np.full_like(p, t))
 
         check_elementwise(
             f"{name} (target {target:g})",
@@ -103,8 +103,8 @@ def _check_rows(loss: Any) -> None:
         check_rows(
             name,
             "slope",
-            partial(_at, loss.value, goal),
-            partial(_slope_at, loss.slope, goal),
+            partial(_at, partial(_untouched, loss, "value"), goal),
+            partial(_slope_at, partial(_untouched, loss, "slope"), goal),
             predictions,
         )
         if loss.canonical is None:
@@ -119,6 +119,19 @@ def _check_rows(loss: Any) -> None:
             partial(_slope_at, lambda h, t, f=activation: loss.fused_slope(f(h), t), goal),
             rows,
         )
+
+
+def _untouched(loss: Any, method: str, prediction: Array, target: Array) -> Array:
+    """Return what a formula gives, and refuse one that changes its arguments."""
+    kept = prediction.copy(), target.copy()
+    result = np.asarray(getattr(loss, method)(prediction, target))
+    for name, array, before in zip(("prediction", "target"), (prediction, target), kept, strict=True):
+        if not np.array_equal(array, before, equal_nan=True):
+            raise DerivativeError(
+                f"{type(loss).__name__}.{method} changes its argument '{name}' in place; make a new array: "
+                f"'{name} = {name} - 1', not '{name} -= 1'"
+            )
+    return result
 
 
 def _at(formula: Any, goal: Array, p: Array) -> Array:

@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, real_array
 from framework.component import Component
-from framework.errors import ShapeError, UsageError
+from framework.errors import DataError, ShapeError, UsageError
 from framework.parameters import Parameters
 
 AnyActivation = Activation | RowActivation
@@ -141,6 +141,19 @@ class Model(Component):
     def columns(self, names: Any) -> None:
         self._built().columns = None if names is None else tuple(map(str, names))
 
+    def require_columns(self, x: Any, name: str) -> None:
+        """Refuse a frame whose columns are not those that the model was fitted with, in that order.
+
+        Raises:
+            DataError: They are others; lists both.
+        """
+        columns, known = getattr(x, "columns", None), self.columns
+        if columns is not None and known is not None and tuple(map(str, columns)) != known:
+            raise DataError(
+                f"{name} must have the columns of fit, in that order: {', '.join(known)}; "
+                f"got {', '.join(map(str, columns))}"
+            )
+
     def __call__(self, x: Any) -> Array:
         """Predict: one sample gives one prediction, a batch a batch. Remembers nothing.
 
@@ -191,6 +204,12 @@ class Model(Component):
             record.output = a = a.astype(state.dtype)
         a = a[0] if sample else a
         return a.copy() if copy else a
+
+    @property
+    def preactivation(self) -> Array | None:
+        """H of the output layer in the last forward, or None where there is none."""
+        h: Array | None = self._built().record.preactivation
+        return h
 
     def recorded(self) -> Record:
         """Return the record of the last forward.
@@ -249,6 +268,7 @@ class Model(Component):
     def _accept(self, x: Any, dtype: np.dtype[Any]) -> tuple[Array, bool]:
         """Return x as a contiguous array of the model's dtype, and whether it is one sample."""
         if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:  # strides change last bits
+            self.require_columns(x, "x")
             x = real_array(x, "x", dtype)
         expected = self.input_shape
         shape = x.shape

@@ -13,6 +13,7 @@ import numpy as np
 from framework.arrays import Array, Record, require_finite
 from framework.component import Dtype, Seed
 from framework.derivatives import check_direction, require_like
+from framework.errors import DerivativeError, SettingsError, nearest
 from framework.initializers import Initializer, Zeros
 from framework.models.base import Model, State
 from framework.parameters import Parameters
@@ -92,6 +93,11 @@ class Layer(Model):
     def _laid_out(self, *place: int) -> State:
         parameters = Parameters(self.shapes(), self.dtype)
         initializers = self.initializers()
+        if unknown := set(initializers) - set(parameters):
+            raise SettingsError(
+                f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
+                f"{nearest(min(unknown), parameters)}; there are: {', '.join(parameters)}"
+            )
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
         for index, (name, view) in enumerate(parameters.items()):
@@ -184,19 +190,28 @@ def check_layer(layer: Any) -> bool:
         record.key = (0, 0, 0)
         try:
             with np.errstate(all="ignore"):
+                before = x.copy()
                 gradient = _waves(np.shape(twin.apply(x, views, record)))
         except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             continue
-        _compare(layer, twin, x, gradient, record)
+        _compare(layer, twin, x, before, gradient, record)
         return True
     return False
 
 
-def _compare(layer: Any, twin: Any, x: Array, gradient: Array, record: Record) -> None:
+def _compare(layer: Any, twin: Any, x: Array, before: Array, gradient: Array, record: Record) -> None:
     """Compare the gradients of a layer's twin on a batch with differences of sum(gradient * outputs)."""
     views, gradients = twin.parameters.views, twin.parameters.gradients
     with np.errstate(all="ignore"):
-        result = np.array(twin.apply_backward(gradient.copy(), views, record, gradients))
+        twin.parameters.gradient[:] = 0.7  # what the step before left, which backward overwrites
+        given_gradient = gradient.copy()
+        result = np.array(twin.apply_backward(given_gradient, views, record, gradients))
+        checks = [("apply", "x", x, before), ("apply_backward", "gradient", given_gradient, gradient)]
+        for method, name, array, kept in checks:
+            if not np.array_equal(array, kept):
+                raise DerivativeError(
+                    f"{type(layer).__name__}.{method} changes its argument '{name}' in place; make a new array"
+                )
 
         def value() -> float:
             trial = twin._new_record(training=True)

@@ -1,0 +1,233 @@
+"""Own classes that change what they are handed, or that would never run: found when they are first put to work."""
+
+import numpy as np
+import pytest
+
+from framework import (
+    BatchNorm,
+    BinaryCrossEntropy,
+    Callback,
+    CallbackError,
+    Constant,
+    DataError,
+    Dense,
+    DerivativeError,
+    EarlyStopping,
+    Layer,
+    Loss,
+    MeanSquaredError,
+    Metric,
+    Neuron,
+    Regularizer,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Sigmoid,
+    Trainer,
+    on,
+    split,
+)
+
+X = np.array([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.4]])
+Y = np.array([1.0, -2.0, 0.5])
+
+
+class ValueChangesTarget(Loss):
+    def value(self, prediction, target):
+        target -= prediction
+        return target**2
+
+    def slope(self, prediction, target):
+        return 2 * (prediction - target)
+
+
+class SlopeChangesTarget(Loss):
+    def value(self, prediction, target):
+        return (prediction - target) ** 2
+
+    def slope(self, prediction, target):
+        target -= prediction
+        return -2 * target
+
+
+@pytest.mark.parametrize("loss", [ValueChangesTarget(), SlopeChangesTarget()])
+def test_a_loss_that_changes_its_target_is_refused(loss):
+    neuron = Neuron(2)
+    neuron.forward(X)
+    with pytest.raises(DerivativeError, match="changes its argument 'target' in place"):
+        loss.backward(neuron, Y)
+
+
+def test_a_loss_in_the_order_of_other_libraries_is_refused_when_its_class_is_made():
+    with pytest.raises(SettingsError, match=r"value must take \(prediction, target\) in this order"):
+
+        class Swapped(Loss):
+            def value(self, y_true, y_pred):
+                return (y_true - y_pred) ** 2
+
+
+def test_a_regularizer_that_changes_the_values_is_refused():
+    class Doubles(Regularizer):
+        def value(self, values):
+            return float((values**2).sum())
+
+        def slope(self, values):
+            values *= 2
+            return values
+
+    neuron = Neuron.from_weights([1.0, 2.0])
+    neuron.forward(X)
+    MeanSquaredError().backward(neuron, Y)
+    with pytest.raises(DerivativeError, match="changes the values in place"):
+        Doubles(strength=0.1).backward(neuron)
+    assert neuron.weights.tolist() == [1.0, 2.0]
+
+
+class Scale(Layer):
+    units: int
+    mistake: str = ""
+
+    def shapes(self):
+        return {"scale": (self.units,)}
+
+    def initializers(self):
+        return {"scales" if self.mistake == "name" else "scale": Constant(value=1.0)}
+
+    def apply(self, x, values, record):
+        record["x"] = x.copy()
+        if self.mistake == "x":
+            x *= values["scale"]
+            return x
+        return x * values["scale"]
+
+    def apply_backward(self, gradient, values, record, gradients):
+        by_scale = np.sum(gradient * record["x"], axis=0)
+        if self.mistake == "adds":
+            gradients["scale"][...] += by_scale
+        else:
+            gradients["scale"][...] = by_scale
+        if self.mistake == "gradient":
+            gradient *= values["scale"]
+            return gradient
+        return gradient * values["scale"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("x", "Scale.apply changes its argument 'x' in place"),
+        ("gradient", "Scale.apply_backward changes its argument 'gradient' in place"),
+        ("adds", r"gradients\['scale'\] is wrong"),
+    ],
+)
+def test_a_layer_that_adds_up_or_changes_its_arguments_is_refused(mistake, message):
+    with pytest.raises(DerivativeError, match=message):
+        Scale(units=2, mistake=mistake).forward(X.copy())
+
+
+def test_a_misspelt_initializer_is_refused():
+    with pytest.raises(SettingsError, match=r"names 'scales', which shapes.* does not have; did you mean 'scale'"):
+        Scale(units=2, mistake="name").forward(X)
+
+
+def test_a_layer_class_made_anew_is_checked_anew():
+    def made(sign):
+        class Shift(Layer):
+            units: int
+
+            def shapes(self):
+                return {"shift": (self.units,)}
+
+            def apply(self, x, values, record):
+                return x + values["shift"]
+
+            def apply_backward(self, gradient, values, record, gradients):
+                np.sum(sign * gradient, axis=0, out=gradients["shift"])
+                return gradient
+
+        return Shift
+
+    made(1.0)(units=2).forward(X)
+    with pytest.raises(DerivativeError, match="the sign is wrong"):
+        made(-1.0)(units=2).forward(X)
+
+
+def test_a_metric_cannot_change_what_others_see():
+    class Greedy(Metric):
+        def sums(self, prediction, target, weight=None):
+            prediction -= target
+            return (float(np.abs(prediction).sum()),)
+
+        def result(self, *sums):
+            return sums[0]
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=(Greedy(),))
+    with pytest.raises(ValueError, match="read-only"):
+        trainer.fit(Neuron(2), (X, Y))
+
+
+def test_hooks_that_would_never_run_are_refused():
+    with pytest.raises(CallbackError, match="no 'async' and no 'yield'"):
+
+        class Yields(Callback):
+            def on_epoch_end(self, run):
+                yield run
+
+    with pytest.raises(CallbackError, match="no 'async' and no 'yield'"):
+
+        @on("epoch_end")
+        async def later(run):
+            pass
+
+
+def test_a_loss_as_metric_works_on_the_preactivation_too():
+    model = Neuron.from_weights([100.0, 0.0], activation=Sigmoid())
+    trainer = Trainer(
+        loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=(BinaryCrossEntropy(),)
+    )
+    figures = trainer.evaluate(model, (X, [0, 0, 1]))
+    assert figures["binary_cross_entropy"] == pytest.approx((0.0 + 200.0 + 30.0 + 50.0) / 3, rel=0.3)
+    assert np.isfinite(trainer.fit(model, (X, [0, 0, 1])).history["binary_cross_entropy"]).all()
+
+
+def test_the_best_model_comes_back_with_its_buffers():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=(40, 1))
+    trainer = Trainer(
+        loss=MeanSquaredError(),
+        optimizer=SGDOptimizer(learning_rate=0.2),
+        epochs=12,
+        batch_size=10,
+        callbacks=(EarlyStopping(patience=11, restore_best=True),),
+    )
+    model = Sequential(Dense(3, 8), BatchNorm(units=8), Dense(8, 1))
+    run = trainer.fit(model, (x, y), (x[:10], y[:10] + 1.0))
+    assert trainer.evaluate(model, (x[:10], y[:10] + 1.0))["loss"] == pytest.approx(min(run.history["val_loss"]))
+
+
+class Frame:
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __array__(self, dtype=None, copy=None):
+        return X.astype(dtype or float)
+
+
+def test_a_frame_of_other_columns_is_refused_by_the_model_itself():
+    model = Neuron(2)
+    Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, (Frame(["a", "b"]), Y))
+    assert model(Frame(["a", "b"])).shape == (3,)
+    for use in (model, model.forward):
+        with pytest.raises(DataError, match="x must have the columns of fit, in that order: a, b; got b, a"):
+            use(Frame(["b", "a"]))
+
+
+@pytest.mark.parametrize("arguments", [(X, 0.5), ((X, Y), "0.5"), (None, 0.5)])
+def test_split_needs_a_tuple_and_a_number(arguments):
+    with pytest.raises(SettingsError, match="split: give a tuple"):
+        split(*arguments)
+
+
+def test_a_number_too_large_for_a_float_is_refused():
+    with pytest.raises(DataError, match="too large for a float"):
+        Neuron(2)([10**400, 1])
