@@ -28,7 +28,7 @@ class GradientRow:
         element: The index of the worst element.
         analytic: The gradient that backward gives.
         numeric: The gradient by differences.
-        relative_error: Their difference over the larger of both, or over a millionth of the largest gradient.
+        relative_error: Their difference over the larger of both, or over a ten-thousandth of the largest gradient.
     """
 
     parameter: str
@@ -265,6 +265,8 @@ def compare_steps(
 def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> list[tuple[str, float, int]]:
     """Return the distance in ulps of each parameter that the reference has."""
     found = []
+    if not theirs:
+        raise DataError("compare_steps: the reference must return its parameters by name; got none")
     for name, value in theirs.items():
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
@@ -274,6 +276,7 @@ def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) ->
         b = b.astype(a.dtype)
         spacing = np.spacing(np.maximum(np.abs(a), np.abs(b)).astype(a.dtype))
         with np.errstate(invalid="ignore"):
-            ulps = np.where(a == b, 0.0, np.abs(a - b) / spacing)
+            ulps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b) / spacing)
+            ulps = np.where(np.isnan(ulps), np.inf, ulps)
         found.append((name, float(np.max(ulps, initial=0.0)), step))
     return found

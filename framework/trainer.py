@@ -74,8 +74,8 @@ class Trainer(Component):
             )
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
-        keys = [metric.key for metric in self.metrics]
-        if twice := {key for key in ["loss", *keys] if ["loss", *keys].count(key) > 1}:
+        keys = ["epoch", "loss", "penalty", "learning_rate", "seconds", *(metric.key for metric in self.metrics)]
+        if twice := {key for key in keys if keys.count(key) > 1}:
             raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")
 
     def fit(
@@ -109,8 +109,9 @@ class Trainer(Component):
                     for regularizer in self.regularizers:
                         regularizer.backward(model)
                     session.call("on_gradients")
+                    sums = self._sums(model, run.loss, prediction, y, weight)
                     run.optimizer.step()
-                    run.finish_step(self._sums(model, run.loss, prediction, y, weight))
+                    run.finish_step(sums)
                     session.call("on_batch_end")
                 if run.batch == run.batches:
                     session.end_epoch(self._results(run.sums) | self._penalty(model) | self._validated(model, held_out))
@@ -285,6 +286,10 @@ class Trainer(Component):
         """
         require_model(model, "predict")
         x = checked_rows(x, model, "predict")
+        with np.errstate(all="ignore"):
+            return self._predicted(model, x)
+
+    def _predicted(self, model: Model, x: Array) -> Array:
         parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
         return np.concatenate(parts) if parts else model.output(x)[1]
 

@@ -322,3 +322,17 @@ def test_the_derived_derivative_of_every_row_of_the_table_passes_the_check():
         check_elementwise(
             name, function, trace(lambda h, f=function: f(h)).derivative, method="derivative", argument="h"
         )
+
+
+@pytest.mark.parametrize(
+    ("formula", "rows", "gradient"),
+    [
+        ("np.minimum(h, np.max(h, axis=-1, keepdims=True))", [[1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0]]),
+        ("np.maximum(np.abs(h), -h)", [[-1.0, 2.0]], [[-1.0, 1.0]]),
+        ("np.where(h > 0, np.log(np.where(h > 0, h, 0.0)), 0.0)", [[-1.0, 2.0]], [[0.0, 0.5]]),
+    ],
+)
+def test_rows_share_ties_and_leave_out_what_is_not_chosen(formula, rows, gradient):
+    rows = np.array(rows)
+    program = trace(written(formula), rows=True)
+    np.testing.assert_allclose(program.pullback(np.ones_like(rows), rows), gradient, rtol=1e-15)

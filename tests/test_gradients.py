@@ -194,3 +194,14 @@ def test_a_reference_that_does_not_fit_is_refused(reference, message):
 def test_a_trainer_needs_model_and_data():
     with pytest.raises(DataError, match="needs model"):
         compare_steps(TRAINER, Notebook())
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_equal(wrong):
+    comparison = compare_steps(lambda: {"w": np.ones(2)}, lambda: {"w": np.array([1.0, wrong])}, steps=2)
+    assert (comparison.first_step, comparison.ulps) == (1, np.inf)
+
+
+def test_a_reference_without_parameters_is_refused():
+    with pytest.raises(DataError, match="must return its parameters"):
+        compare_steps(lambda: {"w": np.ones(2)}, dict, steps=2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from framework import (
+    Accuracy,
     BatchNorm,
     BinaryCrossEntropy,
     Callback,
@@ -231,3 +232,49 @@ def test_split_needs_a_tuple_and_a_number(arguments):
 def test_a_number_too_large_for_a_float_is_refused():
     with pytest.raises(DataError, match="too large for a float"):
         Neuron(2)([10**400, 1])
+
+
+class Halved(Dense):
+    def apply(self, x, values, record):
+        return 0.5 * super().apply(x, values, record)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return super().apply_backward(0.5 * gradient, values, record, gradients)
+
+
+def test_a_layer_that_goes_on_after_its_activation_is_not_fused():
+    model = Halved(2, 1, Sigmoid())
+    assert model.output_activation is None
+    figures = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(
+        model, (X, [0, 0, 1])
+    )
+    assert figures["loss"] == pytest.approx(BinaryCrossEntropy()(model(X)[:, 0], [0.0, 0.0, 1.0]))
+
+
+def test_a_metric_that_fails_leaves_weights_and_counters_as_they_were():
+    class Fails(Metric):
+        def sums(self, prediction, target, weight=None):
+            raise OSError("no")
+
+        def result(self, *sums):
+            return 0.0
+
+    model = Neuron(2)
+    before = model.parameters.vector.copy()
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=(Fails(),))
+    with pytest.raises(OSError, match="no") as caught:
+        trainer.fit(model, (X, Y))
+    assert np.array_equal(model.parameters.vector, before)
+    assert caught.value.run.consistent
+
+
+def test_accuracy_knows_the_signs_as_classes():
+    assert Accuracy(threshold=0.0)([0.3, -0.2, 0.1], [1, -1, -1]) == pytest.approx(2 / 3)
+    with pytest.raises(DataError, match="needs targets 0 and 1, or -1 and 1"):
+        Accuracy()([0.9, 0.9], [2, 1])
+
+
+def test_copies_of_models_not_yet_drawn_are_drawn_by_their_new_owners():
+    block = Sequential(Dense(2, 2))
+    model = Sequential(block.copy(), block.copy())
+    assert not np.array_equal(model.parameters["0.0.weights"], model.parameters["1.0.weights"])

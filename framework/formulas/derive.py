@@ -292,15 +292,25 @@ def _row_rule(node: Symbol, place: int, arg: Symbol, g: Any) -> Any:
         return whole * winners / tape.reduce("sum", winners, -1, True)
     if node.op == "column":
         return tape.record("flat", g)
-    if node.op in _TIES:
-        zeros: list[Any] = [0.0] * len(node.args)
-        zeros[place] = 1.0
-        part = _TIES[node.op](node.args, zeros, CONVENTION) * g
-    else:
-        part = _pushed(node.op, place, g, node, node.args)
+    part = _row_choice(node, place, g)
     if arg.kind == COLUMN and node.kind == FULL and not _is(part, 0):
         return tape.reduce("sum", tape.record("spread", part, _full_argument(node)), -1, True)
     return part
+
+
+def _row_choice(node: Symbol, place: int, g: Any) -> Any:
+    """Carry an adjoint through one argument; what is not chosen gets 0 and never 0 times infinity."""
+    if node.op == "where":
+        condition = node.args[0]
+        return 0.0 if place == 0 else np.where(condition, g, 0.0) if place == 1 else np.where(condition, 0.0, g)
+    if node.op in ("maximum", "minimum"):
+        mine, other = node.args[place], node.args[1 - place]
+        wins = mine > other if node.op == "maximum" else mine < other
+        shared = 0.5 * g if isinstance(mine, Symbol) and isinstance(other, Symbol) else 0.0
+        return np.where(wins, g, np.where(mine == other, shared, 0.0))
+    if node.op == "copysign":
+        return _copysign_tie(node.args, [g, 0.0], CONVENTION) if place == 0 else 0.0
+    return _pushed(node.op, place, g, node, node.args)
 
 
 def _full_argument(node: Symbol) -> Symbol:

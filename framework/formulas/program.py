@@ -217,7 +217,7 @@ class Program:
             return lambda _gradient, first, *_rest: np.zeros_like(first)
         source, namespace = compile_source(result, [gradient, *self.inputs])
         exec(source, namespace)
-        return namespace["formula"]  # type: ignore[no-any-return]
+        return _quiet(namespace["formula"])
 
     def _conventions_fail(self, conventional: Any, between: Any, differences: list[Symbol]) -> bool:
         """Whether the conventional derivative lies outside both sides at some tie of this formula."""

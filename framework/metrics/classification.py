@@ -43,7 +43,10 @@ class Accuracy(Metric):
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return (sum of the weights of right rows, sum of weights)."""
-        return weighted_count(self.classes(prediction) == labels_of(target, prediction), weight)
+        labels = labels_of(target, prediction)
+        if is_single(prediction):
+            labels = binary_labels(self, labels)
+        return weighted_count(self.classes(prediction) == labels, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""

@@ -63,6 +63,14 @@ class Layer(Model):
     seed: Seed | None = None
     dtype: Dtype = "float64"
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Unpair a class that writes ``apply`` anew: the output activation that it inherits no longer ends it."""
+        super().__pydantic_init_subclass__(**options)
+        own = vars(cls)
+        if ":" in cls.tag() and "apply" in own and "output_activation" not in own:
+            cls.output_activation = Model.output_activation  # type: ignore[method-assign]
+
     @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of each parameter by name, in the order of the flat vector."""
@@ -108,6 +116,9 @@ class Layer(Model):
 
     def _new_record(self, *, training: bool) -> Record:
         return Record(self.dtype, training=training)
+
+    def _undrawn(self) -> Self:
+        return self._made_of(self.settings())
 
     def _twin(self) -> Self:
         twin = self._made_of(self.settings())

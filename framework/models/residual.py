@@ -112,7 +112,8 @@ class Residual(Model):
 
     def _twin(self) -> Self:
         twin = type(self)(self.block.copy())
-        twin._built().columns = self._built().columns
+        if self._state is not None:
+            twin._built().columns = self._state.columns
         return twin
 
     def replace(self, **changes: Any) -> Self:

@@ -9,6 +9,7 @@ from framework.arrays import Array, Record
 from framework.component import Seed
 from framework.errors import SettingsError, ShapeError, UsageError
 from framework.models.base import AnyActivation, Model, State, fits, shown
+from framework.models.layer import Layer
 from framework.parameters import Parameters
 
 
@@ -135,8 +136,9 @@ class Sequential(Model):
         return Record(self.dtype, training=training, parts=parts)
 
     def _twin(self) -> Self:
-        twin = type(self)(*(layer.copy() for layer in self.layers), seed=self.seed)
-        twin._built().columns = self._built().columns
+        twin = type(self)(*map(_twin_of, self.layers), seed=self.seed)
+        if self._state is not None:
+            twin._built().columns = self._state.columns
         return twin
 
     def replace(self, **changes: Any) -> Self:
@@ -165,6 +167,11 @@ def through(layer: Model, shape: tuple[int | None, ...]) -> tuple[int | None, ..
         ((8,), (3,))
     """
     return shape if layer.output_shape == layer.input_shape and None in layer.output_shape else layer.output_shape
+
+
+def _twin_of(layer: Model) -> Model:
+    """Return a copy; of a layer without numbers yet, one that its new owner draws."""
+    return layer._undrawn() if isinstance(layer, Layer) and layer._state is None else layer.copy()
 
 
 def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Any) -> Sequential:
