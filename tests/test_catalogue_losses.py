@@ -7,15 +7,13 @@ import sklearn.metrics
 import torch
 from torch.nn import functional
 
-from framework import DataError, Dense, Identity, Loss, ReLU, SettingsError, Sigmoid, Softmax, Tanh
-from framework.activations import GELU, Softplus
+from framework import Loss
 from framework.derivatives import check_elementwise
 from framework.formulas import trace
 from framework.losses import (
     BinaryCrossEntropy,
     Cauchy,
     CosineSimilarity,
-    CrossEntropy,
     Focal,
     HalfSquaredError,
     Hinge,
@@ -254,149 +252,3 @@ def test_poisson_without_events_is_the_rate():
 
 
 # Rows
-
-
-def distributions(dtype="float64"):
-    rng = np.random.default_rng(0)
-    target = np.concatenate([rng.dirichlet(np.ones(4), 6), np.eye(4)])
-    return rng.dirichlet(np.ones(4), 10).astype(dtype), target.astype(dtype)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
-def test_kl_divergence_is_scipys_relative_entropy(dtype, tolerance):
-    prediction, target = distributions(dtype)
-    value, slope = KLDivergence().value(prediction, target), KLDivergence().slope(prediction, target)
-    expected = scipy.special.rel_entr(target.astype(float), prediction.astype(float)).sum(axis=-1)
-    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=0.1 * tolerance)
-    np.testing.assert_allclose(slope, -target.astype(float) / prediction, rtol=tolerance)
-    assert value.dtype == slope.dtype == dtype
-    assert np.array_equal(KLDivergence().value(target, target), np.zeros(10))
-
-
-@pytest.mark.parametrize("weight", [None, np.linspace(0.5, 2.0, 10)])
-def test_kl_divergence_is_fused_with_softmax(weight):
-    rng = np.random.default_rng(1)
-    x, target = rng.normal(0.0, 3000.0, (10, 3)), distributions()[1]
-    model = Dense(3, 4, Softmax(), seed=0)
-    model.forward(x)
-    value = KLDivergence().backward(model, target, weight)
-    weights = torch.tensor(model.weights.copy(), requires_grad=True)
-    log_p = torch.log_softmax(torch.tensor(x) @ weights, dim=-1)
-    values = functional.kl_div(log_p, torch.tensor(target), reduction="none").sum(dim=-1)
-    w = torch.ones(10) if weight is None else torch.tensor(weight)
-    mean = (values * w).sum() / w.sum()
-    mean.backward()
-    assert value == pytest.approx(mean.item(), rel=1e-12)
-    np.testing.assert_allclose(model.parameters.gradient[:12], weights.grad.numpy().ravel(), rtol=1e-10, atol=1e-12)
-
-
-def test_kl_divergence_has_the_gradient_of_cross_entropy():
-    prediction, target = distributions()
-    assert np.array_equal(KLDivergence().slope(prediction, target), CrossEntropy().slope(prediction, target))
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
-def test_cosine_similarity_is_pytorchs(dtype, tolerance):
-    rng = np.random.default_rng(0)
-    prediction, target = rng.normal(size=(2, 20, 5)).astype(dtype)
-    p, t = torch.tensor(prediction.astype(float), requires_grad=True), torch.tensor(target.astype(float))
-    expected = 1 - functional.cosine_similarity(p, t, dim=-1)
-    (slope,) = torch.autograd.grad(expected.sum(), p)
-    got = CosineSimilarity().value(prediction, target)
-    np.testing.assert_allclose(got, expected.detach(), rtol=tolerance)
-    np.testing.assert_allclose(CosineSimilarity().slope(prediction, target), slope, rtol=tolerance, atol=tolerance)
-    assert got.dtype == CosineSimilarity().slope(prediction, target).dtype == dtype
-
-
-@pytest.mark.parametrize(("dtype", "length"), [("float64", 1e308), ("float64", 1e-300), ("float32", 3e38)])
-def test_cosine_similarity_knows_no_length(dtype, length):
-    p, t = np.array([[1.0, 1.0]], dtype), np.array([[0.0, 2.0]], dtype)
-    value, slope = CosineSimilarity().value(p * length, t), CosineSimilarity().slope(p * length, t)
-    np.testing.assert_allclose(value, CosineSimilarity().value(p, t), rtol=1e-6)
-    np.testing.assert_allclose(slope * length, CosineSimilarity().slope(p, t), rtol=1e-6)
-
-
-def test_a_prediction_of_0_is_at_right_angles_to_everything():
-    p, t = np.zeros((1, 2)), np.array([[3.0, 4.0]])
-    assert CosineSimilarity().value(p, t).tolist() == [1.0]
-    np.testing.assert_allclose(CosineSimilarity().slope(p, t), [[-0.6, -0.8]])
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("loss", ROWS, ids=repr)
-def test_the_traced_slope_of_a_row_is_the_written_one(loss, dtype):
-    prediction, target = distributions(dtype)
-    program = trace(loss.value, ("prediction", "target"), dtype, rows=True)
-    traced = program.pullback(np.ones(10, dtype), prediction, target)
-    assert np.array_equal(program.value(prediction, target), loss.value(prediction, target))
-    assert traced.dtype == dtype
-    eps = float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(traced, loss.slope(prediction, target), rtol=16 * eps, atol=16 * eps)
-    loss.check_derivative()
-
-
-def test_classes_serve_as_rows_of_one_hot():
-    prediction, _ = distributions()
-    classes = np.arange(10) % 4
-    for loss in ROWS:
-        assert loss(prediction, classes) == loss(prediction, np.eye(4)[classes])
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(
-    ("loss", "target", "message"),
-    [
-        (Hinge(), [0.0, 1.0], r"-1 or \+1; got 0.0 at row 0. .* 2 \* y - 1"),
-        (SquaredHinge(), [1.0, 0.5], r"-1 or \+1; got 0.5 at row 1"),
-        (Poisson(), [1.0, -1.0], "got -1.0 at row 1"),
-        (Focal(), [0.0, 2.0], "got 2.0 at row 1"),
-        (KLDivergence(), [[0.5, 0.6]], "row 0 sums to 1.1"),
-        (KLDivergence(), [[1.5, -0.5]], r"must lie in \[0, 1\]"),
-        (CosineSimilarity(), [[0.0, 0.0]], "row 0 is all 0"),
-    ],
-)
-def test_targets_without_meaning_are_refused(loss, target, message):
-    with pytest.raises(DataError, match=message):
-        loss(np.full(np.shape(target), 0.5), target)
-
-
-@pytest.mark.parametrize(
-    ("loss", "output", "message"),
-    [
-        (Hinge(), Sigmoid(), "both signs.*Use Identity or Tanh"),
-        (SquaredHinge(), ReLU(), "both signs"),
-        (Poisson(), Identity(), "Use Softplus"),
-        (Poisson(), GELU(), "Use Softplus"),
-        (Focal(), Tanh(), "Use Sigmoid"),
-        (KLDivergence(), Sigmoid(), "sum to 1.*Use Softmax"),
-        (KLDivergence(), Identity(), "Use Softmax"),
-    ],
-)
-def test_outputs_that_cannot_serve_are_refused(loss, output, message):
-    with pytest.raises(SettingsError, match=message):
-        loss.require_model(output)
-
-
-@pytest.mark.parametrize(
-    ("loss", "output"), [(Hinge(), Tanh()), (Poisson(), Softplus()), (Focal(), Sigmoid()), (KLDivergence(), Softmax())]
-)
-def test_outputs_that_serve_are_taken(loss, output):
-    loss.require_model(output)
-
-
-@pytest.mark.parametrize(
-    ("loss", "settings"),
-    [
-        (Huber, {"delta": 0.0}),
-        (Cauchy, {"scale": -1.0}),
-        (Quantile, {"quantile": 0.0}),
-        (Quantile, {"quantile": 1.0}),
-        (Focal, {"gamma": -1.0}),
-        (Focal, {"alpha": 1.0}),
-    ],
-)
-def test_settings_out_of_range_are_refused(loss, settings):
-    with pytest.raises(SettingsError):
-        loss(**settings)
