@@ -232,13 +232,8 @@ def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) 
         ShapeError: x is no batch of the model's samples.
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
-    columns = getattr(x, "columns", None)
-    known = model.columns if expected_columns is None else tuple(map(str, expected_columns))
-    if columns is not None and known is not None and tuple(map(str, columns)) != known:
-        raise DataError(
-            f"{name}: argument 'x' must have the columns of fit, in that order: {', '.join(known)}; "
-            f"got {', '.join(map(str, columns))}"
-        )
+    known = None if expected_columns is None else tuple(map(str, expected_columns))
+    model.require_columns(x, f"{name}: argument 'x'", known)
     array = real_array(x, f"{name}: argument 'x'", model.dtype)
     if not array.shape or not fits(array.shape[1:], model.input_shape):
         hint = "; one feature is x.reshape(-1, 1), one sample x[None]" if array.ndim == 1 else ""

@@ -114,7 +114,7 @@ class Loss(Component):
     @property
     def key(self) -> str:
         """The name of this loss in a history when it serves as a metric: ``mean_squared_error``."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return column_name(type(self))
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
         """Return the weighted mean sum(w l) / sum(w).
@@ -332,6 +332,11 @@ class Loss(Component):
             if weight is not None:
                 scale = (weight[part] / weight.dtype.type(count)).reshape(column)
             np.multiply(slope, scale, out=out[part], casting="same_kind")
+
+
+def column_name(cls: type) -> str:
+    """Return a class's name in snake case: what its figure is called in a history."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 @lru_cache(maxsize=256)  # once for a class and its settings

@@ -5,7 +5,6 @@ A figure that is no sum over rows is a WholeMetric. A loss serves as a metric to
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from typing import Any, ClassVar, NoReturn
 
@@ -14,6 +13,7 @@ import numpy as np
 from framework.arrays import Array, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
+from framework.losses.base import column_name
 from framework.losses.requirements import require_weights
 
 
@@ -41,7 +41,7 @@ class Metric(Component):
     @property
     def key(self) -> str:
         """The name in a history: the class name in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return column_name(type(self))
 
     @abstractmethod
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:

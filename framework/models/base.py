@@ -141,13 +141,14 @@ class Model(Component):
     def columns(self, names: Any) -> None:
         self._built().columns = None if names is None else tuple(map(str, names))
 
-    def require_columns(self, x: Any, name: str) -> None:
-        """Refuse a frame whose columns are not those that the model was fitted with, in that order.
+    def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
+        """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.
 
         Raises:
             DataError: They are others; lists both.
         """
-        columns, known = getattr(x, "columns", None), self.columns
+        columns = getattr(x, "columns", None)
+        known = self.columns if known is None else known
         if columns is not None and known is not None and tuple(map(str, columns)) != known:
             raise DataError(
                 f"{name} must have the columns of fit, in that order: {', '.join(known)}; "
