@@ -6,9 +6,11 @@ files.
 """
 
 from contextlib import ExitStack, chdir
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -24,6 +26,13 @@ def start(namespace: dict[str, Any]) -> None:
 def finish(_namespace: dict[str, Any]) -> None:
     """Clears up after the last block of a document."""
     document.close()
+
+
+@pytest.fixture(autouse=True)
+def folder_of_its_own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the examples of docstrings in a temporary folder, where they may write files."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.chdir(tmp_path)
 
 
 pytest_collect_file = Sybil(

@@ -38,6 +38,7 @@ from framework.activations import (
 from framework.callbacks import (
     HOOKS,
     Callback,
+    Checkpoint,
     CSVLog,
     EarlyStopping,
     ProgressBar,
@@ -45,16 +46,19 @@ from framework.callbacks import (
     StopOnConvergence,
     on,
 )
+from framework.checkpoint import describe, latest, load, load_model, save
 from framework.component import Component, Count, Fraction, NonNegative, Positive, Seed
-from framework.data import Dataset, split
+from framework.data import Dataset
 from framework.derivatives import check_derivative, numerical_gradient
 from framework.errors import (
     CallbackError,
+    CheckpointError,
     DataError,
     DerivativeError,
     DivergedError,
     DtypeError,
     FrameworkError,
+    ResumeWarning,
     SettingsError,
     ShapeError,
     UsageError,
@@ -138,8 +142,10 @@ from framework.schedules import (
     WarmupSchedule,
 )
 from framework.special import erf, erfc
+from framework.splits import split
 from framework.trace import TracedStep, TraceSteps, error_term, increment, trace_step
 from framework.trainer import Trainer
+from framework.verification import verify_resume
 
 __all__ = [
     "CELU",
@@ -164,6 +170,8 @@ __all__ = [
     "Callback",
     "CallbackError",
     "Cauchy",
+    "Checkpoint",
+    "CheckpointError",
     "Component",
     "ConfusionMatrix",
     "Constant",
@@ -235,6 +243,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Regularizer",
     "Residual",
+    "ResumeWarning",
     "RootMeanSquaredError",
     "RowActivation",
     "RowLoss",
@@ -269,14 +278,20 @@ __all__ = [
     "check_derivative",
     "check_gradients",
     "compare_steps",
+    "describe",
     "erf",
     "erfc",
     "error_term",
     "increment",
+    "latest",
+    "load",
+    "load_model",
     "numerical_gradient",
     "on",
     "random_generator",
+    "save",
     "show",
     "split",
     "trace_step",
+    "verify_resume",
 ]

@@ -13,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, ShapeError
+from framework.messages import brief
 
 Array = npt.NDArray[Any]
 
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
+
+LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
+"""The largest number of each dtype that formulas are computed in."""
 
 _NO_NUMBERS = {
     "O": "Python objects",
@@ -47,27 +51,82 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
         'float32'
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise ShapeError(f"{name} must be a full grid of numbers; got rows of different lengths ({error})") from None
-    if array.dtype.kind in _NO_NUMBERS:
-        array = _unboxed(array, name)
+        array = np.asanyarray(value)
+    except ValueError as error:
+        raise ShapeError(
+            f"{name} must be a full grid of numbers; got {_unlike(value, name_of(name)) or error}"
+        ) from None
+    except TypeError:  # kinds that have nothing in common, such as numbers and dates
+        array = np.asarray(value, dtype=object)
+    if isinstance(array, np.ma.MaskedArray):  # what a frame gives for itself
+        raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
+    if kind := _NO_NUMBERS.get(array.dtype.kind):
+        if isinstance(value, list | tuple):  # whose numbers are still numbers, not text like all the rest
+            array = np.asarray(value, dtype=object)
+        array = _unboxed(array, name, kind)
     wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
     with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
         return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
 
 
-def _unboxed(array: Array, name: str) -> Array:
+def floats(value: Any, name: str) -> Array:
+    """Return floats that a formula may subtract and square: small whole numbers would wrap, and halves overflow.
+
+    Example:
+        >>> floats(np.array([0], "uint8"), "x") - 1
+        array([-1.])
+    """
+    array = real_array(value, name)
+    return array if array.dtype in LARGEST else real_array(array, name, np.float64)
+
+
+def _is_masked(value: Any) -> bool:
+    """Return whether a mask would be lost on the way to an array, as NumPy loses those inside a list or a frame."""
+    if isinstance(value, np.ndarray):
+        return isinstance(value, np.ma.MaskedArray)
+    if not isinstance(value, list | tuple):
+        # Not getattr: where values is a property, as in pandas, it would copy the whole frame.
+        held = getattr(value, "__dict__", {}).get("values")
+        return isinstance(held, list | tuple | np.ndarray) and _is_masked(held)
+    items: list[Any] = [*value]
+    for _ in range(64):  # as deep as an array may be
+        kinds = set(map(type, items))
+        if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+            return True
+        if not any(issubclass(kind, list | tuple) for kind in kinds):
+            break
+        items = [item for part in items if isinstance(part, list | tuple) for item in part]
+    return False
+
+
+def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
+    """Say which row is the first of another length than its neighbours, or nothing where that is not the trouble."""
+    if not isinstance(value, list | tuple) or len(place) == 32:
+        return ""
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in value]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            said = ["is a single value" if size is None else f"has length {size}" for size in (length, lengths[0])]
+            at, first = (f"{name}[{', '.join(map(str, (*place, index)))}]" for index in (row, 0))
+            return f"rows of different lengths: {at} {said[0]}, {first} {said[1]}"
+    return next((found for row, item in enumerate(value) if (found := _unlike(item, name, (*place, row)))), "")
+
+
+def _unboxed(array: Array, name: str, kind: str) -> Array:
     """Turn objects that are all real numbers (a frame of mixed columns gives such) into numbers, or refuse."""
-    kind = _NO_NUMBERS[array.dtype.kind]
+    if array.size == 0:
+        return np.zeros(array.shape)
     for index, item in np.ndenumerate(array):
-        if array.dtype.kind != "O" or not isinstance(item, int | float | np.integer | np.floating | np.bool_):
+        real = isinstance(item, int | float | np.integer | np.floating | np.bool_)
+        if not real or isinstance(item, np.timedelta64):  # which NumPy counts among the whole numbers
             where = f"[{', '.join(map(str, index))}]" if index else ""
             shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
-            raise DtypeError(f"{name} must hold real numbers; got {kind}, first {shown!r} at {name_of(name)}{where}")
+            raise DtypeError(
+                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {name_of(name)}{where}"
+            )
     try:
         return array.astype(np.float64)
     except OverflowError:

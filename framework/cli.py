@@ -1,7 +1,8 @@
-"""The command line: ``framework step`` prints one step of a neuron, ``framework demo`` trains two models."""
+"""The command line: a step of a neuron, number by number; what a checkpoint holds; a demonstration."""
 
 from __future__ import annotations
 
+import math
 import time
 
 import click
@@ -10,14 +11,15 @@ import numpy as np
 from framework.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
 from framework.arrays import Array
 from framework.callbacks import ProgressBar
-from framework.data import split
+from framework.checkpoint import describe
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.errors import FrameworkError
 from framework.losses import BinaryCrossEntropy, CrossEntropy
 from framework.metrics import Accuracy
 from framework.models import Dense, Neuron, Sequential
 from framework.optimizers import SGDOptimizer
-from framework.trace import trace_step
+from framework.splits import split
+from framework.trace import LABELS, trace_step
 from framework.trainer import Trainer
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -31,9 +33,19 @@ ACTIVATIONS: dict[str, Activation] = {
 def _numbers(_context: click.Context, _option: click.Parameter, text: str) -> list[float]:
     """Return the numbers of ``0.1,0.2`` as a list."""
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"expected numbers with commas between them, e.g. 0.1,0.2; got {text!r}") from None
+    for number in numbers:
+        _finite(_context, _option, number)
+    return numbers
+
+
+def _finite(_context: click.Context, _option: click.Parameter, number: float) -> float:
+    """Return the number, or refuse one that is not finite."""
+    if not math.isfinite(number):
+        raise click.BadParameter(f"expected a finite number; got {number}")
+    return number
 
 
 @click.group()
@@ -45,9 +57,13 @@ def main() -> None:
 @main.command()
 @click.option("--x", callback=_numbers, default="1,1", show_default=True, help="The inputs.")
 @click.option("--w", callback=_numbers, default="0.1,0.2", show_default=True, help="The weights, as many as inputs.")
-@click.option("--b", type=float, default=0.0, show_default=True, help="The bias, which stays where it is.")
-@click.option("--y", type=float, default=1.0, show_default=True, help="The target.")
-@click.option("--learning-rate", type=float, default=1.0, show_default=True, help="The rate of the step.")
+@click.option(
+    "--b", type=float, callback=_finite, default=0.0, show_default=True, help="The bias, which stays where it is."
+)
+@click.option("--y", type=float, callback=_finite, default=1.0, show_default=True, help="The target.")
+@click.option(
+    "--learning-rate", type=float, callback=_finite, default=1.0, show_default=True, help="The rate of the step."
+)
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="sigmoid", show_default=True, help="f.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 def step(x: list[float], w: list[float], b: float, y: float, learning_rate: float, activation: str, form: str) -> None:
@@ -57,10 +73,24 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     """
     try:
         neuron = Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
-        traced = trace_step(neuron, x, y, learning_rate=learning_rate)
+        with np.errstate(all="ignore"):  # what is not finite is said below, in one line
+            traced = trace_step(neuron, x, y, learning_rate=learning_rate)
     except FrameworkError as error:
         raise click.ClickException(str(error)) from None
+    for name, value in traced.to_dict().items():
+        if not np.isfinite(value).all():
+            raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
+
+
+@main.command(name="describe")
+@click.argument("path")
+def describe_checkpoint(path: str) -> None:
+    """Print what the checkpoint PATH holds, without building anything of it."""
+    try:
+        click.echo(describe(path))
+    except FrameworkError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

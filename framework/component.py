@@ -7,7 +7,6 @@ changes during training lives elsewhere. pydantic does the validating; its own e
 from __future__ import annotations
 
 import itertools
-import json
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ from pydantic import (
 from pydantic._internal._model_construction import ModelMetaclass  # the only way to word its class-creation errors
 
 from framework.errors import FrameworkError, SettingsError, nearest
-from framework.messages import class_message, require_arguments, settings_message
+from framework.json_text import parsed
+from framework.messages import brief, class_message, require_arguments, settings_message
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -76,6 +76,10 @@ class ComponentType(ModelMetaclass):
                 "choose another name"
             ) from None
         for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
+            if field == "type":
+                raise SettingsError(
+                    f"{name}: setting 'type' has the name of the class's tag in JSON; choose another name"
+                )
             if mutable := _mutable(info.annotation):
                 raise SettingsError(
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
@@ -85,7 +89,7 @@ class ComponentType(ModelMetaclass):
         component.born = next(_BIRTHS)
         return component
 
-    def __call__(cls, *args: Any, **settings: Any) -> Any:
+    def __call__(cls, /, *args: Any, **settings: Any) -> Any:
         """Make an instance; an abstract class says which formula is missing."""
         if missing := sorted(cls.__abstractmethods__):
             raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
@@ -134,7 +138,7 @@ class Component(BaseModel, metaclass=ComponentType):
         polymorphic_serialization=True,  # without it a field typed with a base class drops the subclass's settings
     )
 
-    def __init__(self, *args: object, **settings: Any) -> None:
+    def __init__(self, /, *args: object, **settings: Any) -> None:
         """Validate ``settings``; see the fields of the class."""
         if args:
             names = ", ".join(f"{name}=..." for name in type(self).model_fields)
@@ -239,13 +243,13 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> Activation.from_json('{"type": "Sigmoid"}')
             Sigmoid()
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{cls.__name__}.from_json: the text is not JSON: {error}") from None
+        data = parsed(text, f"{cls.__name__}.from_json", SettingsError)
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
             raise SettingsError(f'{cls.__name__}.from_json: expected an object with "type"; got {text[:60]!r}')
-        made = _build(data)
+        try:
+            made = _build(data)
+        except RecursionError:
+            raise SettingsError(f"{cls.__name__}.from_json: the text is nested too deeply") from None
         if not isinstance(made, cls):
             raise SettingsError(f"{cls.__name__}.from_json: expected a {cls.__name__}; got {type(made).__name__}")
         return made
@@ -302,7 +306,7 @@ def _plain(value: Any) -> Any:
         case {"type": str()}:
             return _build(value)
         case dict():
-            raise SettingsError(f'expected a component or its JSON object with "type"; got {value!r}')
+            raise SettingsError(f'expected a component or its JSON object with "type"; got {brief(value)}')
         case _:
             return value
 
@@ -326,10 +330,13 @@ def _class_of(tag: str) -> type[Component]:
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]
-    alike = [name for name in known if ":" in tag and ":" in name and name.rpartition(":")[2] == bare]
-    if len(alike) == 1:  # the same class, defined in __main__ when it was written and in a module now, or the reverse
+    scripts = ("__main__", "__mp_main__")  # a class of a script that was written from a module, or the reverse
+    named = [name for name in known if ":" in tag and ":" in name and name.rpartition(":")[2] == bare]
+    alike = [name for name in named if tag.startswith(scripts) or name.startswith(scripts)]
+    if len(alike) == 1:
         return known[alike[0]]
-    hint = (":" not in tag and nearest(bare, known)) or "; import the module that defines it first"
+    others = f"; there are {' and '.join(alike)}" if alike else ""
+    hint = (":" not in tag and nearest(bare, known)) or f"{others}; import the module that defines it first"
     raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
 
 

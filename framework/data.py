@@ -7,17 +7,19 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
-from framework.errors import DataError, SettingsError, ShapeError
+from framework.errors import DataError, ShapeError
+from framework.fingerprints import fingerprint
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
-from framework.models import Model
-from framework.models.base import fits, shown
+from framework.metrics import Metric
+from framework.models import Embedding, Model, Sequential
+from framework.models.shapes import fits, shown
 from framework.random_streams import random_generator
 
 Batch = tuple[Array, Array, Array | None]
@@ -55,22 +57,41 @@ class Source(Protocol):
     rows: int
     columns: Any
 
+    def fingerprint(self) -> str:
+        """Return a text that changes with the data."""
+
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
+
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
+        """Return which rows of the data the first of those batches holds, in its order."""
 
 
 class ArraySource:
     """Arrays, checked whole and cast once."""
 
     def __init__(
-        self, x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+        self,
+        x: Any,
+        y: Any,
+        weight: Any,
+        model: Model,
+        losses: tuple[Loss, ...],
+        name: str,
+        columns: Any = None,
+        metrics: Iterable[Metric] = (),
     ) -> None:
         """Check and cast; ``name`` is the caller in messages, ``columns`` are those that a frame must have."""
-        self.columns = getattr(x, "columns", None)
+        self.columns = column_names(x)
         x, y, weight = checked(x, y, weight, model, losses, name, columns)
         self.rows = len(x)
         if weight is not None and not weight.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
+        for metric in metrics:
+            try:
+                metric.require_targets(y, weight, target_shape(model, x))
+            except DataError as error:
+                raise type(error)(f"{name}: argument 'y': {error}") from None
         self.x, self.y, self.weight = read_only(x), read_only(y), None if weight is None else read_only(weight)
         self._memory: dict[str, Array] = {}
 
@@ -85,6 +106,15 @@ class ArraySource:
             else:
                 batch = {name: self._gather(name, array, rows[part], size) for name, array in arrays.items()}
             yield batch["x"], batch["y"], batch.get("weight")
+
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
+        """Return which rows of the data the batch from ``start`` holds."""
+        rows = np.arange(self.rows) if order is None else permutation(self.rows, *order)
+        return rows[start : start + size]
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the data."""
+        return fingerprint(self.x, self.y, self.weight)
 
     def _gather(self, name: str, array: Array, rows: Array, size: int) -> Array:
         kept = self._memory.get(name)
@@ -103,7 +133,11 @@ class DatasetSource:
     def __init__(self, dataset: Dataset, model: Model, losses: tuple[Loss, ...], name: str) -> None:
         """Check the length; rows are checked when they are read."""
         self.dataset, self.model, self.losses, self.name = dataset, model, losses, name
-        self.rows = len(dataset)
+        self._form = ""
+        try:
+            self.rows = len(dataset)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have a row at least; got a Dataset of length 0")
 
@@ -131,6 +165,26 @@ class DatasetSource:
         if held:
             yield joined(rest)
 
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
+        """Return which rows of the data the batch from ``start`` holds; it may span windows."""
+        parts: list[Array] = []
+        stop = 0
+        for window in self._windows(order):
+            first, stop = stop, stop + sum(end - begin for begin, end in window)
+            if stop > start:
+                rows = np.concatenate([np.arange(begin, end) for begin, end in window])
+                rows = rows if order is None else rows[permutation(len(rows), *order, window[0][0])]
+                parts.append(rows[max(0, start - first) : start + size - first])
+            if stop >= start + size:
+                break
+        return np.concatenate(parts)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the class, the length, and the first and the last block."""
+        last = (self.rows - 1) // BLOCK_ROWS * BLOCK_ROWS
+        ends = [self._read_block(0, min(BLOCK_ROWS, self.rows)), self._read_block(last, self.rows)]
+        return f"{type(self.dataset).__name__} of {self.rows} rows, {fingerprint(*ends[0], *ends[1])}"
+
     def _windows(self, order: tuple[int, int] | None) -> Iterator[list[tuple[int, int]]]:
         starts = np.arange(0, self.rows, BLOCK_ROWS)
         if order is not None:
@@ -155,6 +209,13 @@ class DatasetSource:
         x, y, weight = checked(got[0], got[1], got[2] if len(got) == 3 else None, self.model, self.losses, name)
         if len(x) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(x)}")
+        weights = "no weights" if weight is None else "weights"
+        form = f"x {shown(('rows', *x.shape[1:]))}, y {shown(('rows', *y.shape[1:]))}, {weights}"
+        if form != (self._form or form):
+            raise DataError(
+                f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
+            )
+        self._form = form
         # Copies, because a Dataset may fill the same memory at every read.
         return x.copy(), y.copy(), None if weight is None else weight.copy()
 
@@ -177,7 +238,12 @@ def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
 
 
 def prepare(
-    data: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+    data: Any,
+    model: Model,
+    losses: tuple[Loss, ...],
+    name: str,
+    columns: Any = None,
+    metrics: Iterable[Metric | Loss] = (),
 ) -> ArraySource | DatasetSource:
     """Check ``data`` and make it a source of batches.
 
@@ -187,6 +253,7 @@ def prepare(
         losses: What the targets are for: the loss, then metrics that are losses.
         name: The caller, for messages.
         columns: The columns that a frame must have; None are those that the model was fitted with.
+        metrics: What else must be able to use the targets. Of a Dataset this shows when its rows are used.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
@@ -194,13 +261,35 @@ def prepare(
         DtypeError: Values are no real numbers.
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        return ArraySource(data[0], data[1], data[2] if len(data) == 3 else None, model, losses, name, columns)
+        weight = data[2] if len(data) == 3 else None
+        figures = [metric for metric in metrics if isinstance(metric, Metric)]
+        return ArraySource(data[0], data[1], weight, model, losses, name, columns, figures)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, model, losses, name)
+    hint = f"write {name}(model, (x, y)), with x and y in brackets"
+    if name.endswith("validation"):
+        hint = "write validation=(x, y); split(data, 0.2) gives both parts"
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
-        f"got {type(data).__name__}{'; write (x, y) in brackets' if isinstance(data, np.ndarray | list) else ''}"
+        f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"
     )
+
+
+def column_names(x: Any) -> tuple[str, ...] | None:
+    """Return the names of a frame's columns, or None for what is no frame.
+
+    Example:
+        >>> column_names([[1.0]]) is None
+        True
+    """
+    names = getattr(x, "columns", None)
+    return tuple(map(str, names)) if isinstance(names, Iterable) else None
+
+
+def target_shape(model: Model, x: Array) -> tuple[int, ...]:
+    """Return the shape of the model's outputs for these rows."""
+    each = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
+    return (len(x), *(size for size in each if size is not None))
 
 
 def checked(
@@ -213,8 +302,7 @@ def checked(
     y = real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != len(x):
         raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
-    sample_shape = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
-    shape = (len(x), *(size for size in sample_shape if size is not None))
+    shape = target_shape(model, x)
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
     require_finite(y, f"{name}: argument 'y'")
@@ -240,76 +328,21 @@ def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) 
         expected = shown(("rows", *model.input_shape))
         raise ShapeError(f"{name}: argument 'x' must have the shape {expected}; got {array.shape}{hint}")
     require_finite(array, f"{name}: argument 'x'")
+    first = model
+    while isinstance(first, Sequential):
+        first = first.layers[0]
+    if isinstance(first, Embedding):
+        first.require_ids(array, f"{name}: argument 'x'")
     return array
 
 
 def joined(parts: list[Batch]) -> Batch:
-    """Join batches into one.
-
-    Raises:
-        DataError: Some have weights and some have not.
-    """
+    """Join batches of one form into one."""
     if len(parts) == 1:
         return parts[0]
     weights = [weight for _, _, weight in parts if weight is not None]
-    if weights and len(weights) != len(parts):
-        raise DataError("Dataset.read must return weights for all rows or for none")
     return (
         np.concatenate([x for x, _, _ in parts]),
         np.concatenate([y for _, y, _ in parts]),
         np.concatenate(weights) if weights else None,
     )
-
-
-def split(
-    data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Split arrays into a training and a held-out part, shuffled.
-
-    Args:
-        data: (x, y) or (x, y, weight): arrays with as many rows.
-        fraction: The held-out part of the rows, between 0 and 1.
-        seed: What the shuffle is drawn from.
-        stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow.
-
-    Returns:
-        (training, held-out), each a tuple like ``data``; the rows are copies.
-
-    Raises:
-        SettingsError: The fraction is not between 0 and 1, or leaves a part empty.
-        ShapeError: The arrays differ in rows.
-
-    Example:
-        >>> train, test = split((np.arange(8).reshape(8, 1), np.arange(8)), 0.25)
-        >>> train[0].shape, test[1].shape
-        ((6, 1), (2,))
-    """
-    if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or isinstance(fraction, str):
-        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {type(data).__name__} and {fraction!r}")
-    arrays = [real_array(array, f"split: argument 'data[{i}]'") for i, array in enumerate(data)]
-    if not 0 < fraction < 1:
-        raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
-    if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0:
-        raise ShapeError(f"split: arrays must have as many rows; got {', '.join(str(a.shape) for a in arrays)}")
-    order = random_generator(seed, "split").permutation(len(arrays[0]))
-    held = round(len(order) * fraction)
-    if stratify and len(arrays) == 1:
-        raise SettingsError("split: stratify needs the classes: give (x, y)")
-    if stratify:
-        order, held = _stratified(order, arrays[1], fraction)
-    if not 0 < held < len(order):
-        raise SettingsError(f"split: {fraction} of {len(order)} rows leaves a part empty; give more rows")
-    return tuple(array[order[held:]] for array in arrays), tuple(array[order[:held]] for array in arrays)
-
-
-def _stratified(order: Array, labels: Array, fraction: float) -> tuple[Array, int]:
-    """Put the held-out rows first: of each class its share, so that the whole is rounded once."""
-    if labels.ndim != 1:
-        raise ShapeError(f"split: stratify needs one class a row, (rows,); got {labels.shape}")
-    shuffled = labels[order]
-    rank = np.empty(len(order))
-    for label in np.unique(shuffled):
-        places = np.flatnonzero(shuffled == label)
-        rank[places] = (np.arange(len(places)) + 0.5) / len(places)
-    by_share = np.argsort(rank, kind="stable")
-    return order[by_share], round(len(order) * fraction)

@@ -8,7 +8,10 @@
     │   └── DtypeError   (TypeError)        the kind of the values is no real number
     ├── UsageError       (RuntimeError)     a call came out of order: backward before forward, a layer with two owners
     ├── DerivativeError  (ArithmeticError)  a formula has no derivative, or a wrong one
-    └── DivergedError    (ArithmeticError)  a loss or gradient is no longer finite
+    ├── DivergedError    (ArithmeticError)  a loss or gradient is no longer finite
+    └── CheckpointError  (OSError)          a checkpoint cannot be written, or is damaged, foreign or from elsewhere
+
+and one warning: ResumeWarning (UserWarning), a run goes on with something else than it began with.
 
 A message names the argument, what was expected, what came, and what to do next. It comes before anything is changed.
 """
@@ -53,6 +56,14 @@ class DerivativeError(FrameworkError, ArithmeticError):
 
 class DivergedError(FrameworkError, ArithmeticError):
     """A loss or a gradient is no longer finite; the update was not applied."""
+
+
+class CheckpointError(FrameworkError, OSError):
+    """A checkpoint cannot be written or read: no such file, damaged, of another format, or of unknown classes."""
+
+
+class ResumeWarning(UserWarning):
+    """A run goes on with other settings, data or library versions than it began with; the message lists them."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from framework.errors import DataError, SettingsError, nearest
+from framework.json_text import parsed
 
 
 class History(Sequence[dict[str, Any]]):
@@ -29,7 +30,14 @@ class History(Sequence[dict[str, Any]]):
     __slots__ = ("rows",)
 
     def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
-        """Start from copies of these rows."""
+        """Start from copies of these rows.
+
+        Raises:
+            DataError: A row is no dict of columns.
+        """
+        for place, row in enumerate(rows):
+            if not isinstance(row, dict):
+                raise DataError(f"History: rows must be dicts of columns; got {row!r} at row {place}")
         self.rows: list[dict[str, Any]] = [dict(row) for row in rows]
 
     def append(self, row: dict[str, Any]) -> None:
@@ -64,10 +72,7 @@ class History(Sequence[dict[str, Any]]):
         Raises:
             DataError: The text is no JSON list of objects.
         """
-        try:
-            rows = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"History.from_json: the text is not JSON: {error}") from None
+        rows = parsed(text, "History.from_json", DataError)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DataError(f"History.from_json: expected a list of objects; got {text[:60]!r}")
         return cls(rows)

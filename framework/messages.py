@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
 from framework.errors import SettingsError, nearest
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def class_message(name: str, error: PydanticUserError) -> str:
@@ -27,20 +31,69 @@ def _is_literal(value: str, kind: str) -> bool:
     return re.fullmatch(patterns[kind], value) is not None
 
 
+def brief(value: object) -> str:
+    """Return a value's repr, cut in the middle where it is long: a message is no place for a data set.
+
+    Example:
+        >>> brief("short"), len(brief(list(range(1000))))
+        ("'short'", 200)
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a value too long to show"
+    return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
+
+
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "eta": "learning_rate",
+    "step_size": "learning_rate",
+    "eps": "epsilon",
+    "betas": "beta1",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_iter": "epochs",
+    "validation_data": "validation",
+    "random_state": "seed",
+    "criterion": "loss",
+    "in_features": "inputs",
+    "out_features": "units",
+}
+"""What other libraries call a setting."""
+
+
+def meant(name: str, choices: Iterable[str]) -> str:
+    """Return ``; did you mean 'learning_rate'?`` for a setting's name elsewhere, else for the one most like it.
+
+    Example:
+        >>> meant("lr", ["learning_rate", "momentum"]), meant("momentun", ["learning_rate", "momentum"])
+        ("; did you mean 'learning_rate'?", "; did you mean 'momentum'?")
+    """
+    names = list(choices)
+    other = _OTHER_NAMES.get(name)
+    return f"; did you mean {other!r}?" if other in names else nearest(name, names)
+
+
 def settings_message(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> str:
     """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
     given: dict[str, object] = {}
     kinds: dict[str, list[str]] = {}
     lines = []
-    for part in error.errors(include_url=False):
+    parts = error.errors(include_url=False)
+    unknown = [str(part["loc"][0]) for part in parts if part["type"] == "extra_forbidden"]
+    parts.sort(key=lambda part: part["type"] != "extra_forbidden")  # first what may explain why another is missing
+    for part in parts:
         where = str(part["loc"][0]) if part["loc"] else ""
         if not where:
             lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
             names = ", ".join(cls.model_fields) or "none"
-            lines.append(f"unknown setting '{where}'{nearest(where, cls.model_fields) or '.'} Settings: {names}")
+            lines.append(f"unknown setting '{where}'{meant(where, cls.model_fields) or '.'} Settings: {names}")
         elif part["type"] == "missing":
+            if where in map(_OTHER_NAMES.get, unknown):
+                continue
             lines.append(f"setting '{where}' is missing; write {where}=...")
         else:
             kind = part.get("ctx", {}).get("class_name")
@@ -53,7 +106,7 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     for where, wanted_list in expected.items():
         wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", " or")
         hint = _component_hint(given[where], kinds[where], components)
-        lines.append(f"setting '{where}' must {wanted}; got {given[where]!r}{hint}")
+        lines.append(f"setting '{where}' must {wanted}; got {brief(given[where])}{hint}")
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
 
@@ -64,9 +117,35 @@ def require_arguments(cls: type[Any], args: tuple[Any, ...], settings: Mapping[s
         signature.bind(None, *args, **settings)
     except TypeError as error:
         names = [name for name in signature.parameters if name != "self"]
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+            names = list(cls.model_fields)
         unknown = next((name for name in settings if name not in names), None)
-        what = f"{error}." if unknown is None else f"unknown setting '{unknown}'{nearest(unknown, names) or '.'}"
+        what = f"{error}." if unknown is None else f"unknown setting '{unknown}'{meant(unknown, names) or '.'}"
         raise SettingsError(f"{cls.__name__}: {what} Settings: {', '.join(names)}") from None
+
+
+def worded(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function, so that an argument it does not have is refused with the one that was meant.
+
+    Example:
+        >>> @worded
+        ... def fit(x, validation=None):
+        ...     return x
+        >>> fit(1, valid=2)
+        Traceback (most recent call last):
+        framework.errors.SettingsError: fit: unknown argument 'valid'; did you mean 'validation'? Known: x, validation
+    """
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def call(*args: P.args, **settings: P.kwargs) -> R:
+        for name in settings:
+            if name not in names:
+                hint = meant(name, names) or "."
+                raise SettingsError(f"{function.__name__}: unknown argument '{name}'{hint} Known: {', '.join(names)}")
+        return function(*args, **settings)
+
+    return call
 
 
 _SHORT_NAMES = {"mse": "meansquarederror", "bce": "binarycrossentropy", "mae": "meanabsoluteerror"}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from framework.arrays import Array
-from framework.errors import DivergedError, SettingsError, UsageError, nearest
+from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 
 
 class Views(dict[str, Array]):
@@ -24,20 +25,20 @@ class Views(dict[str, Array]):
         >>> gradients["weights"][...] = [1.0, 2.0]
         >>> gradients["weights"] = np.ones(2)
         Traceback (most recent call last):
-        framework.errors.UsageError: write into the array: gradients['weights'][...] = value; a new array would be lost
+        framework.errors.UsageError: write into the array: ...['weights'][...] = value; a new array would be lost
     """
 
     def __setitem__(self, name: str, value: Array) -> None:
         """Take what an in-place operator gives back, and refuse any other array."""
         if self.get(name) is not value:
-            raise UsageError(f"write into the array: gradients['{name}'][...] = value; a new array would be lost")
+            raise UsageError(f"write into the array: ...['{name}'][...] = value; a new array would be lost")
 
 
 class Parameters(Mapping[str, Array]):
     """A mapping from name to an array view into ``vector``.
 
     Attributes:
-        vector: All values, flat. Change it in place; it is never replaced while the layer stands alone.
+        vector: All values, flat. Assigning copies into it, like every change.
         gradient: dL/d(vector), as the last backward left it; 0 where a parameter is frozen.
         gradients: A mapping from name to the view into ``gradient``.
         views: The same mapping as a plain dict, for hot loops.
@@ -54,6 +55,9 @@ class Parameters(Mapping[str, Array]):
         >>> parameters.trainable_runs()
         [slice(0, 2, None)]
     """
+
+    vector: Array
+    gradient: Array
 
     __slots__ = (
         "_frozen",
@@ -80,7 +84,8 @@ class Parameters(Mapping[str, Array]):
 
     def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
         """Point at these flat arrays and make the views anew."""
-        self.vector, self.gradient = vector, gradient
+        object.__setattr__(self, "vector", vector)
+        object.__setattr__(self, "gradient", gradient)
         views: dict[str, Array] = {}
         gradients: dict[str, Array] = {}
         start = 0
@@ -90,6 +95,15 @@ class Parameters(Mapping[str, Array]):
             gradients[name] = gradient[place].reshape(shape)
         self.views, self.gradients = Views(views), Views(gradients)
         self._refresh()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Copy what is assigned to ``vector`` or ``gradient`` into them: another array would not reach the model."""
+        if name not in ("vector", "gradient"):
+            object.__setattr__(self, name, value)
+        elif np.shape(value) != self.vector.shape:
+            raise ShapeError(f"parameters.{name} must have the shape {self.vector.shape}; got {np.shape(value)}")
+        elif value is not (array := getattr(self, name)):
+            array[...] = value
 
     @classmethod
     def join(cls, parts: Mapping[str, Parameters], dtype: npt.DTypeLike) -> Parameters:

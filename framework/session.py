@@ -15,6 +15,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data import Batch
+from framework.divergence import explain, kept, place_of
 from framework.errors import DivergedError
 from framework.run import Run
 
@@ -27,9 +28,11 @@ class Session:
     run to the exception that leaves.
     """
 
-    def __init__(self, run: Run, callbacks: tuple[Callback, ...]) -> None:
-        """Order the callbacks: those that save come last."""
+    def __init__(self, run: Run, callbacks: tuple[Callback, ...], rows: Callable[[], Array] | None = None) -> None:
+        """Order the callbacks: those that save come last; ``rows`` numbers the rows of the batch in work."""
         self.run = run
+        self._rows = rows
+        self._begun = -1
         self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
@@ -39,7 +42,6 @@ class Session:
         self._signal: int | None = None
         self._ending = False
         self._handlers: dict[int, Any] = {}
-        self._kept: tuple[int, dict[str, Array]] | None = None
         self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
         self._errstate = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -66,10 +68,12 @@ class Session:
         """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order
-        run.error = error
+        run.error, run.ended = error, True
         try:
             self._tick()
-            self._tell(error)
+            if error is None:
+                self._attempt(self._require_finite_weights)
+            self._tell(run.error)
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
                     self._attempt(partial(self._call, callback, function, "on_train_end"))
@@ -77,9 +81,9 @@ class Session:
                 self._attempt(run.require_savable)
         finally:
             run.end()
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
             self._errstate.__exit__(None, None, None)
+            for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once
+                signal.signal(number, handler)
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
@@ -90,18 +94,17 @@ class Session:
     def _tell(self, error: BaseException | None) -> None:
         """Put back what must be after an error, and say of a divergence where it was."""
         if error is not None:
-            self._put_buffers_back()
+            self.run.put_back()
         if isinstance(error, DivergedError):
-            kept = "the model keeps its last finite weights (error.run)"
-            if not np.isfinite(self.run.model.parameters.vector).all():
-                kept = "the step before has already made weights that are not finite: the rate is far too large"
-            error.add_note(f"in epoch {self.run.epoch + 1}, step {self.run.step + 1}; {kept}")
+            # An error that has a run is another fit's, which a callback called; after a step no batch is in work.
+            in_work = self._begun == self.run.step and not hasattr(error, "run")
+            for line in explain(self.run, self._rows) if in_work else [place_of(self.run), kept(self.run)]:
+                error.add_note(line)
 
-    def _put_buffers_back(self) -> None:
-        """Undo what a forward changed in the model's buffers when its step was not made."""
-        if self._kept is not None and self._kept[0] == self.run.step:
-            for name, array in self._kept[1].items():
-                self.run.model.buffers[name][...] = array
+    def _require_finite_weights(self) -> None:
+        """Refuse weights that are not finite where no loss is to come that would show it."""
+        if not np.isfinite(self.run.model.parameters.vector).all():
+            raise DivergedError("the last update made weights that are not finite. Lower the learning rate")
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Do one thing of the end; the first error is what ends the run, later ones are notes on it."""
@@ -116,7 +119,9 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        for callback, function in self._hooks[hook]:
+        calls = self._hooks[hook]
+        for place, (callback, function) in enumerate(calls, 1):
+            self.run.waiting = calls[place:]
             self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
@@ -127,7 +132,7 @@ class Session:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
             raise
         finally:
-            self.run.hook = None
+            self.run.hook, self.run.waiting = None, ()
 
     def begin_epoch(self) -> bool:
         """Begin the next epoch, or go on with one that was cut off; False when training is to end."""
@@ -150,14 +155,14 @@ class Session:
             if weight is not None and not weight.any():
                 self.run.batch += 1
                 continue
-            self.run.current = batch
-            if self.run.model.buffers:
-                self._kept = (self.run.step, {name: array.copy() for name, array in self.run.model.buffers.items()})
+            self.run.begin_step(batch)
+            self._begun = self.run.step
             yield batch
         self._raise_signal()
 
     def end_epoch(self, results: dict[str, float]) -> None:
         """Add the row of a finished epoch to the history, and call ``on_epoch_end``."""
+        self._require_finite_weights()  # so that they are neither saved nor the best
         self._tick()
         self.run.finish_epoch(results)
         self.call("on_epoch_end")
@@ -171,7 +176,7 @@ class Session:
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers, and only it receives Ctrl-C
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
             if handler is not None and handler is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._note_signal)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ import framework
 from framework.activations import Activation, RowActivation
 from framework.arrays import Array
 from framework.callbacks import Callback
+from framework.checkpoint import save
 from framework.component import Component
 from framework.derivatives import numerical_gradient
 from framework.errors import FrameworkError, UsageError
@@ -28,6 +30,7 @@ from framework.optimizers import Optimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.trainer import Trainer
+from framework.verification import differences
 
 Check = Callable[[Any], None]
 
@@ -298,12 +301,15 @@ def _callback_resumes(callback: Callback) -> None:
     trainer = Trainer(
         loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=4, batch_size=3, callbacks=[callback]
     )
-    straight = trainer.fit(Neuron(1), (x, y), (x, y))
-    run = trainer.fit(Neuron(1), (x, y), (x, y), epochs=2)
+    if callback.saves:
+        return  # it would write where its owner's runs are
+    straight, run = (trainer.fit(Neuron(1), (x, y), (x, y), epochs=epochs) for epochs in (4, 2))
     if straight.epoch == 4:
-        run = trainer.resume(pickle.loads(pickle.dumps(run)), (x, y), (x, y))
-        a, b = ({k: repr(v) for k, v in r.memories.items()} for r in (straight, run))
-        _require(a == b, "what it remembers after a resume is not what it remembers without one")
+        with tempfile.TemporaryDirectory() as folder:
+            save(run, f"{folder}/run")
+            run = trainer.resume(f"{folder}/run", (x, y), (x, y))
+        for difference in differences(straight, run):
+            raise AssertionError("{0} is {2} after a resume, {1} without".format(*difference))
 
 
 _CHECKS: dict[type, dict[str, Check]] = {

@@ -6,6 +6,7 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +14,17 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import Callback
+from framework.checkpoint import load
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
-from framework.errors import SettingsError, UsageError, nearest
+from framework.errors import SettingsError, ShapeError, UsageError, nearest
 from framework.losses import Loss
+from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
 from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
+from framework.resuming import recipe_of, require_resumable, tell_differences
 from framework.run import Run, add_sums
 from framework.session import Session
 
@@ -78,6 +82,7 @@ class Trainer(Component):
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")
 
+    @worded
     def fit(
         self, model: Model, data: Any, validation: Any = None, *, epochs: int | None = None, run: Run | None = None
     ) -> Run:
@@ -100,7 +105,7 @@ class Trainer(Component):
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
-        with Session(run, self.callbacks) as session:
+        with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
             while session.begin_epoch():
                 for x, y, weight in session.batches(self._batches(source, run)):
                     session.call("on_batch_begin")
@@ -123,10 +128,10 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         self._require(model, "fit")
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs
-        source = prepare(data, model, self._losses, "fit")
+        source = prepare(data, model, self._losses, "fit", metrics=self._summed)
         held_out = None
         if validation is not None:
-            held_out = prepare(validation, model, self._losses, "fit: validation", source.columns)
+            held_out = prepare(validation, model, self._losses, "fit: validation", source.columns, self.metrics)
         for regularizer in self.regularizers:
             regularizer.names(model.parameters)  # refuses a pattern that matches none
         keys = self._keys(validated=held_out is not None)
@@ -143,17 +148,28 @@ class Trainer(Component):
                         f"fit: {type(callback).__name__} reads {key!r}, which the history will not have"
                         f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
                     )
-        layout = (source.rows, self.batch_size)
-        batches = math.ceil(source.rows / self.batch_size)
+        self._require_last_batch(source.rows, model)
+        layout = (source.rows, self.batch_size, self.shuffle)
+        recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
         if run is None:
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
-            require_resumable(run, model, layout, ["loss", *(metric.key for metric in self._summed)])
+            require_resumable(run, model, self.loss, layout, ["loss", *(metric.key for metric in self._summed)])
+            tell_differences(run, recipe)
             run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
-        run.batches, run.layout = batches, layout
+        run.batches, run.layout, run.recipe = math.ceil(source.rows / self.batch_size), layout, recipe
         model.columns = source.columns
         return run, source, held_out
+
+    def _require_last_batch(self, rows: int, model: Model) -> None:
+        """Refuse data whose last batch is too small for a layer, such as one row for BatchNorm."""
+        last = rows % self.batch_size or min(rows, self.batch_size)
+        if last < model.minimum_rows:
+            raise ShapeError(
+                f"fit: {rows} rows in batches of {self.batch_size} leave a last batch of {last}, and the model needs "
+                f"{model.minimum_rows} rows or more to train; choose another batch_size"
+            )
 
     def _require(self, model: Model, name: str) -> None:
         """Refuse what is no model, or one whose output cannot serve the loss or a metric."""
@@ -191,25 +207,44 @@ class Trainer(Component):
 
     def _batches(self, source: Source, run: Run) -> Iterator[Batch]:
         """Return the batches of the run's epoch that are not done yet."""
-        order = (run.seed, run.epoch) if self.shuffle else None
-        return source.batches(self.batch_size, run.batch * self.batch_size, order)
+        return source.batches(*self._place(run))
 
-    def resume(self, run: Run, data: Any, validation: Any = None, *, epochs: int | None = None) -> Run:
+    def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None]:
+        """Return the rows in a batch, the first row of the next batch, and the order of the run's epoch."""
+        return self.batch_size, run.batch * self.batch_size, (run.seed, run.epoch) if self.shuffle else None
+
+    @worded
+    def resume(
+        self, run: Run | str | os.PathLike[str], data: Any, validation: Any = None, *, epochs: int | None = None
+    ) -> Run:
         """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.
 
+        Seed and optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what is not as it was
+        when the run began: settings, data, versions.
+
         Args:
-            run: What ``fit`` returned, or the ``run`` of the exception that left it.
+            run: What ``fit`` returned, the ``run`` of the exception that left it, or the path of a checkpoint.
             data: The same data.
             validation: The same validation data.
             epochs: How many more; None trains up to the trainer's ``epochs``.
 
         Raises:
-            UsageError: The run was cut off in the middle of an update, or the unfinished epoch had other batches.
+            UsageError: The run was cut off in the middle of an update, its loss is another one, or the unfinished epoch
+                had other batches.
+            CheckpointError: The file cannot be loaded.
         """
+        if isinstance(run, str | os.PathLike):
+            run = load(run)
         if not isinstance(run, Run):
-            raise UsageError(f"resume: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+            raise UsageError(
+                "resume: argument 'run' must be a Run, as fit returns it, or the path of a checkpoint; "
+                f"got {type(run).__name__}"
+            )
+        if epochs is not None:
+            run.stop_reason = None  # whoever asks for more epochs wants them
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 
+    @worded
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """Return the loss and every metric over ``data``, as plain floats.
 
@@ -223,7 +258,7 @@ class Trainer(Component):
             {'loss': 0.5}
         """
         self._require(model, "evaluate")
-        return self._evaluated(model, prepare(data, model, self._losses, "evaluate"))
+        return self._evaluated(model, prepare(data, model, self._losses, "evaluate", metrics=self.metrics))
 
     def _evaluated(self, model: Model, source: Source) -> dict[str, float]:
         totals: dict[str, tuple[float, ...]] = {}
@@ -262,7 +297,7 @@ class Trainer(Component):
         return {
             metric.key: metric.output_sums(model.output_activation, h, a, y, weight)
             if isinstance(metric, Loss)
-            else metric.sums(a, y, weight)
+            else metric.checked_sums(a, y, weight)
             for metric in self._summed
         }
 
@@ -292,28 +327,6 @@ class Trainer(Component):
     def _predicted(self, model: Model, x: Array) -> Array:
         parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
         return np.concatenate(parts) if parts else model.output(x)[1]
-
-
-def require_resumable(run: Run, model: Model, layout: tuple[int, int], keys: list[str]) -> None:
-    """Refuse a run that cannot go on with this model and data.
-
-    Raises:
-        UsageError: The run is not consistent, belongs to another model, or is in the middle of another epoch.
-    """
-    if run.model is not model:
-        raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
-    if not run.consistent:
-        raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
-    if run.epoch_begun and layout != run.layout:
-        raise UsageError(
-            f"resume: the unfinished epoch has {run.layout[0]} rows in batches of {run.layout[1]}; "
-            f"got {layout[0]} in batches of {layout[1]}"
-        )
-    if run.sums and list(run.sums) != keys:
-        raise UsageError(
-            f"resume: the unfinished epoch has counted {', '.join(run.sums)}; "
-            f"got a trainer that counts {', '.join(keys)}"
-        )
 
 
 def require_model(model: object, name: str) -> None:

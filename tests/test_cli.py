@@ -5,6 +5,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer, describe, save
 from framework.cli import main
 
 
@@ -45,7 +46,7 @@ def test_step_prints_tables(form, start):
     [
         (["--x", "1,2,3"], "x must be one sample of shape (2,)"),
         (["--x", "1,b"], "expected numbers with commas"),
-        (["--w", "nan,1"], "weights must be finite"),
+        (["--w", "nan,1"], "expected a finite number; got nan"),
         (["--learning-rate", "0"], "'learning_rate' must be greater than 0"),
         (["--activation", "sigmod"], "'sigmoid'"),
     ],
@@ -69,3 +70,16 @@ def test_the_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "framework", "step"], capture_output=True, text=True, check=True)
     assert "new error       0.3756479177846611" in done.stdout
     assert not done.stderr
+
+
+def test_describe_prints_what_a_checkpoint_holds(tmp_path):
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    path = tmp_path / "run.safetensors"
+    save(trainer.fit(Neuron(1), ([[1.0]], [2.0])), path)
+    result = run("describe", str(path))
+    assert result.exit_code == 0
+    assert result.output == f"{describe(path)}\n"
+    path.write_bytes(b"no checkpoint")
+    result = run("describe", str(path))
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: '{path}' cannot be loaded: ")

@@ -27,6 +27,7 @@ SETTINGS = {
     "CSVLog": None,  # writes a file; its tests are in test_reporting.py
     "ConfusionMatrix": {"classes": 3},
     "Constant": {"value": 0.5},
+    "Checkpoint": {"folder": "checkpoints"},
     "ConstantSchedule": {"rate": 0.1},
     "CosineRestartsSchedule": {"initial": 0.1, "length": 10},
     "CosineSchedule": {"initial": 0.1, "length": 10},
@@ -183,7 +184,7 @@ class WrongSlope(Loss):
         (Wrong(), "its derivative is that of its formula: DerivativeError"),
         (NotAdditive(), "sums over uneven batches"),
         (SumsOverAll(learning_rate=0.1), "in blocks"),
-        (Forgetful(), "what it remembers after a resume"),
+        (Forgetful(), "'Forgetful.0: count' is 2 after a resume, 4 without"),
         (WrongSlope(), "its slope is that of its formula: DerivativeError"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Component) else "",

@@ -22,10 +22,12 @@ PUBLIC = [
 ORDER = [  # a module imports only from those before it; a folder is one place
     "errors",
     "messages",
+    "json_text",
     "component",
-    "special",
     "arrays",
+    "special",
     "random_streams",
+    "splits",
     "formulas",
     "derivatives",
     "parameters",
@@ -37,14 +39,18 @@ ORDER = [  # a module imports only from those before it; a folder is one place
     "models",
     "regularizers",
     "optimizers",
+    "fingerprints",
     "data",
     "datasets",
     "history",
     "run",
+    "divergence",
     "checkpoint",
     "callbacks",
     "session",
+    "resuming",
     "trainer",
+    "verification",
     "gradients",
     "trace",
     "compiled",
@@ -94,8 +100,8 @@ def test_all_is_sorted_and_true():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_have_an_example(name):
     value = getattr(framework, name)
-    if inspect.isclass(value) and issubclass(value, framework.FrameworkError):
-        assert value.__doc__  # errors say when they happen
+    if inspect.isclass(value) and issubclass(value, framework.FrameworkError | Warning):
+        assert value.__doc__  # errors and warnings say when they happen
         return
     assert "Example:" in (value.__doc__ or ""), f"{name} has no example"
     assert ">>>" in value.__doc__

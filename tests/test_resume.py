@@ -151,10 +151,10 @@ def test_resume_trains_up_to_the_trainers_epochs():
 
 def test_resume_refuses_what_it_cannot_go_on_with():
     run = recipe(callbacks=[stop_at("batch_end", 1)]).fit(network(), (X, Y))
-    with pytest.raises(UsageError, match="has 11 rows in batches of 4; got 8 in batches of 4"):
+    with pytest.raises(UsageError, match="has 11 rows in batches of 4, shuffled; got 8 rows in batches of 4, shuffled"):
         recipe().resume(run, (X[:8], Y[:8]))
     with pytest.raises(UsageError, match="must be a Run"):
-        recipe().resume("run.json", (X, Y))
+        recipe().resume(7, (X, Y))
     with pytest.raises(UsageError, match="must be a run of this model"):
         recipe().fit(network(), (X, Y), run=run)
     assert recipe().resume(run, (X, Y)).epoch == EPOCHS

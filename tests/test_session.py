@@ -211,7 +211,8 @@ def test_memory_that_cannot_be_saved_is_refused_and_the_session_still_ends():
     ) as caught:
         train(Forgetful())
     assert errors == [caught.value]
-    assert caught.value.run.epoch == 1
+    assert caught.value.run.step == 1  # at once, and not when somebody saves
+    assert caught.value.__notes__[0].startswith("in on_batch_end of Forgetful()")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert np.geterr() == warned
 

@@ -8,6 +8,7 @@ import pytest
 from framework import (
     HOOKS,
     Accuracy,
+    BatchNorm,
     BinaryCrossEntropy,
     Callback,
     CrossEntropy,
@@ -21,13 +22,16 @@ from framework import (
     Neuron,
     ProgressBar,
     ReLU,
+    Residual,
     RootMeanSquaredError,
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Sigmoid,
     Softmax,
     Trainer,
+    UsageError,
 )
 
 RNG = np.random.default_rng(0)
@@ -194,9 +198,7 @@ def test_divergence_stops_before_the_bad_update_and_keeps_the_run():
     with pytest.raises(DivergedError, match="loss is not finite, first at row") as caught:
         trainer.fit(model, (X[:, :1], Y))
     run = caught.value.run
-    assert caught.value.__notes__ == [
-        f"in epoch {run.epoch + 1}, step {run.step + 1}; the model keeps its last finite weights (error.run)"
-    ]
+    assert caught.value.__notes__[0] == f"in epoch {run.epoch + 1}, step {run.step + 1}: the loss is inf"
     assert np.isfinite(model.parameters.vector).all()
     assert all(math.isfinite(row["loss"]) for row in run.history)
     assert run.consistent
@@ -226,3 +228,20 @@ def test_an_epoch_in_which_every_weight_is_zero_is_refused():
 
     with pytest.raises(DataError, match="needs a row of positive weight"):
         recipe().fit(network(), Data())
+
+
+@pytest.mark.parametrize("inside", [lambda: Sequential(Dense(2, 2), BatchNorm(2)), lambda: Residual(BatchNorm(2))])
+def test_a_last_batch_too_small_for_a_layer_is_refused_at_fit(inside):
+    model, x = inside(), np.ones((5, 2))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=4)
+    with pytest.raises(ShapeError, match="5 rows in batches of 4 leave a last batch of 1, and the model needs 2 rows"):
+        trainer.fit(model, (x, x))
+    assert trainer.replace(batch_size=3).fit(model, (x, x)).step == 2
+
+
+def test_an_argument_that_fit_does_not_have_is_refused_with_the_one_that_was_meant():
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(SettingsError, match="fit: unknown argument 'validation_data'; did you mean 'validation'?"):
+        trainer.fit(Neuron(1), ([[1.0]], [1.0]), validation_data=([[1.0]], [1.0]))
+    with pytest.raises(UsageError, match="fit: argument 'run' must be a Run, as fit returns it; got int"):
+        trainer.fit(Neuron(1), ([[1.0]], [1.0]), run=3)

@@ -7,6 +7,7 @@ Settings are fields; what a callback must remember goes into ``run.memory(self)`
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -160,11 +161,21 @@ class FunctionCallback(Callback):
         if (run.epoch if "epoch" in self.hook else run.step) % self.every == 0:
             self.function(run)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as a function is: by the name of the module's variable, where ``@on(...)`` has put this under it."""
+        names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
+        return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
+
     def __repr__(self) -> str:
         """Show the decorator and the function's name."""
         every = f", every={self.every}" if self.every > 1 else ""
         name = getattr(self.function, "__qualname__", repr(self.function))
         return f"on({self.hook.removeprefix('on_')!r}{every})({name})"
+
+
+def _named(module: str, name: str) -> Any:
+    """Return what a module has under a name, or None."""
+    return getattr(importlib.import_module(module), name, None)
 
 
 def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callback]:

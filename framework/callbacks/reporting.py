@@ -88,7 +88,8 @@ def _bar(**options: Any) -> Any:
     return tqdm(disable=None, **options)  # None: quiet where the output is no terminal; a notebook's widget ignores it
 
 
-def _text_of_path(path: object) -> object:
+def text_of_path(path: object) -> object:
+    """Turn a path object into its text, which JSON holds."""
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
@@ -106,7 +107,7 @@ class CSVLog(Callback):
         'log.csv'
     """
 
-    path: Annotated[str, BeforeValidator(_text_of_path)]
+    path: Annotated[str, BeforeValidator(text_of_path)]
 
     def on_train_begin(self, run: Run) -> None:
         """Open the file, and write the rows again that the run already has."""

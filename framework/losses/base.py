@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from framework.activations import Activation, RowActivation
-from framework.arrays import Array, Record, blocks, real_array, require_finite
+from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.component import Component, belongs_to
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.formulas import Program, latex_of, program_of
@@ -190,7 +190,7 @@ class Loss(Component):
         fused = type(model.output_activation) is self.canonical
         h, a = record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
-            target = self._one_target(target, weight, a.dtype.type) if check else target
+            target = self._one_target(target, weight, a.dtype) if check else target
             value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
                 raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
@@ -238,6 +238,9 @@ class Loss(Component):
                 array = array[None]
             require_finite(array, name)
             array = self.require_targets(array, shape, name)
+            if record is not None and array.dtype.kind == "f" and array.dtype != record.dtype:
+                array = real_array(array, name, record.dtype)
+                require_finite(array, name)  # again: it may be too large for float32
         return self.expand(array, shape, record)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
@@ -261,34 +264,36 @@ class Loss(Component):
         return array if record is None else array.astype(record.dtype, copy=False)
 
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
-        prediction = real_array(prediction, "prediction")
-        prediction = prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
+        prediction = floats(prediction, "prediction")
         require_finite(prediction, "prediction")
-        if np.shape(target) != prediction.shape and not self.by_row:
+        target = real_array(target, "target")
+        if target.shape != prediction.shape and not self.by_row:
             raise ShapeError(
-                f"target must have the shape of the prediction, {prediction.shape}; got {np.shape(target)}"
-                f"{'; write target[:, None]' if prediction.shape == (*np.shape(target), 1) else ''}"
+                f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}"
+                f"{'; write target[:, None]' if prediction.shape == (*target.shape, 1) else ''}"
             )
-        target = self.targets(target, prediction.shape, "target").astype(prediction.dtype, copy=False)
+        target = real_array(self.targets(target, prediction.shape, "target"), "target", prediction.dtype)
+        require_finite(target, "target")  # again: it may be too large for float32
         if weight is not None:
             rows = len(prediction) if prediction.shape else 1
-            weight = require_weights(np.atleast_1d(weight), rows, "weight", prediction.dtype)
+            weight = require_weights(np.atleast_1d(real_array(weight, "weight")), rows, "weight", prediction.dtype)
         return prediction, target, weight
 
-    def _one_target(self, target: Any, weight: Any, kind: Any) -> Any:
-        """Check the target of one number; kind is the scalar type to cast to. A weight of one sample cancels out."""
+    def _one_target(self, target: Any, weight: Any, dtype: Any) -> Any:
+        """Check the target of one number; dtype is that of the prediction. A weight of one sample cancels out."""
         if type(target) is not float:
             array = real_array(target, "target")
             if array.size != 1:
                 raise ShapeError(f"target must be one number, as the prediction is; got the shape {array.shape}")
             target = float(array.reshape(())[()])
-        if not math.isfinite(target):
-            raise DataError(f"target must be finite; got {target}")
+        if not abs(target) <= LARGEST[dtype]:
+            raise DataError(f"target must be finite in {dtype}; got {target}")
         if type(self).require_target is not Loss.require_target:
             self.require_target(np.asarray(target), "target")
-        if weight is not None and not require_weights(np.reshape(weight, -1), 1, "weight", np.float64)[0] > 0:
+        given = None if weight is None else real_array(weight, "weight").reshape(-1)
+        if given is not None and not require_weights(given, 1, "weight", np.float64)[0] > 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
-        return kind(target)
+        return dtype.type(target)
 
     def count(self, shape: tuple[int, ...], weight: Array | None) -> float:
         """Return sum(w) for outputs of this shape, over all values, or over rows for a row loss."""

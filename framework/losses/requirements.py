@@ -78,7 +78,7 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
 
     Raises:
         ShapeError: There is not one weight a row.
-        DataError: A weight is negative or not finite.
+        DataError: A weight is negative or not finite, or their sum is too large for the dtype.
     """
     array = real_array(weight, name, dtype)
     if array.shape != (rows,):
@@ -87,6 +87,10 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     if array.size and array.min() < 0:
         first = int(np.argmax(array < 0))
         raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
+    with np.errstate(over="ignore"):
+        total = float(np.add.reduce(array, dtype=np.float64))
+    if total > np.finfo(array.dtype).max:
+        raise DataError(f"{name} must have a sum that {array.dtype} holds; got {total:g}; divide by the largest weight")
     return array
 
 

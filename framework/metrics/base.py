@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from framework.arrays import Array, real_array
+from framework.arrays import Array, floats, require_finite
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.losses.base import column_name
@@ -51,18 +51,41 @@ class Metric(Component):
     def result(self, *sums: float) -> float:
         """Return the figure from the sums over all rows."""
 
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that the figure has no meaning for, before any training; all are welcome unless overridden.
+
+        Args:
+            target: All of them.
+            weight: All of them, or None.
+            shape: That of the outputs.
+        """
+
+    def checked_sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        """Return ``sums``, or refuse what cannot be added up by place.
+
+        Raises:
+            UsageError: The class's ``sums`` returns no tuple.
+        """
+        sums = self.sums(prediction, target, weight)
+        if not isinstance(sums, tuple | list):
+            raise UsageError(
+                f"{type(self).__name__}.sums must return a tuple of numbers, which result takes; got {sums!r}; "
+                "of a single one write (total,)"
+            )
+        return tuple(sums)
+
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
         """Return the figure for these rows.
 
         Raises:
             ShapeError: There are not as many predictions as targets.
             DtypeError: A value is no real number.
-            DataError: There are no rows, or no row has a weight.
+            DataError: There are no rows, no row has a weight, or a value is not finite.
         """
         return float(self._figure(*checked_rows(self, prediction, target, weight)))
 
     def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
-        return self.result(*self.sums(prediction, target, weight))
+        return self.result(*self.checked_sums(prediction, target, weight))
 
 
 class WholeMetric(Metric):
@@ -108,9 +131,11 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
     Raises:
         ShapeError: There are not as many predictions as targets.
         DtypeError: A value is no real number.
-        DataError: There are no rows, or no row has a weight.
+        DataError: There are no rows, no row has a weight, or a value is not finite.
     """
-    prediction, target = np.atleast_1d(real_array(prediction, "prediction"), real_array(target, "target"))
+    prediction, target = np.atleast_1d(floats(prediction, "prediction"), floats(target, "target"))
+    require_finite(prediction, "prediction")
+    require_finite(target, "target")
     if prediction.shape[:1] != target.shape[:1]:
         raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
     weight = None if weight is None else require_weights(weight, len(prediction), "weight", np.float64)

@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Array, require_finite
+from framework.arrays import Array, real_array, require_finite
 from framework.component import Component, Count
 from framework.errors import DataError, ShapeError
-from framework.losses.requirements import require_classes
+from framework.losses.requirements import require_classes, require_distributions, require_range
 from framework.metrics.base import Metric, WholeMetric, checked_rows
 from framework.metrics.labels import (
     binary_labels,
@@ -46,20 +46,29 @@ class Accuracy(Metric):
         labels = labels_of(target, prediction)
         if is_single(prediction):
             labels = binary_labels(self, labels)
-        return weighted_count(self.classes(prediction) == labels, weight)
+        return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that are no classes."""
+        self.sums(np.zeros(shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""
         right, count = sums
         return right / count
 
-    def classes(self, prediction: Array) -> Array:
+    def classes(self, prediction: Any) -> Array:
         """Return the predicted class of each row, (rows,).
+
+        Raises:
+            DataError: A prediction is not finite.
 
         Example:
             >>> Accuracy().classes(np.array([0.2, 0.7]))
             array([0, 1])
         """
+        prediction = np.atleast_1d(real_array(prediction, "prediction"))
+        require_finite(prediction, "prediction")
         return predicted_classes(prediction, self.threshold)
 
 
@@ -94,6 +103,10 @@ class TopK(Metric):
             (prediction == score) & later
         )  # NaN is behind nothing and leaves nothing behind
         return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that are no classes, and fewer classes than k."""
+        self.sums(np.zeros(shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""
@@ -133,6 +146,10 @@ class _Counted(Metric):
             np.bincount(true, weight, classes),
         )
         return tuple(np.concatenate(counts).astype(np.float64).tolist())
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that are no classes."""
+        self.sums(np.zeros(shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return the figure of class 1, or the average over the classes."""
@@ -266,6 +283,10 @@ class ROCAUC(WholeMetric):
         each = [_area(scores, labels == place, weight, place) for place, scores in enumerate(prediction.T)]
         return math.fsum(each) / len(each)
 
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets in which a class has no row, or every row."""
+        self.whole_result(np.zeros(shape), target, weight)
+
 
 def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> float:
     """Return the weighted fraction of pairs of a positive and a negative row that stand in the right order."""
@@ -298,6 +319,9 @@ class Perplexity(Metric):
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return (weighted sum of cross-entropies, sum of weights)."""
         labels = true_classes(self, target, prediction)
+        require_range("prediction", prediction, 0.0, 1.0, "Perplexity needs probabilities, as Softmax gives them")
+        if target.shape == prediction.shape:
+            require_distributions("target", target)
         with np.errstate(divide="ignore"):
             if target.shape == prediction.shape:
                 logs = np.log(prediction, where=target > 0, out=np.zeros(prediction.shape))
@@ -306,7 +330,12 @@ class Perplexity(Metric):
                 each = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
         if weight is None:
             return float(each.sum()), float(len(each))
-        return float(weight @ each), float(np.sum(weight, dtype=np.float64))
+        counted = weight > 0  # 0 times an infinite loss would be no number
+        return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that are neither classes nor probabilities."""
+        self.sums(np.ones(shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return exp(total / count)."""

@@ -36,7 +36,8 @@ def labels_of(target: Array, prediction: Array) -> Array:
     """Return the class of each row as it was given, (rows,), from classes or from rows of the prediction's shape.
 
     Raises:
-        ShapeError: The target has another shape.
+        ShapeError: The target has another shape, or the outputs have more axes than (rows, classes).
+        DataError: A row of targets has several labels, or none.
 
     Example:
         >>> (
@@ -45,10 +46,21 @@ def labels_of(target: Array, prediction: Array) -> Array:
         ... )
         (array([1]), array([1.]))
     """
+    if prediction.ndim > 2:
+        raise ShapeError(f"outputs must be (rows,) or (rows, classes); got {prediction.shape}")
     if is_single(prediction) or target.shape != prediction.shape:
         if target.size != len(prediction):
             raise ShapeError(f"target must have one class a row, or the shape {prediction.shape}; got {target.shape}")
         return target.reshape(-1)
+    largest = np.count_nonzero(target == target.max(axis=1, keepdims=True), axis=1)
+    if np.any(largest > 1):  # several labels a row, or none; or a distribution, of whose equals the first counts
+        several = (largest > 1) & ((target.min(axis=1) < 0) | (np.abs(target.sum(axis=1) - 1.0) > 1e-4))
+        if several.any():
+            row = int(np.argmax(several))
+            raise DataError(
+                f"target must have one class a row; got {target[row]} at row {row}. Of several labels a row, count "
+                "each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
+            )
     return np.asarray(np.argmax(target, axis=-1))
 
 

@@ -56,12 +56,16 @@ class R2(Metric):
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return the sum of weights, then for each output the sums of squared errors, targets, squared targets."""
         rows = len(prediction)
+        target = _like(target, prediction).astype(np.float64).reshape(rows, -1)
         prediction = prediction.astype(np.float64).reshape(rows, -1)
-        target = _like(target, prediction).astype(np.float64)
         weight = np.ones(rows) if weight is None else weight.astype(np.float64)
         distance = target - self.center
         columns = (weight @ np.square(target - prediction), weight @ distance, weight @ np.square(distance))
         return (float(weight.sum()), *np.concatenate(columns).tolist())
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse targets that do not differ."""
+        self.result(*self.sums(np.zeros(shape), target, weight))
 
     def result(self, *sums: float) -> float:
         """Return the mean of 1 - errors / spread over the outputs."""
@@ -80,6 +84,7 @@ class R2(Metric):
 
 def _like(target: Array, prediction: Array) -> Array:
     """Return the target in the prediction's shape; (rows,) and (rows, 1) are the same."""
-    if prediction.size != target.size:
+    single = {prediction.shape[1:], target.shape[1:]} <= {(), (1,)}
+    if prediction.shape[:1] != target.shape[:1] or not (single or prediction.shape == target.shape):
         raise ShapeError(f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}")
     return target.reshape(prediction.shape)

@@ -20,26 +20,14 @@ from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
-from framework.parameters import Parameters
+from framework.models.shapes import fits, shown
+from framework.models.state import State
+from framework.parameters import Parameters, Views
 
 AnyActivation = Activation | RowActivation
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
-
-
-class State:
-    """What changes in a model: its numbers, and the record of its last forward."""
-
-    __slots__ = ("buffers", "columns", "dtype", "parameters", "record")
-
-    def __init__(self, parameters: Parameters, buffers: dict[str, Array], record: Record) -> None:
-        """Hold the numbers of a built model."""
-        self.parameters = parameters
-        self.buffers = buffers
-        self.record = record
-        self.dtype = record.dtype
-        self.columns: tuple[str, ...] | None = None
 
 
 class Model(Component):
@@ -76,6 +64,11 @@ class Model(Component):
     takes_a_sample: ClassVar[bool] = False
     """Whether ``apply`` also takes one sample without a row axis."""
 
+    @property
+    def minimum_rows(self) -> int:
+        """How many rows a batch must have in training."""
+        return 1
+
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -105,21 +98,31 @@ class Model(Component):
         """Fill ``gradients`` from dL/d(output), and return dL/dx."""
 
     @abstractmethod
-    def _build(self, *place: int) -> State:
-        """Draw the numbers from the key ``place`` and lay them out."""
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, without making any.
+
+        Example:
+            >>> from framework import Dense, Sequential
+            >>> Sequential(Dense(2, 3)).layout()
+            {'0.weights': (2, 3), '0.bias': (3,)}
+        """
+
+    @abstractmethod
+    def _build(self, *place: int, draw: bool = True) -> State:
+        """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
 
     @abstractmethod
     def _new_record(self, *, training: bool) -> Record:
         """Return an empty record with a part for each layer inside."""
 
-    def _built(self, *place: int) -> State:
+    def _built(self, *place: int, draw: bool = True) -> State:
         """Return the numbers; they are drawn at first use, by the owner if there is one, which knows the place."""
         if self._state is None:
             with _DRAWING:
                 if self._state is None and self._owner is not None and not place:
-                    self._owner._built()
+                    self._owner._built(draw=draw)
                 elif self._state is None:
-                    object.__setattr__(self, "_state", self._build(*place))
+                    object.__setattr__(self, "_state", self._build(*place, draw=draw))
         return cast("State", self._state)
 
     @property
@@ -128,8 +131,8 @@ class Model(Component):
         return self._built().parameters
 
     @property
-    def buffers(self) -> dict[str, Array]:
-        """Numbers that belong to the model but that no optimizer sees, such as running means."""
+    def buffers(self) -> Views:
+        """Numbers that belong to the model but that no optimizer sees, such as running means; write into them."""
         return self._built().buffers
 
     @property
@@ -326,25 +329,3 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]: ...
-
-
-def fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    """Return whether two shapes are the same, None being any size.
-
-    Example:
-        >>> fits((3, 4), (None, 4)), fits((3,), (None, 4))
-        (True, False)
-    """
-    return len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
-    )
-
-
-def shown(shape: tuple[Any, ...]) -> str:
-    """Write a shape for a message, ``any`` where the size is open.
-
-    Example:
-        >>> shown(("rows", None, 3))
-        '(rows, any, 3)'
-    """
-    return f"({', '.join('any' if size is None else str(size) for size in shape)}{',' if len(shape) == 1 else ''})"

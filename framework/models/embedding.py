@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Record
+from framework.arrays import Array, Record, name_of
 from framework.component import Count
 from framework.errors import DataError, SettingsError
 from framework.initializers import Initializer, Uniform
@@ -96,13 +96,22 @@ class Embedding(Layer):
         with np.errstate(invalid="ignore"):  # of NaN and infinity some integer is made; the comparison finds them
             np.copyto(ids, x, casting="unsafe")
         if x.size and (ids.min() < 0 or ids.max() >= self.vocabulary or not np.array_equal(ids, x)):
-            bad = ~((x >= 0) & (x < self.vocabulary) & (x == np.floor(x)))
+            self.require_ids(x, "Embedding: argument 'x'")
+        return ids
+
+    def require_ids(self, x: Array, name: str) -> None:
+        """Refuse what is no whole id of the vocabulary; training looks at all rows before the first step.
+
+        Raises:
+            DataError: An id is fractional or out of range; says how many, and where the first is.
+        """
+        bad = ~((x >= 0) & (x < self.vocabulary) & (x == np.floor(x)))
+        if bad.any():
             first = tuple(int(i) for i in np.argwhere(bad)[0])
             raise DataError(
-                f"Embedding: x must hold whole ids in 0..{self.vocabulary - 1}; got {x[first]} "
-                f"at x[{', '.join(map(str, first))}] ({np.count_nonzero(bad)} of {x.size} ids)"
+                f"{name} must hold whole ids in 0..{self.vocabulary - 1}; got {x[first]} "
+                f"at {name_of(name)}[{', '.join(map(str, first))}] ({np.count_nonzero(bad)} of {x.size} ids)"
             )
-        return ids
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from framework.arrays import Array, Record
 from framework.component import Count
 from framework.errors import ShapeError
-from framework.models.base import shown
 from framework.models.layer import Layer
+from framework.models.shapes import shown
 
 
 class Flatten(Layer):

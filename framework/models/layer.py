@@ -15,7 +15,8 @@ from framework.component import Dtype, Seed
 from framework.derivatives import check_direction, require_like
 from framework.errors import DerivativeError, SettingsError, nearest
 from framework.initializers import Initializer, Zeros
-from framework.models.base import Model, State
+from framework.models.base import Model
+from framework.models.state import State
 from framework.parameters import Parameters
 from framework.random_streams import random_generator
 
@@ -93,13 +94,21 @@ class Layer(Model):
         """The shape of one prediction; that of the input unless the class says otherwise."""
         return self.input_shape
 
-    def _build(self, *place: int) -> State:
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, without making any."""
+        shapes = self.shapes()
+        if not isinstance(shapes, Mapping) or not all(isinstance(shape, tuple) for shape in shapes.values()):
+            kind = type(self).__name__
+            raise SettingsError(f"{kind}.shapes must return a tuple for each name, {{'weights': (3,)}}; got {shapes!r}")
+        return dict(shapes)
+
+    def _build(self, *place: int, draw: bool = True) -> State:
         if self.check == "on" and ":" in self.tag():  # an own layer; the library's are checked by its tests
             _require_checked(self)
-        return self._laid_out(*place)
+        return self._laid_out(*place, draw=draw)
 
-    def _laid_out(self, *place: int) -> State:
-        parameters = Parameters(self.shapes(), self.dtype)
+    def _laid_out(self, *place: int, draw: bool = True) -> State:
+        parameters = Parameters(self.layout(), self.dtype)
         initializers = self.initializers()
         if unknown := set(initializers) - set(parameters):
             raise SettingsError(
@@ -108,7 +117,7 @@ class Layer(Model):
             )
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
-        for index, (name, view) in enumerate(parameters.items()):
+        for index, (name, view) in enumerate(parameters.items() if draw else ()):
             rng = random_generator(seed, "initialize", *counters, index)
             view[...] = _drawn(initializers.get(name, Zeros()), view.shape, rng)
         buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
@@ -124,13 +133,10 @@ class Layer(Model):
         twin = self._made_of(self.settings())
         source = self._state if self._owner is None else self._built()
         if source is not None:
-            state = twin._built()
-            state.parameters.vector[:] = source.parameters.vector
-            state.parameters.gradient[:] = source.parameters.gradient
-            state.buffers.update({name: np.array(value) for name, value in source.buffers.items()})
-            state.columns = source.columns
-            if frozen := source.parameters.frozen:
-                state.parameters.freeze(*frozen)
+            parameters = source.parameters
+            state = twin._built(draw=False)
+            state.fill(parameters.vector, source.buffers, parameters.frozen, source.columns)
+            state.parameters.gradient = parameters.gradient
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,7 +144,7 @@ class Layer(Model):
         state = self._state if self._owner is None else self._built()
         if state is None:
             return _unpickle, (type(self), self.settings(), None)
-        numbers = (np.array(state.parameters.vector), state.parameters.frozen, state.buffers, state.columns)
+        numbers = (np.array(state.parameters.vector), dict(state.buffers), state.parameters.frozen, state.columns)
         return _unpickle, (type(self), self.settings(), numbers)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -244,11 +250,5 @@ def _waves(shape: tuple[int, ...]) -> Array:
 def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:
     layer = cls._made_of(settings)
     if numbers is not None:
-        vector, frozen, buffers, columns = numbers
-        state = layer._built()
-        state.parameters.vector[:] = vector
-        state.buffers.update(buffers)
-        state.columns = columns
-        if frozen:
-            state.parameters.freeze(*frozen)
+        layer._built(draw=False).fill(*numbers)
     return layer

@@ -97,6 +97,11 @@ class BatchNorm(_Normalization):
         """Validate the settings."""
         super().__init__(units=units, momentum=momentum, epsilon=epsilon, seed=seed, dtype=dtype)
 
+    @property
+    def minimum_rows(self) -> int:
+        """Two: one row alone has no variance."""
+        return 2
+
     def initial_buffers(self) -> Mapping[str, Array]:
         """Start with running mean 0 and variance 1."""
         return {

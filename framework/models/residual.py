@@ -9,8 +9,10 @@ import numpy as np
 
 from framework.arrays import Array, Record
 from framework.errors import SettingsError, ShapeError, UsageError
-from framework.models.base import Model, State, fits, shown
+from framework.models.base import Model
 from framework.models.sequential import Sequential
+from framework.models.shapes import fits, shown
+from framework.models.state import State
 from framework.parameters import Parameters
 
 
@@ -78,6 +80,11 @@ class Residual(Model):
         return self.block.input_shape
 
     @property
+    def minimum_rows(self) -> int:
+        """How many rows a batch must have in training: what the block needs."""
+        return self.block.minimum_rows
+
+    @property
     def output_shape(self) -> tuple[int | None, ...]:
         """The shape that the block gives."""
         return self.block.output_shape
@@ -101,8 +108,12 @@ class Residual(Model):
             return gradient
         return np.add(gradient, dx, out=record.array("dx", dx.shape))
 
-    def _build(self, *place: int) -> State:
-        state = self.block._built(*(place or (0,)))
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, without making any."""
+        return {f"block.{name}": shape for name, shape in self.block.layout().items()}
+
+    def _build(self, *place: int, draw: bool = True) -> State:
+        state = self.block._built(*(place or (0,)), draw=draw)
         parameters = Parameters.join({"block": state.parameters}, self.dtype)
         buffers = {f"block.{name}": value for name, value in state.buffers.items()}
         return State(parameters, buffers, self._new_record(training=True))

@@ -8,8 +8,10 @@ from typing import Any, Self
 from framework.arrays import Array, Record
 from framework.component import Seed
 from framework.errors import SettingsError, ShapeError, UsageError
-from framework.models.base import AnyActivation, Model, State, fits, shown
+from framework.models.base import AnyActivation, Model
 from framework.models.layer import Layer
+from framework.models.shapes import fits, shown
+from framework.models.state import State
 from framework.parameters import Parameters
 
 
@@ -100,6 +102,11 @@ class Sequential(Model):
         return gives
 
     @property
+    def minimum_rows(self) -> int:
+        """How many rows a batch must have in training: what the most demanding layer needs."""
+        return max(layer.minimum_rows for layer in self.layers)
+
+    @property
     def output_activation(self) -> AnyActivation | None:
         """The last layer's activation."""
         return self.layers[-1].output_activation
@@ -124,9 +131,13 @@ class Sequential(Model):
             gradient = layer.apply_backward(gradient, layer.parameters.views, part, layer.parameters.gradients)
         return gradient
 
-    def _build(self, *place: int) -> State:
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, without making any."""
+        return {f"{i}.{name}": shape for i, layer in enumerate(self.layers) for name, shape in layer.layout().items()}
+
+    def _build(self, *place: int, draw: bool = True) -> State:
         seed = place or (0,) if self.seed is None else (self.seed,)
-        states = [layer._built(*seed, i) for i, layer in enumerate(self.layers)]
+        states = [layer._built(*seed, i, draw=draw) for i, layer in enumerate(self.layers)]
         parameters = Parameters.join({str(i): state.parameters for i, state in enumerate(states)}, self.dtype)
         buffers = {f"{i}.{name}": value for i, state in enumerate(states) for name, value in state.buffers.items()}
         return State(parameters, buffers, self._new_record(training=True))

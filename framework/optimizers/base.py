@@ -20,6 +20,7 @@ from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model
 from framework.parameters import Parameters, require_finite_gradient
 from framework.schedules import Schedule
+from framework.schedules.base import rate_at
 
 _vdot = np.vdot  # unlike dot it does not warn where a square overflows
 
@@ -172,10 +173,7 @@ class Optimizer(Component):
         """
         if not isinstance(self.learning_rate, Schedule):
             return self.learning_rate
-        rate = self.learning_rate(self.binding.steps)
-        if not 0 <= rate < math.inf:
-            raise SettingsError(f"{self.learning_rate!r} must give a rate of 0 or more; got {rate!r}")
-        return float(rate)
+        return rate_at(self.learning_rate, self.binding.steps)
 
     def step(self) -> None:
         """Update the model once from the gradients that backward left.

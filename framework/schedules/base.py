@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from abc import abstractmethod
+from typing import Any
+
+import numpy as np
 
 from framework.component import Component
+from framework.errors import SettingsError
+from framework.messages import brief
 
 
 class Schedule(Component):
@@ -23,3 +30,25 @@ class Schedule(Component):
     @abstractmethod
     def __call__(self, step: int) -> float:
         """Return the rate of the update after ``step`` updates; it may reach 0 but not fall below."""
+
+
+def rate_at(schedule: Schedule, step: int) -> float:
+    """Return ``schedule(step)``, or refuse what is no rate.
+
+    Raises:
+        SettingsError: The schedule gives no number, or one that is negative or not finite.
+
+    Example:
+        >>> class Forgetful(Schedule):
+        ...     def __call__(self, step):
+        ...         0.1 * 0.5**step
+        >>> rate_at(Forgetful(), 3)
+        Traceback (most recent call last):
+        framework.errors.SettingsError: Forgetful() must give a rate of 0 or more; got None at step 3
+    """
+    given: Any = schedule(step)
+    rate: Any = given.item() if isinstance(given, np.ndarray | np.generic) and given.ndim == 0 else given
+    real = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+    if not real or not 0 <= rate <= sys.float_info.max:
+        raise SettingsError(f"{schedule!r} must give a rate of 0 or more; got {brief(given)} at step {step}")
+    return float(rate)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from framework.component import Count, NonNegative, Positive
 from framework.errors import SettingsError
-from framework.schedules.base import Schedule
+from framework.schedules.base import Schedule, rate_at
 from framework.schedules.decay import cosine
 
 
@@ -41,8 +41,8 @@ class WarmupSchedule(Schedule):
     def __call__(self, step: int) -> float:
         """Return a part of the other schedule's first rate, or its rate ``length`` steps ago."""
         if step < self.length:
-            return self.schedule(0) * (step + 1) / (self.length + 1)
-        return self.schedule(step - self.length)
+            return rate_at(self.schedule, 0) * (step + 1) / (self.length + 1)
+        return rate_at(self.schedule, step - self.length)
 
 
 class OneCycleSchedule(Schedule):

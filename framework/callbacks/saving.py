@@ -1,0 +1,143 @@
+"""The callback that saves the run while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
+
+from framework.callbacks.base import Callback
+from framework.callbacks.reporting import text_of_path
+from framework.callbacks.stopping import monitored
+from framework.checkpoint import checkpoints, save
+from framework.component import Count
+from framework.errors import SettingsError
+from framework.run import Run
+
+BEST = "best.safetensors"
+
+
+def _interval(every: object) -> object:
+    """Accept ``"epoch"``, a number of steps, ``"100 steps"`` and ``"30 seconds"``."""
+    if isinstance(every, str) and every != "epoch":
+        match = re.fullmatch(r"([1-9]\d*) steps?|(\d+(?:\.\d*)?) seconds?", every)
+        if match is None or every.startswith("0 "):
+            raise ValueError("be 'epoch', a number of steps such as 100, or a time such as '30 seconds'")
+        return int(match[1]) if match[1] else every
+    return every
+
+
+class Checkpoint(Callback):
+    """Save the run into a folder as it goes on: the newest, some before it, and the best.
+
+    Files are named ``step-000000123.safetensors``; ``latest(folder)`` finds the newest whole one, and
+    ``trainer.resume(latest(folder), data)`` goes on from it, bit for bit. An older file is deleted only after the newer
+    one is whole and on disk. At the end of training, after an interruption or an error too, the newest state is saved
+    if it is not yet.
+
+    Attributes:
+        folder: Where to save; it is made if it is not there. One folder serves one run.
+        every: ``"epoch"``, a number of steps, or a time such as ``"30 seconds"``, which is looked at after each step.
+        keep: How many of the newest files to keep.
+        monitor: A column of the history: the epoch that is best by it is kept as ``best.safetensors``.
+        mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
+
+    Raises:
+        SettingsError: The folder cannot be written, or a new run finds another run's files in it; at ``fit``.
+        CheckpointError: A file cannot be written, for instance because the disk is full.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, latest
+        >>> saver = Checkpoint(folder="checkpoints", every=100, keep=2, monitor="loss")
+        >>> trainer = Trainer(
+        ...     loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=3, callbacks=[saver]
+        ... )
+        >>> run = trainer.fit(Neuron(1), ([[1.0], [2.0]], [2.0, 4.0]))
+        >>> latest("checkpoints").name
+        'step-000000003.safetensors'
+    """
+
+    saves: ClassVar[bool] = True
+
+    folder: Annotated[str, BeforeValidator(text_of_path)]
+    every: Annotated[Count | str, BeforeValidator(_interval)] = "epoch"
+    keep: Count = 2
+    monitor: str | None = None
+    mode: Literal["min", "max"] = "min"
+
+    def required_keys(self) -> tuple[str, ...]:
+        """Return the monitor, if there is one."""
+        return () if self.monitor is None else (self.monitor,)
+
+    def hooks(self) -> dict[str, Any]:
+        """Return the hooks; without a number of steps or a time, batches cost nothing."""
+        hooks = super().hooks()
+        if self.every == "epoch":
+            del hooks["on_batch_end"]
+        return hooks
+
+    def on_train_begin(self, run: Run) -> None:
+        """Make the folder, and see whether it can be written and is this run's."""
+        folder = Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"0")
+        except OSError as error:
+            raise SettingsError(
+                f"Checkpoint: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
+            ) from None
+        if run.step == 0 and (there := checkpoints(folder)):
+            raise SettingsError(
+                f"Checkpoint: setting 'folder' holds another run's {there[-1].name!r} already; go on with it, "
+                f"trainer.resume(latest({self.folder!r}), data), or give another folder"
+            )
+        run.live(self).update(step=run.step, time=time.monotonic())
+
+    def on_batch_end(self, run: Run) -> None:
+        """Save when the number of steps or the time has come."""
+        if isinstance(self.every, int):
+            due = run.step % self.every == 0
+        else:
+            due = time.monotonic() - run.live(self)["time"] >= float(self.every.split()[0])
+        # At the end of an epoch its row is still to come: on_epoch_end saves then.
+        if due and run.batch < run.batches:
+            self._save(run)
+        run.live(self)["due"] = due
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Save when it is time, and the best epoch."""
+        if self.every == "epoch" or run.live(self).pop("due", False):
+            self._save(run)
+        if self.monitor is not None and self._is_best(run, self.monitor):
+            save(run, Path(self.folder) / BEST)
+
+    def on_train_end(self, run: Run) -> None:
+        """Save the newest state, unless it is saved or no whole step leads to it."""
+        if run.live(self).get("step", run.step) != run.step and run.consistent:
+            self._save(run)
+
+    def _is_best(self, run: Run, key: str) -> bool:
+        """Return whether the newest row is the best so far; the history tells, so nothing need be remembered."""
+        value = monitored(self, run, key)
+        sign = 1.0 if self.mode == "min" else -1.0
+        earlier = (float(row.get(key, math.nan)) for row in run.history[:-1])
+        return math.isfinite(value) and all(sign * value < sign * other for other in earlier if math.isfinite(other))
+
+    def _save(self, run: Run) -> None:
+        """Save, and only then delete what is older than the newest ``keep`` files."""
+        folder = Path(self.folder)
+        path = folder / f"step-{run.step:09}.safetensors"
+        save(run, path)
+        run.live(self).update(step=run.step, time=time.monotonic())
+        older = [old for old in checkpoints(folder) if old.name.startswith("step-") and old.name != path.name]
+        for old in older[: max(0, len(older) - (self.keep - 1))]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(old)  # noqa: PTH108 (os's own, like the calls of the saving)

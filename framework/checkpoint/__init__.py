@@ -1,0 +1,131 @@
+"""Checkpoints: a Run in one file, which is whole at every instant, verified when it is loaded, and resumes bit for bit.
+
+The file has the safetensors layout, so that other tools read its arrays. It holds no code: what is not an array is
+JSON, and classes are looked up by name among those that the program has defined.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from framework.checkpoint.describing import describe
+from framework.checkpoint.document import Document, model_of, put_together, take_apart
+from framework.checkpoint.file import read, shown, write
+from framework.errors import CheckpointError, FrameworkError
+from framework.models import Model
+from framework.run import Run
+
+__all__ = ["describe", "latest", "load", "load_model", "save"]
+
+
+def save(run: Run, path: str | os.PathLike[str]) -> None:
+    """Save a run, atomically and durably.
+
+    What was at ``path`` stays whole until the new file has been written, read back and forced to disk; then it is
+    replaced in one step.
+
+    Args:
+        run: What ``fit`` returned, the ``run`` of an error, or the argument of a hook: ``on_batch_end`` or
+            ``on_epoch_end``, of a callback that comes last.
+        path: The file; ``.safetensors`` is the usual ending.
+
+    Raises:
+        CheckpointError: The file cannot be written, or the run holds what cannot be saved.
+        UsageError: The run is in the middle of a step.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=3)
+        >>> data = [[1.0], [2.0]], [2.0, 4.0]
+        >>> run = trainer.fit(Neuron(1), data, epochs=1)
+        >>> save(run, "run.safetensors")
+        >>> run = trainer.resume("run.safetensors", data)
+        >>> run.epoch
+        3
+
+    Source:
+        Pillai et al., All file systems are not created equal (OSDI 2014), on what a rename does and does not promise.
+    """
+    if not isinstance(run, Run):
+        raise CheckpointError(f"save: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+    write(path, *take_apart(run))
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Load a run with its model, optimizer, history and what its callbacks remember.
+
+    ``Trainer.resume(path, data)`` does it too. Classes of your own must be defined before.
+
+    Raises:
+        CheckpointError: The file is not there, damaged, no checkpoint, or of classes that are not defined here.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+        >>> save(trainer.fit(Neuron(1), ([[1.0]], [2.0])), "run.safetensors")
+        >>> load("run.safetensors").step
+        1
+    """
+    arrays, text = read(path)
+    try:
+        return put_together(arrays, text)
+    except Exception as error:
+        raise _refused(path, error) from error
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Load the model alone, to predict with or to train anew.
+
+    Raises:
+        CheckpointError: As for ``load``.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5))
+        >>> save(trainer.fit(Neuron.from_weights([1.0]), ([[1.0]], [2.0])), "run.safetensors")
+        >>> float(load_model("run.safetensors")([1.0]))
+        2.0
+    """
+    arrays, text = read(path)
+    try:
+        return model_of(Document.from_text(text), arrays)
+    except Exception as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: object, error: Exception) -> CheckpointError:
+    """Word whatever building from a file raised; a hostile one can ask for anything."""
+    said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
+    return CheckpointError(f"{shown(path)} cannot be loaded: {said}")
+
+
+def latest(folder: str | os.PathLike[str]) -> Path | None:
+    """Return the newest whole checkpoint of a folder, or None where there is none.
+
+    A damaged one is skipped, with a warning that names it. The newest is that which was written last.
+
+    Example:
+        >>> latest("no such folder") is None
+        True
+    """
+    for path in checkpoints(folder)[::-1]:
+        try:
+            read(path)
+        except CheckpointError as error:
+            warnings.warn(f"latest: skipped {error}", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of a folder that end like checkpoints, the newest last."""
+    found = []
+    for path in Path(folder).glob("*.safetensors"):
+        try:
+            found.append((path.stat().st_mtime_ns, path.name, path))
+        except OSError:  # it was replaced or deleted in this moment
+            continue
+    return [path for _, _, path in sorted(found)]

@@ -1,0 +1,84 @@
+"""Describing a checkpoint: its contents as text, without building anything of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from framework.arrays import Array
+from framework.checkpoint.document import Document
+from framework.checkpoint.file import read, shown
+from framework.errors import CheckpointError
+
+_SHOWN_ABOVE = ("loss", "optimizer", "seed")
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    r"""Return what a checkpoint holds, as text: counts, settings, arrays, the newest row. Nothing of it is built.
+
+    Raises:
+        CheckpointError: The file is not there, damaged, or no checkpoint.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, save
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), shuffle=False)
+        >>> save(trainer.fit(Neuron.from_weights([1.0]), ([[1.0]], [2.0])), "run.safetensors")
+        >>> lines = describe("run.safetensors").splitlines()
+        >>> print("\n".join([*lines[:2], *lines[-4:]]))
+        run.safetensors: 1 of 1 epochs, 1 steps, 0 of 1 batches of the next epoch
+        engine: numpy; seed: 0
+        arrays:
+          optimizer.velocity  float64 (2,)
+          parameters.bias     float64 ()
+          parameters.weights  float64 (1,)
+    """
+    arrays, text = read(path)
+    try:
+        lines = _lines(Document.from_text(text), arrays)
+    except (CheckpointError, RecursionError) as error:
+        raise CheckpointError(f"{shown(path)} cannot be described: {error}") from None
+    return _printable(f"{os.fspath(path)}: " + "\n".join(lines))
+
+
+def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
+    finished = f"{document.epoch} of {document.target_epoch} epochs, {document.step} steps"
+    return [
+        f"{finished}, {document.batch} of {document.batches} batches of the next epoch",
+        *([f"stopped: {document.stop_reason}"] if document.stop_reason else []),
+        f"engine: {document.engine}; seed: {document.seed}",
+        f"model: {_line(document.model)}",
+        *([f"frozen: {', '.join(document.frozen)}"] if document.frozen else []),
+        f"loss: {_line(document.loss_function)}",
+        f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
+        "began with:",
+        *(f"  {name}: {text}" for name, text in document.recipe.items() if name not in _SHOWN_ABOVE),
+        *([f"newest row: {_line(document.history[-1])}"] if document.history else []),
+        *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
+        "arrays:",
+        *_table(arrays),
+    ]
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes for what could command a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _line(value: Any) -> str:
+    """Return JSON on one line, an object with a type as ``Type(name=value, ...)``."""
+    match value:
+        case {"type": str(kind), **settings}:
+            given = {name: item for name, item in settings.items() if item is not None}
+            return f"{kind}({_line(given)})"
+        case dict():
+            return ", ".join(f"{name}={_line(item)}" for name, item in value.items())
+        case list():
+            return f"[{', '.join(map(_line, value))}]"
+        case _:
+            return json.dumps(value)
+
+
+def _table(arrays: dict[str, Array]) -> list[str]:
+    width = max(map(len, arrays), default=0)
+    return [f"  {name:<{width}}  {array.dtype.name} {array.shape}" for name, array in arrays.items()]

@@ -1,0 +1,218 @@
+"""The document: what of a run is no array, as one validated JSON object; a run taken apart and put together again."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from framework.arrays import Array
+from framework.checkpoint.packing import pack, unpack
+from framework.component import Component
+from framework.errors import CheckpointError, UsageError
+from framework.history import History
+from framework.json_text import parsed
+from framework.losses import Loss
+from framework.models import Model
+from framework.optimizers import Optimizer
+from framework.run import Memory, Run
+
+_Count = Annotated[int, Field(ge=0)]
+_Listed = Field(strict=False)  # JSON has lists where Python has tuples; what is inside stays strict
+_Object = dict[str, Any]
+_Form = tuple[tuple[int, ...], str]
+
+PLAIN = (
+    "seed",
+    "epoch",
+    "step",
+    "batch",
+    "target_epoch",
+    "batches",
+    "layout",
+    "recipe",
+    "loss",
+    "stop_reason",
+    "ended",
+    "engine",
+    "epoch_begun",
+    "sums",
+    "seconds",
+)
+"""The attributes of a run that are saved as they are."""
+
+
+class Document(BaseModel):
+    """Everything in a checkpoint that is no array. Unknown or missing names and wrong kinds are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: _Object
+    frozen: list[str]
+    columns: list[str] | None
+    loss_function: _Object
+    optimizer: _Object
+    optimizer_steps: _Count
+    optimizer_rate: float
+    seed: _Count
+    epoch: _Count
+    step: _Count
+    batch: _Count
+    target_epoch: _Count
+    batches: _Count
+    layout: Annotated[tuple[_Count, _Count, bool], _Listed]
+    recipe: dict[str, str]
+    loss: float | None
+    stop_reason: str | None
+    ended: bool
+    engine: str
+    epoch_begun: bool
+    sums: dict[str, Annotated[tuple[float, ...], _Listed]]
+    seconds: float
+    history: list[_Object]
+    memories: dict[str, _Object]
+
+    @classmethod
+    def from_text(cls, text: str) -> Document:
+        """Read and validate.
+
+        Raises:
+            CheckpointError: The text is no such document; names the first thing that is wrong.
+        """
+        try:
+            return cls.model_validate(parsed(text, "its document", CheckpointError))
+        except ValidationError as error:
+            part = error.errors(include_url=False)[0]
+            raise CheckpointError(f"its document: {'.'.join(map(str, part['loc']))}: {part['msg']}") from None
+
+
+def take_apart(run: Run) -> tuple[dict[str, Array], str]:
+    """Return a run's arrays by name, and its document.
+
+    Raises:
+        UsageError: The run is in the middle of a step, or other callbacks have not yet seen the end of it.
+        CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
+    """
+    _require_between_steps(run)
+    binding = run.optimizer.binding
+    groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
+    arrays = {f"{group}.{name}": array for group, items in groups.items() for name, array in items.items()}
+    try:
+        document = {
+            "model": _json(run.model),
+            "frozen": list(run.model.parameters.frozen),
+            "columns": run.model.columns,
+            "loss_function": _json(run.loss_function),
+            "optimizer": _json(run.optimizer),
+            "optimizer_steps": binding.steps,
+            "optimizer_rate": binding.rate,
+            **{name: getattr(run, name) for name in PLAIN},
+            "history": pack(run.history.rows, "history", arrays),
+            "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
+        }
+        text = json.dumps(document)
+        Document.from_text(text)
+    except (ValueError, TypeError, RecursionError) as error:  # SettingsError among them
+        raise CheckpointError(f"the run cannot be saved: {error}") from error
+    return arrays, text
+
+
+def _json(component: Component) -> Any:
+    return json.loads(component.to_json())
+
+
+def _require_between_steps(run: Run) -> None:
+    if run.hook in ("on_batch_begin", "on_gradients"):
+        raise UsageError(f"save: a step is in the middle of its work in {run.hook}; save in on_batch_end")
+    if waiting := [repr(callback) for callback, _ in run.waiting if not callback.saves]:
+        raise UsageError(
+            f"save: {run.hook} of {', '.join(waiting)} is still to come, and would be lost; write "
+            "'saves: ClassVar[bool] = True' in your callback, or put it last in the trainer's callbacks"
+        )
+    if not run.consistent:
+        raise UsageError("save: the run was cut off in the middle of an update; load the last checkpoint")
+
+
+def put_together(arrays: dict[str, Array], text: str) -> Run:
+    """Build the run again.
+
+    Raises:
+        CheckpointError: A class is not defined, or the arrays are not those that the model and the optimizer have.
+    """
+    document = Document.from_text(text)
+    _require_agreement(document)
+    # The model comes last: no number of it is made while something else may still be refused.
+    history = History([unpack(row, arrays) for row in document.history])
+    memories: dict[str, _Object] = {
+        name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()
+    }
+    optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
+    model = model_of(document, arrays, optimizer.memory)
+    run = Run(model, optimizer.bind(model), loss, document.seed)
+    binding = run.optimizer.binding
+    for name, array in binding.memory.items():
+        array[...] = arrays[f"optimizer.{name}"]
+    binding.steps, binding.rate = document.optimizer_steps, document.optimizer_rate
+    for name in PLAIN:
+        setattr(run, name, getattr(document, name))
+    run.history, run.memories = history, memories
+    return run
+
+
+def _require_agreement(document: Document) -> None:
+    """Refuse counts that no training has: with them a resume would never end."""
+    rows, size, _ = document.layout
+    finished = document.optimizer_steps == document.step and len(document.history) == document.epoch
+    under_way = document.batch <= document.batches == -(-rows // max(1, size))
+    if not finished or not under_way or (document.batch and not document.epoch_begun):
+        raise CheckpointError("its counts do not agree: it holds no run between two steps")
+
+
+def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ...] | None = None) -> Model:
+    """Build the model; its layout is compared with the arrays before any number is made.
+
+    Args:
+        document: What the file says.
+        arrays: What the file holds.
+        memory: What an optimizer remembers, to be compared too; None where only the model is wanted.
+    """
+    model: Model = _component(Model, document.model)
+    layout, dtype = model.layout(), model.dtype
+    wanted: dict[str, _Form] = {f"parameters.{name}": (shape, dtype) for name, shape in layout.items()}
+    if memory is None:
+        _require_shapes(wanted, arrays, "parameters.")
+    else:
+        flat: _Form = ((sum(map(math.prod, layout.values())),), dtype)
+        _require_shapes(wanted | {f"optimizer.{name}": flat for name in memory}, arrays, "parameters.", "optimizer.")
+    if unknown := sorted(set(document.frozen) - set(layout)):
+        raise CheckpointError(f"it freezes the parameter {unknown[0]!r}, which the model does not have")
+    state = model._built(draw=False)
+    buffers = {name: (array.shape, array.dtype.name) for name, array in model.buffers.items()}
+    _require_shapes({f"buffers.{name}": form for name, form in buffers.items()}, arrays, "buffers.")
+    for name, view in state.parameters.items():
+        view[...] = arrays[f"parameters.{name}"]
+    values = {name: arrays[f"buffers.{name}"] for name in buffers}
+    state.fill(state.parameters.vector, values, document.frozen, document.columns and tuple(document.columns))
+    return model
+
+
+def _component(kind: Any, data: _Object) -> Any:
+    return kind.from_json(json.dumps(data))
+
+
+def _require_shapes(wanted: dict[str, _Form], arrays: dict[str, Array], *groups: str) -> None:
+    """Compare what the built object has with what the file has, and list every difference."""
+    found = {name: (a.shape, a.dtype.name) for name, a in arrays.items() if name.startswith(groups)}
+    lines = [
+        f"{name}: {_form(wanted.get(name))} here, {_form(found.get(name))} in the file"
+        for name in dict.fromkeys([*wanted, *found])
+        if wanted.get(name) != found.get(name)
+    ]
+    if lines:
+        raise CheckpointError("\n".join(["its arrays are not those of its classes as they are defined here:", *lines]))
+
+
+def _form(form: _Form | None) -> str:
+    return "nothing" if form is None else f"{form[1]} {form[0]}"

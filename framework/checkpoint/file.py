@@ -1,0 +1,217 @@
+"""The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written so that it lasts.
+
+A write is: encode, decode and compare, a temporary file in the target's own folder, flush, fsync, mode, rename, fsync
+of the folder. So at every instant the path holds a whole file, the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as safetensors_bytes
+
+from framework.arrays import Array
+from framework.errors import CheckpointError
+from framework.json_text import parsed
+
+FORMAT = "framework.checkpoint"
+VERSION = 1
+_LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
+_MARK = b'"sha256":"'  # inside a JSON text every quote is escaped, so this stands once in a header
+_NO_DIGEST = b"0" * 64
+_HEADER_LIMIT = 100_000_000  # that of safetensors
+_DTYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "F16": "<f2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "F32": "<f4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F64": "<f8",
+}
+
+
+def encode(arrays: dict[str, Array], text: str) -> bytes:
+    """Return the file's bytes: the arrays, and ``text`` in the metadata, with the SHA-256 of all of it.
+
+    The checksum is that of the file with zeros in the checksum's own place.
+    """
+    # Contiguous little-endian copies: safetensors 0.8 scrambles any other array.
+    plain = {name: np.array(a, a.dtype.newbyteorder("<"), order="C", copy=True) for name, a in arrays.items()}
+    metadata = {"format": FORMAT, "version": str(VERSION), "run": text, "sha256": _NO_DIGEST.decode()}
+    data = bytearray(safetensors_bytes(plain, metadata))
+    place = _digest_place(data)
+    data[place] = hashlib.sha256(data).hexdigest().encode()
+    return bytes(data)
+
+
+def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
+    """Return what ``encode`` was given. The checksum comes first: of a damaged file nothing else is looked at.
+
+    Raises:
+        CheckpointError: The bytes are no checkpoint, or not every bit is as it was written.
+    """
+    if data is None:
+        raise CheckpointError("it is no file; latest(folder) finds the newest checkpoint of a folder")
+    place = _digest_place(data)
+    view = memoryview(data)
+    digest = hashlib.sha256(view[: place.start])
+    digest.update(_NO_DIGEST)
+    digest.update(view[place.stop :])
+    if digest.hexdigest().encode() != data[place]:
+        raise CheckpointError("it is damaged: its checksum does not fit its contents; use an older checkpoint")
+    try:
+        metadata = parsed(data[_LENGTH.size : _header_end(data)], "its header", CheckpointError)["__metadata__"]
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"it is no valid safetensors file: {error}") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("run"), str):
+        raise CheckpointError("it is a safetensors file, but no checkpoint of this framework")
+    version = metadata.get("version")
+    if version != str(VERSION):
+        raise CheckpointError(f"its format is version {version}; this framework reads version {VERSION}: update it")
+    return {name: _array(name, tensor) for name, tensor in sorted(tensors)}, metadata["run"]
+
+
+def _header_end(data: bytes | bytearray) -> int:
+    """Return where the JSON header ends; its length is compared with the file's before anything is read."""
+    if len(data) < _LENGTH.size:
+        raise CheckpointError(f"it is too short for a checkpoint: {len(data)} bytes")
+    (length,) = _LENGTH.unpack_from(data)
+    if length > min(len(data) - _LENGTH.size, _HEADER_LIMIT):
+        raise CheckpointError("it is cut off, or no safetensors file: the header would be longer than the file")
+    return _LENGTH.size + int(length)
+
+
+def _digest_place(data: bytes | bytearray) -> slice:
+    """Return where in the file the 64 digits of the checksum stand."""
+    end = _header_end(data)
+    start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
+    if start < len(_MARK) or start + 64 > end or data.find(_MARK, start, end) >= 0:
+        raise CheckpointError("it is no checkpoint of this framework: its header has no checksum")
+    return slice(start, start + 64)
+
+
+def _array(name: str, tensor: dict[str, Any]) -> Array:
+    dtype = _DTYPES.get(tensor["dtype"])
+    if dtype is None:
+        raise CheckpointError(f"its array {name!r} has the dtype {tensor['dtype']}, which NumPy does not have")
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
+    """Read and verify a file.
+
+    Raises:
+        CheckpointError: It cannot be read, or is no whole checkpoint.
+    """
+    try:
+        return decode(_contents(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"{shown(path)} cannot be loaded: {error}") from None
+    except (OSError, ValueError, TypeError, MemoryError) as error:
+        raise CheckpointError(f"{shown(path)} cannot be loaded: {reason(error)}") from error
+
+
+def _contents(path: str | os.PathLike[str]) -> bytes | None:
+    """Return a file's bytes; None of a folder, a pipe or a device, of which nothing is read."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe would block
+    handle = os.open(path, flags)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(handle)
+
+
+def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> None:
+    """Write a file, atomically and durably; a link is followed, a file that is there keeps its mode.
+
+    Raises:
+        CheckpointError: It cannot be written; the old file is as it was, and nothing is left behind.
+    """
+    try:
+        data = encode(arrays, text)
+        _require_same(decode(data), arrays, text)
+        _replace(Path(os.path.realpath(path)), data)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Put ``data`` in the place of ``target``; at every instant that is the old file or the new one, whole."""
+    new, old = (target.with_name(f".{target.name}.{os.urandom(8).hex()}.{kind}") for kind in ("new", "old"))
+    undo: Callable[[], Any] = partial(new.unlink, missing_ok=True)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(new, flags, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replaces := target.exists():
+            new.chmod(stat.S_IMODE(target.stat().st_mode))
+            with contextlib.suppress(OSError):  # a file system without links: there the undoing finds nothing to do
+                os.link(target, old)  # so that a rename which cannot be made durable can be undone
+        os.replace(new, target)  # noqa: PTH105 (os's own, like link and fsync)
+        undo = partial(os.replace, old, target) if replaces else target.unlink
+        _sync_folder(target.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            undo()
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            old.unlink(missing_ok=True)
+
+
+def shown(path: object) -> str:
+    """Return a path for a message, without the name of its class."""
+    return repr(os.fspath(path)) if isinstance(path, os.PathLike) else repr(path)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, without the path that the message already has."""
+    said = getattr(error, "strerror", None) or str(error)
+    return said or type(error).__name__
+
+
+def _require_same(decoded: tuple[dict[str, Array], str], arrays: dict[str, Array], text: str) -> None:
+    again, text_again = decoded
+    same = text_again == text and again.keys() == arrays.keys()
+    if not same or any(
+        again[name].dtype != a.dtype.newbyteorder("<") or again[name].shape != a.shape or not _same_bits(again[name], a)
+        for name, a in arrays.items()
+    ):
+        raise CheckpointError("what was encoded does not decode to the same bits; nothing was written")
+
+
+def _same_bits(one: Array, other: Array) -> bool:
+    return one.tobytes() == np.ascontiguousarray(other, one.dtype).tobytes()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where folders can be opened; on Windows they cannot, and need not."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

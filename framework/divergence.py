@@ -1,0 +1,191 @@
+"""Divergence: where in the model, and in which rows of the data, a loss or gradient ceased to be finite.
+
+A step only asks whether its loss and its gradient are finite. When one is not, the step is made once more on a copy of
+the model, layer by layer, to find the first place: nothing of this costs a step that goes well, or changes the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array, Record
+from framework.data import Batch
+from framework.losses import Loss
+from framework.models import Model, Residual, Sequential
+from framework.run import Run
+
+SHOWN_ROWS = 5
+"""Rows that a line lists; of more it says the number."""
+
+Place = tuple[Model, Record, str]
+"""A layer, its record, and its place in the whole model: ``"1"``, ``"2.block.0"``, or nothing for the model itself."""
+
+
+def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
+    """Say in lines why the step in work diverged: epoch and step, loss, layer or parameters, rows, what is kept.
+
+    It never raises: an error has already happened, and that one matters. What cannot be found out is left out.
+
+    Args:
+        run: The run, as the failed step left it.
+        rows: Gives the numbers that the caller's data has for the batch's rows; None numbers them within the batch.
+    """
+    lines: list[str] = []
+    try:
+        with np.errstate(all="ignore"):
+            for line in _found(run, rows):
+                lines.append(line)  # noqa: PERF402 (what is found before an error stays)
+    except Exception as error:  # noqa: BLE001 (a formula of the user's may raise anything)
+        where = "" if lines else f"{place_of(run)}: "
+        lines += [f"{where}the batch could not be examined further: {type(error).__name__}: {error}", kept(run)]
+    return lines
+
+
+def place_of(run: Run) -> str:
+    """Return which step it is."""
+    return f"in epoch {run.epoch + 1}, step {run.step + 1}"
+
+
+def kept(run: Run) -> str:
+    """Say in what state the weights are."""
+    bad = not_finite(run.model.parameters)
+    if not bad:
+        return "the model keeps its last finite weights (error.run)"
+    if run.step == 0:
+        return f"{', '.join(bad)} held numbers that are not finite before the first step"
+    return f"the step before has already made {', '.join(bad)} not finite: the rate is far too large"
+
+
+def not_finite(arrays: Any) -> list[str]:
+    """Return the names of the arrays that hold something not finite.
+
+    Example:
+        >>> not_finite({"weights": np.array([1.0, np.nan]), "bias": np.zeros(1)})
+        ['weights']
+    """
+    return [name for name, array in arrays.items() if not np.isfinite(array).all()]
+
+
+def _found(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
+    assert run.current is not None
+    x, y, weight = run.current
+    loss, twin = run.loss_function, run.model.copy()
+    a = twin.forward(x, key=run.key, copy=False)
+    total, count = loss.output_sums(twin.output_activation, twin.preactivation, a, y, weight)
+    yield f"{place_of(run)}: the loss is {total / count:g}"
+    if not_finite(run.model.parameters):  # every layer and every row is to blame, and none
+        yield kept(run)
+        return
+    yield _cause(run, run.current, twin, a, total / count, None if rows is None else rows())
+    yield kept(run)
+    if not np.isfinite(total) or not_finite(twin.parameters.gradients):  # no hook did it
+        yield "resumed from them the step fails again, whatever the rate: it takes other weights or other data"
+
+
+def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: Array | None) -> str:
+    """Return the first of these that is not finite: a layer's output, a row's loss, their sum, the gradient."""
+    x, y, weight = batch
+    record = twin.recorded()
+    layer, outputs = _forward(x, [(twin, record, "")]) or ("", a)
+    if not layer and record.preactivation is not None and not np.isfinite(record.preactivation).all():
+        layer, outputs = f"{_last(twin, record)}, before its activation,", record.preactivation
+    if layer:
+        return f"{layer} gives {_in_rows(outputs, numbers)}"
+    each = _losses(run.loss_function, batch, twin, a)
+    if not np.isfinite(each).all():
+        return f"every layer's output is finite, but the loss is {_in_rows(each, numbers)}"
+    row = int(np.argmax(np.abs(each)))
+    largest = f"the largest loss is {each[row]:g}, in {_listed(np.array([row]), numbers)}"
+    if not np.isfinite(loss):
+        return f"each row's loss is finite, but their sum is not; {largest}"
+    bad = not_finite(run.model.parameters.gradients)
+    if not bad:
+        size = {name: np.abs(g).max(initial=0.0) for name, g in run.model.parameters.gradients.items()}
+        name = max(size, key=lambda name: float(size[name]))
+        return f"loss and gradient are finite; the largest gradient is {size[name]:g}, of {name}; {largest}"
+    run.loss_function.backward(twin, y, weight, check=False)
+    if not not_finite(twin.parameters.gradients):
+        return f"the loss gives {', '.join(bad)} a finite gradient, which a regularizer or an on_gradients hook changed"
+    delta = record.array("delta", a.shape)
+    if not np.isfinite(delta).all():
+        return f"the loss is finite, but its slope is {_in_rows(delta, numbers)}"
+    layer, outputs = _backward(delta, [(twin, record, "")]) or ("", delta)
+    if not np.isfinite(outputs).all():
+        return f"{layer} hands back a gradient of {_in_rows(outputs, numbers)}"
+    return f"{layer} makes of finite numbers a gradient that is not, that of {', '.join(bad)}; {largest}"
+
+
+def _inside(model: Model, record: Record, name: str) -> list[Place]:
+    """Return the layers of a composed model; none of any other."""
+    start = f"{name}." if name else ""
+    if isinstance(model, Sequential):
+        parts = zip(model.layers, record.parts, strict=True)
+        return [(layer, part, f"{start}{place}") for place, (layer, part) in enumerate(parts)]
+    if isinstance(model, Residual):
+        return [(model.block, record.parts[0], f"{start}block")]
+    return []
+
+
+def _forward(x: Array, places: list[Place]) -> tuple[str, Array] | None:
+    """Return the innermost layer that first gives something not finite, and what it gives."""
+    for layer, record, name in places:
+        before, x = x, layer.apply(x, layer.parameters.views, record)
+        if not np.isfinite(x).all():
+            return _forward(before, _inside(layer, record, name)) or (_named(layer, name), x)
+    return None
+
+
+def _backward(gradient: Array, places: list[Place]) -> tuple[str, Array] | None:
+    """Return the innermost layer where the gradient first is not finite, and what it hands back."""
+    for layer, record, name in reversed(places):
+        record.needs_input_gradient = True  # which shows the rows, in the first layer too
+        parameters = layer.parameters
+        before, gradient = gradient, layer.apply_backward(gradient, parameters.views, record, parameters.gradients)
+        if not np.isfinite(gradient).all() or not_finite(parameters.gradients):
+            return _backward(before, _inside(layer, record, name)) or (_named(layer, name), gradient)
+    return None
+
+
+def _last(model: Model, record: Record, name: str = "") -> str:
+    """Return the name of the output layer."""
+    inside = _inside(model, record, name)
+    return _last(*inside[-1]) if inside else _named(model, name)
+
+
+def _named(layer: Model, name: str) -> str:
+    """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
+    shown = layer._summary_rows(name)[0][0].removesuffix("()")
+    return f"layer {shown}" if name else shown
+
+
+def _losses(loss: Loss, batch: Batch, twin: Model, a: Array) -> Array:
+    """Return w l of each row."""
+    _, y, weight = batch
+    h = twin.preactivation
+    target = loss.targets(y, a.shape, "target", check=False)
+    fused = type(twin.output_activation) is loss.canonical
+    values = loss.value_from_preactivation(h, target) if fused else loss.value(a, target)
+    each: Array = np.reshape(values, (len(a), -1)).sum(axis=1)
+    return each if weight is None else each * weight
+
+
+def _in_rows(values: Array, numbers: Array | None) -> str:
+    """Return ``nan in 1 of 32 rows: row 517 of the data``."""
+    finite = np.isfinite(values)
+    wrong = values[~finite]
+    kinds = [
+        kind for kind, found in (("nan", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)) if found(wrong).any()
+    ]
+    rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
+    return f"{' and '.join(kinds)} in {len(rows)} of {len(values)} rows: {_listed(rows, numbers)}"
+
+
+def _listed(rows: Array, numbers: Array | None) -> str:
+    """Return ``rows 517, 12 of the data``, given places in the batch and the data's numbers of all its rows."""
+    named = rows if numbers is None else numbers[rows]
+    more = f" and {len(named) - SHOWN_ROWS} more" if len(named) > SHOWN_ROWS else ""
+    text = ", ".join(str(number) for number in named[:SHOWN_ROWS])
+    return f"row{'s' * (len(named) > 1)} {text}{more} of the {'batch' if numbers is None else 'data'}"

@@ -1,0 +1,40 @@
+"""State: what changes in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from framework.arrays import Array, Record
+from framework.parameters import Parameters, Views
+
+
+class State:
+    """What changes in a model: its numbers, and the record of its last forward.
+
+    Attributes:
+        parameters: The numbers that are learnt.
+        buffers: Numbers that are saved and that no optimizer sees; written into, never replaced.
+        record: What the last forward left for backward.
+        dtype: That of all numbers.
+        columns: The names of a frame's columns that the model was fitted with, or None.
+    """
+
+    __slots__ = ("buffers", "columns", "dtype", "parameters", "record")
+
+    def __init__(self, parameters: Parameters, buffers: Mapping[str, Array], record: Record) -> None:
+        """Hold the numbers of a built model."""
+        self.parameters = parameters
+        self.buffers = Views(buffers)
+        self.record = record
+        self.dtype = record.dtype
+        self.columns: tuple[str, ...] | None = None
+
+    def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Any) -> None:
+        """Write these numbers into the model's own arrays, and freeze what was frozen."""
+        self.parameters.vector = values
+        for name, value in buffers.items():
+            self.buffers[name][...] = value
+        self.columns = columns
+        if names := tuple(frozen):
+            self.parameters.freeze(*names)

@@ -1,0 +1,69 @@
+"""Splits: a training and a held-out part of arrays."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array, real_array, require_finite
+from framework.errors import SettingsError, ShapeError
+from framework.random_streams import random_generator
+
+
+def split(
+    data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Split arrays into a training and a held-out part, shuffled.
+
+    Args:
+        data: (x, y) or (x, y, weight): arrays with as many rows.
+        fraction: The held-out part of the rows, between 0 and 1.
+        seed: What the shuffle is drawn from.
+        stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow.
+
+    Returns:
+        (training, held-out), each a tuple like ``data``; the rows are copies.
+
+    Raises:
+        SettingsError: The fraction is not between 0 and 1, or leaves a part empty.
+        ShapeError: The arrays differ in rows.
+
+    Example:
+        >>> train, test = split((np.arange(8).reshape(8, 1), np.arange(8)), 0.25)
+        >>> train[0].shape, test[1].shape
+        ((6, 1), (2,))
+    """
+    if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or not isinstance(fraction, numbers.Real):
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {type(data).__name__} and {fraction!r}")
+    arrays = [real_array(array, f"split: argument 'data[{i}]'") for i, array in enumerate(data)]
+    if not 0 < fraction < 1:
+        raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
+    if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0:
+        raise ShapeError(f"split: arrays must have as many rows; got {', '.join(str(a.shape) for a in arrays)}")
+    order = random_generator(seed, "split").permutation(len(arrays[0]))
+    held = round(len(order) * fraction)
+    if stratify and len(arrays) == 1:
+        raise SettingsError("split: stratify needs the classes: give (x, y)")
+    if stratify:
+        order, held = _stratified(order, arrays[1], fraction)
+    if not 0 < held < len(order):
+        raise SettingsError(f"split: {fraction} of {len(order)} rows leaves a part empty; give more rows")
+    return tuple(array[order[held:]] for array in arrays), tuple(array[order[:held]] for array in arrays)
+
+
+def _stratified(order: Array, labels: Array, fraction: float) -> tuple[Array, int]:
+    """Put the held-out rows first: of each class its share, so that the whole is rounded once."""
+    if labels.ndim != 1:
+        raise ShapeError(f"split: stratify needs one class a row, (rows,); got {labels.shape}")
+    require_finite(labels, "split: argument 'data[1]'")  # NaN equals no class
+    shuffled = labels[order]
+    rank = np.empty(len(order))
+    for label in np.unique(shuffled):
+        places = np.flatnonzero(shuffled == label)
+        rank[places] = (np.arange(len(places)) + 0.5) / len(places)
+    by_share = np.argsort(rank, kind="stable")
+    return order[by_share], round(len(order) * fraction)

@@ -1,0 +1,348 @@
+"""Checkpoints: what is saved comes back, in this program's own words and for other programs' eyes."""
+
+import copy
+import os
+import stat
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as torch_load_file
+
+from framework import (
+    Activation,
+    BatchNorm,
+    Callback,
+    CheckpointError,
+    Component,
+    Dense,
+    EarlyStopping,
+    Embedding,
+    Flatten,
+    HalfSquaredError,
+    MeanSquaredError,
+    Neuron,
+    ReLU,
+    Residual,
+    ResumeWarning,
+    Sequential,
+    SGDOptimizer,
+    Tanh,
+    Trainer,
+    UsageError,
+    describe,
+    latest,
+    load,
+    load_model,
+    on,
+    save,
+)
+from framework.verification import differences
+
+X = np.arange(12.0).reshape(6, 2) % 5
+Y = np.arange(6.0) % 3
+
+
+def recipe(*callbacks, **settings):
+    default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.01, momentum=0.9), "batch_size": 4}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+class Swish(Activation):
+    beta: float = 1.0
+
+    def __call__(self, h):
+        return h / (1 + np.exp(-self.beta * h))
+
+
+def network():
+    return Sequential(Dense(2, 3, Swish(beta=2.0)), Residual(Dense(3, 3, Tanh()), BatchNorm(3)), Dense(3, 1), seed=1)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
+
+
+def test_a_run_comes_back_with_everything(path):
+    run = recipe(EarlyStopping(monitor="loss"), epochs=2).fit(network(), (X, Y))
+    run.model.parameters.freeze("0.bias")
+    save(run, path)
+    again = load(path)
+    assert list(differences(run, again)) == []
+    assert again.model.to_json() == run.model.to_json()
+    assert again.model.parameters.frozen == ("0.bias",)
+    assert again.loss_function == run.loss_function
+    assert again.optimizer == run.optimizer
+    assert again.optimizer.binding.model is again.model
+    for name in (
+        "seed",
+        "target_epoch",
+        "batches",
+        "layout",
+        "recipe",
+        "loss",
+        "ended",
+        "engine",
+        "epoch_begun",
+        "sums",
+    ):
+        assert getattr(again, name) == getattr(run, name), name
+    assert np.array_equal(load_model(path)(X), run.model(X))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (lambda: Neuron(2), X),
+        (lambda: Dense(2, 1, ReLU(), dtype="float32"), X),
+        (lambda: Sequential(Embedding(vocabulary=5, units=2), Flatten(shape=(2, 2)), Dense(4, 1)), X),
+        (lambda: Residual(Dense(2, 2)), X),
+    ],
+)
+def test_every_kind_of_model_comes_back(model, x, path):
+    model = model()
+    y = np.zeros(model(x).shape)
+    run = recipe().fit(model, (x, y))
+    save(run, path)
+    twin = load_model(path)
+    assert np.array_equal(twin(x), model(x))
+    assert twin(x).dtype == model(x).dtype
+    twin.parameters.vector[0] += 1
+    assert not np.array_equal(twin.parameters.vector, model.parameters.vector)
+
+
+def test_a_frames_columns_come_back(path):
+    class Frame:
+        columns = ("a", "b")
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(X, dtype)
+
+    save(recipe().fit(Neuron(2), (Frame(), Y)), path)
+    assert load_model(path).columns == ("a", "b")
+
+
+def test_other_programs_read_the_arrays(path):
+    run = recipe().fit(network(), (X, Y))
+    save(run, path)
+    for name, array in run.model.parameters.items():
+        assert np.array_equal(load_file(path)[f"parameters.{name}"], array)
+        assert torch.equal(torch_load_file(path)[f"parameters.{name}"], torch.tensor(np.array(array)))
+
+
+def test_a_description_builds_nothing(path, monkeypatch):
+    save(recipe(EarlyStopping(monitor="loss"), epochs=3).fit(network(), (X, Y), epochs=2), path)
+    monkeypatch.setattr(Component, "__init__", None)
+    text = describe(path)
+    for line in (
+        f"{path}: 2 of 2 epochs, 4 steps, 0 of 2 batches of the next epoch",
+        "remembered by EarlyStopping.0: best, best_epoch, waited",
+        "  parameters.1.block.0.weights        float64 (3, 3)",
+        "  optimizer.velocity",
+    ):
+        assert line in text
+    assert "test_checkpoint:Swish(beta=2.0)" in text
+
+
+def test_a_setting_that_is_a_function_cannot_be_saved_and_nothing_is_written(path):
+    class FunctionError(HalfSquaredError):
+        function: object = print
+
+    run = recipe(loss=FunctionError()).fit(Neuron(2), (X, Y))
+    with pytest.raises(CheckpointError, match="the run cannot be saved: FunctionError cannot be written as JSON"):
+        save(run, path)
+    assert not path.exists()
+
+
+def test_what_is_no_run_is_refused(path):
+    with pytest.raises(CheckpointError, match="argument 'run' must be a Run, as fit returns it; got Neuron"):
+        save(Neuron(1), path)
+    run = recipe().fit(Neuron(2), (X, Y))
+    with pytest.raises(CheckpointError, match=r"7.5 cannot be written"):
+        save(run, 7.5)
+    with pytest.raises(CheckpointError, match=r"'.*missing/run' cannot be written: No such file or directory"):
+        save(run, path.parent / "missing" / "run")
+
+
+def test_a_class_that_changed_since_is_refused_with_every_difference(path, monkeypatch):
+    save(recipe().fit(Sequential(Dense(2, 3), BatchNorm(3), Dense(3, 1)), (X, Y)), path)
+    shapes = Dense.shapes
+
+    def wider(self):
+        return {name: (*shape[:-1], shape[-1] + 1) for name, shape in shapes(self).items()}
+
+    monkeypatch.setattr(Dense, "shapes", wider)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    assert "parameters.0.weights: float64 (2, 4) here, float64 (2, 3) in the file" in str(caught.value)
+    assert "parameters.2.bias: float64 (2,) here, float64 (1,) in the file" in str(caught.value)
+
+
+# When a run can be saved
+
+
+@pytest.mark.parametrize("hook", ["train_begin", "epoch_begin", "batch_end", "epoch_end", "train_end"])
+def test_a_last_callback_may_save_between_steps(hook, path):
+    @on(hook)
+    def saving(run):
+        save(run, path)
+
+    recipe(EarlyStopping(monitor="loss"), saving, epochs=2).fit(network(), (X, Y))
+    assert load(path).epoch in (0, 1, 2)
+
+
+@pytest.mark.parametrize("hook", ["batch_begin", "gradients"])
+def test_a_run_is_not_saved_within_a_step(hook, path):
+    @on(hook)
+    def saving(run):
+        save(run, path)
+
+    with pytest.raises(UsageError, match=f"a step is in the middle of its work in on_{hook}; save in on_batch_end"):
+        recipe(saving).fit(network(), (X, Y))
+    assert not path.exists()
+
+
+def test_a_run_is_not_saved_while_a_later_callback_has_not_seen_the_epoch(path):
+    @on("epoch_end")
+    def saving(run):
+        save(run, path)
+
+    with pytest.raises(UsageError, match=r"on_epoch_end of EarlyStopping\(.*\) is still to come, and would be lost"):
+        recipe(saving, EarlyStopping(monitor="loss")).fit(network(), (X, Y))
+
+    class Saver(Callback):
+        saves: ClassVar[bool] = True
+
+        def on_epoch_end(self, run):
+            save(run, path)
+
+    recipe(Saver(), EarlyStopping(monitor="loss")).fit(network(), (X, Y))
+    assert load(path).memories["EarlyStopping.0"]["best_epoch"] == 1
+
+
+def test_a_run_cut_off_in_an_update_is_not_saved(path):
+    run = recipe().fit(Neuron(2), (X, Y))
+    run.optimizer.binding.updating = True
+    with pytest.raises(UsageError, match="cut off in the middle of an update; load the last checkpoint"):
+        save(run, path)
+
+
+# Going on
+
+
+def test_resume_takes_a_path(path):
+    straight = recipe(epochs=4).fit(network(), (X, Y))
+    save(recipe(epochs=4).fit(network(), (X, Y), epochs=2), path)
+    for given in (path, str(path)):
+        assert list(differences(straight, recipe(epochs=4).resume(given, (X, Y)))) == []
+    assert recipe().resume(path, (X, Y), epochs=1).epoch == 3
+
+
+CHANGES = {
+    "optimizer: began with SGDOptimizer(.*), now SGDOptimizer(.*); the run's own goes on": {
+        "optimizer": SGDOptimizer(learning_rate=0.5)
+    },
+    "seed: began with 0, now 7; the run's own goes on": {"seed": 7},
+    "batch_size: began with 4, now 2": {"batch_size": 2},
+    "shuffle: began with True, now False": {"shuffle": False},
+}
+
+
+@pytest.mark.parametrize(("line", "change"), CHANGES.items(), ids=[next(iter(c)) for c in CHANGES.values()])
+def test_changed_settings_are_told(line, change, path):
+    save(recipe().fit(Neuron(2), (X, Y)), path)
+    with pytest.warns(ResumeWarning, match=line):
+        run = recipe(**change).resume(path, (X, Y), epochs=1)
+    assert (run.seed, run.optimizer.learning_rate) == (0, 0.01)
+
+
+@pytest.mark.parametrize("change", ["one value", "two rows exchanged", "a row more", "weights"])
+def test_changed_data_are_told(change, path):
+    save(recipe().fit(Neuron(2), (X, Y), (X, Y)), path)
+    x, y = X.copy(), Y.copy()
+    data = {
+        "one value": lambda: (np.nextafter(x, np.where(np.arange(12).reshape(6, 2) == 7, 9, x)), y),
+        "two rows exchanged": lambda: (x[[0, 2, 1, 3, 4, 5]], y[[0, 2, 1, 3, 4, 5]]),
+        "a row more": lambda: (np.concatenate([x, x[:1]]), np.append(y, 0)),
+        "weights": lambda: (x, y, np.ones(6)),
+    }[change]()
+    for given, which in (((data, (X, Y)), "data"), (((X, Y), data), "validation")):
+        with pytest.warns(ResumeWarning, match=f"{which}: began with float64"):
+            recipe().resume(path, *given, epochs=1)
+
+
+def test_other_forms_of_the_same_data_are_no_change(path):
+    save(recipe().fit(Neuron(2), (X, Y)), path)
+    recipe().resume(path, (X.tolist(), Y.astype(int)), epochs=1)
+    recipe().resume(path, (np.asfortranarray(X), Y.reshape(-1, 1)), epochs=1)
+
+
+def test_another_version_is_told(path):
+    run = recipe().fit(Neuron(2), (X, Y))
+    run.recipe["versions"] = "framework 0.0.1, NumPy 2.0.0, x86_64"
+    save(run, path)
+    with pytest.warns(ResumeWarning, match=r"versions: began with framework 0.0.1, NumPy 2.0.0, x86_64, now framework"):
+        recipe().resume(path, (X, Y), epochs=1)
+
+
+def test_another_loss_is_refused(path):
+    save(recipe().fit(Neuron(2), (X, Y)), path)
+    with pytest.raises(UsageError, match=r"the run descends MeanSquaredError\(\), the trainer HalfSquaredError\(\)"):
+        recipe(loss=HalfSquaredError()).resume(path, (X, Y))
+
+
+def test_a_stop_that_was_to_come_when_the_run_was_saved_still_comes(path):
+    """As when the process is killed just after the save: the run would have ended there."""
+
+    class Saver(Callback):
+        saves: ClassVar[bool] = True
+
+        def on_epoch_end(self, run):
+            save(run, path)
+
+    stopping = EarlyStopping(monitor="loss", patience=1, min_delta=1e9)
+    run = recipe(stopping, Saver(), epochs=5).fit(Neuron(2), (X, Y))
+    assert run.epoch == 2
+    resumed = recipe(stopping, epochs=5).resume(path, (X, Y))
+    assert list(differences(run, resumed)) == []
+    assert recipe(stopping, epochs=5).resume(path, (X, Y), epochs=2).epoch == 3  # who asks for more gets more
+    assert recipe(stopping, epochs=5).resume(run, (X, Y)).epoch == 3  # a stop that has taken effect is over
+
+
+def test_a_copy_made_within_a_step_counts_running_statistics_once():
+    copies = []
+
+    @on("gradients")
+    def keep(run):
+        copies.append(copy.deepcopy(run))
+
+    straight = recipe(keep).fit(Sequential(Dense(2, 3), BatchNorm(3), Dense(3, 1)), (X, Y))
+    assert list(differences(straight, recipe().resume(copies[1], (X, Y)))) == []
+
+
+def test_the_newest_whole_file_is_found_and_damaged_ones_are_named(tmp_path):
+    assert latest(tmp_path) is None
+    assert latest(tmp_path / "nowhere") is None
+    run = recipe().fit(Neuron(2), (X, Y))
+    for age, name in enumerate(("c", "a", "b")):  # the newest is that which was written last, whatever its name
+        save(run, tmp_path / f"{name}.safetensors")
+        os.utime(tmp_path / f"{name}.safetensors", (age, age))
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    assert latest(tmp_path) == tmp_path / "b.safetensors"
+    data = bytearray((tmp_path / "b.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "b.safetensors").write_bytes(data)
+    with pytest.warns(UserWarning, match=r"latest: skipped '.*b.safetensors' cannot be loaded: it is damaged"):
+        assert latest(str(tmp_path)) == tmp_path / "a.safetensors"
+
+
+def test_a_file_keeps_its_mode(path):
+    run = recipe().fit(Neuron(2), (X, Y))
+    save(run, path)
+    Path(path).chmod(0o640)
+    save(run, path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

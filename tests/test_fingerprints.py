@@ -1,0 +1,38 @@
+"""Fingerprints: other data, another text; the same data, the same text."""
+
+import numpy as np
+import pytest
+
+from framework.fingerprints import fingerprint
+
+SIZES = [1, 7, 2047, 2048, 2049, 70_000, 600_001]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "uint8"])
+def test_every_change_of_one_value_and_every_exchange_of_two_is_seen(size, dtype):
+    rng = np.random.default_rng(size)
+    array = rng.integers(0, 200, size).astype(dtype)
+    before = fingerprint(array)
+    assert fingerprint(array.copy()) == before
+    for place in {0, size // 2, size - 1, *rng.integers(0, size, 5).tolist()}:
+        changed = array.copy()
+        changed[place] += 1
+        assert fingerprint(changed) != before
+    for one, other in rng.integers(0, size, (10, 2)):
+        changed = array.copy()
+        changed[[one, other]] = changed[[other, one]]
+        assert (fingerprint(changed) == before) == (array[one] == array[other])
+
+
+def test_shape_dtype_and_number_of_arrays_count():
+    a = np.zeros((2, 3))
+    texts = [fingerprint(a), fingerprint(a.T), fingerprint(a.astype("f4")), fingerprint(a, a), fingerprint(a[:0])]
+    assert len(set(texts)) == 5
+    assert fingerprint(a, None) == fingerprint(a)
+
+
+def test_rows_in_another_order_are_other_data():
+    x = np.random.default_rng(0).normal(size=(1000, 30))
+    for seed in range(20):
+        assert fingerprint(x[np.random.default_rng(seed).permutation(1000)]) != fingerprint(x)

@@ -1,0 +1,217 @@
+"""The callback that saves while training goes on: which files there are, when, and what they go on from."""
+
+import time
+
+import numpy as np
+import pytest
+
+from framework import (
+    Checkpoint,
+    CheckpointError,
+    Dense,
+    DivergedError,
+    EarlyStopping,
+    MeanSquaredError,
+    Neuron,
+    SettingsError,
+    SGDOptimizer,
+    Trainer,
+    latest,
+    load,
+    on,
+)
+from framework.callbacks import saving
+from framework.checkpoint import file
+from framework.verification import differences
+
+X = np.arange(10.0).reshape(5, 2) / 10
+Y = np.array([0.1, 0.9, 0.2, 0.8, 0.3])
+
+
+def recipe(*callbacks, **settings):
+    default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.1), "batch_size": 2, "epochs": 3}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+def step(number):
+    return f"step-{number:09}.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, [6, 9]),
+        ({"keep": 1}, [9]),
+        ({"keep": 3}, [3, 6, 9]),
+        ({"keep": 9}, [3, 6, 9]),
+        ({"every": 2, "keep": 9}, [2, 4, 6, 8, 9]),
+        ({"every": "2 steps", "keep": 2}, [8, 9]),
+        ({"every": 1, "keep": 9}, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ({"every": 100}, [9]),
+        ({"every": "0.000001 seconds", "keep": 4}, [6, 7, 8, 9]),
+        ({"every": "1000 seconds"}, [9]),
+    ],
+)
+def test_the_newest_files_are_kept(settings, kept, folder):
+    run = recipe(Checkpoint(folder=folder, **settings)).fit(Neuron(2), (X, Y))
+    assert names(folder) == [step(number) for number in kept]
+    assert latest(folder).name == step(9)
+    for number in kept:
+        assert load(folder / step(number)).step == number
+    assert list(differences(run, load(latest(folder)))) == []
+
+
+def test_every_file_goes_on_bit_for_bit(folder, tmp_path):
+    stopping = EarlyStopping(monitor="loss", patience=9)
+    straight = recipe(stopping).fit(Neuron(2), (X, Y))
+    recipe(Checkpoint(folder=folder, every=1, keep=99), stopping).fit(Neuron(2), (X, Y))
+    for path in folder.iterdir():
+        run = recipe(stopping, Checkpoint(folder=tmp_path / "further")).resume(path, (X, Y))
+        assert list(differences(straight, run)) == []
+
+
+def test_an_old_file_goes_only_after_the_new_one_is_there(folder, monkeypatch):
+    seen = []
+    unlink = saving.os.unlink
+
+    def watched(path, **options):
+        if str(path).endswith(".safetensors"):
+            seen.append([load(folder / name).step for name in names(folder)])
+        unlink(path, **options)
+
+    monkeypatch.setattr(saving.os, "unlink", watched)
+    recipe(Checkpoint(folder=folder, keep=1)).fit(Neuron(2), (X, Y))
+    assert seen == [[3, 6], [6, 9]]
+
+
+def test_a_save_that_fails_leaves_the_last_good_file(folder, monkeypatch):
+    fsync, calls = file.os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(file.os, "fsync", full)
+    with pytest.raises(CheckpointError, match=rf"'.*{step(9)}' cannot be written: No space left on device") as caught:
+        recipe(Checkpoint(folder=folder, keep=1)).fit(Neuron(2), (X, Y))
+    assert names(folder) == [step(6)]
+    monkeypatch.undo()
+    again = recipe(Checkpoint(folder=folder, keep=1)).resume(caught.value.run, (X, Y), epochs=1)
+    assert load(latest(folder)).step == again.step == 12
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 4)])
+def test_the_best_epoch_is_kept(mode, best, folder):
+    values = iter([0.5, 0.3, float("nan"), 0.9, 0.3, float("inf")])
+
+    @on("epoch_end")
+    def score(run):
+        run.history[-1]["loss"] = next(values)
+
+    recipe(score, Checkpoint(folder=folder, monitor="loss", mode=mode), epochs=6).fit(Neuron(2), (X, Y))
+    assert names(folder) == ["best.safetensors", step(15), step(18)]
+    assert load(folder / "best.safetensors").epoch == best
+
+
+def test_the_best_epoch_is_that_of_the_whole_run_also_after_a_resume(folder):
+    values = iter([0.5, 0.1, 0.3, 0.2])
+
+    @on("epoch_end")
+    def score(run):
+        run.history[-1]["loss"] = next(values)
+
+    saver = Checkpoint(folder=folder, monitor="loss")
+    recipe(score, saver, epochs=2).fit(Neuron(2), (X, Y))
+    recipe(score, saver, epochs=4).resume(latest(folder), (X, Y))
+    assert load(folder / "best.safetensors").epoch == 2
+
+
+def test_an_interrupted_run_is_saved_where_it_is(folder):
+    @on("batch_end")
+    def interrupt(run):
+        if run.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recipe(interrupt, Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    assert names(folder) == [step(3), step(4)]
+    straight = recipe().fit(Neuron(2), (X, Y))
+    assert list(differences(straight, recipe(Checkpoint(folder=folder)).resume(latest(folder), (X, Y)))) == []
+
+
+def test_a_diverged_run_is_saved_with_its_last_finite_weights(folder):
+    trainer = recipe(Checkpoint(folder=folder), optimizer=SGDOptimizer(learning_rate=1e160))
+    with pytest.raises(DivergedError) as caught:
+        trainer.fit(Dense(2, 1), (X, Y[:, None]))
+    saved = load(latest(folder))
+    assert saved.step == caught.value.run.step >= 1
+    assert np.isfinite(saved.model.parameters.vector).all()
+
+
+def test_a_finished_training_that_is_started_again_has_nothing_to_do(folder):
+    stopping = EarlyStopping(monitor="loss", patience=1, min_delta=1e9)
+    run = recipe(stopping, Checkpoint(folder=folder), epochs=9).fit(Neuron(2), (X, Y))
+    assert run.epoch == 2
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    again = recipe(stopping, Checkpoint(folder=folder), epochs=9).resume(latest(folder), (X, Y))
+    assert again.epoch == 2
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_fit(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    model = Neuron(2)
+    before = model.parameters.vector.copy()
+    for path in (tmp_path / "file", tmp_path / "file" / "inside", "/proc/no/such"):
+        with pytest.raises(SettingsError, match=f"'folder' must be a folder that can be written; got '{path}'"):
+            recipe(Checkpoint(folder=path)).fit(model, (X, Y))
+    assert np.array_equal(model.parameters.vector, before)
+
+
+def test_a_new_run_does_not_mix_with_the_files_of_another(folder):
+    recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    before = names(folder)
+    with pytest.raises(SettingsError, match=r"holds another run's 'step-000000009.safetensors' already; go on with it"):
+        recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    assert names(folder) == before
+
+
+def test_a_run_that_goes_back_to_an_older_file_makes_that_the_newest(folder):
+    recipe(Checkpoint(folder=folder, every=1, keep=9)).fit(Neuron(2), (X, Y))
+    time.sleep(0.01)  # files are ordered by when they were written
+    recipe(Checkpoint(folder=folder, every=1, keep=9), epochs=2).resume(folder / step(4), (X, Y))
+    assert latest(folder).name == step(6)
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5, True, "steps", "0 steps", "-1 seconds", "epochs", "1.5 steps", None])
+def test_an_interval_that_is_none_is_refused(every):
+    with pytest.raises(SettingsError, match="setting 'every' must"):
+        Checkpoint(folder="a", every=every)
+
+
+def test_settings_travel_as_json():
+    saver = Checkpoint(folder="a", every="30 seconds", keep=3, monitor="val_loss", mode="max")
+    assert Checkpoint.from_json(saver.to_json()) == saver
+    assert Checkpoint(folder="a", every="100 steps") == Checkpoint(folder="a", every=100)
+
+
+def test_a_monitor_that_the_history_will_not_have_is_refused(folder):
+    with pytest.raises(SettingsError, match="Checkpoint reads 'val_loss', which the history will not have"):
+        recipe(Checkpoint(folder=folder, monitor="val_loss")).fit(Neuron(2), (X, Y))
+    assert not folder.exists()
+
+
+def test_between_saves_batches_cost_nothing():
+    assert set(Checkpoint(folder="a").hooks()) == {"on_train_begin", "on_epoch_end", "on_train_end"}
+    assert "on_batch_end" in Checkpoint(folder="a", every=5).hooks()
