@@ -8,6 +8,7 @@ were loaded, how many refused, and whatever else was raised.
 
 import argparse
 import collections
+import contextlib
 import json
 import random
 import struct
@@ -129,10 +130,8 @@ def mutated(rng, arrays, document):
 def outcome(path):
     """Load at every door; return whether the whole run was taken. Whatever is no CheckpointError is raised."""
     for door in (load_model, describe):
-        try:
+        with contextlib.suppress(CheckpointError):
             door(path)
-        except CheckpointError:
-            pass
     try:
         run = load(path)
     except CheckpointError:
@@ -165,7 +164,7 @@ def test_the_mutations_reach_the_inside(whole, tmp_path):
 
 
 def kept(value):
-    """Return a value as it must come back: NumPy's float is Python's, byte order and memory layout are the machine's."""
+    """Return a value as it must come back: NumPy's float is Python's, byte and memory order the machine's."""
     match value:
         case np.float64():
             return float(value)

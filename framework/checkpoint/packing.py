@@ -30,6 +30,8 @@ def pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     match value:
         case None | bool() | int() | float() | str():
             return float(value) if isinstance(value, float) else value
+        case np.ma.MaskedArray():
+            raise CheckpointError(f"{name} must have no masked values, which would be lost; fill them first")
         case np.ndarray() | np.generic() if value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
             arrays[unused := _unused(name, arrays)] = np.asarray(value)
             return {"$array" if isinstance(value, np.ndarray) else "$scalar": unused}
