@@ -216,8 +216,9 @@ class Run:
 
     def __repr__(self) -> str:
         """Show what a person asks first."""
-        loss = self.history[-1].get("loss", math.nan) if len(self.history) else math.nan
-        return f"Run(epoch={self.epoch}, step={self.step}, loss={loss:g}, stop_reason={self.stop_reason!r})"
+        loss = self.history[-1].get("loss") if len(self.history) else math.nan
+        shown = f"{loss:g}" if isinstance(loss, int | float) else repr(loss)
+        return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
 
 
 def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
@@ -300,26 +301,27 @@ def require_savable(name: str, key: Any, value: Any) -> None:
     """
     if not isinstance(key, str):
         raise DataError(f"run.memory of {name}: keys must be text; got {key!r}")
-    try:
-        fine = _is_savable(value)
-    except RecursionError:
-        raise DataError(f"run.memory of {name}: '{key}' is nested too deeply, or contains itself") from None
-    if not fine:
+    if not _is_savable(value, 100):  # a limit to the depth, which a list that contains itself reaches too
         raise DataError(
             f"run.memory of {name}: '{key}' must be a JSON value or a NumPy array of numbers; got "
             f"{type(value).__name__}; bars, files and clients go into run.live(self)"
         )
 
 
-def _is_savable(value: Any) -> bool:
+def _is_savable(value: Any, depth: int) -> bool:
     match value:
-        case None | bool() | int() | float() | str():
+        case np.ma.MaskedArray():
+            return False
+        case None | bool() | float() | str():
             return True
+        case int():
+            return value.bit_length() < 14_000  # Python writes no longer ones as text
         case np.ndarray() | np.generic():
             return value.dtype.kind in "biuf" and value.dtype.itemsize <= 8  # safetensors has no longer floats
         case list() | tuple():
-            return all(map(_is_savable, value))
+            return depth > 0 and all(_is_savable(item, depth - 1) for item in value)
         case dict():
-            return all(isinstance(key, str) and _is_savable(item) for key, item in value.items())
+            pairs = value.items()
+            return depth > 0 and all(isinstance(key, str) and _is_savable(item, depth - 1) for key, item in pairs)
         case _:
             return False

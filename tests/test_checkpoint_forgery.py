@@ -21,6 +21,7 @@ from framework import (
     ReLU,
     Sequential,
     Sigmoid,
+    describe,
     load,
 )
 from framework.checkpoint.document import take_apart
@@ -81,6 +82,16 @@ def test_a_component_of_the_wrong_kind_is_refused(whole):
                     continue
                 assert issubclass(cls, kind)  # another optimizer may remember the same
     assert names() == ["forged"]
+
+
+def test_a_description_does_not_command_the_terminal(whole):
+    arrays, document = whole
+    Path("forged").write_bytes(
+        forged(arrays | {"x\x1b[2J": np.zeros(1)}, document | {"engine": "\x1b]0;title\x07\u202e"})
+    )
+    text = describe("forged")
+    assert "engine: \\x1b]0;title\\x07\\u202e" in text
+    assert all(line.isprintable() for line in text.splitlines())
 
 
 REFERENCES = [

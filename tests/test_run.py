@@ -19,7 +19,7 @@ from framework import (
     Trainer,
     on,
 )
-from framework.run import add_sums
+from framework.run import Memory, add_sums
 
 DATA = (np.arange(4.0)[:, None], np.arange(4.0))  # 2 batches
 
@@ -245,3 +245,26 @@ def test_one_callback_object_twice_is_refused():
     keeper = Keeper()
     with pytest.raises(SettingsError, match="must not hold one object twice"):
         train(keeper, keeper)
+
+
+def endless():
+    value = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [np.ma.array([1.0], mask=[True]), 10**5000, endless()], ids=["masked", "long", "endless"]
+)
+def test_what_no_file_could_hold_is_refused_when_it_is_put_in(value):
+    memory = Memory("Keeper.0")
+    for put in (
+        lambda: memory.__setitem__("a", value),
+        lambda: memory.setdefault("a", value),
+        lambda: memory.update(b=1, a=value),
+        lambda: memory.__ior__({"a": value}),
+        lambda: Memory("Keeper.0", {"a": value}),
+    ):
+        with pytest.raises(DataError, match="run.memory of Keeper.0: 'a' must be a JSON value"):
+            put()
+    assert memory == {}

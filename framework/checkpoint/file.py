@@ -51,13 +51,13 @@ def encode(arrays: dict[str, Array], text: str) -> bytes:
 
     The checksum is that of the file with zeros in the checksum's own place.
     """
-    # Contiguous little-endian copies: safetensors 0.8 scrambles any other array.
-    plain = {name: np.array(a, a.dtype.newbyteorder("<"), order="C", copy=True) for name, a in arrays.items()}
+    # Contiguous and little-endian: safetensors 0.8 scrambles any other array.
+    plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
     metadata = {"format": FORMAT, "version": str(VERSION), "run": text, "sha256": _NO_DIGEST.decode()}
-    data = bytearray(safetensors_bytes(plain, metadata))
+    data = safetensors_bytes(plain, metadata)
     place = _digest_place(data)
-    data[place] = hashlib.sha256(data).hexdigest().encode()
-    return bytes(data)
+    view = memoryview(data)
+    return b"".join((view[: place.start], hashlib.sha256(data).hexdigest().encode(), view[place.stop :]))
 
 
 def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
@@ -88,7 +88,7 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
     return {name: _array(name, tensor) for name, tensor in sorted(tensors)}, metadata["run"]
 
 
-def _header_end(data: bytes | bytearray) -> int:
+def _header_end(data: bytes) -> int:
     """Return where the JSON header ends; its length is compared with the file's before anything is read."""
     if len(data) < _LENGTH.size:
         raise CheckpointError(f"it is too short for a checkpoint: {len(data)} bytes")
@@ -98,7 +98,7 @@ def _header_end(data: bytes | bytearray) -> int:
     return _LENGTH.size + int(length)
 
 
-def _digest_place(data: bytes | bytearray) -> slice:
+def _digest_place(data: bytes) -> slice:
     """Return where in the file the 64 digits of the checksum stand."""
     end = _header_end(data)
     start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
