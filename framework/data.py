@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, ShapeError
-from framework.fingerprints import fingerprint
+from framework.fingerprints import fingerprints
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.metrics import Metric
@@ -114,7 +114,7 @@ class ArraySource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
-        return fingerprint(self.x, self.y, self.weight)
+        return fingerprints(self.x, self.y, self.weight)
 
     def _gather(self, name: str, array: Array, rows: Array, size: int) -> Array:
         kept = self._memory.get(name)
@@ -181,9 +181,9 @@ class DatasetSource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with the class, the length, and the first and the last block."""
-        last = (self.rows - 1) // BLOCK_ROWS * BLOCK_ROWS
-        ends = [self._read_block(0, min(BLOCK_ROWS, self.rows)), self._read_block(last, self.rows)]
-        return f"{type(self.dataset).__name__} of {self.rows} rows, {fingerprint(*ends[0], *ends[1])}"
+        starts = dict.fromkeys((0, (self.rows - 1) // BLOCK_ROWS * BLOCK_ROWS))
+        ends = [self._read_block(start, min(start + BLOCK_ROWS, self.rows)) for start in starts]
+        return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
 
     def _windows(self, order: tuple[int, int] | None) -> Iterator[list[tuple[int, int]]]:
         starts = np.arange(0, self.rows, BLOCK_ROWS)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array
+from framework.arrays import Array, real_array
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 
 
@@ -32,6 +32,25 @@ class Views(dict[str, Array]):
         """Take what an in-place operator gives back, and refuse any other array."""
         if self.get(name) is not value:
             raise UsageError(f"write into the array: ...['{name}'][...] = value; a new array would be lost")
+
+    def update(self, *values: Any, **named: Array) -> None:
+        """Refuse other arrays, as an assignment does."""
+        for name, value in dict(*values, **named).items():
+            self[name] = value
+
+    def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
+        """Refuse other arrays, as an assignment does."""
+        self.update(values)
+        return self
+
+    def _refuse(self, *arguments: Any) -> NoReturn:
+        raise UsageError("the arrays of a model stay; write into one: ...['name'][...] = value")
+
+    __delitem__ = clear = pop = popitem = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as a plain dict: copies are no views."""
+        return dict, (dict(self),)
 
 
 class Parameters(Mapping[str, Array]):
@@ -103,7 +122,7 @@ class Parameters(Mapping[str, Array]):
         elif np.shape(value) != self.vector.shape:
             raise ShapeError(f"parameters.{name} must have the shape {self.vector.shape}; got {np.shape(value)}")
         elif value is not (array := getattr(self, name)):
-            array[...] = value
+            array[...] = real_array(value, f"parameters.{name}", array.dtype)
 
     @classmethod
     def join(cls, parts: Mapping[str, Parameters], dtype: npt.DTypeLike) -> Parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -24,15 +25,19 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
     """Return what a training is made of, as text by name: a run keeps it, and a resume compares it."""
     settings = trainer.settings()
     callbacks = settings.pop("callbacks")
-    del settings["epochs"]
     names = names_of(callbacks)
     return {
-        **{name: repr(value) for name, value in settings.items()},
-        **{f"callback {names[id(callback)]}": repr(callback) for callback in callbacks},
+        **{name: _shown(value) for name, value in settings.items()},
+        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
     }
+
+
+def _shown(value: object) -> str:
+    """Return the repr without what differs from process to process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 @cache
@@ -44,11 +49,11 @@ def _versions() -> str:
     return f"framework {own}, NumPy {np.__version__}, {platform.machine()}"
 
 
-def require_resumable(run: Run, model: Model, loss: Loss, layout: tuple[int, int, bool], keys: list[str]) -> None:
-    """Refuse a run that cannot go on with this model, loss and data.
+def require_own(run: Run, model: Model, loss: Loss) -> None:
+    """Refuse a run that cannot go on with this model and loss.
 
     Raises:
-        UsageError: The run is not consistent, belongs to another model or loss, or is in the middle of another epoch.
+        UsageError: It is none, is not consistent, or belongs to another model or loss.
     """
     if not isinstance(run, Run):
         raise UsageError(f"fit: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
@@ -61,13 +66,40 @@ def require_resumable(run: Run, model: Model, loss: Loss, layout: tuple[int, int
         )
     if not run.consistent:
         raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
+
+
+def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[str, str]) -> None:
+    """Refuse to finish an epoch in another way than it began.
+
+    Raises:
+        UsageError: The unfinished epoch had other batches, or counted other figures.
+    """
     if run.epoch_begun and layout != run.layout:
-        raise UsageError(f"resume: the unfinished epoch has {_laid_out(run.layout)}; got {_laid_out(layout)}")
-    if run.sums and list(run.sums) != keys:
         raise UsageError(
-            f"resume: the unfinished epoch has counted {', '.join(run.sums)}; "
-            f"got a trainer that counts {', '.join(keys)}"
+            f"resume: the unfinished epoch has {_laid_out(run.layout)}; got {_laid_out(layout)}; finish it with the "
+            "same data, batch_size and shuffle"
         )
+    counted = run.recipe.get("metrics", recipe["metrics"])
+    if run.sums and counted != recipe["metrics"]:
+        raise UsageError(
+            f"resume: the unfinished epoch has counted the metrics {counted}; got {recipe['metrics']}; finish it with "
+            "the same metrics"
+        )
+
+
+def begin_again(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
+    """Set where the run ends now.
+
+    Args:
+        run: The run that goes on.
+        recipe: What this training is made of.
+        epochs: The trainer's.
+        more: How many more are asked for; whoever asks wants them, so a stop that was to come is forgotten.
+    """
+    if more is not None:
+        run.stop_reason, run.target_epoch = None, run.epoch + more
+    elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
+        run.target_epoch = epochs  # else the fit that was cut off had its own number, and goes on to it
 
 
 def _laid_out(layout: tuple[int, int, bool]) -> str:
@@ -84,12 +116,12 @@ def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
     lines = []
     for name, before in run.recipe.items():
         now = recipe.get(name, "not there")
-        if now != before and (not name.startswith("callback ") or name in remembering):
+        if now != before and name != "epochs" and (not name.startswith("callback ") or name in remembering):
             kept = "; the run's own goes on" if name in OWN else ""
             lines.append(f"{name}: began with {before}, now {now}{kept}")
     if lines:
         warnings.warn(
             "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),
             ResumeWarning,
-            stacklevel=5,
+            stacklevel=7,  # resume and fit are each called through a wrapper
         )

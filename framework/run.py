@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import DataError
+from framework.errors import CallbackError, DataError
 from framework.history import History
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import Optimizer
+from framework.packing import pack
 from framework.random_streams import random_generator
 
 
@@ -44,11 +47,16 @@ class Run:
         layout: (rows, rows in a batch, whether they are shuffled) of this training.
         recipe: What the training is made of, as text by name: settings, data, versions. A resume compares it.
         stop_reason: Why training stopped early, or None.
-        ended: Whether ``fit`` or ``resume`` has come to its end; False in a run that was saved on the way.
+        ended: Whether a stop has taken effect, so that ``resume`` goes on; False in what a hook saves: there a stop is
+            still to come.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"``.
         hook: The hook that is being called, or None.
         waiting: The callbacks whose call of this hook is still to come, each with its function.
+        unserved: The hook that an error cut off, then the names of the callbacks that have not had it: they get it
+            first when the run goes on.
+        in_step: Whether a batch is in work: the step is not made yet.
+        identity: Random text that tells this run from every other.
 
     Example:
         >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
@@ -59,13 +67,13 @@ class Run:
     """
 
     def __init__(self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int) -> None:
-        """Begin at epoch 0 with an optimizer that is bound to the model."""
+        """Begin at epoch 0 with an optimizer that is bound to the model, whatever steps it has made by hand."""
         self.model = model
         self.optimizer = optimizer
         self.loss_function = loss_function
         self.seed = seed
         self.epoch = 0
-        self.step = 0
+        self.step = optimizer.binding.steps
         self.batch = 0
         self.target_epoch = 0
         self.batches = 0
@@ -80,11 +88,14 @@ class Run:
         self.engine = "numpy"
         self.hook: str | None = None
         self.waiting: Sequence[tuple[Any, Any]] = ()
+        self.unserved: list[str] = []
+        self.identity = os.urandom(8).hex()
         self.epoch_begun = False
         self.sums: dict[str, tuple[float, ...]] = {}
         self.seconds = 0.0
-        self.memories: dict[str, dict[str, Any]] = {}
+        self.memories: dict[str, Memory] = {}
         self.kept: dict[str, Array] | None = None
+        self.in_step = False
         self._live: dict[int, dict[str, Any]] = {}
         self._callbacks: tuple[Labelled, ...] = ()
         self._names: dict[int, str] = {}
@@ -111,6 +122,8 @@ class Run:
             ...     if run.history[-1]["loss"] < 0.01:
             ...         run.stop("the loss is small enough")
         """
+        if not isinstance(reason, str):
+            raise CallbackError(f"run.stop: argument 'reason' must be text; got {reason!r}")
         if self.stop_reason is None:
             self.stop_reason = reason
 
@@ -123,14 +136,14 @@ class Run:
         Raises:
             DataError: What is put into it cannot be saved; or ``callback`` is none of this run's.
         """
-        name = self._name(callback)
+        name = self.name_of(callback)
         if name not in self.memories:
             self.memories[name] = Memory(name)
         return self.memories[name]
 
     def live(self, callback: object) -> dict[str, Any]:
         """Return a dict for bars, open files and clients of ``callback``: never saved, emptied when training ends."""
-        self._name(callback)
+        self.name_of(callback)
         return self._live.setdefault(id(callback), {})
 
     def rng(self, callback: object) -> np.random.Generator:
@@ -138,11 +151,12 @@ class Run:
         place = (id(callback), self.hook, self.epoch, self.step)
         if place not in self._generators:
             self._generators = {key: value for key, value in self._generators.items() if key[1:] == place[1:]}
-            purpose = f"callback {self._name(callback)} {self.hook}"
+            purpose = f"callback {self.name_of(callback)} {self.hook}"
             self._generators[place] = random_generator(self.seed, purpose, self.epoch, self.step)
         return self._generators[place]
 
-    def _name(self, callback: object) -> str:
+    def name_of(self, callback: object) -> str:
+        """Return the name under which a callback's memory is kept."""
         name = self._names.get(id(callback))
         if name is None:
             raise DataError(f"run.memory: {callback!r} is not one of this run's callbacks; pass the callback itself")
@@ -163,7 +177,7 @@ class Run:
 
     def begin_step(self, batch: tuple[Array, Array, Array | None]) -> None:
         """Take a batch in work, and keep the model's buffers, which its forward may change before the step is made."""
-        self.current = batch
+        self.current, self.in_step = batch, True
         if self.model.buffers:
             self.kept = {name: array.copy() for name, array in self.model.buffers.items()}
 
@@ -171,17 +185,16 @@ class Run:
         """Undo what the forward of a step that was not made has changed in the model's buffers."""
         for name, array in (self.kept or {}).items():
             self.model.buffers[name][...] = array
-        self.kept = None
+        self.kept, self.in_step = None, False
 
     def require_savable(self) -> None:
-        """Refuse memory that cannot be saved; what is put into a memory is checked then, what is inside it now.
+        """Refuse memory that cannot be saved; what is put into a memory is checked then, changes inside it now.
 
         Raises:
             DataError: A callback remembers something that is neither a JSON value nor an array.
         """
-        for name, memory in self.memories.items():
-            for key, value in memory.items():
-                require_savable(name, key, value)
+        for memory in self.memories.values():
+            memory.require_savable(memory)
 
     def finish_step(self, sums: dict[str, tuple[float, ...]]) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
@@ -189,6 +202,7 @@ class Run:
         add_sums(self.sums, sums)
         self.batch += 1
         self.step += 1
+        self.in_step = False
 
     def finish_epoch(self, results: dict[str, float]) -> None:
         """Count an epoch, and add its row to the history."""
@@ -200,14 +214,12 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
-        return self.__dict__ | {
-            "_callbacks": (),
-            "_names": {},
-            "_live": {},
-            "_generators": {},
-            "current": None,
-            "waiting": (),
-        }
+        empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
+        return self.__dict__ | empty | {"current": None, "hook": None, "waiting": ()}
+
+    def __copy__(self) -> Run:
+        """Return a copy with a model of its own: two runs never share numbers."""
+        return copy.deepcopy(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state; a step that was in work is to be made again, from the buffers before it."""
@@ -233,7 +245,7 @@ def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
 
 
 class Memory(dict[str, Any]):
-    """What one callback remembers; what cannot be saved is refused when it is put in.
+    """What one callback remembers: what cannot be saved is refused when it is put in; arrays are copied.
 
     Example:
         >>> memory = Memory("EarlyStopping.0")
@@ -253,8 +265,7 @@ class Memory(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Put a value in, or refuse it."""
-        require_savable(self.name, key, value)
-        super().__setitem__(key, value)
+        self.update({key: value})
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of this key; put the default in first where there is none."""
@@ -265,14 +276,32 @@ class Memory(dict[str, Any]):
     def update(self, *values: Any, **named: Any) -> None:
         """Put several values in, or refuse them all."""
         new = dict(*values, **named)
+        self.require_savable(new)
         for key, value in new.items():
-            require_savable(self.name, key, value)
+            if isinstance(value, np.ndarray) and value is not self.get(key):
+                new[key] = value.copy()  # the model's weights, say, go on changing
         super().update(new)
 
     def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
         """Put several values in, or refuse them all."""
         self.update(values)
         return self
+
+    def require_savable(self, values: Mapping[str, Any]) -> None:
+        """Refuse what cannot be saved.
+
+        Raises:
+            DataError: A value is neither a JSON value nor an array of numbers, or a key is no text.
+        """
+        for key, value in values.items():
+            if not isinstance(key, str):
+                raise DataError(f"run.memory of {self.name}: keys must be text; got {key!r}")
+            try:
+                pack(value, f"'{key}'", {})
+            except DataError as error:
+                raise DataError(
+                    f"run.memory of {self.name}: {error}; bars, files and clients go into run.live(self)"
+                ) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by name and values."""
@@ -291,37 +320,3 @@ def add_sums(totals: dict[str, tuple[float, ...]], sums: dict[str, tuple[float, 
     for name, values in sums.items():
         before = totals.get(name)
         totals[name] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))
-
-
-def require_savable(name: str, key: Any, value: Any) -> None:
-    """Refuse what a callback named ``name`` wants to remember if it cannot be saved.
-
-    Raises:
-        DataError: It is neither a JSON value nor an array of numbers, or the key is no text.
-    """
-    if not isinstance(key, str):
-        raise DataError(f"run.memory of {name}: keys must be text; got {key!r}")
-    if not _is_savable(value, 100):  # a limit to the depth, which a list that contains itself reaches too
-        raise DataError(
-            f"run.memory of {name}: '{key}' must be a JSON value or a NumPy array of numbers; got "
-            f"{type(value).__name__}; bars, files and clients go into run.live(self)"
-        )
-
-
-def _is_savable(value: Any, depth: int) -> bool:
-    match value:
-        case np.ma.MaskedArray():
-            return False
-        case None | bool() | float() | str():
-            return True
-        case int():
-            return value.bit_length() < 14_000  # Python writes no longer ones as text
-        case np.ndarray() | np.generic():
-            return value.dtype.kind in "biuf" and value.dtype.itemsize <= 8  # safetensors has no longer floats
-        case list() | tuple():
-            return depth > 0 and all(_is_savable(item, depth - 1) for item in value)
-        case dict():
-            pairs = value.items()
-            return depth > 0 and all(isinstance(key, str) and _is_savable(item, depth - 1) for key, item in pairs)
-        case _:
-            return False

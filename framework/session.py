@@ -57,6 +57,7 @@ class Session:
                 if id(callback) in hooks:
                     self._call(callback, hooks[id(callback)], "on_train_begin")
                 self._started.append(callback)
+            self._serve()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -68,7 +69,7 @@ class Session:
         """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order
-        run.error, run.ended = error, True
+        run.error = error
         try:
             self._tick()
             if error is None:
@@ -81,6 +82,8 @@ class Session:
                 self._attempt(run.require_savable)
         finally:
             run.end()
+            if run.error is None:  # after on_train_end, so that what is saved there still has the stop to come
+                run.ended = True
             self._errstate.__exit__(None, None, None)
             for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once
                 signal.signal(number, handler)
@@ -122,7 +125,20 @@ class Session:
         calls = self._hooks[hook]
         for place, (callback, function) in enumerate(calls, 1):
             self.run.waiting = calls[place:]
-            self._call(callback, function, hook)
+            try:
+                self._call(callback, function, hook)
+            except BaseException:
+                if not self.run.in_step:  # else the step is made again, with all its hooks
+                    self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in calls[place:])]
+                raise
+
+    def _serve(self) -> None:
+        """Call the hook that an error cut off for those callbacks that have not had it."""
+        hook, *names = self.run.unserved or [""]
+        self.run.unserved = []
+        for callback, function in self._hooks.get(hook, ()):
+            if self.run.name_of(callback) in names:
+                self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
@@ -158,11 +174,11 @@ class Session:
             self.run.begin_step(batch)
             self._begun = self.run.step
             yield batch
+        self._require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
     def end_epoch(self, results: dict[str, float]) -> None:
         """Add the row of a finished epoch to the history, and call ``on_epoch_end``."""
-        self._require_finite_weights()  # so that they are neither saved nor the best
         self._tick()
         self.run.finish_epoch(results)
         self.call("on_epoch_end")
@@ -190,5 +206,8 @@ class Session:
         """End training at this step boundary if a signal came."""
         if self._signal is None:
             return
-        self.run.stop("interrupted by Ctrl-C" if self._signal == signal.SIGINT else "ended by SIGTERM")
+        self._ending = True  # a further signal is noted, and acts when all is in order
+        if self.run.stop_reason is None:  # unlike a stop that a callback asked for, this one is over at once
+            self.run.stop("interrupted by Ctrl-C" if self._signal == signal.SIGINT else "ended by SIGTERM")
+            self.run.ended = True
         raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(128 + self._signal)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, floats
 
 # A symbol of a traced formula is recorded by the name of these; numbers never go through them.
 _ERF = np.frompyfunc(math.erf, 1, 1)
@@ -48,7 +48,7 @@ def _is_symbol(x: Any) -> bool:
 
 def _like(x: Any, from_tail: Any, near: Any) -> Any:
     """Evaluate in float64, each element on its interval of |x|, and give the result the shape and dtype of x."""
-    x = np.asarray(x)
+    x = floats(x, "x")
     a = x.astype(np.float64).reshape(-1)
     size = np.abs(a)
     out = np.where(np.isnan(a), a, 0.0)
@@ -59,7 +59,7 @@ def _like(x: Any, from_tail: Any, near: Any) -> Any:
             out[chosen] = near(part) if place == 0 else from_tail(part, _tail(np.abs(part), place))
     chosen = np.flatnonzero(size >= _EDGES[-1])
     out[chosen] = from_tail(a[chosen], np.zeros(len(chosen)))
-    return out.astype(np.result_type(x, 0.0)).reshape(x.shape)[()]
+    return out.astype(x.dtype).reshape(x.shape)[()]
 
 
 def _erf_near(x: Array) -> Array:

@@ -8,23 +8,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.callbacks import Callback
+from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
-from framework.errors import SettingsError, ShapeError, UsageError, nearest
+from framework.errors import SettingsError, UsageError
 from framework.losses import Loss
 from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
 from framework.models import Model
 from framework.optimizers import Optimizer
+from framework.preconditions import require_columns, require_last_batch, require_model
 from framework.regularizers import Regularizer
-from framework.resuming import recipe_of, require_resumable, tell_differences
+from framework.resuming import begin_again, recipe_of, require_own, require_same_epoch, tell_differences
 from framework.run import Run, add_sums
 from framework.session import Session
 
@@ -76,6 +78,9 @@ class Trainer(Component):
                 "Trainer: setting 'optimizer' must not be bound to a model; write "
                 f"{type(self.optimizer).__name__}(learning_rate=...) without the model: fit binds it"
             )
+        folders = [Path(callback.folder).resolve() for callback in self.callbacks if isinstance(callback, Checkpoint)]
+        if len(folders) != len(set(folders)):
+            raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
         keys = ["epoch", "loss", "penalty", "learning_rate", "seconds", *(metric.key for metric in self.metrics)]
@@ -113,8 +118,8 @@ class Trainer(Component):
                     run.loss = self.loss.backward(model, y, weight, check=False)
                     for regularizer in self.regularizers:
                         regularizer.backward(model)
-                    session.call("on_gradients")
                     sums = self._sums(model, run.loss, prediction, y, weight)
+                    session.call("on_gradients")
                     run.optimizer.step()
                     run.finish_step(sums)
                     session.call("on_batch_end")
@@ -126,50 +131,41 @@ class Trainer(Component):
         self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
-        self._require(model, "fit")
+        name = "fit" if run is None else "resume"
+        self._require(model, name)
+        if run is not None:
+            require_own(run, model, self.loss)
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs
-        source = prepare(data, model, self._losses, "fit", metrics=self._summed)
+        source = prepare(data, model, self._losses, name, metrics=self._summed)
         held_out = None
         if validation is not None:
-            held_out = prepare(validation, model, self._losses, "fit: validation", source.columns, self.metrics)
+            held_out = prepare(validation, model, self._losses, f"{name}: validation", source.columns, self.metrics)
         for regularizer in self.regularizers:
             regularizer.names(model.parameters)  # refuses a pattern that matches none
         keys = self._keys(validated=held_out is not None)
         if held_out is None and (whole := [metric.key for metric in self._whole]):
             raise SettingsError(
-                f"fit: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
-                "give fit validation=(x, y)"
+                f"{name}: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
+                f"give {name} validation=(x, y)"
             )
-        for callback in self.callbacks:
-            for key in callback.required_keys():
-                if key not in keys:
-                    hint = "; give fit validation=(x, y)" if key.startswith("val_") and held_out is None else ""
-                    raise SettingsError(
-                        f"fit: {type(callback).__name__} reads {key!r}, which the history will not have"
-                        f"{hint or nearest(key, keys)}; there are: {', '.join(keys)}"
-                    )
-        self._require_last_batch(source.rows, model)
+        require_columns(self.callbacks, keys, name)
+        require_last_batch(source.rows, self.batch_size, model, name)
         layout = (source.rows, self.batch_size, self.shuffle)
         recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
         if run is None:
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
-            require_resumable(run, model, self.loss, layout, ["loss", *(metric.key for metric in self._summed)])
+            require_same_epoch(run, layout, recipe)
             tell_differences(run, recipe)
-            run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
-        run.batches, run.layout, run.recipe = math.ceil(source.rows / self.batch_size), layout, recipe
-        model.columns = source.columns
+            begin_again(run, recipe, self.epochs, epochs)
+        run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
+        for callback in self.callbacks:
+            callback.require(run)
+        run.recipe = recipe | run.recipe
+        if source.columns is not None or run.step == 0:
+            model.columns = source.columns
         return run, source, held_out
-
-    def _require_last_batch(self, rows: int, model: Model) -> None:
-        """Refuse data whose last batch is too small for a layer, such as one row for BatchNorm."""
-        last = rows % self.batch_size or min(rows, self.batch_size)
-        if last < model.minimum_rows:
-            raise ShapeError(
-                f"fit: {rows} rows in batches of {self.batch_size} leave a last batch of {last}, and the model needs "
-                f"{model.minimum_rows} rows or more to train; choose another batch_size"
-            )
 
     def _require(self, model: Model, name: str) -> None:
         """Refuse what is no model, or one whose output cannot serve the loss or a metric."""
@@ -240,8 +236,6 @@ class Trainer(Component):
                 "resume: argument 'run' must be a Run, as fit returns it, or the path of a checkpoint; "
                 f"got {type(run).__name__}"
             )
-        if epochs is not None:
-            run.stop_reason = None  # whoever asks for more epochs wants them
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 
     @worded
@@ -327,13 +321,3 @@ class Trainer(Component):
     def _predicted(self, model: Model, x: Array) -> Array:
         parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
         return np.concatenate(parts) if parts else model.output(x)[1]
-
-
-def require_model(model: object, name: str) -> None:
-    """Refuse what is no model.
-
-    Raises:
-        SettingsError: ``model`` is something else, such as a model's class.
-    """
-    if not isinstance(model, Model):
-        raise SettingsError(f"{name}: argument 'model' must be a model such as Neuron(3, Sigmoid()); got {model!r}")

@@ -11,23 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from framework.callbacks import on
+from framework.callbacks import Callback
 from framework.checkpoint import load, save
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, SettingsError
 from framework.models import Model
+from framework.preconditions import require_model
 from framework.run import Run
-from framework.trainer import Trainer, require_model
+from framework.trainer import Trainer
 
 
 def verify_resume(
     trainer: Trainer, model: Model, data: Any, validation: Any = None, *, epochs: int = 3
 ) -> tuple[int, ...]:
-    """Prove that a training resumes bit for bit: run, stop, save, load in a fresh process, go on, compare.
+    """Prove that a training resumes bit for bit: run, save on the way, load in a fresh process, go on, compare.
 
-    It trains copies of ``model`` for some epochs: once without a stop, and once with a stop at the first step, at the
-    end of the first epoch, in the middle of the second, and before the last step. Callbacks that save are left out.
-    Trainer and data travel to the fresh process by pickle, so classes and functions of your own must stand in a module
-    or in a script whose own calls are under ``if __name__ == "__main__":``.
+    It trains a copy of ``model`` for some epochs, and saves it after the first step, at the end of the first epoch, in
+    the middle of the second, and before the last step; each file goes on to the end in a fresh process. Callbacks that
+    save are left out; one that writes files for itself, such as CSVLog, writes them here too. Trainer and data travel
+    to the fresh process by pickle, so classes and functions of your own must stand in a module, or in a script whose
+    own calls are under ``if __name__ == "__main__":``.
 
     Args:
         trainer: The recipe, with its callbacks.
@@ -37,7 +39,7 @@ def verify_resume(
         epochs: How many to train, at least 2.
 
     Returns:
-        The steps at which the training was stopped and went on.
+        The steps from which the training went on, each with the same bits.
 
     Raises:
         CheckpointError: Something differs after a resume; names the first thing that does. Or the fresh process failed.
@@ -50,41 +52,42 @@ def verify_resume(
         (1, 3, 5, 8)
     """
     require_model(model, "verify_resume")
+    if epochs < 2:
+        raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
     callbacks = [callback for callback in trainer.callbacks if not callback.saves]
     recipe = trainer.replace(epochs=epochs, callbacks=callbacks)
-    straight = recipe.fit(model.copy(), data, validation)
-    stops = _stops(straight)
     with tempfile.TemporaryDirectory() as folder:
-        for step in stops:
-            stopping = recipe.replace(callbacks=[*callbacks, on("batch_end")(_StopAt(step))])
-            save(stopping.fit(model.copy(), data, validation), _path(folder, step, "stopped"))
+        saving = recipe.replace(callbacks=[*callbacks, _SaveAtEdges(folder=folder)])
+        straight = saving.fit(model.copy(), data, validation)
+        stops = tuple(step for step in _edges(straight) if _path(folder, step, "stopped").exists())
         _in_a_fresh_process(folder, recipe, model, data, validation, stops)
         for step in stops:
             for name, without, resumed in differences(straight, load(_path(folder, step, "resumed"))):
                 raise CheckpointError(
-                    f"verify_resume: {name} is {resumed} after a stop at step {step} and a resume, {without} without; "
-                    "what a callback remembers belongs into run.memory(self), what a layer does into model.buffers, "
+                    f"verify_resume: {name} is {resumed} after a resume from step {step}, {without} without; "
+                    "what a callback remembers belongs into run.memory(self), what a layer does into its buffers, "
                     "and random numbers come from run.rng(self) or record.key"
                 )
     return stops
 
 
-def _stops(run: Run) -> tuple[int, ...]:
-    """Return the steps to stop at: at the edges and in the middle of the training."""
-    per_epoch = run.step // max(1, run.epoch)
-    wanted = {1, per_epoch, per_epoch + (per_epoch + 1) // 2, run.step - 1}
-    return tuple(sorted(step for step in wanted if 0 < step < run.step))
+def _edges(run: Run) -> list[int]:
+    """Return the steps to go on from: at the edges and in the middle of the training."""
+    last = run.batches * run.target_epoch - 1
+    wanted = {1, run.batches, run.batches + (run.batches + 1) // 2, last}
+    return sorted(step for step in wanted if 0 < step <= last)
 
 
-class _StopAt:
-    """A stop at one step; its name, like that of a function, is what a run's recipe shows."""
+class _SaveAtEdges(Callback):
+    """Saves the run after certain steps, as a kill just then would leave it."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    saves = True
 
-    def __call__(self, run: Run) -> None:
-        if run.step == self.step:
-            run.stop("verify_resume")
+    folder: str
+
+    def on_batch_end(self, run: Run) -> None:
+        if run.step in _edges(run):
+            save(run, _path(self.folder, run.step, "stopped"))
 
 
 def _path(folder: str, step: int, kind: str) -> Path:
@@ -95,15 +98,16 @@ def _in_a_fresh_process(folder: str, recipe: Trainer, model: Model, *data_and_st
     """Resume there; the model goes along only so that its classes are defined."""
     import multiprocessing  # noqa: PLC0415 (too slow for `import framework`)
 
-    arguments = (folder, recipe, model, *data_and_stops)
-    process = multiprocessing.get_context("spawn").Process(target=_resume, args=arguments)
     try:
-        process.start()
+        (Path(folder) / "arguments").write_bytes(pickle.dumps((recipe, model, *data_and_stops)))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"verify_resume: the trainer or the data cannot be sent to a fresh process: {error}; define classes and "
             "functions of your own at the top of a module"
         ) from error
+    # Only the folder's name goes through the pipe: a process that dies at its start would leave a full pipe waiting.
+    process = multiprocessing.get_context("spawn").Process(target=_resume, args=(folder,))
+    process.start()
     process.join()
     report = Path(folder) / "error.txt"
     if report.exists():
@@ -115,9 +119,10 @@ def _in_a_fresh_process(folder: str, recipe: Trainer, model: Model, *data_and_st
         )
 
 
-def _resume(folder: str, recipe: Trainer, _: Model, data: Any, validation: Any, stops: tuple[int, ...]) -> None:
+def _resume(folder: str) -> None:
     """Go on from each stop; this runs in the fresh process."""
     try:
+        recipe, _, data, validation, stops = pickle.loads((Path(folder) / "arguments").read_bytes())
         for step in stops:
             run = recipe.resume(_path(folder, step, "stopped"), data, validation)
             save(run, _path(folder, step, "resumed"))
@@ -154,7 +159,11 @@ _COMPARED: dict[str, Any] = {
     "history row": lambda run: {
         row["epoch"]: {name: value for name, value in row.items() if name != "seconds"} for row in run.history
     },
-    "count": lambda run: {name: getattr(run, name) for name in ("epoch", "step", "batch", "stop_reason")},
+    "count": lambda run: {
+        **{name: getattr(run, name) for name in ("epoch", "step", "batch", "stop_reason", "sums", "loss")},
+        "rate": run.optimizer.binding.rate,
+        "frozen": run.model.parameters.frozen,
+    },
 }
 
 

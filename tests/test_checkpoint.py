@@ -4,7 +4,6 @@ import copy
 import os
 import stat
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,11 +12,13 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as torch_load_file
 
 from framework import (
+    L2,
     Activation,
     BatchNorm,
     Callback,
     CheckpointError,
     Component,
+    DataError,
     Dense,
     EarlyStopping,
     Embedding,
@@ -201,7 +202,7 @@ def test_a_run_is_not_saved_within_a_step(hook, path):
     def saving(run):
         save(run, path)
 
-    with pytest.raises(UsageError, match=f"a step is in the middle of its work in on_{hook}; save in on_batch_end"):
+    with pytest.raises(UsageError, match="a step is in the middle of its work; save in on_batch_end or on_epoch_end"):
         recipe(saving).fit(network(), (X, Y))
     assert not path.exists()
 
@@ -215,13 +216,29 @@ def test_a_run_is_not_saved_while_a_later_callback_has_not_seen_the_epoch(path):
         recipe(saving, EarlyStopping(monitor="loss")).fit(network(), (X, Y))
 
     class Saver(Callback):
-        saves: ClassVar[bool] = True
+        saves = True
 
         def on_epoch_end(self, run):
             save(run, path)
 
     recipe(Saver(), EarlyStopping(monitor="loss")).fit(network(), (X, Y))
     assert load(path).memories["EarlyStopping.0"]["best_epoch"] == 1
+
+
+def test_a_run_is_not_saved_from_within_a_formula(path):
+    class Spy(L2):
+        def backward(self, model):
+            with pytest.raises(UsageError) as caught:
+                save(runs[0], path)
+            seen.append(caught.value)
+            return super().backward(model)
+
+    seen, runs = [], []
+    remember = on("train_begin")(runs.append)
+    recipe(remember, regularizers=[Spy(strength=0.1)]).fit(network(), (X, Y))
+    assert len(seen) == 2
+    assert "a step is in the middle of its work" in str(seen[0])
+    assert not path.exists()
 
 
 def test_a_run_cut_off_in_an_update_is_not_saved(path):
@@ -271,7 +288,7 @@ def test_changed_data_are_told(change, path):
         "weights": lambda: (x, y, np.ones(6)),
     }[change]()
     for given, which in (((data, (X, Y)), "data"), (((X, Y), data), "validation")):
-        with pytest.warns(ResumeWarning, match=f"{which}: began with float64"):
+        with pytest.warns(ResumeWarning, match=f"{which}: began with x float64"):
             recipe().resume(path, *given, epochs=1)
 
 
@@ -289,6 +306,93 @@ def test_another_version_is_told(path):
         recipe().resume(path, (X, Y), epochs=1)
 
 
+def test_what_is_told_is_told_against_the_beginning(path):
+    run = recipe().fit(Neuron(2), (X, Y))
+    with pytest.warns(ResumeWarning, match="seed: began with 0, now 5"):
+        recipe(seed=5).resume(run, (X, Y), epochs=1)
+    recipe().resume(run, (X, Y), epochs=1)  # as it began
+    save(run, path)
+    with pytest.warns(ResumeWarning, match="seed: began with 0, now 7"):
+        recipe(seed=7).resume(path, (X, Y), epochs=1)
+
+
+def test_a_warning_points_at_the_callers_line(path):
+    save(recipe().fit(Neuron(2), (X, Y)), path)
+    with pytest.warns(ResumeWarning) as caught:
+        recipe(seed=1).resume(path, (X, Y), epochs=1)
+    assert caught[0].filename == __file__
+
+
+def test_an_epoch_is_finished_with_the_metrics_that_it_began_with(path):
+    @on("batch_end")
+    def stop(run):
+        run.stop("in the middle")
+
+    save(recipe(stop, metrics=[HalfSquaredError()]).fit(Neuron(2), (X, Y)), path)
+    with pytest.raises(UsageError, match=r"has counted the metrics \(HalfSquaredError\(\),\); got \(\)"):
+        recipe().resume(path, (X, Y))
+    assert recipe(metrics=[HalfSquaredError()]).resume(path, (X, Y)).epoch == 1
+
+
+def test_a_fit_with_epochs_of_its_own_goes_on_to_them_after_a_kill(path):
+    class Saver(Callback):
+        saves = True
+
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                save(run, path)
+
+    straight = recipe(Saver()).fit(Neuron(2), (X, Y), epochs=4)
+    assert recipe().resume(path, (X, Y)).epoch == straight.epoch == 4
+    assert recipe(epochs=3).resume(path, (X, Y)).epoch == 3  # a trainer with another number means it
+
+
+def test_a_resume_that_is_refused_changes_nothing(path):
+    class Stop(Callback):
+        saves = True
+
+        def on_epoch_end(self, run):
+            run.stop("enough")
+            save(run, path)
+
+    recipe(Stop(), epochs=3).fit(Neuron(2), (X, Y))
+    run = load(path)
+    with pytest.raises(DataError):
+        recipe(epochs=3).resume(run, (X * np.nan, Y), epochs=2)
+    assert (run.stop_reason, run.target_epoch) == ("enough", 3)
+
+
+@pytest.mark.parametrize("hook", ["batch_end", "epoch_end", "epoch_begin"])
+def test_callbacks_behind_one_that_fails_get_their_hook_when_the_run_goes_on(hook, path):
+    class Count(Callback):
+        def count(self, run):
+            run.memory(self)["count"] = run.memory(self).get("count", 0) + 1
+
+        def on_epoch_begin(self, run):
+            self.count(run)
+
+        def on_batch_end(self, run):
+            self.count(run)
+
+        def on_epoch_end(self, run):
+            self.count(run)
+
+    @on(hook)
+    def fail(run):
+        if run.step >= 2 and not failed:
+            failed.append(run.step)
+            raise OSError("once")
+
+    failed = [0]
+    straight = recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
+    failed.clear()
+    with pytest.raises(OSError, match="once") as caught:
+        recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
+    save(caught.value.run, path)
+    for run in (load(path), caught.value.run):
+        assert list(differences(straight, recipe(Count(), fail, Count(), epochs=3).resume(run, (X, Y)))) == []
+
+
 def test_another_loss_is_refused(path):
     save(recipe().fit(Neuron(2), (X, Y)), path)
     with pytest.raises(UsageError, match=r"the run descends MeanSquaredError\(\), the trainer HalfSquaredError\(\)"):
@@ -299,7 +403,7 @@ def test_a_stop_that_was_to_come_when_the_run_was_saved_still_comes(path):
     """As when the process is killed just after the save: the run would have ended there."""
 
     class Saver(Callback):
-        saves: ClassVar[bool] = True
+        saves = True
 
         def on_epoch_end(self, run):
             save(run, path)

@@ -96,6 +96,8 @@ TAKEN = {  # which of these values each field may have; the run's own must fit t
     "sums": [{}],
     "seconds": [-1, 0.5, NAN, INF],
     "memories": [{}, {"x": {}}],
+    "unserved": [[], ["x"]],
+    "identity": ["text"],
 }
 
 

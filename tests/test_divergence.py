@@ -46,7 +46,7 @@ SPIKE = 7
 SPIKED = X.copy()
 SPIKED[SPIKE, 0] = 1e6
 KEPT = "the model keeps its last finite weights (error.run)"
-AGAIN = "resumed from them the step fails again, whatever the rate: it takes other weights or other data"
+AGAIN = "from these weights the step fails again: go on from earlier ones, or begin anew, with a lower rate"
 
 
 class Spike(Activation):

@@ -27,12 +27,16 @@ def test_every_change_of_one_value_and_every_exchange_of_two_is_seen(size, dtype
 
 def test_shape_dtype_and_number_of_arrays_count():
     a = np.zeros((2, 3))
-    texts = [fingerprint(a), fingerprint(a.T), fingerprint(a.astype("f4")), fingerprint(a, a), fingerprint(a[:0])]
-    assert len(set(texts)) == 5
-    assert fingerprint(a, None) == fingerprint(a)
+    texts = [fingerprint(a), fingerprint(a.T), fingerprint(a.astype("f4")), fingerprint(a[:0])]
+    assert len(set(texts)) == 4
 
 
 def test_rows_in_another_order_are_other_data():
     x = np.random.default_rng(0).normal(size=(1000, 30))
+    one_hot = np.eye(512)[np.arange(1000) % 512]
+    images = np.zeros((20, 16, 16))
+    images[np.arange(20), np.arange(20) % 16] = 1.0
+    for rows in (one_hot, images, np.eye(256), np.ones((300, 7)) * (np.arange(300) % 2)[:, None]):
+        assert fingerprint(rows[[1, 0, *range(2, len(rows))]]) != fingerprint(rows)
     for seed in range(20):
         assert fingerprint(x[np.random.default_rng(seed).permutation(1000)]) != fingerprint(x)

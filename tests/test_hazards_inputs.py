@@ -213,7 +213,7 @@ def test_a_bad_input_obeys_the_five_rules(case, call):
     with pytest.raises(error) as caught:
         calls[call]()
     assert type(caught.value) is error
-    prefix = {"resume": "fit", "validation": "fit: validation"}.get(call, call)
+    prefix = {"validation": "fit: validation"}.get(call, call)
     assert str(caught.value).startswith(f"{prefix}: argument{line}")
     assert (bits_of(run), pickle.dumps(bad), pickle.dumps(np.random.get_state())) == before  # noqa: NPY002
     trainer.resume(run, good, good, epochs=1)
@@ -310,7 +310,7 @@ def test_a_frames_columns_must_keep_their_order():
     for name, call in {
         "predict": lambda: trainer.predict(model, swapped),
         "evaluate": lambda: trainer.evaluate(model, (swapped, Y)),
-        "fit": lambda: trainer.resume(run, (swapped, Y), epochs=1),
+        "resume": lambda: trainer.resume(run, (swapped, Y), epochs=1),
     }.items():
         with pytest.raises(DataError) as caught:
             call()

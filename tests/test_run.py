@@ -156,7 +156,7 @@ def test_what_cannot_be_saved_may_not(hook, value):
         run.memory(remember)["value"] = value
 
     with pytest.raises(
-        DataError, match=r"'value' must be a JSON value or a NumPy array of numbers; got .* run.live\(self\)"
+        DataError, match=r"'value'.* must be a JSON value or a NumPy array of numbers; got .* run.live\(self\)"
     ):
         train(remember)
 
@@ -265,6 +265,9 @@ def test_what_no_file_could_hold_is_refused_when_it_is_put_in(value):
         lambda: memory.__ior__({"a": value}),
         lambda: Memory("Keeper.0", {"a": value}),
     ):
-        with pytest.raises(DataError, match="run.memory of Keeper.0: 'a' must be a JSON value"):
+        with pytest.raises(
+            DataError,
+            match=r"run.memory of Keeper.0: 'a'.* (must be a JSON value|is nested more than|must have no masked)",
+        ):
             put()
     assert memory == {}

@@ -8,6 +8,7 @@ import pytest
 from framework import (
     Checkpoint,
     CheckpointError,
+    CSVLog,
     Dense,
     DivergedError,
     EarlyStopping,
@@ -18,7 +19,9 @@ from framework import (
     Trainer,
     latest,
     load,
+    load_model,
     on,
+    save,
 )
 from framework.callbacks import saving
 from framework.checkpoint import file
@@ -54,7 +57,6 @@ def step(number):
         ({"keep": 3}, [3, 6, 9]),
         ({"keep": 9}, [3, 6, 9]),
         ({"every": 2, "keep": 9}, [2, 4, 6, 8, 9]),
-        ({"every": "2 steps", "keep": 2}, [8, 9]),
         ({"every": 1, "keep": 9}, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
         ({"every": 100}, [9]),
         ({"every": "0.000001 seconds", "keep": 4}, [6, 7, 8, 9]),
@@ -159,14 +161,69 @@ def test_a_diverged_run_is_saved_with_its_last_finite_weights(folder):
     assert np.isfinite(saved.model.parameters.vector).all()
 
 
-def test_a_finished_training_that_is_started_again_has_nothing_to_do(folder):
-    stopping = EarlyStopping(monitor="loss", patience=1, min_delta=1e9)
-    run = recipe(stopping, Checkpoint(folder=folder), epochs=9).fit(Neuron(2), (X, Y))
+@pytest.mark.parametrize("every", ["epoch", 100, 2, "1000 seconds"])
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_finished_training_that_is_started_again_has_nothing_to_do(every, restore, folder):
+    stopping = EarlyStopping(monitor="loss", patience=1, min_delta=1e9, restore_best=restore)
+    trainer = recipe(stopping, Checkpoint(folder=folder, every=every), epochs=9)
+    run = trainer.fit(Neuron(2), (X, Y))
     assert run.epoch == 2
+    assert np.array_equal(load_model(latest(folder)).parameters.vector, run.model.parameters.vector)
     before = {name: (folder / name).read_bytes() for name in names(folder)}
-    again = recipe(stopping, Checkpoint(folder=folder), epochs=9).resume(latest(folder), (X, Y))
-    assert again.epoch == 2
+    for _ in range(2):
+        again = trainer.resume(latest(folder), (X, Y))
+        assert again.epoch == 2
+        assert np.array_equal(again.model.parameters.vector, run.model.parameters.vector)
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+
+
+def test_the_best_is_saved_before_the_newest(folder, monkeypatch):
+    """A kill between the two would otherwise leave an epoch that is the best by its history, and no file of it."""
+    written = []
+    monkeypatch.setattr(saving, "save", lambda run, path: (written.append(path.name), save(run, path)))
+    recipe(Checkpoint(folder=folder, monitor="loss"), epochs=1).fit(Neuron(2), (X, Y))
+    assert written == ["best.safetensors", step(3)]
+
+
+def test_nothing_is_touched_when_the_folder_is_refused(folder, tmp_path):
+    log = tmp_path / "log.csv"
+    recipe(CSVLog(path=log), Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    before = log.read_text()
+    with pytest.raises(SettingsError, match="holds another run's"):
+        recipe(CSVLog(path=log), Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    assert log.read_text() == before
+
+
+def test_what_cannot_be_saved_is_refused_at_fit(folder):
+    class FunctionError(MeanSquaredError):
+        function: object = print
+
+    model = Neuron(2)
+    with pytest.raises(CheckpointError, match="the run cannot be saved: FunctionError cannot be written as JSON"):
+        recipe(Checkpoint(folder=folder), loss=FunctionError()).fit(model, (X, Y))
+
+
+def test_a_resumed_run_does_not_mix_with_the_files_of_another(folder, tmp_path):
+    recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    other = recipe(epochs=1).fit(Neuron(2), (X, Y))
+    with pytest.raises(SettingsError, match="holds another run's"):
+        recipe(Checkpoint(folder=folder)).resume(other, (X, Y))
+    assert recipe(Checkpoint(folder=tmp_path / "own")).resume(other, (X, Y)).epoch == 3
+
+
+def test_a_folder_of_damaged_files_is_refused(folder):
+    folder.mkdir()
+    (folder / "step-000000001.safetensors").write_bytes(b"damaged")
+    with (
+        pytest.warns(UserWarning, match="latest: skipped"),
+        pytest.raises(SettingsError, match=r"holds 'step-000000001.safetensors', which cannot be loaded"),
+    ):
+        recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+
+
+def test_two_savers_do_not_share_a_folder(folder):
+    with pytest.raises(SettingsError, match="must not hold two Checkpoints of one folder"):
+        recipe(Checkpoint(folder=folder), Checkpoint(folder=folder / ".", every=10))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_fit(tmp_path):
@@ -194,7 +251,10 @@ def test_a_run_that_goes_back_to_an_older_file_makes_that_the_newest(folder):
     assert latest(folder).name == step(6)
 
 
-@pytest.mark.parametrize("every", [0, -1, 2.5, True, "steps", "0 steps", "-1 seconds", "epochs", "1.5 steps", None])
+@pytest.mark.parametrize(
+    "every",
+    [0, -1, 2.5, True, "steps", "100 steps", "0.0 seconds", "00 seconds", "-1 seconds", "epochs", "1.5 steps", None],
+)
 def test_an_interval_that_is_none_is_refused(every):
     with pytest.raises(SettingsError, match="setting 'every' must"):
         Checkpoint(folder="a", every=every)
@@ -203,7 +263,6 @@ def test_an_interval_that_is_none_is_refused(every):
 def test_settings_travel_as_json():
     saver = Checkpoint(folder="a", every="30 seconds", keep=3, monitor="val_loss", mode="max")
     assert Checkpoint.from_json(saver.to_json()) == saver
-    assert Checkpoint(folder="a", every="100 steps") == Checkpoint(folder="a", every=100)
 
 
 def test_a_monitor_that_the_history_will_not_have_is_refused(folder):

@@ -94,6 +94,9 @@ class Callback(Component):
         """The name under which a run keeps what this callback remembers, with its ordinal among those of that name."""
         return type(self).__name__
 
+    def require(self, run: Run) -> None:
+        """Refuse what is known to go wrong, before anything is changed and before the first hook of any callback."""
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
         return ()

@@ -63,7 +63,7 @@ class ReduceOnPlateau(Callback):
     def on_train_begin(self, run: Run) -> None:
         """Refuse a schedule, which would be lost with the first reduction."""
         rate = run.optimizer.learning_rate
-        if isinstance(rate, Schedule):
+        if isinstance(rate, Schedule) and run.step == 0:  # later a hook may have set one, which then stays
             raise SettingsError(
                 f"ReduceOnPlateau sets the optimizer's learning_rate, which must be a number; got {rate!r}; "
                 "use one of the two"

@@ -16,21 +16,21 @@ from pydantic import BeforeValidator
 from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
 from framework.callbacks.stopping import monitored
-from framework.checkpoint import checkpoints, save
+from framework.checkpoint import checkpoints, identity_of, latest, require_savable, save
 from framework.component import Count
 from framework.errors import SettingsError
+from framework.fingerprints import fingerprint
 from framework.run import Run
 
 BEST = "best.safetensors"
 
 
 def _interval(every: object) -> object:
-    """Accept ``"epoch"``, a number of steps, ``"100 steps"`` and ``"30 seconds"``."""
+    """Accept ``"epoch"``, a number of steps, and ``"30 seconds"``."""
     if isinstance(every, str) and every != "epoch":
-        match = re.fullmatch(r"([1-9]\d*) steps?|(\d+(?:\.\d*)?) seconds?", every)
-        if match is None or every.startswith("0 "):
-            raise ValueError("be 'epoch', a number of steps such as 100, or a time such as '30 seconds'")
-        return int(match[1]) if match[1] else every
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) seconds?", every)
+        if match is None or float(match[1]) == 0:
+            raise ValueError("be 'epoch', a number of steps such as 100, or a time in seconds such as '30 seconds'")
     return every
 
 
@@ -83,8 +83,8 @@ class Checkpoint(Callback):
             del hooks["on_batch_end"]
         return hooks
 
-    def on_train_begin(self, run: Run) -> None:
-        """Make the folder, and see whether it can be written and is this run's."""
+    def require(self, run: Run) -> None:
+        """Make the folder, and see whether it can be written and is this run's, and whether the run can be saved."""
         folder = Path(self.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,25 @@ class Checkpoint(Callback):
             raise SettingsError(
                 f"Checkpoint: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
             ) from None
-        if run.step == 0 and (there := checkpoints(folder)):
-            raise SettingsError(
-                f"Checkpoint: setting 'folder' holds another run's {there[-1].name!r} already; go on with it, "
-                f"trainer.resume(latest({self.folder!r}), data), or give another folder"
-            )
-        run.live(self).update(step=run.step, time=time.monotonic())
+        if there := checkpoints(folder):
+            newest = latest(folder)
+            if newest is None:
+                raise SettingsError(
+                    f"Checkpoint: setting 'folder' holds {there[-1].name!r}, which cannot be loaded; delete what is "
+                    "damaged, or give another folder"
+                )
+            if identity_of(newest) != run.identity:
+                raise SettingsError(
+                    f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; go on with it, "
+                    f"trainer.resume(latest({self.folder!r}), data), or give another folder"
+                )
+        require_savable(run)
+
+    def on_train_begin(self, run: Run) -> None:
+        """Note what is saved already."""
+        folder = Path(self.folder).absolute()  # a hook may change the working directory
+        saved = _state(run) if checkpoints(folder) else None
+        run.live(self).update(folder=folder, saved=saved, time=time.monotonic())
 
     def on_batch_end(self, run: Run) -> None:
         """Save when the number of steps or the time has come."""
@@ -114,14 +127,15 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         """Save when it is time, and the best epoch."""
+        # The best first: after the other one, a kill between them would leave an epoch that nothing calls the best.
+        if self.monitor is not None and self._is_best(run, self.monitor):
+            save(run, run.live(self)["folder"] / BEST)
         if self.every == "epoch" or run.live(self).pop("due", False):
             self._save(run)
-        if self.monitor is not None and self._is_best(run, self.monitor):
-            save(run, Path(self.folder) / BEST)
 
     def on_train_end(self, run: Run) -> None:
-        """Save the newest state, unless it is saved or no whole step leads to it."""
-        if run.live(self).get("step", run.step) != run.step and run.consistent:
+        """Save the newest state, also the best weights that EarlyStopping has put back, unless it is saved already."""
+        if run.live(self).get("saved", _state(run)) != _state(run) and run.consistent:
             self._save(run)
 
     def _is_best(self, run: Run, key: str) -> bool:
@@ -133,11 +147,17 @@ class Checkpoint(Callback):
 
     def _save(self, run: Run) -> None:
         """Save, and only then delete what is older than the newest ``keep`` files."""
-        folder = Path(self.folder)
+        folder = run.live(self)["folder"]
         path = folder / f"step-{run.step:09}.safetensors"
         save(run, path)
-        run.live(self).update(step=run.step, time=time.monotonic())
-        older = [old for old in checkpoints(folder) if old.name.startswith("step-") and old.name != path.name]
+        run.live(self).update(saved=_state(run), time=time.monotonic())
+        own = re.compile(r"step-[0-9]{9,}\.safetensors")  # what somebody else has put there stays
+        older = [old for old in checkpoints(folder) if own.fullmatch(old.name) and old.name != path.name]
         for old in older[: max(0, len(older) - (self.keep - 1))]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(old)  # noqa: PTH108 (os's own, like the calls of the saving)
+
+
+def _state(run: Run) -> tuple[int, str]:
+    """Return what tells whether there is something new to save."""
+    return run.step, fingerprint(run.model.parameters.vector)

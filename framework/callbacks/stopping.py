@@ -71,7 +71,7 @@ class EarlyStopping(Callback):
         if math.isfinite(value) and gain > self.min_delta:
             memory.update(best=value, best_epoch=run.epoch, waited=0)
             if self.restore_best:
-                memory["values"] = run.model.parameters.vector.copy()
+                memory["values"] = run.model.parameters.vector
                 memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
             return
         memory["waited"] = memory.get("waited", 0) + 1

@@ -23,8 +23,8 @@ __all__ = ["describe", "latest", "load", "load_model", "save"]
 def save(run: Run, path: str | os.PathLike[str]) -> None:
     """Save a run, atomically and durably.
 
-    What was at ``path`` stays whole until the new file has been written, read back and forced to disk; then it is
-    replaced in one step.
+    What was at ``path`` stays whole until the new file's bytes have been verified, written and forced to disk; then it
+    is replaced in one step.
 
     Args:
         run: What ``fit`` returned, the ``run`` of an error, or the argument of a hook: ``on_batch_end`` or
@@ -49,7 +49,8 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
         Pillai et al., All file systems are not created equal (OSDI 2014), on what a rename does and does not promise.
     """
     if not isinstance(run, Run):
-        raise CheckpointError(f"save: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+        hint = "; after a loop by hand, Run(model, optimizer, loss, seed) makes one" if isinstance(run, Model) else ""
+        raise CheckpointError(f"save: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}{hint}")
     write(path, *take_apart(run))
 
 
@@ -102,14 +103,20 @@ def _refused(path: object, error: Exception) -> CheckpointError:
 
 
 def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the newest whole checkpoint of a folder, or None where there is none.
+    """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 
-    A damaged one is skipped, with a warning that names it. The newest is that which was written last.
+    Files that end in ``.safetensors`` are looked at. A damaged one is skipped, with a warning that names it. The newest
+    is that which was written last, which may be ``best.safetensors``.
+
+    Raises:
+        CheckpointError: ``folder`` is a file.
 
     Example:
         >>> latest("no such folder") is None
         True
     """
+    if Path(folder).is_file():
+        raise CheckpointError(f"latest: argument 'folder' must be a folder; got the file {shown(folder)}")
     for path in checkpoints(folder)[::-1]:
         try:
             read(path)
@@ -120,12 +127,28 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     return None
 
 
+def identity_of(path: str | os.PathLike[str]) -> str:
+    """Return the text that tells the run in a file from every other."""
+    return Document.from_text(read(path)[1]).identity
+
+
+def require_savable(run: Run) -> None:
+    """Refuse a run that ``save`` would refuse; nothing is written.
+
+    Raises:
+        CheckpointError: The run holds what cannot be saved.
+        UsageError: The run is in the middle of a step.
+    """
+    take_apart(run)
+
+
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the files of a folder that end like checkpoints, the newest last."""
     found = []
     for path in Path(folder).glob("*.safetensors"):
         try:
-            found.append((path.stat().st_mtime_ns, path.name, path))
+            if path.is_file():
+                found.append((path.stat().st_mtime_ns, path.name, path))
         except OSError:  # it was replaced or deleted in this moment
             continue
     return [path for _, _, path in sorted(found)]

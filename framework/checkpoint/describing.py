@@ -11,7 +11,7 @@ from framework.checkpoint.document import Document
 from framework.checkpoint.file import read, shown
 from framework.errors import CheckpointError
 
-_SHOWN_ABOVE = ("loss", "optimizer", "seed")
+_SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")
 
 
 def describe(path: str | os.PathLike[str]) -> str:

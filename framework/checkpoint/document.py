@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framework.arrays import Array
-from framework.checkpoint.packing import pack, unpack
 from framework.component import Component
 from framework.errors import CheckpointError, UsageError
 from framework.history import History
@@ -17,6 +16,7 @@ from framework.json_text import parsed
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import Optimizer
+from framework.packing import pack, unpack
 from framework.run import Memory, Run
 
 _Count = Annotated[int, Field(ge=0)]
@@ -36,6 +36,8 @@ PLAIN = (
     "loss",
     "stop_reason",
     "ended",
+    "unserved",
+    "identity",
     "engine",
     "epoch_begun",
     "sums",
@@ -67,6 +69,8 @@ class Document(BaseModel):
     loss: float | None
     stop_reason: str | None
     ended: bool
+    unserved: list[str]
+    identity: str
     engine: str
     epoch_begun: bool
     sums: dict[str, Annotated[tuple[float, ...], _Listed]]
@@ -120,16 +124,20 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 
 
 def _json(component: Component) -> Any:
-    return json.loads(component.to_json())
+    """Return a component as JSON, from which it can be made again."""
+    text = component.to_json()
+    if Component.from_json(text).to_json() != text:
+        raise CheckpointError(f"a setting of {component!r} comes back from JSON as another value")
+    return json.loads(text)
 
 
 def _require_between_steps(run: Run) -> None:
-    if run.hook in ("on_batch_begin", "on_gradients"):
-        raise UsageError(f"save: a step is in the middle of its work in {run.hook}; save in on_batch_end")
+    if run.in_step:
+        raise UsageError("save: a step is in the middle of its work; save in on_batch_end or on_epoch_end")
     if waiting := [repr(callback) for callback, _ in run.waiting if not callback.saves]:
         raise UsageError(
             f"save: {run.hook} of {', '.join(waiting)} is still to come, and would be lost; write "
-            "'saves: ClassVar[bool] = True' in your callback, or put it last in the trainer's callbacks"
+            "'saves = True' in your callback, or put it last in the trainer's callbacks"
         )
     if not run.consistent:
         raise UsageError("save: the run was cut off in the middle of an update; load the last checkpoint")
@@ -145,9 +153,7 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     _require_agreement(document)
     # The model comes last: no number of it is made while something else may still be refused.
     history = History([unpack(row, arrays) for row in document.history])
-    memories: dict[str, _Object] = {
-        name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()
-    }
+    memories = {name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()}
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
     model = model_of(document, arrays, optimizer.memory)
     run = Run(model, optimizer.bind(model), loss, document.seed)

@@ -7,6 +7,7 @@ of the folder. So at every instant the path holds a whole file, the old one or t
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -76,15 +77,17 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
     if digest.hexdigest().encode() != data[place]:
         raise CheckpointError("it is damaged: its checksum does not fit its contents; use an older checkpoint")
     try:
-        metadata = parsed(data[_LENGTH.size : _header_end(data)], "its header", CheckpointError)["__metadata__"]
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
+        metadata = parsed(data[_LENGTH.size : _header_end(data)], "its header", CheckpointError)["__metadata__"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"it is no valid safetensors file: {error}") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("run"), str):
         raise CheckpointError("it is a safetensors file, but no checkpoint of this framework")
     version = metadata.get("version")
     if version != str(VERSION):
-        raise CheckpointError(f"its format is version {version}; this framework reads version {VERSION}: update it")
+        raise CheckpointError(
+            f"its format is version {version}; this framework reads version {VERSION}: use the one that wrote it"
+        )
     return {name: _array(name, tensor) for name, tensor in sorted(tensors)}, metadata["run"]
 
 
@@ -93,8 +96,10 @@ def _header_end(data: bytes) -> int:
     if len(data) < _LENGTH.size:
         raise CheckpointError(f"it is too short for a checkpoint: {len(data)} bytes")
     (length,) = _LENGTH.unpack_from(data)
-    if length > min(len(data) - _LENGTH.size, _HEADER_LIMIT):
+    if length > len(data) - _LENGTH.size:
         raise CheckpointError("it is cut off, or no safetensors file: the header would be longer than the file")
+    if length > _HEADER_LIMIT:
+        raise CheckpointError(f"its header has {length} bytes, more than the {_HEADER_LIMIT} of a safetensors file")
     return _LENGTH.size + int(length)
 
 
@@ -213,5 +218,8 @@ def _sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no such thing
+                raise
         finally:
             os.close(handle)

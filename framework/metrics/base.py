@@ -72,7 +72,12 @@ class Metric(Component):
                 f"{type(self).__name__}.sums must return a tuple of numbers, which result takes; got {sums!r}; "
                 "of a single one write (total,)"
             )
-        return tuple(sums)
+        try:
+            return tuple(map(float, sums))
+        except TypeError:
+            raise UsageError(
+                f"{type(self).__name__}.sums must return plain numbers, one for each total; got {sums!r}"
+            ) from None
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
         """Return the figure for these rows.

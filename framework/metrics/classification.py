@@ -50,7 +50,7 @@ class Accuracy(Metric):
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets that are no classes."""
-        self.sums(np.zeros(shape), target, weight)
+        self.sums(np.broadcast_to(0.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""
@@ -106,7 +106,7 @@ class TopK(Metric):
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets that are no classes, and fewer classes than k."""
-        self.sums(np.zeros(shape), target, weight)
+        self.sums(np.broadcast_to(0.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""
@@ -149,7 +149,7 @@ class _Counted(Metric):
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets that are no classes."""
-        self.sums(np.zeros(shape), target, weight)
+        self.sums(np.broadcast_to(0.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return the figure of class 1, or the average over the classes."""
@@ -285,7 +285,7 @@ class ROCAUC(WholeMetric):
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets in which a class has no row, or every row."""
-        self.whole_result(np.zeros(shape), target, weight)
+        self.whole_result(np.broadcast_to(0.0, shape), target, weight)
 
 
 def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> float:
@@ -335,7 +335,7 @@ class Perplexity(Metric):
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets that are neither classes nor probabilities."""
-        self.sums(np.ones(shape), target, weight)
+        self.sums(np.broadcast_to(1.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return exp(total / count)."""

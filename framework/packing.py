@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import CheckpointError
+from framework.errors import DataError
+
+DEPTH = 100
+"""How deeply lists and dicts may be nested; one that contains itself has no end."""
 
 
-def pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) -> Any:
     """Return ``value`` as JSON, and put its arrays into ``arrays`` under names that begin with ``name``.
 
+    Only the plain types are taken: what a subclass adds, a default or a name, would be lost.
+
     Raises:
-        CheckpointError: It holds something that is neither a JSON value nor an array of numbers.
+        DataError: It holds something that is neither a JSON value nor an array of numbers.
 
     Example:
         >>> arrays = {}
@@ -27,23 +32,25 @@ def pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
         >>> unpack(pack((1, np.float32(2)), "a", arrays), arrays)
         (1, np.float32(2.0))
     """
-    match value:
-        case None | bool() | int() | float() | str():
-            return float(value) if isinstance(value, float) else value
-        case np.ma.MaskedArray():
-            raise CheckpointError(f"{name} must have no masked values, which would be lost; fill them first")
-        case np.ndarray() | np.generic() if value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
+    if depth == 0:
+        raise DataError(f"{name[:40]} is nested more than {DEPTH} deep, or contains itself")
+    if isinstance(value, np.ma.MaskedArray):
+        raise DataError(f"{name} must have no masked values, which would be lost; fill them first")
+    kind = type(value)
+    if value is None or kind in (bool, float, str) or (kind is int and value.bit_length() < 14_000):
+        return value  # Python writes no longer whole numbers as text
+    if kind is np.ndarray or isinstance(value, np.generic):
+        if value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:  # safetensors has no longer floats
             arrays[unused := _unused(name, arrays)] = np.asarray(value)
-            return {"$array" if isinstance(value, np.ndarray) else "$scalar": unused}
-        case list():
-            return [pack(item, f"{name}.{place}", arrays) for place, item in enumerate(value)]
-        case tuple():
-            return {"$tuple": pack(list(value), name, arrays)}
-        case dict() if all(isinstance(key, str) for key in value):
-            packed = {key: pack(item, f"{name}.{key}", arrays) for key, item in value.items()}
-            return {"$dict": packed} if any(key.startswith("$") for key in packed) else packed
-        case _:
-            raise CheckpointError(f"{name} must be a JSON value or an array of numbers; got {type(value).__name__}")
+            return {"$array" if kind is np.ndarray else "$scalar": unused}
+    elif kind is list:
+        return [pack(item, f"{name}.{place}", arrays, depth - 1) for place, item in enumerate(value)]
+    elif kind is tuple:
+        return {"$tuple": pack(list(value), name, arrays, depth)}
+    elif kind is dict and all(type(key) is str for key in value):
+        packed = {key: pack(item, f"{name}.{key}", arrays, depth - 1) for key, item in value.items()}
+        return {"$dict": packed} if any(key.startswith("$") for key in packed) else packed
+    raise DataError(f"{name} must be a JSON value or a NumPy array of numbers; got {kind.__name__}")
 
 
 def _unused(name: str, arrays: dict[str, Array]) -> str:
@@ -58,7 +65,7 @@ def unpack(value: Any, arrays: dict[str, Array]) -> Any:
     """Return what ``pack`` was given.
 
     Raises:
-        CheckpointError: An array is not there, or a tag is unknown.
+        DataError: An array is not there, or a tag is unknown.
     """
     match value:
         case list():
@@ -72,7 +79,7 @@ def unpack(value: Any, arrays: dict[str, Array]) -> Any:
         case {"$dict": dict(items)} if len(value) == 1:
             return {key: unpack(item, arrays) for key, item in items.items()}
         case dict() if any(key.startswith("$") for key in value):
-            raise CheckpointError(f"it names something that it does not hold: {str(value)[:80]}")
+            raise DataError(f"it names something that it does not hold: {str(value)[:80]}")
         case dict():
             return {key: unpack(item, arrays) for key, item in value.items()}
         case _:

@@ -1,0 +1,54 @@
+"""Preconditions: what training refuses before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from framework.callbacks import Callback
+from framework.errors import SettingsError, ShapeError, nearest
+from framework.models import Model
+from framework.run import Run
+
+
+def require_model(model: object, name: str) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        SettingsError: ``model`` is something else, such as a model's class.
+    """
+    if not isinstance(model, Model):
+        hint = "; its model is run.model" if isinstance(model, Run) else ""
+        raise SettingsError(
+            f"{name}: argument 'model' must be a model such as Neuron(3, Sigmoid()); got {model!r}{hint}"
+        )
+
+
+def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:
+    """Refuse a callback that reads a column which the history will not have.
+
+    Raises:
+        SettingsError: Names the callback and the column, and lists those that there will be.
+    """
+    for callback in callbacks:
+        for key in callback.required_keys():
+            if key not in keys:
+                unjudged = key.startswith("val_") and not any(other.startswith("val_") for other in keys)
+                hint = f"; give {name} validation=(x, y)" if unjudged else nearest(key, keys)
+                raise SettingsError(
+                    f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint}; "
+                    f"there are: {', '.join(keys)}"
+                )
+
+
+def require_last_batch(rows: int, size: int, model: Model, name: str) -> None:
+    """Refuse data whose last batch is too small for a layer, such as one row for BatchNorm.
+
+    Raises:
+        ShapeError: Says how many rows the model needs.
+    """
+    last = rows % size or min(rows, size)
+    if last < model.minimum_rows:
+        raise ShapeError(
+            f"{name}: {rows} rows in batches of {size} leave a last batch of {last}, and the model needs "
+            f"{model.minimum_rows} rows or more to train; choose another batch_size"
+        )
