@@ -44,7 +44,7 @@ class Run:
         layout: (rows, rows in a batch) of this training.
         stop_reason: Why training stopped early, or None.
         error: The exception that ended training, in ``on_train_end``; else None.
-        engine: What computes the steps: ``"numpy"``.
+        engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
 
     Example:
@@ -55,7 +55,9 @@ class Run:
         (3, 3, None)
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int) -> None:
+    def __init__(
+        self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int, engine: str = "numpy"
+    ) -> None:
         """Begin at epoch 0 with an optimizer that is bound to the model."""
         self.model = model
         self.optimizer = optimizer
@@ -72,7 +74,7 @@ class Run:
         self.history = History()
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
-        self.engine = "numpy"
+        self.engine = engine
         self.hook: str | None = None
         self.epoch_begun = False
         self.sums: dict[str, tuple[float, ...]] = {}

@@ -140,12 +140,17 @@ class Session:
             self.call("on_epoch_begin")
         return True
 
-    def batches(self, source: Iterator[Batch]) -> Iterator[Batch]:
-        """Give the batches until a stop; a batch whose weights are all 0 makes no step."""
+    def batches(self, source: Iterator[Batch | None]) -> Iterator[Batch]:
+        """Give the batches until a stop; a batch whose weights are all 0 makes no step.
+
+        None is a boundary at which training may end, between steps that the compiled engine makes by itself.
+        """
         for batch in source:
             self._raise_signal()
             if self.run.stop_reason is not None:
                 return
+            if batch is None:
+                continue
             weight = batch[2]
             if weight is not None and not weight.any():
                 self.run.batch += 1

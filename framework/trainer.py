@@ -6,13 +6,15 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import Callback
+from framework.compiled import Engine, choose
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError, nearest
@@ -25,6 +27,7 @@ from framework.run import Run, add_sums
 from framework.session import Session
 
 EVALUATION_ROWS = 4096
+BATCH_HOOKS = {"on_batch_begin", "on_gradients", "on_batch_end"}
 
 
 class Trainer(Component):
@@ -41,6 +44,9 @@ class Trainer(Component):
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` stays that of the data, so that it compares with ``val_loss``.
         callbacks: What is called at the hooks, in this order; those that save come last.
+        engine: What computes the steps. ``"compiled"`` is one native kernel made from the formulas; it needs
+            ``framework[compiled]``, and NumPy takes over, with a warning, where a formula cannot be compiled.
+            ``"auto"`` takes it where it can, and is quiet where it cannot.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -64,6 +70,7 @@ class Trainer(Component):
     metrics: tuple[Metric | Loss, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    engine: Literal["auto", "numpy", "compiled"] = "numpy"
 
     def model_post_init(self, context: object) -> None:
         """Refuse a bound optimizer and metrics of the same name."""
@@ -100,9 +107,10 @@ class Trainer(Component):
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
+        batches = self._stream(source, run)
         with Session(run, self.callbacks) as session:
             while session.begin_epoch():
-                for x, y, weight in session.batches(self._batches(source, run)):
+                for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
                     prediction = model.forward(x, key=run.key, copy=False)
                     run.loss = self.loss.backward(model, y, weight, check=False)
@@ -146,7 +154,8 @@ class Trainer(Component):
         layout = (source.rows, self.batch_size)
         batches = math.ceil(source.rows / self.batch_size)
         if run is None:
-            run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
+            engine = choose(self.engine, model, self.loss, self.optimizer)
+            run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
             require_resumable(run, model, layout, ["loss", *(metric.key for metric in self._summed)])
@@ -193,6 +202,15 @@ class Trainer(Component):
         """Return the batches of the run's epoch that are not done yet."""
         order = (run.seed, run.epoch) if self.shuffle else None
         return source.batches(self.batch_size, run.batch * self.batch_size, order)
+
+    def _stream(self, source: Source, run: Run) -> Callable[[], Iterator[Batch | None]]:
+        """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
+        plain = partial(self._batches, source, run)
+        watched = self.regularizers or any(BATCH_HOOKS & callback.hooks().keys() for callback in self.callbacks)
+        if run.engine == "numpy" or watched:
+            return plain
+        sums = partial(self._metric_sums, run.model) if self._summed else None
+        return partial(Engine(run, source, self.loss, self.batch_size, sums).batches, plain, shuffle=self.shuffle)
 
     def resume(self, run: Run, data: Any, validation: Any = None, *, epochs: int | None = None) -> Run:
         """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from framework.errors import DerivativeError
-from framework.formulas.rules import OPERATIONS
+from framework.formulas.rules import OPERATIONS, TRUTHS
 
 FULL, COLUMN, FLAT = "full", "column", "flat"
 """What a symbol ranges over: every element, one number a row kept as a column, or one number a row."""
@@ -119,6 +119,13 @@ class Symbol(NDArrayOperatorsMixin):
         """Return the symbol: nothing changes in place."""
         return self
 
+    def astype(self, dtype: Any, **options: Any) -> Any:
+        """Record the cast of a truth to 1 or 0; numbers have the dtype of the framework's choice."""
+        chosen = self.op == "where" and not any(isinstance(choice, Symbol) for choice in self.args[1:])
+        if not (chosen or self.op in TRUTHS) or np.dtype(dtype).kind != "f":
+            refuse("h.astype", "leave the dtype to the framework")
+        return self if chosen else np.where(self, 1.0, 0.0)
+
     def __getitem__(self, index: Any) -> Any:
         """Record a new axis: ``s[:, None]`` and ``s[..., None]`` turn one number a row into a column."""
         if self.kind == FLAT and index in ((slice(None), None), (Ellipsis, None)):
@@ -157,8 +164,10 @@ class Symbol(NDArrayOperatorsMixin):
         """Refuse attributes of an array that a record does not have."""
         if name.startswith("__"):
             raise AttributeError(name)
-        hints = {"shape": "use np.zeros_like(h) or np.ones_like(h)", "astype": "leave the dtype to the framework"}
-        refuse(f"h.{name}", hints.get(name, "use the NumPy function of that name, or write derivative(h)"))
+        shapes = "use np.zeros_like(h) or np.ones_like(h)"
+        refuse(
+            f"h.{name}", shapes if name == "shape" else "use the NumPy function of that name, or write derivative(h)"
+        )
 
     def __repr__(self) -> str:
         """Show the node with its arguments."""
@@ -288,5 +297,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ones_like": lambda _tape, _x: 1.0,
     "full_like": lambda _tape, _x, value: value,
     "copy": lambda _tape, x: x,
+    "result_type": lambda tape, *_values: tape.dtype,
     **{name: _reduction(name) for name in _REDUCTIONS},
 }

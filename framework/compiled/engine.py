@@ -1,0 +1,260 @@
+"""The compiled engine: chunks of steps in one native function, between two looks at what else is to be done."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.compiled.cache import load
+from framework.compiled.lower import CannotLower, Plan, lowered
+from framework.compiled.source import Form, kernel_source
+from framework.data import ArraySource, Batch, Source, permutation, read_only
+from framework.errors import UsageError
+from framework.losses import Loss
+from framework.models import Model
+from framework.optimizers import Optimizer
+from framework.run import Run, add_sums
+from framework.schedules import Schedule
+
+MetricSums = Callable[[Array, Array, Array, Array | None], dict[str, tuple[float, ...]]]
+
+CHUNK_SECONDS = 0.05
+"""How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""
+
+LIMITS = {"float64": 1e280, "float32": 1e30}
+"""What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
+
+
+def available() -> bool:
+    """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
+    return all(find_spec(name) is not None for name in ("numba", "scipy"))
+
+
+def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
+    """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
+
+    Raises:
+        UsageError: The compiled engine is wanted and its libraries are missing.
+    """
+    if wanted == "numpy" or (wanted == "auto" and not available()):
+        return "numpy"
+    require_available()
+    try:
+        lowered(model, loss, optimizer)
+    except CannotLower as reason:
+        if wanted == "compiled":
+            warnings.warn(f"engine='compiled': NumPy computes this run, because {reason}", stacklevel=4)
+        return "numpy"
+    return "compiled"
+
+
+def require_available() -> None:
+    """Refuse to go on without the libraries.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    if not available():
+        raise UsageError("engine='compiled' needs Numba and SciPy: pip install 'framework[compiled]'")
+
+
+class Engine:
+    """Makes the steps of a run in a kernel.
+
+    ``batches`` gives None at every boundary between chunks, where training may end, and a batch when the step is not
+    the kernel's: a loss that is not finite, or a gradient that may not be.
+    """
+
+    def __init__(self, run: Run, source: Source, loss: Loss, size: int, sums: MetricSums | None) -> None:
+        """Prepare for a run.
+
+        Args:
+            run: The run.
+            source: Its data.
+            loss: What is descended.
+            size: Rows in a batch.
+            sums: Gives the sums of the metrics from (h, a, y, weight) of a batch; None where there are no metrics.
+        """
+        require_available()
+        self.run, self.source, self.loss, self.sums = run, source, loss, sums
+        self.size = min(size, source.rows)
+        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self._kernels: dict[Form, Kernel] = {}
+        self._settings: dict[str, Any] | None = None
+
+    def batches(self, plain: Callable[[], Iterator[Batch]], *, shuffle: bool) -> Iterator[Batch | None]:
+        """Train to the end of the epoch.
+
+        Args:
+            plain: Gives the batches from the run's own on, as the NumPy engine takes them.
+            shuffle: Whether rows come in the epoch's order, not in the data's own.
+        """
+        run, source = self.run, self.source
+        if not isinstance(source, ArraySource):  # a file, read and checked batch by batch
+            for batch in plain():
+                yield None
+                if not self._advance(batch, np.arange(len(batch[0])), run.batch):
+                    yield batch
+            return
+        rows = permutation(source.rows, run.seed, run.epoch) if shuffle else np.arange(source.rows)
+        data = (source.x, source.y, source.weight)
+        while run.batch < run.batches:
+            yield None
+            if not self._advance(data, rows, 0):
+                yield next(plain())
+
+    def _advance(self, data: Batch, rows: Array, before: int) -> bool:
+        """Make a chunk of steps from the run's batch on, and return whether the kernel made any.
+
+        Args:
+            data: x, y and weight.
+            rows: Which rows of them make up the batches, in order.
+            before: How many batches of the epoch come before the first of ``rows``.
+        """
+        run, kernel = self.run, self._kernel(data)
+        if kernel is None:
+            return False
+        first = run.batch - before
+        last = min(math.ceil(len(rows) / self.size), first + (1 if kernel.new else max(1, int(self._length))))
+        rates = self._rates(last - first)
+        if not len(rates):
+            return False  # NumPy says what is wrong with the rate
+        binding = run.optimizer.binding
+        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
+        was_new, begun = kernel.new, time.perf_counter()
+        binding.updating = True
+        stop, made = kernel.train(first, first + len(rates), data, rows, rates, binding, sums)
+        binding.updating = False
+        if not was_new:
+            each = (time.perf_counter() - begun) / max(stop - first, 1)
+            self._length = min(max(1.0, CHUNK_SECONDS / max(each, 1e-9)), 4.0 * (last - first))
+        if stop == first:
+            return False
+        if made:
+            run.sums["loss"] = (float(sums[0]), float(sums[1]))
+            run.loss, binding.rate = float(sums[2]), float(rates[made - 1])
+        self._count_metrics(kernel, data, rows, first, stop)
+        run.batch += stop - first
+        run.step += made
+        binding.steps += made
+        return True
+
+    def _kernel(self, data: Batch) -> Kernel | None:
+        """Return the kernel for data of this form; settings that a hook has assigned may need another one."""
+        settings = self.run.optimizer.settings()
+        settings.pop("learning_rate")
+        if settings != self._settings:
+            self._kernels, self._settings = {}, settings
+        form = Form(
+            single=self.size == 1,
+            classes=self.loss.by_row and data[1].ndim == 1,
+            weighted=data[2] is not None,
+            keeps=self.sums is not None,
+        )
+        if form not in self._kernels:
+            try:
+                plan = lowered(self.run.model, self.loss, self.run.optimizer)
+            except CannotLower:
+                return None
+            self._kernels[form] = Kernel(plan, form, self.run.model, self.size)
+        return self._kernels[form]
+
+    def _rates(self, count: int) -> Array:
+        """Return the rates of the next steps, up to the first that is none."""
+        optimizer = self.run.optimizer
+        rate, steps = optimizer.learning_rate, optimizer.binding.steps
+        if not isinstance(rate, Schedule):
+            return np.full(count, rate)
+        rates = np.array([rate(step) for step in range(steps, steps + count)], np.float64)
+        wrong = ~((rates >= 0) & (rates < np.inf))
+        return rates[: np.argmax(wrong)] if wrong.any() else rates
+
+    def _count_metrics(self, kernel: Kernel, data: Batch, rows: Array, first: int, stop: int) -> None:
+        """Add up the metrics of the batches of a chunk, one after another, as the NumPy engine does."""
+        if self.sums is None:
+            return
+        _, y, weight = data
+        for batch in range(first, stop):
+            part = rows[batch * self.size : (batch + 1) * self.size]
+            w = None if weight is None else weight[part]
+            if w is None or w.any():
+                h, a = kernel.outputs((batch - first) * self.size, len(part))
+                add_sums(self.run.sums, self.sums(h, a, y[part], w))
+
+
+class Kernel:
+    """A compiled function with the memory that it works in.
+
+    Attributes:
+        new: Whether it has not been called yet, so that the first call compiles it or reads it from the disk.
+    """
+
+    def __init__(self, plan: Plan, form: Form, model: Model, size: int) -> None:
+        """Write the source, load it and lay out the memory."""
+        source, constants, scratch = kernel_source(plan, form)
+        self._train = load(source).train
+        self._address = importlib.import_module("framework.compiled.blas").gemm_address(plan.dtype)
+        self.new, self.form, self.model, self.size = True, form, model, size
+        self._constants = np.array(constants)
+        self._limit = LIMITS[plan.dtype]
+        parameters = model.parameters
+        base, width = parameters.vector.ctypes.data, parameters.vector.itemsize
+        views = [layer.parameters.views[name] for layer in plan.layers for name in ("weights", "bias")]
+        self._offsets = np.array([(view.ctypes.data - base) // width for view in views])
+        sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
+        self._sizes = np.array(sizes)
+        cells = size * (3 * sum(sizes) + max(sizes)) + scratch * max(sizes)
+        self._work = np.zeros(cells + 16 * (4 * len(sizes) + 4), plan.dtype)
+        self._kept = [np.zeros((0, sizes[-1]), plan.dtype) for _ in range(2)]
+
+    def train(
+        self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array
+    ) -> tuple[int, int]:
+        """Train on batches first..stop; return the first batch that was not done, and how many steps were made."""
+        x, y, weight = data
+        parameters = binding.parameters
+        runs = parameters.trainable_runs()
+        if self.form.keeps:
+            self._kept = [np.empty(((stop - first) * self.size, self._sizes[-1]), x.dtype) for _ in range(2)]
+        done, made = self._train(
+            first,
+            stop,
+            self.size,
+            read_only(x),
+            read_only(y if self.form.classes else y.reshape(len(x), -1)),
+            read_only(np.zeros(0, x.dtype) if weight is None else weight),
+            rows,
+            self._sizes,
+            self._offsets,
+            parameters.vector,
+            parameters.gradient,
+            tuple(binding.memory.values()),
+            np.array([run.start for run in runs]),
+            np.array([run.stop for run in runs]),
+            rates,
+            binding.steps,
+            self._constants,
+            self._work,
+            sums,
+            *self._kept,
+            self._limit,
+            self._address,
+        )
+        self.new = False
+        for frozen in parameters.frozen_gradients:
+            frozen[...] = 0.0
+        return int(done), int(made)
+
+    def outputs(self, start: int, rows: int) -> tuple[Array, Array]:
+        """Return (h, a) of some rows of the last chunk, in the model's shape."""
+        shape = (rows, *(size for size in self.model.output_shape if size is not None))
+        h, a = (kept[start : start + rows].reshape(shape) for kept in self._kept)
+        return h, a

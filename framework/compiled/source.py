@@ -1,0 +1,312 @@
+"""The source of a kernel: one readable function that trains on a chunk of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from framework.activations import RowActivation
+from framework.compiled.expressions import Writer
+from framework.compiled.lower import Plan, Record
+from framework.compiled.numeric import numeric_source
+from framework.compiled.products import STYLES
+from framework.formulas.symbols import FULL, Symbol
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kernel is written for beside its formulas; sizes are no part of it.
+
+    Attributes:
+        single: Whether batches have one row.
+        classes: Whether targets are classes (rows,), not rows of numbers.
+        weighted: Whether rows have weights.
+        keeps: Whether the outputs are kept, for metrics.
+    """
+
+    single: bool
+    classes: bool
+    weighted: bool
+    keeps: bool
+
+
+ARGUMENTS = (
+    "first, stop, size, x, y, weight, rows, sizes, offsets, vector, gradient, memory, starts, stops, rates, steps, "
+    "constants, work, sums, kept_h, kept_a, limit, address"
+)
+"""What ``train`` takes, in this order; the engine says what each is."""
+
+_HEADER = '''"""A training kernel, written by framework.compiled from the formulas of
+
+{what}
+
+With framework/compiled/blas.py {stamp}.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from framework.compiled.blas import gemm
+
+formula = njit(error_model="numpy", fastmath={{"contract"}})
+fast = njit(error_model="numpy", fastmath={{"contract", "reassoc", "nsz"}})
+kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath={{"contract", "reassoc", "nsz"}})
+
+'''
+
+_CUT = '''
+@fast
+def cut(work, place, rows, columns):
+    """Return a part of the working memory as an array, and where the next part begins."""
+    stop = place + rows * columns
+    return work[place:stop].reshape((rows, columns)), (stop + 15) // 16 * 16
+
+
+@fast
+def part(flat, start, rows, columns):
+    """Return a part of the flat parameters or gradients as a matrix."""
+    return flat[start : start + rows * columns].reshape((rows, columns))
+'''
+
+
+class _Kernel:
+    """Writes the lines of ``train``."""
+
+    def __init__(self, plan: Plan, form: Form) -> None:
+        self.plan, self.form = plan, form
+        self.writer = Writer(plan.dtype)
+        self.functions: list[str] = []
+        self.scratch = 0
+        self.last = len(plan.layers) - 1
+        self.one = self.writer._literal(1.0)
+        self.zero = self.writer._literal(0.0)
+        self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
+
+    @staticmethod
+    def _units(layer: object) -> int:
+        return int(getattr(layer, "units", 1))
+
+    def style(self, place: int) -> str:
+        return "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
+
+    def source(self) -> str:
+        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        train = [
+            "@kernel",
+            f"def train({ARGUMENTS}):",
+            *_indented(self._start()),
+            "    for batch in range(first, stop):",
+            *_indented(body, 2),
+            "    return stop, made",
+        ]
+        styles = "".join(STYLES[name] for name in sorted({self.style(i) for i in range(self.last + 1)}))
+        return "\n\n".join([numeric_source(self.plan.dtype), _CUT, styles, *self.functions, "\n".join(train), ""])
+
+    def _start(self) -> list[str]:
+        """Name the constants, the parameters and the working memory."""
+        lines = [f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))]
+        lines += ["made = 0", "place = 0", "x_0, place = cut(work, place, size, sizes[0])"]
+        widest = "sizes[0]"
+        for i in range(self.last + 1):
+            shape = f"sizes[{i}], sizes[{i + 1}]"
+            lines += [
+                f"w_{i} = part(vector, offsets[{2 * i}], {shape})",
+                f"b_{i} = vector[offsets[{2 * i + 1}] : offsets[{2 * i + 1}] + sizes[{i + 1}]]",
+                f"gw_{i} = part(gradient, offsets[{2 * i}], {shape})",
+                f"gb_{i} = gradient[offsets[{2 * i + 1}] : offsets[{2 * i + 1}] + sizes[{i + 1}]]",
+                f"h_{i}, place = cut(work, place, size, sizes[{i + 1}])",
+            ]
+            if i < self.last:
+                lines.append(f"x_{i + 1}, place = cut(work, place, size, sizes[{i + 1}])")
+            widest = f"max({widest}, sizes[{i + 1}])"
+        lines += [
+            f"widest = {widest}",
+            "spread, place = cut(work, place, 1, size * widest)",
+            *(f"s_{i} = part(spread[0], 0, size, sizes[{i}])" for i in range(1, self.last + 1 + self.form.keeps)),
+            f"scratch, place = cut(work, place, {max(self.scratch, 1)}, widest)",
+            f"scales = np.full(size, {self.one})",
+        ]
+        if self.form.classes:
+            lines.append("target = np.empty(size, np.int64)")
+        else:
+            lines.append(f"target, place = cut(work, place, size, sizes[{self.last + 1}])")
+        return lines
+
+    def _gather(self) -> list[str]:
+        """Copy the rows of a batch; count their weights."""
+        lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
+        each = "1" if self.plan.by_row else f"sizes[{self.last + 1}]"
+        if self.form.weighted:
+            lines += [
+                "count = 0.0",
+                "for i in range(n):",
+                "    count += weight[rows[begin + i]]",
+                f"count *= {each}",
+                "if count == 0.0:  # a batch without weight makes no step",
+                "    continue",
+                "for i in range(n):",
+                "    scales[i] = real(weight[rows[begin + i]] / count)",
+            ]
+        else:
+            lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
+        lines += [
+            f"square_0 = {self.zero}",
+            "for i in range(n):",
+            "    r = rows[begin + i]",
+            "    for j in range(sizes[0]):",
+            "        x_0[i, j] = x[r, j]",
+            "        square_0 += x[r, j] * x[r, j]",
+        ]
+        if self.form.classes:
+            lines.append("    target[i] = y[r]")
+        else:
+            lines += [f"    for j in range(sizes[{self.last + 1}]):", "        target[i, j] = y[r, j]"]
+        return lines
+
+    def _elements(self, place: int, lines: list[str]) -> list[str]:
+        """Return loops over the rows and units of a layer."""
+        if self.units_1[place]:
+            return ["for i in range(n):", *_indented(["j = 0", *lines])]
+        return ["for i in range(n):", f"    for j in range(sizes[{place + 1}]):", *_indented(lines, 2)]
+
+    def _product(self, place: int) -> list[str]:
+        return [f"forward_{self.style(place)}(address, n, x_{place}, w_{place}, h_{place})"]
+
+    def _biased(self, place: int) -> list[str]:
+        return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
+
+    def _forward(self) -> list[str]:
+        """Go through all layers but the last: x_1, x_2, ..., with the slope in place of h."""
+        lines: list[str] = []
+        for i, record in enumerate(self.plan.hidden):
+            lines += [*self._product(i), f"square_{i + 1} = {self.zero}"]
+            total = f"square_{i + 1} += a * a"
+            if isinstance(self.plan.layers[i].activation, RowActivation):
+                reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
+                call = self._row_function(f"activation_{i}", record, reads, writes, None)
+                lines += [*self._biased(i), "for i in range(n):", f"    {call(f'sizes[{i + 1}]')}"]
+                lines += self._elements(i, [f"a = x_{i + 1}[i, j]", total])
+                continue
+            text, constants = self.writer.elementwise(f"activation_{i}", record)
+            self.functions.append(text)
+            call_text = f"a, slope = activation_{i}(h_{i}[i, j] + b_{i}[j]{constants})"
+            lines += self._elements(i, [call_text, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
+        return lines
+
+    def _row_function(
+        self, name: str, record: Record, reads: dict[str, str], writes: dict[str, str], total: str | None
+    ) -> Callable[[str], str]:
+        text, arguments, scratch = self.writer.rows(name, record, reads, writes, total)
+        self.functions.append(text)
+        self.scratch = max(self.scratch, scratch)
+        return lambda width: f"{name}(i, {width}, {arguments})"
+
+    def _loss(self) -> list[str]:
+        """Compute the loss and delta = dL/dh of the last layer; stop where they are not finite."""
+        i = self.last
+        width = f"sizes[{i + 1}]"
+        record = self.plan.output
+        scale = "scales[i]" if self.form.weighted else "scale"
+        weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
+        lines = [*self._product(i), "total = 0.0", f"change = {self.zero}"]
+        rows = any(isinstance(node, Symbol) and node.kind != FULL for node in record.tape.nodes) or self.form.classes
+        keep_h = f"kept_h[begin - first * size + i, j] = h_{i}[i, j]"
+        keep_a = "kept_a[begin - first * size + i, j]"
+        if rows:
+            target = f"({self.one} if target[i] == j else {self.zero})" if self.form.classes else "target[i, j]"
+            reads = {"h": f"h_{i}[i, j]", "target": target}
+            writes = {"delta": f"h_{i}[i, j]"} | ({"a": f"s_{i + 1}[i, j]"} if self.form.keeps else {})
+            call = self._row_function("output", record, reads, writes, "value")
+            lines += self._biased(i)
+            lines += self._elements(i, [keep_h]) if self.form.keeps else []
+            lines += ["for i in range(n):", f"    total += {call(width)}{weighted}"]
+            lines += self._elements(i, [f"{keep_a} = s_{i + 1}[i, j]"]) if self.form.keeps else []
+            lines += self._elements(i, [f"d = h_{i}[i, j] * {scale}", f"h_{i}[i, j] = d", "change += d * d"])
+        else:
+            text, constants = self.writer.elementwise("output", record)
+            self.functions.append(text)
+            inner = [f"a, value, d = output(h_{i}[i, j] + b_{i}[j], target[i, j]{constants})"]
+            if self.form.keeps:
+                lines += self._elements(i, [f"{keep_h} + b_{i}[j]"])
+                inner.append(f"{keep_a} = a")
+            inner += [f"total += value{weighted}", f"d *= {scale}", f"h_{i}[i, j] = d", "change += d * d"]
+            lines += self._elements(i, inner)
+        return [*lines, "loss = total / count", "if not math.isfinite(loss):", "    return batch, made"]
+
+    def _backward(self) -> list[str]:
+        """Carry delta back; stop where a gradient may not be finite; then find every gradient."""
+        lines: list[str] = []
+        check = "if not (float(square_{0}) + n) * float(change) <= limit:  # bounds the square of every gradient"
+        for i in range(self.last, 0, -1):
+            lines += [check.format(i), "    return batch, made"]
+            lines += [f"inputs_{self.style(i)}(address, n, h_{i}, w_{i}, s_{i})", f"change = {self.zero}"]
+            backward = self.plan.backwards[i - 1]
+            below = f"s_{i}[i, j]"
+            if backward is None:
+                inner = [f"d = {below} * h_{i - 1}[i, j]", f"h_{i - 1}[i, j] = d", "change += d * d"]
+                lines += self._elements(i - 1, inner)
+            else:
+                reads = {"gradient": below, "h": f"h_{i - 1}[i, j]", "a": f"x_{i}[i, j]"}
+                call = self._row_function(f"backward_{i - 1}", backward, reads, {"delta": f"h_{i - 1}[i, j]"}, None)
+                lines += ["for i in range(n):", f"    {call(f'sizes[{i}]')}"]
+                lines += self._elements(i - 1, [f"d = h_{i - 1}[i, j]", "change += d * d"])
+        lines += [check.format(0), "    return batch, made"]
+        for i in range(self.last, -1, -1):
+            lines += [f"weights_{self.style(i)}(address, n, x_{i}, h_{i}, gw_{i})"]
+            lines += [f"for j in range(sizes[{i + 1}]):", f"    gb_{i}[j] = h_{i}[0, j]"]
+            lines += [
+                "for i in range(1, n):",
+                f"    for j in range(sizes[{i + 1}]):",
+                f"        gb_{i}[j] += h_{i}[i, j]",
+            ]
+        return lines
+
+    def _step(self) -> list[str]:
+        """Clip the gradient, update every trainable run, count."""
+        lines: list[str] = []
+        over = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
+        if self.plan.clip_norm is not None:
+            place = self._constant(self.plan.clip_norm)
+            lines += ["norm = 0.0", *over, "        norm += float(gradient[i]) * float(gradient[i])"]
+            lines += ["norm = math.sqrt(norm)", f"if norm > {place}:", f"    shrink = real({place} / norm)"]
+            lines += [*_indented(over), "            gradient[i] *= shrink"]
+        if self.plan.clip_value is not None:
+            place = self._constant(self.plan.clip_value)
+            inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{place})), real({place}))"
+            lines += [*over, f"        {inner}"]
+        text, constants = self.writer.update(self.plan.update)
+        self.functions.append(text)
+        names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
+        memory = "".join(f", memory[{place}]" for place in range(len(names)))
+        call = "update(starts[run], stops[run], rates[made - 1], float(steps + made), vector, gradient"
+        lines += [
+            "made += 1",
+            "for run in range(len(starts)):",
+            f"    {call}{memory}{constants})",
+            "sums[0] += loss * count",
+            "sums[1] += count",
+            "sums[2] = loss",
+        ]
+        return lines
+
+    def _constant(self, value: float) -> str:
+        self.writer.constants.append(float(value))
+        return f"c{len(self.writer.constants) - 1}"
+
+
+def _indented(lines: list[str], by: int = 1) -> list[str]:
+    return [f"{'    ' * by}{line}" for line in lines]
+
+
+def kernel_source(plan: Plan, form: Form) -> tuple[str, list[float], int]:
+    """Return the source of a kernel, its constants, and how many rows of scratch memory it cuts."""
+    kernel = _Kernel(plan, form)
+    text = kernel.source()
+    stamp = blake2b((Path(__file__).parent / "blas.py").read_bytes(), digest_size=8).hexdigest()
+    names = [type(layer.activation).__name__ for layer in plan.layers]
+    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
+    return header + text, kernel.writer.constants, max(kernel.scratch, 1)
