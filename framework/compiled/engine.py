@@ -199,21 +199,36 @@ class Kernel:
 
     def __init__(self, plan: Plan, form: Form, model: Model, size: int) -> None:
         """Write the source, load it and lay out the memory."""
-        source, constants, scratch = kernel_source(plan, form)
-        self._train = load(source).train
+        source = kernel_source(plan, form)
+        self._train = load(source.text).train
         self._address = importlib.import_module("framework.compiled.blas").gemm_address(plan.dtype)
         self.new, self.form, self.model, self.size = True, form, model, size
-        self._constants = np.array(constants)
+        self._constants = np.array(source.constants)
         self._limit = LIMITS[plan.dtype]
-        parameters = model.parameters
-        base, width = parameters.vector.ctypes.data, parameters.vector.itemsize
-        views = [layer.parameters.views[name] for layer in plan.layers for name in ("weights", "bias")]
-        self._offsets = np.array([(view.ctypes.data - base) // width for view in views])
+        self._folds = plan.descends
         sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
         self._sizes = np.array(sizes)
-        cells = size * (3 * sum(sizes) + max(sizes)) + scratch * max(sizes)
-        self._work = np.zeros(cells + 16 * (4 * len(sizes) + 4), plan.dtype)
-        self._kept = [np.zeros((0, sizes[-1]), plan.dtype) for _ in range(2)]
+        self._kept = (np.zeros((0, sizes[-1]), plan.dtype), np.zeros((0, sizes[-1]), plan.dtype))
+        self._layers, self._source = plan.layers, source
+        spread = np.zeros(size * max(sizes), plan.dtype)  # dL/dx of one layer at a time
+        self._memory = {"scratch_0": np.zeros((source.scratch, max(sizes)), plan.dtype)}
+        self._memory["scales_0"] = np.zeros(size, plan.dtype)
+        for i in range(len(plan.layers)):
+            for name, width in (("x", sizes[i]), ("h", sizes[i + 1]), ("target", sizes[i + 1]), ("a", sizes[i + 1])):
+                self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
+            self._memory[f"s_{i}"] = spread[: size * sizes[i]].reshape(size, sizes[i])
+        self._classes = np.zeros(size, np.int64)
+
+    def _array(self, name: str) -> Array:
+        """Return the array of a name: working memory, or a part of the parameters or gradients as it lies there now."""
+        kind, _, place = name.partition("_")
+        if kind not in ("w", "gw", "b", "gb"):
+            return self._memory[name]
+        parameters = self._layers[int(place)].parameters
+        views = parameters.gradients if kind[0] == "g" else parameters.views
+        if kind in ("b", "gb"):
+            return np.reshape(views["bias"], -1)
+        return np.reshape(views["weights"], (self._sizes[int(place)], -1))
 
     def train(
         self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array
@@ -223,7 +238,8 @@ class Kernel:
         parameters = binding.parameters
         runs = parameters.trainable_runs()
         if self.form.keeps:
-            self._kept = [np.empty(((stop - first) * self.size, self._sizes[-1]), x.dtype) for _ in range(2)]
+            shape = ((stop - first) * self.size, self._sizes[-1])
+            self._kept = (np.empty(shape, x.dtype), np.empty(shape, x.dtype))
         done, made = self._train(
             first,
             stop,
@@ -233,7 +249,6 @@ class Kernel:
             read_only(np.zeros(0, x.dtype) if weight is None else weight),
             rows,
             self._sizes,
-            self._offsets,
             parameters.vector,
             parameters.gradient,
             tuple(binding.memory.values()),
@@ -241,8 +256,11 @@ class Kernel:
             np.array([run.stop for run in runs]),
             rates,
             binding.steps,
+            self._folds and not parameters.frozen,
             self._constants,
-            self._work,
+            tuple(map(self._array, self._source.matrices)),
+            tuple(map(self._array, self._source.vectors)),
+            self._classes,
             sums,
             *self._kept,
             self._limit,

@@ -229,7 +229,7 @@ class _RowFunction:
         texts = " ".join([*self.reads.values(), *(text for _, text in self.writes)])
         arrays = sorted(set(re.findall(r"\w+(?=\[)", texts)))
         body, constants = self.writer._function(name, ["i", "width", *arrays, "scratch"], lines)
-        return body, f"{', '.join(arrays)}, scratch{constants}", len(kept)
+        return body, f"{', '.join(arrays)}, scratch_0{constants}", len(kept)
 
     def _loop(self, stage: int, names: dict[Any, str], kept: dict[Symbol, int]) -> list[str]:
         """Return one loop along the row: what can be computed now, and the reductions of it."""

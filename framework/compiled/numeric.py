@@ -11,12 +11,6 @@ from __future__ import annotations
 
 _DOUBLE = '''
 @formula
-def whole(x):
-    """Return x rounded to a whole number; adding 1.5 * 2^52 leaves no bits for a fraction."""
-    return (x + 6755399441055744.0) - 6755399441055744.0
-
-
-@formula
 def scale_of_two(n):
     """Return 2^n for a whole number -1022 <= n <= 1023, written into the bits of the exponent."""
     bits = np.float64(n + 6755399441055744.0).view(np.int64) << 52
@@ -26,7 +20,7 @@ def scale_of_two(n):
 @formula
 def reduced_exponential(x):
     """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2."""
-    n = whole(x * 1.4426950408889634)
+    n = (x * 1.4426950408889634 + 6755399441055744.0) - 6755399441055744.0  # leaves no fraction
     r = (x - n * 0.693145751953125) - n * 1.4286068203094172e-6
     z = r * r
     p = r * ((1.2617719307481059e-4 * z + 3.0299440770744196e-2) * z + 1.0)
@@ -40,7 +34,7 @@ def exp(x):
     x = 710.0 if x > 710.0 else x
     x = -746.0 if x < -746.0 else x
     n, change = reduced_exponential(x)
-    half = whole(0.5 * n)
+    half = (0.5 * n + 6755399441055744.0) - 6755399441055744.0
     return (1.0 + change) * scale_of_two(half) * scale_of_two(n - half)
 
 
@@ -50,7 +44,7 @@ def expm1(x):
     x = 710.0 if x > 710.0 else x
     x = -40.0 if x < -40.0 else x
     n, change = reduced_exponential(x)
-    half = whole(0.5 * n)
+    half = (0.5 * n + 6755399441055744.0) - 6755399441055744.0
     first, second = scale_of_two(half), scale_of_two(n - half)
     scale = first * second
     small, large = change * scale + (scale - 1.0), (1.0 + change) * first * second
@@ -83,12 +77,6 @@ def log(x):
 
 _SINGLE = '''
 @formula
-def whole(x):
-    """Return x rounded to a whole number; adding 1.5 * 2^23 leaves no bits for a fraction."""
-    return (x + real(12582912.0)) - real(12582912.0)
-
-
-@formula
 def scale_of_two(n):
     """Return 2^n for a whole number -126 <= n <= 127, written into the bits of the exponent."""
     bits = np.int32(np.float32(n + real(12582912.0)).view(np.int32) << np.int32(23))
@@ -98,7 +86,7 @@ def scale_of_two(n):
 @formula
 def reduced_exponential(x):
     """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2."""
-    n = whole(x * real(1.4426950408889634))
+    n = (x * real(1.4426950408889634) + real(12582912.0)) - real(12582912.0)  # leaves no fraction
     r = (x - n * real(0.693359375)) + n * real(2.12194440e-4)
     p = real(1.9875691500e-4) * r + real(1.3981999507e-3)
     p = (p * r + real(8.3334519073e-3)) * r + real(4.1665795894e-2)
@@ -112,7 +100,7 @@ def exp(x):
     x = real(89.0) if x > real(89.0) else x
     x = real(-104.0) if x < real(-104.0) else x
     n, change = reduced_exponential(x)
-    half = whole(real(0.5) * n)
+    half = (real(0.5) * n + real(12582912.0)) - real(12582912.0)
     return (real(1.0) + change) * scale_of_two(half) * scale_of_two(n - half)
 
 
@@ -122,7 +110,7 @@ def expm1(x):
     x = real(89.0) if x > real(89.0) else x
     x = real(-20.0) if x < real(-20.0) else x
     n, change = reduced_exponential(x)
-    half = whole(real(0.5) * n)
+    half = (real(0.5) * n + real(12582912.0)) - real(12582912.0)
     first, second = scale_of_two(half), scale_of_two(n - half)
     scale = first * second
     small, large = change * scale + (scale - real(1.0)), (real(1.0) + change) * first * second

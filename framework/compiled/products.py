@@ -1,82 +1,90 @@
-"""The matrix products of a kernel as source: by BLAS, or by loops where a product is too small for a call.
+"""The matrix products of a layer as lines of source: by BLAS, or by loops where they are too small for a call.
 
-In each style ``forward`` is h = x w, ``weights`` is g = x^T d and ``inputs`` is out = d w^T, for n rows.
+In each style ``forward`` is h = x w, ``weights`` is gw = x^T h with delta in place of h, ``descend`` is the plain step
+w <- w - rate x^T h in one, and ``inputs`` is s = h w^T, for n rows. {i} is the layer, {j} the next one.
 """
 
 from __future__ import annotations
 
-MATRIX = '''
-@fast
-def forward_matrix(address, n, x, w, h):
-    gemm(address, 0, n, w.shape[1], w.shape[0], real(1.0), x, w, real(0.0), h)
+_MATRIX = {
+    "forward": """
+gemm(address, 0, n, sizes[{j}], sizes[{i}], one, x_{i}, w_{i}, zero, h_{i})
+""",
+    "weights": """
+gemm(address, 1, sizes[{i}], sizes[{j}], n, one, x_{i}, h_{i}, zero, gw_{i})
+""",
+    "descend": """
+gemm(address, 1, sizes[{i}], sizes[{j}], n, -rate, x_{i}, h_{i}, one, w_{i})
+""",
+    "inputs": """
+gemm(address, 2, n, sizes[{i}], sizes[{j}], one, h_{i}, w_{i}, zero, s_{i})
+""",
+}
+
+_VECTOR = {
+    "forward": """
+for i in range(n):
+    product = zero
+    for k in range(sizes[{i}]):
+        product += x_{i}[i, k] * w_{i}[k, 0]
+    h_{i}[i, 0] = product
+""",
+    "weights": """
+for k in range(sizes[{i}]):
+    gw_{i}[k, 0] = x_{i}[0, k] * h_{i}[0, 0]
+for i in range(1, n):
+    for k in range(sizes[{i}]):
+        gw_{i}[k, 0] += x_{i}[i, k] * h_{i}[i, 0]
+""",
+    "descend": """
+for i in range(n):
+    d = rate * h_{i}[i, 0]
+    for k in range(sizes[{i}]):
+        w_{i}[k, 0] -= x_{i}[i, k] * d
+""",
+    "inputs": """
+for i in range(n):
+    for k in range(sizes[{i}]):
+        s_{i}[i, k] = h_{i}[i, 0] * w_{i}[k, 0]
+""",
+}
+
+_ONLINE = {
+    "forward": """
+for j in range(sizes[{j}]):
+    h_{i}[0, j] = x_{i}[0, 0] * w_{i}[0, j]
+for k in range(1, sizes[{i}]):
+    for j in range(sizes[{j}]):
+        h_{i}[0, j] += x_{i}[0, k] * w_{i}[k, j]
+""",
+    "weights": """
+for k in range(sizes[{i}]):
+    for j in range(sizes[{j}]):
+        gw_{i}[k, j] = x_{i}[0, k] * h_{i}[0, j]
+""",
+    "descend": """
+for k in range(sizes[{i}]):
+    d = rate * x_{i}[0, k]
+    for j in range(sizes[{j}]):
+        w_{i}[k, j] -= d * h_{i}[0, j]
+""",
+    "inputs": """
+for k in range(sizes[{i}]):
+    product = zero
+    for j in range(sizes[{j}]):
+        product += h_{i}[0, j] * w_{i}[k, j]
+    s_{i}[0, k] = product
+""",
+}
+
+_STYLES = {"matrix": _MATRIX, "vector": _VECTOR, "online": _ONLINE}
 
 
-@fast
-def weights_matrix(address, n, x, d, g):
-    gemm(address, 1, g.shape[0], g.shape[1], n, real(1.0), x, d, real(0.0), g)
+def product(style: str, what: str, place: int) -> list[str]:
+    """Return the lines of a product of layer ``place``.
 
-
-@fast
-def descend_matrix(address, n, x, d, w, rate):
-    """A plain step of descent as part of the product: w <- w - rate * x^T d."""
-    gemm(address, 1, w.shape[0], w.shape[1], n, real(-rate), x, d, real(1.0), w)
-
-
-@fast
-def inputs_matrix(address, n, d, w, out):
-    gemm(address, 2, n, w.shape[0], w.shape[1], real(1.0), d, w, real(0.0), out)
-'''
-
-VECTOR = """
-@fast
-def forward_vector(address, n, x, w, h):
-    for i in range(n):
-        total = real(0.0)
-        for k in range(w.shape[0]):
-            total += x[i, k] * w[k, 0]
-        h[i, 0] = total
-
-
-@fast
-def weights_vector(address, n, x, d, g):
-    for k in range(g.shape[0]):
-        g[k, 0] = x[0, k] * d[0, 0]
-    for i in range(1, n):
-        for k in range(g.shape[0]):
-            g[k, 0] += x[i, k] * d[i, 0]
-
-
-@fast
-def inputs_vector(address, n, d, w, out):
-    for i in range(n):
-        for k in range(w.shape[0]):
-            out[i, k] = d[i, 0] * w[k, 0]
-"""
-
-ONLINE = """
-@fast
-def forward_online(address, n, x, w, h):
-    for j in range(w.shape[1]):
-        h[0, j] = x[0, 0] * w[0, j]
-    for k in range(1, w.shape[0]):
-        for j in range(w.shape[1]):
-            h[0, j] += x[0, k] * w[k, j]
-
-
-@fast
-def weights_online(address, n, x, d, g):
-    for k in range(g.shape[0]):
-        for j in range(g.shape[1]):
-            g[k, j] = x[0, k] * d[0, j]
-
-
-@fast
-def inputs_online(address, n, d, w, out):
-    for k in range(w.shape[0]):
-        total = real(0.0)
-        for j in range(w.shape[1]):
-            total += d[0, j] * w[k, j]
-        out[0, k] = total
-"""
-
-STYLES = {"matrix": MATRIX, "vector": VECTOR, "online": ONLINE}
+    Example:
+        >>> product("matrix", "forward", 0)
+        ['gemm(address, 0, n, sizes[1], sizes[0], one, x_0, w_0, zero, h_0)']
+    """
+    return _STYLES[style][what].format(i=place, j=place + 1).strip().splitlines()

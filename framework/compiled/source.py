@@ -11,7 +11,7 @@ from framework.activations import RowActivation
 from framework.compiled.expressions import Writer
 from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
-from framework.compiled.products import STYLES
+from framework.compiled.products import product
 from framework.formulas.symbols import FULL, Symbol
 
 
@@ -33,8 +33,8 @@ class Form:
 
 
 ARGUMENTS = (
-    "first, stop, size, x, y, weight, rows, sizes, offsets, vector, gradient, memory, starts, stops, rates, steps, "
-    "constants, work, sums, kept_h, kept_a, limit, address"
+    "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
+    "constants, matrices, vectors, classes, sums, kept_h, kept_a, limit, address"
 )
 """What ``train`` takes, in this order; the engine says what each is."""
 
@@ -52,24 +52,10 @@ from numba import njit
 
 from framework.compiled.blas import gemm
 
-formula = njit(error_model="numpy", fastmath={{"contract"}})
-fast = njit(error_model="numpy", fastmath={{"contract", "reassoc", "nsz"}})
-kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath={{"contract", "reassoc", "nsz"}})
+formula = njit(error_model="numpy", fastmath={{"contract"}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+fast = {{"contract", "reassoc", "nsz"}}  # not nnan or ninf: divergence must be seen
+kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=fast, no_cfunc_wrapper=True)
 
-'''
-
-_CUT = '''
-@fast
-def cut(work, place, rows, columns):
-    """Return a part of the working memory as an array, and where the next part begins."""
-    stop = place + rows * columns
-    return work[place:stop].reshape((rows, columns)), (stop + 15) // 16 * 16
-
-
-@fast
-def part(flat, start, rows, columns):
-    """Return a part of the flat parameters or gradients as a matrix."""
-    return flat[start : start + rows * columns].reshape((rows, columns))
 '''
 
 
@@ -90,9 +76,6 @@ class _Kernel:
     def _units(layer: object) -> int:
         return int(getattr(layer, "units", 1))
 
-    def style(self, place: int) -> str:
-        return "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
-
     def source(self) -> str:
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
         train = [
@@ -103,38 +86,29 @@ class _Kernel:
             *_indented(body, 2),
             "    return stop, made",
         ]
-        styles = "".join(STYLES[name] for name in sorted({self.style(i) for i in range(self.last + 1)}))
-        return "\n\n".join([numeric_source(self.plan.dtype), _CUT, styles, *self.functions, "\n".join(train), ""])
+        return "\n\n".join([numeric_source(self.plan.dtype), *self.functions, "\n".join(train), ""])
+
+    @property
+    def matrices(self) -> list[str]:
+        """The names of the two-dimensional arrays that a kernel works on, with the number of their layer."""
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("w", "gw", "x", "h")]
+        names += [f"s_{i}" for i in range(1, self.last + 1)]
+        return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0"]
+
+    @property
+    def vectors(self) -> list[str]:
+        """The names of the one-dimensional arrays."""
+        return [*(f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")), "scales_0"]
 
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
-        lines = [f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))]
-        lines += ["made = 0", "place = 0", "x_0, place = cut(work, place, size, sizes[0])"]
-        widest = "sizes[0]"
-        for i in range(self.last + 1):
-            shape = f"sizes[{i}], sizes[{i + 1}]"
-            lines += [
-                f"w_{i} = part(vector, offsets[{2 * i}], {shape})",
-                f"b_{i} = vector[offsets[{2 * i + 1}] : offsets[{2 * i + 1}] + sizes[{i + 1}]]",
-                f"gw_{i} = part(gradient, offsets[{2 * i}], {shape})",
-                f"gb_{i} = gradient[offsets[{2 * i + 1}] : offsets[{2 * i + 1}] + sizes[{i + 1}]]",
-                f"h_{i}, place = cut(work, place, size, sizes[{i + 1}])",
-            ]
-            if i < self.last:
-                lines.append(f"x_{i + 1}, place = cut(work, place, size, sizes[{i + 1}])")
-            widest = f"max({widest}, sizes[{i + 1}])"
-        lines += [
-            f"widest = {widest}",
-            "spread, place = cut(work, place, 1, size * widest)",
-            *(f"s_{i} = part(spread[0], 0, size, sizes[{i}])" for i in range(1, self.last + 1 + self.form.keeps)),
-            f"scratch, place = cut(work, place, {max(self.scratch, 1)}, widest)",
-            f"scales = np.full(size, {self.one})",
+        return [
+            f"{', '.join(self.matrices)} = matrices",
+            f"{', '.join(self.vectors)} = vectors",
+            *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
+            "zero, one = real(0.0), real(1.0)",
+            "made = 0",
         ]
-        if self.form.classes:
-            lines.append("target = np.empty(size, np.int64)")
-        else:
-            lines.append(f"target, place = cut(work, place, size, sizes[{self.last + 1}])")
-        return lines
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
@@ -149,7 +123,7 @@ class _Kernel:
                 "if count == 0.0:  # a batch without weight makes no step",
                 "    continue",
                 "for i in range(n):",
-                "    scales[i] = real(weight[rows[begin + i]] / count)",
+                "    scales_0[i] = real(weight[rows[begin + i]] / count)",
             ]
         else:
             lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
@@ -162,9 +136,9 @@ class _Kernel:
             "        square_0 += x[r, j] * x[r, j]",
         ]
         if self.form.classes:
-            lines.append("    target[i] = y[r]")
+            lines.append("    classes[i] = y[r]")
         else:
-            lines += [f"    for j in range(sizes[{self.last + 1}]):", "        target[i, j] = y[r, j]"]
+            lines += [f"    for j in range(sizes[{self.last + 1}]):", f"        target_{self.last}[i, j] = y[r, j]"]
         return lines
 
     def _elements(self, place: int, lines: list[str]) -> list[str]:
@@ -173,8 +147,9 @@ class _Kernel:
             return ["for i in range(n):", *_indented(["j = 0", *lines])]
         return ["for i in range(n):", f"    for j in range(sizes[{place + 1}]):", *_indented(lines, 2)]
 
-    def _product(self, place: int) -> list[str]:
-        return [f"forward_{self.style(place)}(address, n, x_{place}, w_{place}, h_{place})"]
+    def _product(self, what: str, place: int) -> list[str]:
+        style = "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
+        return product(style, what, place)
 
     def _biased(self, place: int) -> list[str]:
         return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
@@ -183,7 +158,7 @@ class _Kernel:
         """Go through all layers but the last: x_1, x_2, ..., with the slope in place of h."""
         lines: list[str] = []
         for i, record in enumerate(self.plan.hidden):
-            lines += [*self._product(i), f"square_{i + 1} = {self.zero}"]
+            lines += [*self._product("forward", i), f"square_{i + 1} = {self.zero}"]
             total = f"square_{i + 1} += a * a"
             if isinstance(self.plan.layers[i].activation, RowActivation):
                 reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
@@ -210,26 +185,26 @@ class _Kernel:
         i = self.last
         width = f"sizes[{i + 1}]"
         record = self.plan.output
-        scale = "scales[i]" if self.form.weighted else "scale"
+        scale = "scales_0[i]" if self.form.weighted else "scale"
         weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
-        lines = [*self._product(i), "total = 0.0", f"change = {self.zero}"]
+        lines = [*self._product("forward", i), "total = 0.0", f"change = {self.zero}"]
         rows = any(isinstance(node, Symbol) and node.kind != FULL for node in record.tape.nodes) or self.form.classes
         keep_h = f"kept_h[begin - first * size + i, j] = h_{i}[i, j]"
         keep_a = "kept_a[begin - first * size + i, j]"
         if rows:
-            target = f"({self.one} if target[i] == j else {self.zero})" if self.form.classes else "target[i, j]"
+            target = f"({self.one} if classes[i] == j else {self.zero})" if self.form.classes else f"target_{i}[i, j]"
             reads = {"h": f"h_{i}[i, j]", "target": target}
-            writes = {"delta": f"h_{i}[i, j]"} | ({"a": f"s_{i + 1}[i, j]"} if self.form.keeps else {})
+            writes = {"delta": f"h_{i}[i, j]"} | ({"a": f"a_{i}[i, j]"} if self.form.keeps else {})
             call = self._row_function("output", record, reads, writes, "value")
             lines += self._biased(i)
             lines += self._elements(i, [keep_h]) if self.form.keeps else []
             lines += ["for i in range(n):", f"    total += {call(width)}{weighted}"]
-            lines += self._elements(i, [f"{keep_a} = s_{i + 1}[i, j]"]) if self.form.keeps else []
+            lines += self._elements(i, [f"{keep_a} = a_{i}[i, j]"]) if self.form.keeps else []
             lines += self._elements(i, [f"d = h_{i}[i, j] * {scale}", f"h_{i}[i, j] = d", "change += d * d"])
         else:
             text, constants = self.writer.elementwise("output", record)
             self.functions.append(text)
-            inner = [f"a, value, d = output(h_{i}[i, j] + b_{i}[j], target[i, j]{constants})"]
+            inner = [f"a, value, d = output(h_{i}[i, j] + b_{i}[j], target_{i}[i, j]{constants})"]
             if self.form.keeps:
                 lines += self._elements(i, [f"{keep_h} + b_{i}[j]"])
                 inner.append(f"{keep_a} = a")
@@ -243,7 +218,7 @@ class _Kernel:
         check = "if not (float(square_{0}) + n) * float(change) <= limit:  # bounds the square of every gradient"
         for i in range(self.last, 0, -1):
             lines += [check.format(i), "    return batch, made"]
-            lines += [f"inputs_{self.style(i)}(address, n, h_{i}, w_{i}, s_{i})", f"change = {self.zero}"]
+            lines += [*self._product("inputs", i), "change = zero"]
             backward = self.plan.backwards[i - 1]
             below = f"s_{i}[i, j]"
             if backward is None:
@@ -255,19 +230,32 @@ class _Kernel:
                 lines += ["for i in range(n):", f"    {call(f'sizes[{i}]')}"]
                 lines += self._elements(i - 1, [f"d = h_{i - 1}[i, j]", "change += d * d"])
         lines += [check.format(0), "    return batch, made"]
+        return lines
+
+    def _gradients(self) -> list[str]:
+        """Find every gradient, once every delta is known."""
+        lines: list[str] = []
         for i in range(self.last, -1, -1):
-            lines += [f"weights_{self.style(i)}(address, n, x_{i}, h_{i}, gw_{i})"]
-            lines += [f"for j in range(sizes[{i + 1}]):", f"    gb_{i}[j] = h_{i}[0, j]"]
-            lines += [
-                "for i in range(1, n):",
+            width = f"for j in range(sizes[{i + 1}]):"
+            lines += [*self._product("weights", i), width, f"    gb_{i}[j] = h_{i}[0, j]"]
+            lines += ["for i in range(1, n):", f"    {width}", f"        gb_{i}[j] += h_{i}[i, j]"]
+        return lines
+
+    def _descent(self) -> list[str]:
+        """Make a plain step of descent as part of the products that give the gradients."""
+        lines = ["rate = real(rates[made])"]
+        for i in range(self.last, -1, -1):
+            inner = [
+                "for i in range(n):",
                 f"    for j in range(sizes[{i + 1}]):",
-                f"        gb_{i}[j] += h_{i}[i, j]",
+                f"        b_{i}[j] -= rate * h_{i}[i, j]",
             ]
+            lines += [*self._product("descend", i), *inner]
         return lines
 
     def _step(self) -> list[str]:
-        """Clip the gradient, update every trainable run, count."""
-        lines: list[str] = []
+        """Find the gradients, clip them, update every trainable run; or descend at once where that is all; count."""
+        lines = self._gradients()
         over = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
         if self.plan.clip_norm is not None:
             place = self._constant(self.plan.clip_norm)
@@ -282,16 +270,14 @@ class _Kernel:
         self.functions.append(text)
         names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
         memory = "".join(f", memory[{place}]" for place in range(len(names)))
-        call = "update(starts[run], stops[run], rates[made - 1], float(steps + made), vector, gradient"
+        call = "update(starts[run], stops[run], rates[made], float(steps + made + 1), vector, gradient"
         lines += [
-            "made += 1",
             "for run in range(len(starts)):",
             f"    {call}{memory}{constants})",
-            "sums[0] += loss * count",
-            "sums[1] += count",
-            "sums[2] = loss",
         ]
-        return lines
+        if self.plan.descends:
+            lines = ["if fold:", *_indented(self._descent()), "else:", *_indented(lines)]
+        return [*lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
 
     def _constant(self, value: float) -> str:
         self.writer.constants.append(float(value))
@@ -302,11 +288,34 @@ def _indented(lines: list[str], by: int = 1) -> list[str]:
     return [f"{'    ' * by}{line}" for line in lines]
 
 
-def kernel_source(plan: Plan, form: Form) -> tuple[str, list[float], int]:
-    """Return the source of a kernel, its constants, and how many rows of scratch memory it cuts."""
+@dataclass(frozen=True)
+class Source:
+    """A kernel as text, and what it must be given.
+
+    Attributes:
+        text: The source of a module whose ``train`` takes ``ARGUMENTS``.
+        constants: The values of c0, c1, ...
+        matrices: The names of the two-dimensional arrays, in order; ``h_1`` is that of the second layer.
+        vectors: The names of the one-dimensional arrays.
+        scratch: The rows of ``scratch``.
+    """
+
+    text: str
+    constants: list[float]
+    matrices: list[str]
+    vectors: list[str]
+    scratch: int
+
+
+def kernel_source(plan: Plan, form: Form) -> Source:
+    """Write the kernel of a plan for batches of this form.
+
+    Raises:
+        CannotLower: An operation has no form in a kernel.
+    """
     kernel = _Kernel(plan, form)
     text = kernel.source()
     stamp = blake2b((Path(__file__).parent / "blas.py").read_bytes(), digest_size=8).hexdigest()
     names = [type(layer.activation).__name__ for layer in plan.layers]
     header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
-    return header + text, kernel.writer.constants, max(kernel.scratch, 1)
+    return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, max(kernel.scratch, 1))
