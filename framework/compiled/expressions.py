@@ -72,7 +72,7 @@ class Writer:
         return _RowFunction(self, record, inputs, outputs, total).source(name)
 
     def update(self, record: Record) -> tuple[str, str]:
-        """Return the source of ``update`` over a part of the flat arrays, and the call's further arguments.
+        """Return the source of ``update`` on flat arrays, and the call's further arguments.
 
         What depends on rate and step alone is computed once, in double precision.
         """
@@ -96,8 +96,8 @@ class Writer:
         for argument, value in record.outputs.items():
             if value is not record.inputs[argument]:
                 body.append(f"{argument}[i] = {self._number(value, names)}")
-        lines += ["for i in range(start, stop):", *(f"    {line}" for line in body)]
-        return self._function("update", ["start", "stop", "rate", "step", *arrays], lines)
+        lines += ["for i in range(len(values)):", *(f"    {line}" for line in body)]
+        return self._function("update", ["rate", "step", *arrays], lines)
 
     def _function(self, name: str, arguments: list[str], lines: list[str]) -> tuple[str, str]:
         used = sorted(self._used)

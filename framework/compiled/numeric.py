@@ -142,7 +142,7 @@ def log(x):
     return real(-np.inf) if x == real(0.0) else y
 '''
 
-_SHARED = '''
+_TRANSCENDENTAL = '''
 @formula
 def log1p(x):
     """Return log(1 + x), with what the sum 1 + x loses put back."""
@@ -161,6 +161,9 @@ def tanh(x):
     return -t if x < real(0.0) else t
 
 
+'''
+
+_SHARED = '''
 @formula
 def logaddexp(a, b):
     """Return log(exp(a) + exp(b))."""
@@ -193,12 +196,21 @@ def heaviside(x, at_zero):
 '''
 
 
-def numeric_source(dtype: str) -> str:
+_LIBRARY = """
+exp, expm1, log, log1p, tanh = math.exp, math.expm1, math.log, math.log1p, math.tanh
+"""
+
+
+def numeric_source(dtype: str, *, library: bool = False) -> str:
     """Return the source of the functions for ``"float64"`` or ``"float32"``.
+
+    Args:
+        dtype: The kernel's.
+        library: Whether to take those of the mathematical library: faster where there is one number at a time.
 
     Example:
         >>> "def tanh(x):" in numeric_source("float32")
         True
     """
-    own = _DOUBLE if dtype == "float64" else _SINGLE
+    own = _LIBRARY if library else (_DOUBLE if dtype == "float64" else _SINGLE) + _TRANSCENDENTAL
     return f"real = np.{dtype}\n\n{own}\n{_SHARED}"

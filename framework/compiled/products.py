@@ -6,6 +6,8 @@ w <- w - rate x^T h in one, and ``inputs`` is s = h w^T, for n rows. {i} is the 
 
 from __future__ import annotations
 
+import re
+
 _MATRIX = {
     "forward": """
 gemm(address, 0, n, sizes[{j}], sizes[{i}], one, x_{i}, w_{i}, zero, h_{i})
@@ -88,3 +90,13 @@ def product(style: str, what: str, place: int) -> list[str]:
         ['gemm(address, 0, n, sizes[1], sizes[0], one, x_0, w_0, zero, h_0)']
     """
     return _STYLES[style][what].format(i=place, j=place + 1).strip().splitlines()
+
+
+def single_input(lines: list[str]) -> list[str]:
+    """Return the lines of a product of the first layer that read the one row of a batch where it lies in the data.
+
+    Example:
+        >>> single_input(["product += x_0[i, k] * w_0[k, 0]"])
+        ['product += x[r, k] * w_0[k, 0]']
+    """
+    return [re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line) for line in lines]

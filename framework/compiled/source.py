@@ -11,7 +11,7 @@ from framework.activations import RowActivation
 from framework.compiled.expressions import Writer
 from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
-from framework.compiled.products import product
+from framework.compiled.products import product, single_input
 from framework.formulas.symbols import FULL, Symbol
 
 
@@ -86,7 +86,14 @@ class _Kernel:
             *_indented(body, 2),
             "    return stop, made",
         ]
-        return "\n\n".join([numeric_source(self.plan.dtype), *self.functions, "\n".join(train), ""])
+        return "\n\n".join(
+            [
+                numeric_source(self.plan.dtype, library=self.form.single and all(self.units_1)),
+                *self.functions,
+                "\n".join(train),
+                "",
+            ]
+        )
 
     @property
     def matrices(self) -> list[str]:
@@ -112,8 +119,11 @@ class _Kernel:
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
-        lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
         each = "1" if self.plan.by_row else f"sizes[{self.last + 1}]"
+        if self.form.single:
+            lines = ["begin, n, r = batch, 1, rows[batch]"]
+        else:
+            lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
         if self.form.weighted:
             lines += [
                 "count = 0.0",
@@ -127,19 +137,22 @@ class _Kernel:
             ]
         else:
             lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
-        lines += [
-            f"square_0 = {self.zero}",
+        targets = f"for j in range(sizes[{self.last + 1}]):"
+        target = f"target_{self.last}[i, j] = y[r, j]"
+        copy = ["classes[i] = y[r]"] if self.form.classes else [targets, f"    {target}"]
+        if self.form.single:
+            square = ["square_0 = zero", "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
+            return [*lines, *square, "i = 0", *copy]
+        return [
+            *lines,
+            "square_0 = zero",
             "for i in range(n):",
             "    r = rows[begin + i]",
-            "    for j in range(sizes[0]):",
-            "        x_0[i, j] = x[r, j]",
-            "        square_0 += x[r, j] * x[r, j]",
+            "    for k in range(sizes[0]):",
+            "        x_0[i, k] = x[r, k]",
+            "        square_0 += x[r, k] * x[r, k]",
+            *_indented(copy),
         ]
-        if self.form.classes:
-            lines.append("    classes[i] = y[r]")
-        else:
-            lines += [f"    for j in range(sizes[{self.last + 1}]):", f"        target_{self.last}[i, j] = y[r, j]"]
-        return lines
 
     def _elements(self, place: int, lines: list[str]) -> list[str]:
         """Return loops over the rows and units of a layer."""
@@ -149,7 +162,8 @@ class _Kernel:
 
     def _product(self, what: str, place: int) -> list[str]:
         style = "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
-        return product(style, what, place)
+        lines = product(style, what, place)
+        return single_input(lines) if self.form.single and place == 0 else lines
 
     def _biased(self, place: int) -> list[str]:
         return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
@@ -269,11 +283,12 @@ class _Kernel:
         text, constants = self.writer.update(self.plan.update)
         self.functions.append(text)
         names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
-        memory = "".join(f", memory[{place}]" for place in range(len(names)))
-        call = "update(starts[run], stops[run], rates[made], float(steps + made + 1), vector, gradient"
+        # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
+        arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
+        parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
         lines += [
             "for run in range(len(starts)):",
-            f"    {call}{memory}{constants})",
+            f"    update(rates[made], float(steps + made + 1){parts}{constants})",
         ]
         if self.plan.descends:
             lines = ["if fold:", *_indented(self._descent()), "else:", *_indented(lines)]
