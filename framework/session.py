@@ -114,6 +114,10 @@ class Session:
                 where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
                 self.run.error.add_note(f"then {type(error).__name__}: {error}{where}")
 
+    def hears(self, *hooks: str) -> bool:
+        """Return whether some callback has one of these hooks."""
+        return any(self._hooks[hook] for hook in hooks)
+
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         for callback, function in self._hooks[hook]:

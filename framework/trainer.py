@@ -27,7 +27,6 @@ from framework.run import Run, add_sums
 from framework.session import Session
 
 EVALUATION_ROWS = 4096
-BATCH_HOOKS = {"on_batch_begin", "on_gradients", "on_batch_end"}
 
 
 class Trainer(Component):
@@ -107,8 +106,8 @@ class Trainer(Component):
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
-        batches = self._stream(source, run)
         with Session(run, self.callbacks) as session:
+            batches = self._stream(source, session)
             while session.begin_epoch():
                 for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
@@ -203,14 +202,16 @@ class Trainer(Component):
         order = (run.seed, run.epoch) if self.shuffle else None
         return source.batches(self.batch_size, run.batch * self.batch_size, order)
 
-    def _stream(self, source: Source, run: Run) -> Callable[[], Iterator[Batch | None]]:
+    def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
         """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
+        run = session.run
         plain = partial(self._batches, source, run)
-        watched = self.regularizers or any(BATCH_HOOKS & callback.hooks().keys() for callback in self.callbacks)
-        if run.engine == "numpy" or watched:
+        if run.engine == "numpy" or self.regularizers or session.hears("on_batch_begin", "on_gradients"):
             return plain
         sums = partial(self._metric_sums, run.model) if self._summed else None
-        return partial(Engine(run, source, self.loss, self.batch_size, sums).batches, plain, shuffle=self.shuffle)
+        after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
+        engine = Engine(run, source, self.loss, self.batch_size, sums, after)
+        return partial(engine.batches, plain, shuffle=self.shuffle)
 
     def resume(self, run: Run, data: Any, validation: Any = None, *, epochs: int | None = None) -> Run:
         """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.

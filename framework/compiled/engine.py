@@ -73,7 +73,9 @@ class Engine:
     the kernel's: a loss that is not finite, or a gradient that may not be.
     """
 
-    def __init__(self, run: Run, source: Source, loss: Loss, size: int, sums: MetricSums | None) -> None:
+    def __init__(
+        self, run: Run, source: Source, loss: Loss, size: int, sums: MetricSums | None, after: Callable[[], None] | None
+    ) -> None:
         """Prepare for a run.
 
         Args:
@@ -82,12 +84,13 @@ class Engine:
             loss: What is descended.
             size: Rows in a batch.
             sums: Gives the sums of the metrics from (h, a, y, weight) of a batch; None where there are no metrics.
+            after: Is called after each step, which makes chunks of one batch; None where no callback asks for it.
         """
         require_available()
-        self.run, self.source, self.loss, self.sums = run, source, loss, sums
+        self.run, self.source, self.loss, self.sums, self.after = run, source, loss, sums, after
         self.size = min(size, source.rows)
         self._length = 1.0  # of a chunk, in batches; only time depends on it
-        self._kernels: dict[Form, Kernel] = {}
+        self._kernels: dict[Form, Kernel | None] = {}
         self._settings: dict[str, Any] | None = None
 
     def batches(self, plain: Callable[[], Iterator[Batch]], *, shuffle: bool) -> Iterator[Batch | None]:
@@ -119,36 +122,44 @@ class Engine:
             rows: Which rows of them make up the batches, in order.
             before: How many batches of the epoch come before the first of ``rows``.
         """
-        run, kernel = self.run, self._kernel(data)
+        kernel = self._kernel(data, rows)
         if kernel is None:
             return False
+        run, binding = self.run, self.run.optimizer.binding
         first = run.batch - before
-        last = min(math.ceil(len(rows) / self.size), first + (1 if kernel.new else max(1, int(self._length))))
-        rates = self._rates(last - first)
-        if not len(rates):
-            return False  # NumPy says what is wrong with the rate
-        binding = run.optimizer.binding
+        length = 1 if self.after else max(1, int(self._length))
+        rates = self._rates(min(length, math.ceil(len(rows) / self.size) - first))
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
-        was_new, begun = kernel.new, time.perf_counter()
+        arrays = (binding.parameters.vector, *binding.memory.values())
+        kept = [array.copy() for array in arrays] if self.sums else []
+        begun = time.perf_counter()
         binding.updating = True
-        stop, made = kernel.train(first, first + len(rates), data, rows, rates, binding, sums)
-        binding.updating = False
-        if not was_new:
-            each = (time.perf_counter() - begun) / max(stop - first, 1)
-            self._length = min(max(1.0, CHUNK_SECONDS / max(each, 1e-9)), 4.0 * (last - first))
-        if stop == first:
-            return False
+        stop, made = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, fold=self.after is None)
+        if stop > first:
+            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), 4.0 * (stop - first))
+        try:
+            metrics = self._metrics(kernel, data, rows, first, stop)
+        except BaseException:  # as in the NumPy engine, the steps of a metric that fails are not made
+            for array, before_chunk in zip(arrays, kept, strict=True):
+                array[:] = before_chunk
+            binding.updating = False
+            raise
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
             run.loss, binding.rate = float(sums[2]), float(rates[made - 1])
-        self._count_metrics(kernel, data, rows, first, stop)
+        for batch_sums in metrics:
+            add_sums(run.sums, batch_sums)
         run.batch += stop - first
         run.step += made
         binding.steps += made
-        return True
+        binding.updating = False
+        if made and self.after:
+            run.current = _taken(data, rows[first * self.size : stop * self.size])
+            self.after()
+        return stop > first
 
-    def _kernel(self, data: Batch) -> Kernel | None:
-        """Return the kernel for data of this form; settings that a hook has assigned may need another one."""
+    def _kernel(self, data: Batch, rows: Array) -> Kernel | None:
+        """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
         settings = self.run.optimizer.settings()
         settings.pop("learning_rate")
         if settings != self._settings:
@@ -160,12 +171,20 @@ class Engine:
             keeps=self.sums is not None,
         )
         if form not in self._kernels:
-            try:
-                plan = lowered(self.run.model, self.loss, self.run.optimizer)
-            except CannotLower:
-                return None
-            self._kernels[form] = Kernel(plan, form, self.run.model, self.size)
+            self._kernels[form] = self._made(form, data, rows)
         return self._kernels[form]
+
+    def _made(self, form: Form, data: Batch, rows: Array) -> Kernel | None:
+        """Return a new kernel, or None where there can be none; a call without batches compiles it."""
+        run = self.run
+        try:
+            kernel = Kernel(lowered(run.model, self.loss, run.optimizer), form, run.model, self.size)
+            kernel.train(0, 0, data, rows, np.zeros(0), run.optimizer.binding, np.zeros(3), fold=False)
+        except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(f"the compiled engine leaves its steps to NumPy: {reason}", stacklevel=6)
+            return None
+        return kernel
 
     def _rates(self, count: int) -> Array:
         """Return the rates of the next steps, up to the first that is none."""
@@ -177,32 +196,34 @@ class Engine:
         wrong = ~((rates >= 0) & (rates < np.inf))
         return rates[: np.argmax(wrong)] if wrong.any() else rates
 
-    def _count_metrics(self, kernel: Kernel, data: Batch, rows: Array, first: int, stop: int) -> None:
-        """Add up the metrics of the batches of a chunk, one after another, as the NumPy engine does."""
+    def _metrics(
+        self, kernel: Kernel, data: Batch, rows: Array, first: int, stop: int
+    ) -> list[dict[str, tuple[float, ...]]]:
+        """Return the metrics' sums of each batch of a chunk: added up one after another, as the NumPy engine does."""
+        found: list[dict[str, tuple[float, ...]]] = []
         if self.sums is None:
-            return
-        _, y, weight = data
+            return found
         for batch in range(first, stop):
-            part = rows[batch * self.size : (batch + 1) * self.size]
-            w = None if weight is None else weight[part]
-            if w is None or w.any():
-                h, a = kernel.outputs((batch - first) * self.size, len(part))
-                add_sums(self.run.sums, self.sums(h, a, y[part], w))
+            _, y, weight = _taken(data, rows[batch * self.size : (batch + 1) * self.size])
+            if weight is None or weight.any():
+                found.append(self.sums(*kernel.outputs((batch - first) * self.size, len(y)), y, weight))
+        return found
+
+
+def _taken(data: Batch, rows: Array) -> Batch:
+    x, y, weight = data
+    return x[rows], y[rows], None if weight is None else weight[rows]
 
 
 class Kernel:
-    """A compiled function with the memory that it works in.
-
-    Attributes:
-        new: Whether it has not been called yet, so that the first call compiles it or reads it from the disk.
-    """
+    """A compiled function with the memory that it works in."""
 
     def __init__(self, plan: Plan, form: Form, model: Model, size: int) -> None:
         """Write the source, load it and lay out the memory."""
         source = kernel_source(plan, form)
         self._train = load(source.text).train
         self._address = importlib.import_module("framework.compiled.blas").gemm_address(plan.dtype)
-        self.new, self.form, self.model, self.size = True, form, model, size
+        self.form, self.model, self.size = form, model, size
         self._constants = np.array(source.constants)
         self._limit = LIMITS[plan.dtype]
         self._folds = plan.descends
@@ -231,9 +252,12 @@ class Kernel:
         return np.reshape(views["weights"], (self._sizes[int(place)], -1))
 
     def train(
-        self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array
+        self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array, *, fold: bool
     ) -> tuple[int, int]:
-        """Train on batches first..stop; return the first batch that was not done, and how many steps were made."""
+        """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
+
+        ``fold`` allows a plain step to be part of the products, which leaves no gradient to look at.
+        """
         x, y, weight = data
         parameters = binding.parameters
         runs = parameters.trainable_runs()
@@ -256,7 +280,7 @@ class Kernel:
             np.array([run.stop for run in runs]),
             rates,
             binding.steps,
-            self._folds and not parameters.frozen,
+            fold and self._folds and not parameters.frozen,
             self._constants,
             tuple(map(self._array, self._source.matrices)),
             tuple(map(self._array, self._source.vectors)),
@@ -266,7 +290,6 @@ class Kernel:
             self._limit,
             self._address,
         )
-        self.new = False
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0
         return int(done), int(made)

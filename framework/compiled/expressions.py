@@ -240,7 +240,8 @@ class _RowFunction:
         if not (full or reductions or writes or totalled):
             return []
         used = [arg for node in [*full, *reductions] for arg in node.args if isinstance(arg, Symbol)]
-        used += [value for value in [*(value for value, _ in writes), self.value] if isinstance(value, Symbol)]
+        outgoing = [value for value, _ in writes] + ([self.value] if totalled else [])
+        used += [value for value in outgoing if isinstance(value, Symbol)]
         local = dict(names)
         body: list[str] = []
         for node in dict.fromkeys(used):

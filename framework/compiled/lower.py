@@ -269,7 +269,7 @@ def _called(component: Any, method: str, *arguments: Any, changes: bool = False)
             result = getattr(component, method)(*arguments)
     except DerivativeError as error:
         reason = str(error).removeprefix("the derivative cannot be derived through ")
-        raise CannotLower(f"{name} cannot be recorded: {reason.partition(': ')[0]}") from None
+        raise CannotLower(f"{name} cannot be recorded through {reason}") from None
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
         raise CannotLower(f"{name} cannot be recorded: {type(error).__name__}: {error}") from None
     if not changes and not isinstance(result, Symbol | int | float | np.number):

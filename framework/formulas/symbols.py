@@ -20,6 +20,9 @@ from framework.formulas.rules import OPERATIONS, TRUTHS
 FULL, COLUMN, FLAT = "full", "column", "flat"
 """What a symbol ranges over: every element, one number a row kept as a column, or one number a row."""
 
+_RECORDING = ("framework.formulas", "framework.compiled", "numpy")
+"""The modules that record; the line at fault is that of who called them."""
+
 _KINDS = {"column": COLUMN, "flat": FLAT, "spread": FULL}
 _REDUCTIONS = {"sum": "sum", "max": "max", "amax": "max", "min": "min", "amin": "min", "mean": "mean"}
 _NAMES = (
@@ -242,7 +245,7 @@ def refuse(what: str, instead: str) -> NoReturn:
         DerivativeError: Always.
     """
     frame = sys._getframe(1)
-    while frame is not None and (frame.f_globals.get("__name__", "").startswith(("framework.formulas", "numpy"))):
+    while frame is not None and (frame.f_globals.get("__name__", "").startswith(_RECORDING)):
         frame = frame.f_back  # type: ignore[assignment]
     where = ""
     if frame is not None:
