@@ -49,9 +49,7 @@ import math
 
 import numpy as np
 from numba import njit
-
-from framework.compiled.blas import gemm
-
+{blas}
 formula = njit(error_model="numpy", fastmath={{"contract"}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 fast = {{"contract", "reassoc", "nsz"}}  # not nnan or ninf: divergence must be seen
 kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=fast, no_cfunc_wrapper=True)
@@ -332,5 +330,6 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     text = kernel.source()
     stamp = blake2b((Path(__file__).parent / "blas.py").read_bytes(), digest_size=8).hexdigest()
     names = [type(layer.activation).__name__ for layer in plan.layers]
-    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
+    blas = "\nfrom framework.compiled.blas import gemm\n" if "gemm(" in text else ""
+    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp, blas=blas)
     return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, max(kernel.scratch, 1))
