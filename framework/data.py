@@ -109,6 +109,13 @@ class DatasetSource:
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches; a batch that spans two windows is joined from both."""
+        for x, y, weight in self.pieces(size, start, order):
+            for first in range(0, len(x), size):
+                part = slice(first, first + size)
+                yield x[part], y[part], None if weight is None else weight[part]
+
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
+        """Give the rows from ``start`` on in pieces of whole batches; the last piece may end with a smaller one."""
         rest: list[Batch] = []
         held = 0
         skip = start
@@ -122,12 +129,11 @@ class DatasetSource:
             held += rows - skip
             skip = 0
             x, y, weight = joined(rest)
-            first = 0
-            while held - first >= size:
-                part = slice(first, first := first + size)
-                yield x[part], y[part], None if weight is None else weight[part]
-            rest = [(x[first:], y[first:], None if weight is None else weight[first:])]
-            held -= first
+            whole = held - held % size
+            if whole:
+                yield x[:whole], y[:whole], None if weight is None else weight[:whole]
+            rest = [(x[whole:], y[whole:], None if weight is None else weight[whole:])]
+            held -= whole
         if held:
             yield joined(rest)
 

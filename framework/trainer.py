@@ -205,13 +205,11 @@ class Trainer(Component):
     def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
         """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
         run = session.run
-        plain = partial(self._batches, source, run)
         if run.engine == "numpy" or self.regularizers or session.hears("on_batch_begin", "on_gradients"):
-            return plain
+            return partial(self._batches, source, run)
         sums = partial(self._metric_sums, run.model) if self._summed else None
         after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
-        engine = Engine(run, source, self.loss, self.batch_size, sums, after)
-        return partial(engine.batches, plain, shuffle=self.shuffle)
+        return partial(Engine(run, source, self.loss, self.batch_size, sums, after).batches, shuffle=self.shuffle)
 
     def resume(self, run: Run, data: Any, validation: Any = None, *, epochs: int | None = None) -> Run:
         """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.

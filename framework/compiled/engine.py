@@ -16,7 +16,7 @@ from framework.arrays import Array
 from framework.compiled.cache import load
 from framework.compiled.lower import CannotLower, Plan, lowered
 from framework.compiled.source import Form, kernel_source
-from framework.data import ArraySource, Batch, Source, permutation, read_only
+from framework.data import ArraySource, Batch, DatasetSource, Source, permutation, read_only
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.models import Model
@@ -48,7 +48,7 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
         return "numpy"
     require_available()
     try:
-        lowered(model, loss, optimizer)
+        kernel_source(lowered(model, loss, optimizer), Form(single=False, classes=False, weighted=False, keeps=False))
     except CannotLower as reason:
         if wanted == "compiled":
             warnings.warn(f"engine='compiled': NumPy computes this run, because {reason}", stacklevel=4)
@@ -74,7 +74,13 @@ class Engine:
     """
 
     def __init__(
-        self, run: Run, source: Source, loss: Loss, size: int, sums: MetricSums | None, after: Callable[[], None] | None
+        self,
+        run: Run,
+        source: Source,
+        loss: Loss,
+        size: int,
+        sums: MetricSums | None,
+        after: Callable[[], None] | None,
     ) -> None:
         """Prepare for a run.
 
@@ -93,26 +99,25 @@ class Engine:
         self._kernels: dict[Form, Kernel | None] = {}
         self._settings: dict[str, Any] | None = None
 
-    def batches(self, plain: Callable[[], Iterator[Batch]], *, shuffle: bool) -> Iterator[Batch | None]:
-        """Train to the end of the epoch.
-
-        Args:
-            plain: Gives the batches from the run's own on, as the NumPy engine takes them.
-            shuffle: Whether rows come in the epoch's order, not in the data's own.
-        """
-        run, source = self.run, self.source
-        if not isinstance(source, ArraySource):  # a file, read and checked batch by batch
-            for batch in plain():
+    def batches(self, *, shuffle: bool) -> Iterator[Batch | None]:
+        """Train to the end of the epoch, in the epoch's order of rows or in the data's own."""
+        run = self.run
+        for data, rows, before in self._pieces(shuffle=shuffle):
+            while (place := (run.batch - before) * self.size) < len(rows):
                 yield None
-                if not self._advance(batch, np.arange(len(batch[0])), run.batch):
-                    yield batch
-            return
-        rows = permutation(source.rows, run.seed, run.epoch) if shuffle else np.arange(source.rows)
-        data = (source.x, source.y, source.weight)
-        while run.batch < run.batches:
-            yield None
-            if not self._advance(data, rows, 0):
-                yield next(plain())
+                if not self._advance(data, rows, before):
+                    yield _taken(data, rows[place : place + self.size])
+
+    def _pieces(self, *, shuffle: bool) -> Iterator[tuple[Batch, Array, int]]:
+        """Give data, which rows make up its batches, and how many batches come before: arrays are one piece."""
+        run, source = self.run, self.source
+        order = (run.seed, run.epoch) if shuffle else None
+        if isinstance(source, ArraySource):
+            rows = np.arange(source.rows) if order is None else permutation(source.rows, *order)
+            yield (source.x, source.y, source.weight), rows, 0
+        elif isinstance(source, DatasetSource):
+            for piece in source.pieces(self.size, run.batch * self.size, order):
+                yield piece, np.arange(len(piece[0])), run.batch
 
     def _advance(self, data: Batch, rows: Array, before: int) -> bool:
         """Make a chunk of steps from the run's batch on, and return whether the kernel made any.

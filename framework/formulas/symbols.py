@@ -122,6 +122,13 @@ class Symbol(NDArrayOperatorsMixin):
         """Return the symbol: nothing changes in place."""
         return self
 
+    @property
+    def shape(self) -> Any:
+        """The shape, of which a formula over a row may ask the last axis: ``shape[-1]``."""
+        if not self.tape.rows:
+            refuse("h.shape", "use np.zeros_like(h) or np.ones_like(h)")
+        return _RowShape(self)
+
     def astype(self, dtype: Any, **options: Any) -> Any:
         """Record the cast of a truth to 1 or 0; numbers have the dtype of the framework's choice."""
         chosen = self.op == "where" and not any(isinstance(choice, Symbol) for choice in self.args[1:])
@@ -175,6 +182,18 @@ class Symbol(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         """Show the node with its arguments."""
         return self.name or f"{self.op}({', '.join(map(repr, self.args))})"
+
+
+class _RowShape:
+    """The shape of a symbol over a row: all that is known of it is that a row has a length."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+
+    def __getitem__(self, axis: Any) -> Any:
+        if axis != -1:
+            refuse(f"h.shape[{axis!r}]", "the length of a row is h.shape[-1]")
+        return self._symbol.tape.record("row_length", self._symbol)
 
 
 class Tape:
