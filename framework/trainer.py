@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import Callback
-from framework.compiled import Engine, choose
+from framework.compiled import Engine, choose, require_available
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError, nearest
@@ -157,6 +157,8 @@ class Trainer(Component):
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
+            if run.engine == "compiled":
+                require_available()
             require_resumable(run, model, layout, ["loss", *(metric.key for metric in self._summed)])
             run.target_epoch = self.epochs if epochs is None else run.epoch + epochs
         run.batches, run.layout = batches, layout

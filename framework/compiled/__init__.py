@@ -3,6 +3,6 @@
 Needs the extra ``framework[compiled]``: Numba and SciPy. Neither is imported before a kernel is made.
 """
 
-from framework.compiled.engine import Engine, choose
+from framework.compiled.engine import Engine, choose, require_available
 
-__all__ = ["Engine", "choose"]
+__all__ = ["Engine", "choose", "require_available"]

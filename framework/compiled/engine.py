@@ -29,6 +29,9 @@ MetricSums = Callable[[Array, Array, Array, Array | None], dict[str, tuple[float
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""
 
+KEPT_NUMBERS = 1_000_000
+"""How many numbers a kernel may keep of a chunk's outputs."""
+
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
 
@@ -92,7 +95,6 @@ class Engine:
             sums: Gives the sums of the metrics from (h, a, y, weight) of a batch; None where there are no metrics.
             after: Is called after each step, which makes chunks of one batch; None where no callback asks for it.
         """
-        require_available()
         self.run, self.source, self.loss, self.sums, self.after = run, source, loss, sums, after
         self.size = min(size, source.rows)
         self._length = 1.0  # of a chunk, in batches; only time depends on it
@@ -132,16 +134,14 @@ class Engine:
             return False
         run, binding = self.run, self.run.optimizer.binding
         first = run.batch - before
-        length = 1 if self.after else max(1, int(self._length))
+        begun = time.perf_counter()
+        length = 1 if self.after else max(1, int(min(self._length, kernel.longest)))
         rates = self._rates(min(length, math.ceil(len(rows) / self.size) - first))
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
         arrays = (binding.parameters.vector, *binding.memory.values())
         kept = [array.copy() for array in arrays] if self.sums else []
-        begun = time.perf_counter()
         binding.updating = True
         stop, made = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, fold=self.after is None)
-        if stop > first:
-            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), 4.0 * (stop - first))
         try:
             metrics = self._metrics(kernel, data, rows, first, stop)
         except BaseException:  # as in the NumPy engine, the steps of a metric that fails are not made
@@ -149,6 +149,8 @@ class Engine:
                 array[:] = before_chunk
             binding.updating = False
             raise
+        if stop > first:
+            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), 4.0 * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
             run.loss, binding.rate = float(sums[2]), float(rates[made - 1])
@@ -221,7 +223,11 @@ def _taken(data: Batch, rows: Array) -> Batch:
 
 
 class Kernel:
-    """A compiled function with the memory that it works in."""
+    """A compiled function with the memory that it works in.
+
+    Attributes:
+        longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
+    """
 
     def __init__(self, plan: Plan, form: Form, model: Model, size: int) -> None:
         """Write the source, load it and lay out the memory."""
@@ -236,6 +242,7 @@ class Kernel:
         self._folds = plan.descends
         sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
         self._sizes = np.array(sizes)
+        self.longest = max(1, KEPT_NUMBERS // (size * sizes[-1])) if form.keeps else math.inf
         self._kept = (np.zeros((0, sizes[-1]), plan.dtype), np.zeros((0, sizes[-1]), plan.dtype))
         self._layers, self._source = plan.layers, source
         spread = np.zeros(size * max(sizes), plan.dtype)  # dL/dx of one layer at a time
