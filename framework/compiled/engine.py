@@ -235,7 +235,7 @@ class Kernel:
         self._train = load(source.text).train
         self._address = 0
         if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
-            self._address = importlib.import_module("framework.compiled.blas").gemm_address(plan.dtype)
+            self._address = importlib.import_module("framework.compiled.native").gemm_address(plan.dtype)
         self.form, self.model, self.size = form, model, size
         self._constants = np.array(source.constants)
         self._limit = LIMITS[plan.dtype]
@@ -255,10 +255,14 @@ class Kernel:
         self._classes = np.zeros(size, np.int64)
 
     def _array(self, name: str) -> Array:
-        """Return the array of a name: working memory, or a part of the parameters or gradients as it lies there now."""
+        """Return the array of a name: working memory, or a part of parameters or gradients as it lies there now.
+
+        With ``_flat`` it has one axis.
+        """
         kind, _, place = name.partition("_")
         if kind not in ("w", "gw", "b", "gb"):
-            return self._memory[name]
+            memory = self._memory[name.removesuffix("_flat")]
+            return memory.reshape(-1) if name.endswith("_flat") else memory
         parameters = self._layers[int(place)].parameters
         views = parameters.gradients if kind[0] == "g" else parameters.views
         if kind in ("b", "gb"):

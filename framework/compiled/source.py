@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -42,15 +43,18 @@ _HEADER = '''"""A training kernel, written by framework.compiled from the formul
 
 {what}
 
-With framework/compiled/blas.py {stamp}.
+With framework/compiled/native.py {stamp}.
 """
 
 import math
 
 import numpy as np
 from numba import njit
-{blas}
-formula = njit(error_model="numpy", fastmath={{"contract"}}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+from framework.compiled.native import copy_row, gemm
+
+bare = {{"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}}
+formula = njit(error_model="numpy", fastmath={{"contract"}}, **bare)
 fast = {{"contract", "reassoc", "nsz"}}  # not nnan or ninf: divergence must be seen
 kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=fast, no_cfunc_wrapper=True)
 
@@ -65,6 +69,7 @@ class _Kernel:
         self.writer = Writer(plan.dtype)
         self.functions: list[str] = []
         self.scratch = 0
+        self.flat = set() if form.single else {"x_0_flat"}
         self.last = len(plan.layers) - 1
         self.one = self.writer._literal(1.0)
         self.zero = self.writer._literal(0.0)
@@ -103,7 +108,8 @@ class _Kernel:
     @property
     def vectors(self) -> list[str]:
         """The names of the one-dimensional arrays."""
-        return [*(f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")), "scales_0"]
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")]
+        return [*names, "scales_0", *sorted(self.flat)]
 
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
@@ -141,21 +147,16 @@ class _Kernel:
         if self.form.single:
             square = ["square_0 = zero", "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
             return [*lines, *square, "i = 0", *copy]
-        return [
-            *lines,
-            "square_0 = zero",
-            "for i in range(n):",
-            "    r = rows[begin + i]",
-            "    for k in range(sizes[0]):",
-            "        x_0[i, k] = x[r, k]",
-            "        square_0 += x[r, k] * x[r, k]",
-            *_indented(copy),
-        ]
+        rows = ["r = rows[begin + i]", "copy_row(x, r, x_0, i)", *copy]
+        square = ["square_0 = zero", "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
+        return [*lines, "for i in range(n):", *_indented(rows), *square]
 
     def _elements(self, place: int, lines: list[str]) -> list[str]:
         """Return loops over the rows and units of a layer."""
-        if self.units_1[place]:
-            return ["for i in range(n):", *_indented(["j = 0", *lines])]
+        if self.units_1[place]:  # along one axis, because LLVM makes no vectors of a column
+            flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
+            self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
+            return ["for i in range(n):", *_indented(["j = 0", *flat])]
         return ["for i in range(n):", f"    for j in range(sizes[{place + 1}]):", *_indented(lines, 2)]
 
     def _product(self, what: str, place: int) -> list[str]:
@@ -328,8 +329,7 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     """
     kernel = _Kernel(plan, form)
     text = kernel.source()
-    stamp = blake2b((Path(__file__).parent / "blas.py").read_bytes(), digest_size=8).hexdigest()
+    stamp = blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
     names = [type(layer.activation).__name__ for layer in plan.layers]
-    blas = "\nfrom framework.compiled.blas import gemm\n" if "gemm(" in text else ""
-    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp, blas=blas)
+    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
     return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, max(kernel.scratch, 1))

@@ -1,7 +1,7 @@
-"""The matrix product of SciPy's BLAS, called by its address from compiled code.
+"""What compiled code calls that Numba has no word for: SciPy's matrix product, and a copy of a whole row.
 
-Unlike np.dot it takes any transposition without a copy, adds to what is there, and multiplies by a number on the way,
-so that a plain step of descent can be part of the product.
+SciPy's BLAS is called by its address. Unlike np.dot it takes any transposition without a copy, adds to what is there,
+and multiplies by a number on the way, so that a plain step of descent can be part of the product.
 """
 
 from __future__ import annotations
@@ -68,6 +68,23 @@ def gemm(
         kinds += [ir.PointerType(kind) for kind in (number, number, word)]
         function = ir.FunctionType(ir.VoidType(), kinds)
         builder.call(builder.inttoptr(address, ir.PointerType(function)), parts)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def copy_row(_typing: Any, x: Any, r: Any, out: Any, i: Any) -> Any:
+    """out[i, :] <- x[r, :] for C-contiguous arrays of one width; rows are too short for a loop to be as fast."""
+    signature = types.void(x, types.int64, out, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, r, out, i = arguments
+        source = context.make_array(signature.args[0])(context, builder, x)
+        target = context.make_array(signature.args[2])(context, builder, out)
+        width = cgutils.unpack_tuple(builder, source.shape, 2)[1]  # type: ignore[no-untyped-call]
+        places = [builder.gep(array.data, [builder.mul(row, width)]) for array, row in ((target, i), (source, r))]
+        cgutils.raw_memcpy(builder, places[0], places[1], width, source.itemsize)  # type: ignore[no-untyped-call]
         return context.get_dummy_value()
 
     return signature, generate
