@@ -11,12 +11,11 @@ import os
 import platform
 import sys
 import tempfile
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-
-_VERSIONS = ("numba", "llvmlite", "numpy", "scipy")
 
 
 def cache_folder() -> Path:
@@ -34,9 +33,13 @@ def cache_folder() -> Path:
 
 def kernel_name(source: str) -> str:
     """Return the name of a kernel: the same only for the same source, Python and library versions."""
-    versions = [platform.python_version(), *(f"{name} {version(name)}" for name in _VERSIONS)]
-    digest = blake2b("\n".join([*versions, source]).encode(), digest_size=12).hexdigest()
+    digest = blake2b("\n".join([*_versions(), source]).encode(), digest_size=12).hexdigest()
     return f"framework_kernel_{digest}"
+
+
+@lru_cache(maxsize=1)  # reading one takes a millisecond
+def _versions() -> tuple[str, ...]:
+    return platform.python_version(), *(f"{name} {version(name)}" for name in ("numba", "llvmlite", "numpy", "scipy"))
 
 
 def load(source: str) -> ModuleType:
