@@ -1,6 +1,7 @@
 """A run of the compiled engine behaves as any run: hooks, stops, divergence, resume; and what falls back says so."""
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -149,6 +150,20 @@ def test_a_stop_before_the_first_batch_makes_no_step():
     assert (run.step, run.epoch, run.stop_reason) == (0, 0, "not yet")
 
 
+def test_ctrl_c_ends_at_a_step_and_the_run_goes_on():
+    @on("epoch_begin")
+    def press(run):
+        if run.epoch == 2 and not run.memories:
+            run.memories["pressed"] = {}
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trainer(epochs=4).fit(NEURON.copy(), (X, Y))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trainer(epochs=4, callbacks=[press]).fit(NEURON.copy(), (X, Y))
+    assert caught.value.run.step < whole.step
+    require_same(trainer(epochs=4).resume(caught.value.run, (X, Y)), whole)
+
+
 def test_settings_assigned_in_a_hook_count():
     @on("epoch_end")
     def change(run):
@@ -287,6 +302,18 @@ def test_without_numba_the_compiled_engine_says_what_to_install(monkeypatch):
         with pytest.raises(UsageError, match=r"pip install 'framework\[compiled\]'"):
             action()
     assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
+
+
+class Forgets(SGDOptimizer):
+    """Sets its values to a number, which no step of descent does."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values[...] = 0.5
+
+
+def test_an_update_may_set_numbers():
+    model = trainer(optimizer=Forgets(learning_rate=0.1)).fit(NEURON.copy(), (X, Y)).model
+    assert (model.parameters.vector == 0.5).all()
 
 
 def plan(activation=None, optimizer=PLAIN):

@@ -76,12 +76,13 @@ class Plan:
     def descends(self) -> bool:
         """Whether a step is w <- w - rate * g and nothing else, so that it can be part of the product that gives g."""
         inputs, outputs = self.update.inputs, self.update.outputs
-        change = outputs["values"]
-        plain = change.op == "subtract" and change.args[0] is inputs["values"] and isinstance(change.args[1], Symbol)
-        if not plain or (self.clip_norm, self.clip_value) != (None, None) or change.args[1].op != "multiply":
-            return False
+        match outputs["values"]:
+            case Symbol(op="subtract", args=(before, Symbol(op="multiply", args=factors))):
+                plain = before is inputs["values"] and {*factors} == {inputs["rate"], inputs["gradients"]}
+            case _:
+                plain = False
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
-        return kept and {*change.args[1].args} == {inputs["rate"], inputs["gradients"]}
+        return plain and kept and self.clip_norm is None and self.clip_value is None
 
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:

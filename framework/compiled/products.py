@@ -95,8 +95,16 @@ def product(style: str, what: str, place: int) -> list[str]:
 def single_input(lines: list[str]) -> list[str]:
     """Return the lines of a product of the first layer that read the one row of a batch where it lies in the data.
 
+    The way through the inputs of a single unit adds up their squares, too.
+
     Example:
         >>> single_input(["product += x_0[i, k] * w_0[k, 0]"])
-        ['product += x[r, k] * w_0[k, 0]']
+        ['product += x[r, k] * w_0[k, 0]', 'square_0 += x[r, k] * x[r, k]']
     """
-    return [re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line) for line in lines]
+    direct = [re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line) for line in lines]
+    found: list[str] = []
+    for line in direct:
+        found.append(line)
+        if line.lstrip().startswith("product += x[r, k]"):
+            found.append(line.partition("product")[0] + "square_0 += x[r, k] * x[r, k]")
+    return found

@@ -145,8 +145,8 @@ class _Kernel:
         target = f"target_{self.last}[i, j] = y[r, j]"
         copy = ["classes[i] = y[r]"] if self.form.classes else [targets, f"    {target}"]
         if self.form.single:
-            square = ["square_0 = zero", "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
-            return [*lines, *square, "i = 0", *copy]
+            square = ["for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
+            return [*lines, "square_0 = zero", *([] if self.units_1[0] else square), "i = 0", *copy]
         rows = ["r = rows[begin + i]", "copy_row(x, r, x_0, i)", *copy]
         square = ["square_0 = zero", "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
         return [*lines, "for i in range(n):", *_indented(rows), *square]
