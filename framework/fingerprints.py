@@ -16,8 +16,8 @@ _WORDS = 8192
 def fingerprint(array: Array) -> str:
     """Return the dtype and shape of an array and a digest of its contents.
 
-    The digest is SHA-256 over sums of 8192 words, each times an odd number of its own, so at the speed of memory every
-    change of one value is seen, and an exchange of two but for a chance of one in 2^50. It is no protection against somebody
+    The digest is SHA-256 over sums of 8192 words, each times an odd number of its own: as fast as memory, it sees every
+    change of one value, and an exchange of two but for a chance of one in 2^50. It is no protection against somebody
     who wants to deceive.
 
     Example:

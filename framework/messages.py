@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -146,6 +147,14 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **settings)
 
     return call
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point at the caller's line outside this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 _SHORT_NAMES = {"mse": "meansquarederror", "bce": "binarycrossentropy", "mae": "meanabsoluteerror"}

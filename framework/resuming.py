@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -14,10 +13,11 @@ import numpy as np
 from framework.component import Component
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
+from framework.messages import warn
 from framework.models import Model
 from framework.run import Run, names_of
 
-OWN = ("optimizer", "seed")
+OWN = ("optimizer", "seed", "engine")
 """Settings that belong to the run: with a trainer that has others, the run's go on."""
 
 
@@ -120,8 +120,7 @@ def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
             kept = "; the run's own goes on" if name in OWN else ""
             lines.append(f"{name}: began with {before}, now {now}{kept}")
     if lines:
-        warnings.warn(
+        warn(
             "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),
             ResumeWarning,
-            stacklevel=7,  # resume and fit are each called through a wrapper
         )

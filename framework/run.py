@@ -50,7 +50,7 @@ class Run:
         ended: Whether a stop has taken effect, so that ``resume`` goes on; False in what a hook saves: there a stop is
             still to come.
         error: The exception that ended training, in ``on_train_end``; else None.
-        engine: What computes the steps: ``"numpy"``.
+        engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
         waiting: The callbacks whose call of this hook is still to come, each with its function.
         unserved: The hook that an error cut off, then the names of the callbacks that have not had it: they get it
@@ -66,7 +66,9 @@ class Run:
         (3, 3, None)
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int) -> None:
+    def __init__(
+        self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int, engine: str = "numpy"
+    ) -> None:
         """Begin at epoch 0 with an optimizer that is bound to the model, whatever steps it has made by hand."""
         self.model = model
         self.optimizer = optimizer
@@ -85,7 +87,7 @@ class Run:
         self.stop_reason: str | None = None
         self.ended = False
         self.error: BaseException | None = None
-        self.engine = "numpy"
+        self.engine = engine
         self.hook: str | None = None
         self.waiting: Sequence[tuple[Any, Any]] = ()
         self.unserved: list[str] = []

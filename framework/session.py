@@ -120,6 +120,10 @@ class Session:
                 where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
                 self.run.error.add_note(f"then {type(error).__name__}: {error}{where}")
 
+    def hears(self, *hooks: str) -> bool:
+        """Return whether some callback has one of these hooks."""
+        return any(self._hooks[hook] for hook in hooks)
+
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         calls = self._hooks[hook]
@@ -161,12 +165,17 @@ class Session:
             self.call("on_epoch_begin")
         return True
 
-    def batches(self, source: Iterator[Batch]) -> Iterator[Batch]:
-        """Give the batches until a stop; a batch whose weights are all 0 makes no step."""
+    def batches(self, source: Iterator[Batch | None]) -> Iterator[Batch]:
+        """Give the batches until a stop; a batch whose weights are all 0 makes no step.
+
+        None is a boundary at which training may end, between steps that the compiled engine makes by itself.
+        """
         for batch in source:
             self._raise_signal()
             if self.run.stop_reason is not None:
                 return
+            if batch is None:
+                continue
             weight = batch[2]
             if weight is not None and not weight.any():
                 self.run.batch += 1

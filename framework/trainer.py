@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
+from framework.compiled import Engine, choose, require_available
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError
@@ -47,6 +49,9 @@ class Trainer(Component):
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` stays that of the data, so that it compares with ``val_loss``.
         callbacks: What is called at the hooks, in this order; those that save come last.
+        engine: What computes the steps. ``"compiled"`` is one native kernel made from the formulas; it needs
+            ``framework[compiled]``, and NumPy takes over, with a warning, where a formula cannot be compiled.
+            ``"auto"`` takes it where it can, and is quiet where it cannot.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -70,6 +75,7 @@ class Trainer(Component):
     metrics: tuple[Metric | Loss, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    engine: Literal["auto", "numpy", "compiled"] = "numpy"
 
     def model_post_init(self, context: object) -> None:
         """Refuse a bound optimizer and metrics of the same name."""
@@ -111,8 +117,9 @@ class Trainer(Component):
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
         with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
+            batches = self._stream(source, session)
             while session.begin_epoch():
-                for x, y, weight in session.batches(self._batches(source, run)):
+                for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
                     prediction = model.forward(x, key=run.key, copy=False)
                     run.loss = self.loss.backward(model, y, weight, check=False)
@@ -153,9 +160,12 @@ class Trainer(Component):
         layout = (source.rows, self.batch_size, self.shuffle)
         recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
         if run is None:
-            run = Run(model, self.optimizer.bind(model), self.loss, self.seed)
+            engine = choose(self.engine, model, self.loss, self.optimizer)
+            run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             run.target_epoch = self.epochs if epochs is None else epochs
         else:
+            if run.engine == "compiled":
+                require_available()
             require_same_epoch(run, layout, recipe)
             tell_differences(run, recipe)
             begin_again(run, recipe, self.epochs, epochs)
@@ -208,6 +218,15 @@ class Trainer(Component):
     def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None]:
         """Return the rows in a batch, the first row of the next batch, and the order of the run's epoch."""
         return self.batch_size, run.batch * self.batch_size, (run.seed, run.epoch) if self.shuffle else None
+
+    def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
+        """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
+        run = session.run
+        if run.engine == "numpy" or self.regularizers or session.hears("on_batch_begin", "on_gradients"):
+            return partial(self._batches, source, run)
+        sums = partial(self._metric_sums, run.model) if self._summed else None
+        after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
+        return partial(Engine(run, source, self.loss, self.batch_size, sums, after).batches, shuffle=self.shuffle)
 
     @worded
     def resume(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.model_selection
 
-import framework.data
+import framework.data.sources
 from framework import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -56,8 +56,8 @@ class Rows:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 3 rows and windows of 2 blocks: 8 blocks and 4 windows."""
-    monkeypatch.setattr(framework.data, "BLOCK_ROWS", 3)
-    monkeypatch.setattr(framework.data, "WINDOW_BLOCKS", 2)
+    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 2)
 
 
 def recipe(**settings):

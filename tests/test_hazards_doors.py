@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-import framework.data
+import framework.data.sources
 from framework import (
     Accuracy,
     BinaryCrossEntropy,
@@ -20,6 +20,7 @@ from framework import (
     DtypeError,
     Embedding,
     Flatten,
+    MeanSquaredError,
     Neuron,
     Sequential,
     SGDOptimizer,
@@ -42,7 +43,7 @@ NAN, INF = float("nan"), float("inf")
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 6 rows: two reads for 11 rows."""
-    monkeypatch.setattr(framework.data, "BLOCK_ROWS", 6)
+    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 6)
 
 
 def put(array, place, value):
@@ -243,3 +244,34 @@ def test_a_dataset_that_changes_its_form_is_refused_before_the_step_that_would_u
     assert str(caught.value).startswith(f"{SECOND} {said}")
     assert model.parameters.vector.tobytes() == before
     assert trainer.fit(model, Rows(X, LABELS)).epoch == 2
+
+
+def test_the_columns_of_a_dataset_of_frames_are_those_of_its_first_block(monkeypatch):
+    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 6)
+
+    class Frame:
+        def __init__(self, columns, values):
+            self.columns, self.values = columns, values
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.values, dtype)
+
+    class Frames:
+        def __init__(self, later):
+            self.later = later
+
+        def __len__(self):
+            return 12
+
+        def read(self, start, stop):
+            columns = ["a", "b"] if start == 0 else self.later
+            return Frame(columns, np.ones((stop - start, 2))), np.zeros(stop - start)
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    model = Neuron(2)
+    with pytest.raises(DataError, match="must have the columns of fit, in that order: a, b; got b, a"):
+        trainer.fit(model, Frames(["b", "a"]))
+    trainer.fit(model, Frames(["a", "b"]))
+    assert model.columns == ("a", "b")
+    with pytest.raises(DataError, match="must have the columns of fit, in that order: a, b; got b, a"):
+        trainer.predict(model, Frame(["b", "a"], np.ones((1, 2))))

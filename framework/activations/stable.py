@@ -65,4 +65,4 @@ def indicator(condition: Any, h: Any) -> Any:
         >>> indicator(h > 0, h)
         array([0., 1.], dtype=float32)
     """
-    return np.asarray(condition).astype(np.result_type(h, 0.0))[()]
+    return np.where(condition, 1.0, 0.0).astype(np.result_type(h, 0.0))[()]

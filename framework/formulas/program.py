@@ -10,6 +10,7 @@ import numpy as np
 
 from framework.errors import DerivativeError
 from framework.formulas.derive import LEFT, RIGHT, Simplifier, adjoint, tangent
+from framework.formulas.kinks import tie_of, zeros
 from framework.formulas.rules import COMPARISONS, INFIX, KINKS
 from framework.formulas.symbols import FLAT, Symbol
 from framework.special import erf, erfc
@@ -169,19 +170,11 @@ class Program:
         the parts, added up, are the derivative of neither side. There the nearer side counts.
         """
         conventional = self._repaired(self.conventional)
-        kinks = [node for node in _needed(self.output) if node.op in KINKS]
-        if len(kinks) < 2:
+        ties = self._ties
+        if ties is None:
             return _quiet(conventional)
-        left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
-        low, high = np.minimum(left, right), np.maximum(left, right)
-        between = _function(np.minimum(np.maximum(self.slope, low), high), self.inputs)
-        differences = [_difference(node) for node in kinks]
-        differences = [difference for difference in differences if isinstance(difference, Symbol)]
-        if not differences or not self._conventions_fail(conventional, between, differences):
-            return _quiet(conventional)
-        tied: Any = differences[0] == 0
-        for difference in differences[1:]:
-            tied = tied | (difference == 0)
+        tied, nearer = ties
+        between = _function(nearer, self.inputs)
         at_tie = _function(tied, self.inputs)
 
         def derivative(*arguments: Any) -> Any:
@@ -190,12 +183,47 @@ class Program:
 
         return _quiet(derivative)
 
+    @cached_property
+    def derivative_record(self) -> Any:
+        """``derivative`` as one record without branches, a symbol or a number: what a kernel computes."""
+        slope = self.slope
+        guarded = self._guarded
+        if guarded is not None:
+            slope = np.where(np.isnan(slope), guarded, slope)
+        return slope if self._ties is None else np.where(self._ties[0], self._ties[1], slope)
+
+    @cached_property
+    def _ties(self) -> tuple[Any, Any] | None:
+        """Where kinks meet, and the derivative there; None where the convention is right everywhere."""
+        kinks = [node for node in _needed(self.output) if node.op in KINKS]
+        if len(kinks) < 2:
+            return None
+        left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        nearer = np.minimum(np.maximum(self.slope, low), high)
+        differences = [tie_of(node) for node in kinks]
+        differences = [difference for difference in differences if isinstance(difference, Symbol)]
+        conventional = self._repaired(self.conventional)
+        if not differences or not self._conventions_fail(conventional, _function(nearer, self.inputs), differences):
+            return None
+        tied: Any = differences[0] == 0
+        for difference in differences[1:]:
+            tied = tied | (difference == 0)
+        return tied, nearer
+
+    @cached_property
+    def _guarded(self) -> Any:
+        """The slope with overflowed denominators seen to, or None where there can be none."""
+        operations = {node.op for node in _needed(self.output)}
+        if "divide" not in operations or not operations & _GROWING or not isinstance(self.slope, Symbol):
+            return None
+        return tangent(self.output, self.inputs[0], guarded=True)
+
     def _repaired(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         """Compute anew, with overflowed denominators seen to, where a derivative is no number: infinity times 0."""
-        operations = {node.op for node in _needed(self.output)}
-        if "divide" not in operations or not operations & _GROWING:
+        if self._guarded is None:
             return plain
-        guarded = _function(tangent(self.output, self.inputs[0], guarded=True), self.inputs)
+        guarded = _function(self._guarded, self.inputs)
 
         def repaired(*arguments: Any) -> Any:
             slope = plain(*arguments)
@@ -224,39 +252,12 @@ class Program:
         rest = [0.5] * (len(self.inputs) - 1)
         with np.errstate(all="ignore"):
             for difference in differences:
-                ties = _zeros(_function(difference, self.inputs), rest)
+                ties = zeros(_function(difference, self.inputs), rest)
                 others = [np.full_like(ties, value) for value in rest]
                 slopes, sides = conventional(ties, *others), between(ties, *others)
                 if not np.allclose(slopes, sides, rtol=1e-9, atol=0.0, equal_nan=True):
                     return True
         return False
-
-
-_SIZES = np.geomspace(1e-3, 1e3, 60)
-_GRID = np.unique(np.concatenate([np.arange(-12.0, 12.5, 0.5), -_SIZES, _SIZES]))
-
-
-def _difference(kink: Symbol) -> Any:
-    """Return what is 0 where a kink's two sides meet."""
-    if kink.op == "where":
-        condition = kink.args[0]
-        compared = isinstance(condition, Symbol) and condition.op in COMPARISONS
-        return condition.args[0] - condition.args[1] if compared else None
-    if kink.op == "copysign":
-        return kink.args[1]
-    return kink.args[0] if kink.op in ("abs", "sign", "heaviside") else kink.args[0] - kink.args[1]
-
-
-def _zeros(compute: Callable[..., Any], rest: list[float]) -> np.ndarray[Any, Any]:
-    """Return where a function of the first input is 0 or changes its sign, found by bisection."""
-    signs = np.sign(compute(_GRID, *(np.full_like(_GRID, value) for value in rest)))
-    places = np.flatnonzero(signs[:-1] * signs[1:] < 0)
-    low, high = _GRID[places], _GRID[places + 1]
-    for _ in range(60 if len(places) else 0):
-        middle = 0.5 * (low + high)
-        same = np.sign(compute(middle, *(np.full_like(middle, value) for value in rest))) == signs[places]
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return np.concatenate([_GRID[signs == 0], low, high])
 
 
 def _function(result: Any, inputs: list[Symbol]) -> Callable[..., Any]:

@@ -178,6 +178,15 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 COMPARISONS = frozenset({"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"})
+TRUTHS = (
+    COMPARISONS
+    | {"isfinite", "isnan", "isinf", "signbit", "invert", "bitwise_and", "bitwise_or"}
+    | {
+        "logical_and",
+        "logical_or",
+        "logical_not",
+    }
+)
 KINKS = frozenset({"abs", "maximum", "minimum", "where", "copysign", "sign", "heaviside"})
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "greater": ">"} | {

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from framework.errors import DerivativeError
-from framework.formulas.rules import OPERATIONS
+from framework.formulas.rules import OPERATIONS, TRUTHS
 
 FULL, COLUMN, FLAT = "full", "column", "flat"
 """What a symbol ranges over: every element, one number a row kept as a column, or one number a row."""
+
+_RECORDING = ("framework.formulas", "framework.compiled", "numpy")
+"""The modules that record; the line at fault is that of who called them."""
 
 _KINDS = {"column": COLUMN, "flat": FLAT, "spread": FULL}
 _REDUCTIONS = {"sum": "sum", "max": "max", "amax": "max", "min": "min", "amin": "min", "mean": "mean"}
@@ -119,6 +122,20 @@ class Symbol(NDArrayOperatorsMixin):
         """Return the symbol: nothing changes in place."""
         return self
 
+    @property
+    def shape(self) -> Any:
+        """The shape, of which a formula over a row may ask the last axis: ``shape[-1]``."""
+        if not self.tape.rows:
+            refuse("h.shape", "use np.zeros_like(h) or np.ones_like(h)")
+        return _RowShape(self)
+
+    def astype(self, dtype: Any, **options: Any) -> Any:
+        """Record the cast of a truth to 1 or 0; numbers have the dtype of the framework's choice."""
+        chosen = self.op == "where" and not any(isinstance(choice, Symbol) for choice in self.args[1:])
+        if not (chosen or self.op in TRUTHS) or np.dtype(dtype).kind != "f":
+            refuse("h.astype", "leave the dtype to the framework")
+        return self if chosen else np.where(self, 1.0, 0.0)
+
     def __getitem__(self, index: Any) -> Any:
         """Record a new axis: ``s[:, None]`` and ``s[..., None]`` turn one number a row into a column."""
         if self.kind == FLAT and index in ((slice(None), None), (Ellipsis, None)):
@@ -157,12 +174,26 @@ class Symbol(NDArrayOperatorsMixin):
         """Refuse attributes of an array that a record does not have."""
         if name.startswith("__"):
             raise AttributeError(name)
-        hints = {"shape": "use np.zeros_like(h) or np.ones_like(h)", "astype": "leave the dtype to the framework"}
-        refuse(f"h.{name}", hints.get(name, "use the NumPy function of that name, or write derivative(h)"))
+        shapes = "use np.zeros_like(h) or np.ones_like(h)"
+        refuse(
+            f"h.{name}", shapes if name == "shape" else "use the NumPy function of that name, or write derivative(h)"
+        )
 
     def __repr__(self) -> str:
         """Show the node with its arguments."""
         return self.name or f"{self.op}({', '.join(map(repr, self.args))})"
+
+
+class _RowShape:
+    """The shape of a symbol over a row: all that is known of it is that a row has a length."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+
+    def __getitem__(self, axis: Any) -> Any:
+        if axis != -1:
+            refuse(f"h.shape[{axis!r}]", "the length of a row is h.shape[-1]")
+        return self._symbol.tape.record("row_length", self._symbol)
 
 
 class Tape:
@@ -233,7 +264,7 @@ def refuse(what: str, instead: str) -> NoReturn:
         DerivativeError: Always.
     """
     frame = sys._getframe(1)
-    while frame is not None and (frame.f_globals.get("__name__", "").startswith(("framework.formulas", "numpy"))):
+    while frame is not None and (frame.f_globals.get("__name__", "").startswith(_RECORDING)):
         frame = frame.f_back  # type: ignore[assignment]
     where = ""
     if frame is not None:
@@ -288,5 +319,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ones_like": lambda _tape, _x: 1.0,
     "full_like": lambda _tape, _x, value: value,
     "copy": lambda _tape, x: x,
+    "result_type": lambda tape, *_values: tape.dtype,
     **{name: _reduction(name) for name in _REDUCTIONS},
 }

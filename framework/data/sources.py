@@ -1,4 +1,4 @@
-"""Data: arrays or a Dataset, and the order in which training sees their rows.
+"""Sources: arrays or a Dataset as batches, and the order in which training sees their rows.
 
 The order of an epoch is a pure function of (seed, epoch): a seeded permutation of blocks, then of the rows within a
 window of blocks, so that a file of a billion rows is read in large pieces and never indexed whole. Arrays are one
@@ -12,17 +12,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array
+from framework.data.checks import Batch, checked, column_names, target_shape
 from framework.errors import DataError, ShapeError
 from framework.fingerprints import fingerprints
 from framework.losses import Loss
-from framework.losses.requirements import require_weights
 from framework.metrics import Metric
-from framework.models import Embedding, Model, Sequential
-from framework.models.shapes import fits, shown
+from framework.models import Model
+from framework.models.shapes import shown
 from framework.random_streams import random_generator
-
-Batch = tuple[Array, Array, Array | None]
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -128,7 +126,7 @@ class ArraySource:
 class DatasetSource:
     """A Dataset, read in blocks and checked as it is read."""
 
-    columns = None
+    columns: tuple[str, ...] | None = None
 
     def __init__(self, dataset: Dataset, model: Model, losses: tuple[Loss, ...], name: str) -> None:
         """Check the length; rows are checked when they are read."""
@@ -143,6 +141,13 @@ class DatasetSource:
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches; a batch that spans two windows is joined from both."""
+        for x, y, weight in self.pieces(size, start, order):
+            for first in range(0, len(x), size):
+                part = slice(first, first + size)
+                yield x[part], y[part], None if weight is None else weight[part]
+
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
+        """Give the rows from ``start`` on in pieces of whole batches; the last piece may end with a smaller one."""
         rest: list[Batch] = []
         held = 0
         skip = start
@@ -156,12 +161,11 @@ class DatasetSource:
             held += rows - skip
             skip = 0
             x, y, weight = joined(rest)
-            first = 0
-            while held - first >= size:
-                part = slice(first, first := first + size)
-                yield x[part], y[part], None if weight is None else weight[part]
-            rest = [(x[first:], y[first:], None if weight is None else weight[first:])]
-            held -= first
+            whole = held - held % size
+            if whole:
+                yield x[:whole], y[:whole], None if weight is None else weight[:whole]
+            rest = [(x[whole:], y[whole:], None if weight is None else weight[whole:])]
+            held -= whole
         if held:
             yield joined(rest)
 
@@ -206,7 +210,9 @@ class DatasetSource:
         if not isinstance(got, tuple | list) or len(got) not in (2, 3):
             parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
             raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
-        x, y, weight = checked(got[0], got[1], got[2] if len(got) == 3 else None, self.model, self.losses, name)
+        weight = got[2] if len(got) == 3 else None
+        x, y, weight = checked(got[0], got[1], weight, self.model, self.losses, name, self.columns)
+        self.columns = self.columns or column_names(got[0])  # the first block's are those of all
         if len(x) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(x)}")
         weights = "no weights" if weight is None else "weights"
@@ -273,67 +279,6 @@ def prepare(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"
     )
-
-
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Return the names of a frame's columns, or None for what is no frame.
-
-    Example:
-        >>> column_names([[1.0]]) is None
-        True
-    """
-    names = getattr(x, "columns", None)
-    return tuple(map(str, names)) if isinstance(names, Iterable) else None
-
-
-def target_shape(model: Model, x: Array) -> tuple[int, ...]:
-    """Return the shape of the model's outputs for these rows."""
-    each = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
-    return (len(x), *(size for size in each if size is not None))
-
-
-def checked(
-    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
-) -> Batch:
-    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
-    x = checked_rows(x, model, name, columns)
-    if len(x) == 0:
-        raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
-    y = real_array(y, f"{name}: argument 'y'")
-    if y.ndim == 0 or len(y) != len(x):
-        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
-    shape = target_shape(model, x)
-    if not losses[0].by_row or y.shape == shape:
-        y = real_array(y, f"{name}: argument 'y'", model.dtype)
-    require_finite(y, f"{name}: argument 'y'")
-    forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
-    y = forms[0]  # that of the loss which is trained on
-    if weight is not None:
-        weight = require_weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
-    return x, y, weight
-
-
-def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) -> Array:
-    """Return x as rows of the model's dtype, finite and of its input shape.
-
-    Raises:
-        ShapeError: x is no batch of the model's samples.
-        DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
-    """
-    known = None if expected_columns is None else tuple(map(str, expected_columns))
-    model.require_columns(x, f"{name}: argument 'x'", known)
-    array = real_array(x, f"{name}: argument 'x'", model.dtype)
-    if not array.shape or not fits(array.shape[1:], model.input_shape):
-        hint = "; one feature is x.reshape(-1, 1), one sample x[None]" if array.ndim == 1 else ""
-        expected = shown(("rows", *model.input_shape))
-        raise ShapeError(f"{name}: argument 'x' must have the shape {expected}; got {array.shape}{hint}")
-    require_finite(array, f"{name}: argument 'x'")
-    first = model
-    while isinstance(first, Sequential):
-        first = first.layers[0]
-    if isinstance(first, Embedding):
-        first.require_ids(array, f"{name}: argument 'x'")
-    return array
 
 
 def joined(parts: list[Batch]) -> Batch:

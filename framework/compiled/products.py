@@ -1,0 +1,110 @@
+"""The matrix products of a layer as lines of source: by BLAS, or by loops where they are too small for a call.
+
+In each style ``forward`` is h = x w, ``weights`` is gw = x^T h with delta in place of h, ``descend`` is the plain step
+w <- w - rate x^T h in one, and ``inputs`` is s = h w^T, for n rows. {i} is the layer, {j} the next one.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MATRIX = {
+    "forward": """
+gemm(address, 0, n, sizes[{j}], sizes[{i}], one, x_{i}, w_{i}, zero, h_{i})
+""",
+    "weights": """
+gemm(address, 1, sizes[{i}], sizes[{j}], n, one, x_{i}, h_{i}, zero, gw_{i})
+""",
+    "descend": """
+gemm(address, 1, sizes[{i}], sizes[{j}], n, -rate, x_{i}, h_{i}, one, w_{i})
+""",
+    "inputs": """
+gemm(address, 2, n, sizes[{i}], sizes[{j}], one, h_{i}, w_{i}, zero, s_{i})
+""",
+}
+
+_VECTOR = {
+    "forward": """
+for i in range(n):
+    product = zero
+    for k in range(sizes[{i}]):
+        product += x_{i}[i, k] * w_{i}[k, 0]
+    h_{i}[i, 0] = product
+""",
+    "weights": """
+for k in range(sizes[{i}]):
+    gw_{i}[k, 0] = x_{i}[0, k] * h_{i}[0, 0]
+for i in range(1, n):
+    for k in range(sizes[{i}]):
+        gw_{i}[k, 0] += x_{i}[i, k] * h_{i}[i, 0]
+""",
+    "descend": """
+for i in range(n):
+    d = rate * h_{i}[i, 0]
+    for k in range(sizes[{i}]):
+        w_{i}[k, 0] -= x_{i}[i, k] * d
+""",
+    "inputs": """
+for i in range(n):
+    for k in range(sizes[{i}]):
+        s_{i}[i, k] = h_{i}[i, 0] * w_{i}[k, 0]
+""",
+}
+
+_ONLINE = {
+    "forward": """
+for j in range(sizes[{j}]):
+    h_{i}[0, j] = x_{i}[0, 0] * w_{i}[0, j]
+for k in range(1, sizes[{i}]):
+    for j in range(sizes[{j}]):
+        h_{i}[0, j] += x_{i}[0, k] * w_{i}[k, j]
+""",
+    "weights": """
+for k in range(sizes[{i}]):
+    for j in range(sizes[{j}]):
+        gw_{i}[k, j] = x_{i}[0, k] * h_{i}[0, j]
+""",
+    "descend": """
+for k in range(sizes[{i}]):
+    d = rate * x_{i}[0, k]
+    for j in range(sizes[{j}]):
+        w_{i}[k, j] -= d * h_{i}[0, j]
+""",
+    "inputs": """
+for k in range(sizes[{i}]):
+    product = zero
+    for j in range(sizes[{j}]):
+        product += h_{i}[0, j] * w_{i}[k, j]
+    s_{i}[0, k] = product
+""",
+}
+
+_STYLES = {"matrix": _MATRIX, "vector": _VECTOR, "online": _ONLINE}
+
+
+def product(style: str, what: str, place: int) -> list[str]:
+    """Return the lines of a product of layer ``place``.
+
+    Example:
+        >>> product("matrix", "forward", 0)
+        ['gemm(address, 0, n, sizes[1], sizes[0], one, x_0, w_0, zero, h_0)']
+    """
+    return _STYLES[style][what].format(i=place, j=place + 1).strip().splitlines()
+
+
+def single_input(lines: list[str]) -> list[str]:
+    """Return the lines of a product of the first layer that read the one row of a batch where it lies in the data.
+
+    The way through the inputs of a single unit adds up their squares, too.
+
+    Example:
+        >>> single_input(["product += x_0[i, k] * w_0[k, 0]"])
+        ['product += x[r, k] * w_0[k, 0]', 'square_0 += x[r, k] * x[r, k]']
+    """
+    direct = [re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line) for line in lines]
+    found: list[str] = []
+    for line in direct:
+        found.append(line)
+        if line.lstrip().startswith("product += x[r, k]"):
+            found.append(line.partition("product")[0] + "square_0 += x[r, k] * x[r, k]")
+    return found

@@ -1,0 +1,337 @@
+"""The source of a kernel: one readable function that trains on a chunk of batches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from framework.activations import RowActivation
+from framework.compiled.expressions import Writer
+from framework.compiled.lower import Plan, Record
+from framework.compiled.numeric import numeric_source
+from framework.compiled.products import product, single_input
+from framework.formulas.symbols import FULL, Symbol
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kernel is written for beside its formulas; sizes are no part of it.
+
+    Attributes:
+        single: Whether batches have one row.
+        classes: Whether targets are classes (rows,), not rows of numbers.
+        weighted: Whether rows have weights.
+        keeps: Whether the outputs are kept, for metrics.
+    """
+
+    single: bool
+    classes: bool
+    weighted: bool
+    keeps: bool
+
+
+ARGUMENTS = (
+    "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
+    "constants, matrices, vectors, classes, sums, kept_h, kept_a, limit, address"
+)
+"""What ``train`` takes, in this order; the engine says what each is."""
+
+_HEADER = '''"""A training kernel, written by framework.compiled from the formulas of
+
+{what}
+
+With framework/compiled/native.py {stamp}.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from framework.compiled.native import copy_row, gemm
+
+bare = {{"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}}
+formula = njit(error_model="numpy", fastmath={{"contract"}}, **bare)
+fast = {{"contract", "reassoc", "nsz"}}  # not nnan or ninf: divergence must be seen
+kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=fast, no_cfunc_wrapper=True)
+
+'''
+
+
+class _Kernel:
+    """Writes the lines of ``train``."""
+
+    def __init__(self, plan: Plan, form: Form) -> None:
+        self.plan, self.form = plan, form
+        self.writer = Writer(plan.dtype)
+        self.functions: list[str] = []
+        self.scratch = 0
+        self.flat = set() if form.single else {"x_0_flat"}
+        self.last = len(plan.layers) - 1
+        self.one = self.writer._literal(1.0)
+        self.zero = self.writer._literal(0.0)
+        self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
+
+    @staticmethod
+    def _units(layer: object) -> int:
+        return int(getattr(layer, "units", 1))
+
+    def source(self) -> str:
+        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        train = [
+            "@kernel",
+            f"def train({ARGUMENTS}):",
+            *_indented(self._start()),
+            "    for batch in range(first, stop):",
+            *_indented(body, 2),
+            "    return stop, made",
+        ]
+        return "\n\n".join(
+            [
+                numeric_source(self.plan.dtype, library=self.form.single and all(self.units_1)),
+                *self.functions,
+                "\n".join(train),
+                "",
+            ]
+        )
+
+    @property
+    def matrices(self) -> list[str]:
+        """The names of the two-dimensional arrays that a kernel works on, with the number of their layer."""
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("w", "gw", "x", "h")]
+        names += [f"s_{i}" for i in range(1, self.last + 1)]
+        return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0"]
+
+    @property
+    def vectors(self) -> list[str]:
+        """The names of the one-dimensional arrays."""
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")]
+        return [*names, "scales_0", *sorted(self.flat)]
+
+    def _start(self) -> list[str]:
+        """Name the constants, the parameters and the working memory."""
+        return [
+            f"{', '.join(self.matrices)} = matrices",
+            f"{', '.join(self.vectors)} = vectors",
+            *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
+            "zero, one = real(0.0), real(1.0)",
+            "made = 0",
+        ]
+
+    def _gather(self) -> list[str]:
+        """Copy the rows of a batch; count their weights."""
+        each = "1" if self.plan.by_row else f"sizes[{self.last + 1}]"
+        if self.form.single:
+            lines = ["begin, n, r = batch, 1, rows[batch]"]
+        else:
+            lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
+        if self.form.weighted:
+            lines += [
+                "count = 0.0",
+                "for i in range(n):",
+                "    count += weight[rows[begin + i]]",
+                f"count *= {each}",
+                "if count == 0.0:  # a batch without weight makes no step",
+                "    continue",
+                "for i in range(n):",
+                "    scales_0[i] = real(weight[rows[begin + i]] / count)",
+            ]
+        else:
+            lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
+        targets = f"for j in range(sizes[{self.last + 1}]):"
+        target = f"target_{self.last}[i, j] = y[r, j]"
+        copy = ["classes[i] = y[r]"] if self.form.classes else [targets, f"    {target}"]
+        if self.form.single:
+            square = ["for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
+            return [*lines, "square_0 = zero", *([] if self.units_1[0] else square), "i = 0", *copy]
+        rows = ["r = rows[begin + i]", "copy_row(x, r, x_0, i)", *copy]
+        square = ["square_0 = zero", "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
+        return [*lines, "for i in range(n):", *_indented(rows), *square]
+
+    def _elements(self, place: int, lines: list[str]) -> list[str]:
+        """Return loops over the rows and units of a layer."""
+        if self.units_1[place]:  # along one axis, because LLVM makes no vectors of a column
+            flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
+            self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
+            return ["for i in range(n):", *_indented(["j = 0", *flat])]
+        return ["for i in range(n):", f"    for j in range(sizes[{place + 1}]):", *_indented(lines, 2)]
+
+    def _product(self, what: str, place: int) -> list[str]:
+        style = "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
+        lines = product(style, what, place)
+        return single_input(lines) if self.form.single and place == 0 else lines
+
+    def _biased(self, place: int) -> list[str]:
+        return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
+
+    def _forward(self) -> list[str]:
+        """Go through all layers but the last: x_1, x_2, ..., with the slope in place of h."""
+        lines: list[str] = []
+        for i, record in enumerate(self.plan.hidden):
+            lines += [*self._product("forward", i), f"square_{i + 1} = {self.zero}"]
+            total = f"square_{i + 1} += a * a"
+            if isinstance(self.plan.layers[i].activation, RowActivation):
+                reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
+                call = self._row_function(f"activation_{i}", record, reads, writes, None)
+                lines += [*self._biased(i), "for i in range(n):", f"    {call(f'sizes[{i + 1}]')}"]
+                lines += self._elements(i, [f"a = x_{i + 1}[i, j]", total])
+                continue
+            text, constants = self.writer.elementwise(f"activation_{i}", record)
+            self.functions.append(text)
+            call_text = f"a, slope = activation_{i}(h_{i}[i, j] + b_{i}[j]{constants})"
+            lines += self._elements(i, [call_text, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
+        return lines
+
+    def _row_function(
+        self, name: str, record: Record, reads: dict[str, str], writes: dict[str, str], total: str | None
+    ) -> Callable[[str], str]:
+        text, arguments, scratch = self.writer.rows(name, record, reads, writes, total)
+        self.functions.append(text)
+        self.scratch = max(self.scratch, scratch)
+        return lambda width: f"{name}(i, {width}, {arguments})"
+
+    def _loss(self) -> list[str]:
+        """Compute the loss and delta = dL/dh of the last layer; stop where they are not finite."""
+        i = self.last
+        width = f"sizes[{i + 1}]"
+        record = self.plan.output
+        scale = "scales_0[i]" if self.form.weighted else "scale"
+        weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
+        lines = [*self._product("forward", i), "total = 0.0", f"change = {self.zero}"]
+        rows = any(isinstance(node, Symbol) and node.kind != FULL for node in record.tape.nodes) or self.form.classes
+        keep_h = f"kept_h[begin - first * size + i, j] = h_{i}[i, j]"
+        keep_a = "kept_a[begin - first * size + i, j]"
+        if rows:
+            target = f"({self.one} if classes[i] == j else {self.zero})" if self.form.classes else f"target_{i}[i, j]"
+            reads = {"h": f"h_{i}[i, j]", "target": target}
+            writes = {"delta": f"h_{i}[i, j]"} | ({"a": f"a_{i}[i, j]"} if self.form.keeps else {})
+            call = self._row_function("output", record, reads, writes, "value")
+            lines += self._biased(i)
+            lines += self._elements(i, [keep_h]) if self.form.keeps else []
+            lines += ["for i in range(n):", f"    total += {call(width)}{weighted}"]
+            lines += self._elements(i, [f"{keep_a} = a_{i}[i, j]"]) if self.form.keeps else []
+            lines += self._elements(i, [f"d = h_{i}[i, j] * {scale}", f"h_{i}[i, j] = d", "change += d * d"])
+        else:
+            text, constants = self.writer.elementwise("output", record)
+            self.functions.append(text)
+            inner = [f"a, value, d = output(h_{i}[i, j] + b_{i}[j], target_{i}[i, j]{constants})"]
+            if self.form.keeps:
+                lines += self._elements(i, [f"{keep_h} + b_{i}[j]"])
+                inner.append(f"{keep_a} = a")
+            inner += [f"total += value{weighted}", f"d *= {scale}", f"h_{i}[i, j] = d", "change += d * d"]
+            lines += self._elements(i, inner)
+        return [*lines, "loss = total / count", "if not math.isfinite(loss):", "    return batch, made"]
+
+    def _backward(self) -> list[str]:
+        """Carry delta back; stop where a gradient may not be finite; then find every gradient."""
+        lines: list[str] = []
+        check = "if not (float(square_{0}) + n) * float(change) <= limit:  # bounds the square of every gradient"
+        for i in range(self.last, 0, -1):
+            lines += [check.format(i), "    return batch, made"]
+            lines += [*self._product("inputs", i), "change = zero"]
+            backward = self.plan.backwards[i - 1]
+            below = f"s_{i}[i, j]"
+            if backward is None:
+                inner = [f"d = {below} * h_{i - 1}[i, j]", f"h_{i - 1}[i, j] = d", "change += d * d"]
+                lines += self._elements(i - 1, inner)
+            else:
+                reads = {"gradient": below, "h": f"h_{i - 1}[i, j]", "a": f"x_{i}[i, j]"}
+                call = self._row_function(f"backward_{i - 1}", backward, reads, {"delta": f"h_{i - 1}[i, j]"}, None)
+                lines += ["for i in range(n):", f"    {call(f'sizes[{i}]')}"]
+                lines += self._elements(i - 1, [f"d = h_{i - 1}[i, j]", "change += d * d"])
+        lines += [check.format(0), "    return batch, made"]
+        return lines
+
+    def _gradients(self) -> list[str]:
+        """Find every gradient, once every delta is known."""
+        lines: list[str] = []
+        for i in range(self.last, -1, -1):
+            width = f"for j in range(sizes[{i + 1}]):"
+            lines += [*self._product("weights", i), width, f"    gb_{i}[j] = h_{i}[0, j]"]
+            lines += ["for i in range(1, n):", f"    {width}", f"        gb_{i}[j] += h_{i}[i, j]"]
+        return lines
+
+    def _descent(self) -> list[str]:
+        """Make a plain step of descent as part of the products that give the gradients."""
+        lines = ["rate = real(rates[made])"]
+        for i in range(self.last, -1, -1):
+            inner = [
+                "for i in range(n):",
+                f"    for j in range(sizes[{i + 1}]):",
+                f"        b_{i}[j] -= rate * h_{i}[i, j]",
+            ]
+            lines += [*self._product("descend", i), *inner]
+        return lines
+
+    def _step(self) -> list[str]:
+        """Find the gradients, clip them, update every trainable run; or descend at once where that is all; count."""
+        lines = self._gradients()
+        over = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
+        if self.plan.clip_norm is not None:
+            place = self._constant(self.plan.clip_norm)
+            lines += ["norm = 0.0", *over, "        norm += float(gradient[i]) * float(gradient[i])"]
+            lines += ["norm = math.sqrt(norm)", f"if norm > {place}:", f"    shrink = real({place} / norm)"]
+            lines += [*_indented(over), "            gradient[i] *= shrink"]
+        if self.plan.clip_value is not None:
+            place = self._constant(self.plan.clip_value)
+            inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{place})), real({place}))"
+            lines += [*over, f"        {inner}"]
+        text, constants = self.writer.update(self.plan.update)
+        self.functions.append(text)
+        names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
+        # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
+        arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
+        parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
+        lines += [
+            "for run in range(len(starts)):",
+            f"    update(rates[made], float(steps + made + 1){parts}{constants})",
+        ]
+        if self.plan.descends:
+            # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
+            watched = ["if fold > 1:  # somebody looks at the gradients", *_indented(self._gradients())]
+            lines = ["if fold:", *_indented([*watched, *self._descent()]), "else:", *_indented(lines)]
+        return [*lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
+
+    def _constant(self, value: float) -> str:
+        self.writer.constants.append(float(value))
+        return f"c{len(self.writer.constants) - 1}"
+
+
+def _indented(lines: list[str], by: int = 1) -> list[str]:
+    return [f"{'    ' * by}{line}" for line in lines]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kernel as text, and what it must be given.
+
+    Attributes:
+        text: The source of a module whose ``train`` takes ``ARGUMENTS``.
+        constants: The values of c0, c1, ...
+        matrices: The names of the two-dimensional arrays, in order; ``h_1`` is that of the second layer.
+        vectors: The names of the one-dimensional arrays.
+        scratch: The rows of ``scratch``.
+    """
+
+    text: str
+    constants: list[float]
+    matrices: list[str]
+    vectors: list[str]
+    scratch: int
+
+
+def kernel_source(plan: Plan, form: Form) -> Source:
+    """Write the kernel of a plan for batches of this form.
+
+    Raises:
+        CannotLower: An operation has no form in a kernel.
+    """
+    kernel = _Kernel(plan, form)
+    text = kernel.source()
+    stamp = blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
+    names = [type(layer.activation).__name__ for layer in plan.layers]
+    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
+    return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, max(kernel.scratch, 1))

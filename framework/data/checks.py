@@ -1,0 +1,76 @@
+"""Checks: what data must be for a model and a loss, cast once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from framework.arrays import Array, real_array, require_finite
+from framework.errors import DataError, ShapeError
+from framework.losses import Loss
+from framework.losses.requirements import require_weights
+from framework.models import Embedding, Model, Sequential
+from framework.models.shapes import fits, shown
+
+Batch = tuple[Array, Array, Array | None]
+
+
+def column_names(x: Any) -> tuple[str, ...] | None:
+    """Return the names of a frame's columns, or None for what is no frame.
+
+    Example:
+        >>> column_names([[1.0]]) is None
+        True
+    """
+    names = getattr(x, "columns", None)
+    return tuple(map(str, names)) if isinstance(names, Iterable) else None
+
+
+def target_shape(model: Model, x: Array) -> tuple[int, ...]:
+    """Return the shape of the model's outputs for these rows."""
+    each = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
+    return (len(x), *(size for size in each if size is not None))
+
+
+def checked(
+    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+) -> Batch:
+    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
+    x = checked_rows(x, model, name, columns)
+    if len(x) == 0:
+        raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
+    y = real_array(y, f"{name}: argument 'y'")
+    if y.ndim == 0 or len(y) != len(x):
+        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
+    shape = target_shape(model, x)
+    if not losses[0].by_row or y.shape == shape:
+        y = real_array(y, f"{name}: argument 'y'", model.dtype)
+    require_finite(y, f"{name}: argument 'y'")
+    forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
+    y = forms[0]  # that of the loss which is trained on
+    if weight is not None:
+        weight = require_weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
+    return x, y, weight
+
+
+def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) -> Array:
+    """Return x as rows of the model's dtype, finite and of its input shape.
+
+    Raises:
+        ShapeError: x is no batch of the model's samples.
+        DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
+    """
+    known = None if expected_columns is None else tuple(map(str, expected_columns))
+    model.require_columns(x, f"{name}: argument 'x'", known)
+    array = real_array(x, f"{name}: argument 'x'", model.dtype)
+    if not array.shape or not fits(array.shape[1:], model.input_shape):
+        hint = "; one feature is x.reshape(-1, 1), one sample x[None]" if array.ndim == 1 else ""
+        expected = shown(("rows", *model.input_shape))
+        raise ShapeError(f"{name}: argument 'x' must have the shape {expected}; got {array.shape}{hint}")
+    require_finite(array, f"{name}: argument 'x'")
+    first = model
+    while isinstance(first, Sequential):
+        first = first.layers[0]
+    if isinstance(first, Embedding):
+        first.require_ids(array, f"{name}: argument 'x'")
+    return array

@@ -1,0 +1,225 @@
+"""The compiled engine gives the NumPy engine's weights: every formula of the catalogue, found by itself."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import framework
+from framework import (
+    Accuracy,
+    Activation,
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    CosineSchedule,
+    CrossEntropy,
+    Dense,
+    Focal,
+    HalfSquaredError,
+    Identity,
+    Loss,
+    MeanSquaredError,
+    Neuron,
+    Optimizer,
+    Poisson,
+    ReLU,
+    RMSPropOptimizer,
+    RowActivation,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Swish,
+    Tanh,
+    Trainer,
+)
+
+pytest.importorskip("numba")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(76, 3))  # in batches of 8 the last one has 4 rows
+NUMBERS = RNG.normal(size=(76, 2))
+CLASSES = RNG.integers(0, 3, 76)
+DISTRIBUTIONS = RNG.dirichlet(np.ones(3), 76)
+WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)
+IDENTITY = Identity()
+PLAIN = SGDOptimizer(learning_rate=0.05)
+NUMPY_ONLY = {"NAdamOptimizer"}  # its factors are products over all steps, computed with the math module
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NUMBA_CACHE_DIR", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def catalogue(*bases):
+    classes = (getattr(framework, name) for name in framework.__all__)
+    return [one for one in classes if inspect.isclass(one) and issubclass(one, bases) and not inspect.isabstract(one)]
+
+
+def both(make, loss, optimizer, data, **settings):
+    """Train twins with both engines for 1,000 steps or so."""
+    settings = {"batch_size": 8, "epochs": 100} | settings
+    runs = []
+    for engine in ("numpy", "compiled"):
+        trainer = Trainer(loss=loss, optimizer=optimizer, engine=engine, **settings)
+        runs.append(trainer.fit(make(), data))
+        assert runs[-1].engine == engine
+    return runs
+
+
+def require_agreement(runs, tolerance=1e-10):
+    expected, found = (run.model.parameters.vector for run in runs)
+    scale = np.abs(expected).max()
+    assert np.abs(found - expected).max() <= tolerance * scale
+    assert runs[0].step == runs[1].step
+    for one, other in zip(*(run.history.rows for run in runs), strict=True):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds"}:
+            assert other[key] == pytest.approx(one[key], rel=10 * tolerance, abs=1e-12)
+
+
+def network(activation, output=IDENTITY, dtype="float64"):
+    return Sequential(Dense(3, 4, activation, dtype=dtype), Dense(4, 2, output, dtype=dtype))
+
+
+@pytest.mark.parametrize("cls", catalogue(Activation, RowActivation), ids=lambda cls: cls.__name__)
+def test_every_activation(cls):
+    optimizer = SGDOptimizer(learning_rate=1e-4) if cls.__name__ == "Sine" else PLAIN  # a fast sine's path is chaotic
+    require_agreement(both(lambda: network(cls()), HalfSquaredError(), optimizer, (X, NUMBERS)))
+
+
+def problem(loss):
+    """A model and targets that a loss has a meaning for."""
+    first = np.abs(NUMBERS[:, 0])
+    if loss.by_row:
+        return Dense(3, 3, Softmax()), DISTRIBUTIONS
+    if isinstance(loss, BinaryCrossEntropy | Focal):
+        return Neuron(3, Sigmoid()), (first > 0.5).astype(float)
+    if "Hinge" in type(loss).__name__:
+        return Neuron(3), np.where(first > 0.5, 1.0, -1.0)
+    return Neuron(3, Softplus() if isinstance(loss, Poisson) else Identity()), first
+
+
+@pytest.mark.parametrize("cls", catalogue(Loss), ids=lambda cls: cls.__name__)
+def test_every_loss(cls):
+    model, y = problem(cls())
+    require_agreement(both(model.copy, cls(), PLAIN, (X, y, WEIGHTS)))
+
+
+@pytest.mark.parametrize("cls", catalogue(Optimizer), ids=lambda cls: cls.__name__)
+def test_every_optimizer(cls):
+    if cls.__name__ in NUMPY_ONLY:
+        pytest.skip("computed by NumPy")
+    require_agreement(both(lambda: network(Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS)))
+
+
+def test_nine_tenths_of_the_catalogue_lower():
+    assert len(NUMPY_ONLY) <= 0.1 * len(catalogue(Activation, RowActivation, Loss, Optimizer))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGDOptimizer(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+        SGDOptimizer(learning_rate=CosineSchedule(initial=0.1, length=500), momentum=0.5),
+        RMSPropOptimizer(centered=True, momentum=0.5, weight_decay=0.1),
+        AdamOptimizer(clip_norm=0.1, clip_value=0.05),
+    ],
+    ids=["nesterov", "schedule", "centered", "clipped"],
+)
+def test_settings_of_optimizers(optimizer):
+    require_agreement(both(lambda: network(Tanh()), HalfSquaredError(), optimizer, (X, NUMBERS)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 1000])
+@pytest.mark.parametrize(
+    ("model", "loss", "y"),
+    [
+        (Neuron(3, Sigmoid()), BinaryCrossEntropy(), CLASSES > 0),
+        (network(ReLU(), Softmax()), CrossEntropy(), np.minimum(CLASSES, 1)),
+        (Sequential(Dense(3, 5, Swish(beta=1.7)), Dense(5, 1, Tanh()), Dense(1, 2)), MeanSquaredError(), NUMBERS),
+    ],
+    ids=["neuron", "classes", "deep"],
+)
+def test_batches_of_any_size(model, loss, y, batch_size):
+    settings = {"batch_size": batch_size, "epochs": 13, "metrics": [Accuracy()] if loss.by_row else []}
+    require_agreement(both(model.copy, loss, PLAIN, (X, y), **settings))
+    require_agreement(both(model.copy, loss, PLAIN, (X, y), **settings, shuffle=False))
+
+
+def test_weights_and_metrics():
+    metrics = [Accuracy(), HalfSquaredError(), CrossEntropy()]
+    weights = WEIGHTS.copy()
+    weights[8:16] = 0.0  # without shuffling, the second batch makes no step
+    y = np.eye(2)[np.minimum(CLASSES, 1)]
+    for shuffle in (False, True):
+        settings = {"metrics": metrics[:2], "shuffle": shuffle, "epochs": 20}
+        require_agreement(both(lambda: network(Tanh(), Softmax()), CrossEntropy(), PLAIN, (X, y, weights), **settings))
+
+
+def test_frozen_parameters_stay():
+    def make():
+        model = network(Tanh())
+        model.parameters.freeze("0.bias", "1.weights")
+        return model
+
+    runs = both(make, HalfSquaredError(), AdamOptimizer(weight_decay=0.1), (X, NUMBERS))
+    require_agreement(runs)
+    assert (runs[1].model.parameters["0.bias"] == 0.0).all()
+    require_agreement(both(make, HalfSquaredError(), PLAIN, (X, NUMBERS)))
+
+
+def test_float32_stays_float32_and_reaches_the_same_loss():
+    runs = both(lambda: network(Swish(beta=0.7), Softmax(), "float32"), CrossEntropy(), PLAIN, (X, CLASSES > 0))
+    assert runs[1].model.parameters.vector.dtype == np.float32
+    one, other = (run.history[-1]["loss"] for run in runs)
+    assert other == pytest.approx(one, rel=1e-4)
+
+
+class Bump(Activation):
+    """A user's activation with a setting and no derivative."""
+
+    width: float = 0.7
+
+    def __call__(self, h):
+        return h * np.exp(-np.abs(h) / self.width) + np.log1p(np.exp(-np.abs(h)))
+
+
+class Warped(Loss):
+    """A user's loss without a slope."""
+
+    power: float = 1.5
+
+    def value(self, prediction, target):
+        return np.abs(prediction - target) ** self.power
+
+
+class Sharp(RowActivation):
+    """A user's activation over a row, without backward."""
+
+    def __call__(self, h):
+        powers = np.exp(2.5 * (h - np.max(h, axis=-1, keepdims=True)))
+        return powers / np.sum(powers, axis=-1, keepdims=True)
+
+
+class Signed(Optimizer):
+    """A user's optimizer, written in several styles."""
+
+    decay: float = 0.9
+    memory = ("mean", "count")
+
+    def update(self, values, gradients, rate, step, mean, count):
+        mean[:] = self.decay * mean + (1 - self.decay) * gradients
+        np.add(count, np.where(gradients > 0, 1.0, 0.0), out=count)
+        direction = mean.copy()
+        direction /= 1 - self.decay**step
+        values -= rate * np.sign(direction) / np.sqrt(1.0 + count)
+
+
+def test_own_formulas():
+    require_agreement(both(lambda: network(Bump()), Warped(), Signed(learning_rate=0.01), (X, NUMBERS)))
+    require_agreement(both(lambda: network(Sharp(), Sharp()), MeanSquaredError(), PLAIN, (X, NUMBERS)))
