@@ -1,0 +1,1 @@
+"""This framework and its peers on the same work: ``python -m benchmarks``."""

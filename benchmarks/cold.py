@@ -1,0 +1,88 @@
+"""Whole processes: what an import, a first step and a first epoch cost from the start of Python to its end."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.contenders import SkipError
+from framework import Trainer
+
+FIT = """
+import numpy as np
+from framework import CrossEntropy, Dense, Sequential, SGDOptimizer, Sigmoid, Softmax, Trainer
+x = np.random.default_rng(0).standard_normal((320, 20))
+trainer = Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1){setting})
+run = trainer.fit(Sequential(Dense(20, 16, Sigmoid()), Dense(16, 2, Softmax())), (x, x[:, :2].argmax(axis=1)))
+assert run.engine == "{engine}", f"Trainer chose the engine {{run.engine}}"
+"""
+COMPILED = FIT.format(setting=', engine="compiled"', engine="compiled")
+STEP = ["-m", "framework", "step"]
+IMPORTS = {
+    "import numpy": "numpy",
+    "import torch": "torch",
+    "import jax": "jax",
+    "import sklearn": "sklearn.neural_network",
+    "import keras": "keras",
+}
+INCLUDES = {
+    "python": "Python alone",
+    "import framework": "Python, import",
+    "framework step": "Python, import, the command's step and its print",
+    "fit": "Python, import, an epoch of ten steps of 20-16-2 with the NumPy engine",
+    "fit compiled, first": "Python, import, the same compiled, caches empty",
+    "fit compiled, second": "Python, import, the same compiled, caches filled by a run before",
+    **dict.fromkeys(IMPORTS, "Python, import"),
+}
+
+
+def commands(folder: Path) -> dict[str, Callable[[dict[str, str]], float]]:
+    """Return what is timed, by name; each takes an environment and returns seconds."""
+    made: dict[str, Callable[[dict[str, str]], float]] = {
+        "python": lambda env: seconds(["-c", "pass"], env),
+        "import framework": lambda env: seconds(["-c", "import framework"], env),
+        "framework step": lambda env: seconds(STEP, env),
+        "fit": lambda env: seconds(["-c", FIT.format(setting="", engine="numpy")], env),
+        "fit compiled, first": lambda env: compiled(env, folder / f"first-{time.time_ns()}"),
+        "fit compiled, second": lambda env: compiled(env, folder / "second"),
+    }
+    return made | {name: lambda env, module=module: imported(env, module) for name, module in IMPORTS.items()}
+
+
+def seconds(arguments: list[str], env: dict[str, str]) -> float:
+    """Return the seconds of a Python process.
+
+    Raises:
+        SkipError: It failed.
+    """
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
+    taken = time.perf_counter() - start
+    if done.returncode:
+        raise SkipError(done.stderr.strip().splitlines()[-1])
+    return taken
+
+
+def imported(env: dict[str, str], module: str) -> float:
+    """Return the seconds of an import; keras on JAX where it is there."""
+    if find_spec(module.partition(".")[0]) is None:
+        raise SkipError("not installed")
+    backend = "jax" if find_spec("jax") else "torch"
+    return seconds(["-c", f"import {module}"], env | {"KERAS_BACKEND": backend})
+
+
+def compiled(env: dict[str, str], cache: Path) -> float:
+    """Return the seconds of a first epoch with the compiled engine, whose caches are in ``cache``.
+
+    The folder "second" is filled by a run that is not timed; any other is new and empty.
+    """
+    if "engine" not in Trainer.model_fields:
+        raise SkipError("this Trainer has no setting 'engine'")
+    filled = cache.exists()
+    cache.mkdir(exist_ok=True)
+    env = env | {"NUMBA_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache)}
+    if cache.name == "second" and not filled:
+        seconds(["-c", COMPILED], env)
+    return seconds(["-c", COMPILED], env)

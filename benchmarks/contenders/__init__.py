@@ -1,0 +1,84 @@
+"""Who takes part. A contender's module has a function for each kind of workload that it can do, and returns a Task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from benchmarks.workloads import Workload
+
+
+class SkipError(Exception):
+    """The contender cannot do this workload; the message says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work that is ready to be timed.
+
+    Attributes:
+        begin: Puts the first weights in place; not timed.
+        run: Does the work and returns when it is done; timed.
+        weights: Returns the trained weights as those of ``Workload.weights``; None for a limit that trains nothing.
+        includes: What the time includes beside forward, backward and update.
+    """
+
+    begin: Callable[[], None]
+    run: Callable[[], None]
+    weights: Callable[[], list[Any]] | None
+    includes: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to do the work.
+
+    Attributes:
+        module: The module in this folder.
+        settings: What its functions get beside the workload.
+        few_rows: With batch 1, so many rows are enough: the time of a step is what is compared.
+        quick: What it does in a quick run, because it takes seconds to begin; None is everything.
+    """
+
+    module: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    few_rows: int | None = None
+    quick: tuple[str, ...] | None = None
+
+    def task(self, work: Workload) -> Task:
+        """Make the task.
+
+        Raises:
+            SkipError: Something is not installed, or the contender cannot do such work.
+        """
+        try:
+            module = import_module(f"benchmarks.contenders.{self.module}")
+        except ImportError as error:
+            raise SkipError(f"not installed: {error}") from error
+        if not hasattr(module, work.kind):
+            raise SkipError("does no such work")
+        return getattr(module, work.kind)(work, **self.settings)
+
+
+CONTENDERS = {
+    "framework": Contender("framework", {"engine": "numpy"}),
+    "framework-compiled": Contender("framework", {"engine": "compiled"}),
+    "limit": Contender("limit"),
+    "numpy": Contender("numpy"),
+    "jax-scan": Contender("jax", {"scan": True}, quick=("online", "small", "fashion-32")),
+    "jax-jit": Contender("jax", {"scan": False}, few_rows=20_000, quick=("step", "small")),
+    "torch": Contender("torch", {"compiled": False}, few_rows=10_000),
+    "torch-compile": Contender("torch", {"compiled": True}, few_rows=10_000, quick=("small",)),
+    "sklearn": Contender("sklearn"),
+    "keras": Contender("keras", few_rows=2_000, quick=("small",)),
+}
+OURS = ("framework", "framework-compiled")
+PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, "limit"})
+FEW = (*OURS, "numpy")
+"""Who does growth and memory: what is asked there is not who is fastest."""
+
+
+def of(work: Workload) -> dict[str, Contender]:
+    """Return who does this workload, by name."""
+    few = work.kind == "memory" or work.name.startswith("growth")
+    return {name: CONTENDERS[name] for name in (FEW if few else CONTENDERS)}

@@ -1,0 +1,96 @@
+"""JAX with optax: a compiled step that Python calls for each batch, or the whole epoch in one compiled scan."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.contenders import SkipError, Task
+from benchmarks.workloads import Workload
+
+
+def step(work: Workload, *, scan: bool) -> Task:
+    """One compiled step of the reference neuron."""
+    if scan:
+        raise SkipError("one step needs no scan")
+    jax.config.update("jax_enable_x64", True)
+    x, y = (jnp.asarray(array) for array in work.data())
+    state = {}
+
+    def loss(w):
+        return 0.5 * (jax.nn.sigmoid(w @ x) - y) ** 2
+
+    train = jax.jit(lambda w: w - work.rate * jax.grad(loss)(w))
+
+    def begin() -> None:
+        state["w"] = jnp.asarray(work.weights()[0])
+
+    def run() -> None:
+        state["w"] = train(state["w"])
+        state["w"].block_until_ready()
+
+    return Task(begin, run, lambda: [np.asarray(state["w"])], "waiting for the result; no optax")
+
+
+def neuron(work: Workload, *, scan: bool) -> Task:
+    """A network of one unit."""
+    return network(work, scan=scan)
+
+
+def network(work: Workload, *, scan: bool) -> Task:
+    """Dense layers, written as functions."""
+    jax.config.update("jax_enable_x64", work.dtype == "float64")
+    x, y = (jnp.asarray(array) for array in work.data())
+    optimizer = optax.sgd(work.rate)
+    full = work.rows // work.batch * work.batch
+    state = {}
+
+    def train(carry, rows, x, y):
+        weights, memory = carry
+        gradients = jax.grad(loss)(weights, x[rows], y[rows], work)
+        updates, memory = optimizer.update(gradients, memory, weights)
+        return optax.apply_updates(weights, updates), memory
+
+    def epoch(carry, order, x, y):
+        batches = order[:full].reshape(-1, work.batch)
+        carry, _ = jax.lax.scan(lambda carry, rows: (train(carry, rows, x, y), None), carry, batches)
+        return train(carry, order[full:], x, y) if full < work.rows else carry
+
+    train_once, train_all = jax.jit(train, donate_argnums=0), jax.jit(epoch, donate_argnums=0)
+
+    def begin() -> None:
+        weights = [jnp.array(array) for array in work.weights()]
+        state["carry"] = (weights, optimizer.init(weights))
+
+    def run() -> None:
+        order = work.order()
+        if scan:
+            state["carry"] = train_all(state["carry"], order, x, y)
+        else:
+            for first in range(0, work.rows, work.batch):
+                state["carry"] = train_once(state["carry"], order[first : first + work.batch], x, y)
+        jax.block_until_ready(state["carry"])
+
+    def weights() -> list[np.ndarray]:
+        return [np.asarray(array) for array in state["carry"][0]]
+
+    where = "in the scan" if scan else "in the step"
+    return Task(begin, run, weights, f"order and its copy to the device, gather {where}; no loss")
+
+
+def loss(weights, x, y, work: Workload):
+    """Return the mean cross-entropy of a batch."""
+    a = x
+    for i in range(0, len(weights), 2):
+        h = a @ weights[i] + weights[i + 1]
+        a = activation(work, h)
+    if work.sizes[-1] == 1:
+        return optax.sigmoid_binary_cross_entropy(h[:, 0], y).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(h, y).mean()
+
+
+def activation(work: Workload, h):
+    """Return f(h)."""
+    if work.activation == "own":
+        return 1 / (1 + jnp.exp(-work.slope * h))
+    return jax.nn.relu(h) if work.activation == "relu" else jax.nn.sigmoid(h)

@@ -1,0 +1,107 @@
+"""Plain NumPy: what one writes by hand in a few lines, without reused memory."""
+
+import numpy as np
+
+from benchmarks.contenders import Task
+from benchmarks.memory import blocks
+from benchmarks.workloads import Workload
+
+INCLUDES = "order, gather of each batch; no loss"
+
+
+def step(work: Workload) -> Task:
+    """One step on a batch of one."""
+    (x, y), rate = work.data(), work.rate
+    x, y = x[None], y[None]
+    w = work.weights()[0]
+
+    def run() -> None:
+        a = 1 / (1 + np.exp(-(x @ w)))
+        delta = (a - y) * a * (1 - a)
+        w[...] -= rate * (x.T @ delta)
+
+    def begin() -> None:
+        w[...] = work.weights()[0]
+
+    return Task(begin, run, lambda: [w], "a batch of one row; no loss")
+
+
+def neuron(work: Workload) -> Task:
+    """A network of one unit."""
+    return network(work)
+
+
+def network(work: Workload) -> Task:
+    """Dense layers."""
+    x, y = work.data()
+    weights: list[np.ndarray] = []
+
+    def begin() -> None:
+        weights[:] = work.weights()
+
+    def run() -> None:
+        order = work.order()
+        for first in range(0, work.rows, work.batch):
+            rows = order[first : first + work.batch]
+            train(work, weights, x[rows], y[rows])
+
+    return Task(begin, run, lambda: weights, INCLUDES)
+
+
+def memory(work: Workload) -> Task:
+    """The same from a file, block by block, each block shuffled."""
+    weights: list[np.ndarray] = []
+
+    def begin() -> None:
+        weights[:] = work.weights()
+
+    def run() -> None:
+        rng = np.random.default_rng(0)
+        for x, y in blocks(work):
+            order = rng.permutation(len(x))
+            for first in range(0, len(x), work.batch):
+                rows = order[first : first + work.batch]
+                train(work, weights, x[rows], y[rows])
+
+    return Task(begin, run, None, "reading, order and gather of each block; no loss")
+
+
+def train(work: Workload, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> None:
+    """Make one step."""
+    values = [x]
+    for i in range(0, len(weights), 2):
+        h = values[-1] @ weights[i] + weights[i + 1]
+        last = i + 2 == len(weights)
+        values.append(h if last else activation(work, h))
+    delta = output_delta(values[-1], y)
+    for i in reversed(range(0, len(weights), 2)):
+        a = values[i // 2]
+        gradient, bias_gradient = a.T @ delta, delta.sum(axis=0)
+        if i:
+            delta = (delta @ weights[i].T) * slope(work, a)
+        weights[i] -= work.rate * gradient
+        weights[i + 1] -= work.rate * bias_gradient
+
+
+def activation(work: Workload, h: np.ndarray) -> np.ndarray:
+    """Return f(h)."""
+    if work.activation == "relu":
+        return np.maximum(h, 0)
+    return 1 / (1 + np.exp(-h if work.slope == 1 else -work.slope * h))
+
+
+def slope(work: Workload, a: np.ndarray) -> np.ndarray:
+    """Return f'(h) from a = f(h)."""
+    if work.activation == "relu":
+        return a > 0
+    return a * (1 - a) if work.slope == 1 else work.slope * a * (1 - a)
+
+
+def output_delta(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the slope of the mean cross-entropy before sigmoid or softmax."""
+    if h.shape[1] == 1:
+        return (1 / (1 + np.exp(-h)) - y[:, None]) / len(h)
+    a = np.exp(h - h.max(axis=1, keepdims=True))
+    a /= a.sum(axis=1, keepdims=True)
+    a[np.arange(len(y)), y] -= 1
+    return a / len(h)

@@ -1,0 +1,134 @@
+"""PyTorch on the CPU: eager, or with the step compiled."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch._inductor.exc import InductorError
+
+from benchmarks.contenders import SkipError, Task
+from benchmarks.workloads import Workload
+
+Loss = Callable[[list[torch.Tensor], torch.Tensor, torch.Tensor], torch.Tensor]
+Step = Callable[[torch.Tensor, torch.Tensor], None]
+INCLUDES = "order, gather by an index tensor (no DataLoader), loss"
+ACTIVATIONS = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}
+
+
+class Steep(torch.nn.Module):
+    """A user's activation."""
+
+    def __init__(self, slope: float) -> None:
+        """Keep the slope."""
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """Return f(h)."""
+        return 1 / (1 + torch.exp(-self.slope * h))
+
+
+def step(work: Workload, *, compiled: bool) -> Task:
+    """One step of the reference neuron."""
+    x, y = (torch.from_numpy(array) for array in work.data())
+    parameters = [torch.tensor(work.weights()[0])]
+
+    def loss(parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (torch.sigmoid(parameters[0] @ x) - y) ** 2
+
+    train = compiled_step(loss, parameters, work) if compiled else eager_step(loss, parameters, work)
+
+    def begin() -> None:
+        with torch.no_grad():
+            parameters[0].copy_(torch.from_numpy(work.weights()[0]))
+
+    return Task(begin, lambda: train(x, y), lambda: [parameters[0].detach().numpy()], "the loss")
+
+
+def neuron(work: Workload, *, compiled: bool) -> Task:
+    """A network of one unit."""
+    return network(work, compiled=compiled)
+
+
+def network(work: Workload, *, compiled: bool) -> Task:
+    """Linear layers. The matrices are stored as torch.nn.Linear stores them."""
+    x, y = (torch.from_numpy(array) for array in work.data())
+    model = build(work)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    if work.sizes[-1] == 1:
+        y = y[:, None]
+    criterion = torch.nn.BCEWithLogitsLoss() if work.sizes[-1] == 1 else torch.nn.CrossEntropyLoss()
+
+    def loss(parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        prediction = torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (x,))
+        return criterion(prediction, y)
+
+    if compiled:
+        train = compiled_step(loss, list(parameters), work)
+    else:
+        train = eager_step(lambda _, x, y: criterion(model(x), y), list(parameters), work)
+
+    def begin() -> None:
+        with torch.no_grad():
+            for parameter, array in zip(parameters, work.weights(), strict=True):
+                parameter.copy_(torch.from_numpy(array.T))
+
+    def run() -> None:
+        order = torch.from_numpy(work.order())
+        for first in range(0, work.rows, work.batch):
+            rows = order[first : first + work.batch]
+            train(x[rows], y[rows])
+
+    def weights() -> list[np.ndarray]:
+        return [parameter.detach().numpy().T for parameter in parameters]
+
+    return Task(begin, run, weights, INCLUDES)
+
+
+def build(work: Workload) -> torch.nn.Sequential:
+    """Return the layers."""
+    model = torch.nn.Sequential()
+    for inputs, units in pairwise(work.sizes):
+        if len(model):
+            model.append(Steep(work.slope) if work.activation == "own" else ACTIVATIONS[work.activation]())
+        model.append(torch.nn.Linear(inputs, units, dtype=getattr(torch, work.dtype)))
+    return model
+
+
+def eager_step(loss: Loss, parameters: list[torch.Tensor], work: Workload) -> Step:
+    """Return the usual loop's step: zero_grad, backward, step."""
+    for parameter in parameters:
+        parameter.requires_grad_()
+    optimizer = torch.optim.SGD(parameters, lr=work.rate)
+
+    def train(x: torch.Tensor, y: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss(parameters, x, y).backward()
+        optimizer.step()
+
+    return train
+
+
+def compiled_step(loss: Loss, parameters: list[torch.Tensor], work: Workload) -> Step:
+    """Return a step that is one compiled function, update included.
+
+    Compiling the loss and the optimizer's step, each for itself, is slower than eager on small models.
+    """
+
+    def train(parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> None:
+        gradients = torch.func.grad(loss)(parameters, x, y)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.sub_(gradient, alpha=work.rate)
+
+    compiled = torch.compile(train, dynamic=False)
+    values = [parameter.detach() for parameter in parameters]
+
+    def run(x: torch.Tensor, y: torch.Tensor) -> None:
+        try:
+            with torch.no_grad():
+                compiled(values, x, y)
+        except InductorError as error:
+            raise SkipError(f"torch.compile: {str(error).splitlines()[0]}") from error
+
+    return run

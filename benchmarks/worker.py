@@ -1,0 +1,86 @@
+"""One contender at one workload in a process of its own: prints a pyperf benchmark as a line of JSON.
+
+    python -m benchmarks.worker small jax-scan --values 3
+
+The first run is not timed with the others: it compiles what has to be compiled, and is reported as ``first_run``. Every
+run begins with the same weights. A contender that cannot do the work prints why, and the process ends with 77.
+"""
+
+import argparse
+import sys
+import timeit
+from dataclasses import replace
+from typing import Any
+
+import pyperf
+
+from benchmarks.contenders import CONTENDERS, SkipError, Task
+from benchmarks.workloads import WORKLOADS, Workload
+
+SKIPPED = 77
+STEPS = 1000
+COLLECTED = ("cpu_count", "cpu_model_name", "date", "load_avg_1min", "mem_max_rss", "platform", "python_version")
+"""Of what pyperf finds out: no names of machines, folders or users."""
+
+
+def seconds_of(task: Task, work: Workload, *, first: bool = False) -> float:
+    """Return the seconds of one run from the first weights."""
+    task.begin()
+    if work.kind == "step" and not first:
+        return timeit.timeit(task.run, number=STEPS) / STEPS
+    start = pyperf.perf_counter()
+    task.run()
+    return pyperf.perf_counter() - start
+
+
+def measure(work: Workload, contender: str, values: int) -> tuple[list[float], dict[str, Any]]:
+    """Return the seconds of a step, ``values`` times, and what belongs to them."""
+    task = CONTENDERS[contender].task(work)
+    first = seconds_of(task, work, first=True)
+    about = {"first_run": first, "includes": task.includes}
+    if work.kind == "step" and task.weights:  # of one step; what is timed goes on from there
+        about["loss"] = work.loss(task.weights())
+    measured = [seconds_of(task, work) / work.steps for _ in range(values)]
+    if work.kind != "step" and task.weights:
+        about["loss"] = work.loss(task.weights())
+    return measured, about | {"unit": "second"}
+
+
+def measure_memory(work: Workload, contender: str) -> tuple[list[int], dict[str, Any]]:
+    """Return the peak of the resident memory, and what belongs to it."""
+    from benchmarks import memory  # noqa: PLC0415 (Unix only)
+
+    peak, about = memory.measure(work, CONTENDERS[contender].task)
+    return [peak], about | {"unit": "byte"}
+
+
+def main() -> None:
+    """Measure what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("--values", type=int, default=3, help="runs to time")
+    parser.add_argument("--rows", type=int, help="so many rows instead of the workload's")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--file", default="", help="the data of the workload memory")
+    options = parser.parse_args()
+    work = WORKLOADS[options.workload]
+    work = work.quick() if options.quick else work
+    work = replace(work, rows=options.rows or work.rows, file=options.file)
+    try:
+        if work.kind == "memory":
+            values, about = measure_memory(work, options.contender)
+        else:
+            values, about = measure(work, options.contender, options.values)
+    except SkipError as error:
+        print(error)
+        sys.exit(SKIPPED)
+    about |= {"name": f"{work.name} {options.contender}", "workload": work.name, "contender": options.contender}
+    about |= {"rows": work.rows, "what": work.what}
+    collected = pyperf.Run(values).get_metadata()
+    about |= {name: collected[name] for name in COLLECTED if name in collected}
+    pyperf.Benchmark([pyperf.Run(values, metadata=about, collect_metadata=False)]).dump(sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""What is measured: the sizes, the data and the first weights that all contenders share, and the loss they must reach.
+
+Nothing here multiplies matrices before the measuring is over, so that the processes of the peers start no threads of
+NumPy's. The data are made up, with a fixed seed, so that the benchmark runs everywhere; their classes can be learnt.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+SEED = 0
+SLOPE = 2.0
+JUDGED_ROWS = 2000
+QUICK_BATCHES = 3.5
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+"""Relative. Float32 sums in another order differ by some 1e-7; one batch left out changes the loss by 1e-4 and more."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Work that every contender does alike: one epoch of plain SGD, unless ``kind`` is "step".
+
+    Attributes:
+        name: What it is called on the command line.
+        kind: Which function of a contender does it: "step", "neuron", "network" or "memory".
+        what: A line for people.
+        sizes: Inputs, then the units of each layer; one unit is a sigmoid with binary cross-entropy, more are softmax.
+        batch: Rows in a batch; the last one of an epoch may be smaller.
+        rows: Rows of the data.
+        rate: The learning rate.
+        dtype: Of data and weights.
+        activation: Of the hidden layers: "sigmoid", "relu", or "own": 1 / (1 + exp(-2 h)), written by the user.
+        file: The data of "memory".
+    """
+
+    name: str
+    kind: str
+    what: str
+    sizes: tuple[int, ...]
+    batch: int = 1
+    rows: int = 1
+    rate: float = 0.1
+    dtype: str = "float64"
+    activation: str = "sigmoid"
+    file: str = ""
+
+    @property
+    def steps(self) -> float:
+        """Steps in an epoch; the smaller last batch counts as its share."""
+        return self.rows / self.batch
+
+    @property
+    def multiplications(self) -> int:
+        """Weights that a row meets in one forward pass: what the work of a step grows with."""
+        return sum(inputs * units for inputs, units in pairwise(self.sizes))
+
+    @property
+    def slope(self) -> float:
+        """The setting of the user's activation; the sigmoid is that with slope 1."""
+        return SLOPE if self.activation == "own" else 1.0
+
+    def quick(self) -> "Workload":
+        """Return the same work, tiny."""
+        sizes = self.sizes if max(self.sizes) < 1000 else tuple(size // 8 for size in self.sizes)
+        enough = 1000 if self.batch == 1 else int(QUICK_BATCHES * self.batch)
+        if self.kind == "memory":
+            enough = self.rows // 6  # a smaller file has room in any memory
+        return replace(self, sizes=sizes, rows=min(self.rows, enough))
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return x (rows, inputs), and y (rows,): 0.0 and 1.0 for one unit, else classes."""
+        if self.kind == "step":
+            return np.array([1.0, 1.0]), np.array(5.0)
+        rng = np.random.default_rng(SEED)
+        x = rng.standard_normal((self.rows, self.sizes[0]), dtype=self.dtype)
+        if self.sizes[-1] > 1:
+            return x, x[:, : self.sizes[-1]].argmax(axis=1)
+        noise = rng.standard_normal(self.rows, dtype=self.dtype)
+        return x, (x[:, :3].sum(axis=1) + noise > 0).astype(self.dtype)
+
+    def weights(self) -> list[np.ndarray]:
+        """Return new first weights: a matrix (inputs, units) and a bias (units,) for each layer."""
+        if self.kind == "step":
+            return [np.array([0.1, 0.2])]
+        rng = np.random.default_rng(SEED + 1)
+        arrays = []
+        for inputs, units in pairwise(self.sizes):
+            matrix = rng.standard_normal((inputs, units), dtype=self.dtype)
+            arrays += [matrix * np.asarray(inputs**-0.5, self.dtype), np.zeros(units, self.dtype)]
+        return arrays
+
+    def order(self) -> np.ndarray:
+        """Return the order of the rows: that of Trainer's first epoch. Every contender calls this while it is timed.
+
+        It is framework.data.permutation(rows, SEED, 0), written again because importing the framework takes a peer's
+        process longer than that; were it another order, the final losses would tell.
+        """
+        digest = hashlib.blake2b(f"shuffle|{SEED}|0".encode(), digest_size=16).digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little"))).permutation(self.rows)
+
+    def loss(self, weights: list[np.ndarray]) -> float:
+        """Return the loss of trained weights on the first rows, in float64."""
+        x, y = self.data()
+        if self.kind == "step":
+            return float(0.5 * (1 / (1 + np.exp(-weights[0] @ x)) - y) ** 2)
+        a, y = x[:JUDGED_ROWS].astype(np.float64), y[:JUDGED_ROWS]
+        for i in range(0, len(weights), 2):
+            h = a @ weights[i].astype(np.float64) + weights[i + 1]
+            a = np.maximum(h, 0) if self.activation == "relu" else 1 / (1 + np.exp(-self.slope * h))
+        if h.shape[1] == 1:
+            return float(np.mean(np.logaddexp(0, h[:, 0]) - y * h[:, 0]))
+        top = h.max(axis=1)
+        return float(np.mean(np.log(np.exp(h - top[:, None]).sum(axis=1)) + top - h[np.arange(len(y)), y]))
+
+
+SMALL = Workload("small", "network", "20-16-2, batch 32, 20,000 rows, one epoch", (20, 16, 2), 32, 20_000)
+FASHION = Workload(
+    "fashion-128", "network", "784-128-10, batch 128, 60,000 rows of float32, one epoch", (784, 128, 10), 128, 60_000
+)
+FASHION = replace(FASHION, rate=0.01, dtype="float32", activation="relu")
+
+WORKLOADS = {
+    work.name: work
+    for work in (
+        Workload("step", "step", "the reference neuron, one scripted step", (2, 1), rate=1.0),
+        Workload("online", "neuron", "one neuron, 20 features, batch 1, 200,000 rows, one epoch", (20, 1), 1, 200_000),
+        Workload("logistic", "neuron", "one neuron, 1,000,000 x 30, batch 256, one epoch", (30, 1), 256, 1_000_000),
+        SMALL,
+        replace(SMALL, name="own", what=f"{SMALL.what}, with a user's activation", activation="own"),
+        FASHION,
+        replace(FASHION, name="fashion-32", what=FASHION.what.replace("batch 128", "batch 32"), batch=32),
+        replace(
+            FASHION,
+            name="wide",
+            what="1024-2048-2048-1000, batch 512, 10,000 rows of float32, one epoch",
+            sizes=(1024, 2048, 2048, 1000),
+            batch=512,
+            rows=10_000,
+        ),
+        replace(SMALL, name="growth-base", what="small, what the others grow from"),
+        replace(SMALL, name="growth-rows", what="small, ten times the rows", rows=200_000),
+        replace(SMALL, name="growth-features", what="small, ten times the features", sizes=(200, 16, 2)),
+        replace(SMALL, name="growth-units", what="small, ten times the units", sizes=(20, 160, 2)),
+        replace(SMALL, name="growth-layers", what="small, ten times the hidden layers", sizes=(20, *10 * [16], 2)),
+        Workload("cold", "cold", "whole processes: an import, a first step", (20, 16, 2)),
+        replace(
+            SMALL,
+            name="memory",
+            kind="memory",
+            what="64-16-2, batch 512, from a file of 1.5 GB, with 200 MB allowed beyond what the process had",
+            sizes=(64, 16, 2),
+            batch=512,
+            rows=6_000_000,
+            dtype="float32",
+        ),
+    )
+}
+GROUPS = {
+    "fashion": ["fashion-128", "fashion-32"],
+    "growth": ["growth-base", "growth-rows", "growth-features", "growth-units", "growth-layers"],
+}
