@@ -1,0 +1,167 @@
+"""What compiles and what falls back, with one notice; kernels are cached, and never stale."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from compiled_pieces import NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
+
+from framework import (
+    Activation,
+    BinaryCrossEntropy,
+    Dense,
+    Dropout,
+    HalfSquaredError,
+    NAdamOptimizer,
+    Neuron,
+    Sequential,
+    SGDOptimizer,
+    Tanh,
+    UsageError,
+)
+from framework.compiled import engine as compiled_engine
+from framework.compiled.cache import cache_folder, kernel_name, load
+from framework.compiled.lower import CannotLower, lowered
+from framework.compiled.source import Form, kernel_source
+
+pytest.importorskip("numba")
+
+
+class Branching(Activation):
+    """A formula that cannot be recorded: it decides by all its elements."""
+
+    def __call__(self, h):
+        return h * 2.0 if np.all(np.asarray(h) > -1e9) else h
+
+    def derivative(self, h):
+        return 2.0 + 0.0 * h
+
+
+def test_what_cannot_be_compiled_falls_back_with_one_notice():
+    cases = [
+        (Neuron(3, Branching()), HalfSquaredError(), PLAIN, "Branching"),
+        (NEURON, BinaryCrossEntropy(), NAdamOptimizer(), "NAdamOptimizer.update"),
+        (Sequential(Dense(3, 4), Dropout(rate=0.5), Neuron(4)), HalfSquaredError(), PLAIN, "Dropout"),
+    ]
+    for model, loss, optimizer, name in cases:
+        with warnings.catch_warnings(record=True) as notices:
+            warnings.simplefilter("always")
+            run = trainer(loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y))
+        (notice,) = notices
+        assert run.engine == "numpy"
+        assert name in str(notice.message)
+        assert notice.filename == __file__
+        assert trainer(engine="auto", loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y)).engine == "numpy"
+
+
+def test_without_numba_the_compiled_engine_says_what_to_install(monkeypatch):
+    half = trainer().fit(NEURON.copy(), (X, Y))
+    monkeypatch.setattr(compiled_engine, "available", lambda: False)
+    for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
+        with pytest.raises(UsageError, match=r"pip install 'framework\[compiled\]'"):
+            action()
+    assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
+
+
+class Forgets(SGDOptimizer):
+    """Sets its values to a number, which no step of descent does."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values[...] = 0.5
+
+
+def test_an_update_may_set_numbers():
+    model = trainer(optimizer=Forgets(learning_rate=0.1)).fit(NEURON.copy(), (X, Y)).model
+    assert (model.parameters.vector == 0.5).all()
+
+
+def plan(activation=None, optimizer=PLAIN):
+    return lowered(Sequential(Dense(3, 4, activation or Tanh()), Neuron(4)), HalfSquaredError(), optimizer)
+
+
+FORM = Form(single=False, classes=False, weighted=False, keeps=False)
+
+
+class Scaled(Activation):
+    factor: float = 1.3
+
+    def __call__(self, h):
+        return np.tanh(self.factor * h)
+
+
+def test_a_changed_formula_is_another_kernel_and_a_changed_setting_is_not():
+    one = kernel_source(plan(Scaled()), FORM)
+    other = kernel_source(plan(Scaled(factor=1.9)), FORM)
+    assert (one.text, one.constants != other.constants) == (other.text, True)
+
+    class Scaled2(Scaled):
+        def __call__(self, h):
+            return np.tanh(self.factor + h)
+
+    assert kernel_name(kernel_source(plan(Scaled2()), FORM).text) != kernel_name(one.text)
+
+
+def test_a_formula_defined_anew_is_compiled_anew():
+    def define(power):
+        class Bent(Activation):
+            def __call__(self, h):
+                return h / (1.0 + np.abs(h) ** power)
+
+        return Bent
+
+    for power in (1.0, 2.0):
+        model = Sequential(Dense(3, 2, define(power)()), Neuron(2))
+        runs = [trainer(engine=e, loss=HalfSquaredError()).fit(model.copy(), (X, Y)) for e in ("numpy", "compiled")]
+        np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_all_the_same(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(compiled_engine, "load", lambda text: load(f"{text}# not cached\n"))
+    assert trainer().fit(NEURON.copy(), (X, Y)).engine == "compiled"
+
+
+def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert cache_folder() == tmp_path / "framework"
+
+
+def test_another_process_reads_the_kernel_from_the_disk(tmp_path):
+    code = """
+import sys
+import numpy as np
+from framework import *
+trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), engine="compiled")
+trainer.fit(Neuron(2), (np.ones((4, 2)), np.ones(4)))
+(kernel,) = [module for name, module in sys.modules.items() if name.startswith("framework_kernel")]
+print(sum(kernel.train.stats.cache_hits.values()))
+"""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    outputs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [output.stdout.strip() for output in outputs] == ["0", "1"]
+
+
+def test_numba_is_imported_by_compiled_runs_alone():
+    code = """
+import sys
+from framework import *
+trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+trainer.fit(Neuron(1), ([[1.0]], [1.0]))
+print("numba" in sys.modules, "scipy" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_class_that_replaces_a_loop_of_its_base_is_left_to_numpy():
+    class Slow(SGDOptimizer):
+        def step(self):
+            super().step()
+
+    with pytest.raises(CannotLower, match=r"Slow\.step replaces Optimizer\.step"):
+        plan(optimizer=Slow(learning_rate=0.1))
