@@ -1,66 +1,31 @@
 """Checkpoints: what is saved comes back, in this program's own words and for other programs' eyes."""
 
-import copy
-import os
-import stat
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as torch_load_file
+from saved_pieces import X, Y, network, recipe
 
 from framework import (
-    L2,
-    Activation,
     BatchNorm,
-    Callback,
     CheckpointError,
     Component,
-    DataError,
     Dense,
     EarlyStopping,
     Embedding,
     Flatten,
     HalfSquaredError,
-    MeanSquaredError,
     Neuron,
     ReLU,
     Residual,
-    ResumeWarning,
     Sequential,
-    SGDOptimizer,
-    Tanh,
-    Trainer,
-    UsageError,
     describe,
-    latest,
     load,
     load_model,
-    on,
     save,
 )
 from framework.verification import differences
-
-X = np.arange(12.0).reshape(6, 2) % 5
-Y = np.arange(6.0) % 3
-
-
-def recipe(*callbacks, **settings):
-    default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.01, momentum=0.9), "batch_size": 4}
-    return Trainer(**default | settings, callbacks=callbacks)
-
-
-class Swish(Activation):
-    beta: float = 1.0
-
-    def __call__(self, h):
-        return h / (1 + np.exp(-self.beta * h))
-
-
-def network():
-    return Sequential(Dense(2, 3, Swish(beta=2.0)), Residual(Dense(3, 3, Tanh()), BatchNorm(3)), Dense(3, 1), seed=1)
 
 
 @pytest.fixture
@@ -181,272 +146,3 @@ def test_a_class_that_changed_since_is_refused_with_every_difference(path, monke
         load_model(path)
     assert "parameters.0.weights: float64 (2, 4) here, float64 (2, 3) in the file" in str(caught.value)
     assert "parameters.2.bias: float64 (2,) here, float64 (1,) in the file" in str(caught.value)
-
-
-# When a run can be saved
-
-
-@pytest.mark.parametrize("hook", ["train_begin", "epoch_begin", "batch_end", "epoch_end", "train_end"])
-def test_a_last_callback_may_save_between_steps(hook, path):
-    @on(hook)
-    def saving(run):
-        save(run, path)
-
-    recipe(EarlyStopping(monitor="loss"), saving, epochs=2).fit(network(), (X, Y))
-    assert load(path).epoch in (0, 1, 2)
-
-
-@pytest.mark.parametrize("hook", ["batch_begin", "gradients"])
-def test_a_run_is_not_saved_within_a_step(hook, path):
-    @on(hook)
-    def saving(run):
-        save(run, path)
-
-    with pytest.raises(UsageError, match="a step is in the middle of its work; save in on_batch_end or on_epoch_end"):
-        recipe(saving).fit(network(), (X, Y))
-    assert not path.exists()
-
-
-def test_a_run_is_not_saved_while_a_later_callback_has_not_seen_the_epoch(path):
-    @on("epoch_end")
-    def saving(run):
-        save(run, path)
-
-    with pytest.raises(UsageError, match=r"on_epoch_end of EarlyStopping\(.*\) is still to come, and would be lost"):
-        recipe(saving, EarlyStopping(monitor="loss")).fit(network(), (X, Y))
-
-    class Saver(Callback):
-        saves = True
-
-        def on_epoch_end(self, run):
-            save(run, path)
-
-    recipe(Saver(), EarlyStopping(monitor="loss")).fit(network(), (X, Y))
-    assert load(path).memories["EarlyStopping.0"]["best_epoch"] == 1
-
-
-def test_a_run_is_not_saved_from_within_a_formula(path):
-    class Spy(L2):
-        def backward(self, model):
-            with pytest.raises(UsageError) as caught:
-                save(runs[0], path)
-            seen.append(caught.value)
-            return super().backward(model)
-
-    seen, runs = [], []
-    remember = on("train_begin")(runs.append)
-    recipe(remember, regularizers=[Spy(strength=0.1)]).fit(network(), (X, Y))
-    assert len(seen) == 2
-    assert "a step is in the middle of its work" in str(seen[0])
-    assert not path.exists()
-
-
-def test_a_run_cut_off_in_an_update_is_not_saved(path):
-    run = recipe().fit(Neuron(2), (X, Y))
-    run.optimizer.binding.updating = True
-    with pytest.raises(UsageError, match="cut off in the middle of an update; load the last checkpoint"):
-        save(run, path)
-
-
-# Going on
-
-
-def test_resume_takes_a_path(path):
-    straight = recipe(epochs=4).fit(network(), (X, Y))
-    save(recipe(epochs=4).fit(network(), (X, Y), epochs=2), path)
-    for given in (path, str(path)):
-        assert list(differences(straight, recipe(epochs=4).resume(given, (X, Y)))) == []
-    assert recipe().resume(path, (X, Y), epochs=1).epoch == 3
-
-
-CHANGES = {
-    "optimizer: began with SGDOptimizer(.*), now SGDOptimizer(.*); the run's own goes on": {
-        "optimizer": SGDOptimizer(learning_rate=0.5)
-    },
-    "seed: began with 0, now 7; the run's own goes on": {"seed": 7},
-    "batch_size: began with 4, now 2": {"batch_size": 2},
-    "shuffle: began with True, now False": {"shuffle": False},
-}
-
-
-@pytest.mark.parametrize(("line", "change"), CHANGES.items(), ids=[next(iter(c)) for c in CHANGES.values()])
-def test_changed_settings_are_told(line, change, path):
-    save(recipe().fit(Neuron(2), (X, Y)), path)
-    with pytest.warns(ResumeWarning, match=line):
-        run = recipe(**change).resume(path, (X, Y), epochs=1)
-    assert (run.seed, run.optimizer.learning_rate) == (0, 0.01)
-
-
-@pytest.mark.parametrize("change", ["one value", "two rows exchanged", "a row more", "weights"])
-def test_changed_data_are_told(change, path):
-    save(recipe().fit(Neuron(2), (X, Y), (X, Y)), path)
-    x, y = X.copy(), Y.copy()
-    data = {
-        "one value": lambda: (np.nextafter(x, np.where(np.arange(12).reshape(6, 2) == 7, 9, x)), y),
-        "two rows exchanged": lambda: (x[[0, 2, 1, 3, 4, 5]], y[[0, 2, 1, 3, 4, 5]]),
-        "a row more": lambda: (np.concatenate([x, x[:1]]), np.append(y, 0)),
-        "weights": lambda: (x, y, np.ones(6)),
-    }[change]()
-    for given, which in (((data, (X, Y)), "data"), (((X, Y), data), "validation")):
-        with pytest.warns(ResumeWarning, match=f"{which}: began with x float64"):
-            recipe().resume(path, *given, epochs=1)
-
-
-def test_other_forms_of_the_same_data_are_no_change(path):
-    save(recipe().fit(Neuron(2), (X, Y)), path)
-    recipe().resume(path, (X.tolist(), Y.astype(int)), epochs=1)
-    recipe().resume(path, (np.asfortranarray(X), Y.reshape(-1, 1)), epochs=1)
-
-
-def test_another_version_is_told(path):
-    run = recipe().fit(Neuron(2), (X, Y))
-    run.recipe["versions"] = "framework 0.0.1, NumPy 2.0.0, x86_64"
-    save(run, path)
-    with pytest.warns(ResumeWarning, match=r"versions: began with framework 0.0.1, NumPy 2.0.0, x86_64, now framework"):
-        recipe().resume(path, (X, Y), epochs=1)
-
-
-def test_what_is_told_is_told_against_the_beginning(path):
-    run = recipe().fit(Neuron(2), (X, Y))
-    with pytest.warns(ResumeWarning, match="seed: began with 0, now 5"):
-        recipe(seed=5).resume(run, (X, Y), epochs=1)
-    recipe().resume(run, (X, Y), epochs=1)  # as it began
-    save(run, path)
-    with pytest.warns(ResumeWarning, match="seed: began with 0, now 7"):
-        recipe(seed=7).resume(path, (X, Y), epochs=1)
-
-
-def test_a_warning_points_at_the_callers_line(path):
-    save(recipe().fit(Neuron(2), (X, Y)), path)
-    with pytest.warns(ResumeWarning) as caught:
-        recipe(seed=1).resume(path, (X, Y), epochs=1)
-    assert caught[0].filename == __file__
-
-
-def test_an_epoch_is_finished_with_the_metrics_that_it_began_with(path):
-    @on("batch_end")
-    def stop(run):
-        run.stop("in the middle")
-
-    save(recipe(stop, metrics=[HalfSquaredError()]).fit(Neuron(2), (X, Y)), path)
-    with pytest.raises(UsageError, match=r"has counted the metrics \(HalfSquaredError\(\),\); got \(\)"):
-        recipe().resume(path, (X, Y))
-    assert recipe(metrics=[HalfSquaredError()]).resume(path, (X, Y)).epoch == 1
-
-
-def test_a_fit_with_epochs_of_its_own_goes_on_to_them_after_a_kill(path):
-    class Saver(Callback):
-        saves = True
-
-        def on_epoch_end(self, run):
-            if run.epoch == 2:
-                save(run, path)
-
-    straight = recipe(Saver()).fit(Neuron(2), (X, Y), epochs=4)
-    assert recipe().resume(path, (X, Y)).epoch == straight.epoch == 4
-    assert recipe(epochs=3).resume(path, (X, Y)).epoch == 3  # a trainer with another number means it
-
-
-def test_a_resume_that_is_refused_changes_nothing(path):
-    class Stop(Callback):
-        saves = True
-
-        def on_epoch_end(self, run):
-            run.stop("enough")
-            save(run, path)
-
-    recipe(Stop(), epochs=3).fit(Neuron(2), (X, Y))
-    run = load(path)
-    with pytest.raises(DataError):
-        recipe(epochs=3).resume(run, (X * np.nan, Y), epochs=2)
-    assert (run.stop_reason, run.target_epoch) == ("enough", 3)
-
-
-@pytest.mark.parametrize("hook", ["batch_end", "epoch_end", "epoch_begin"])
-def test_callbacks_behind_one_that_fails_get_their_hook_when_the_run_goes_on(hook, path):
-    class Count(Callback):
-        def count(self, run):
-            run.memory(self)["count"] = run.memory(self).get("count", 0) + 1
-
-        def on_epoch_begin(self, run):
-            self.count(run)
-
-        def on_batch_end(self, run):
-            self.count(run)
-
-        def on_epoch_end(self, run):
-            self.count(run)
-
-    @on(hook)
-    def fail(run):
-        if run.step >= 2 and not failed:
-            failed.append(run.step)
-            raise OSError("once")
-
-    failed = [0]
-    straight = recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    failed.clear()
-    with pytest.raises(OSError, match="once") as caught:
-        recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    save(caught.value.run, path)
-    for run in (load(path), caught.value.run):
-        assert list(differences(straight, recipe(Count(), fail, Count(), epochs=3).resume(run, (X, Y)))) == []
-
-
-def test_another_loss_is_refused(path):
-    save(recipe().fit(Neuron(2), (X, Y)), path)
-    with pytest.raises(UsageError, match=r"the run descends MeanSquaredError\(\), the trainer HalfSquaredError\(\)"):
-        recipe(loss=HalfSquaredError()).resume(path, (X, Y))
-
-
-def test_a_stop_that_was_to_come_when_the_run_was_saved_still_comes(path):
-    """As when the process is killed just after the save: the run would have ended there."""
-
-    class Saver(Callback):
-        saves = True
-
-        def on_epoch_end(self, run):
-            save(run, path)
-
-    stopping = EarlyStopping(monitor="loss", patience=1, min_delta=1e9)
-    run = recipe(stopping, Saver(), epochs=5).fit(Neuron(2), (X, Y))
-    assert run.epoch == 2
-    resumed = recipe(stopping, epochs=5).resume(path, (X, Y))
-    assert list(differences(run, resumed)) == []
-    assert recipe(stopping, epochs=5).resume(path, (X, Y), epochs=2).epoch == 3  # who asks for more gets more
-    assert recipe(stopping, epochs=5).resume(run, (X, Y)).epoch == 3  # a stop that has taken effect is over
-
-
-def test_a_copy_made_within_a_step_counts_running_statistics_once():
-    copies = []
-
-    @on("gradients")
-    def keep(run):
-        copies.append(copy.deepcopy(run))
-
-    straight = recipe(keep).fit(Sequential(Dense(2, 3), BatchNorm(3), Dense(3, 1)), (X, Y))
-    assert list(differences(straight, recipe().resume(copies[1], (X, Y)))) == []
-
-
-def test_the_newest_whole_file_is_found_and_damaged_ones_are_named(tmp_path):
-    assert latest(tmp_path) is None
-    assert latest(tmp_path / "nowhere") is None
-    run = recipe().fit(Neuron(2), (X, Y))
-    for age, name in enumerate(("c", "a", "b")):  # the newest is that which was written last, whatever its name
-        save(run, tmp_path / f"{name}.safetensors")
-        os.utime(tmp_path / f"{name}.safetensors", (age, age))
-    (tmp_path / "notes.txt").write_text("no checkpoint")
-    assert latest(tmp_path) == tmp_path / "b.safetensors"
-    data = bytearray((tmp_path / "b.safetensors").read_bytes())
-    data[-1] ^= 1
-    (tmp_path / "b.safetensors").write_bytes(data)
-    with pytest.warns(UserWarning, match=r"latest: skipped '.*b.safetensors' cannot be loaded: it is damaged"):
-        assert latest(str(tmp_path)) == tmp_path / "a.safetensors"
-
-
-def test_a_file_keeps_its_mode(path):
-    run = recipe().fit(Neuron(2), (X, Y))
-    save(run, path)
-    Path(path).chmod(0o640)
-    save(run, path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
