@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from framework.callbacks import Callback
 from framework.errors import SettingsError, ShapeError, nearest
+from framework.losses import Loss
+from framework.metrics import Metric
 from framework.models import Model
 from framework.run import Run
 
@@ -37,6 +39,24 @@ def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: st
                 raise SettingsError(
                     f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint}; "
                     f"there are: {', '.join(keys)}"
+                )
+
+
+def require_modes(callbacks: Iterable[Callback], metrics: Iterable[Metric | Loss], name: str) -> None:
+    """Refuse a callback that takes a metric's worst value for its best.
+
+    Raises:
+        SettingsError: Names the callback, the column and the mode to write.
+    """
+    known = {metric.key: metric.better for metric in metrics if isinstance(metric, Metric)}
+    for callback in callbacks:
+        for key, mode in callback.judged().items():
+            better = known.get(key.removeprefix("val_"))
+            wanted = {"greater": "max", "smaller": "min"}.get(better or "", mode)
+            if mode != wanted:
+                raise SettingsError(
+                    f"{name}: {type(callback).__name__} judges {key!r} by mode={mode!r}, but it is better when it is "
+                    f"{better}; write mode={wanted!r}"
                 )
 
 

@@ -26,7 +26,7 @@ from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
 from framework.models import Model
 from framework.optimizers import Optimizer
-from framework.preconditions import require_columns, require_last_batch, require_model
+from framework.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.regularizers import Regularizer
 from framework.resuming import begin_again, recipe_of, require_own, require_same_epoch, tell_differences
 from framework.run import Run, add_sums
@@ -156,6 +156,7 @@ class Trainer(Component):
                 f"give {name} validation=(x, y)"
             )
         require_columns(self.callbacks, keys, name)
+        require_modes(self.callbacks, self.metrics, name)
         require_last_batch(source.rows, self.batch_size, model, name)
         layout = (source.rows, self.batch_size, self.shuffle)
         recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())

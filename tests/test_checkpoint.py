@@ -111,7 +111,7 @@ def test_a_description_builds_nothing(path, monkeypatch):
         "  optimizer.velocity",
     ):
         assert line in text
-    assert "test_checkpoint:Swish(beta=2.0)" in text
+    assert "saved_pieces:Swish(beta=2.0)" in text
 
 
 def test_a_setting_that_is_a_function_cannot_be_saved_and_nothing_is_written(path):

@@ -11,6 +11,7 @@ from framework import (
     BatchNorm,
     BinaryCrossEntropy,
     Callback,
+    Checkpoint,
     CrossEntropy,
     DataError,
     Dense,
@@ -21,6 +22,7 @@ from framework import (
     Metric,
     Neuron,
     ProgressBar,
+    ReduceOnPlateau,
     ReLU,
     Residual,
     RootMeanSquaredError,
@@ -249,3 +251,22 @@ def test_an_argument_that_fit_does_not_have_is_refused_with_the_one_that_was_mea
         trainer.fit(Neuron(1), ([[1.0]], [1.0]), validation_data=([[1.0]], [1.0]))
     with pytest.raises(UsageError, match="fit: argument 'run' must be a Run, as fit returns it; got int"):
         trainer.fit(Neuron(1), ([[1.0]], [1.0]), run=3)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EarlyStopping(monitor="val_accuracy"),
+        ReduceOnPlateau(monitor="accuracy"),
+        Checkpoint(folder="never", monitor="val_accuracy"),
+    ],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_a_callback_that_takes_the_worst_for_the_best_is_refused(callback, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"accuracy' by mode='min', but it is better when it is greater; write mode"
+    ):
+        recipe(metrics=[Accuracy()], callbacks=[callback]).fit(Neuron(2, Sigmoid()), (X, Y), HELD_OUT)
+    right = callback.replace(mode="max")
+    assert recipe(metrics=[Accuracy()], callbacks=[right]).fit(Neuron(2, Sigmoid()), (X, Y), HELD_OUT).epoch == EPOCHS

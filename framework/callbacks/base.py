@@ -97,6 +97,10 @@ class Callback(Component):
     def require(self, run: Run) -> None:
         """Refuse what is known to go wrong, before anything is changed and before the first hook of any callback."""
 
+    def judged(self) -> dict[str, str]:
+        """Return the columns by which this callback tells better from worse, with ``"min"`` or ``"max"``."""
+        return {}
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
         return ()

@@ -56,6 +56,10 @@ class ReduceOnPlateau(Callback):
     cooldown: Annotated[int, Field(ge=0)] = 0
     minimum: NonNegative = 0.0
 
+    def judged(self) -> dict[str, str]:
+        """Return the monitor and its mode."""
+        return {self.monitor: self.mode}
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the monitor."""
         return (self.monitor,)

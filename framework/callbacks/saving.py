@@ -72,6 +72,10 @@ class Checkpoint(Callback):
     monitor: str | None = None
     mode: Literal["min", "max"] = "min"
 
+    def judged(self) -> dict[str, str]:
+        """Return the monitor, if there is one, and its mode."""
+        return {} if self.monitor is None else {self.monitor: self.mode}
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the monitor, if there is one."""
         return () if self.monitor is None else (self.monitor,)

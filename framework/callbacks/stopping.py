@@ -58,6 +58,10 @@ class EarlyStopping(Callback):
     min_delta: NonNegative = 0.0
     restore_best: bool = False
 
+    def judged(self) -> dict[str, str]:
+        """Return the monitor and its mode."""
+        return {self.monitor: self.mode}
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the monitor."""
         return (self.monitor,)

@@ -1,7 +1,8 @@
 """Metrics: figures for people, beside the loss that training descends."""
 
 from framework.metrics.base import Metric, WholeMetric
-from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Perplexity, Precision, Recall, TopK
+from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Precision, Recall, TopK
+from framework.metrics.perplexity import Perplexity
 from framework.metrics.regression import R2, RootMeanSquaredError
 
 __all__ = [

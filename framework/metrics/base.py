@@ -6,7 +6,7 @@ A figure that is no sum over rows is a WholeMetric. A loss serves as a metric to
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Metric(Component):
     Attributes:
         whole: Whether the figure needs all rows at once; see WholeMetric.
         classes_needed: Whether the outputs must be (rows, classes), one output for each class.
+        better: Which values are better, where that is known: a callback that judges the other way is refused.
 
     Example:
         >>> class MeanAbsoluteError(Metric):
@@ -37,6 +38,7 @@ class Metric(Component):
 
     whole: ClassVar[bool] = False
     classes_needed: ClassVar[bool] = False
+    better: ClassVar[Literal["greater", "smaller"] | None] = None
 
     @property
     def key(self) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field
 from framework.arrays import Array, real_array, require_finite
 from framework.component import Component, Count
 from framework.errors import DataError, ShapeError
-from framework.losses.requirements import require_classes, require_distributions, require_range
+from framework.losses.requirements import require_classes
 from framework.metrics.base import Metric, WholeMetric, checked_rows
 from framework.metrics.labels import (
     binary_labels,
@@ -38,6 +38,8 @@ class Accuracy(Metric):
         >>> Accuracy()([[0.1, 0.9], [0.8, 0.2]], [1, 1])
         0.5
     """
+
+    better = "greater"
 
     threshold: float = 0.5
 
@@ -82,6 +84,8 @@ class TopK(Metric):
         0.5
     """
 
+    better = "greater"
+
     k: Count
 
     classes_needed: ClassVar[bool] = True
@@ -121,6 +125,8 @@ class _Counted(Metric):
     of them: ``"macro"`` is the plain mean of the figure over the classes that occur among predictions or targets,
     ``"micro"`` the figure of the counts summed over all classes, which is the accuracy.
     """
+
+    better = "greater"
 
     threshold: float = 0.5
     average: Literal["macro", "micro"] = "macro"
@@ -268,6 +274,8 @@ class ROCAUC(WholeMetric):
         Fawcett, An introduction to ROC analysis (2006), section 7; several classes: section 9.
     """
 
+    better = "greater"
+
     @property
     def key(self) -> str:
         """``roc_auc``."""
@@ -298,47 +306,3 @@ def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> f
     if not pairs > 0:
         raise DataError(f"ROCAUC needs rows of positive weight inside and outside class {label}; one side has none")
     return float(over @ (np.cumsum(under) - 0.5 * under)) / pairs
-
-
-class Perplexity(Metric):
-    """exp of the mean cross-entropy, exp(-sum(w log p) / sum(w)), p being the probability given to the row's class.
-
-    It is the number of equally likely classes that would leave as much doubt: 1 is certain and right, the number of
-    classes is a blind guess. Targets may also be rows of probabilities. A p of 0 gives infinity.
-
-    Example:
-        >>> round(Perplexity()([[0.25, 0.75], [0.5, 0.5]], [1, 0]), 3)
-        1.633
-
-    Source:
-        Jelinek et al., Perplexity: a measure of the difficulty of speech recognition tasks (1977).
-    """
-
-    classes_needed: ClassVar[bool] = True
-
-    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return (weighted sum of cross-entropies, sum of weights)."""
-        labels = true_classes(self, target, prediction)
-        require_range("prediction", prediction, 0.0, 1.0, "Perplexity needs probabilities, as Softmax gives them")
-        if target.shape == prediction.shape:
-            require_distributions("target", target)
-        with np.errstate(divide="ignore"):
-            if target.shape == prediction.shape:
-                logs = np.log(prediction, where=target > 0, out=np.zeros(prediction.shape))
-                each = -np.sum(target * logs, axis=1)
-            else:
-                each = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
-        if weight is None:
-            return float(each.sum()), float(len(each))
-        counted = weight > 0  # 0 times an infinite loss would be no number
-        return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
-
-    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are neither classes nor probabilities."""
-        self.sums(np.broadcast_to(1.0, shape), target, weight)
-
-    def result(self, *sums: float) -> float:
-        """Return exp(total / count)."""
-        total, count = sums
-        with np.errstate(over="ignore"):
-            return float(np.exp(total / count))

@@ -19,6 +19,8 @@ class RootMeanSquaredError(Metric):
         5.0
     """
 
+    better = "smaller"
+
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return (sum of weighted squared errors, sum of weights over all values)."""
         errors = np.square(prediction - _like(target, prediction), dtype=np.float64)
@@ -50,6 +52,8 @@ class R2(Metric):
         >>> R2()([1.0, 2.0, 2.0], [1.0, 2.0, 3.0])
         0.5
     """
+
+    better = "greater"
 
     center: float = 0.0
 
