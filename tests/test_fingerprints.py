@@ -25,6 +25,18 @@ def test_every_change_of_one_value_and_every_exchange_of_two_is_seen(size, dtype
         assert (fingerprint(changed) == before) == (array[one] == array[other])
 
 
+@pytest.mark.parametrize("size", [8168, 16_336, 20_000, 65_536])
+def test_signs_count(size):
+    labels = np.where(np.random.default_rng(size).random(size) > 0.5, 1.0, -1.0)
+    before = fingerprint(labels)
+    assert fingerprint(-labels) != before
+    assert fingerprint(labels[::-1]) != before
+    assert fingerprint(np.random.default_rng(1).permutation(labels)) != before
+    one, other = np.argmax(labels > 0), np.argmax(labels < 0)
+    labels[[one, other]] = labels[[other, one]]
+    assert fingerprint(labels) != before
+
+
 def test_shape_dtype_and_number_of_arrays_count():
     a = np.zeros((2, 3))
     texts = [fingerprint(a), fingerprint(a.T), fingerprint(a.astype("f4")), fingerprint(a[:0])]
