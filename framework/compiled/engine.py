@@ -32,6 +32,9 @@ CHUNK_SECONDS = 0.05
 KEPT_NUMBERS = 1_000_000
 """How many numbers a kernel may keep of a chunk's outputs."""
 
+LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
+"""How many rows a formula over rows takes at once: so many numbers of an element, and at least so many rows."""
+
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
 
@@ -246,8 +249,13 @@ class Kernel:
         self._kept = (np.zeros((0, sizes[-1]), plan.dtype), np.zeros((0, sizes[-1]), plan.dtype))
         self._layers, self._source = plan.layers, source
         spread = np.zeros(size * max(sizes), plan.dtype)  # dL/dx of one layer at a time
-        self._memory = {"scratch_0": np.zeros((source.scratch, max(sizes)), plan.dtype)}
-        self._memory["scales_0"] = np.zeros(size, plan.dtype)
+        at_once = min(size, max(LEAST_ROWS, SCRATCH_NUMBERS // max(sizes)))
+        self._memory = {
+            "scratch_0": np.zeros((source.scratch * max(sizes), at_once), plan.dtype),
+            "columns_0": np.zeros((source.columns, at_once), plan.dtype),
+            "scales_0": np.zeros(size, plan.dtype),
+            "values_0": np.zeros(size, plan.dtype),
+        }
         for i in range(len(plan.layers)):
             for name, width in (("x", sizes[i]), ("h", sizes[i + 1]), ("target", sizes[i + 1]), ("a", sizes[i + 1])):
                 self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
@@ -265,9 +273,8 @@ class Kernel:
             return memory.reshape(-1) if name.endswith("_flat") else memory
         parameters = self._layers[int(place)].parameters
         views = parameters.gradients if kind[0] == "g" else parameters.views
-        if kind in ("b", "gb"):
-            return np.reshape(views["bias"], -1)
-        return np.reshape(views["weights"], (self._sizes[int(place)], -1))
+        array: Array = views["bias" if kind in ("b", "gb") else "weights"]
+        return array if name in self._source.matrices else array.reshape(-1)
 
     def train(
         self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array, *, seen: bool

@@ -1,4 +1,4 @@
-"""What compiled code calls that Numba has no word for: SciPy's matrix product, and a copy of a whole row.
+"""What compiled code calls that Numba has no word for: SciPy's matrix product, and rows that are fetched and copied.
 
 SciPy's BLAS is called by its address. Unlike np.dot it takes any transposition without a copy, adds to what is there,
 and multiplies by a number on the way, so that a plain step of descent can be part of the product.
@@ -11,6 +11,8 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.extending import get_cython_function_address, intrinsic
+
+_CACHE_LINE = 64
 
 
 def gemm_address(dtype: str) -> int:
@@ -85,6 +87,28 @@ def copy_row(_typing: Any, x: Any, r: Any, out: Any, i: Any) -> Any:
         width = cgutils.unpack_tuple(builder, source.shape, 2)[1]  # type: ignore[no-untyped-call]
         places = [builder.gep(array.data, [builder.mul(row, width)]) for array, row in ((target, i), (source, r))]
         cgutils.raw_memcpy(builder, places[0], places[1], width, source.itemsize)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def fetch_row(_typing: Any, x: Any, r: Any) -> Any:
+    """Ask for x[r, :] of a C-contiguous array, which is read soon: rows in a random order are far away in memory."""
+    signature = types.void(x, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, r = arguments
+        array = context.make_array(signature.args[0])(context, builder, x)
+        width = cgutils.unpack_tuple(builder, array.shape, 2)[1]  # type: ignore[no-untyped-call]
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        row = builder.bitcast(builder.gep(array.data, [builder.mul(r, width)]), pointer)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
+        size = builder.mul(width, array.itemsize)
+        start, step = size.type(0), size.type(_CACHE_LINE)
+        with cgutils.for_range_slice(builder, start, size, step, inc=True) as (place, _):
+            builder.call(prefetch, [builder.gep(row, [place]), word(0), word(3), word(1)])  # data, to read, to keep
         return context.get_dummy_value()
 
     return signature, generate

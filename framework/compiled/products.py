@@ -28,26 +28,26 @@ _VECTOR = {
 for i in range(n):
     product = zero
     for k in range(sizes[{i}]):
-        product += x_{i}[i, k] * w_{i}[k, 0]
+        product += x_{i}[i, k] * w_{i}[k]
     h_{i}[i, 0] = product
 """,
     "weights": """
 for k in range(sizes[{i}]):
-    gw_{i}[k, 0] = x_{i}[0, k] * h_{i}[0, 0]
+    gw_{i}[k] = x_{i}[0, k] * h_{i}[0, 0]
 for i in range(1, n):
     for k in range(sizes[{i}]):
-        gw_{i}[k, 0] += x_{i}[i, k] * h_{i}[i, 0]
+        gw_{i}[k] += x_{i}[i, k] * h_{i}[i, 0]
 """,
     "descend": """
 for i in range(n):
     d = rate * h_{i}[i, 0]
     for k in range(sizes[{i}]):
-        w_{i}[k, 0] -= x_{i}[i, k] * d
+        w_{i}[k] -= x_{i}[i, k] * d
 """,
     "inputs": """
 for i in range(n):
     for k in range(sizes[{i}]):
-        s_{i}[i, k] = h_{i}[i, 0] * w_{i}[k, 0]
+        s_{i}[i, k] = h_{i}[i, 0] * w_{i}[k]
 """,
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -13,6 +12,7 @@ from framework.compiled.expressions import Writer
 from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
 from framework.compiled.products import product, single_input
+from framework.compiled.rows import row_function
 from framework.formulas.symbols import FULL, Symbol
 
 
@@ -39,6 +39,9 @@ ARGUMENTS = (
 )
 """What ``train`` takes, in this order; the engine says what each is."""
 
+AHEAD = 4
+"""How many rows before its turn a row is asked for: enough to hide the way to memory, few enough to stay in cache."""
+
 _HEADER = '''"""A training kernel, written by framework.compiled from the formulas of
 
 {what}
@@ -51,7 +54,7 @@ import math
 import numpy as np
 from numba import njit
 
-from framework.compiled.native import copy_row, gemm
+from framework.compiled.native import copy_row, fetch_row, gemm
 
 bare = {{"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}}
 formula = njit(error_model="numpy", fastmath={{"contract"}}, **bare)
@@ -69,10 +72,11 @@ class _Kernel:
         self.writer = Writer(plan.dtype)
         self.functions: list[str] = []
         self.scratch = 0
+        self.columns = 0
         self.flat = set() if form.single else {"x_0_flat"}
         self.last = len(plan.layers) - 1
-        self.one = self.writer._literal(1.0)
-        self.zero = self.writer._literal(0.0)
+        self.one = self.writer.literal(1.0)
+        self.zero = self.writer.literal(0.0)
         self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
 
     @staticmethod
@@ -101,15 +105,17 @@ class _Kernel:
     @property
     def matrices(self) -> list[str]:
         """The names of the two-dimensional arrays that a kernel works on, with the number of their layer."""
-        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("w", "gw", "x", "h")]
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("x", "h")]
+        names += [f"{name}_{i}" for i in range(self.last + 1) if not self.units_1[i] for name in ("w", "gw")]
         names += [f"s_{i}" for i in range(1, self.last + 1)]
-        return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0"]
+        return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0", "columns_0"]
 
     @property
     def vectors(self) -> list[str]:
         """The names of the one-dimensional arrays."""
         names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")]
-        return [*names, "scales_0", *sorted(self.flat)]
+        names += [f"{name}_{i}" for i in range(self.last + 1) if self.units_1[i] for name in ("w", "gw")]
+        return [*names, "scales_0", "values_0", *sorted(self.flat)]
 
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
@@ -125,7 +131,7 @@ class _Kernel:
         """Copy the rows of a batch; count their weights."""
         each = "1" if self.plan.by_row else f"sizes[{self.last + 1}]"
         if self.form.single:
-            lines = ["begin, n, r = batch, 1, rows[batch]"]
+            lines = ["begin, n, r = batch, 1, rows[batch]", f"fetch_row(x, rows[min(batch + {AHEAD}, len(rows) - 1)])"]
         else:
             lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
         if self.form.weighted:
@@ -147,7 +153,8 @@ class _Kernel:
         if self.form.single:
             square = ["for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
             return [*lines, "square_0 = zero", *([] if self.units_1[0] else square), "i = 0", *copy]
-        rows = ["r = rows[begin + i]", "copy_row(x, r, x_0, i)", *copy]
+        soon = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
+        rows = ["r = rows[begin + i]", soon, "copy_row(x, r, x_0, i)", *copy]
         square = ["square_0 = zero", "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
         return [*lines, "for i in range(n):", *_indented(rows), *square]
 
@@ -175,8 +182,7 @@ class _Kernel:
             total = f"square_{i + 1} += a * a"
             if isinstance(self.plan.layers[i].activation, RowActivation):
                 reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
-                call = self._row_function(f"activation_{i}", record, reads, writes, None)
-                lines += [*self._biased(i), "for i in range(n):", f"    {call(f'sizes[{i + 1}]')}"]
+                lines += [*self._biased(i), *self._rows(f"activation_{i}", record, i, reads, writes)]
                 lines += self._elements(i, [f"a = x_{i + 1}[i, j]", total])
                 continue
             text, constants = self.writer.elementwise(f"activation_{i}", record)
@@ -185,18 +191,18 @@ class _Kernel:
             lines += self._elements(i, [call_text, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
         return lines
 
-    def _row_function(
-        self, name: str, record: Record, reads: dict[str, str], writes: dict[str, str], total: str | None
-    ) -> Callable[[str], str]:
-        text, arguments, scratch = self.writer.rows(name, record, reads, writes, total)
-        self.functions.append(text)
-        self.scratch = max(self.scratch, scratch)
-        return lambda width: f"{name}(i, {width}, {arguments})"
+    def _rows(self, name: str, record: Record, place: int, reads: dict[str, str], writes: dict[str, str]) -> list[str]:
+        """Write the function of a formula over the rows of a layer's units, and return the lines that call it."""
+        width = f"sizes[{place + 1}]"
+        function = row_function(self.writer, name, record, reads, writes, width=width, single=self.form.single)
+        self.functions.append(function.text)
+        self.scratch = max(self.scratch, function.scratch)
+        self.columns = max(self.columns, function.columns)
+        return function.call
 
     def _loss(self) -> list[str]:
         """Compute the loss and delta = dL/dh of the last layer; stop where they are not finite."""
         i = self.last
-        width = f"sizes[{i + 1}]"
         record = self.plan.output
         scale = "scales_0[i]" if self.form.weighted else "scale"
         weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
@@ -207,11 +213,12 @@ class _Kernel:
         if rows:
             target = f"({self.one} if classes[i] == j else {self.zero})" if self.form.classes else f"target_{i}[i, j]"
             reads = {"h": f"h_{i}[i, j]", "target": target}
-            writes = {"delta": f"h_{i}[i, j]"} | ({"a": f"a_{i}[i, j]"} if self.form.keeps else {})
-            call = self._row_function("output", record, reads, writes, "value")
+            writes = {"delta": f"h_{i}[i, j]", "value": "values_0[i]"}
+            writes |= {"a": f"a_{i}[i, j]"} if self.form.keeps else {}
             lines += self._biased(i)
             lines += self._elements(i, [keep_h]) if self.form.keeps else []
-            lines += ["for i in range(n):", f"    total += {call(width)}{weighted}"]
+            lines += self._rows("output", record, i, reads, writes)
+            lines += ["for i in range(n):", f"    total += values_0[i]{weighted}"]
             lines += self._elements(i, [f"{keep_a} = a_{i}[i, j]"]) if self.form.keeps else []
             lines += self._elements(i, [f"d = h_{i}[i, j] * {scale}", f"h_{i}[i, j] = d", "change += d * d"])
         else:
@@ -239,8 +246,7 @@ class _Kernel:
                 lines += self._elements(i - 1, inner)
             else:
                 reads = {"gradient": below, "h": f"h_{i - 1}[i, j]", "a": f"x_{i}[i, j]"}
-                call = self._row_function(f"backward_{i - 1}", backward, reads, {"delta": f"h_{i - 1}[i, j]"}, None)
-                lines += ["for i in range(n):", f"    {call(f'sizes[{i}]')}"]
+                lines += self._rows(f"backward_{i - 1}", backward, i - 1, reads, {"delta": f"h_{i - 1}[i, j]"})
                 lines += self._elements(i - 1, [f"d = h_{i - 1}[i, j]", "change += d * d"])
         lines += [check.format(0), "    return batch, made"]
         return lines
@@ -313,7 +319,8 @@ class Source:
         constants: The values of c0, c1, ...
         matrices: The names of the two-dimensional arrays, in order; ``h_1`` is that of the second layer.
         vectors: The names of the one-dimensional arrays.
-        scratch: The rows of ``scratch``.
+        scratch: How many numbers of an element are kept in ``scratch``.
+        columns: How many numbers of a row are kept in ``columns``.
     """
 
     text: str
@@ -321,6 +328,7 @@ class Source:
     matrices: list[str]
     vectors: list[str]
     scratch: int
+    columns: int
 
 
 def kernel_source(plan: Plan, form: Form) -> Source:
@@ -334,4 +342,5 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     stamp = blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
     names = [type(layer.activation).__name__ for layer in plan.layers]
     header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
-    return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, max(kernel.scratch, 1))
+    memory = max(kernel.scratch, 1), max(kernel.columns, 1)
+    return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, *memory)

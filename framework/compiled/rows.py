@@ -1,0 +1,205 @@
+"""The source of formulas over a row: loops along the row, and inside each a loop over the rows of a batch.
+
+So the innermost loop is one that LLVM makes vectors of, however short the rows are. After each loop along the row its
+sums and maxima are known, and the next one begins. For a batch of one row the loop over the rows is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from framework.compiled.expressions import Writer, truth
+from framework.compiled.lower import CannotLower, Record, needed
+from framework.formulas.rules import REDUCTIONS
+from framework.formulas.symbols import FULL, Symbol
+
+_STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}
+
+
+@dataclass(frozen=True)
+class RowFunction:
+    """A function of some rows of a batch.
+
+    Attributes:
+        text: Its source.
+        call: The lines that call it for all ``n`` rows.
+        scratch: How many numbers of an element it keeps from one loop to the next.
+        columns: How many numbers of a row it keeps.
+    """
+
+    text: str
+    call: list[str]
+    scratch: int
+    columns: int
+
+
+def row_function(
+    writer: Writer,
+    name: str,
+    record: Record,
+    reads: dict[str, str],
+    writes: dict[str, str],
+    *,
+    width: str,
+    single: bool,
+) -> RowFunction:
+    """Write the function of a formula over a row.
+
+    Args:
+        writer: What writes the operations.
+        name: The function's name.
+        record: The formula.
+        reads: How each input is read, such as ``h[i, j]``.
+        writes: Where outputs go, such as ``h[i, j]``; into ``values[i]``, one number a row, goes the sum of a row.
+        width: What says how long a row is, in the call.
+        single: Whether a batch has one row.
+
+    Raises:
+        CannotLower: An operation has no form, or what a row is to have one of has no value of its own.
+    """
+    rows = _Rows(writer, record, reads, writes, single=single)
+    lines = rows.lines()
+    texts = " ".join([*reads.values(), *writes.values()])
+    arrays = sorted(set(re.findall(r"\w+(?=\[)", texts)))
+    text, constants = writer.function(name, ["start", "stop", "width", *arrays, "scratch", "columns"], lines)
+    arguments = f"{width}, {', '.join(arrays)}, scratch_0, columns_0{constants}"
+    call = [f"{name}(0, 1, {arguments})"]
+    if not single:
+        most = "scratch_0.shape[1]"
+        call = [f"for low in range(0, n, {most}):", f"    {name}(low, min(low + {most}, n), {arguments})"]
+    return RowFunction(text, call, len(rows.kept), len(rows.columns))
+
+
+class _Rows:
+    """Lays a record out in loops: an operation belongs to the first one at which all that it needs is known.
+
+    What a later loop needs of an element is kept in ``scratch[place * width + j, l]``, what belongs to a row in
+    ``columns[place, l]``, where l counts the rows from ``start`` on.
+    """
+
+    def __init__(
+        self, writer: Writer, record: Record, reads: dict[str, str], writes: dict[str, str], *, single: bool
+    ) -> None:
+        self.writer, self.single = writer, single
+        self.reads = {record.inputs[name]: text for name, text in reads.items()}
+        outputs = [(record.outputs[name], text) for name, text in writes.items()]
+        self.elements = [(value, text) for value, text in outputs if text.endswith("j]")]
+        self.totals = [(value, text) for value, text in outputs if not text.endswith("j]")]
+        if not all(isinstance(value, Symbol) for value, _ in self.totals):
+            raise CannotLower("a loss that is the same for every row")
+        wanted = needed(*(value for value, _ in outputs))
+        self.nodes = [node for node in record.tape.nodes if node in wanted]
+        self.stage: dict[Symbol, int] = {}
+        for node in self.nodes:
+            before = [self.stage[arg] for arg in node.args if isinstance(arg, Symbol)]
+            self.stage[node] = max(before, default=0) + (node.op in REDUCTIONS)
+        self.last = max([*self.stage.values(), 0])
+        self.kept: dict[Symbol, int] = {}
+        self.columns: dict[Symbol, str] = {}
+        self.names: dict[Any, str] = {}
+        reductions: dict[Any, str] = {}  # the same sum as a column and as a flat array is one
+        for node in self.nodes:
+            if node.op == "input" or node.kind == FULL:
+                self.names[node] = f"x_{node.name}" if node.op == "input" else f"v{len(self.names)}"
+                continue
+            place = len(self.columns)
+            cell = f"s{place}" if single else f"columns[{place}, l]"
+            if node.op in REDUCTIONS:
+                cell = reductions.setdefault((node.op, node.args), cell)
+            self.columns[node] = cell
+            self.names[node] = f"({cell} != {writer.literal(0.0)})" if truth(node) else cell
+
+    def lines(self) -> list[str]:
+        """Return the body of the function."""
+        lines = ["i = l = 0"] if self.single else []
+        lines += self._over_rows([f"{text} = {self.writer.literal(0.0)}" for value, text in self._summed()])
+        for stage in range(self.last + 1):
+            lines += self._over_rows(
+                [
+                    f"{self.columns[node]} = {self._operation(node)}"
+                    for node in self.columns
+                    if node.op not in REDUCTIONS and self.stage[node] == stage
+                ]
+            )
+            lines += self._loop(stage)
+        known = [(value, text) for value, text in self.totals if value.kind != FULL]
+        return lines + self._over_rows([f"{text} = {self._number(value)}" for value, text in known])
+
+    def _over_rows(self, lines: list[str]) -> list[str]:
+        if not lines or self.single:
+            return lines
+        return ["for l in range(stop - start):", "    i = start + l", *(f"    {line}" for line in lines)]
+
+    def _loop(self, stage: int) -> list[str]:
+        """Return one loop along the row: what can be computed now, and the reductions of it."""
+        full = [n for n in self.nodes if n.kind == FULL and n.op != "input" and self.stage[n] == stage]
+        reductions = {self.columns[n]: n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1}
+        elements = [(value, text) for value, text in self.elements if self._when(value) == stage]
+        totals = [(value, text) for value, text in self._summed() if self.stage[value] == stage]
+        used = [arg for node in [*full, *reductions.values()] for arg in node.args]
+        used += [value for value, _ in [*elements, *totals]]
+        if not used and not elements:
+            return []
+        body = [line for node in dict.fromkeys(used) for line in self._loaded(node, stage)]
+        body += [f"{self.names[node]} = {self._operation(node)}" for node in full]
+        for node in full:
+            if self._needed_after(node, stage):
+                self.kept[node] = len(self.kept)
+                body.append(f"{self._place(node)} = {self._number(node)}")
+        body += [self._reduced(cell, node) for cell, node in reductions.items()]
+        body += [f"{text} += {self._number(value)}" for value, text in totals]
+        body += [f"{text} = {self._number(value)}" for value, text in elements]
+        starts = [f"{cell} = {self.writer.literal(_STARTS[node.op])}" for cell, node in reductions.items()]
+        means = [f"{cell} /= real(width)" for cell, node in reductions.items() if node.op == "mean"]
+        inner = self._over_rows(body)
+        return [
+            *self._over_rows(starts),
+            "for j in range(width):",
+            *(f"    {line}" for line in inner),
+            *self._over_rows(means),
+        ]
+
+    def _loaded(self, node: Any, stage: int) -> list[str]:
+        """Return the line that makes an element known in this loop, where it was not computed there."""
+        if not isinstance(node, Symbol) or node.kind != FULL:
+            return []
+        if node.op == "input":
+            return [f"{self.names[node]} = {self.reads[node]}"]
+        if self.stage[node] == stage:
+            return []
+        return [f"{self.names[node]} = {self._place(node)}{f' != {self.writer.literal(0.0)}' if truth(node) else ''}"]
+
+    def _place(self, node: Symbol) -> str:
+        return f"scratch[{self.kept[node]} * width + j, l]"
+
+    def _needed_after(self, node: Symbol, stage: int) -> bool:
+        later = {value for value, _ in self.elements if self._when(value) > stage}
+        for other in self.nodes:
+            first = self.stage[other] - (other.op in REDUCTIONS)
+            if first > stage and (other.kind == FULL or other.op in REDUCTIONS):
+                later.update(other.args)
+        return node in later
+
+    def _summed(self) -> list[tuple[Symbol, str]]:
+        """Return the totals of a row that are sums of its elements."""
+        return [(value, text) for value, text in self.totals if value.kind == FULL]
+
+    def _when(self, value: Any) -> int:
+        """Return the loop that writes an element: the first in which it is known, the last for what is read before."""
+        if any(text in self.reads.values() for _, text in self.elements):
+            return self.last
+        return self.stage.get(value, 0) if isinstance(value, Symbol) else 0
+
+    def _reduced(self, cell: str, node: Symbol) -> str:
+        x = self._number(node.args[0])
+        return f"{cell} = {node.op}imum({cell}, {x})" if node.op in ("max", "min") else f"{cell} += {x}"
+
+    def _operation(self, node: Symbol) -> str:
+        text = self.writer.operation(node, self.names, width="width")
+        one, zero = self.writer.literal(1.0), self.writer.literal(0.0)
+        return f"{one} if {text} else {zero}" if truth(node) and node.kind != FULL else text
+
+    def _number(self, value: Any) -> str:
+        return self.writer.number(value, self.names)
