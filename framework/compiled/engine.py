@@ -29,6 +29,9 @@ MetricSums = Callable[[Array, Array, Array, Array | None], dict[str, tuple[float
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""
 
+GROWTH = 32.0
+"""How many times longer than the one before a chunk may be: the first, of one batch, tells little about the time."""
+
 KEPT_NUMBERS = 1_000_000
 """How many numbers a kernel may keep of a chunk's outputs."""
 
@@ -153,7 +156,7 @@ class Engine:
             binding.updating = False
             raise
         if stop > first:
-            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), 4.0 * (stop - first))
+            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
             run.loss, binding.rate = float(sums[2]), float(rates[made - 1])
@@ -163,8 +166,9 @@ class Engine:
         run.step += made
         binding.steps += made
         binding.updating = False
+        if made and (self.after or stop * self.size >= len(rows)):
+            run.current = _taken(data, rows[(stop - 1) * self.size : stop * self.size])
         if made and self.after:
-            run.current = _taken(data, rows[first * self.size : stop * self.size])
             self.after()
         return stop > first
 
@@ -257,10 +261,14 @@ class Kernel:
             "values_0": np.zeros(size, plan.dtype),
         }
         for i in range(len(plan.layers)):
-            for name, width in (("x", sizes[i]), ("h", sizes[i + 1]), ("target", sizes[i + 1]), ("a", sizes[i + 1])):
+            for name, width in (("x", sizes[i]), ("h", sizes[i + 1])):
                 self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
             self._memory[f"s_{i}"] = spread[: size * sizes[i]].reshape(size, sizes[i])
+        for name in ("target", "a"):
+            self._memory[f"{name}_{i}"] = np.zeros((size, sizes[-1]), plan.dtype)
         self._classes = np.zeros(size, np.int64)
+        self._arrays: tuple[tuple[Array, ...], tuple[Array, ...]] = ((), ())
+        self._version = -1
 
     def _array(self, name: str) -> Array:
         """Return the array of a name: working memory, or a part of parameters or gradients as it lies there now.
@@ -281,11 +289,16 @@ class Kernel:
     ) -> tuple[int, int]:
         """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
 
-        A plain step is part of the products, which leave no gradient; ``seen`` says that somebody will look at it.
+        A plain step is part of the products, which leave no gradient but that of the last batch; ``seen`` says that
+        somebody will look at every one.
         """
         x, y, weight = data
         parameters = binding.parameters
         runs = parameters.trainable_runs()
+        if self._version != parameters.version:
+            names = self._source.matrices, self._source.vectors
+            matrices, vectors = (tuple(map(self._array, part)) for part in names)
+            self._arrays, self._version = (matrices, vectors), parameters.version
         if self.form.keeps:
             shape = ((stop - first) * self.size, self._sizes[-1])
             self._kept = (np.empty(shape, x.dtype), np.empty(shape, x.dtype))
@@ -307,8 +320,7 @@ class Kernel:
             binding.steps,
             int(self._folds and not parameters.frozen) * (2 if seen else 1),
             self._constants,
-            tuple(map(self._array, self._source.matrices)),
-            tuple(map(self._array, self._source.vectors)),
+            *self._arrays,
             self._classes,
             sums,
             *self._kept,

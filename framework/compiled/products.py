@@ -92,19 +92,21 @@ def product(style: str, what: str, place: int) -> list[str]:
     return _STYLES[style][what].format(i=place, j=place + 1).strip().splitlines()
 
 
-def single_input(lines: list[str]) -> list[str]:
-    """Return the lines of a product of the first layer that read the one row of a batch where it lies in the data.
+def in_place(lines: list[str], soon: str) -> list[str]:
+    """Return the lines of a product of the first layer that read the rows of a batch where they lie in the data.
 
-    The way through the inputs of a single unit adds up their squares, too.
+    The way through the inputs of a single unit asks for later rows, with the line ``soon``, and adds up the squares.
 
     Example:
-        >>> single_input(["product += x_0[i, k] * w_0[k, 0]"])
-        ['product += x[r, k] * w_0[k, 0]', 'square_0 += x[r, k] * x[r, k]']
+        >>> in_place(["for i in range(n):", "    product += x_0[i, k] * w_0[k]"], "fetch_row(x, s)")[2:4]
+        ['    r = rows[begin + i]', '    fetch_row(x, s)']
     """
-    direct = [re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line) for line in lines]
-    found: list[str] = []
-    for line in direct:
-        found.append(line)
-        if line.lstrip().startswith("product += x[r, k]"):
+    forward = any("product +=" in line for line in lines)
+    found = ["r = rows[begin]"]
+    for line in lines:
+        found.append(re.sub(r"x_0\[\w+, (\w+)\]", r"x[r, \1]", line))
+        if line.startswith("for i in range("):
+            found += ["    r = rows[begin + i]", *([f"    {soon}"] if forward else [])]
+        if "product +=" in line:
             found.append(line.partition("product")[0] + "square_0 += x[r, k] * x[r, k]")
     return found

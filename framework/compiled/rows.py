@@ -114,26 +114,30 @@ class _Rows:
     def lines(self) -> list[str]:
         """Return the body of the function."""
         lines = ["i = l = 0"] if self.single else []
-        lines += self._over_rows([f"{text} = {self.writer.literal(0.0)}" for value, text in self._summed()])
+        before = [f"{text} = {self.writer.literal(0.0)}" for _, text in self._summed()]
         for stage in range(self.last + 1):
-            lines += self._over_rows(
-                [
-                    f"{self.columns[node]} = {self._operation(node)}"
-                    for node in self.columns
-                    if node.op not in REDUCTIONS and self.stage[node] == stage
-                ]
-            )
-            lines += self._loop(stage)
+            before += [
+                f"{self.columns[node]} = {self._operation(node)}"
+                for node in self.columns
+                if node.op not in REDUCTIONS and self.stage[node] == stage
+            ]
+            starts, loop, before_next = self._loop(stage)
+            if loop:
+                lines += [*self._over_rows([*before, *starts]), *loop]
+                before = before_next
         known = [(value, text) for value, text in self.totals if value.kind != FULL]
-        return lines + self._over_rows([f"{text} = {self._number(value)}" for value, text in known])
+        return lines + self._over_rows([*before, *(f"{text} = {self._number(value)}" for value, text in known)])
 
     def _over_rows(self, lines: list[str]) -> list[str]:
         if not lines or self.single:
             return lines
         return ["for l in range(stop - start):", "    i = start + l", *(f"    {line}" for line in lines)]
 
-    def _loop(self, stage: int) -> list[str]:
-        """Return one loop along the row: what can be computed now, and the reductions of it."""
+    def _loop(self, stage: int) -> tuple[list[str], list[str], list[str]]:
+        """Return one loop along the row, with what comes before it and after it for each row.
+
+        The loop computes what can be computed now, and the reductions of it.
+        """
         full = [n for n in self.nodes if n.kind == FULL and n.op != "input" and self.stage[n] == stage]
         reductions = {self.columns[n]: n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1}
         elements = [(value, text) for value, text in self.elements if self._when(value) == stage]
@@ -141,7 +145,7 @@ class _Rows:
         used = [arg for node in [*full, *reductions.values()] for arg in node.args]
         used += [value for value, _ in [*elements, *totals]]
         if not used and not elements:
-            return []
+            return [], [], []
         body = [line for node in dict.fromkeys(used) for line in self._loaded(node, stage)]
         body += [f"{self.names[node]} = {self._operation(node)}" for node in full]
         for node in full:
@@ -153,13 +157,7 @@ class _Rows:
         body += [f"{text} = {self._number(value)}" for value, text in elements]
         starts = [f"{cell} = {self.writer.literal(_STARTS[node.op])}" for cell, node in reductions.items()]
         means = [f"{cell} /= real(width)" for cell, node in reductions.items() if node.op == "mean"]
-        inner = self._over_rows(body)
-        return [
-            *self._over_rows(starts),
-            "for j in range(width):",
-            *(f"    {line}" for line in inner),
-            *self._over_rows(means),
-        ]
+        return starts, ["for j in range(width):", *(f"    {line}" for line in self._over_rows(body))], means
 
     def _loaded(self, node: Any, stage: int) -> list[str]:
         """Return the line that makes an element known in this loop, where it was not computed there."""

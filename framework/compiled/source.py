@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from framework.activations import RowActivation
 from framework.compiled.expressions import Writer
 from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
-from framework.compiled.products import product, single_input
+from framework.compiled.products import in_place, product
 from framework.compiled.rows import row_function
 from framework.formulas.symbols import FULL, Symbol
 
@@ -39,8 +40,10 @@ ARGUMENTS = (
 )
 """What ``train`` takes, in this order; the engine says what each is."""
 
-AHEAD = 4
+AHEAD = 8
 """How many rows before its turn a row is asked for: enough to hide the way to memory, few enough to stay in cache."""
+
+SOON = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
 
 _HEADER = '''"""A training kernel, written by framework.compiled from the formulas of
 
@@ -73,11 +76,17 @@ class _Kernel:
         self.functions: list[str] = []
         self.scratch = 0
         self.columns = 0
-        self.flat = set() if form.single else {"x_0_flat"}
+        self.flat: set[str] = set()
         self.last = len(plan.layers) - 1
         self.one = self.writer.literal(1.0)
         self.zero = self.writer.literal(0.0)
         self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
+        nodes = (node for node in plan.output.tape.nodes if isinstance(node, Symbol))
+        self.widths = ["1" if one else f"sizes[{i + 1}]" for i, one in enumerate(self.units_1)]
+        self.by_row = form.classes or any(node.kind != FULL for node in nodes)
+        """Whether the last activation and the loss go over a row."""
+        self.reads_in_place = form.single or self.units_1[0]
+        """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
 
     @staticmethod
     def _units(layer: object) -> int:
@@ -85,6 +94,10 @@ class _Kernel:
 
     def source(self) -> str:
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        body = [*map(self._plain, body)] if self.form.single else body
+        text = "\n".join(body)
+        self.matrices = [name for name in self._matrices() if name in text]
+        self.vectors = [name for name in self._vectors() if name in text]
         train = [
             "@kernel",
             f"def train({ARGUMENTS}):",
@@ -102,17 +115,20 @@ class _Kernel:
             ]
         )
 
-    @property
-    def matrices(self) -> list[str]:
-        """The names of the two-dimensional arrays that a kernel works on, with the number of their layer."""
+    def _plain(self, line: str) -> str:
+        """Return a line where h and target of a single unit in a batch of one row are numbers, not arrays."""
+        places = "|".join(str(i) for i, one in enumerate(self.units_1) if one and not (i == self.last and self.by_row))
+        return re.sub(rf"\b(h|target)_({places or 'none'})(?:_flat)?\[[^\]]*\]", r"\1_\2_0", line)
+
+    def _matrices(self) -> list[str]:
+        """Return the names of the two-dimensional arrays that a kernel may work on, with the number of their layer."""
         names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("x", "h")]
         names += [f"{name}_{i}" for i in range(self.last + 1) if not self.units_1[i] for name in ("w", "gw")]
         names += [f"s_{i}" for i in range(1, self.last + 1)]
         return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0", "columns_0"]
 
-    @property
-    def vectors(self) -> list[str]:
-        """The names of the one-dimensional arrays."""
+    def _vectors(self) -> list[str]:
+        """Return the names of the one-dimensional arrays."""
         names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")]
         names += [f"{name}_{i}" for i in range(self.last + 1) if self.units_1[i] for name in ("w", "gw")]
         return [*names, "scales_0", "values_0", *sorted(self.flat)]
@@ -120,8 +136,8 @@ class _Kernel:
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
         return [
-            f"{', '.join(self.matrices)} = matrices",
-            f"{', '.join(self.vectors)} = vectors",
+            f"{', '.join(self.matrices)}, = matrices" if self.matrices else "",
+            f"{', '.join(self.vectors)}, = vectors",
             *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
             "zero, one = real(0.0), real(1.0)",
             "made = 0",
@@ -129,11 +145,10 @@ class _Kernel:
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
-        each = "1" if self.plan.by_row else f"sizes[{self.last + 1}]"
+        each = "1" if self.plan.by_row else self.widths[self.last]
+        lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
         if self.form.single:
-            lines = ["begin, n, r = batch, 1, rows[batch]", f"fetch_row(x, rows[min(batch + {AHEAD}, len(rows) - 1)])"]
-        else:
-            lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
+            lines = ["begin, n = batch, 1"]
         if self.form.weighted:
             lines += [
                 "count = 0.0",
@@ -147,29 +162,34 @@ class _Kernel:
             ]
         else:
             lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
-        targets = f"for j in range(sizes[{self.last + 1}]):"
+        targets = f"for j in range({self.widths[self.last]}):"
         target = f"target_{self.last}[i, j] = y[r, j]"
         copy = ["classes[i] = y[r]"] if self.form.classes else [targets, f"    {target}"]
+        lines += ["square_0 = zero", "for i in range(n):", "    r = rows[begin + i]", *_indented(copy)]
+        if self.units_1[0]:
+            return lines  # the product reads x, and adds up its squares
         if self.form.single:
-            square = ["for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
-            return [*lines, "square_0 = zero", *([] if self.units_1[0] else square), "i = 0", *copy]
-        soon = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
-        rows = ["r = rows[begin + i]", soon, "copy_row(x, r, x_0, i)", *copy]
-        square = ["square_0 = zero", "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
-        return [*lines, "for i in range(n):", *_indented(rows), *square]
+            return [*lines, SOON, "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
+        self.flat.add("x_0_flat")
+        lines += _indented([SOON, "copy_row(x, r, x_0, i)"])
+        return [*lines, "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
 
     def _elements(self, place: int, lines: list[str]) -> list[str]:
-        """Return loops over the rows and units of a layer."""
-        if self.units_1[place]:  # along one axis, because LLVM makes no vectors of a column
-            flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
-            self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
-            return ["for i in range(n):", *_indented(["j = 0", *flat])]
-        return ["for i in range(n):", f"    for j in range(sizes[{place + 1}]):", *_indented(lines, 2)]
+        """Return loops over the rows and units of a layer: one loop where a line needs neither row nor unit."""
+        flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
+        if self.units_1[place]:  # LLVM makes no vectors of a column
+            loop = ["for i in range(n):", *_indented(["j = 0", *flat])]
+        elif not re.search(r"\bi\b|\bj\b", "\n".join(flat).replace("_flat[i]", "")):
+            loop = [f"for i in range(n * {self.widths[place]}):", *_indented(flat)]
+        else:
+            return ["for i in range(n):", f"    for j in range({self.widths[place]}):", *_indented(lines, 2)]
+        self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
+        return loop
 
     def _product(self, what: str, place: int) -> list[str]:
         style = "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
         lines = product(style, what, place)
-        return single_input(lines) if self.form.single and place == 0 else lines
+        return in_place(lines, SOON) if self.reads_in_place and place == 0 else lines
 
     def _biased(self, place: int) -> list[str]:
         return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
@@ -187,13 +207,14 @@ class _Kernel:
                 continue
             text, constants = self.writer.elementwise(f"activation_{i}", record)
             self.functions.append(text)
-            call_text = f"a, slope = activation_{i}(h_{i}[i, j] + b_{i}[j]{constants})"
-            lines += self._elements(i, [call_text, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
+            call = f"a, slope = activation_{i}(h_{i}[i, j]{constants})"
+            lines += self._biased(i)
+            lines += self._elements(i, [call, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
         return lines
 
     def _rows(self, name: str, record: Record, place: int, reads: dict[str, str], writes: dict[str, str]) -> list[str]:
         """Write the function of a formula over the rows of a layer's units, and return the lines that call it."""
-        width = f"sizes[{place + 1}]"
+        width = self.widths[place]
         function = row_function(self.writer, name, record, reads, writes, width=width, single=self.form.single)
         self.functions.append(function.text)
         self.scratch = max(self.scratch, function.scratch)
@@ -207,10 +228,9 @@ class _Kernel:
         scale = "scales_0[i]" if self.form.weighted else "scale"
         weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
         lines = [*self._product("forward", i), "total = 0.0", f"change = {self.zero}"]
-        rows = any(isinstance(node, Symbol) and node.kind != FULL for node in record.tape.nodes) or self.form.classes
         keep_h = f"kept_h[begin - first * size + i, j] = h_{i}[i, j]"
         keep_a = "kept_a[begin - first * size + i, j]"
-        if rows:
+        if self.by_row:
             target = f"({self.one} if classes[i] == j else {self.zero})" if self.form.classes else f"target_{i}[i, j]"
             reads = {"h": f"h_{i}[i, j]", "target": target}
             writes = {"delta": f"h_{i}[i, j]", "value": "values_0[i]"}
@@ -255,7 +275,7 @@ class _Kernel:
         """Find every gradient, once every delta is known."""
         lines: list[str] = []
         for i in range(self.last, -1, -1):
-            width = f"for j in range(sizes[{i + 1}]):"
+            width = f"for j in range({self.widths[i]}):"
             lines += [*self._product("weights", i), width, f"    gb_{i}[j] = h_{i}[0, j]"]
             lines += ["for i in range(1, n):", f"    {width}", f"        gb_{i}[j] += h_{i}[i, j]"]
         return lines
@@ -266,7 +286,7 @@ class _Kernel:
         for i in range(self.last, -1, -1):
             inner = [
                 "for i in range(n):",
-                f"    for j in range(sizes[{i + 1}]):",
+                f"    for j in range({self.widths[i]}):",
                 f"        b_{i}[j] -= rate * h_{i}[i, j]",
             ]
             lines += [*self._product("descend", i), *inner]
@@ -297,7 +317,7 @@ class _Kernel:
         ]
         if self.plan.descends:
             # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
-            watched = ["if fold > 1:  # somebody looks at the gradients", *_indented(self._gradients())]
+            watched = ["if fold > 1 or begin + n == len(rows):  # somebody may look", *_indented(self._gradients())]
             lines = ["if fold:", *_indented([*watched, *self._descent()]), "else:", *_indented(lines)]
         return [*lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
 
@@ -331,6 +351,12 @@ class Source:
     columns: int
 
 
+@cache
+def _stamp() -> str:
+    """Return a digest of the code that kernels call, so that another version of it is another kernel."""
+    return blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
+
+
 def kernel_source(plan: Plan, form: Form) -> Source:
     """Write the kernel of a plan for batches of this form.
 
@@ -339,8 +365,7 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     """
     kernel = _Kernel(plan, form)
     text = kernel.source()
-    stamp = blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
     names = [type(layer.activation).__name__ for layer in plan.layers]
-    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=stamp)
+    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=_stamp())
     memory = max(kernel.scratch, 1), max(kernel.columns, 1)
     return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, *memory)
