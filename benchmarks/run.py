@@ -29,7 +29,11 @@ from benchmarks.workloads import GROUPS, TOLERANCE, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")  # NPROC is XLA's
-SLOWING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # choose kernels for another machine than this one
+SLOWING = (
+    "OPENBLAS_CORETYPE",  # chooses kernels for another machine than this one
+    "OPENBLAS_L2_SIZE",
+    "PYTHONDONTWRITEBYTECODE",  # makes every process compile its sources anew
+)
 PACKAGES = ("framework", "numpy", "scipy", "numba", "torch", "jax", "optax", "scikit-learn", "keras", "pyperf")
 
 Measure = Callable[[], pyperf.Benchmark]
@@ -164,7 +168,7 @@ def rows_of(work: Workload, contender: Contender) -> list[str]:
 def environment(threads: int, folder: Path, *, quick: bool) -> dict[str, str]:
     """Return the environment of every process: the same threads, no slowing settings, caches in ``folder``."""
     if found := [name for name in SLOWING if name in os.environ]:
-        print(f"{' and '.join(found)} removed from the processes' environment: they slow NumPy's BLAS down")
+        print(f"removed from the processes' environment, because they slow them down: {', '.join(found)}")
     env = {name: value for name, value in os.environ.items() if name not in SLOWING}
     env |= dict.fromkeys(THREADS, str(threads))
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
