@@ -255,3 +255,21 @@ def test_a_callback_that_watches_every_step_changes_no_bit_and_sees_the_gradient
 def test_verify_resume_proves_a_compiled_training_too():
     model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
     assert verify_resume(trainer(optimizer=PLAIN), model, (X, Y)) != ()
+
+
+def test_at_the_end_of_an_epoch_the_last_gradient_and_batch_are_there():
+    seen = {}
+
+    @on("epoch_end")
+    def watch(run):
+        x, y, weight = run.current
+        assert weight is None
+        seen.setdefault(run.engine, []).append((run.model.parameters.gradient.copy(), x.copy(), y.copy()))
+
+    for engine in ("numpy", "compiled"):
+        trainer(engine=engine, epochs=3, callbacks=[watch]).fit(NEURON.copy(), (X, Y))
+    assert len(seen["compiled"]) == 3
+    for expected, found in zip(seen["numpy"], seen["compiled"], strict=True):
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-10)
+        assert found[0].any()

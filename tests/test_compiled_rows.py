@@ -1,0 +1,57 @@
+"""Formulas over a row in a kernel: loops along the row and over the rows of a batch."""
+
+import numpy as np
+import pytest
+from compiled_pieces import own_cache  # noqa: F401 (a fixture)
+
+from framework import Dense, MeanSquaredError, RowActivation, RowLoss, Sequential, SGDOptimizer, Trainer
+
+pytest.importorskip("numba")
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(76, 3)), RNG.normal(size=(76, 4))
+WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)
+
+
+class Peaks(RowActivation):
+    """A row's maximum, sum and mean, and truths of an element and of a row that a later loop needs."""
+
+    def __call__(self, h):
+        top = np.max(h, axis=-1, keepdims=True)
+        near = h > top - 1.0
+        kept = np.where(near, np.exp(h - top), 0.1)
+        total = np.sum(kept, axis=-1, keepdims=True)
+        wide = total > 1.5
+        high = np.where(np.logical_and(near, wide), kept / total, 0.2 * kept)
+        return high + np.where(wide, 0.1, 0.2) * np.mean(h, axis=-1, keepdims=True)
+
+
+class Spread(RowLoss):
+    """A value from two sums over the row and a choice for the row."""
+
+    def value(self, prediction, target):
+        error = prediction - target
+        middle = 0.5 * np.mean(error, axis=-1, keepdims=True)
+        far = np.max(np.abs(error), axis=-1) > 1.0
+        return np.sum((error - middle) ** 2, axis=-1) + np.where(far, 0.3, 0.1) * np.sum(error * error, axis=-1)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 64])
+def test_own_formulas_over_rows_in_batches_of_any_size(rows):
+    model = Sequential(Dense(3, 5, Peaks()), Dense(5, 4))
+    runs = []
+    for engine in ("numpy", "compiled"):
+        trainer = Trainer(
+            loss=Spread(),
+            optimizer=SGDOptimizer(learning_rate=0.01),
+            metrics=[MeanSquaredError()],
+            epochs=10,
+            batch_size=rows,
+            engine=engine,
+        )
+        runs.append(trainer.fit(model.copy(), (X, Y, WEIGHTS)))
+        assert runs[-1].engine == engine
+    expected, found = (run.model.parameters.vector for run in runs)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    for name in ("loss", "mean_squared_error"):
+        expected, found = (run.history.column(name) for run in runs)
+        assert found == pytest.approx(expected, rel=1e-10)
