@@ -294,7 +294,7 @@ class _Kernel:
 
     def _step(self) -> list[str]:
         """Find the gradients, clip them, update every trainable run; or descend at once where that is all; count."""
-        lines = self._gradients()
+        lines: list[str] = []
         over = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
         if self.plan.clip_norm is not None:
             place = self._constant(self.plan.clip_norm)
@@ -315,11 +315,13 @@ class _Kernel:
             "for run in range(len(starts)):",
             f"    update(rates[made], float(steps + made + 1){parts}{constants})",
         ]
+        gradients = self._gradients()
         if self.plan.descends:
             # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
-            watched = ["if fold > 1 or begin + n == len(rows):  # somebody may look", *_indented(self._gradients())]
-            lines = ["if fold:", *_indented([*watched, *self._descent()]), "else:", *_indented(lines)]
-        return [*lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
+            wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
+            gradients = [wanted, *_indented(gradients)]
+            lines = ["if fold:", *_indented(self._descent()), "else:", *_indented(lines)]
+        return [*gradients, *lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
 
     def _constant(self, value: float) -> str:
         self.writer.constants.append(float(value))
