@@ -161,6 +161,31 @@ def test_a_diverged_run_is_saved_with_its_last_finite_weights(folder):
     assert np.isfinite(saved.model.parameters.vector).all()
 
 
+def hook_that_spoils(step):
+    @on("batch_end")
+    def spoil(run):
+        if run.step == step:
+            run.model.weights[0] = np.nan
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("rate", "callbacks", "kept"),
+    [(1e30, (), []), (0.1, (hook_that_spoils(5),), [4]), (0.1, (hook_that_spoils(6),), [5])],
+    ids=["an update", "a hook in an epoch", "a hook at its end"],
+)
+def test_weights_that_are_not_finite_never_replace_a_good_file(rate, callbacks, kept, folder):
+    saver = Checkpoint(folder=folder, every=1, keep=1, monitor="loss")
+    trainer = recipe(*callbacks, saver, optimizer=SGDOptimizer(learning_rate=rate), batch_size=2)
+    with pytest.raises(DivergedError) as caught:
+        trainer.fit(Neuron(2, dtype="float32"), (1e6 * X, 1e6 * Y) if rate > 1 else (X, Y))
+    assert not np.isfinite(caught.value.run.model.parameters.vector).all()
+    assert names(folder) == [*(["best.safetensors"] if kept else []), *map(step, kept)]
+    for name in names(folder):
+        assert np.isfinite(load_model(folder / name).parameters.vector).all()
+
+
 @pytest.mark.parametrize("every", ["epoch", 100, 2, "1000 seconds"])
 @pytest.mark.parametrize("restore", [False, True])
 def test_a_finished_training_that_is_started_again_has_nothing_to_do(every, restore, folder):

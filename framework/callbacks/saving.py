@@ -52,6 +52,7 @@ class Checkpoint(Callback):
     Raises:
         SettingsError: The folder cannot be written, or a new run finds another run's files in it; at ``fit``.
         CheckpointError: A file cannot be written, for instance because the disk is full.
+        DivergedError: The weights are not finite when it is time to save; the files stay as they are.
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, latest

@@ -33,6 +33,7 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
 
     Raises:
         CheckpointError: The file cannot be written, or the run holds what cannot be saved.
+        DivergedError: The weights are not finite; no file was written or replaced.
         UsageError: The run is in the middle of a step.
 
     Example:
@@ -137,6 +138,7 @@ def require_savable(run: Run) -> None:
 
     Raises:
         CheckpointError: The run holds what cannot be saved.
+        DivergedError: The weights are not finite.
         UsageError: The run is in the middle of a step.
     """
     take_apart(run)

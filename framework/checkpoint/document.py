@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framework.arrays import Array
 from framework.component import Component
-from framework.errors import CheckpointError, UsageError
+from framework.divergence import not_finite
+from framework.errors import CheckpointError, DivergedError, UsageError
 from framework.history import History
 from framework.json_text import parsed
 from framework.losses import Loss
@@ -97,9 +98,15 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 
     Raises:
         UsageError: The run is in the middle of a step, or other callbacks have not yet seen the end of it.
+        DivergedError: A parameter is not finite, so that nothing could go on from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
     _require_between_steps(run)
+    if bad := not_finite(run.model.parameters):
+        raise DivergedError(
+            f"save: {', '.join(bad)} of the model must be finite, or no training could go on from the file; nothing "
+            "was written. Go on from an earlier checkpoint, or begin anew, with a lower learning rate"
+        )
     binding = run.optimizer.binding
     groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
     arrays = {f"{group}.{name}": array for group, items in groups.items() for name, array in items.items()}
