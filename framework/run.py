@@ -53,8 +53,8 @@ class Run:
         engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
         waiting: The callbacks whose call of this hook is still to come, each with its function.
-        unserved: The hook that an error cut off, then the names of the callbacks that have not had it: they get it
-            first when the run goes on.
+        unserved: The hook that an error cut off, then the names of the callbacks that have not had it, a save that
+            failed among them: they get it first when the run goes on.
         in_step: Whether a batch is in work: the step is not made yet.
         identity: Random text that tells this run from every other.
 

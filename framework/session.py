@@ -126,23 +126,29 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        calls = self._hooks[hook]
-        for place, (callback, function) in enumerate(calls, 1):
-            self.run.waiting = calls[place:]
-            try:
-                self._call(callback, function, hook)
-            except BaseException:
-                if not self.run.in_step:  # else the step is made again, with all its hooks
-                    self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in calls[place:])]
-                raise
+        self._call_each(hook, self._hooks[hook])
 
     def _serve(self) -> None:
         """Call the hook that an error cut off for those callbacks that have not had it."""
         hook, *names = self.run.unserved or [""]
+        calls = [call for call in self._hooks.get(hook, []) if self.run.name_of(call[0]) in names]
         self.run.unserved = []
-        for callback, function in self._hooks.get(hook, ()):
-            if self.run.name_of(callback) in names:
+        self._call_each(hook, calls)
+
+    def _call_each(self, hook: str, calls: list[tuple[Callback, Callable[[Run], Any]]]) -> None:
+        """Call some callbacks; what an error cuts off is noted in the run, to be made up for when it goes on."""
+        left = calls
+        try:
+            while left:
+                (callback, function), *self.run.waiting = left
                 self._call(callback, function, hook)
+                left = left[1:]
+        except BaseException:
+            if left and not left[0][0].saves:  # a save that failed is made again, and writes what it would have written
+                left = left[1:]
+            if not self.run.in_step:  # else the step is made again, with all its hooks
+                self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in left)]
+            raise
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook

@@ -1,4 +1,4 @@
-"""When a run can be saved, and how it goes on from a file: what is told, refused, kept and made up for."""
+"""When a run can be saved, and how it goes on from a file: what is told, refused and kept."""
 
 import copy
 import os
@@ -212,37 +212,6 @@ def test_a_resume_that_is_refused_changes_nothing(path):
     with pytest.raises(DataError):
         recipe(epochs=3).resume(run, (X * np.nan, Y), epochs=2)
     assert (run.stop_reason, run.target_epoch) == ("enough", 3)
-
-
-@pytest.mark.parametrize("hook", ["batch_end", "epoch_end", "epoch_begin"])
-def test_callbacks_behind_one_that_fails_get_their_hook_when_the_run_goes_on(hook, path):
-    class Count(Callback):
-        def count(self, run):
-            run.memory(self)["count"] = run.memory(self).get("count", 0) + 1
-
-        def on_epoch_begin(self, run):
-            self.count(run)
-
-        def on_batch_end(self, run):
-            self.count(run)
-
-        def on_epoch_end(self, run):
-            self.count(run)
-
-    @on(hook)
-    def fail(run):
-        if run.step >= 2 and not failed:
-            failed.append(run.step)
-            raise OSError("once")
-
-    failed = [0]
-    straight = recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    failed.clear()
-    with pytest.raises(OSError, match="once") as caught:
-        recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    save(caught.value.run, path)
-    for run in (load(path), caught.value.run):
-        assert list(differences(straight, recipe(Count(), fail, Count(), epochs=3).resume(run, (X, Y)))) == []
 
 
 def test_another_loss_is_refused(path):
