@@ -193,10 +193,14 @@ class Run:
         """Refuse memory that cannot be saved; what is put into a memory is checked then, changes inside it now.
 
         Raises:
-            DataError: A callback remembers something that is neither a JSON value nor an array.
+            DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
+                dict, an array that training goes on changing: a resumed run would have another one.
         """
+        parameters = self.model.parameters
+        numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
+        batch = [array for array in self.current or () if array is not None]
         for memory in self.memories.values():
-            memory.require_savable(memory)
+            memory.require_savable(memory, [*numbers, *self.optimizer.binding.memory.values(), *batch])
 
     def finish_step(self, sums: dict[str, tuple[float, ...]]) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
@@ -247,7 +251,9 @@ def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
 
 
 class Memory(dict[str, Any]):
-    """What one callback remembers: what cannot be saved is refused when it is put in; arrays are copied.
+    """What one callback remembers: what cannot be saved is refused when it is put in; an array is copied.
+
+    Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
 
     Example:
         >>> memory = Memory("EarlyStopping.0")
@@ -289,21 +295,32 @@ class Memory(dict[str, Any]):
         self.update(values)
         return self
 
-    def require_savable(self, values: Mapping[str, Any]) -> None:
+    def require_savable(self, values: Mapping[str, Any], changing: Sequence[Array] = ()) -> None:
         """Refuse what cannot be saved.
 
+        Args:
+            values: What is to be remembered.
+            changing: Arrays that training writes into; none of the values may share memory with them.
+
         Raises:
-            DataError: A value is neither a JSON value nor an array of numbers, or a key is no text.
+            DataError: A value is neither a JSON value nor an array of numbers, or shares memory, or a key is no text.
         """
         for key, value in values.items():
             if not isinstance(key, str):
                 raise DataError(f"run.memory of {self.name}: keys must be text; got {key!r}")
+            arrays: dict[str, Array] = {}
             try:
-                pack(value, f"'{key}'", {})
+                pack(value, f"'{key}'", arrays)
             except DataError as error:
                 raise DataError(
                     f"run.memory of {self.name}: {error}; bars, files and clients go into run.live(self)"
                 ) from None
+            for name, array in arrays.items():
+                if any(np.may_share_memory(array, other) for other in changing):
+                    raise DataError(
+                        f"run.memory of {self.name}: {name} must be an array of its own; got one that training goes on "
+                        "changing, so that a resumed run would remember other numbers; write .copy()"
+                    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by name and values."""

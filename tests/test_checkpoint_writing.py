@@ -16,6 +16,7 @@ from checkpoint_pieces import full_run, names
 
 from framework import CheckpointError, load, save
 from framework.checkpoint import file as checkpoint_file
+from framework.run import Memory
 
 PATH = "run.safetensors"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
@@ -35,7 +36,7 @@ def mark(run, number):
     """Make the run tell which one it is: in its arrays, and in its JSON."""
     run.model.parameters.vector = np.full_like(run.model.parameters.vector, number)
     run.seconds = float(number)
-    run.memories["mark"] = {"text": "x" * (number % 500)}  # files of different lengths
+    run.memories["mark"] = Memory("mark", {"text": "x" * (number % 500)})  # files of different lengths
     return run
 
 

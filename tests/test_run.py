@@ -9,6 +9,7 @@ import pytest
 
 from framework import (
     Callback,
+    CheckpointError,
     DataError,
     MeanSquaredError,
     Neuron,
@@ -18,6 +19,7 @@ from framework import (
     SGDOptimizer,
     Trainer,
     on,
+    save,
 )
 from framework.run import Memory, add_sums
 
@@ -271,3 +273,30 @@ def test_what_no_file_could_hold_is_refused_when_it_is_put_in(value):
         ):
             put()
     assert memory == {}
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        lambda run: run.model.weights,
+        lambda run: run.model.parameters.gradient[:1],
+        lambda run: run.optimizer.binding.memory["velocity"],
+        lambda run: run.current[0],
+    ],
+    ids=["weights", "gradient", "optimizer's memory", "batch"],
+)
+def test_an_array_that_training_goes_on_changing_is_not_remembered_inside_a_list(taken):
+    @on("epoch_end")
+    def remember(run):
+        run.memory(remember)["newest"] = taken(run)  # a copy
+        run.memory(remember).setdefault("trail", []).append({"array": taken(run)})
+
+    with pytest.raises(DataError, match=r"remember.0: 'trail'\.0\.array must be an array of its own; .*write .copy()"):
+        train(remember)
+
+
+def test_save_refuses_a_memory_that_training_goes_on_changing(tmp_path):
+    run = train()
+    run.memories["Keeper.0"] = Memory("Keeper.0", {"trail": [run.model.weights]})
+    with pytest.raises(CheckpointError, match=r"'trail'\.0 must be an array of its own"):
+        save(run, tmp_path / "run.safetensors")

@@ -111,6 +111,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
     groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
     arrays = {f"{group}.{name}": array for group, items in groups.items() for name, array in items.items()}
     try:
+        run.require_savable()
         document = {
             "model": _json(run.model),
             "frozen": list(run.model.parameters.frozen),
