@@ -134,9 +134,26 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 def _json(component: Component) -> Any:
     """Return a component as JSON, from which it can be made again."""
     text = component.to_json()
-    if Component.from_json(text).to_json() != text:
+    again = Component.from_json(text)
+    if again.to_json() != text:
         raise CheckpointError(f"a setting of {component!r} comes back from JSON as another value")
+    if name := _redefined(component, again):
+        raise CheckpointError(
+            f"the class {name} has been defined again since this one was made, and the file would be loaded with the "
+            "newer formula; make and train the model anew, or define a class once"
+        )
     return json.loads(text)
+
+
+def _redefined(one: Any, other: Any) -> str | None:
+    """Return the name of the first class of a component, or of one in its settings, that is another one."""
+    if isinstance(one, tuple):
+        return next(filter(None, map(_redefined, one, other)), None)
+    if not isinstance(one, Component):
+        return None
+    if type(one) is not type(other):
+        return type(one).__name__
+    return _redefined(tuple(one.settings().values()), tuple(other.settings().values()))
 
 
 def _require_between_steps(run: Run) -> None:
