@@ -119,9 +119,9 @@ def test_the_best_epoch_is_kept(mode, best, folder):
 
     @on("epoch_end")
     def score(run):
-        run.history[-1]["loss"] = next(values)
+        run.history[-1]["seconds"] = next(values)
 
-    recipe(score, Checkpoint(folder=folder, monitor="loss", mode=mode), epochs=6).fit(Neuron(2), (X, Y))
+    recipe(score, Checkpoint(folder=folder, monitor="seconds", mode=mode), epochs=6).fit(Neuron(2), (X, Y))
     assert names(folder) == ["best.safetensors", step(15), step(18)]
     assert load(folder / "best.safetensors").epoch == best
 
