@@ -281,6 +281,18 @@ def test_where_no_file_can_be_written_the_error_names_the_path(run, path):
     assert not os.listdir("folder")  # noqa: PTH208
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_pipe_or_a_device_is_not_replaced(run, through_a_link):
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
+    path = "link" if through_a_link else "pipe"
+    with pytest.raises(CheckpointError, match=f"'{path}' cannot be written: a pipe or a device is there"):
+        save(run, path)
+    assert stat.S_ISFIFO(Path(path).stat().st_mode)
+    assert names() == ["link", "pipe"]
+
+
 def test_what_does_not_decode_to_the_same_bits_is_not_written(run, monkeypatch):
     save(mark(run, 1), PATH)
     before = Path(PATH).read_bytes()
