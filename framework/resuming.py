@@ -53,10 +53,15 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
     """Refuse a run that cannot go on with this model and loss.
 
     Raises:
-        UsageError: It is none, is not consistent, or belongs to another model or loss.
+        UsageError: It is none, is in training, is not consistent, or belongs to another model or loss.
     """
     if not isinstance(run, Run):
         raise UsageError(f"fit: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+    if run.active:
+        raise UsageError(
+            "resume: the run is in training at this moment; in a hook call run.stop(reason), and resume when fit has "
+            "returned"
+        )
     if run.model is not model:
         raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
     if run.loss_function != loss:
@@ -87,11 +92,11 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
         )
 
 
-def begin_again(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
+def set_end(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
     """Set where the run ends now.
 
     Args:
-        run: The run that goes on.
+        run: A new run, or one that goes on.
         recipe: What this training is made of.
         epochs: The trainer's.
         more: How many more are asked for; whoever asks wants them, so a stop that was to come is forgotten.
@@ -100,6 +105,7 @@ def begin_again(run: Run, recipe: Mapping[str, str], epochs: int, more: int | No
         run.stop_reason, run.target_epoch = None, run.epoch + more
     elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
         run.target_epoch = epochs  # else the fit that was cut off had its own number, and goes on to it
+    run.recipe = run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
 
 
 def _laid_out(layout: tuple[int, int, bool]) -> str:

@@ -49,6 +49,7 @@ class Run:
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` goes on; False in what a hook saves: there a stop is
             still to come.
+        active: Whether ``fit`` or ``resume`` is at work on the run.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
@@ -86,6 +87,7 @@ class Run:
         self.history = History()
         self.stop_reason: str | None = None
         self.ended = False
+        self.active = False
         self.error: BaseException | None = None
         self.engine = engine
         self.hook: str | None = None
@@ -168,14 +170,14 @@ class Run:
         """Name the callbacks and clear what an earlier end of training left; a stop that is still to come stays."""
         if self.ended:
             self.stop_reason = None
-        self.ended, self.error = False, None
+        self.active, self.ended, self.error = True, False, None
         self._live, self._generators = {}, {}
         self._callbacks = tuple(callbacks)  # held, so that no later object can get the id of one of them
         self._names = names_of(self._callbacks)
 
     def end(self) -> None:
         """Drop what must not outlive training."""
-        self._live, self._generators, self.current, self.kept = {}, {}, None, None
+        self._live, self._generators, self.current, self.kept, self.active = {}, {}, None, None, False
 
     def begin_step(self, batch: tuple[Array, Array, Array | None]) -> None:
         """Take a batch in work, and keep the model's buffers, which its forward may change before the step is made."""
@@ -221,7 +223,7 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"current": None, "hook": None, "waiting": ()}
+        return self.__dict__ | empty | {"active": False, "current": None, "hook": None, "waiting": ()}
 
     def __copy__(self) -> Run:
         """Return a copy with a model of its own: two runs never share numbers."""

@@ -49,10 +49,10 @@ class Session:
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
         self._errstate.__enter__()
-        self.run.begin(self.callbacks)
-        self._catch_signals()
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
+            self.run.begin(self.callbacks)
+            self._catch_signals()
             for callback in self.callbacks:
                 if id(callback) in hooks:
                     self._call(callback, hooks[id(callback)], "on_train_begin")
@@ -82,7 +82,7 @@ class Session:
                 self._attempt(run.require_savable)
         finally:
             run.end()
-            if run.error is None:  # after on_train_end, so that what is saved there still has the stop to come
+            if error is None:  # after on_train_end, so that what is saved there still has the stop to come
                 run.ended = True
             self._errstate.__exit__(None, None, None)
             for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once

@@ -13,6 +13,7 @@ from framework import (
     L2,
     BatchNorm,
     Callback,
+    Checkpoint,
     DataError,
     Dense,
     EarlyStopping,
@@ -20,6 +21,7 @@ from framework import (
     Neuron,
     ResumeWarning,
     Sequential,
+    SettingsError,
     SGDOptimizer,
     UsageError,
     latest,
@@ -199,6 +201,14 @@ def test_a_fit_with_epochs_of_its_own_goes_on_to_them_after_a_kill(path):
     assert recipe(epochs=3).resume(path, (X, Y)).epoch == 3  # a trainer with another number means it
 
 
+def test_the_number_of_epochs_that_counts_is_that_of_the_trainer_which_set_it_last(path):
+    run = recipe(epochs=1).fit(Neuron(2), (X, Y))
+    saver = on("epoch_end")(lambda run: save(run, path) if run.epoch == 2 else None)
+    recipe(saver, epochs=9).resume(run, (X, Y))
+    for trainer, end in ((recipe(saver, epochs=9), 9), (recipe(saver, epochs=3), 3), (recipe(saver, epochs=1), 2)):
+        assert trainer.resume(path, (X, Y)).epoch == end
+
+
 def test_a_resume_that_is_refused_changes_nothing(path):
     class Stop(Callback):
         saves = True
@@ -211,6 +221,8 @@ def test_a_resume_that_is_refused_changes_nothing(path):
     run = load(path)
     with pytest.raises(DataError):
         recipe(epochs=3).resume(run, (X * np.nan, Y), epochs=2)
+    with pytest.raises(SettingsError, match="'folder' must be"):
+        recipe(Checkpoint(folder=path), epochs=3).resume(run, (X, Y), epochs=2)
     assert (run.stop_reason, run.target_epoch) == ("enough", 3)
 
 

@@ -160,6 +160,26 @@ def test_resume_refuses_what_it_cannot_go_on_with():
     assert recipe().resume(run, (X, Y)).epoch == EPOCHS
 
 
+@pytest.mark.parametrize("hook", ["train_begin", "batch_end", "epoch_end", "train_end"])
+def test_a_run_in_training_is_not_resumed(uninterrupted, hook):
+    @on(hook)
+    def resume(run):
+        with pytest.raises(UsageError, match=r"the run is in training at this moment; in a hook call run\.stop"):
+            watched().resume(run, (X, Y), HELD_OUT)
+
+    run = watched(resume).fit(network(), (X, Y), HELD_OUT)
+    assert bits_of(run) == uninterrupted
+    assert watched().resume(run, (X, Y), HELD_OUT, epochs=1).epoch == EPOCHS + 1
+
+
+def test_a_stop_that_has_taken_effect_is_over_also_when_the_end_failed(uninterrupted):
+    fail = on("train_end")(lambda _run: {}["missing"])
+    with pytest.raises(KeyError) as caught:
+        watched(stop_at("batch_end", 4), fail).fit(network(), (X, Y), HELD_OUT)
+    assert caught.value.run.stop_reason == "enough"
+    assert bits_of(watched().resume(caught.value.run, (X, Y), HELD_OUT)) == uninterrupted
+
+
 def test_random_numbers_are_a_pure_function_of_the_seed():
     one, same, other = (recipe(seed=seed).fit(network(), (X, Y)) for seed in (3, 3, 4))
     assert bits_of(one) == bits_of(same) != bits_of(other)
