@@ -40,6 +40,7 @@ class Session:
         }
         self._started: list[Callback] = []
         self._signal: int | None = None
+        self._signals = 0
         self._ending = False
         self._handlers: dict[int, Any] = {}
         self._since = time.perf_counter()
@@ -68,7 +69,7 @@ class Session:
     ) -> None:
         """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
         run = self.run
-        self._ending = True  # from here on a signal is noted, and acts when all is in order
+        self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
         run.error = error
         try:
             self._tick()
@@ -213,8 +214,10 @@ class Session:
                 self._handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        first, self._signal = self._signal, number
-        if first is not None and not self._ending:  # the second one acts at once
+        self._signal = number
+        self._signals += 1
+        # The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
+        if (self._signals >= 2 and not self._ending) or (self._signals >= 3 and self.run.hook is not None):
             self._raise_signal()
 
     def _raise_signal(self) -> None:
