@@ -13,7 +13,7 @@ import numpy as np
 from framework.component import Component
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
-from framework.messages import warn
+from framework.messages import printable, warn
 from framework.models import Model
 from framework.run import Run, names_of
 
@@ -87,8 +87,8 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
     counted = run.recipe.get("metrics", recipe["metrics"])
     if run.sums and counted != recipe["metrics"]:
         raise UsageError(
-            f"resume: the unfinished epoch has counted the metrics {counted}; got {recipe['metrics']}; finish it with "
-            "the same metrics"
+            f"resume: the unfinished epoch has counted the metrics {printable(counted)}; got {recipe['metrics']}; "
+            "finish it with the same metrics"
         )
 
 
@@ -124,7 +124,7 @@ def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
         now = recipe.get(name, "not there")
         if now != before and name != "epochs" and (not name.startswith("callback ") or name in remembering):
             kept = "; the run's own goes on" if name in OWN else ""
-            lines.append(f"{name}: began with {before}, now {now}{kept}")
+            lines.append(printable(f"{name}: began with {before}, now {now}{kept}"))
     if lines:
         warn(
             "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),
