@@ -28,7 +28,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
     names = names_of(callbacks)
     return {
         **{name: _shown(value) for name, value in settings.items()},
-        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks},
+        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
@@ -114,17 +114,13 @@ def _laid_out(layout: tuple[int, int, bool]) -> str:
 
 
 def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
-    """Warn of everything that is not as it was when the run began.
-
-    Of the callbacks those count that remember something; a new one begins anew, and one without memory loses nothing.
-    """
-    remembering = {f"callback {name}" for name, memory in run.memories.items() if memory}
-    lines = []
-    for name, before in run.recipe.items():
-        now = recipe.get(name, "not there")
-        if now != before and name != "epochs" and (not name.startswith("callback ") or name in remembering):
+    """Warn of everything that is not as it was when the run began, callbacks that are new or missing among it."""
+    before, lines = run.recipe, []
+    for name in dict.fromkeys([*before, *recipe] if before else ()):  # that of a run made by hand says nothing
+        was, now = before.get(name, "not there"), recipe.get(name, "not there")
+        if was != now and name != "epochs":
             kept = "; the run's own goes on" if name in OWN else ""
-            lines.append(printable(f"{name}: began with {before}, now {now}{kept}"))
+            lines.append(printable(f"{name}: began with {was}, now {now}{kept}"))
     if lines:
         warn(
             "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 from saved_pieces import X, Y, network, recipe
 
 from framework import (
@@ -14,15 +15,18 @@ from framework import (
     BatchNorm,
     Callback,
     Checkpoint,
+    CSVLog,
     DataError,
     Dense,
     EarlyStopping,
     HalfSquaredError,
     Neuron,
+    ProgressBar,
     ResumeWarning,
     Sequential,
     SettingsError,
     SGDOptimizer,
+    TraceSteps,
     UsageError,
     latest,
     load,
@@ -30,6 +34,8 @@ from framework import (
     save,
 )
 from framework.verification import differences
+
+pytestmark = hooks_differ
 
 
 @pytest.fixture
@@ -129,6 +135,38 @@ def test_changed_settings_are_told(line, change, path):
     with pytest.warns(ResumeWarning, match=line):
         run = recipe(**change).resume(path, (X, Y), epochs=1)
     assert (run.seed, run.optimizer.learning_rate) == (0, 0.01)
+
+
+class Scale(Callback):
+    """Changes what is learnt, and remembers nothing."""
+
+    factor: float
+
+    def on_gradients(self, run):
+        run.model.parameters.gradient *= self.factor
+
+
+CALLBACKS = {
+    r"callback Scale.0: began with Scale\(factor=2.0\), now Scale\(factor=3.0\)": (Scale(factor=2), Scale(factor=3)),
+    r"callback Scale.0: began with Scale\(factor=2.0\), now not there": (Scale(factor=2), None),
+    r"callback Scale.0: began with not there, now Scale\(factor=3.0\)": (None, Scale(factor=3)),
+}
+
+
+@pytest.mark.parametrize(("line", "callbacks"), CALLBACKS.items(), ids=["changed", "left out", "new"])
+def test_another_callback_is_told(line, callbacks, path):
+    before, after = ([callback] if callback else [] for callback in callbacks)
+    save(recipe(*before).fit(Neuron(2), (X, Y)), path)
+    with pytest.warns(ResumeWarning, match=line):
+        recipe(*after).resume(path, (X, Y), epochs=1)
+
+
+def test_callbacks_that_only_observe_are_not_told(tmp_path):
+    observers = [ProgressBar(), CSVLog(path=tmp_path / "log.csv"), Checkpoint(folder=tmp_path / "folder")]
+    run = recipe(*observers, TraceSteps()).fit(Neuron(2), (X, Y))
+    recipe(TraceSteps(limit=1)).resume(run, (X, Y), epochs=1)
+    recipe().resume(run, (X, Y), epochs=1)
+    recipe(ProgressBar(batches=True)).resume(run, (X, Y), epochs=1)
 
 
 @pytest.mark.parametrize("change", ["one value", "two rows exchanged", "a row more", "weights"])

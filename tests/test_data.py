@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn.model_selection
 import torch
+from left_out import hooks_differ
 
 import framework.data.sources
 from framework import (
@@ -137,6 +138,7 @@ def test_a_resumed_epoch_reads_no_window_that_is_done():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("step", range(1, 12))
+@hooks_differ
 def test_training_on_a_dataset_resumes_bit_for_bit(step, shuffle):
     @on("batch_end")
     def stop(run):

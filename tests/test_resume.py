@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Accuracy,
@@ -20,6 +21,8 @@ from framework import (
     UsageError,
     on,
 )
+
+pytestmark = hooks_differ
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(11, 2))

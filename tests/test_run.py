@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Callback,
@@ -228,6 +229,7 @@ def test_sums_add_up_by_name():
     assert totals == {"loss": (1.5, 3.0), "accuracy": (1.0, 1.0)}
 
 
+@hooks_differ
 def test_a_function_finds_its_memory_again_whatever_stands_before_it():
     def counts(run):
         memory = run.memory(keeper)

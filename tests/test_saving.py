@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Checkpoint,
@@ -162,6 +163,7 @@ def test_a_best_epoch_whose_save_failed_is_saved_when_the_run_goes_on(folder, mo
     assert load(folder / "best.safetensors").epoch == 2
 
 
+@hooks_differ
 def test_an_interrupted_run_is_saved_where_it_is(folder):
     @on("batch_end")
     def interrupt(run):

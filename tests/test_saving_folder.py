@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 from saved_pieces import X, Y
 from saved_pieces import recipe as short_recipe
 
@@ -67,6 +68,7 @@ def test_a_new_run_does_not_mix_with_the_files_of_another(folder):
 
 @pytest.mark.parametrize("when", [1, 4], ids=["before the first save", "later"])
 @pytest.mark.parametrize("door", ["fit", "resume"])
+@hooks_differ
 def test_a_run_that_begins_while_another_one_trains_in_the_folder_is_refused(when, door, folder, tmp_path):
     save(recipe().fit(Neuron(2), (X, Y), epochs=1), tmp_path / "elsewhere.safetensors")
     refused = []

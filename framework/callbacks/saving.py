@@ -72,6 +72,7 @@ class Checkpoint(Callback):
     """
 
     saves: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
     every: Annotated[Count | str, BeforeValidator(_interval)] = "epoch"
