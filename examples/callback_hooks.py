@@ -49,19 +49,17 @@ def main():
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     train, test = ((x - mean) / deviation, y), ((x_test - mean) / deviation, y_test)
 
-    longest = LongestGradient()
     trainer = Trainer(
         loss=BinaryCrossEntropy(),
         optimizer=SGDOptimizer(learning_rate=0.4),
         epochs=100,
         metrics=[Accuracy()],
-        callbacks=[longest, report, halve_the_rate, enough, farewell],
+        callbacks=[LongestGradient(), report, halve_the_rate, enough, farewell],
     )
     run = trainer.fit(Neuron(30, Sigmoid()), train, validation=test)
     print("run.memory keeps", {name: memory for name, memory in run.memories.items() if memory})
 
-    trainer = trainer.replace(callbacks=[longest])  # what it remembers goes on with the run
-    run = trainer.resume(run, train, test, epochs=2)
+    run = trainer.resume(run, train, test, epochs=2)  # what is remembered goes on with the run; enough is still enough
     print(f"trained on to epoch {run.epoch}; held-out accuracy {run.history[-1]['val_accuracy']:.4f}")
 
 

@@ -44,7 +44,7 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         dtype: What to cast to; None keeps the dtype, in native byte order.
 
     Raises:
-        DtypeError: The values are text, objects, dates, complex or masked numbers.
+        DtypeError: The values are text, objects, dates, complex or masked numbers, or the object gives no array.
         ShapeError: The rows have different lengths.
 
     Example:
@@ -54,13 +54,18 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
     if _is_masked(value):
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     try:
-        array = np.asanyarray(value)
+        try:
+            array = np.asanyarray(value)
+        except TypeError:  # kinds that have nothing in common, such as numbers and dates
+            array = np.asarray(value, dtype=object)
     except ValueError as error:
         raise ShapeError(
             f"{name} must be a full grid of numbers; got {_unlike(value, name_of(name)) or error}"
         ) from None
-    except TypeError:  # kinds that have nothing in common, such as numbers and dates
-        array = np.asarray(value, dtype=object)
+    except Exception as error:
+        raise DtypeError(
+            f"{name} must be an array of real numbers, or become one; got {type(value).__name__}, which says: {error}"
+        ) from error
     if isinstance(array, np.ma.MaskedArray):  # what a frame gives for itself
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     if kind := _NO_NUMBERS.get(array.dtype.kind):

@@ -46,6 +46,16 @@ def brief(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
+def printable(text: str) -> str:
+    r"""Return a text with escapes for what could command a terminal: a file may hold anything.
+
+    Example:
+        >>> printable("\x1b[31mred\nblack")
+        '\\x1b[31mred\nblack'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 _OTHER_NAMES = {
     "lr": "learning_rate",
     "eta": "learning_rate",

@@ -43,12 +43,13 @@ def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: st
 
 
 def require_modes(callbacks: Iterable[Callback], metrics: Iterable[Metric | Loss], name: str) -> None:
-    """Refuse a callback that takes a metric's worst value for its best.
+    """Refuse a callback that takes the worst value of a metric, a loss or the penalty for its best.
 
     Raises:
         SettingsError: Names the callback, the column and the mode to write.
     """
-    known = {metric.key: metric.better for metric in metrics if isinstance(metric, Metric)}
+    given = {metric.key: metric.better if isinstance(metric, Metric) else "smaller" for metric in metrics}
+    known = {"loss": "smaller", "penalty": "smaller"} | given
     for callback in callbacks:
         for key, mode in callback.judged().items():
             better = known.get(key.removeprefix("val_"))

@@ -13,7 +13,7 @@ import numpy as np
 from framework.component import Component
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
-from framework.messages import warn
+from framework.messages import printable, warn
 from framework.models import Model
 from framework.run import Run, names_of
 
@@ -28,7 +28,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
     names = names_of(callbacks)
     return {
         **{name: _shown(value) for name, value in settings.items()},
-        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks},
+        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
@@ -53,10 +53,15 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
     """Refuse a run that cannot go on with this model and loss.
 
     Raises:
-        UsageError: It is none, is not consistent, or belongs to another model or loss.
+        UsageError: It is none, is in training, is not consistent, or belongs to another model or loss.
     """
     if not isinstance(run, Run):
         raise UsageError(f"fit: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
+    if run.active:
+        raise UsageError(
+            "resume: the run is in training at this moment; in a hook call run.stop(reason), and resume when fit has "
+            "returned"
+        )
     if run.model is not model:
         raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
     if run.loss_function != loss:
@@ -82,16 +87,16 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
     counted = run.recipe.get("metrics", recipe["metrics"])
     if run.sums and counted != recipe["metrics"]:
         raise UsageError(
-            f"resume: the unfinished epoch has counted the metrics {counted}; got {recipe['metrics']}; finish it with "
-            "the same metrics"
+            f"resume: the unfinished epoch has counted the metrics {printable(counted)}; got {recipe['metrics']}; "
+            "finish it with the same metrics"
         )
 
 
-def begin_again(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
+def set_end(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
     """Set where the run ends now.
 
     Args:
-        run: The run that goes on.
+        run: A new run, or one that goes on.
         recipe: What this training is made of.
         epochs: The trainer's.
         more: How many more are asked for; whoever asks wants them, so a stop that was to come is forgotten.
@@ -100,6 +105,7 @@ def begin_again(run: Run, recipe: Mapping[str, str], epochs: int, more: int | No
         run.stop_reason, run.target_epoch = None, run.epoch + more
     elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
         run.target_epoch = epochs  # else the fit that was cut off had its own number, and goes on to it
+    run.recipe = run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
 
 
 def _laid_out(layout: tuple[int, int, bool]) -> str:
@@ -108,17 +114,13 @@ def _laid_out(layout: tuple[int, int, bool]) -> str:
 
 
 def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
-    """Warn of everything that is not as it was when the run began.
-
-    Of the callbacks those count that remember something; a new one begins anew, and one without memory loses nothing.
-    """
-    remembering = {f"callback {name}" for name, memory in run.memories.items() if memory}
-    lines = []
-    for name, before in run.recipe.items():
-        now = recipe.get(name, "not there")
-        if now != before and name != "epochs" and (not name.startswith("callback ") or name in remembering):
+    """Warn of everything that is not as it was when the run began, callbacks that are new or missing among it."""
+    before, lines = run.recipe, []
+    for name in dict.fromkeys([*before, *recipe] if before else ()):  # that of a run made by hand says nothing
+        was, now = before.get(name, "not there"), recipe.get(name, "not there")
+        if was != now and name != "epochs":
             kept = "; the run's own goes on" if name in OWN else ""
-            lines.append(f"{name}: began with {before}, now {now}{kept}")
+            lines.append(printable(f"{name}: began with {was}, now {now}{kept}"))
     if lines:
         warn(
             "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),

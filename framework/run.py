@@ -49,12 +49,13 @@ class Run:
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` goes on; False in what a hook saves: there a stop is
             still to come.
+        active: Whether ``fit`` or ``resume`` is at work on the run.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
         waiting: The callbacks whose call of this hook is still to come, each with its function.
-        unserved: The hook that an error cut off, then the names of the callbacks that have not had it: they get it
-            first when the run goes on.
+        unserved: The hook that an error cut off, then the names of the callbacks that have not had it, a save that
+            failed among them: they get it first when the run goes on.
         in_step: Whether a batch is in work: the step is not made yet.
         identity: Random text that tells this run from every other.
 
@@ -86,6 +87,7 @@ class Run:
         self.history = History()
         self.stop_reason: str | None = None
         self.ended = False
+        self.active = False
         self.error: BaseException | None = None
         self.engine = engine
         self.hook: str | None = None
@@ -168,14 +170,14 @@ class Run:
         """Name the callbacks and clear what an earlier end of training left; a stop that is still to come stays."""
         if self.ended:
             self.stop_reason = None
-        self.ended, self.error = False, None
+        self.active, self.ended, self.error = True, False, None
         self._live, self._generators = {}, {}
         self._callbacks = tuple(callbacks)  # held, so that no later object can get the id of one of them
         self._names = names_of(self._callbacks)
 
     def end(self) -> None:
         """Drop what must not outlive training."""
-        self._live, self._generators, self.current, self.kept = {}, {}, None, None
+        self._live, self._generators, self.current, self.kept, self.active = {}, {}, None, None, False
 
     def begin_step(self, batch: tuple[Array, Array, Array | None]) -> None:
         """Take a batch in work, and keep the model's buffers, which its forward may change before the step is made."""
@@ -193,10 +195,14 @@ class Run:
         """Refuse memory that cannot be saved; what is put into a memory is checked then, changes inside it now.
 
         Raises:
-            DataError: A callback remembers something that is neither a JSON value nor an array.
+            DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
+                dict, an array that training goes on changing: a resumed run would have another one.
         """
+        parameters = self.model.parameters
+        numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
+        batch = [array for array in self.current or () if array is not None]
         for memory in self.memories.values():
-            memory.require_savable(memory)
+            memory.require_savable(memory, [*numbers, *self.optimizer.binding.memory.values(), *batch])
 
     def finish_step(self, sums: dict[str, tuple[float, ...]]) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
@@ -217,7 +223,7 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"current": None, "hook": None, "waiting": ()}
+        return self.__dict__ | empty | {"active": False, "current": None, "hook": None, "waiting": ()}
 
     def __copy__(self) -> Run:
         """Return a copy with a model of its own: two runs never share numbers."""
@@ -247,7 +253,9 @@ def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
 
 
 class Memory(dict[str, Any]):
-    """What one callback remembers: what cannot be saved is refused when it is put in; arrays are copied.
+    """What one callback remembers: what cannot be saved is refused when it is put in; an array is copied.
+
+    Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
 
     Example:
         >>> memory = Memory("EarlyStopping.0")
@@ -289,21 +297,32 @@ class Memory(dict[str, Any]):
         self.update(values)
         return self
 
-    def require_savable(self, values: Mapping[str, Any]) -> None:
+    def require_savable(self, values: Mapping[str, Any], changing: Sequence[Array] = ()) -> None:
         """Refuse what cannot be saved.
 
+        Args:
+            values: What is to be remembered.
+            changing: Arrays that training writes into; none of the values may share memory with them.
+
         Raises:
-            DataError: A value is neither a JSON value nor an array of numbers, or a key is no text.
+            DataError: A value is neither a JSON value nor an array of numbers, or shares memory, or a key is no text.
         """
         for key, value in values.items():
             if not isinstance(key, str):
                 raise DataError(f"run.memory of {self.name}: keys must be text; got {key!r}")
+            arrays: dict[str, Array] = {}
             try:
-                pack(value, f"'{key}'", {})
+                pack(value, f"'{key}'", arrays)
             except DataError as error:
                 raise DataError(
                     f"run.memory of {self.name}: {error}; bars, files and clients go into run.live(self)"
                 ) from None
+            for name, array in arrays.items():
+                if any(np.may_share_memory(array, other) for other in changing):
+                    raise DataError(
+                        f"run.memory of {self.name}: {name} must be an array of its own; got one that training goes on "
+                        "changing, so that a resumed run would remember other numbers; write .copy()"
+                    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by name and values."""

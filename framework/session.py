@@ -40,6 +40,7 @@ class Session:
         }
         self._started: list[Callback] = []
         self._signal: int | None = None
+        self._signals = 0
         self._ending = False
         self._handlers: dict[int, Any] = {}
         self._since = time.perf_counter()
@@ -49,10 +50,10 @@ class Session:
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
         self._errstate.__enter__()
-        self.run.begin(self.callbacks)
-        self._catch_signals()
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
+            self.run.begin(self.callbacks)
+            self._catch_signals()
             for callback in self.callbacks:
                 if id(callback) in hooks:
                     self._call(callback, hooks[id(callback)], "on_train_begin")
@@ -68,7 +69,7 @@ class Session:
     ) -> None:
         """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
         run = self.run
-        self._ending = True  # from here on a signal is noted, and acts when all is in order
+        self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
         run.error = error
         try:
             self._tick()
@@ -82,7 +83,7 @@ class Session:
                 self._attempt(run.require_savable)
         finally:
             run.end()
-            if run.error is None:  # after on_train_end, so that what is saved there still has the stop to come
+            if error is None:  # after on_train_end, so that what is saved there still has the stop to come
                 run.ended = True
             self._errstate.__exit__(None, None, None)
             for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once
@@ -126,23 +127,29 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        calls = self._hooks[hook]
-        for place, (callback, function) in enumerate(calls, 1):
-            self.run.waiting = calls[place:]
-            try:
-                self._call(callback, function, hook)
-            except BaseException:
-                if not self.run.in_step:  # else the step is made again, with all its hooks
-                    self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in calls[place:])]
-                raise
+        self._call_each(hook, self._hooks[hook])
 
     def _serve(self) -> None:
         """Call the hook that an error cut off for those callbacks that have not had it."""
         hook, *names = self.run.unserved or [""]
+        calls = [call for call in self._hooks.get(hook, []) if self.run.name_of(call[0]) in names]
         self.run.unserved = []
-        for callback, function in self._hooks.get(hook, ()):
-            if self.run.name_of(callback) in names:
+        self._call_each(hook, calls)
+
+    def _call_each(self, hook: str, calls: list[tuple[Callback, Callable[[Run], Any]]]) -> None:
+        """Call some callbacks; what an error cuts off is noted in the run, to be made up for when it goes on."""
+        left = calls
+        try:
+            while left:
+                (callback, function), *self.run.waiting = left
                 self._call(callback, function, hook)
+                left = left[1:]
+        except BaseException:
+            if left and not left[0][0].saves:  # a save that failed is made again, and writes what it would have written
+                left = left[1:]
+            if not self.run.in_step:  # else the step is made again, with all its hooks
+                self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in left)]
+            raise
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
@@ -207,8 +214,10 @@ class Session:
                 self._handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        first, self._signal = self._signal, number
-        if first is not None and not self._ending:  # the second one acts at once
+        self._signal = number
+        self._signals += 1
+        # The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
+        if (self._signals >= 2 and not self._ending) or (self._signals >= 3 and self.run.hook is not None):
             self._raise_signal()
 
     def _raise_signal(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -202,6 +202,8 @@ class TraceSteps(Callback):
         >>> [round(float(step.error[0]), 3) for step in trace.steps(run)]
         [4.118, -3.754]
     """
+
+    observes: ClassVar[bool] = True
 
     limit: Count = 100
 

@@ -28,7 +28,7 @@ from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.regularizers import Regularizer
-from framework.resuming import begin_again, recipe_of, require_own, require_same_epoch, tell_differences
+from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.run import Run, add_sums
 from framework.session import Session
 
@@ -163,16 +163,15 @@ class Trainer(Component):
         if run is None:
             engine = choose(self.engine, model, self.loss, self.optimizer)
             run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
-            run.target_epoch = self.epochs if epochs is None else epochs
         else:
             if run.engine == "compiled":
                 require_available()
             require_same_epoch(run, layout, recipe)
             tell_differences(run, recipe)
-            begin_again(run, recipe, self.epochs, epochs)
-        run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
         for callback in self.callbacks:
             callback.require(run)
+        set_end(run, recipe, self.epochs, epochs)
+        run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
         run.recipe = recipe | run.recipe
         if source.columns is not None or run.step == 0:
             model.columns = source.columns

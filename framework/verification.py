@@ -82,6 +82,7 @@ class _SaveAtEdges(Callback):
     """Saves the run after certain steps, as a kill just then would leave it."""
 
     saves = True
+    observes = True
 
     folder: str
 

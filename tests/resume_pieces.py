@@ -138,5 +138,5 @@ def go_on(kind, folder):
     """Go on from every file ``stopped-N`` in the folder, and save what comes out as ``resumed-N``."""
     warnings.simplefilter("error")
     for path in sorted(Path(folder).glob("stopped-*.safetensors")):
-        run = recipe(kind).resume(path, DATA, HELD_OUT)
+        run = recipe(kind, stop_at(0)).resume(path, DATA, HELD_OUT)
         save(run, path.with_name(path.name.replace("stopped", "resumed")))

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     CrossEntropy,
@@ -53,6 +54,7 @@ def same_bits(a, b):
 
 
 @pytest.mark.parametrize("stop", [1, 5, 7, 13])
+@hooks_differ
 def test_a_run_that_was_stopped_resumes_bit_for_bit(stop):
     @on("batch_end")
     def cut(run):

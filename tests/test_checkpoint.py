@@ -8,6 +8,7 @@ from safetensors.torch import load_file as torch_load_file
 from saved_pieces import X, Y, network, recipe
 
 from framework import (
+    Activation,
     BatchNorm,
     CheckpointError,
     Component,
@@ -146,3 +147,28 @@ def test_a_class_that_changed_since_is_refused_with_every_difference(path, monke
         load_model(path)
     assert "parameters.0.weights: float64 (2, 4) here, float64 (2, 3) in the file" in str(caught.value)
     assert "parameters.2.bias: float64 (2,) here, float64 (1,) in the file" in str(caught.value)
+
+
+def defined(factor):
+    """Define a class anew, as a notebook's cell that is run again does."""
+
+    class Bend(Activation):
+        def __call__(self, h):
+            return factor * h / (1 + np.abs(h))
+
+    return Bend
+
+
+@pytest.mark.parametrize(
+    "model",
+    [lambda bend: Neuron(2, bend()), lambda bend: Sequential(Dense(2, 3), Residual(Dense(3, 3, bend())), Dense(3, 1))],
+    ids=["a setting", "a setting of a layer inside"],
+)
+def test_a_class_that_was_defined_again_is_refused_because_the_file_would_be_another_function(model, path):
+    run = recipe().fit(model(defined(1.0)), (X, Y))
+    save(run, path)
+    before = path.read_bytes()
+    defined(2.0)
+    with pytest.raises(CheckpointError, match="the class Bend has been defined again since this one was made"):
+        save(run, path)
+    assert path.read_bytes() == before

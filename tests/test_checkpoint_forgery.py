@@ -19,6 +19,7 @@ from framework import (
     Model,
     Optimizer,
     ReLU,
+    ResumeWarning,
     Sequential,
     Sigmoid,
     describe,
@@ -91,6 +92,17 @@ def test_a_description_does_not_command_the_terminal(whole):
     )
     text = describe("forged")
     assert "engine: \\x1b]0;title\\x07\\u202e" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_what_a_resume_tells_does_not_command_the_terminal(whole):
+    arrays, document = whole
+    recipe = document["recipe"] | {"data": "\x1b]0;title\x07", "\x1b[2J": "\x1b[31m"}
+    Path("forged").write_bytes(forged(arrays, document | {"recipe": recipe}))
+    with pytest.warns(ResumeWarning) as caught:
+        TRAINER.resume("forged", DATA, DATA)
+    text = str(caught[0].message)
+    assert r"data: began with \x1b]0;title\x07, now" in text
     assert all(line.isprintable() for line in text.splitlines())
 
 

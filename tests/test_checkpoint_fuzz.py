@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from framework import CheckpointError, Run, describe, load, load_model, save
 from framework.checkpoint.document import put_together, take_apart
 from framework.checkpoint.file import decode, encode
+from framework.run import Memory
 
 BOUNDED = settings(
     max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -270,7 +271,8 @@ def test_what_came_back_can_be_changed_and_saved_again(run, tmp_path):
 
 
 def test_masked_values_are_refused_and_not_unmasked(run, tmp_path):
-    run.memories["masked"] = {"x": np.ma.array([1.0, 2.0], mask=[True, False])}
+    run.memories["masked"] = Memory("masked", {"x": []})
+    run.memories["masked"]["x"].append(np.ma.array([1.0, 2.0], mask=[True, False]))
     try:
         with pytest.raises(CheckpointError, match="must have no masked values"):
             save(run, tmp_path / "run")

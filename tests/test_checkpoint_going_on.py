@@ -1,4 +1,4 @@
-"""When a run can be saved, and how it goes on from a file: what is told, refused, kept and made up for."""
+"""When a run can be saved, and how it goes on from a file: what is told, refused and kept."""
 
 import copy
 import os
@@ -7,20 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 from saved_pieces import X, Y, network, recipe
 
 from framework import (
     L2,
     BatchNorm,
     Callback,
+    Checkpoint,
+    CSVLog,
     DataError,
     Dense,
     EarlyStopping,
     HalfSquaredError,
     Neuron,
+    ProgressBar,
     ResumeWarning,
     Sequential,
+    SettingsError,
     SGDOptimizer,
+    TraceSteps,
     UsageError,
     latest,
     load,
@@ -28,6 +34,8 @@ from framework import (
     save,
 )
 from framework.verification import differences
+
+pytestmark = hooks_differ
 
 
 @pytest.fixture
@@ -129,6 +137,38 @@ def test_changed_settings_are_told(line, change, path):
     assert (run.seed, run.optimizer.learning_rate) == (0, 0.01)
 
 
+class Scale(Callback):
+    """Changes what is learnt, and remembers nothing."""
+
+    factor: float
+
+    def on_gradients(self, run):
+        run.model.parameters.gradient *= self.factor
+
+
+CALLBACKS = {
+    r"callback Scale.0: began with Scale\(factor=2.0\), now Scale\(factor=3.0\)": (Scale(factor=2), Scale(factor=3)),
+    r"callback Scale.0: began with Scale\(factor=2.0\), now not there": (Scale(factor=2), None),
+    r"callback Scale.0: began with not there, now Scale\(factor=3.0\)": (None, Scale(factor=3)),
+}
+
+
+@pytest.mark.parametrize(("line", "callbacks"), CALLBACKS.items(), ids=["changed", "left out", "new"])
+def test_another_callback_is_told(line, callbacks, path):
+    before, after = ([callback] if callback else [] for callback in callbacks)
+    save(recipe(*before).fit(Neuron(2), (X, Y)), path)
+    with pytest.warns(ResumeWarning, match=line):
+        recipe(*after).resume(path, (X, Y), epochs=1)
+
+
+def test_callbacks_that_only_observe_are_not_told(tmp_path):
+    observers = [ProgressBar(), CSVLog(path=tmp_path / "log.csv"), Checkpoint(folder=tmp_path / "folder")]
+    run = recipe(*observers, TraceSteps()).fit(Neuron(2), (X, Y))
+    recipe(TraceSteps(limit=1)).resume(run, (X, Y), epochs=1)
+    recipe().resume(run, (X, Y), epochs=1)
+    recipe(ProgressBar(batches=True)).resume(run, (X, Y), epochs=1)
+
+
 @pytest.mark.parametrize("change", ["one value", "two rows exchanged", "a row more", "weights"])
 def test_changed_data_are_told(change, path):
     save(recipe().fit(Neuron(2), (X, Y), (X, Y)), path)
@@ -199,6 +239,14 @@ def test_a_fit_with_epochs_of_its_own_goes_on_to_them_after_a_kill(path):
     assert recipe(epochs=3).resume(path, (X, Y)).epoch == 3  # a trainer with another number means it
 
 
+def test_the_number_of_epochs_that_counts_is_that_of_the_trainer_which_set_it_last(path):
+    run = recipe(epochs=1).fit(Neuron(2), (X, Y))
+    saver = on("epoch_end")(lambda run: save(run, path) if run.epoch == 2 else None)
+    recipe(saver, epochs=9).resume(run, (X, Y))
+    for trainer, end in ((recipe(saver, epochs=9), 9), (recipe(saver, epochs=3), 3), (recipe(saver, epochs=1), 2)):
+        assert trainer.resume(path, (X, Y)).epoch == end
+
+
 def test_a_resume_that_is_refused_changes_nothing(path):
     class Stop(Callback):
         saves = True
@@ -211,38 +259,9 @@ def test_a_resume_that_is_refused_changes_nothing(path):
     run = load(path)
     with pytest.raises(DataError):
         recipe(epochs=3).resume(run, (X * np.nan, Y), epochs=2)
+    with pytest.raises(SettingsError, match="'folder' must be"):
+        recipe(Checkpoint(folder=path), epochs=3).resume(run, (X, Y), epochs=2)
     assert (run.stop_reason, run.target_epoch) == ("enough", 3)
-
-
-@pytest.mark.parametrize("hook", ["batch_end", "epoch_end", "epoch_begin"])
-def test_callbacks_behind_one_that_fails_get_their_hook_when_the_run_goes_on(hook, path):
-    class Count(Callback):
-        def count(self, run):
-            run.memory(self)["count"] = run.memory(self).get("count", 0) + 1
-
-        def on_epoch_begin(self, run):
-            self.count(run)
-
-        def on_batch_end(self, run):
-            self.count(run)
-
-        def on_epoch_end(self, run):
-            self.count(run)
-
-    @on(hook)
-    def fail(run):
-        if run.step >= 2 and not failed:
-            failed.append(run.step)
-            raise OSError("once")
-
-    failed = [0]
-    straight = recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    failed.clear()
-    with pytest.raises(OSError, match="once") as caught:
-        recipe(Count(), fail, Count(), epochs=3).fit(Neuron(2), (X, Y))
-    save(caught.value.run, path)
-    for run in (load(path), caught.value.run):
-        assert list(differences(straight, recipe(Count(), fail, Count(), epochs=3).resume(run, (X, Y)))) == []
 
 
 def test_another_loss_is_refused(path):

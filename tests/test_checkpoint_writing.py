@@ -16,6 +16,7 @@ from checkpoint_pieces import full_run, names
 
 from framework import CheckpointError, load, save
 from framework.checkpoint import file as checkpoint_file
+from framework.run import Memory
 
 PATH = "run.safetensors"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
@@ -35,7 +36,7 @@ def mark(run, number):
     """Make the run tell which one it is: in its arrays, and in its JSON."""
     run.model.parameters.vector = np.full_like(run.model.parameters.vector, number)
     run.seconds = float(number)
-    run.memories["mark"] = {"text": "x" * (number % 500)}  # files of different lengths
+    run.memories["mark"] = Memory("mark", {"text": "x" * (number % 500)})  # files of different lengths
     return run
 
 
@@ -278,6 +279,18 @@ def test_where_no_file_can_be_written_the_error_names_the_path(run, path):
     assert str(caught.value).startswith(repr(path))
     assert names() == ["file", "folder"]
     assert not os.listdir("folder")  # noqa: PTH208
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_pipe_or_a_device_is_not_replaced(run, through_a_link):
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
+    path = "link" if through_a_link else "pipe"
+    with pytest.raises(CheckpointError, match=f"'{path}' cannot be written: a pipe or a device is there"):
+        save(run, path)
+    assert stat.S_ISFIFO(Path(path).stat().st_mode)
+    assert names() == ["link", "pipe"]
 
 
 def test_what_does_not_decode_to_the_same_bits_is_not_written(run, monkeypatch):

@@ -65,7 +65,7 @@ def test_resume_in_mid_epoch_keeps_the_engine():
     cut = trainer(optimizer=optimizer, epochs=4, callbacks=[stop]).fit(model.copy(), (X, Y))
     assert (cut.engine, cut.step, cut.batch, cut.stop_reason) == ("compiled", 10, 3, "enough")
     with pytest.warns(ResumeWarning, match=r"engine: began with 'compiled', now 'numpy'; the run's own goes on"):
-        resumed = trainer(optimizer=optimizer, epochs=4, engine="numpy").resume(cut, (X, Y))
+        resumed = trainer(optimizer=optimizer, epochs=4, engine="numpy", callbacks=[stop]).resume(cut, (X, Y))
     assert resumed.engine == "compiled"
     require_same(resumed, whole)
 

@@ -5,6 +5,8 @@ from itertools import chain
 import numpy as np
 import pytest
 import sklearn.model_selection
+import torch
+from left_out import hooks_differ
 
 import framework.data.sources
 from framework import (
@@ -13,6 +15,7 @@ from framework import (
     DataError,
     Dataset,
     Dense,
+    DtypeError,
     MeanSquaredError,
     Neuron,
     SettingsError,
@@ -135,6 +138,7 @@ def test_a_resumed_epoch_reads_no_window_that_is_done():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("step", range(1, 12))
+@hooks_differ
 def test_training_on_a_dataset_resumes_bit_for_bit(step, shuffle):
     @on("batch_end")
     def stop(run):
@@ -310,3 +314,27 @@ def test_a_split_is_a_pure_function_of_its_seed():
 def test_splits_that_make_no_sense_are_refused(data, settings, error, message):
     with pytest.raises(error, match=message):
         split(data, **settings)
+
+
+class Unwilling:
+    """An object that does not become an array."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("no array here")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.ones(2, 1, requires_grad=True), "got Tensor, which says: Can't call numpy"),
+        (torch.ones(2, 1, dtype=torch.bfloat16), "got Tensor, which says: Got unsupported ScalarType BFloat16"),
+        (Unwilling(), "got Unwilling, which says: 'no array here'"),
+    ],
+    ids=["a tensor with a gradient", "a tensor of bfloat16", "an object"],
+)
+@pytest.mark.parametrize("argument", ["x", "y", "weight"])
+def test_what_does_not_become_an_array_is_refused_by_name(value, said, argument):
+    data = {"x": np.ones((2, 1)), "y": np.ones(2), "weight": np.ones(2)} | {argument: value}
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(DtypeError, match=f"fit: argument '{argument}' must be an array of real numbers.*{said}"):
+        trainer.fit(Neuron(1), tuple(data.values()))

@@ -18,6 +18,7 @@ from divergence_pieces import (
     recipe,
     state_of,
 )
+from left_out import hooks_differ
 
 from framework import (
     L2,
@@ -61,6 +62,7 @@ def normalized():
     "optimizer", [SGDOptimizer(learning_rate=0.01, momentum=0.9), AdamOptimizer(learning_rate=0.01)]
 )
 @pytest.mark.parametrize("step", [0, 1, 4])
+@hooks_differ
 def test_a_hook_that_writes_nan_is_told_from_the_loss_and_costs_one_step_only(optimizer, step):
     states = []
     watch = on("batch_begin")(lambda run: states.append(state_of(run)))

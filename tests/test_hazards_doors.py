@@ -137,6 +137,7 @@ DATASETS = [
     (DataError, "fit: argument 'data' must have a row at least; got a Data", lambda w: w.fit(Rows(X, Y, rows=0))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=2.5))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=-1))),
+    (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=10**30))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows)),
     (DataError, f"{READ} must return (x, y) or (x, y, weight); got 1 parts", lambda w: w.fit(Rows(X))),
     (DataError, f"{READ} must return (x, y) or (x, y, weight); got No", lambda w: w.fit(Rows(change=lambda *_: None))),

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 import framework.callbacks.reporting
 from framework import (
@@ -73,6 +74,7 @@ def test_a_second_bar_counts_the_batches_of_each_epoch(bars):
     assert [bar.leave for bar in bars] == [True, False, False]
 
 
+@hooks_differ
 def test_the_bars_of_a_resumed_run_go_on(bars):
     stop = on("batch_end")(lambda run: run.stop("now") if run.step == 4 else None)
     run = recipe(ProgressBar(batches=True), stop, epochs=2).fit(Neuron(1), (X, Y))

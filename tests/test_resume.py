@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Accuracy,
@@ -20,6 +21,8 @@ from framework import (
     UsageError,
     on,
 )
+
+pytestmark = hooks_differ
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(11, 2))
@@ -158,6 +161,26 @@ def test_resume_refuses_what_it_cannot_go_on_with():
     with pytest.raises(UsageError, match="must be a run of this model"):
         recipe().fit(network(), (X, Y), run=run)
     assert recipe().resume(run, (X, Y)).epoch == EPOCHS
+
+
+@pytest.mark.parametrize("hook", ["train_begin", "batch_end", "epoch_end", "train_end"])
+def test_a_run_in_training_is_not_resumed(uninterrupted, hook):
+    @on(hook)
+    def resume(run):
+        with pytest.raises(UsageError, match=r"the run is in training at this moment; in a hook call run\.stop"):
+            watched().resume(run, (X, Y), HELD_OUT)
+
+    run = watched(resume).fit(network(), (X, Y), HELD_OUT)
+    assert bits_of(run) == uninterrupted
+    assert watched().resume(run, (X, Y), HELD_OUT, epochs=1).epoch == EPOCHS + 1
+
+
+def test_a_stop_that_has_taken_effect_is_over_also_when_the_end_failed(uninterrupted):
+    fail = on("train_end")(lambda _run: {}["missing"])
+    with pytest.raises(KeyError) as caught:
+        watched(stop_at("batch_end", 4), fail).fit(network(), (X, Y), HELD_OUT)
+    assert caught.value.run.stop_reason == "enough"
+    assert bits_of(watched().resume(caught.value.run, (X, Y), HELD_OUT)) == uninterrupted
 
 
 def test_random_numbers_are_a_pure_function_of_the_seed():

@@ -6,9 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Callback,
+    CheckpointError,
     DataError,
     MeanSquaredError,
     Neuron,
@@ -18,6 +20,7 @@ from framework import (
     SGDOptimizer,
     Trainer,
     on,
+    save,
 )
 from framework.run import Memory, add_sums
 
@@ -226,6 +229,7 @@ def test_sums_add_up_by_name():
     assert totals == {"loss": (1.5, 3.0), "accuracy": (1.0, 1.0)}
 
 
+@hooks_differ
 def test_a_function_finds_its_memory_again_whatever_stands_before_it():
     def counts(run):
         memory = run.memory(keeper)
@@ -271,3 +275,30 @@ def test_what_no_file_could_hold_is_refused_when_it_is_put_in(value):
         ):
             put()
     assert memory == {}
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        lambda run: run.model.weights,
+        lambda run: run.model.parameters.gradient[:1],
+        lambda run: run.optimizer.binding.memory["velocity"],
+        lambda run: run.current[0],
+    ],
+    ids=["weights", "gradient", "optimizer's memory", "batch"],
+)
+def test_an_array_that_training_goes_on_changing_is_not_remembered_inside_a_list(taken):
+    @on("epoch_end")
+    def remember(run):
+        run.memory(remember)["newest"] = taken(run)  # a copy
+        run.memory(remember).setdefault("trail", []).append({"array": taken(run)})
+
+    with pytest.raises(DataError, match=r"remember.0: 'trail'\.0\.array must be an array of its own; .*write .copy()"):
+        train(remember)
+
+
+def test_save_refuses_a_memory_that_training_goes_on_changing(tmp_path):
+    run = train()
+    run.memories["Keeper.0"] = Memory("Keeper.0", {"trail": [run.model.weights]})
+    with pytest.raises(CheckpointError, match=r"'trail'\.0 must be an array of its own"):
+        save(run, tmp_path / "run.safetensors")

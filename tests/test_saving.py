@@ -1,9 +1,11 @@
 """The callback that saves while training goes on: which files there are, when, and what they go on from."""
 
+import os
 import time
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import (
     Checkpoint,
@@ -119,9 +121,9 @@ def test_the_best_epoch_is_kept(mode, best, folder):
 
     @on("epoch_end")
     def score(run):
-        run.history[-1]["loss"] = next(values)
+        run.history[-1]["seconds"] = next(values)
 
-    recipe(score, Checkpoint(folder=folder, monitor="loss", mode=mode), epochs=6).fit(Neuron(2), (X, Y))
+    recipe(score, Checkpoint(folder=folder, monitor="seconds", mode=mode), epochs=6).fit(Neuron(2), (X, Y))
     assert names(folder) == ["best.safetensors", step(15), step(18)]
     assert load(folder / "best.safetensors").epoch == best
 
@@ -139,6 +141,29 @@ def test_the_best_epoch_is_that_of_the_whole_run_also_after_a_resume(folder):
     assert load(folder / "best.safetensors").epoch == 2
 
 
+def test_a_best_epoch_whose_save_failed_is_saved_when_the_run_goes_on(folder, monkeypatch):
+    replace, best = file.os.replace, []
+
+    def full(source, target):
+        if target.name == "best.safetensors":
+            best.append(target)
+            if len(best) > 1:
+                raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    values = iter([0.5, 0.3, 0.4])
+    score = on("epoch_end")(lambda run: run.history[-1].update(loss=next(values)))
+    trainer = recipe(score, Checkpoint(folder=folder, monitor="loss"))
+    monkeypatch.setattr(file.os, "replace", full)
+    with pytest.raises(CheckpointError, match=r"best.safetensors' cannot be written: No space") as caught:
+        trainer.fit(Neuron(2), (X, Y))
+    monkeypatch.undo()
+    assert load(folder / "best.safetensors").epoch == 1
+    assert trainer.resume(caught.value.run, (X, Y)).epoch == 3
+    assert load(folder / "best.safetensors").epoch == 2
+
+
+@hooks_differ
 def test_an_interrupted_run_is_saved_where_it_is(folder):
     @on("batch_end")
     def interrupt(run):
@@ -159,6 +184,31 @@ def test_a_diverged_run_is_saved_with_its_last_finite_weights(folder):
     saved = load(latest(folder))
     assert saved.step == caught.value.run.step >= 1
     assert np.isfinite(saved.model.parameters.vector).all()
+
+
+def hook_that_spoils(step):
+    @on("batch_end")
+    def spoil(run):
+        if run.step == step:
+            run.model.weights[0] = np.nan
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("rate", "callbacks", "kept"),
+    [(1e30, (), []), (0.1, (hook_that_spoils(5),), [4]), (0.1, (hook_that_spoils(6),), [5])],
+    ids=["an update", "a hook in an epoch", "a hook at its end"],
+)
+def test_weights_that_are_not_finite_never_replace_a_good_file(rate, callbacks, kept, folder):
+    saver = Checkpoint(folder=folder, every=1, keep=1, monitor="loss")
+    trainer = recipe(*callbacks, saver, optimizer=SGDOptimizer(learning_rate=rate), batch_size=2)
+    with pytest.raises(DivergedError) as caught:
+        trainer.fit(Neuron(2, dtype="float32"), (1e6 * X, 1e6 * Y) if rate > 1 else (X, Y))
+    assert not np.isfinite(caught.value.run.model.parameters.vector).all()
+    assert names(folder) == [*(["best.safetensors"] if kept else []), *map(step, kept)]
+    for name in names(folder):
+        assert np.isfinite(load_model(folder / name).parameters.vector).all()
 
 
 @pytest.mark.parametrize("every", ["epoch", 100, 2, "1000 seconds"])
@@ -203,52 +253,21 @@ def test_what_cannot_be_saved_is_refused_at_fit(folder):
         recipe(Checkpoint(folder=folder), loss=FunctionError()).fit(model, (X, Y))
 
 
-def test_a_resumed_run_does_not_mix_with_the_files_of_another(folder, tmp_path):
-    recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
-    other = recipe(epochs=1).fit(Neuron(2), (X, Y))
-    with pytest.raises(SettingsError, match="holds another run's"):
-        recipe(Checkpoint(folder=folder)).resume(other, (X, Y))
-    assert recipe(Checkpoint(folder=tmp_path / "own")).resume(other, (X, Y)).epoch == 3
-
-
-def test_a_folder_of_damaged_files_is_refused(folder):
-    folder.mkdir()
-    (folder / "step-000000001.safetensors").write_bytes(b"damaged")
-    with (
-        pytest.warns(UserWarning, match="latest: skipped"),
-        pytest.raises(SettingsError, match=r"holds 'step-000000001.safetensors', which cannot be loaded"),
-    ):
-        recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
-
-
-def test_two_savers_do_not_share_a_folder(folder):
-    with pytest.raises(SettingsError, match="must not hold two Checkpoints of one folder"):
-        recipe(Checkpoint(folder=folder), Checkpoint(folder=folder / ".", every=10))
-
-
-def test_a_folder_that_cannot_be_written_is_refused_at_fit(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    model = Neuron(2)
-    before = model.parameters.vector.copy()
-    for path in (tmp_path / "file", tmp_path / "file" / "inside", "/proc/no/such"):
-        with pytest.raises(SettingsError, match=f"'folder' must be a folder that can be written; got '{path}'"):
-            recipe(Checkpoint(folder=path)).fit(model, (X, Y))
-    assert np.array_equal(model.parameters.vector, before)
-
-
-def test_a_new_run_does_not_mix_with_the_files_of_another(folder):
-    recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
-    before = names(folder)
-    with pytest.raises(SettingsError, match=r"holds another run's 'step-000000009.safetensors' already; go on with it"):
-        recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
-    assert names(folder) == before
-
-
 def test_a_run_that_goes_back_to_an_older_file_makes_that_the_newest(folder):
     recipe(Checkpoint(folder=folder, every=1, keep=9)).fit(Neuron(2), (X, Y))
-    time.sleep(0.01)  # files are ordered by when they were written
     recipe(Checkpoint(folder=folder, every=1, keep=9), epochs=2).resume(folder / step(4), (X, Y))
     assert latest(folder).name == step(6)
+
+
+def test_a_clock_that_is_set_back_costs_no_newer_file(folder):
+    trainer = recipe(Checkpoint(folder=folder, monitor="loss"))
+    trainer.replace(epochs=1).fit(Neuron(2), (X, Y))
+    tomorrow = time.time() + 86400
+    for name in names(folder):
+        os.utime(folder / name, (tomorrow, tomorrow))
+    trainer.resume(folder / step(3), (X, Y))
+    assert names(folder) == ["best.safetensors", step(6), step(9)]
+    assert latest(folder).name == step(9)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 
 from framework import HOOKS, Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
 from framework.session import Session
+
+pytestmark = hooks_differ
 
 X = np.arange(7.0)[:, None]
 DATA = (X, 2.0 * X[:, 0])  # 3 batches: 3, 3 and 1 rows

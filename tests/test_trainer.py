@@ -7,6 +7,7 @@ import pytest
 
 from framework import (
     HOOKS,
+    L2,
     Accuracy,
     BatchNorm,
     BinaryCrossEntropy,
@@ -17,6 +18,7 @@ from framework import (
     Dense,
     DivergedError,
     EarlyStopping,
+    HalfSquaredError,
     Identity,
     MeanSquaredError,
     Metric,
@@ -270,3 +272,11 @@ def test_a_callback_that_takes_the_worst_for_the_best_is_refused(callback, tmp_p
         recipe(metrics=[Accuracy()], callbacks=[callback]).fit(Neuron(2, Sigmoid()), (X, Y), HELD_OUT)
     right = callback.replace(mode="max")
     assert recipe(metrics=[Accuracy()], callbacks=[right]).fit(Neuron(2, Sigmoid()), (X, Y), HELD_OUT).epoch == EPOCHS
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss", "penalty", "half_squared_error", "val_half_squared_error"])
+def test_a_callback_that_takes_the_largest_loss_for_the_best_is_refused(monitor):
+    stopping = EarlyStopping(monitor=monitor, mode="max")
+    trainer = recipe(metrics=[HalfSquaredError()], regularizers=[L2(strength=0.1)], callbacks=[stopping])
+    with pytest.raises(SettingsError, match=rf"'{monitor}' by mode='max', but it is better when it is smaller"):
+        trainer.fit(Neuron(2, Sigmoid()), (X, Y), HELD_OUT)

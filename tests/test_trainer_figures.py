@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from left_out import hooks_differ
 from sklearn.metrics import roc_auc_score
 
 from framework import (
@@ -71,6 +72,7 @@ def test_a_regularizer_that_matches_no_parameter_is_refused_before_training():
     assert np.array_equal(model.parameters.vector, before)
 
 
+@hooks_differ
 def test_buffers_go_back_when_the_step_was_not_made():
     def model():
         return Sequential(Dense(3, 4), BatchNorm(units=4), Dense(4, 1, Sigmoid()))

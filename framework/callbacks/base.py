@@ -35,6 +35,8 @@ class Callback(Component):
 
     Attributes:
         saves: Whether the callback saves the run; those that do come last, whatever the list says.
+        observes: Whether the callback changes nothing of the training, so that a resume without it, or with other
+            settings, need not be told.
 
     Raises:
         CallbackError: A hook is misspelt or takes other arguments than ``run``; when the class is made.
@@ -51,6 +53,7 @@ class Callback(Component):
     """
 
     saves: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
     keeps: ClassVar[str] = "what a callback remembers goes into run.memory(self)['name']"
 
     @classmethod

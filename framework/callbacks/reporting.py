@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
@@ -30,6 +30,8 @@ class ProgressBar(Callback):
     Source:
         https://tqdm.github.io
     """
+
+    observes: ClassVar[bool] = True
 
     batches: bool = False
     keys: tuple[str, ...] = ()
@@ -106,6 +108,8 @@ class CSVLog(Callback):
         >>> CSVLog(path="log.csv").path
         'log.csv'
     """
+
+    observes: ClassVar[bool] = True
 
     path: Annotated[str, BeforeValidator(text_of_path)]
 

@@ -6,8 +6,10 @@ import contextlib
 import math
 import os
 import re
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +23,9 @@ from framework.component import Count
 from framework.errors import SettingsError
 from framework.fingerprints import fingerprint
 from framework.run import Run
+
+if sys.platform != "win32":
+    import fcntl
 
 BEST = "best.safetensors"
 
@@ -50,8 +55,10 @@ class Checkpoint(Callback):
         mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
 
     Raises:
-        SettingsError: The folder cannot be written, or a new run finds another run's files in it; at ``fit``.
+        SettingsError: The folder cannot be written, or a new run finds another run's files in it, or another run is
+            saving into it at this moment; at ``fit``.
         CheckpointError: A file cannot be written, for instance because the disk is full.
+        DivergedError: The weights are not finite when it is time to save; the files stay as they are.
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, latest
@@ -65,6 +72,7 @@ class Checkpoint(Callback):
     """
 
     saves: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
     every: Annotated[Count | str, BeforeValidator(_interval)] = "epoch"
@@ -98,6 +106,12 @@ class Checkpoint(Callback):
             raise SettingsError(
                 f"Checkpoint: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
             ) from None
+        with _claimed(folder):
+            self._require_own_files(folder, run)
+        require_savable(run)
+
+    def _require_own_files(self, folder: Path, run: Run) -> None:
+        """Refuse a folder with another run's files, or with none that can be loaded."""
         if there := checkpoints(folder):
             newest = latest(folder)
             if newest is None:
@@ -110,13 +124,15 @@ class Checkpoint(Callback):
                     f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; go on with it, "
                     f"trainer.resume(latest({self.folder!r}), data), or give another folder"
                 )
-        require_savable(run)
 
     def on_train_begin(self, run: Run) -> None:
-        """Note what is saved already."""
+        """Claim the folder, and note what is saved already."""
         folder = Path(self.folder).absolute()  # a hook may change the working directory
-        saved = _state(run) if checkpoints(folder) else None
-        run.live(self).update(folder=folder, saved=saved, time=time.monotonic())
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(_claimed(folder))
+            self._require_own_files(folder, run)  # again: another run may have begun and ended since ``require``
+            saved = _state(run) if checkpoints(folder) else None
+            run.live(self).update(folder=folder, saved=saved, time=time.monotonic(), claim=claim.pop_all())
 
     def on_batch_end(self, run: Run) -> None:
         """Save when the number of steps or the time has come."""
@@ -139,8 +155,9 @@ class Checkpoint(Callback):
 
     def on_train_end(self, run: Run) -> None:
         """Save the newest state, also the best weights that EarlyStopping has put back, unless it is saved already."""
-        if run.live(self).get("saved", _state(run)) != _state(run) and run.consistent:
-            self._save(run)
+        with run.live(self)["claim"]:
+            if run.live(self)["saved"] != _state(run) and run.consistent:
+                self._save(run)
 
     def _is_best(self, run: Run, key: str) -> bool:
         """Return whether the newest row is the best so far; the history tells, so nothing need be remembered."""
@@ -165,3 +182,34 @@ class Checkpoint(Callback):
 def _state(run: Run) -> tuple[int, str]:
     """Return what tells whether there is something new to save."""
     return run.step, fingerprint(run.model.parameters.vector)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Lock a folder, so that two runs which begin in it at the same time do not mix their files.
+
+    The system gives the lock back when its holder ends, however that happens: nothing is left behind that a later run
+    would have to clear away. Where folders cannot be locked, on Windows and some network drives, nothing is done.
+
+    Raises:
+        SettingsError: Another run has the lock.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, "
+                "where one is in training; give another folder, or wait for its end"
+            ) from None
+        except OSError:
+            pass  # a folder that cannot be locked
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # else a process that was forked meanwhile would keep it
+        os.close(handle)

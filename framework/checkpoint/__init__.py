@@ -12,12 +12,12 @@ from pathlib import Path
 
 from framework.checkpoint.describing import describe
 from framework.checkpoint.document import Document, model_of, put_together, take_apart
-from framework.checkpoint.file import read, shown, write
+from framework.checkpoint.file import checkpoints, read, shown, write
 from framework.errors import CheckpointError, FrameworkError
 from framework.models import Model
 from framework.run import Run
 
-__all__ = ["describe", "latest", "load", "load_model", "save"]
+__all__ = ["checkpoints", "describe", "identity_of", "latest", "load", "load_model", "require_savable", "save"]
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:
@@ -33,6 +33,7 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
 
     Raises:
         CheckpointError: The file cannot be written, or the run holds what cannot be saved.
+        DivergedError: The weights are not finite; no file was written or replaced.
         UsageError: The run is in the middle of a step.
 
     Example:
@@ -106,7 +107,8 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 
     Files that end in ``.safetensors`` are looked at. A damaged one is skipped, with a warning that names it. The newest
-    is that which was written last, which may be ``best.safetensors``.
+    is that which was written last, which may be ``best.safetensors``: the one of the latest time, and ``save`` gives
+    each a later time than those beside it have, whatever the clock says. A copy of a folder must keep them (``cp -p``).
 
     Raises:
         CheckpointError: ``folder`` is a file.
@@ -137,18 +139,7 @@ def require_savable(run: Run) -> None:
 
     Raises:
         CheckpointError: The run holds what cannot be saved.
+        DivergedError: The weights are not finite.
         UsageError: The run is in the middle of a step.
     """
     take_apart(run)
-
-
-def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files of a folder that end like checkpoints, the newest last."""
-    found = []
-    for path in Path(folder).glob("*.safetensors"):
-        try:
-            if path.is_file():
-                found.append((path.stat().st_mtime_ns, path.name, path))
-        except OSError:  # it was replaced or deleted in this moment
-            continue
-    return [path for _, _, path in sorted(found)]

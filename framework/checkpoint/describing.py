@@ -10,6 +10,7 @@ from framework.arrays import Array
 from framework.checkpoint.document import Document
 from framework.checkpoint.file import read, shown
 from framework.errors import CheckpointError
+from framework.messages import printable
 
 _SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")
 
@@ -38,7 +39,7 @@ def describe(path: str | os.PathLike[str]) -> str:
         lines = _lines(Document.from_text(text), arrays)
     except (CheckpointError, RecursionError) as error:
         raise CheckpointError(f"{shown(path)} cannot be described: {error}") from None
-    return _printable(f"{os.fspath(path)}: " + "\n".join(lines))
+    return printable(f"{os.fspath(path)}: " + "\n".join(lines))
 
 
 def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
@@ -58,11 +59,6 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         "arrays:",
         *_table(arrays),
     ]
-
-
-def _printable(text: str) -> str:
-    """Return a text with escapes for what could command a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _line(value: Any) -> str:

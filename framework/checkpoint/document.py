@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from framework.arrays import Array
 from framework.component import Component
-from framework.errors import CheckpointError, UsageError
+from framework.divergence import not_finite
+from framework.errors import CheckpointError, DivergedError, UsageError
 from framework.history import History
 from framework.json_text import parsed
 from framework.losses import Loss
@@ -97,13 +98,20 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 
     Raises:
         UsageError: The run is in the middle of a step, or other callbacks have not yet seen the end of it.
+        DivergedError: A parameter is not finite, so that nothing could go on from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
     _require_between_steps(run)
+    if bad := not_finite(run.model.parameters):
+        raise DivergedError(
+            f"save: {', '.join(bad)} of the model must be finite, or no training could go on from the file; nothing "
+            "was written. Go on from an earlier checkpoint, or begin anew, with a lower learning rate"
+        )
     binding = run.optimizer.binding
     groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
     arrays = {f"{group}.{name}": array for group, items in groups.items() for name, array in items.items()}
     try:
+        run.require_savable()
         document = {
             "model": _json(run.model),
             "frozen": list(run.model.parameters.frozen),
@@ -126,9 +134,26 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 def _json(component: Component) -> Any:
     """Return a component as JSON, from which it can be made again."""
     text = component.to_json()
-    if Component.from_json(text).to_json() != text:
+    again = Component.from_json(text)
+    if again.to_json() != text:
         raise CheckpointError(f"a setting of {component!r} comes back from JSON as another value")
+    if name := _redefined(component, again):
+        raise CheckpointError(
+            f"the class {name} has been defined again since this one was made, and the file would be loaded with the "
+            "newer formula; make and train the model anew, or define a class once"
+        )
     return json.loads(text)
+
+
+def _redefined(one: Any, other: Any) -> str | None:
+    """Return the name of the first class of a component, or of one in its settings, that is another one."""
+    if isinstance(one, tuple):
+        return next(filter(None, map(_redefined, one, other)), None)
+    if not isinstance(one, Component):
+        return None
+    if type(one) is not type(other):
+        return type(one).__name__
+    return _redefined(tuple(one.settings().values()), tuple(other.settings().values()))
 
 
 def _require_between_steps(run: Run) -> None:

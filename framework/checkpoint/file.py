@@ -1,7 +1,7 @@
 """The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written so that it lasts.
 
-A write is: encode, decode and compare, a temporary file in the target's own folder, flush, fsync, mode, rename, fsync
-of the folder. So at every instant the path holds a whole file, the old one or the new one.
+A write is: encode, decode and compare, a temporary file in the target's own folder, flush, time, fsync, mode, rename,
+fsync of the folder. So at every instant the path holds a whole file, the old one or the new one.
 """
 
 from __future__ import annotations
@@ -163,6 +163,8 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
 
 def _replace(target: Path, data: bytes) -> None:
     """Put ``data`` in the place of ``target``; at every instant that is the old file or the new one, whole."""
+    if target.exists() and not target.is_file() and not target.is_dir():  # of a folder the system says it
+        raise CheckpointError("a pipe or a device is there, which a file would replace; give the path of a file")
     new, old = (target.with_name(f".{target.name}.{os.urandom(8).hex()}.{kind}") for kind in ("new", "old"))
     undo: Callable[[], Any] = partial(new.unlink, missing_ok=True)
     try:
@@ -170,6 +172,7 @@ def _replace(target: Path, data: bytes) -> None:
         with os.fdopen(os.open(new, flags, 0o666), "wb") as file:
             file.write(data)
             file.flush()
+            _make_newest(new)
             os.fsync(file.fileno())
         if replaces := target.exists():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -185,6 +188,31 @@ def _replace(target: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             old.unlink(missing_ok=True)
+
+
+def _make_newest(file: Path) -> None:
+    """Give a file a later time than the checkpoints beside it have: a clock may be set back, or tick too slowly."""
+    newest = _times(file.parent)[-1:]
+    with contextlib.suppress(OSError):  # a file system that keeps no such times
+        if newest and newest[0][0] >= file.stat().st_mtime_ns:
+            os.utime(file, ns=(newest[0][0] + 1,) * 2)
+
+
+def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of a folder that end like checkpoints, the newest last."""
+    return [path for _, _, path in _times(folder)]
+
+
+def _times(folder: str | os.PathLike[str]) -> list[tuple[int, str, Path]]:
+    """Return (time, name, path) of these files, sorted."""
+    found = []
+    for path in Path(folder).glob("*.safetensors"):
+        try:
+            if path.is_file():
+                found.append((path.stat().st_mtime_ns, path.name, path))
+        except OSError:  # it was replaced or deleted in this moment
+            continue
+    return sorted(found)
 
 
 def shown(path: object) -> str:

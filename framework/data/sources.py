@@ -134,7 +134,7 @@ class DatasetSource:
         self._form = ""
         try:
             self.rows = len(dataset)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have a row at least; got a Dataset of length 0")
