@@ -14,6 +14,7 @@ from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
 from framework.compiled.products import in_place, product
 from framework.compiled.rows import row_function
+from framework.compiled.step import indented, step_source
 from framework.formulas.symbols import FULL, Symbol
 
 
@@ -93,7 +94,9 @@ class _Kernel:
         return int(getattr(layer, "units", 1))
 
     def source(self) -> str:
-        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        step, update = step_source(self.plan, self.writer, self.widths, self._product)
+        self.functions.append(update)
+        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *step]
         body = [*map(self._plain, body)] if self.form.single else body
         text = "\n".join(body)
         self.matrices = [name for name in self._matrices() if name in text]
@@ -101,9 +104,9 @@ class _Kernel:
         train = [
             "@kernel",
             f"def train({ARGUMENTS}):",
-            *_indented(self._start()),
+            *indented(self._start()),
             "    for batch in range(first, stop):",
-            *_indented(body, 2),
+            *indented(body, 2),
             "    return stop, made",
         ]
         return "\n\n".join(
@@ -165,24 +168,24 @@ class _Kernel:
         targets = f"for j in range({self.widths[self.last]}):"
         target = f"target_{self.last}[i, j] = y[r, j]"
         copy = ["classes[i] = y[r]"] if self.form.classes else [targets, f"    {target}"]
-        lines += ["square_0 = zero", "for i in range(n):", "    r = rows[begin + i]", *_indented(copy)]
+        lines += ["square_0 = zero", "for i in range(n):", "    r = rows[begin + i]", *indented(copy)]
         if self.units_1[0]:
             return lines  # the product reads x, and adds up its squares
         if self.form.single:
             return [*lines, SOON, "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
         self.flat.add("x_0_flat")
-        lines += _indented([SOON, "copy_row(x, r, x_0, i)"])
+        lines += indented([SOON, "copy_row(x, r, x_0, i)"])
         return [*lines, "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
 
     def _elements(self, place: int, lines: list[str]) -> list[str]:
         """Return loops over the rows and units of a layer: one loop where a line needs neither row nor unit."""
         flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
         if self.units_1[place]:  # LLVM makes no vectors of a column
-            loop = ["for i in range(n):", *_indented(["j = 0", *flat])]
+            loop = ["for i in range(n):", *indented(["j = 0", *flat])]
         elif not re.search(r"\bi\b|\bj\b", "\n".join(flat).replace("_flat[i]", "")):
-            loop = [f"for i in range(n * {self.widths[place]}):", *_indented(flat)]
+            loop = [f"for i in range(n * {self.widths[place]}):", *indented(flat)]
         else:
-            return ["for i in range(n):", f"    for j in range({self.widths[place]}):", *_indented(lines, 2)]
+            return ["for i in range(n):", f"    for j in range({self.widths[place]}):", *indented(lines, 2)]
         self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
         return loop
 
@@ -270,66 +273,6 @@ class _Kernel:
                 lines += self._elements(i - 1, [f"d = h_{i - 1}[i, j]", "change += d * d"])
         lines += [check.format(0), "    return batch, made"]
         return lines
-
-    def _gradients(self) -> list[str]:
-        """Find every gradient, once every delta is known."""
-        lines: list[str] = []
-        for i in range(self.last, -1, -1):
-            width = f"for j in range({self.widths[i]}):"
-            lines += [*self._product("weights", i), width, f"    gb_{i}[j] = h_{i}[0, j]"]
-            lines += ["for i in range(1, n):", f"    {width}", f"        gb_{i}[j] += h_{i}[i, j]"]
-        return lines
-
-    def _descent(self) -> list[str]:
-        """Make a plain step of descent as part of the products that give the gradients."""
-        lines = ["rate = real(rates[made])"]
-        for i in range(self.last, -1, -1):
-            inner = [
-                "for i in range(n):",
-                f"    for j in range({self.widths[i]}):",
-                f"        b_{i}[j] -= rate * h_{i}[i, j]",
-            ]
-            lines += [*self._product("descend", i), *inner]
-        return lines
-
-    def _step(self) -> list[str]:
-        """Find the gradients, clip them, update every trainable run; or descend at once where that is all; count."""
-        lines: list[str] = []
-        over = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
-        if self.plan.clip_norm is not None:
-            place = self._constant(self.plan.clip_norm)
-            lines += ["norm = 0.0", *over, "        norm += float(gradient[i]) * float(gradient[i])"]
-            lines += ["norm = math.sqrt(norm)", f"if norm > {place}:", f"    shrink = real({place} / norm)"]
-            lines += [*_indented(over), "            gradient[i] *= shrink"]
-        if self.plan.clip_value is not None:
-            place = self._constant(self.plan.clip_value)
-            inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{place})), real({place}))"
-            lines += [*over, f"        {inner}"]
-        text, constants = self.writer.update(self.plan.update)
-        self.functions.append(text)
-        names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
-        # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
-        arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
-        parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
-        lines += [
-            "for run in range(len(starts)):",
-            f"    update(rates[made], float(steps + made + 1){parts}{constants})",
-        ]
-        gradients = self._gradients()
-        if self.plan.descends:
-            # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
-            wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
-            gradients = [wanted, *_indented(gradients)]
-            lines = ["if fold:", *_indented(self._descent()), "else:", *_indented(lines)]
-        return [*gradients, *lines, "made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
-
-    def _constant(self, value: float) -> str:
-        self.writer.constants.append(float(value))
-        return f"c{len(self.writer.constants) - 1}"
-
-
-def _indented(lines: list[str], by: int = 1) -> list[str]:
-    return [f"{'    ' * by}{line}" for line in lines]
 
 
 @dataclass(frozen=True)

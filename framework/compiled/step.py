@@ -1,0 +1,86 @@
+"""The source of the end of a step: the gradients, once every delta is known, and what the optimizer makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from framework.compiled.expressions import Writer
+from framework.compiled.lower import Plan
+
+Product = Callable[[str, int], list[str]]
+"""Gives the lines of a product of a layer: ("weights", 0) are those of the first layer's gradient."""
+
+_OVER_PARAMETERS = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
+
+
+def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
+    """Return the lines of the end of a step, and the source of the function ``update``.
+
+    Args:
+        plan: The plan of the kernel.
+        writer: What writes the update.
+        widths: For each layer, what says how many units it has.
+        product: What gives the lines of a product.
+    """
+    text, constants = writer.update(plan.update)
+    names = [name for name in plan.update.inputs if name.startswith("memory_")]
+    # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
+    arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
+    parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
+    gradients = _gradients(widths, product)
+    update = [
+        *_clip(plan, writer),
+        "for run in range(len(starts)):",
+        f"    update(rates[made], float(steps + made + 1){parts}{constants})",
+    ]
+    if plan.descends:
+        # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
+        wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
+        gradients = [wanted, *indented(gradients)]
+        update = ["if fold:", *indented(_descent(widths, product)), "else:", *indented(update)]
+    count = ["made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
+    return [*gradients, *update, *count], text
+
+
+def _gradients(widths: list[str], product: Product) -> list[str]:
+    """Find every gradient."""
+    lines: list[str] = []
+    for i in reversed(range(len(widths))):
+        units = f"for j in range({widths[i]}):"
+        lines += [*product("weights", i), units, f"    gb_{i}[j] = h_{i}[0, j]"]
+        lines += ["for i in range(1, n):", f"    {units}", f"        gb_{i}[j] += h_{i}[i, j]"]
+    return lines
+
+
+def _descent(widths: list[str], product: Product) -> list[str]:
+    """Make a plain step of descent as part of the products that give the gradients."""
+    lines = ["rate = real(rates[made])"]
+    for i in reversed(range(len(widths))):
+        lines += product("descend", i)
+        lines += ["for i in range(n):", f"    for j in range({widths[i]}):", f"        b_{i}[j] -= rate * h_{i}[i, j]"]
+    return lines
+
+
+def _clip(plan: Plan, writer: Writer) -> list[str]:
+    """Clip the gradient of all trainable parameters: first its norm, then each value."""
+    lines: list[str] = []
+    if plan.clip_norm is not None:
+        most = _constant(writer, plan.clip_norm)
+        lines += ["norm = 0.0", *_OVER_PARAMETERS, "        norm += float(gradient[i]) * float(gradient[i])"]
+        lines += ["norm = math.sqrt(norm)", f"if norm > {most}:", f"    shrink = real({most} / norm)"]
+        lines += [*indented(_OVER_PARAMETERS), "            gradient[i] *= shrink"]
+    if plan.clip_value is not None:
+        most = _constant(writer, plan.clip_value)
+        inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{most})), real({most}))"
+        lines += [*_OVER_PARAMETERS, f"        {inner}"]
+    return lines
+
+
+def _constant(writer: Writer, value: float) -> str:
+    writer.constants.append(float(value))
+    return f"c{len(writer.constants) - 1}"
+
+
+def indented(lines: list[str], by: int = 1) -> list[str]:
+    """Return the lines, ``by`` levels further in."""
+    return [f"{'    ' * by}{line}" for line in lines]
