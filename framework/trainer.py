@@ -173,8 +173,10 @@ class Trainer(Component):
         set_end(run, recipe, self.epochs, epochs)
         run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
         run.recipe = recipe | run.recipe
-        if source.columns is not None or run.step == 0:
-            model.columns = source.columns
+        if run.step == 0:
+            model.columns = model.target_columns = None
+        model.columns = source.columns.inputs or model.columns
+        model.target_columns = source.columns.targets or model.target_columns
         return run, source, held_out
 
     def _require(self, model: Model, name: str) -> None:

@@ -89,8 +89,15 @@ def test_a_frames_columns_come_back(path):
         def __array__(self, dtype=None, copy=None):
             return np.array(X, dtype)
 
-    save(recipe().fit(Neuron(2), (Frame(), Y)), path)
+    class Targets:
+        columns = ("price",)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(Y[:, None], dtype)
+
+    save(recipe().fit(Neuron(2), (Frame(), Targets())), path)
     assert load_model(path).columns == ("a", "b")
+    assert load_model(path).target_columns == ("price",)
 
 
 def test_other_programs_read_the_arrays(path):

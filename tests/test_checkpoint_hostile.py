@@ -84,6 +84,7 @@ VALUES = [None, True, -1, 0.5, 10**400, NAN, INF, "text", [], [[]], ["x"], {}, {
 TAKEN = {  # which of these values each field may have; the run's own must fit the rest of the document
     "frozen": [[]],
     "columns": [None, [], ["x"]],
+    "target_columns": [None, [], ["x"]],
     "optimizer_rate": [-1, 0.5, NAN, INF],
     "seed": [10**400],
     "target_epoch": [10**400],

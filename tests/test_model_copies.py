@@ -44,13 +44,13 @@ def test_a_copy_has_the_numbers_and_goes_its_own_way(make, duplicate):
     model.parameters.vector[:] += 1.0
     name = list(model.parameters)[-1]
     model.parameters.freeze(name)
-    model.columns = ["a", "b", "c"]
+    model.columns, model.target_columns = ["a", "b", "c"], ["d"]
     twin = duplicate(model)
     before = model.parameters.vector.copy()
     assert repr(twin) == repr(model)
     assert np.array_equal(twin.parameters.vector, before)
     assert twin.parameters.frozen == (name,)
-    assert twin.columns == ("a", "b", "c")
+    assert (twin.columns, twin.target_columns) == (("a", "b", "c"), ("d",))
     step(twin)
     assert not np.array_equal(twin.parameters.vector, before)
     assert np.array_equal(model.parameters.vector, before)

@@ -16,6 +16,7 @@ from framework.history import History
 from framework.json_text import parsed
 from framework.losses import Loss
 from framework.models import Model
+from framework.models.state import Columns
 from framework.optimizers import Optimizer
 from framework.packing import pack, unpack
 from framework.run import Memory, Run
@@ -55,6 +56,7 @@ class Document(BaseModel):
     model: _Object
     frozen: list[str]
     columns: list[str] | None
+    target_columns: list[str] | None
     loss_function: _Object
     optimizer: _Object
     optimizer_steps: _Count
@@ -116,6 +118,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "model": _json(run.model),
             "frozen": list(run.model.parameters.frozen),
             "columns": run.model.columns,
+            "target_columns": run.model.target_columns,
             "loss_function": _json(run.loss_function),
             "optimizer": _json(run.optimizer),
             "optimizer_steps": binding.steps,
@@ -225,7 +228,8 @@ def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ..
     for name, view in state.parameters.items():
         view[...] = arrays[f"parameters.{name}"]
     values = {name: arrays[f"buffers.{name}"] for name in buffers}
-    state.fill(state.parameters.vector, values, document.frozen, document.columns and tuple(document.columns))
+    columns = (None if names is None else tuple(names) for names in (document.columns, document.target_columns))
+    state.fill(state.parameters.vector, values, document.frozen, Columns(*columns))
     return model
 
 

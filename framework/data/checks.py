@@ -11,8 +11,16 @@ from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.models import Embedding, Model, Sequential
 from framework.models.shapes import fits, shown
+from framework.models.state import Columns
 
 Batch = tuple[Array, Array, Array | None]
+
+NO_COLUMNS = Columns()
+
+
+def columns_of(x: Any, y: Any) -> Columns:
+    """Return the names of the columns of both, where they are frames."""
+    return Columns(column_names(x), column_names(y))
 
 
 def column_names(x: Any) -> tuple[str, ...] | None:
@@ -33,12 +41,14 @@ def target_shape(model: Model, x: Array) -> tuple[int, ...]:
 
 
 def checked(
-    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Any = None
+    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Columns = NO_COLUMNS
 ) -> Batch:
     """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
-    x = checked_rows(x, model, name, columns)
+    x = checked_rows(x, model, name, columns.inputs)
     if len(x) == 0:
         raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
+    if known := columns.targets or model.target_columns:
+        model.require_columns(y, f"{name}: argument 'y'", known)
     y = real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != len(x):
         raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
@@ -53,14 +63,13 @@ def checked(
     return x, y, weight
 
 
-def checked_rows(x: Any, model: Model, name: str, expected_columns: Any = None) -> Array:
+def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Array:
     """Return x as rows of the model's dtype, finite and of its input shape.
 
     Raises:
         ShapeError: x is no batch of the model's samples.
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
-    known = None if expected_columns is None else tuple(map(str, expected_columns))
     model.require_columns(x, f"{name}: argument 'x'", known)
     array = real_array(x, f"{name}: argument 'x'", model.dtype)
     if not array.shape or not fits(array.shape[1:], model.input_shape):

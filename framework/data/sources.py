@@ -13,13 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from framework.arrays import Array
-from framework.data.checks import Batch, checked, column_names, target_shape
+from framework.data.checks import NO_COLUMNS, Batch, checked, columns_of, target_shape
 from framework.errors import DataError, ShapeError
 from framework.fingerprints import fingerprints
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.shapes import shown
+from framework.models.state import Columns
 from framework.random_streams import random_generator
 
 BLOCK_ROWS = 4096
@@ -53,7 +54,7 @@ class Source(Protocol):
     """Checked data of one model and loss, as batches."""
 
     rows: int
-    columns: Any
+    columns: Columns
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
@@ -76,11 +77,11 @@ class ArraySource:
         model: Model,
         losses: tuple[Loss, ...],
         name: str,
-        columns: Any = None,
+        columns: Columns = NO_COLUMNS,
         metrics: Iterable[Metric] = (),
     ) -> None:
-        """Check and cast; ``name`` is the caller in messages, ``columns`` are those that a frame must have."""
-        self.columns = column_names(x)
+        """Check and cast; ``name`` is the caller in messages, ``columns`` are those that frames must have."""
+        self.columns = columns_of(x, y)
         x, y, weight = checked(x, y, weight, model, losses, name, columns)
         self.rows = len(x)
         if weight is not None and not weight.any():
@@ -126,7 +127,7 @@ class ArraySource:
 class DatasetSource:
     """A Dataset, read in blocks and checked as it is read."""
 
-    columns: tuple[str, ...] | None = None
+    columns = NO_COLUMNS
 
     def __init__(self, dataset: Dataset, model: Model, losses: tuple[Loss, ...], name: str) -> None:
         """Check the length; rows are checked when they are read."""
@@ -212,7 +213,8 @@ class DatasetSource:
             raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
         weight = got[2] if len(got) == 3 else None
         x, y, weight = checked(got[0], got[1], weight, self.model, self.losses, name, self.columns)
-        self.columns = self.columns or column_names(got[0])  # the first block's are those of all
+        if self.columns == NO_COLUMNS:
+            self.columns = columns_of(got[0], got[1])  # the first block's are those of all
         if len(x) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(x)}")
         weights = "no weights" if weight is None else "weights"
@@ -248,7 +250,7 @@ def prepare(
     model: Model,
     losses: tuple[Loss, ...],
     name: str,
-    columns: Any = None,
+    columns: Columns = NO_COLUMNS,
     metrics: Iterable[Metric | Loss] = (),
 ) -> ArraySource | DatasetSource:
     """Check ``data`` and make it a source of batches.
@@ -258,7 +260,7 @@ def prepare(
         model: What the data is for.
         losses: What the targets are for: the loss, then metrics that are losses.
         name: The caller, for messages.
-        columns: The columns that a frame must have; None are those that the model was fitted with.
+        columns: The columns that the frames x and y must have; None are those that the model was fitted with.
         metrics: What else must be able to use the targets. Of a Dataset this shows when its rows are used.
 
     Raises:

@@ -20,6 +20,7 @@ from framework.activations import Activation, RowActivation
 from framework.arrays import Array, Record, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
+from framework.messages import printable
 from framework.models.shapes import fits, shown
 from framework.models.state import State
 from framework.parameters import Parameters, Views
@@ -138,11 +139,25 @@ class Model(Component):
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The names of a frame's columns that the model was fitted with, or None."""
-        return self._built().columns
+        return self._built().columns.inputs
 
     @columns.setter
     def columns(self, names: Any) -> None:
-        self._built().columns = None if names is None else tuple(map(str, names))
+        self._set_columns(inputs=names)
+
+    @property
+    def target_columns(self) -> tuple[str, ...] | None:
+        """Those of the targets, where they were a frame."""
+        return self._built().columns.targets
+
+    @target_columns.setter
+    def target_columns(self, names: Any) -> None:
+        self._set_columns(targets=names)
+
+    def _set_columns(self, **names: Any) -> None:
+        state = self._built()
+        named = {part: None if given is None else tuple(map(str, given)) for part, given in names.items()}
+        state.columns = state.columns._replace(**named)
 
     def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
         """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.
@@ -154,7 +169,7 @@ class Model(Component):
         known = self.columns if known is None else known
         if columns is not None and known is not None and tuple(map(str, columns)) != known:
             raise DataError(
-                f"{name} must have the columns of fit, in that order: {', '.join(known)}; "
+                f"{name} must have the columns of fit, in that order: {printable(', '.join(known))}; "
                 f"got {', '.join(map(str, columns))}"
             )
 

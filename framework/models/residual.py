@@ -12,7 +12,7 @@ from framework.errors import SettingsError, ShapeError, UsageError
 from framework.models.base import Model
 from framework.models.sequential import Sequential
 from framework.models.shapes import fits, shown
-from framework.models.state import State
+from framework.models.state import Columns, State
 from framework.parameters import Parameters
 
 
@@ -144,7 +144,7 @@ class Residual(Model):
         return [(f"{prefix} Residual".strip(), self.output_shape, 0), *self.block._summary_rows(start)]
 
 
-def _unpickle(cls: type[Residual], block: Sequential, columns: Any) -> Residual:
+def _unpickle(cls: type[Residual], block: Sequential, columns: Columns) -> Residual:
     model = cls(block)
     model._built().columns = columns
     return model

@@ -11,7 +11,7 @@ from framework.errors import SettingsError, ShapeError, UsageError
 from framework.models.base import AnyActivation, Model
 from framework.models.layer import Layer
 from framework.models.shapes import fits, shown
-from framework.models.state import State
+from framework.models.state import Columns, State
 from framework.parameters import Parameters
 
 
@@ -185,7 +185,7 @@ def _twin_of(layer: Model) -> Model:
     return layer._undrawn() if isinstance(layer, Layer) and layer._state is None else layer.copy()
 
 
-def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Any) -> Sequential:
+def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Columns) -> Sequential:
     model = cls(*layers, seed=seed)
     model._built().columns = columns
     return model

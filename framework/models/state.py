@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from framework.arrays import Array, Record
 from framework.parameters import Parameters, Views
+
+
+class Columns(NamedTuple):
+    """The names of the columns of the frames that a model was fitted with; None of what was no frame."""
+
+    inputs: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
 
 class State:
@@ -17,7 +24,7 @@ class State:
         buffers: Numbers that are saved and that no optimizer sees; written into, never replaced.
         record: What the last forward left for backward.
         dtype: That of all numbers.
-        columns: The names of a frame's columns that the model was fitted with, or None.
+        columns: Those of the frames that the model was fitted with.
     """
 
     __slots__ = ("buffers", "columns", "dtype", "parameters", "record")
@@ -28,9 +35,9 @@ class State:
         self.buffers = Views(buffers)
         self.record = record
         self.dtype = record.dtype
-        self.columns: tuple[str, ...] | None = None
+        self.columns = Columns()
 
-    def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Any) -> None:
+    def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""
         self.parameters.vector = values
         for name, value in buffers.items():
