@@ -21,6 +21,7 @@ from framework.compiled import Engine, choose, require_available
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError
+from framework.formulas import forget_programs
 from framework.losses import Loss
 from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
@@ -140,6 +141,8 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
         self._require(model, name)
+        forget_programs(self.loss)
+        forget_programs(model)
         if run is not None:
             require_own(run, model, self.loss)
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs
