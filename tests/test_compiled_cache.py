@@ -25,6 +25,7 @@ from framework import (
     Tanh,
     UsageError,
 )
+from framework.compiled import choice
 from framework.compiled import engine as compiled_engine
 from framework.compiled.cache import cache_folder, kernel_name, load
 from framework.compiled.lower import CannotLower, lowered
@@ -62,7 +63,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
 
 def test_without_numba_the_compiled_engine_says_what_to_install(monkeypatch):
     half = trainer().fit(NEURON.copy(), (X, Y))
-    monkeypatch.setattr(compiled_engine, "available", lambda: False)
+    monkeypatch.setattr(choice, "available", lambda: False)
     for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
         with pytest.raises(UsageError, match=r"pip install 'framework\[compiled\]'"):
             action()

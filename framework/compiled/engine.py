@@ -6,21 +6,18 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.compiled.cache import load
-from framework.compiled.lower import CannotLower, Plan, lowered
+from framework.compiled.lower import Plan, lowered
 from framework.compiled.source import Form, kernel_source
 from framework.data import ArraySource, Batch, DatasetSource, Source, permutation, read_only
-from framework.errors import UsageError
 from framework.losses import Loss
 from framework.messages import warn
 from framework.models import Model
-from framework.optimizers import Optimizer
 from framework.run import Run, add_sums
 from framework.schedules import Schedule
 
@@ -37,39 +34,6 @@ LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
-
-
-def available() -> bool:
-    """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
-    return all(find_spec(name) is not None for name in ("numba", "scipy"))
-
-
-def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
-    """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
-
-    Raises:
-        UsageError: The compiled engine is wanted and its libraries are missing.
-    """
-    if wanted == "numpy" or (wanted == "auto" and not available()):
-        return "numpy"
-    require_available()
-    try:
-        kernel_source(lowered(model, loss, optimizer), Form(single=False, classes=False, weighted=False, keeps=False))
-    except CannotLower as reason:
-        if wanted == "compiled":
-            warn(f"engine='compiled': NumPy computes this run, because {reason}")
-        return "numpy"
-    return "compiled"
-
-
-def require_available() -> None:
-    """Refuse to go on without the libraries.
-
-    Raises:
-        UsageError: One is missing.
-    """
-    if not available():
-        raise UsageError("engine='compiled' needs Numba and SciPy: pip install 'framework[compiled]'")
 
 
 class Engine:
