@@ -191,6 +191,19 @@ def test_no_thread_sees_the_half_made_kernel_of_another(monkeypatch, tmp_path):
     assert seen == [True]
 
 
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_file_is_deleted_and_the_kernel_compiled_anew(ending):
+    trainer().fit(NEURON.copy(), (X, Y))
+    name = kernel_name(kernel_source(lowered(NEURON, BinaryCrossEntropy(), PLAIN), FORM).text)
+    (damaged,) = cache_folder().glob(f"__pycache__/{name}*.{ending}")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    del sys.modules[name]
+    run = trainer().fit(NEURON.copy(), (X, Y))
+    assert (run.engine, run.step) == ("compiled", 7)
+    assert not damaged.exists()
+    del sys.modules[name]
+
+
 def test_another_process_reads_the_kernel_from_the_disk(tmp_path):
     code = """
 import sys
