@@ -17,10 +17,11 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
-from framework.compiled import Engine, choose, require_available
+from framework.compiled import Engine, choose, comes_between, require_available
 from framework.component import Component, Count, Seed
 from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
 from framework.errors import SettingsError, UsageError
+from framework.formulas import forget_programs
 from framework.losses import Loss
 from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
@@ -140,6 +141,8 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
         self._require(model, name)
+        forget_programs(self.loss)
+        forget_programs(model)
         if run is not None:
             require_own(run, model, self.loss)
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs
@@ -224,11 +227,13 @@ class Trainer(Component):
     def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
         """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
         run = session.run
-        if run.engine == "numpy" or self.regularizers or session.hears("on_batch_begin", "on_gradients"):
+        hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
+        if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
             return partial(self._batches, source, run)
         sums = partial(self._metric_sums, run.model) if self._summed else None
         after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
-        return partial(Engine(run, source, self.loss, self.batch_size, sums, after).batches, shuffle=self.shuffle)
+        engine = Engine(run, source, self.loss, self.batch_size, sums, after, quiet=self.engine == "auto")
+        return partial(engine.batches, shuffle=self.shuffle)
 
     @worded
     def resume(

@@ -223,3 +223,26 @@ class Signed(Optimizer):
 def test_own_formulas():
     require_agreement(both(lambda: network(Bump()), Warped(), Signed(learning_rate=0.01), (X, NUMBERS)))
     require_agreement(both(lambda: network(Sharp(), Sharp()), MeanSquaredError(), PLAIN, (X, NUMBERS)))
+
+
+class Sawtooth(Activation):
+    """A user's activation whose truths are added and whose sign alternates."""
+
+    def __call__(self, h):
+        return 0.5 * h * ((h > 0) + (h > 0.5)) + 0.1 * h * (-1.0) ** np.floor(h)
+
+
+class Alternating(Optimizer):
+    """A user's optimizer with masks, an alternating sign, an infinite bound and names as in the source of a kernel."""
+
+    memory = ("m", "m_i")
+
+    def update(self, values, gradients, rate, step, m, m_i):
+        np.copyto(m, gradients, where=gradients * values > 0)
+        m_i += (gradients > 0) + (values > 0)
+        values -= np.minimum(np.inf, rate / step) * (1.0 + 0.5 * (-1.0) ** step) * m / (1.0 + np.sqrt(m_i))
+
+
+def test_truths_signs_masks_and_infinite_bounds_mean_what_they_mean_in_numpy():
+    data, optimizer = (X, NUMBERS), Alternating(learning_rate=0.5)
+    require_agreement(both(lambda: network(Sawtooth()), HalfSquaredError(), optimizer, data, epochs=5))

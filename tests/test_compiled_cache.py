@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 import warnings
+from pathlib import Path
 
+import compiled_pieces
 import numpy as np
 import pytest
 from compiled_pieces import NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
@@ -22,6 +25,7 @@ from framework import (
     Tanh,
     UsageError,
 )
+from framework.compiled import choice
 from framework.compiled import engine as compiled_engine
 from framework.compiled.cache import cache_folder, kernel_name, load
 from framework.compiled.lower import CannotLower, lowered
@@ -59,7 +63,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
 
 def test_without_numba_the_compiled_engine_says_what_to_install(monkeypatch):
     half = trainer().fit(NEURON.copy(), (X, Y))
-    monkeypatch.setattr(compiled_engine, "available", lambda: False)
+    monkeypatch.setattr(choice, "available", lambda: False)
     for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
         with pytest.raises(UsageError, match=r"pip install 'framework\[compiled\]'"):
             action()
@@ -128,6 +132,76 @@ def test_where_nothing_can_be_written_kernels_are_compiled_all_the_same(monkeypa
 def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert cache_folder() == tmp_path / "framework"
+
+
+def test_without_a_home_kernels_are_in_the_folder_that_is_set_or_nowhere(monkeypatch, tmp_path):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for ignored in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert cache_folder() == tmp_path / ".cache" / "framework"
+    monkeypatch.setattr(Path, "home", unknown)
+    assert cache_folder() is None
+    assert load(stub(tmp_path)).kept is False
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "framework"
+
+
+def stub(folder):
+    """Return the source of a module that says of itself what a kernel does: whether and where Numba keeps its code."""
+    return f"""
+from types import SimpleNamespace
+import compiled_pieces
+kept = CACHE
+compiled_pieces.loading()
+train = SimpleNamespace(stats=SimpleNamespace(cache_path={str(folder)!r}))
+# {RNG.random()}
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no modes")
+def test_compiled_code_that_others_could_have_written_is_not_read(monkeypatch, tmp_path):
+    (tmp_path / "planted.nbi").write_bytes(b"code of someone else")
+    tmp_path.chmod(0o777)
+    assert load(stub(tmp_path)).kept is True
+    assert not list(tmp_path.iterdir())
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "own.nbi").write_bytes(b"code of this user")
+    assert load(stub(tmp_path)).kept is True
+    assert list(tmp_path.iterdir())
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert load(stub(tmp_path)).kept is False
+
+
+def test_no_thread_sees_the_half_made_kernel_of_another(monkeypatch, tmp_path):
+    source, seen = stub(tmp_path), []
+    other = threading.Thread(target=lambda: seen.append(hasattr(load(source), "train")))
+
+    def load_in_another_thread():
+        other.start()
+        other.join(timeout=0.1)  # it waits for this one
+
+    monkeypatch.setattr(compiled_pieces, "loading", load_in_another_thread)
+    load(source)
+    other.join()
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_file_is_deleted_and_the_kernel_compiled_anew(ending):
+    trainer().fit(NEURON.copy(), (X, Y))
+    name = kernel_name(kernel_source(lowered(NEURON, BinaryCrossEntropy(), PLAIN), FORM).text)
+    (damaged,) = cache_folder().glob(f"__pycache__/{name}*.{ending}")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    del sys.modules[name]
+    run = trainer().fit(NEURON.copy(), (X, Y))
+    assert (run.engine, run.step) == ("compiled", 7)
+    assert not damaged.exists()
+    del sys.modules[name]
 
 
 def test_another_process_reads_the_kernel_from_the_disk(tmp_path):

@@ -1,5 +1,6 @@
 """A run of the compiled engine behaves as any run: hooks, stops, divergence, resume."""
 
+import contextlib
 import os
 import signal
 
@@ -18,7 +19,6 @@ from framework import (
     EarlyStopping,
     HalfSquaredError,
     MeanSquaredError,
-    Metric,
     Neuron,
     ResumeWarning,
     Sequential,
@@ -90,13 +90,23 @@ class SeesGradients(Seen):
         run.model.parameters.gradient *= 0.5
 
 
-@pytest.mark.parametrize("callback", [Seen(), SeesGradients()], ids=["batch_end", "gradients"])
-def test_hooks_are_called_as_by_the_numpy_engine(callback):
+def told(because):
+    """Expect the notice that NumPy makes the steps, or no notice where ``because`` is None."""
+    if because is None:
+        return contextlib.nullcontext()
+    return pytest.warns(UserWarning, match=f"NumPy makes the steps of this training, because of {because} in each step")
+
+
+@pytest.mark.parametrize(
+    ("callback", "because"),
+    [(Seen(), None), (SeesGradients(), "on_gradients")],
+    ids=["batch_end", "gradients"],
+)
+def test_hooks_are_called_as_by_the_numpy_engine(callback, because):
     model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
-    runs = [
-        trainer(engine=engine, epochs=2, callbacks=[callback], metrics=[Accuracy()]).fit(model.copy(), (X, Y))
-        for engine in ("numpy", "compiled")
-    ]
+    settings = {"epochs": 2, "callbacks": [callback], "metrics": [Accuracy()]}
+    with told(because):
+        runs = [trainer(engine=engine, **settings).fit(model.copy(), (X, Y)) for engine in ("numpy", "compiled")]
     expected, found = (run.memories[f"{callback.label}.0"] for run in runs)
     assert found["hooks"] == expected["hooks"]
     assert all(map(np.array_equal, found["rows"], expected["rows"]))
@@ -208,30 +218,13 @@ def test_a_dataset_trains_like_its_arrays():
 
 
 def test_regularizers_count():
-    runs = [
-        trainer(engine=engine, epochs=3, regularizers=[L2(strength=0.1)]).fit(NEURON.copy(), (X, Y))
-        for engine in ("numpy", "compiled")
-    ]
+    with told("L2"):
+        runs = [
+            trainer(engine=engine, epochs=3, regularizers=[L2(strength=0.1)]).fit(NEURON.copy(), (X, Y))
+            for engine in ("numpy", "auto", "compiled")
+        ][::2]
     np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
     assert runs[1].history[-1]["penalty"] == pytest.approx(runs[0].history[-1]["penalty"])
-
-
-class Fails(Metric):
-    def sums(self, prediction, target, weight=None):
-        raise ZeroDivisionError("a metric's own mistake")
-
-    def result(self, total, count):
-        return total
-
-
-def test_the_steps_of_a_metric_that_fails_are_not_made():
-    model = NEURON.copy()
-    before = model.parameters.vector.copy()
-    with pytest.raises(ZeroDivisionError) as caught:
-        trainer(metrics=[Fails()]).fit(model, (X, Y))
-    assert (model.parameters.vector == before).all()
-    assert caught.value.run.consistent
-    assert caught.value.run.step == 0
 
 
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(learning_rate=0.01)], ids=["sgd", "adam"])
@@ -273,3 +266,17 @@ def test_at_the_end_of_an_epoch_the_last_gradient_and_batch_are_there():
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_allclose(other, one, rtol=1e-10)
         assert found[0].any()
+
+
+def test_a_float32_run_and_a_dataset_resume_bit_for_bit_in_mid_epoch():
+    def stop_at(step):
+        return on("batch_end")(lambda run: run.stop("enough") if run.step == step else None)
+
+    def require_resume(step, model, data, **settings):
+        whole = trainer(**settings).fit(model.copy(), data)
+        cut = trainer(callbacks=[stop_at(step)], **settings).fit(model.copy(), data)
+        assert cut.step == step
+        require_same(trainer(**settings).resume(cut, data), whole)
+
+    require_resume(10, Neuron(3, Sigmoid(), dtype="float32"), (X, Y), epochs=4)
+    require_resume(68, Neuron(1), Squares(), loss=MeanSquaredError(), batch_size=999, epochs=2)

@@ -3,6 +3,7 @@
 Needs the extra ``framework[compiled]``: Numba and SciPy. Neither is imported before a kernel is made.
 """
 
-from framework.compiled.engine import Engine, choose, require_available
+from framework.compiled.choice import choose, comes_between, require_available
+from framework.compiled.engine import Engine
 
-__all__ = ["Engine", "choose", "require_available"]
+__all__ = ["Engine", "choose", "comes_between", "require_available"]

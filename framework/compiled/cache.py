@@ -2,6 +2,9 @@
 
 Numba keeps compiled code beside a file and looks at nothing but its date, so a file must never change. Here a change of
 a formula, an option or a version gives another name, hence another file.
+
+Numba unpickles what it finds in its folder, and to unpickle is to run: where others could have put a file there,
+nothing is read.
 """
 
 from __future__ import annotations
@@ -15,20 +18,29 @@ from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 
+COMPILING = RLock()
+"""Held while a kernel is loaded and compiled, so that no thread meets the half-made one of another."""
 
-def cache_folder() -> Path:
-    """Return where kernels are kept: a user's cache, or below ``NUMBA_CACHE_DIR`` where that is set."""
+
+def cache_folder() -> Path | None:
+    """Return where kernels are kept: a user's cache, or below ``NUMBA_CACHE_DIR`` where that is set.
+
+    None where neither the environment nor the system knows such a folder.
+    """
     if own := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(own) / "framework"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "framework"
+    base = os.environ.get({"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME"), "")
+    if Path(base).is_absolute():  # the XDG specification has empty and relative ones ignored
+        return Path(base) / "framework"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without an entry
+        return None
+    parts = {"win32": ("AppData", "Local"), "darwin": ("Library", "Caches")}.get(sys.platform, (".cache",))
+    return home.joinpath(*parts, "framework")
 
 
 def kernel_name(source: str) -> str:
@@ -45,13 +57,38 @@ def _versions() -> tuple[str, ...]:
 def load(source: str) -> ModuleType:
     """Return the module of a kernel; its file is written once, and the module made once in a process.
 
-    Where no file can be written the kernel is compiled all the same, and forgotten when the process ends.
+    Where no file can be written, or others could write one, the kernel is compiled all the same, and forgotten when the
+    process ends.
     """
     name = kernel_name(source)
-    if name in sys.modules:
-        return sys.modules[name]
+    with COMPILING:
+        if name in sys.modules:
+            return sys.modules[name]
+        path = _written(name, source)
+        module = _executed(name, source, path)
+        if path and not _own(Path(module.train.stats.cache_path)):
+            module = _executed(name, source, None)
+        return module
+
+
+def load_anew(source: str) -> None:
+    """Make the module of a kernel anew, which ``load`` then returns, without what is kept of it on the disk.
+
+    A file that a full disk has cut off would fail in every process to come, so it is deleted.
+    """
+    name = kernel_name(source)
+    with COMPILING:
+        old = sys.modules.pop(name, None)
+        if old is not None and (folder := old.train.stats.cache_path):
+            with contextlib.suppress(OSError):
+                for file in Path(folder).glob(f"{name}*.nb[ci]"):
+                    file.unlink()
+        _executed(name, source, None)
+
+
+def _executed(name: str, source: str, path: Path | None) -> ModuleType:
+    """Run a kernel's source as a module, whose compiled code is kept beside ``path``."""
     module = ModuleType(name)
-    path = _written(name, source)
     module.__file__ = str(path) if path else f"<{name}>"
     module.__dict__["CACHE"] = path is not None
     sys.modules[name] = module  # before the source runs, because Numba looks the functions' module up
@@ -66,9 +103,11 @@ def load(source: str) -> ModuleType:
 def _written(name: str, source: str) -> Path | None:
     """Return the kernel's file, or None where none can be written."""
     folder = cache_folder()
+    if folder is None:
+        return None
     path = folder / f"{name}.py"
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -77,3 +116,22 @@ def _written(name: str, source: str) -> Path | None:
         if os.access(folder, os.W_OK):
             return path
     return None
+
+
+def _own(folder: Path) -> bool:
+    """Close the folder of Numba's files to other users, and return whether it is this user's.
+
+    What lies in one that others could write to is deleted: it may be theirs. Elsewhere than on POSIX systems a user's
+    folders are closed to others from the start.
+    """
+    if sys.platform == "win32":
+        return True
+    with contextlib.suppress(OSError):
+        status = folder.lstat()
+        if status.st_uid == os.getuid():
+            folder.chmod(0o700)
+            if status.st_mode & 0o022:
+                for file in folder.glob("*.nb[ci]"):
+                    file.unlink()
+            return True
+    return False

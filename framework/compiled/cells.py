@@ -48,8 +48,9 @@ class Cell(NDArrayOperatorsMixin):
         options = dict(options)
         out = options.pop("out", None)
         if function is np.copyto and len(args) == 2 and isinstance(args[0], Cell):
-            args[0].value = _value(args[1])
-            return None
+            return args[0]._copy_from(_value(args[1]), _value(options.get("where", True)))
+        if out is not None and not isinstance(out, Cell):
+            refuse(f"np.{function.__name__} with out={type(out).__name__}", "write into values or memory")
         result = function(*map(_value, args), **{name: _value(option) for name, option in options.items()})
         if isinstance(out, Cell):
             out.value = result
@@ -65,6 +66,10 @@ class Cell(NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         """Give the array a new value: ``values[...] = ...``."""
         self[index].value = _value(value)
+
+    def _copy_from(self, new: Any, where: Any) -> None:
+        """Have a new value, or where a mask is false the old one."""
+        self.value = new if where is True else np.where(where, new, self.value)
 
     def copy(self) -> Cell:
         """Return an array of its own with the same value."""

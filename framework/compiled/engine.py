@@ -6,23 +6,22 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.compiled.cache import load
-from framework.compiled.lower import CannotLower, Plan, lowered
+from framework.compiled.cache import COMPILING, load, load_anew
+from framework.compiled.lower import Plan, lowered
+from framework.compiled.rehearsal import rehearse
 from framework.compiled.source import Form, kernel_source
 from framework.data import ArraySource, Batch, DatasetSource, Source, permutation, read_only
-from framework.errors import UsageError
 from framework.losses import Loss
 from framework.messages import warn
 from framework.models import Model
-from framework.optimizers import Optimizer
 from framework.run import Run, add_sums
 from framework.schedules import Schedule
+from framework.schedules.base import rate_at
 
 MetricSums = Callable[[Array, Array, Array, Array | None], dict[str, tuple[float, ...]]]
 
@@ -42,39 +41,6 @@ LIMITS = {"float64": 1e280, "float32": 1e30}
 """What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
 
 
-def available() -> bool:
-    """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
-    return all(find_spec(name) is not None for name in ("numba", "scipy"))
-
-
-def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
-    """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
-
-    Raises:
-        UsageError: The compiled engine is wanted and its libraries are missing.
-    """
-    if wanted == "numpy" or (wanted == "auto" and not available()):
-        return "numpy"
-    require_available()
-    try:
-        kernel_source(lowered(model, loss, optimizer), Form(single=False, classes=False, weighted=False, keeps=False))
-    except CannotLower as reason:
-        if wanted == "compiled":
-            warn(f"engine='compiled': NumPy computes this run, because {reason}")
-        return "numpy"
-    return "compiled"
-
-
-def require_available() -> None:
-    """Refuse to go on without the libraries.
-
-    Raises:
-        UsageError: One is missing.
-    """
-    if not available():
-        raise UsageError("engine='compiled' needs Numba and SciPy: pip install 'framework[compiled]'")
-
-
 class Engine:
     """Makes the steps of a run in a kernel.
 
@@ -90,6 +56,8 @@ class Engine:
         size: int,
         sums: MetricSums | None,
         after: Callable[[], None] | None,
+        *,
+        quiet: bool = False,
     ) -> None:
         """Prepare for a run.
 
@@ -100,11 +68,13 @@ class Engine:
             size: Rows in a batch.
             sums: Gives the sums of the metrics from (h, a, y, weight) of a batch; None where there are no metrics.
             after: Is called after each step, which makes chunks of one batch; None where no callback asks for it.
+            quiet: Whether NumPy makes a run's first step without a notice where the kernel cannot be compiled.
         """
-        self.run, self.source, self.loss, self.sums, self.after = run, source, loss, sums, after
+        self.run, self.source, self.loss, self.sums, self.after, self.quiet = run, source, loss, sums, after, quiet
         self.size = min(size, source.rows)
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._kernels: dict[Form, Kernel | None] = {}
+        self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._settings: dict[str, Any] | None = None
 
     def batches(self, *, shuffle: bool) -> Iterator[Batch | None]:
@@ -143,18 +113,14 @@ class Engine:
         begun = time.perf_counter()
         length = 1 if self.after else max(1, int(min(self._length, kernel.longest)))
         rates = self._rates(min(length, math.ceil(len(rows) / self.size) - first))
-        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
         arrays = (binding.parameters.vector, *binding.memory.values())
         kept = [array.copy() for array in arrays] if self.sums else []
-        binding.updating = True
-        stop, made = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, seen=bool(self.after))
-        try:
-            metrics = self._metrics(kernel, data, rows, first, stop)
-        except BaseException:  # as in the NumPy engine, the steps of a metric that fails are not made
+        stop, made, sums = self._trained(kernel, first, data, rows, rates)
+        metrics, failure = self._metrics(kernel, data, rows, first, stop)
+        if failure:  # as in the NumPy engine, the steps before it are made, and that of its batch is not
             for array, before_chunk in zip(arrays, kept, strict=True):
                 array[:] = before_chunk
-            binding.updating = False
-            raise
+            stop, made, sums = self._trained(kernel, first, data, rows, rates[: len(metrics)])
         if stop > first:
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
@@ -168,9 +134,23 @@ class Engine:
         binding.updating = False
         if made and (self.after or stop * self.size >= len(rows)):
             run.current = _taken(data, rows[(stop - 1) * self.size : stop * self.size])
+        if failure:
+            raise failure
         if made and self.after:
             self.after()
         return stop > first
+
+    def _trained(self, kernel: Kernel, first: int, data: Batch, rows: Array, rates: Array) -> tuple[int, int, Array]:
+        """Train on one batch for each rate; return the first that was not done, the steps made, and the loss's sums."""
+        binding = self.run.optimizer.binding
+        sums = np.array([*self.run.sums.get("loss", (0.0, 0.0)), 0.0])
+        binding.updating = True  # stays set when what the kernel has done is not counted
+        try:
+            done = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, seen=bool(self.after))
+        except Exception:  # from before the first step: a kernel raises nothing
+            binding.updating = False
+            raise
+        return *done, sums
 
     def _kernel(self, data: Batch, rows: Array) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
@@ -189,39 +169,73 @@ class Engine:
         return self._kernels[form]
 
     def _made(self, form: Form, data: Batch, rows: Array) -> Kernel | None:
-        """Return a new kernel, or None where there can be none; a call without batches compiles it."""
+        """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            kernel = Kernel(lowered(run.model, self.loss, run.optimizer), form, run.model, self.size)
-            kernel.train(0, 0, data, rows, np.zeros(0), run.optimizer.binding, np.zeros(3), seen=False)
+            plan = lowered(run.model, self.loss, run.optimizer)
+            source = kernel_source(plan, form)
+            kernel = self._compiled.get((form, source.text))
+            if kernel is None:
+                rehearse(plan, self.loss, run.optimizer)
+                kernel = self._compiled[form, source.text] = self._compile(plan, form, source.text, data, rows)
+            kernel._constants[:] = source.constants  # other settings may be all that is new
         except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
-            reason = str(error).strip().partition("\n")[0]
-            warn(f"the compiled engine leaves its steps to NumPy: {reason}")
+            lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
+            if run.step or not self.quiet:
+                reason = lines[0] if lines else type(error).__name__
+                warn(f"the compiled engine leaves its steps to NumPy: {reason}")
+            if not run.step:
+                run.engine = "numpy"
             return None
         return kernel
 
+    def _compile(self, plan: Plan, form: Form, text: str, data: Batch, rows: Array) -> Kernel:
+        """Return a new kernel, compiled by a call without batches; what cannot be read from the disk is made anew."""
+
+        def compiled() -> Kernel:
+            kernel = Kernel(plan, form, self.run.model, self.size)
+            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer.binding, np.zeros(3), seen=False)
+            return kernel
+
+        with COMPILING:
+            try:
+                return compiled()
+            except Exception:  # noqa: BLE001 (whatever a damaged file makes Numba raise; another error comes again)
+                load_anew(text)
+                return compiled()
+
     def _rates(self, count: int) -> Array:
-        """Return the rates of the next steps, up to the first that is none."""
+        """Return the rates of the next steps, up to the first that is none: NumPy makes that step, and says so."""
         optimizer = self.run.optimizer
         rate, steps = optimizer.learning_rate, optimizer.binding.steps
         if not isinstance(rate, Schedule):
             return np.full(count, rate)
-        rates = np.array([rate(step) for step in range(steps, steps + count)], np.float64)
-        wrong = ~((rates >= 0) & (rates < np.inf))
-        return rates[: np.argmax(wrong)] if wrong.any() else rates
+        rates = np.zeros(count)
+        for made in range(count):
+            try:
+                rates[made] = rate_at(rate, steps + made)
+            except Exception:  # noqa: BLE001 (a schedule's own, or that what it gives is no rate)
+                return rates[:made]
+        return rates
 
     def _metrics(
         self, kernel: Kernel, data: Batch, rows: Array, first: int, stop: int
-    ) -> list[dict[str, tuple[float, ...]]]:
-        """Return the metrics' sums of each batch of a chunk: added up one after another, as the NumPy engine does."""
+    ) -> tuple[list[dict[str, tuple[float, ...]]], BaseException | None]:
+        """Return the metrics' sums of each batch of a chunk, up to the one at which a metric fails, and its error.
+
+        They are added up one after another, as the NumPy engine does.
+        """
         found: list[dict[str, tuple[float, ...]]] = []
         if self.sums is None:
-            return found
-        for batch in range(first, stop):
-            _, y, weight = _taken(data, rows[batch * self.size : (batch + 1) * self.size])
-            if weight is None or weight.any():
-                found.append(self.sums(*kernel.outputs((batch - first) * self.size, len(y)), y, weight))
-        return found
+            return found, None
+        try:
+            for batch in range(first, stop):
+                _, y, weight = _taken(data, rows[batch * self.size : (batch + 1) * self.size])
+                outputs = kernel.outputs((batch - first) * self.size, len(y))
+                found.append(self.sums(*outputs, y, weight) if weight is None or weight.any() else {})
+        except BaseException as error:  # noqa: BLE001 (the engine raises it, once the steps before it are made)
+            return found, error
+        return found, None
 
 
 def _taken(data: Batch, rows: Array) -> Batch:

@@ -16,8 +16,8 @@ from framework.formulas.symbols import Symbol
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 
-_OWN = ("exp", "expm1", "log", "log1p", "tanh", "logaddexp", "sign", "maximum", "minimum", "heaviside")
-_CALLS = {name: name for name in _OWN} | {
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "logaddexp", "sign", "maximum", "minimum", "heaviside")
+_CALLS = {name: name for name in FUNCTIONS} | {
     **{name: f"np.{name}" for name in ("sqrt", "cbrt", "exp2", "log2", "log10", "sin", "cos", "tan", "arcsin")},
     **{name: f"np.{name}" for name in ("arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh")},
     **{name: f"np.{name}" for name in ("floor", "ceil", "rint", "trunc", "isnan", "isinf", "isfinite", "signbit")},
@@ -26,11 +26,16 @@ _CALLS = {name: name for name in _OWN} | {
     "erfc": "math.erfc",
     "abs": "abs",
 }
-_WRITTEN = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
+_FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
     "row_length": "real({width})",
     **dict.fromkeys(("positive", "spread", "column", "flat"), "{0}"),
 }
 _CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|"}
+
+_OF_TRUTHS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
+"""What NumPy's arithmetic makes of two truths: a truth again, so True + True is True and not 2."""
+
+_TAKE_TRUTHS = TRUTHS | {"spread", "column", "flat", "row_length"}
 
 
 class Writer:
@@ -109,20 +114,22 @@ class Writer:
             condition = self._truth(node.args[0], names)
             one = self._truth if truth(node) else self.number
             return f"{one(node.args[1], names)} if {condition} else {one(node.args[2], names)}"
-        if op in _CONNECTIVES:
-            return f" {_CONNECTIVES[op]} ".join(f"({self._truth(arg, names)})" for arg in node.args)
+        if connective := _CONNECTIVES.get(op) or (_OF_TRUTHS.get(op) if truth(node) else None):
+            return f" {connective} ".join(f"({self._truth(arg, names)})" for arg in node.args)
         if op in ("invert", "logical_not"):
             return f"not ({self._truth(node.args[0], names)})"
+        if op not in _TAKE_TRUTHS and all(map(truth, node.args)):  # in NumPy it has a short dtype, or is an error
+            raise CannotLower(f"np.{op} of a truth has no form in a kernel: write np.where(condition, 1.0, 0.0)")
         if op == "power" and (short := self._power(node, names)) is not None:
             return short
         arguments = [self.number(arg, names, once=once) for arg in node.args]
         if op in INFIX:
             return f" {INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in arguments)
-        if op in _WRITTEN:
-            return _WRITTEN[op].format(*arguments, one=self.literal(1.0), width=width)
+        if op in _FORMATS:
+            return _FORMATS[op].format(*arguments, one=self.literal(1.0), width=width)
         if op not in _CALLS:
             raise CannotLower(f"np.{op} has no form in a kernel")
-        function = f"np.{op}" if once and op in _OWN else _CALLS[op]
+        function = f"np.{op}" if once and op in FUNCTIONS else _CALLS[op]
         return f"{function}({', '.join(arguments)})"
 
     def _power(self, node: Symbol, names: dict[Any, str]) -> str | None:
@@ -136,8 +143,7 @@ class Writer:
 
     def literal(self, value: float) -> str:
         """Return a number of the kernel's dtype as text."""
-        text = "np.nan" if np.isnan(value) else f"{'-' if value < 0 else ''}np.inf" if np.isinf(value) else repr(value)
-        return f"real({text})" if self.dtype == "float32" else text
+        return f"real({_written(value)})" if self.dtype == "float32" else _written(value)
 
     def number(self, value: Any, names: dict[Any, str], *, once: bool = False) -> str:
         """Return the text of a node, of a number that helps the compiler, or of a constant."""
@@ -147,7 +153,7 @@ class Writer:
             return names[value]
         number = float(value)
         if number in LITERALS or not np.isfinite(number):
-            return repr(number) if once else self.literal(number)
+            return _written(number) if once else self.literal(number)
         if number not in self.constants:
             self.constants.append(number)
         place = self.constants.index(number)
@@ -160,8 +166,16 @@ class Writer:
         return names[value] if truth(value) else f"{names[value]} != {self.literal(0.0)}"
 
 
+def _written(value: float) -> str:
+    """Return a number as Python."""
+    return "np.nan" if np.isnan(value) else f"{'-' if value < 0 else ''}np.inf" if np.isinf(value) else repr(value)
+
+
 def truth(node: Any) -> bool:
     """Return whether a node is true or false, not a number."""
     if not isinstance(node, Symbol):
         return isinstance(node, bool | np.bool_)
-    return node.op in TRUTHS or (node.op == "where" and truth(node.args[1]) and truth(node.args[2]))
+    return node.op in TRUTHS or (
+        (node.op == "where" and all(map(truth, node.args[1:])))
+        or (node.op in _OF_TRUTHS and all(map(truth, node.args)))
+    )

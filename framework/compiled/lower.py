@@ -45,6 +45,13 @@ class Record:
         """All nodes, in the order of computation."""
         return next(iter(self.inputs.values())).tape
 
+    def signature(self) -> tuple[Any, ...]:
+        """Return what two records of the same formula have in common: every operation and every number."""
+        wanted = needed(*self.outputs.values())
+        places = {node: place for place, node in enumerate(node for node in self.tape.nodes if node in wanted)}
+        nodes = [(node.op, node.kind, node.name, *(places.get(arg, repr(arg)) for arg in node.args)) for node in places]
+        return tuple(nodes), tuple((name, places.get(value, repr(value))) for name, value in self.outputs.items())
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -208,19 +215,26 @@ def _row_backward(activation: RowActivation, gradient: Any, h: Any, a: Any) -> A
     return replay(derived, {program.inputs[0]: h, upstream: gradient})
 
 
-def lowered_update(optimizer: Optimizer, dtype: str) -> Record:
+def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None = None) -> Record:
     """Return the record of what ``update`` does to values and memory.
+
+    Args:
+        optimizer: The optimizer; whether it is bound makes no difference.
+        dtype: "float64" or "float32".
+        learning_rate: What ``update`` finds in place of its own; a record that is to last must not depend on it.
 
     Raises:
         CannotLower: ``update`` cannot be recorded, or changes nothing.
     """
     _require_own(optimizer, Optimizer)
     tape = Simplifier(dtype, rows=False)
-    memory = [f"memory_{name}" for name in optimizer.memory]
+    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
     inputs = {name: tape.input(name) for name in ("values", "gradients", "rate", "step", *memory)}
     cells = {name: Cell(symbol) for name, symbol in inputs.items()}
+    recipe = optimizer.replace()  # bound to no model: what a run counts is no setting
+    recipe.__dict__["learning_rate"] = optimizer.learning_rate if learning_rate is None else learning_rate
     with tape.verbatim():
-        _called(optimizer, "update", *cells.values(), changes=True)
+        _called(recipe, "update", *cells.values(), changes=True)
     changed = {name: cells[name].value for name in ("values", *memory)}
     if all(value is inputs[name] for name, value in changed.items()):
         raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")

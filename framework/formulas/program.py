@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.component import Component
 from framework.errors import DerivativeError
 from framework.formulas.derive import LEFT, RIGHT, Simplifier, adjoint, tangent
 from framework.formulas.kinks import tie_of, zeros
@@ -110,6 +111,8 @@ def _text(arg: Any, names: dict[Symbol, str], namespace: dict[str, Any]) -> str:
 
 
 def _call(node: Symbol, arguments: list[str], namespace: dict[str, Any]) -> str:
+    if node.op == "power" and arguments[0].startswith("-"):  # a sign binds less than a power
+        arguments = [f"({arguments[0]})", *arguments[1:]]
     if node.op in INFIX:
         return f" {INFIX[node.op]} ".join(arguments)
     if node.op == "negative":
@@ -303,7 +306,7 @@ def program_of(component: Any, method: str, names: tuple[str, ...], like: Any = 
     """Return the traced program of a component's formula: traced once for its settings and the dtype of ``like``.
 
     Args:
-        component: The component, frozen, so that one trace serves for good.
+        component: The component, frozen, so that one trace serves until ``forget_programs``.
         method: The name of its formula.
         names: The names of the formula's arguments.
         like: What the formula will be given; float32 or else float64.
@@ -325,3 +328,16 @@ def program_of(component: Any, method: str, names: tuple[str, ...], like: Any = 
             raise DerivativeError(f"{type(component).__name__}.{method}: {error}") from None
         programs[method, dtype] = program
     return program
+
+
+def forget_programs(component: Component) -> None:
+    """Forget what was traced of a component and of its parts: a global that a formula reads may be another by now.
+
+    Value and derivative would then belong to two formulas. So training begins with this.
+    """
+    if hasattr(component, "_programs"):
+        object.__delattr__(component, "_programs")
+    for setting in component.settings().values():
+        for part in setting if isinstance(setting, tuple) else (setting,):
+            if isinstance(part, Component):
+                forget_programs(part)

@@ -1,0 +1,65 @@
+"""Which engine a run gets: chosen once, from the formulas alone; and which trainings are NumPy's all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from framework.compiled.lower import CannotLower, lowered
+from framework.compiled.rehearsal import rehearse
+from framework.compiled.source import Form, kernel_source
+from framework.errors import UsageError
+from framework.losses import Loss
+from framework.messages import warn
+from framework.models import Model
+from framework.optimizers import Optimizer
+from framework.regularizers import Regularizer
+
+
+def available() -> bool:
+    """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
+    return all(find_spec(name) is not None for name in ("numba", "scipy"))
+
+
+def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
+    """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
+
+    Raises:
+        UsageError: The compiled engine is wanted and its libraries are missing.
+    """
+    if wanted == "numpy" or (wanted == "auto" and not available()):
+        return "numpy"
+    require_available()
+    try:
+        plan = lowered(model, loss, optimizer)
+        rehearse(plan, loss, optimizer)
+        kernel_source(plan, Form(single=False, classes=False, weighted=False, keeps=False))
+    except CannotLower as reason:
+        if wanted == "compiled":
+            warn(f"engine='compiled': NumPy computes this run, because {reason}")
+        return "numpy"
+    return "compiled"
+
+
+def require_available() -> None:
+    """Refuse to go on without the libraries.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    if not available():
+        raise UsageError("engine='compiled' needs Numba and SciPy: pip install 'framework[compiled]'")
+
+
+def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:
+    """Return whether something comes between the parts of a step, which is then NumPy's; tell who wants a kernel.
+
+    Args:
+        wanted: The trainer's engine.
+        regularizers: What adds to the gradients.
+        hooks: Those hooks within a step that some callback has.
+    """
+    between = [*(type(regularizer).__name__ for regularizer in regularizers), *hooks]
+    if between and wanted == "compiled":
+        warn(f"engine='compiled': NumPy makes the steps of this training, because of {', '.join(between)} in each step")
+    return bool(between)

@@ -1,0 +1,183 @@
+"""Rehearsal: before a kernel is compiled, Python runs its formulas at a few points, beside the classes' own methods.
+
+A record can be another formula than the one that was called: one that draws random numbers, that asks for the type of
+an argument, or whose written derivative could not be recorded and differs at a kink from the derived one that takes
+its place. What differs is left to NumPy. A rehearsal is held once in a process for each record, so a fit costs little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from framework.activations import RowActivation
+from framework.arrays import Array
+from framework.compiled.expressions import FUNCTIONS, Writer
+from framework.compiled.lower import CannotLower, Plan, Record, lowered_update
+from framework.derivatives import POINTS, ROWS
+from framework.formulas.kinks import tie_of, zeros
+from framework.formulas.program import compile_source
+from framework.formulas.rules import KINKS
+from framework.formulas.symbols import Symbol
+from framework.losses import Loss
+from framework.losses.checks import MODERATE, TARGETS
+from framework.optimizers import Optimizer
+
+TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
+"""How far apart both may be, in parts of the larger one or of 1: powers are written as products."""
+
+STEPS = (1, 2, 1001)
+"""The steps at which an update is rehearsed: odd and even, early and late."""
+
+TIED_ROWS: Array = np.array([*ROWS, [0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 1.0, 0.5]])
+GOAL_ROWS: Array = np.array([*np.eye(4)[:3], [0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]])
+
+
+def rehearse(plan: Plan, loss: Loss, optimizer: Optimizer) -> None:
+    """Refuse a plan of which some formula computes something else than the method that it was recorded from.
+
+    Raises:
+        CannotLower: One does; the message names it.
+    """
+    for layer, record, backward in zip(plan.layers, plan.hidden, plan.backwards, strict=False):
+        _rehearse_hidden(layer.activation, plan.dtype, _Same(record), None if backward is None else _Same(backward))
+    _rehearse_output(plan.layers[-1].activation, loss, plan.dtype, _Same(plan.output))
+    _rehearse_update(optimizer.replace(), plan.dtype, _Same(plan.update))
+
+
+class _Same:
+    """A record that equals every other record of the same operations, so that a rehearsal is remembered for it."""
+
+    def __init__(self, record: Record) -> None:
+        self.record, self.signature = record, record.signature()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.signature == other.signature
+
+    def __hash__(self) -> int:
+        return hash(self.signature)
+
+
+@lru_cache(maxsize=256)
+def _rehearse_hidden(activation: Any, dtype: str, forward: _Same, backward: _Same | None) -> None:
+    with np.errstate(all="ignore"):
+        if backward is None:
+            h = np.concatenate([POINTS, _kinks(forward.record, [])]).astype(dtype)
+            a = activation(h)
+            found = _by_element(forward.record, dtype, h)
+            _compare(activation, "__call__", found["a"], a)
+            _compare(activation, "derivative", found["slope"], activation.derivative_at(h, a))
+            return
+        h = TIED_ROWS.astype(dtype)
+        a = activation(h)
+        _compare(activation, "__call__", _by_row(forward.record, h)["a"], a)
+        gradient = np.cos(np.arange(h.size, dtype=dtype)).reshape(h.shape)
+        found = _by_row(backward.record, gradient, h, a)
+        _compare(activation, "backward", found["delta"], activation.backward(gradient, h, a))
+
+
+@lru_cache(maxsize=256)
+def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: _Same) -> None:
+    rows = loss.by_row or isinstance(activation, RowActivation)
+    with np.errstate(all="ignore"):
+        if rows:
+            h, target = TIED_ROWS.astype(dtype), GOAL_ROWS.astype(dtype)
+            found = _by_row(output.record, h, target)
+        else:
+            points = [(h, t) for t in TARGETS for h in (*MODERATE, *_kinks(output.record, [t]))]
+            h, target = np.array(points, dtype).T.copy()
+            found = _by_element(output.record, dtype, h, target)
+        a = activation(h)
+        _compare(activation, "__call__", found["a"], a)
+        if type(activation) is loss.canonical:
+            _compare(loss, "value_from_preactivation", found["value"], loss.value_from_preactivation(h, target))
+            _compare(loss, "fused_slope", found["delta"], loss.fused_slope(a, target))
+            return
+        _compare(loss, "value", found["value"], loss.value(a, target))
+        slope = np.broadcast_to(np.asarray(loss.slope(a, target), dtype), h.shape)
+        if isinstance(activation, RowActivation):
+            delta = activation.backward(slope, h, a)
+        else:
+            delta = slope * activation.derivative_at(h, a)
+        _compare(loss, f"slope with the derivative of {type(activation).__name__}", found["delta"], delta)
+
+
+@lru_cache(maxsize=256)
+def _rehearse_update(optimizer: Optimizer, dtype: str, update: _Same) -> None:
+    name = f"{type(optimizer).__name__}.update"
+    if _Same(lowered_update(optimizer, dtype)) != update:
+        raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
+    if _Same(lowered_update(optimizer, dtype, 0.25 if optimizer.learning_rate == 0.5 else 0.5)) != update:
+        raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
+    text, _ = (writer := Writer(dtype)).update(update.record)
+    run = _function(text, "update", writer)
+    numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
+    numbers[:, 0] = 0.0
+    numbers[2:, :6] = abs(numbers[2:, :6])  # what is remembered is often a square
+    for step in STEPS:
+        values, gradients, *memory = numbers.copy()
+        found = {"values": values, **{f"memory_{place}": array for place, array in enumerate(memory)}}
+        own = {argument: array.copy() for argument, array in found.items()}
+        with np.errstate(all="ignore"):
+            run(np.float64(0.03), np.float64(step), values, gradients, *memory)
+            optimizer.update(own["values"], gradients.copy(), 0.03, step, *list(own.values())[1:])
+        for argument, array in found.items():
+            _compare(optimizer, "update", array, own[argument])
+
+
+def _function(text: str, name: str, writer: Writer) -> Callable[..., Any]:
+    """Return a function of a kernel as Python runs it, with its constants."""
+    real = np.dtype(writer.dtype).type
+    namespace: dict[str, Any] = {
+        "formula": lambda function: function,
+        "real": real,
+        "np": np,
+        "math": SimpleNamespace(erf=lambda x: real(math.erf(x)), erfc=lambda x: real(math.erfc(x))),
+        **{own: getattr(np, own) for own in FUNCTIONS},
+    }
+    exec(text, namespace)
+    constants = {f"c{place}": np.float64(value) for place, value in enumerate(writer.constants)}
+    function: Callable[..., Any] = namespace[name]
+    return lambda *arguments: function(*arguments, **constants)
+
+
+def _by_element(record: Record, dtype: str, *arguments: Array) -> dict[str, Array]:
+    """Return what the kernel's function gives, one number after another."""
+    text, _ = (writer := Writer(dtype)).elementwise("rehearsed", record)
+    run = _function(text, "rehearsed", writer)
+    results = np.array([run(*numbers) for numbers in zip(*arguments, strict=True)], dtype)
+    return dict(zip(record.outputs, results.T, strict=True))
+
+
+def _by_row(record: Record, *arguments: Array) -> dict[str, Array]:
+    """Return what a record over rows gives, by NumPy."""
+    return {name: _numpy(value, record)(*arguments) for name, value in record.outputs.items()}
+
+
+def _numpy(value: Any, record: Record) -> Callable[..., Any]:
+    source, namespace = compile_source(value, record.inputs.values())
+    exec(source, namespace)
+    function: Callable[..., Any] = namespace["formula"]
+    return function
+
+
+def _kinks(record: Record, rest: list[float]) -> Array:
+    """Return where the kinks of a record lie along its first input."""
+    ties = [tie_of(node) for node in [*record.tape.nodes] if node.op in KINKS]
+    found = [zeros(_numpy(tie, record), rest) for tie in ties if isinstance(tie, Symbol)]
+    return np.concatenate([np.zeros(0), *found])
+
+
+def _compare(component: Any, method: str, found: Any, own: Any) -> None:
+    found, own = np.asarray(found), np.asarray(own)
+    tolerance = TOLERANCES[found.dtype.name]
+    if not np.allclose(found, own, rtol=tolerance, atol=tolerance, equal_nan=True):
+        name = f"{type(component).__name__}.{method}".removesuffix(".__call__")
+        raise CannotLower(
+            f"{name} gives other numbers than its record: at a kink, or by what is not among its arguments and settings"
+        )

@@ -1,0 +1,108 @@
+"""What fails in the middle of a compiled run fails at the same step as by NumPy; kernels are not made in vain."""
+
+import warnings
+
+import numpy as np
+import pytest
+from compiled_pieces import NEURON, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+
+from framework import Metric, Schedule, SettingsError, SGDOptimizer, on
+from framework.compiled import engine as compiled_engine
+
+pytest.importorskip("numba")
+
+
+class Fails(Metric):
+    """Fails at some call."""
+
+    after: int
+
+    def sums(self, prediction, target, weight=None):
+        CALLS.append(len(target))
+        if len(CALLS) > self.after:
+            raise ZeroDivisionError("a metric's own mistake")
+        return float(len(target)), 1.0
+
+    def result(self, total, count):
+        return total
+
+
+CALLS = []
+
+
+@pytest.mark.parametrize("after", [0, 5, 7, 17])
+def test_where_a_metric_fails_the_steps_before_it_are_made_and_no_other(after):
+    models, runs = [NEURON.copy(), NEURON.copy()], []
+    for engine, model in zip(("numpy", "compiled"), models, strict=True):
+        CALLS.clear()
+        with pytest.raises(ZeroDivisionError) as caught:
+            trainer(engine=engine, epochs=3, metrics=[Fails(after=after)]).fit(model, (X, Y))
+        runs.append(caught.value.run)
+    assert [run.step for run in runs] == [after, after]
+    assert runs[1].consistent
+    assert runs[1].sums.keys() == runs[0].sums.keys()
+    for key, sums in runs[0].sums.items():
+        assert runs[1].sums[key] == pytest.approx(sums, rel=1e-12)
+    np.testing.assert_allclose(*(model.parameters.vector for model in models), rtol=1e-12)
+
+
+class Given(Schedule):
+    """Gives rates that are none from step 10 on."""
+
+    kind: str
+
+    def __call__(self, step):
+        wrong = {"text": "0.1", "array": np.array([0.1]), "negative": -0.1, "nothing": None}
+        return 0.1 if step < 10 else wrong[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["text", "array", "negative", "nothing", "no such kind"])
+def test_what_is_no_rate_ends_a_run_at_the_same_step_with_the_same_error(kind):
+    errors = []
+    for engine in ("numpy", "compiled"):
+        with pytest.raises((SettingsError, KeyError)) as caught:
+            trainer(engine=engine, optimizer=SGDOptimizer(learning_rate=Given(kind=kind)), epochs=2).fit(
+                NEURON.copy(), (X, Y)
+            )
+        assert caught.value.run.consistent
+        errors.append(caught.value)
+    assert str(errors[0]) == str(errors[1])
+    assert errors[0].run.step == errors[1].run.step == 10
+
+
+def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
+    made = []
+
+    class Counted(compiled_engine.Kernel):
+        def __init__(self, *arguments):
+            made.append(self)
+            super().__init__(*arguments)
+
+    @on("batch_end")
+    def slow_down(run):
+        run.optimizer.momentum = 0.9 - run.step / 1000
+
+    monkeypatch.setattr(compiled_engine, "Kernel", Counted)
+    optimizer = SGDOptimizer(learning_rate=0.1, momentum=0.9)
+    runs = [
+        trainer(engine=engine, optimizer=optimizer, epochs=3, callbacks=[slow_down]).fit(NEURON.copy(), (X, Y))
+        for engine in ("numpy", "compiled")
+    ]
+    np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("engine", ["auto", "compiled"])
+def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
+    def refused(*_):
+        raise TypeError("Failed in nopython mode pipeline (step: nopython frontend)\n\nuntyped name 'infinity'\nDuring")
+
+    monkeypatch.setattr(compiled_engine, "Kernel", refused)
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        run = trainer(engine=engine, epochs=2).fit(NEURON.copy(), (X, Y))
+    assert (run.engine, run.step) == ("numpy", 14)
+    expected = (
+        ["the compiled engine leaves its steps to NumPy: untyped name 'infinity'"] if engine == "compiled" else []
+    )
+    assert [str(notice.message) for notice in notices] == expected

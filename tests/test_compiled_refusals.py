@@ -1,0 +1,221 @@
+"""A formula whose record computes something else is left to NumPy, with a notice that says why."""
+
+import numpy as np
+import pytest
+
+from framework import (
+    Activation,
+    Dense,
+    HalfSquaredError,
+    Identity,
+    Loss,
+    Optimizer,
+    RowActivation,
+    Schedule,
+    Sequential,
+    SGDOptimizer,
+    Trainer,
+    on,
+)
+from framework.compiled.lower import CannotLower, lowered
+from framework.compiled.rehearsal import rehearse
+from framework.compiled.source import Form, kernel_source
+
+PLAIN = SGDOptimizer(learning_rate=0.1)
+FORM = Form(single=False, classes=False, weighted=False, keeps=False)
+
+
+def prepare(activation=None, loss=None, optimizer=PLAIN, dtype="float64"):
+    """Do all that comes before Numba."""
+    loss = loss or HalfSquaredError()
+    model = Sequential(Dense(3, 4, activation or Identity(), dtype=dtype), Dense(4, 2, dtype=dtype))
+    plan = lowered(model, loss, optimizer)
+    rehearse(plan, loss, optimizer)
+    return kernel_source(plan, FORM)
+
+
+class Own(Optimizer):
+    """An optimizer that reads its own rate."""
+
+    def update(self, values, gradients, rate, step):
+        values -= self.learning_rate * gradients
+
+
+class Decaying(Optimizer):
+    """Another one, which decays by a schedule, too."""
+
+    def update(self, values, gradients, rate, step):
+        if not isinstance(self.learning_rate, Schedule):
+            values *= 1.0 - 0.1 * rate
+        values -= rate * gradients
+
+
+@pytest.mark.parametrize("optimizer", [Own(learning_rate=0.1), Own(learning_rate=0.5)])
+def test_an_update_that_reads_its_own_rate_is_refused(optimizer):
+    with pytest.raises(CannotLower, match=r"Own.update reads self.learning_rate.*use the argument 'rate'"):
+        prepare(optimizer=optimizer)
+
+
+def test_a_rate_that_a_hook_assigns_reaches_an_update_that_reads_it_itself():
+    def halve(run):
+        run.optimizer.learning_rate /= 2.0
+
+    runs = []
+    for engine in ("numpy", "auto"):
+        trainer = Trainer(
+            loss=HalfSquaredError(),
+            optimizer=Own(learning_rate=0.1),
+            epochs=3,
+            engine=engine,
+            callbacks=[on("epoch_end")(halve)],
+        )
+        runs.append(trainer.fit(Dense(1, 1), ([[1.0], [2.0]], [[1.0], [0.0]])))
+    np.testing.assert_array_equal(*(run.model.parameters.vector for run in runs))
+
+
+class Noisy(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values -= rate * (1.0 + np.random.default_rng().normal()) * gradients
+
+
+class Asking(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values -= (rate if isinstance(rate, float) else 2.0 * rate) * gradients
+
+
+class Counting(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values -= rate / (1.0 + self.steps) * gradients
+
+
+def test_an_update_that_depends_on_more_than_its_arguments_is_refused():
+    with pytest.raises(CannotLower, match=r"Noisy.update is another formula at each call, as with random numbers"):
+        prepare(optimizer=Noisy(learning_rate=0.1))
+    with pytest.raises(CannotLower, match=r"Asking.update gives other numbers than its record"):
+        prepare(optimizer=Asking(learning_rate=0.1))
+    model = Dense(1, 1)
+    for optimizer in (Counting(learning_rate=0.1), Counting(model, learning_rate=0.1)):
+        with pytest.raises(CannotLower, match=r"Counting.update cannot be recorded: UsageError"):
+            prepare(optimizer=optimizer)
+
+
+class Masked(Activation):
+    """ReLU with the derivative 1 at 0, written in a way that no record has."""
+
+    def __call__(self, h):
+        return np.maximum(h, 0.0)
+
+    def derivative(self, h):
+        slope = np.ones_like(h)
+        slope[h < 0] = 0.0
+        return slope
+
+
+class Shifted(Activation):
+    """The same with its kink where no round number is."""
+
+    def __call__(self, h):
+        return np.maximum(h - np.pi, 0.0)
+
+    def derivative(self, h):
+        slope = np.ones_like(h)
+        slope[h < np.pi] = 0.0
+        return slope
+
+
+class Smooth(Activation):
+    """A derivative that no record has and that is the derived one."""
+
+    def __call__(self, h):
+        return np.tanh(h)
+
+    def derivative(self, h):
+        slope = np.empty_like(h)
+        slope[...] = 1.0 - np.tanh(h) ** 2
+        return slope
+
+
+class Upper(Loss):
+    """The absolute error with the slope 1 at 0."""
+
+    def value(self, prediction, target):
+        return np.abs(prediction - target)
+
+    def slope(self, prediction, target):
+        slope = np.ones_like(prediction)
+        slope[prediction < target] = -1.0
+        return slope
+
+
+class Largest(RowActivation):
+    """Takes the largest of a row away; of two that are equal, the first one's gradient counts."""
+
+    def __call__(self, h):
+        return h - np.max(h, axis=-1, keepdims=True)
+
+    def backward(self, gradient, h, a):
+        result = gradient.copy()
+        result[np.arange(len(h)), np.argmax(h, axis=-1)] -= gradient.sum(axis=-1)
+        return result
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_written_derivative_that_differs_at_a_kink_from_the_derived_one_is_kept_by_numpy(dtype):
+    for activation in (Masked(), Shifted()):
+        with pytest.raises(CannotLower, match=r"\w+.derivative gives other numbers than its record: at a kink"):
+            prepare(activation, dtype=dtype)
+    with pytest.raises(CannotLower, match=r"Upper.slope with the derivative of Identity gives other numbers"):
+        prepare(loss=Upper(), dtype=dtype)
+    with pytest.raises(CannotLower, match=r"Largest.backward gives other numbers"):
+        prepare(Largest(), dtype=dtype)
+    prepare(Smooth(), dtype=dtype)
+
+
+def test_a_unit_at_a_kink_learns_as_its_written_derivative_says():
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=PLAIN, engine="auto")
+    model = Dense(2, 1, Masked())
+    trainer.fit(model, (np.zeros((4, 2)), np.ones((4, 1))))
+    assert model.bias[0] == pytest.approx(0.1)
+
+
+class Exponential(Activation):
+    def __call__(self, h):
+        return h * np.exp(h > 0.5)
+
+
+def test_functions_of_truths_are_refused_because_numpy_computes_them_in_half_precision():
+    with pytest.raises(CannotLower, match=r"np.exp of a truth has no form in a kernel: write np.where"):
+        prepare(Exponential())
+
+
+def test_memory_may_have_any_name_and_a_factor_may_be_infinite():
+    class Named(Optimizer):
+        memory = ("m", "m_i", "i")
+
+        def update(self, values, gradients, rate, step, *memory):
+            _, mean, _ = memory
+            mean += gradients
+            values -= np.minimum(np.inf, rate / step) * np.maximum(-np.inf, mean)
+
+    for dtype in ("float64", "float32"):
+        text = prepare(optimizer=Named(learning_rate=0.1), dtype=dtype).text
+        assert "memory_1_i" in text
+        assert "minimum(np.inf, " in text
+
+
+def test_where_and_other_options_of_copyto():
+    class Masks(Optimizer):
+        memory = ("kept",)
+
+        def update(self, values, gradients, rate, step, kept):
+            np.copyto(kept, gradients, where=gradients > 0, casting="same_kind")
+            np.copyto(kept, 0.25, where=values > 1.0)
+            np.copyto(values, values - rate * kept)
+
+    class Wrong(Optimizer):
+        def update(self, values, gradients, rate, step):
+            np.add(values, gradients, out=np.empty(8))
+
+    prepare(optimizer=Masks(learning_rate=0.1))
+    with pytest.raises(CannotLower, match=r"Wrong\.update"):
+        prepare(optimizer=Wrong(learning_rate=0.1))
