@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 
 from framework.compiled.lower import CannotLower, lowered
 from framework.compiled.rehearsal import rehearse
-from framework.compiled.source import Form, kernel_source
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.messages import warn
@@ -16,6 +16,7 @@ from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
 
 
+@cache  # to look for a package takes a tenth of a millisecond
 def available() -> bool:
     """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
     return all(find_spec(name) is not None for name in ("numba", "scipy"))
@@ -33,7 +34,6 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
     try:
         plan = lowered(model, loss, optimizer)
         rehearse(plan, loss, optimizer)
-        kernel_source(plan, Form(single=False, classes=False, weighted=False, keeps=False))
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': NumPy computes this run, because {reason}")

@@ -15,6 +15,7 @@ from framework.compiled.cache import COMPILING, load, load_anew
 from framework.compiled.lower import Plan, lowered
 from framework.compiled.rehearsal import rehearse
 from framework.compiled.source import Form, kernel_source
+from framework.compiled.source import Source as Written
 from framework.data import ArraySource, Batch, DatasetSource, Source, permutation, read_only
 from framework.losses import Loss
 from framework.messages import warn
@@ -177,7 +178,7 @@ class Engine:
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
                 rehearse(plan, self.loss, run.optimizer)
-                kernel = self._compiled[form, source.text] = self._compile(plan, form, source.text, data, rows)
+                kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows)
             kernel._constants[:] = source.constants  # other settings may be all that is new
         except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
@@ -189,11 +190,11 @@ class Engine:
             return None
         return kernel
 
-    def _compile(self, plan: Plan, form: Form, text: str, data: Batch, rows: Array) -> Kernel:
+    def _compile(self, plan: Plan, form: Form, written: Written, data: Batch, rows: Array) -> Kernel:
         """Return a new kernel, compiled by a call without batches; what cannot be read from the disk is made anew."""
 
         def compiled() -> Kernel:
-            kernel = Kernel(plan, form, self.run.model, self.size)
+            kernel = Kernel(plan, form, written, self.run.model, self.size)
             kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer.binding, np.zeros(3), seen=False)
             return kernel
 
@@ -201,7 +202,7 @@ class Engine:
             try:
                 return compiled()
             except Exception:  # noqa: BLE001 (whatever a damaged file makes Numba raise; another error comes again)
-                load_anew(text)
+                load_anew(written.text)
                 return compiled()
 
     def _rates(self, count: int) -> Array:
@@ -250,9 +251,8 @@ class Kernel:
         longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
     """
 
-    def __init__(self, plan: Plan, form: Form, model: Model, size: int) -> None:
-        """Write the source, load it and lay out the memory."""
-        source = kernel_source(plan, form)
+    def __init__(self, plan: Plan, form: Form, source: Written, model: Model, size: int) -> None:
+        """Load the source and lay out the memory."""
         self._train = load(source.text).train
         self._address = 0
         if "gemm(" in source.text:  # SciPy takes a tenth of a second to import

@@ -49,8 +49,12 @@ class Record:
         """Return what two records of the same formula have in common: every operation and every number."""
         wanted = needed(*self.outputs.values())
         places = {node: place for place, node in enumerate(node for node in self.tape.nodes if node in wanted)}
-        nodes = [(node.op, node.kind, node.name, *(places.get(arg, repr(arg)) for arg in node.args)) for node in places]
-        return tuple(nodes), tuple((name, places.get(value, repr(value))) for name, value in self.outputs.items())
+
+        def shown(value: Any) -> Any:
+            return places[value] if isinstance(value, Symbol) else repr(value)
+
+        nodes = [(node.op, node.kind, node.name, *map(shown, node.args)) for node in places]
+        return tuple(nodes), tuple((name, shown(value)) for name, value in self.outputs.items())
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from framework.activations import RowActivation
 from framework.arrays import Array
 from framework.compiled.expressions import FUNCTIONS, Writer
 from framework.compiled.lower import CannotLower, Plan, Record, lowered_update
+from framework.compiled.rows import row_function
 from framework.derivatives import POINTS, ROWS
 from framework.formulas.kinks import tie_of, zeros
 from framework.formulas.program import compile_source
@@ -155,8 +156,12 @@ def _by_element(record: Record, dtype: str, *arguments: Array) -> dict[str, Arra
 
 
 def _by_row(record: Record, *arguments: Array) -> dict[str, Array]:
-    """Return what a record over rows gives, by NumPy."""
-    return {name: _numpy(value, record)(*arguments) for name, value in record.outputs.items()}
+    """Return what a record over rows gives, by NumPy; refuse one that a kernel has no form for."""
+    reads = {name: f"{name}[i, j]" for name in record.inputs}
+    writes = {name: "values[i]" if name == "value" else f"out[{name}, i, j]" for name in record.outputs}
+    row_function(Writer("float64"), "rehearsed", record, reads, writes, width="width", single=False)
+    dtype = arguments[0].dtype
+    return {name: np.asarray(_numpy(value, record)(*arguments), dtype) for name, value in record.outputs.items()}
 
 
 def _numpy(value: Any, record: Record) -> Callable[..., Any]:
