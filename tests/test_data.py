@@ -5,7 +5,6 @@ from itertools import chain
 import numpy as np
 import pytest
 import sklearn.model_selection
-import torch
 from left_out import hooks_differ
 
 import framework.data.sources
@@ -15,7 +14,6 @@ from framework import (
     DataError,
     Dataset,
     Dense,
-    DtypeError,
     MeanSquaredError,
     Neuron,
     SettingsError,
@@ -314,62 +312,3 @@ def test_a_split_is_a_pure_function_of_its_seed():
 def test_splits_that_make_no_sense_are_refused(data, settings, error, message):
     with pytest.raises(error, match=message):
         split(data, **settings)
-
-
-class Unwilling:
-    """An object that does not become an array."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise KeyError("no array here")
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (torch.ones(2, 1, requires_grad=True), "got Tensor, which says: Can't call numpy"),
-        (torch.ones(2, 1, dtype=torch.bfloat16), "got Tensor, which says: Got unsupported ScalarType BFloat16"),
-        (Unwilling(), "got Unwilling, which says: 'no array here'"),
-    ],
-    ids=["a tensor with a gradient", "a tensor of bfloat16", "an object"],
-)
-@pytest.mark.parametrize("argument", ["x", "y", "weight"])
-def test_what_does_not_become_an_array_is_refused_by_name(value, said, argument):
-    data = {"x": np.ones((2, 1)), "y": np.ones(2), "weight": np.ones(2)} | {argument: value}
-    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
-    with pytest.raises(DtypeError, match=f"fit: argument '{argument}' must be an array of real numbers.*{said}"):
-        trainer.fit(Neuron(1), tuple(data.values()))
-
-
-class Frame:
-    """As much of a data frame as is looked at."""
-
-    def __init__(self, **columns):
-        self.columns = list(columns)
-        self.values = np.column_stack(list(columns.values()))
-
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.values, dtype)
-
-
-HEIGHTS, WIDTHS = np.arange(4.0), np.arange(4.0) ** 2
-DOORS = {
-    "fit: validation": lambda trainer, model, data: trainer.fit(model, (np.ones((4, 1)), TARGETS), data),
-    "evaluate": lambda trainer, model, data: trainer.evaluate(model, data),
-    "fit": lambda trainer, model, data: trainer.fit(model, data),
-    "resume": lambda trainer, model, data: trainer.resume(trainer.fit(model, (np.ones((4, 1)), TARGETS)), data),
-}
-TARGETS = Frame(height=HEIGHTS, width=WIDTHS)
-
-
-@pytest.mark.parametrize("door", list(DOORS))
-def test_targets_in_another_order_than_at_fit_are_refused_by_name(door):
-    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01))
-    model, x = Dense(1, 2), np.ones((4, 1))
-    run = trainer.fit(model, (x, TARGETS))
-    assert (model.columns, model.target_columns) == (None, ("height", "width"))
-    with pytest.raises(
-        DataError, match=f"{door}: argument 'y' must have the columns of fit, in that order: height, width; got width"
-    ):
-        DOORS[door](trainer, model, (x, Frame(width=WIDTHS, height=HEIGHTS)))
-    trainer.resume(run, (x, np.asarray(TARGETS)), epochs=1)  # an array has no names to compare
-    assert model.target_columns == ("height", "width")
