@@ -61,10 +61,10 @@ class Contender:
 
 
 CONTENDERS = {
-    "framework": Contender("framework", {"engine": "numpy"}),
+    "framework": Contender("framework", {"engine": "numpy"}, few_rows=20_000),
     "framework-compiled": Contender("framework", {"engine": "compiled"}),
     "limit": Contender("limit"),
-    "numpy": Contender("numpy"),
+    "numpy": Contender("numpy", few_rows=20_000),
     "jax-scan": Contender("jax", {"scan": True}, quick=("online", "small", "fashion-32")),
     "jax-jit": Contender("jax", {"scan": False}, few_rows=20_000, quick=("step", "small")),
     "torch": Contender("torch", {"compiled": False}, few_rows=10_000),
