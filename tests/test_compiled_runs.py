@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 from compiled_pieces import NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
+from left_out import hooks_differ
 
 from framework import (
     L2,
@@ -268,6 +269,7 @@ def test_at_the_end_of_an_epoch_the_last_gradient_and_batch_are_there():
         assert found[0].any()
 
 
+@hooks_differ
 def test_a_float32_run_and_a_dataset_resume_bit_for_bit_in_mid_epoch():
     def stop_at(step):
         return on("batch_end")(lambda run: run.stop("enough") if run.step == step else None)

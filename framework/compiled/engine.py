@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.compiled.cache import COMPILING, load, load_anew
+from framework.compiled.cache import COMPILING, load_anew
+from framework.compiled.kernel import Kernel
 from framework.compiled.lower import Plan, lowered
 from framework.compiled.rehearsal import rehearse
 from framework.compiled.source import Form, kernel_source
 from framework.compiled.source import Source as Written
-from framework.data import ArraySource, Batch, DatasetSource, Source, permutation, read_only
+from framework.data import ArraySource, Batch, DatasetSource, Source, permutation
 from framework.losses import Loss
 from framework.messages import warn
-from framework.models import Model
 from framework.run import Run, add_sums
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
@@ -31,15 +30,6 @@ CHUNK_SECONDS = 0.05
 
 GROWTH = 32.0
 """How many times longer than the one before a chunk may be: the first, of one batch, tells little about the time."""
-
-KEPT_NUMBERS = 1_000_000
-"""How many numbers a kernel may keep of a chunk's outputs."""
-
-LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
-"""How many rows a formula over rows takes at once: so many numbers of an element, and at least so many rows."""
-
-LIMITS = {"float64": 1e280, "float32": 1e30}
-"""What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
 
 
 class Engine:
@@ -179,7 +169,7 @@ class Engine:
             if kernel is None:
                 rehearse(plan, self.loss, run.optimizer)
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows)
-            kernel._constants[:] = source.constants  # other settings may be all that is new
+            kernel.constants[:] = source.constants  # other settings may be all that is new
         except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
             if run.step or not self.quiet:
@@ -242,111 +232,3 @@ class Engine:
 def _taken(data: Batch, rows: Array) -> Batch:
     x, y, weight = data
     return x[rows], y[rows], None if weight is None else weight[rows]
-
-
-class Kernel:
-    """A compiled function with the memory that it works in.
-
-    Attributes:
-        longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
-    """
-
-    def __init__(self, plan: Plan, form: Form, source: Written, model: Model, size: int) -> None:
-        """Load the source and lay out the memory."""
-        self._train = load(source.text).train
-        self._address = 0
-        if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
-            self._address = importlib.import_module("framework.compiled.native").gemm_address(plan.dtype)
-        self.form, self.model, self.size = form, model, size
-        self._constants = np.array(source.constants)
-        self._limit = LIMITS[plan.dtype]
-        self._folds = plan.descends
-        sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
-        self._sizes = np.array(sizes)
-        self.longest = max(1, KEPT_NUMBERS // (size * sizes[-1])) if form.keeps else math.inf
-        self._kept = (np.zeros((0, sizes[-1]), plan.dtype), np.zeros((0, sizes[-1]), plan.dtype))
-        self._layers, self._source = plan.layers, source
-        spread = np.zeros(size * max(sizes), plan.dtype)  # dL/dx of one layer at a time
-        at_once = min(size, max(LEAST_ROWS, SCRATCH_NUMBERS // max(sizes)))
-        self._memory = {
-            "scratch_0": np.zeros((source.scratch * max(sizes), at_once), plan.dtype),
-            "columns_0": np.zeros((source.columns, at_once), plan.dtype),
-            "scales_0": np.zeros(size, plan.dtype),
-            "values_0": np.zeros(size, plan.dtype),
-        }
-        for i in range(len(plan.layers)):
-            for name, width in (("x", sizes[i]), ("h", sizes[i + 1])):
-                self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
-            self._memory[f"s_{i}"] = spread[: size * sizes[i]].reshape(size, sizes[i])
-        for name in ("target", "a"):
-            self._memory[f"{name}_{i}"] = np.zeros((size, sizes[-1]), plan.dtype)
-        self._classes = np.zeros(size, np.int64)
-        self._arrays: tuple[tuple[Array, ...], tuple[Array, ...]] = ((), ())
-        self._version = -1
-
-    def _array(self, name: str) -> Array:
-        """Return the array of a name: working memory, or a part of parameters or gradients as it lies there now.
-
-        With ``_flat`` it has one axis.
-        """
-        kind, _, place = name.partition("_")
-        if kind not in ("w", "gw", "b", "gb"):
-            memory = self._memory[name.removesuffix("_flat")]
-            return memory.reshape(-1) if name.endswith("_flat") else memory
-        parameters = self._layers[int(place)].parameters
-        views = parameters.gradients if kind[0] == "g" else parameters.views
-        array: Array = views["bias" if kind in ("b", "gb") else "weights"]
-        return array if name in self._source.matrices else array.reshape(-1)
-
-    def train(
-        self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array, *, seen: bool
-    ) -> tuple[int, int]:
-        """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
-
-        A plain step is part of the products, which leave no gradient but that of the last batch; ``seen`` says that
-        somebody will look at every one.
-        """
-        x, y, weight = data
-        parameters = binding.parameters
-        runs = parameters.trainable_runs()
-        if self._version != parameters.version:
-            names = self._source.matrices, self._source.vectors
-            matrices, vectors = (tuple(map(self._array, part)) for part in names)
-            self._arrays, self._version = (matrices, vectors), parameters.version
-        if self.form.keeps:
-            shape = ((stop - first) * self.size, self._sizes[-1])
-            self._kept = (np.empty(shape, x.dtype), np.empty(shape, x.dtype))
-        done, made = self._train(
-            first,
-            stop,
-            self.size,
-            read_only(x),
-            read_only(y if self.form.classes else y.reshape(len(x), -1)),
-            read_only(np.zeros(0, x.dtype) if weight is None else weight),
-            rows,
-            self._sizes,
-            parameters.vector,
-            parameters.gradient,
-            tuple(binding.memory.values()),
-            np.array([run.start for run in runs]),
-            np.array([run.stop for run in runs]),
-            rates,
-            binding.steps,
-            int(self._folds and not parameters.frozen) * (2 if seen else 1),
-            self._constants,
-            *self._arrays,
-            self._classes,
-            sums,
-            *self._kept,
-            self._limit,
-            self._address,
-        )
-        for frozen in parameters.frozen_gradients:
-            frozen[...] = 0.0
-        return int(done), int(made)
-
-    def outputs(self, start: int, rows: int) -> tuple[Array, Array]:
-        """Return (h, a) of some rows of the last chunk, in the model's shape."""
-        shape = (rows, *(size for size in self.model.output_shape if size is not None))
-        h, a = (kept[start : start + rows].reshape(shape) for kept in self._kept)
-        return h, a
