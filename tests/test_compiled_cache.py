@@ -26,7 +26,7 @@ from framework import (
     UsageError,
 )
 from framework.compiled import choice
-from framework.compiled import engine as compiled_engine
+from framework.compiled import kernel as compiled_kernel
 from framework.compiled.cache import cache_folder, kernel_name, load
 from framework.compiled.lower import CannotLower, lowered
 from framework.compiled.source import Form, kernel_source
@@ -125,7 +125,7 @@ def test_a_formula_defined_anew_is_compiled_anew():
 def test_where_nothing_can_be_written_kernels_are_compiled_all_the_same(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(compiled_engine, "load", lambda text: load(f"{text}# not cached\n"))
+    monkeypatch.setattr(compiled_kernel, "load", lambda text: load(f"{text}# not cached\n"))
     assert trainer().fit(NEURON.copy(), (X, Y)).engine == "compiled"
 
 
