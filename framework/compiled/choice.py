@@ -48,7 +48,7 @@ def require_available() -> None:
         UsageError: One is missing.
     """
     if not available():
-        raise UsageError("engine='compiled' needs Numba and SciPy: pip install 'framework[compiled]'")
+        raise UsageError("engine='compiled' needs Numba and SciPy: pip install numba scipy")
 
 
 def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ def check_rows(
             raise DerivativeError(f"{name}.{method} or its formula changes its argument in place; make a new array")
         require_like(name, method, slopes, rows.shape)
         given = np.asarray(slopes, dtype=np.float64)
-        step = 1e-5 * np.maximum(1.0, np.abs(rows))
+        step = 1e-5 * np.maximum(1e-3, np.abs(rows))  # in proportion: a logarithm is steep at a small probability
         expected = np.empty_like(rows)
         for column in range(rows.shape[1]):
             moved = np.zeros_like(rows)
@@ -64,7 +64,7 @@ def check_rows(
             hint = "the sign is wrong: it is minus the derivative"
         raise DerivativeError(
             f"{name}.{method} is wrong at element {list(place)} of the rows {rows.round(3).tolist()}: it gives "
-            f"{given[place]:.6g}, but the slope of the formula there is {expected[place]:.6g}"
+            f"{given[place]:.9g}, but the slope of the formula there is {expected[place]:.9g}"
             f"\n{hint}"
         )
 
