@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.compiled.lower import CannotLower, Record, needed
+from framework.compiled.lower import CannotLower, Record
+from framework.formulas.program import needed
 from framework.formulas.rules import INFIX, TRUTHS
 from framework.formulas.symbols import Symbol
 
@@ -154,11 +155,15 @@ class Writer:
         number = float(value)
         if number in LITERALS or not np.isfinite(number):
             return _written(number) if once else self.literal(number)
-        if number not in self.constants:
-            self.constants.append(number)
-        place = self.constants.index(number)
+        place = self.place(number)
         self._used.add(place)
         return f"c{place}" if once or self.dtype == "float64" else f"k{place}"
+
+    def place(self, value: float) -> int:
+        """Return which of the constants a number is; two of the same value are one."""
+        if value not in self.constants:
+            self.constants.append(value)
+        return self.constants.index(value)
 
     def _truth(self, value: Any, names: dict[Any, str]) -> str:
         if not isinstance(value, Symbol):

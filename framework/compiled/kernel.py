@@ -62,7 +62,7 @@ class Kernel:
                 self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
             self._memory[f"s_{i}"] = spread[: size * sizes[i]].reshape(size, sizes[i])
         for name in ("target", "a"):
-            self._memory[f"{name}_{i}"] = np.zeros((size, sizes[-1]), plan.dtype)
+            self._memory[f"{name}_{len(plan.layers) - 1}"] = np.zeros((size, sizes[-1]), plan.dtype)
         self._classes = np.zeros(size, np.int64)
         self._arrays: tuple[tuple[Array, ...], tuple[Array, ...]] = ((), ())
         self._version = -1

@@ -16,7 +16,7 @@ from framework.activations import Activation, RowActivation
 from framework.compiled.cells import Cell
 from framework.errors import DerivativeError
 from framework.formulas.derive import Simplifier, adjoint
-from framework.formulas.program import Program
+from framework.formulas.program import Program, needed
 from framework.formulas.rules import REDUCTIONS
 from framework.formulas.symbols import COLUMN, Symbol
 from framework.losses import Loss, RowLoss
@@ -266,18 +266,6 @@ def replay(result: Any, given: dict[Symbol, Any]) -> Any:
         else:
             known[node] = tape.record(node.op, *arguments)
     return known[result]
-
-
-def needed(*results: Any) -> set[Symbol]:
-    """Return the nodes that these are computed from, themselves included."""
-    found: set[Symbol] = set()
-    waiting = list(results)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Symbol) and node not in found:
-            found.add(node)
-            waiting.extend(node.args)
-    return found
 
 
 def _called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:

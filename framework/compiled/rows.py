@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.compiled.expressions import Writer, truth
-from framework.compiled.lower import CannotLower, Record, needed
+from framework.compiled.lower import CannotLower, Record
+from framework.formulas.program import needed
 from framework.formulas.rules import REDUCTIONS
 from framework.formulas.symbols import FULL, Symbol
 

@@ -39,7 +39,7 @@ ARGUMENTS = (
     "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
     "constants, matrices, vectors, classes, sums, kept_h, kept_a, limit, address"
 )
-"""What ``train`` takes, in this order; the engine says what each is."""
+"""What ``train`` takes, in this order: what ``Kernel.train`` gives it."""
 
 AHEAD = 8
 """How many rows before its turn a row is asked for: enough to hide the way to memory, few enough to stay in cache."""
@@ -139,7 +139,7 @@ class _Kernel:
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
         return [
-            f"{', '.join(self.matrices)}, = matrices" if self.matrices else "",
+            *([f"{', '.join(self.matrices)}, = matrices"] if self.matrices else []),
             f"{', '.join(self.vectors)}, = vectors",
             *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
             "zero, one = real(0.0), real(1.0)",
@@ -256,7 +256,7 @@ class _Kernel:
         return [*lines, "loss = total / count", "if not math.isfinite(loss):", "    return batch, made"]
 
     def _backward(self) -> list[str]:
-        """Carry delta back; stop where a gradient may not be finite; then find every gradient."""
+        """Carry delta back; stop where a gradient may not be finite."""
         lines: list[str] = []
         check = "if not (float(square_{0}) + n) * float(change) <= limit:  # bounds the square of every gradient"
         for i in range(self.last, 0, -1):

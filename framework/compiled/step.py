@@ -65,20 +65,15 @@ def _clip(plan: Plan, writer: Writer) -> list[str]:
     """Clip the gradient of all trainable parameters: first its norm, then each value."""
     lines: list[str] = []
     if plan.clip_norm is not None:
-        most = _constant(writer, plan.clip_norm)
+        most = f"c{writer.place(plan.clip_norm)}"
         lines += ["norm = 0.0", *_OVER_PARAMETERS, "        norm += float(gradient[i]) * float(gradient[i])"]
         lines += ["norm = math.sqrt(norm)", f"if norm > {most}:", f"    shrink = real({most} / norm)"]
         lines += [*indented(_OVER_PARAMETERS), "            gradient[i] *= shrink"]
     if plan.clip_value is not None:
-        most = _constant(writer, plan.clip_value)
+        most = f"c{writer.place(plan.clip_value)}"
         inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{most})), real({most}))"
         lines += [*_OVER_PARAMETERS, f"        {inner}"]
     return lines
-
-
-def _constant(writer: Writer, value: float) -> str:
-    writer.constants.append(float(value))
-    return f"c{len(writer.constants) - 1}"
 
 
 def indented(lines: list[str], by: int = 1) -> list[str]:

@@ -70,11 +70,11 @@ def compile_source(result: Any, inputs: Iterable[Symbol]) -> tuple[str, dict[str
     """Return the source of ``def formula(inputs): ...`` that computes ``result``, and the names that it needs."""
     inputs = list(inputs)
     names = {symbol: symbol.name for symbol in inputs}
-    needed = _needed(result)
+    wanted = needed(result)
     namespace: dict[str, Any] = {}
     lines: list[str] = []
     for node in inputs[0].tape.nodes:
-        if node not in needed or node in names:
+        if node not in wanted or node in names:
             continue
         arguments = [_text(_choice(node, arg), names, namespace) for arg in node.args]
         names[node] = f"v{len(lines)}"
@@ -89,9 +89,10 @@ def _choice(node: Symbol, arg: Any) -> Any:
     return node.dtype.type(arg) if node.op == "where" and type(arg) is float else arg
 
 
-def _needed(result: Any) -> set[Symbol]:
+def needed(*results: Any) -> set[Symbol]:
+    """Return the nodes that these are computed from, themselves included."""
     found: set[Symbol] = set()
-    waiting = [result]
+    waiting = list(results)
     while waiting:
         node = waiting.pop()
         if isinstance(node, Symbol) and node not in found:
@@ -198,7 +199,7 @@ class Program:
     @cached_property
     def _ties(self) -> tuple[Any, Any] | None:
         """Where kinks meet, and the derivative there; None where the convention is right everywhere."""
-        kinks = [node for node in _needed(self.output) if node.op in KINKS]
+        kinks = [node for node in needed(self.output) if node.op in KINKS]
         if len(kinks) < 2:
             return None
         left, right = (tangent(self.output, self.inputs[0], mode) for mode in (LEFT, RIGHT))
@@ -217,7 +218,7 @@ class Program:
     @cached_property
     def _guarded(self) -> Any:
         """The slope with overflowed denominators seen to, or None where there can be none."""
-        operations = {node.op for node in _needed(self.output)}
+        operations = {node.op for node in needed(self.output)}
         if "divide" not in operations or not operations & _GROWING or not isinstance(self.slope, Symbol):
             return None
         return tangent(self.output, self.inputs[0], guarded=True)
