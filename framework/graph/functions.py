@@ -1,0 +1,705 @@
+"""NumPy's functions on symbols: each is written as operations of the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, pairwise
+from typing import Any
+
+import numpy as np
+
+from framework.graph.refuse import refuse
+from framework.graph.symbol import FUNCTIONS, Symbol, record, symbol_of, value_of, view, write
+
+_ROWS = "a formula must work for any number of rows"
+
+
+def implements(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function under NumPy's names, or under its own."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        FUNCTIONS.update(dict.fromkeys(names or (function.__name__,), function))
+        return function
+
+    return register
+
+
+def _graph(*values: Any) -> Any:
+    return next(value.graph for value in values if isinstance(value, Symbol))
+
+
+def _symbol(value: Any, *others: Any) -> Any:
+    """Return a value as a symbol, in the graph of the others."""
+    return value if isinstance(value, Symbol) else symbol_of(_graph(*others).constant(np.asarray(value)))
+
+
+def _axis(x: Any, axis: int) -> int:
+    return int(np.lib.array_utils.normalize_axis_index(axis, x.ndim))
+
+
+def _axes(x: Any, axis: Any) -> tuple[int, ...]:
+    chosen: Any = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int | np.integer) else axis
+    return tuple(map(int, np.lib.array_utils.normalize_axis_tuple(tuple(chosen), x.ndim)))
+
+
+def _require_no_rows(x: Any, axis: int, what: str) -> None:
+    if x.graph.rows_in(x.shape[axis]):
+        refuse(f"{what} along the rows", _ROWS)
+
+
+# reductions
+
+
+def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> Any:
+    axes = tuple(sorted(_axes(x, axis)))
+    if x.kind == "b" and op not in ("any", "all", "max", "min"):
+        x = x.astype(float if op in ("mean", "var") else int)
+    if op == "mean" and x.kind == "i":
+        x = x.astype(float)
+    return record(op, x, axes=axes, keepdims=bool(keepdims), **attributes) if axes else x
+
+
+def _reduction(op: str, *names: str) -> None:
+    def function(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
+        return _reduced(op, x, axis, keepdims)
+
+    implements(op, *names)(function)
+
+
+for _op, _names in {
+    "sum": (),
+    "prod": (),
+    "max": ("amax",),
+    "min": ("amin",),
+    "mean": (),
+    "any": (),
+    "all": (),
+}.items():
+    _reduction(_op, *_names)
+
+
+@implements("average")
+def _average(x: Any, axis: Any = None, weights: Any = None, keepdims: bool = False) -> Any:
+    if weights is None:
+        return _reduced("mean", x, axis, keepdims)
+    x = _symbol(x, weights)
+    if np.ndim(weights) != x.ndim:
+        weights = np.reshape(weights, tuple(n if a == _axis(x, axis) else 1 for a, n in enumerate(x.shape)))
+    weights = np.broadcast_to(weights, x.shape)
+    return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+
+
+@implements("var")
+def _var(x: Any, axis: Any = None, dtype: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+    return _reduced("var", x if x.kind == "f" else x.astype(float), axis, keepdims, ddof=ddof)
+
+
+@implements("std")
+def _std(x: Any, axis: Any = None, dtype: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+    return np.sqrt(_var(x, axis, dtype, ddof, keepdims))
+
+
+@implements("norm")
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002 (NumPy's name)
+    if ord == 1 and isinstance(axis, int):
+        return np.sum(np.abs(x), axis=axis, keepdims=keepdims)
+    if ord not in (None, 2, "fro") or (ord == 2 and not isinstance(axis, int) and x.ndim != 1):
+        refuse(f"np.linalg.norm with ord={ord}", "write it with np.sum, np.max and np.abs")
+    return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def _place_of(op: str) -> Callable[..., Any]:
+    def function(x: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
+        if axis is None:
+            x, axis = _reshape(x, (-1,)), 0
+        _require_no_rows(x, _axis(x, axis), f"np.{op}")
+        return record(op, x, axes=(_axis(x, axis),), keepdims=bool(keepdims))
+
+    return function
+
+
+implements("argmax")(_place_of("argmax"))
+implements("argmin")(_place_of("argmin"))
+
+
+@implements("count_nonzero")
+def _count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return _reduced("sum", x != 0, axis, keepdims)
+
+
+@implements("cumsum", "cumulative_sum")
+def _cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+    if axis is None:
+        x, axis = _reshape(x, (-1,)), 0
+    _require_no_rows(x, _axis(x, axis), "np.cumsum")
+    return record("cumsum", x if x.kind != "b" else x.astype(int), axis=_axis(x, axis))
+
+
+@implements("diff")
+def _diff(x: Any, n: int = 1, axis: int = -1) -> Any:
+    before = (slice(None),) * _axis(x, axis)
+    for _ in range(n):
+        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+    return x
+
+
+# shapes
+
+
+@implements("shape")
+def _shape(x: Any) -> Any:
+    return x.shape
+
+
+@implements("ndim")
+def _ndim(x: Any) -> Any:
+    return x.ndim
+
+
+@implements("size")
+def _size(x: Any, axis: int | None = None) -> Any:
+    return x.size if axis is None else x.shape[axis]
+
+
+@implements("reshape")
+def _reshape(x: Any, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: Any = None) -> Any:
+    if order != "C":
+        refuse(f"np.reshape with order='{order}'", "transpose first")
+    shape = newshape if shape is None else shape
+    sizes = [int(size) for size in ((shape,) if isinstance(shape, int | np.integer) else shape)]
+    if sizes.count(-1) == 1:
+        rest = math.prod(size for size in sizes if size != -1)
+        if rest and x.size % rest == 0:
+            sizes[sizes.index(-1)] = x.size // rest
+    if math.prod(sizes) != x.size or -1 in sizes:
+        raise ValueError(f"cannot reshape array of shape {x.graph.shape_text(x.shape)} into shape {tuple(sizes)}")
+    if tuple(sizes) == x.shape:
+        return x
+    return view("reshape", x, shape=tuple(sizes))
+
+
+@implements("ravel", "flatten")
+def _ravel(x: Any, order: str = "C") -> Any:
+    return _reshape(x, (-1,), order)
+
+
+@implements("transpose", "permute_dims")
+def _transpose(x: Any, axes: Any = None) -> Any:
+    chosen = tuple(range(x.ndim))[::-1] if axes is None else _axes(x, axes)
+    return x if chosen == tuple(range(x.ndim)) else view("transpose", x, axes=chosen)
+
+
+@implements("matrix_transpose")
+def _matrix_transpose(x: Any) -> Any:
+    return _swapaxes(x, -1, -2)
+
+
+@implements("swapaxes")
+def _swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    order = list(range(x.ndim))
+    a, b = _axis(x, axis1), _axis(x, axis2)
+    order[a], order[b] = order[b], order[a]
+    return _transpose(x, order)
+
+
+@implements("moveaxis")
+def _moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    origin, target = _axes(x, source), _axes(x, destination)
+    order = [axis for axis in range(x.ndim) if axis not in origin]
+    for place, axis in sorted(zip(target, origin, strict=True)):
+        order.insert(place, axis)
+    return _transpose(x, order)
+
+
+@implements("expand_dims")
+def _expand_dims(x: Any, axis: Any) -> Any:
+    chosen = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    new = np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim + len(chosen))
+    sizes = iter(x.shape)
+    return view("reshape", x, shape=tuple(1 if n in new else next(sizes) for n in range(x.ndim + len(new))))
+
+
+@implements("squeeze")
+def _squeeze(x: Any, axis: Any = None) -> Any:
+    gone = [n for n, size in enumerate(x.shape) if size == 1] if axis is None else _axes(x, axis)
+    if any(x.shape[n] != 1 for n in gone):
+        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
+    return _reshape(x, tuple(size for n, size in enumerate(x.shape) if n not in gone))
+
+
+@implements("broadcast_to")
+def _broadcast_to(x: Any, shape: Any, subok: bool = False) -> Any:
+    shape = (shape,) if isinstance(shape, int) else tuple(map(int, shape))
+    if np.broadcast_shapes(x.shape, shape) != shape:
+        raise ValueError(f"cannot broadcast shape {x.graph.shape_text(x.shape)} to {x.graph.shape_text(shape)}")
+    return x if shape == x.shape else view("broadcast_to", x, shape=shape)
+
+
+@implements("broadcast_arrays")
+def _broadcast_arrays(*arrays: Any, subok: bool = False) -> Any:
+    shape = np.broadcast_shapes(*map(np.shape, arrays))
+    return tuple(_broadcast_to(_symbol(array, *arrays), shape) for array in arrays)
+
+
+@implements("atleast_1d")
+def _atleast_1d(x: Any) -> Any:
+    return x if x.ndim else _reshape(x, (1,))
+
+
+@implements("atleast_2d")
+def _atleast_2d(x: Any) -> Any:
+    return x if x.ndim > 1 else _reshape(x, (1, -1))
+
+
+# products
+
+
+@implements("matmul")
+def _matmul(a: Any, b: Any) -> Any:
+    a, b = _symbol(a, b), _symbol(b, a)
+    if a.ndim == 1 and b.ndim == 1:
+        return np.sum(a * b)
+    if a.ndim == 1:
+        return _squeeze(_matmul(_expand_dims(a, 0), b), -2)
+    if b.ndim == 1:
+        return _squeeze(_matmul(a, _expand_dims(b, 1)), -1)
+    return record("matmul", a, b)
+
+
+@implements("dot")
+def _dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    return _matmul(a, b) if np.ndim(b) <= 2 else _tensordot(a, b, (-1, -2))
+
+
+@implements("vecdot")
+def _vecdot(a: Any, b: Any, axis: int = -1) -> Any:
+    return np.sum(a * b, axis=axis)
+
+
+@implements("vdot")
+def _vdot(a: Any, b: Any) -> Any:
+    return np.sum(np.ravel(a) * np.ravel(b))
+
+
+@implements("inner")
+def _inner(a: Any, b: Any) -> Any:
+    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else _tensordot(a, b, (-1, -1))
+
+
+@implements("outer")
+def _outer(a: Any, b: Any) -> Any:
+    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
+
+
+@implements("tensordot")
+def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = _symbol(a, b), _symbol(b, a)
+    chosen = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, int) else axes
+    (inner_a, inner_b) = (
+        [_axis(x, axis) for axis in ((part,) if isinstance(part, int) else part)]
+        for x, part in zip((a, b), chosen, strict=True)
+    )
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    term_a = [next(letters) for _ in range(a.ndim)]
+    term_b = [next(letters) for _ in range(b.ndim)]
+    for m, n in zip(inner_a, inner_b, strict=True):
+        term_b[n] = term_a[m]
+    output = [c for n, c in enumerate(term_a) if n not in inner_a] + [
+        c for n, c in enumerate(term_b) if n not in inner_b
+    ]
+    return record("einsum", a, b, subscripts=f"{''.join(term_a)},{''.join(term_b)}->{''.join(output)}")
+
+
+@implements("einsum")
+def _einsum(subscripts: Any, *operands: Any, optimize: Any = None, **options: Any) -> Any:
+    if not isinstance(subscripts, str) or options:
+        refuse("np.einsum with lists of axes or other options", "give the subscripts as text alone: 'ij,jk->ik'")
+    operands = tuple(_symbol(operand, *operands) for operand in operands)
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not arrow:
+        letters = sorted(set(inputs) - {",", "."})
+        output = ("..." if "..." in inputs else "") + "".join(c for c in letters if inputs.count(c) == 1)
+    if "..." in inputs:
+        terms, output = _without_ellipsis(terms, output, operands)
+    for term in terms:
+        if len(set(term)) != len(term):
+            refuse(f"np.einsum with a letter twice in one term, '{term}'", "take the diagonal first")
+    return record("einsum", *operands, subscripts=f"{','.join(terms)}->{output}")
+
+
+def _without_ellipsis(terms: list[str], output: str, operands: Sequence[Any]) -> tuple[list[str], str]:
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in "".join(terms) + output]
+    widths = [x.ndim - len(term.replace("...", "")) for term, x in zip(terms, operands, strict=True)]
+    most = max(width for term, width in zip(terms, widths, strict=True) if "..." in term)
+    letters = "".join(free[:most])
+    filled = [term.replace("...", letters[most - n :] if n else "") for term, n in zip(terms, widths, strict=True)]
+    return filled, output.replace("...", letters)
+
+
+# parts
+
+
+def _parsed(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
+    """Return an index with an entry for each axis, and where new axes come: None, else the number of the axis."""
+    index = index if isinstance(index, tuple) else (index,)
+    used = sum(part is not None and part is not Ellipsis for part in index)
+    if used > x.ndim:
+        raise IndexError(f"too many indices for an array of {x.ndim} axes: {used} were given")
+    whole = (slice(None),) * (x.ndim - used)
+    if any(part is Ellipsis for part in index):
+        place = next(n for n, part in enumerate(index) if part is Ellipsis)
+        index = (*index[:place], *whole, *index[place + 1 :])
+    else:
+        index = (*index, *whole)
+    axis = count()
+    layout = [None if part is None else next(axis) for part in index]
+    entries = [_entry(x, n, part) for n, part in enumerate(part for part in index if part is not None)]
+    return entries, layout
+
+
+def _entry(x: Any, axis: int, part: Any) -> Any:
+    """Return what one axis is indexed by: None for all of it, "reversed", an int, a slice's triple, or an array."""
+    size = x.shape[axis]
+    rows = x.graph.rows_in(size)
+    if isinstance(part, slice):
+        start, stop, step = part.indices(size)
+        if (start, stop, step) == (0, size, 1):
+            return None
+        if (start, stop, step) == (size - 1, -1, -1):
+            return "reversed"
+        if rows:
+            refuse("a part of the rows", _ROWS)
+        return start, stop, step
+    if isinstance(part, int | np.integer) and not isinstance(part, bool):
+        if rows:
+            refuse("one of the rows", _ROWS)
+        if not -size <= part < size:
+            raise IndexError(f"index {part} is out of bounds for axis {axis} with size {size}")
+        return int(part) % size
+    kind = part.kind if isinstance(part, Symbol) else np.asarray(part).dtype.kind
+    if kind == "b":
+        refuse("an index by an array of booleans, whose shape depends on the numbers", "use np.where(condition, a, b)")
+    if kind not in "iu":
+        refuse("an index by numbers that are not integers", "cast them: ids.astype(int)")
+    return part if isinstance(part, Symbol) else np.asarray(part)
+
+
+@implements("getitem")
+def _getitem(x: Any, index: Any) -> Any:
+    entries, layout = _parsed(x, index)
+    arrays = [(axis, entry) for axis, entry in enumerate(entries) if isinstance(entry, Symbol | np.ndarray)]
+    if not arrays:
+        taken = view("index", x, index=tuple(entries)) if any(entry is not None for entry in entries) else x
+        sizes = iter(taken.shape)
+        kept = [place for place in layout if place is None or not isinstance(entries[place], int)]
+        shape = tuple(1 if place is None else next(sizes) for place in kept)
+        return taken if shape == taken.shape else view("reshape", taken, shape=shape)
+    if None in layout:
+        refuse("an index by an array together with None", "index first, then add the axis")
+    basic = tuple(None if isinstance(entry, Symbol | np.ndarray | int) else entry for entry in entries)
+    x = view("index", x, index=basic) if any(entry is not None for entry in basic) else x
+    arrays = [
+        (a, e if isinstance(e, Symbol) else np.asarray(e))
+        for a, e in enumerate(entries)
+        if a in dict(arrays) or isinstance(e, int)
+    ]
+    return record("gather", x, *(entry for _, entry in arrays), axes=tuple(axis for axis, _ in arrays))
+
+
+@implements("setitem")
+def _setitem(x: Any, index: Any, value: Any) -> None:
+    entries, _layout = _parsed(x, index)
+    if any(isinstance(entry, Symbol | np.ndarray) for entry in entries):
+        refuse("an assignment by an array of indices", "use np.where, or collect the parts and np.stack them")
+    if all(entry is None for entry in entries):
+        write(x, value)
+        return
+    target = record("index", x, index=tuple(entries)).shape
+    value = value if isinstance(value, Symbol) else _symbol(value, x) if np.ndim(value) else value
+    if isinstance(value, Symbol) and value.ndim > len(target):
+        value = _reshape(value, value.shape[value.ndim - len(target) :])
+    node = value_of(value)
+    if not isinstance(value, Symbol) or value.shape != target:
+        node = x.graph.add("broadcast_to", node, shape=target) if target else x.graph.add("reshape", node, shape=())
+    write(x, symbol_of(x.graph.add("set_index", x.node, node, index=tuple(entries))))
+
+
+@implements("copyto")
+def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+    if not isinstance(dst, Symbol):
+        refuse("np.copyto into an array that NumPy made", "make the array by np.zeros_like(x)")
+    write(dst, src if where is True else _where(where, src, dst))
+
+
+@implements("take")
+def _take(x: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
+    x = _symbol(x, indices)
+    if axis is None:
+        x, axis = _reshape(x, (-1,)), 0
+    return _getitem(x, (*(slice(None),) * _axis(x, axis), indices))
+
+
+@implements("take_along_axis")
+def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
+    x = _symbol(x, indices)
+    indices = _symbol(indices, x)
+    if axis is None:
+        x, axis = _reshape(x, (-1,)), 0
+    chosen = _axis(x, axis)
+    index = [
+        indices
+        if n == chosen
+        else np.reshape(
+            symbol_of(x.graph.constant(np.arange(x.shape[n]))), [-1 if m == n else 1 for m in range(x.ndim)]
+        )
+        for n in range(x.ndim)
+    ]
+    return record("gather", x, *index, axes=tuple(range(x.ndim)))
+
+
+@implements("where")
+def _where(condition: Any, *choices: Any) -> Any:
+    if len(choices) != 2:
+        refuse("np.where with one argument, whose shape depends on the numbers", "give the value for each case")
+    if isinstance(condition, Symbol) and condition.kind != "b":
+        condition = condition != 0
+    return record("where", condition, *choices)
+
+
+@implements("select")
+def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        default = _where(condition, choice, default)
+    return default
+
+
+@implements("piecewise")
+def _piecewise(x: Any, condlist: Any, funclist: Any) -> Any:
+    functions = [f if callable(f) else (lambda _x, value=f: value) for f in funclist]
+    rest = functions[len(condlist)](x) if len(functions) > len(condlist) else 0.0
+    return _select(condlist, [f(x) for f, _ in zip(functions, condlist, strict=False)], rest)
+
+
+@implements("clip")
+def _clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+    low, high = a_min if min is None else min, a_max if max is None else max
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+@implements("flip")
+def _flip(m: Any, axis: Any = None) -> Any:
+    axes = _axes(m, axis)
+    return m[tuple(slice(None, None, -1) if n in axes else slice(None) for n in range(m.ndim))]
+
+
+@implements("roll")
+def _roll(x: Any, shift: int, axis: Any = None) -> Any:
+    if not isinstance(axis, int) or not isinstance(shift, int):
+        refuse("np.roll over several axes", "roll one axis after the other: np.roll(x, 1, axis=1)")
+    _require_no_rows(x, axis, "np.roll")
+    before, by = (slice(None),) * _axis(x, axis), shift % x.shape[axis]
+    return _concatenate([x[(*before, slice(-by, None))], x[(*before, slice(None, -by))]], _axis(x, axis)) if by else x
+
+
+@implements("diagonal")
+def _diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    a, b = _axis(x, axis1), _axis(x, axis2)
+    x = _moveaxis(x, (a, b), (-2, -1))
+    length = min(x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0))
+    _require_no_rows(x, -1, "np.diagonal")
+    places = np.arange(length)
+    return x[..., places - min(offset, 0), places + max(offset, 0)]
+
+
+@implements("trace")
+def _trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return np.sum(_diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+def _triangle(inside: Callable[..., Any]) -> Callable[..., Any]:
+    def function(m: Any, k: int = 0) -> Any:
+        return _where(inside(np.ones(m.shape[-2:], bool), k), m, 0.0)
+
+    return function
+
+
+implements("tril")(_triangle(np.tril))
+implements("triu")(_triangle(np.triu))
+
+
+# joins
+
+
+@implements("concatenate", "concat")
+def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any:
+    parts = list(arrays)
+    parts = [_symbol(part, *parts) for part in parts]
+    if axis is None:
+        parts, axis = [_reshape(part, (-1,)) for part in parts], 0
+    chosen = _axis(parts[0], axis)
+    if any(part.graph.rows_in(part.shape[chosen]) for part in parts):
+        refuse("np.concatenate along the rows", _ROWS)
+    return record("concatenate", *parts, axis=chosen) if len(parts) > 1 else parts[0]
+
+
+@implements("stack")
+def _stack(arrays: Iterable[Any], axis: int = 0, dtype: Any = None) -> Any:
+    parts = list(arrays)
+    parts = [_symbol(part, *parts) for part in parts]
+    new = axis % (parts[0].ndim + 1)
+    return _concatenate([_expand_dims(part, new) for part in parts], new)
+
+
+@implements("hstack")
+def _hstack(arrays: Sequence[Any]) -> Any:
+    return _concatenate(arrays, 1 if np.ndim(arrays[0]) > 1 else 0)
+
+
+@implements("column_stack")
+def _column_stack(arrays: Sequence[Any]) -> Any:
+    return _concatenate([_expand_dims(x, 1) if np.ndim(x) == 1 else x for x in arrays], 1)
+
+
+@implements("append")
+def _append(x: Any, values: Any, axis: Any = None) -> Any:
+    return _concatenate([x, values], axis)
+
+
+@implements("split", "array_split")
+def _split(x: Any, sections: Any, axis: int = 0) -> Any:
+    size = x.shape[axis]
+    _require_no_rows(x, axis, "np.split")
+    if isinstance(sections, int):
+        if size % sections:
+            raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
+        sections = range(size // sections, size, size // sections)
+    ends = [0, *map(int, sections), size]
+    before = (slice(None),) * _axis(x, axis)
+    return [x[(*before, slice(a, b))] for a, b in pairwise(ends)]
+
+
+@implements("repeat")
+def _repeat(x: Any, repeats: int, axis: Any = None) -> Any:
+    if axis is None:
+        x, axis = _reshape(x, (-1,)), 0
+    if not isinstance(repeats, int):
+        refuse("np.repeat with a number for each element", "repeat all elements alike")
+    n = _axis(x, axis)
+    wide = _broadcast_to(_expand_dims(x, n + 1), (*x.shape[: n + 1], repeats, *x.shape[n + 1 :]))
+    return _reshape(wide, (*x.shape[:n], x.shape[n] * repeats, *x.shape[n + 1 :]))
+
+
+@implements("tile")
+def _tile(x: Any, reps: Any) -> Any:
+    times = (reps,) if isinstance(reps, int) else tuple(reps)
+    x = _reshape(x, (1,) * (len(times) - x.ndim) + x.shape)
+    times = (1,) * (x.ndim - len(times)) + times
+    for axis, n in enumerate(times):
+        x = _concatenate([x] * n, axis) if n > 1 else x
+    return x
+
+
+@implements("pad")
+def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
+    width = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    if any(any(around) and x.graph.rows_in(size) for around, size in zip(width, x.shape, strict=True)):
+        refuse("np.pad of the rows", _ROWS)
+    if mode == "constant":
+        return record("pad", x, width=width, value=float(constant_values)) if np.any(width) else x
+    for axis, around in enumerate(width):
+        if any(around):
+            x = _take(x, np.pad(np.arange(x.shape[axis]), around, mode=mode), axis)  # type: ignore[call-overload]
+    return x
+
+
+@implements("sliding_window_view")
+def _sliding_window_view(
+    x: Any, window_shape: Any, axis: Any = None, subok: bool = False, writeable: bool = False
+) -> Any:
+    window = (window_shape,) if isinstance(window_shape, int) else tuple(map(int, window_shape))
+    axes = _axes(x, axis)
+    if any(x.graph.rows_in(x.shape[n]) for n in axes):
+        refuse("sliding_window_view along the rows", "give the axis")
+    return view("windows", x, axes=axes, window=window, steps=(1,) * len(axes))
+
+
+# arrays that are filled, and small things
+
+
+def _filled(value: float | None) -> Callable[..., Any]:
+    def function(
+        prototype: Any,
+        fill_value: Any = value,
+        dtype: Any = None,
+        order: Any = None,
+        *,
+        shape: Any = None,
+        like: Any = None,
+        **_: Any,
+    ) -> Any:
+        if like is not None:
+            prototype, shape = like, prototype
+        sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        fill: Any = value_of(fill_value)
+        kind = None if dtype is None else np.dtype(dtype).kind
+        if not isinstance(fill, Symbol) and np.ndim(fill) == 0 and not hasattr(fill, "op"):
+            fill = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill)
+        return symbol_of(prototype.graph.add("broadcast_to", fill, shape=sizes)) if sizes else symbol_of(fill)
+
+    return function
+
+
+for _names, _value in {("zeros_like", "zeros", "empty_like", "empty"): 0.0, ("ones_like", "ones"): 1.0}.items():
+    implements(*_names)(_filled(_value))
+implements("full_like", "full")(_filled(None))
+
+
+@implements("copy")
+def _copy(x: Any, order: str = "K", subok: bool = False) -> Any:
+    return x.copy()
+
+
+@implements("astype")
+def _astype(x: Any, dtype: Any, copy: bool = True) -> Any:
+    return x.astype(dtype)
+
+
+@implements("result_type")
+def _result_type(*values: Any) -> Any:
+    return np.dtype(_graph(*values).dtype)
+
+
+@implements("isscalar")
+def _isscalar(_x: Any) -> bool:
+    return False
+
+
+@implements("iscomplexobj")
+def _iscomplexobj(_x: Any) -> bool:
+    return False
+
+
+@implements("real", "conj", "real_if_close")
+def _real(x: Any) -> Any:
+    return x
+
+
+@implements("round", "around")
+def _round(x: Any, decimals: int = 0) -> Any:
+    return np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals
+
+
+@implements("sinc")
+def _sinc(x: Any) -> Any:
+    y = np.pi * np.where(x == 0, 1.0e-20, x)
+    return np.sin(y) / y
+
+
+@implements("isclose")
+def _isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    return np.abs(a - b) <= atol + rtol * np.abs(b)

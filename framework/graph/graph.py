@@ -1,0 +1,228 @@
+"""Graph: nodes in an order of computation, each operation on the same arguments once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from framework.graph.node import Constant, Node, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.refuse import refuse
+from framework.graph.simplify import SIMPLER
+
+STAND_IN = 10007
+"""The prime that stands for the number of rows."""
+
+_KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
+_PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
+"""Which arguments give the result its kind, where not all do."""
+
+
+class Graph:
+    """Nodes in an order of computation.
+
+    Attributes:
+        dtype: The dtype of floats, "float64" or "float32".
+        rows: The stand-in for the number of rows.
+        nodes: Every node, in the order of computation.
+        simplifies: Whether a new operation is replaced by a simpler one that computes the same.
+        reorders: Whether it may also be replaced by one that differs in the last bits; in gradients alone.
+        calls: The activations that the formula calls, by their results.
+    """
+
+    def __init__(self, dtype: str = "float64", rows: int = STAND_IN) -> None:
+        """Start empty."""
+        self.dtype, self.rows = dtype, rows
+        self.nodes: list[Node] = []
+        self.simplifies = self.reorders = False
+        self.calls: dict[Node, tuple[Any, Node]] = {}
+        self._known: dict[tuple[Any, ...], Node] = {}
+
+    def rows_in(self, size: int) -> int:
+        """Return how many times the number of rows a size is; 0 for a plain size."""
+        return size // self.rows if size and size % self.rows == 0 else 0
+
+    def input(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Node:
+        """Add an input."""
+        return self._add("input", (), {"name": name}, tuple(shape), kind)
+
+    def add(self, op: str, *args: Any, **attributes: Any) -> Any:
+        """Return the node of an operation, or the node or number that it simplifies to.
+
+        Raises:
+            DerivativeError: An argument is not a number, a node or an array, or the operation has no row in the table.
+            ShapeError: The arguments' shapes do not fit.
+        """
+        args = tuple(map(self.lift, args))
+        row = OPERATIONS.get(op)
+        if row is None:
+            refuse(f"np.{op}", "it has no rule; use functions that have one, or write the derivative by hand")
+        if row.elementwise and not any(isinstance(arg, Node) for arg in args):
+            with np.errstate(all="ignore"):
+                return np.asarray(getattr(np, op)(*args)).item()
+        if self.simplifies and op in SIMPLER:
+            found = SIMPLER[op](self, *args, **attributes)
+            if found is not None:
+                return found
+        shape = row.shape(self, *(arg.shape if isinstance(arg, Node) else () for arg in args), **attributes)
+        return self._add(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
+
+    def _promoted(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:
+        if op == "astype":
+            return str(attributes["to"])
+        found = {kind_of(arg) for arg in args[_PROMOTED_FROM.get(op, slice(None))]}
+        return "f" if "f" in found or not found else "i" if "i" in found else "b"
+
+    def copy_of(self, node: Node) -> Node:
+        """Return a node without arguments, such as an input, in this graph."""
+        return self._add(node.op, (), node.attributes, node.shape, node.kind)
+
+    def made(
+        self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str = "f"
+    ) -> Node:
+        """Return the node of an operation whose shape is known."""
+        return self._add(op, args, attributes, shape, kind)
+
+    def lift(self, value: Any) -> Any:
+        """Return a value as a node or a plain number."""
+        if isinstance(value, Node):
+            return value
+        if isinstance(value, np.ndarray) and value.ndim:
+            return self.constant(value)
+        if isinstance(value, np.generic | np.ndarray):
+            value = value.item()
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            times = self.rows_in(int(value))
+            return self._add("rows", (), {"times": times}, (), "f") if times else int(value)
+        if isinstance(value, float):
+            return float(value)
+        refuse(f"a setting or constant of type {type(value).__name__}", "use plain numbers as settings")
+        return None
+
+    def constant(self, value: np.ndarray[Any, Any]) -> Node:
+        """Return the node of an array in the formula, which may not hold another number for each row.
+
+        Raises:
+            DerivativeError: It does, or its elements are not real numbers.
+        """
+        if value.dtype.kind not in _KINDS:
+            refuse(f"an array of dtype {value.dtype}", "use real numbers")
+        kind, open_axes = (
+            _KINDS[value.dtype.kind],
+            [axis for axis, size in enumerate(value.shape) if self.rows_in(size)],
+        )
+        if value.size and (value == value.flat[0]).all():
+            return self._add("broadcast_to", (value.flat[0].item(),), {"shape": value.shape}, value.shape, kind)
+        if open_axes:
+            if value.ndim == 1 and kind == "i" and np.array_equal(value, np.arange(len(value))):
+                return self._add("row_numbers", (), {"shape": value.shape}, value.shape, "i")
+            if open_axes == [0] and (value == value[:1]).all():
+                return self._add("broadcast_to", (self.constant(value[0]),), {"shape": value.shape}, value.shape, kind)
+            refuse("an array with a number of its own for each row", "a formula must work for any number of rows")
+        return self._add("constant", (), {"value": Constant(value), "shape": value.shape}, value.shape, kind)
+
+    def size_text(self, size: int) -> str:
+        """Return a size as text, ``rows`` for the number of rows."""
+        times = self.rows_in(size)
+        return str(size) if not times else "rows" if times == 1 else f"{times} * rows"
+
+    def shape_text(self, shape: Iterable[int]) -> str:
+        """Return a shape as text."""
+        sizes = [self.size_text(size) for size in shape]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+    def _add(
+        self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str
+    ) -> Node:
+        compared = ((id(arg) if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
+        key = (op, kind, shape, *compared, *attributes.items())
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Node(self, op, args, attributes, shape, kind)
+            self.nodes.append(known)
+        return known
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a node or a plain number."""
+    if isinstance(value, Node):
+        return value.kind
+    return "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
+
+
+def rewrite(
+    outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]], Any], graph: Graph | None = None
+) -> list[Any]:
+    """Return the outputs in a new graph: the only way to transform one.
+
+    Args:
+        outputs: Nodes and plain numbers of one graph.
+        rule: (new graph, node, new arguments) -> what the node becomes there; None for the same operation.
+        graph: The graph to write into; None is a new one.
+
+    Example:
+        >>> graph = Graph()
+        >>> h = graph.input("h", (3,))
+        >>> rewrite([graph.add("multiply", h, 1.0)], lambda graph, node, args: None)
+        [h()(3,)]
+    """
+    outputs = list(outputs)
+    nodes = ordered(outputs)
+    if not nodes:
+        return outputs
+    new = graph or Graph(nodes[0].graph.dtype, nodes[0].graph.rows)
+    new.simplifies = True
+    known: dict[Node, Any] = {}
+    for node in nodes:
+        rewrite_node(new, node, known, rule)
+    return [known[output] if isinstance(output, Node) else output for output in outputs]
+
+
+def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
+    """Write one node into a new graph, and note it in ``known``, where its arguments are."""
+    args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
+    made = rule(new, node, args)
+    if made is None:
+        if node.op == "loop":
+            made = node.attributes["body"].rewritten(new, node, args, known, rule)
+        elif node.op == "part":
+            made = new.made("part", args, node.attributes, node.shape, node.kind)
+        else:
+            made = new.add(node.op, *args, **node.attributes) if node.args else new.copy_of(node)
+    if node.shape and node.op != "loop" and (not isinstance(made, Node) or made.shape != node.shape):
+        made = new.add("broadcast_to", made, shape=node.shape)  # 0 * x has become a number
+    known[node] = made
+
+
+def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
+    """Return what two traces of a formula have in common: everything but the stand-in for the number of rows."""
+    outputs = list(outputs)
+    nodes = ordered(outputs)
+    places = {node: place for place, node in enumerate(nodes)}
+
+    def shown(value: Any, graph: Graph) -> Any:
+        if isinstance(value, Node):
+            return places[value]
+        if isinstance(value, tuple):
+            return tuple(shown(part, graph) for part in value)
+        if hasattr(value, "signature"):  # the body of a loop
+            return value.signature()
+        if type(value) is int and graph.rows_in(value):
+            return "rows", graph.rows_in(value)
+        return repr(value) if isinstance(value, float) else value
+
+    found = tuple(
+        (
+            node.op,
+            node.kind,
+            shown(node.args, node.graph),
+            tuple((name, shown(value, node.graph)) for name, value in node.attributes.items()),
+            shown(node.shape, node.graph),
+        )
+        for node in nodes
+    )
+    return found, tuple(places[output] if isinstance(output, Node) else repr(output) for output in outputs)

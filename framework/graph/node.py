@@ -1,0 +1,114 @@
+"""Node: an operation on arrays, as an immutable record with its shape.
+
+The leading axis of most arrays is the number of rows, which stays open. A stand-in prime takes its place, because
+``len(x)`` must be a plain int; a size that the prime divides is a multiple of the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from framework.graph.graph import Graph
+
+
+class Node:
+    """An operation on nodes and plain numbers; the graph makes each one once.
+
+    Attributes:
+        graph: Where the node belongs.
+        op: A key of ``OPERATIONS``.
+        args: Nodes and plain numbers.
+        attributes: What else the operation needs, such as axes.
+        shape: The shape of the result.
+        kind: "f", "i" or "b": floats, integers or booleans.
+        place: Its position in the order of computation.
+    """
+
+    __slots__ = ("args", "attributes", "graph", "kind", "op", "place", "shape")
+
+    def __init__(
+        self,
+        graph: Graph,
+        op: str,
+        args: tuple[Any, ...],
+        attributes: dict[str, Any],
+        shape: tuple[int, ...],
+        kind: str,
+    ) -> None:
+        """Make a node; only its graph does."""
+        self.graph, self.op, self.args, self.attributes = graph, op, args, attributes
+        self.shape, self.kind, self.place = shape, kind, len(graph.nodes)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def name(self) -> str:
+        """The name of an input."""
+        return str(self.attributes["name"])
+
+    @property
+    def fill(self) -> Any:
+        """The number that every element has, for a node that spreads one number; else None."""
+        return self.args[0] if self.op == "broadcast_to" and not isinstance(self.args[0], Node) else None
+
+    def __repr__(self) -> str:
+        """Show the operation, its arguments and its shape."""
+        args = (f"v{arg.place}" if isinstance(arg, Node) else repr(arg) for arg in self.args)
+        return f"{self.attributes.get('name', self.op)}({', '.join(args)}){self.shape}"
+
+
+class Constant:
+    """An array in a formula: equal to another one with the same numbers."""
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, value: np.ndarray[Any, Any]) -> None:
+        """Hold the array."""
+        self.value = value
+        self._key = (value.dtype.str, value.shape, value.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the numbers."""
+        return isinstance(other, Constant) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Hash the numbers."""
+        return hash(self._key)
+
+
+def nodes_in(values: Iterable[Any]) -> list[Node]:
+    """Return the nodes among nodes and plain numbers."""
+    return [value for value in values if isinstance(value, Node)]
+
+
+def needed(outputs: Iterable[Any], given: Collection[Node] = ()) -> set[Node]:
+    """Return the nodes that these are computed from, themselves included; do not look behind ``given``."""
+    found: set[Node] = set()
+    waiting = nodes_in(outputs)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            if node not in given:
+                waiting.extend(nodes_in(node.args))
+    return found
+
+
+def ordered(outputs: Iterable[Any], given: Collection[Node] = ()) -> list[Node]:
+    """Return ``needed`` in the order of computation."""
+    return sorted(needed(outputs, given), key=lambda node: node.place)
+
+
+def matching(node: Any, op: str) -> bool:
+    """Return whether a value is a node of this operation."""
+    return isinstance(node, Node) and node.op == op
+
+
+Rule = Callable[..., Any]

@@ -1,0 +1,208 @@
+"""Operations that arrange elements: views, parts, joins, windows, and look-ups by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from framework.errors import ShapeError
+from framework.graph.operations.base import Operation, Shape, given_shape, same_shape, unspread
+
+
+def index_shape(_graph: Any, shape: Shape, *, index: tuple[Any, ...]) -> Shape:
+    """Return the shape of a part; an index has an entry for each axis: None, "reversed", an int or a slice's triple."""
+    return tuple(
+        size if part in (None, "reversed") else len(range(*part))
+        for size, part in zip(shape, index, strict=True)
+        if not isinstance(part, int)
+    )
+
+
+def apart(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Return whether two indices have no element in common along some axis."""
+    for a, b in zip(first, second, strict=True):
+        p, q = ((n, n + 1, 1) if isinstance(n, int) else n for n in (a, b))
+        if isinstance(p, tuple) and isinstance(q, tuple) and p[2] == q[2] == 1 and (p[1] <= q[0] or q[1] <= p[0]):
+            return True
+    return False
+
+
+def _transpose(g: Any, y: Any, x: Any, *, axes: Shape) -> Any:
+    return (np.transpose(g, np.argsort(axes).tolist()),)
+
+
+def _reshape(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
+    return (np.reshape(g, x.shape),)
+
+
+def _spread(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
+    return (None if isinstance(x, int | float) else unspread(g, x.shape),)
+
+
+def _index(g: Any, y: Any, x: Any, *, index: tuple[Any, ...]) -> Any:
+    return (g.record("place", shape=x.shape, indices=(index,), add=False),)
+
+
+def _place(g: Any, y: Any, *parts: Any, shape: Shape, indices: tuple[Any, ...], add: bool) -> Any:
+    return tuple(g.record("index", index=index) for index in indices)
+
+
+def _set_index(g: Any, y: Any, x: Any, value: Any, *, index: tuple[Any, ...]) -> Any:
+    part = g.record("index", index=index)
+    return g.record("set_index", part.full(0.0), index=index), part
+
+
+def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Shape:
+    try:
+        many = np.broadcast_shapes(*indices)
+    except ValueError:
+        raise ShapeError(f"indices of shapes {', '.join(map(graph.shape_text, indices))} do not broadcast") from None
+    rest = [size for axis, size in enumerate(shape) if axis not in axes]
+    place = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+    return (*rest[:place], *many, *rest[place:])
+
+
+def _gather(g: Any, y: Any, x: Any, *indices: Any, axes: Shape) -> Any:
+    return (g.record("scatter_add", *indices, axes=axes, shape=x.shape), *(None for _ in indices))
+
+
+def _scatter_add(g: Any, y: Any, x: Any, *indices: Any, axes: Shape, shape: Shape) -> Any:
+    return (g.record("gather", *indices, axes=axes), *(None for _ in indices))
+
+
+def _concatenate_shape(graph: Any, *shapes: Shape, axis: int) -> Shape:
+    first = shapes[0]
+    for shape in shapes[1:]:
+        if len(shape) != len(first) or any(
+            a != b for n, (a, b) in enumerate(zip(shape, first, strict=True)) if n != axis
+        ):
+            raise ShapeError(
+                f"np.concatenate along axis {axis}: the shapes {graph.shape_text(first)} and "
+                f"{graph.shape_text(shape)} must differ in that axis alone"
+            )
+    return tuple(sum(shape[n] for shape in shapes) if n == axis else size for n, size in enumerate(first))
+
+
+def _concatenate(g: Any, y: Any, *args: Any, axis: int) -> Any:
+    parts, start = [], 0
+    for x in args:
+        stop = start + x.shape[axis]
+        parts.append(g[(*(slice(None),) * axis, slice(start, stop))])
+        start = stop
+    return tuple(parts)
+
+
+def _pad_shape(_graph: Any, shape: Shape, *, width: tuple[Shape, ...], value: float) -> Shape:
+    return tuple(size + sum(around) for size, around in zip(shape, width, strict=True))
+
+
+def _pad(g: Any, y: Any, x: Any, *, width: tuple[Shape, ...], value: float) -> Any:
+    inner = (slice(b, b + n) if b or a else slice(None) for (b, a), n in zip(width, x.shape, strict=True))
+    return (g[tuple(inner)],)
+
+
+def _windows_shape(graph: Any, shape: Shape, *, axes: Shape, window: Shape, steps: Shape) -> Shape:
+    sizes = list(shape)
+    for axis, width, step in zip(axes, window, steps, strict=True):
+        if width > sizes[axis]:
+            raise ShapeError(f"a window of {width} is longer than axis {axis} of {graph.shape_text(shape)}")
+        sizes[axis] = (sizes[axis] - width) // step + 1
+    return (*sizes, *window)
+
+
+def _windows(g: Any, y: Any, x: Any, **attributes: Any) -> Any:
+    return (g.record("fold", shape=x.shape, **attributes),)
+
+
+def _fold(g: Any, y: Any, x: Any, *, shape: Shape, **attributes: Any) -> Any:
+    return (g.record("windows", **attributes),)
+
+
+def _python(g: Any, y: Any, x: Any, *, function: Any, pullback: Any, name: str) -> Any:
+    return (g.record("python", x, y, function=pullback, pullback=None, name=name),)
+
+
+SHAPING: dict[str, Operation] = {
+    # where values come from
+    "input": Operation(given_shape, text="{name}", latex="{name}"),
+    "constant": Operation(given_shape, text="constant", latex=r"\text{{constant}}"),
+    "rows": Operation(lambda _graph, **_: (), text="rows", latex=r"\text{{rows}}", kind="f"),
+    "row_numbers": Operation(given_shape, numpy="np.arange(rows)", text="arange(rows)", latex="i", kind="i"),
+    "astype": Operation(
+        same_shape, (), lambda g, y, x, *, to: (g if x.kind == "f" else None,), "{0}.astype({to})", "{0}", "{0}"
+    ),
+    # views
+    "transpose": Operation(
+        lambda _graph, shape, *, axes: tuple(shape[axis] for axis in axes),
+        (),
+        _transpose,
+        "{0}.transpose{axes}",
+        "{0}.T",
+        r"{0}^\top",
+        4,
+        view=True,
+    ),
+    "reshape": Operation(given_shape, (), _reshape, "{0}.reshape({shape})", "{0}", "{0}", view=True),
+    "broadcast_to": Operation(
+        given_shape,
+        (),
+        _spread,
+        "np.broadcast_to({0}, {shape})",
+        "{0}",
+        "{0}",
+        view=True,
+    ),
+    "index": Operation(index_shape, (), _index, "{0}[{index}]", "{0}[{index}]", "{0}_{{{index}}}", view=True),
+    "windows": Operation(
+        _windows_shape,
+        (),
+        _windows,
+        "windows({0}, {axes}, {window}, {steps})",
+        "windows({0}, {window})",
+        r"\operatorname{{windows}}\left({0}\right)",
+        view=True,
+    ),
+    # parts written into a whole, joins, look-ups
+    "place": Operation(
+        given_shape, (), _place, text="place({arguments})", latex=r"\operatorname{{place}}({arguments})"
+    ),
+    "set_index": Operation(
+        same_shape, (), _set_index, text="{0} with [{index}] = {1}", latex="{0}_{{[{index}] = {1}}}"
+    ),
+    "gather": Operation(_gather_shape, (), _gather, text="{0}[{1}]", latex="{0}_{{{1}}}"),
+    "scatter_add": Operation(
+        given_shape,
+        (),
+        _scatter_add,
+        "scatter_add({shape}, {axes}, {arguments})",
+        "scatter_add({arguments})",
+        r"\operatorname{{scatter}}\left({arguments}\right)",
+    ),
+    "concatenate": Operation(
+        _concatenate_shape,
+        (),
+        _concatenate,
+        "np.concatenate(({arguments},), axis={axis}{out})",
+        "concatenate({arguments})",
+        r"\left[{arguments}\right]",
+    ),
+    "pad": Operation(
+        _pad_shape,
+        (),
+        _pad,
+        "np.pad({0}, {width}, constant_values={value})",
+        "pad({0}, {width})",
+        r"\operatorname{{pad}}\left({0}\right)",
+    ),
+    "fold": Operation(
+        given_shape,
+        (),
+        _fold,
+        "fold({shape}, {0}, {axes}, {window}, {steps})",
+        "fold({0})",
+        r"\operatorname{{fold}}\left({0}\right)",
+    ),
+    # a function that Python calls on arrays, because it has no graph; it writes its derivative itself
+    "python": Operation(same_shape, (), _python, "{function}({arguments})", "{name}({0})", r"\text{{{name}}}({0})"),
+}

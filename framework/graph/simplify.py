@@ -1,0 +1,300 @@
+"""Simplification: for some operations, a rule that returns a simpler node or number, or None.
+
+A rule takes (graph, *arguments, **attributes). What changes last bits, or the result for numbers that are not finite,
+happens only while ``graph.reorders``, in gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from framework.graph.node import Node, matching
+from framework.graph.operations import apart, index_shape
+
+if TYPE_CHECKING:
+    from framework.graph.graph import Graph
+
+Shape = tuple[int, ...]
+
+
+def _is(x: Any, number: float) -> bool:
+    """Return whether x is this number, plain or spread."""
+    return (
+        bool((x.fill if isinstance(x, Node) else x) == number)
+        if not isinstance(x, Node) or x.fill is not None
+        else False
+    )
+
+
+def _fits(kept: Any, *others: Any) -> bool:
+    """Return whether leaving ``others`` out keeps the shape."""
+    shapes = [other.shape for other in others if isinstance(other, Node)]
+    return isinstance(kept, Node) and np.broadcast_shapes(kept.shape, *shapes) == kept.shape
+
+
+def _spread(graph: Graph, value: Any, *args: Any) -> Any:
+    """Return a value in the shape that the arguments have together."""
+    shape = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
+    return graph.add("broadcast_to", value, shape=shape) if shape else value
+
+
+def _narrow(graph: Graph, op: str, *args: Any) -> Any:
+    """Leave out a broadcast_to or reshape where NumPy spreads the argument by itself."""
+    whole = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
+    new = list(args)
+    for place, arg in enumerate(args):
+        if matching(arg, "broadcast_to"):
+            rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
+            inner = arg.args[0]
+            if rest and np.broadcast_shapes(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
+                new[place] = inner
+        given = new[place]
+        if matching(given, "reshape") and given.ndim < len(whole):
+            inner = given.args[0]
+            if inner.ndim <= len(whole) and inner.shape == (1,) * (inner.ndim - given.ndim) + given.shape:
+                new[place] = inner
+    return graph.add(op, *new) if any(a is not b for a, b in zip(new, args, strict=True)) else None
+
+
+def _add(graph: Graph, a: Any, b: Any) -> Any:
+    for x, other in ((a, b), (b, a)):
+        if _is(x, 0) and _fits(other, x):
+            return other
+    if matching(a, "place") and matching(b, "place") and a.shape == b.shape:
+        first, second = a.attributes["indices"], b.attributes["indices"]
+        add = a.attributes["add"] or b.attributes["add"] or not all(apart(i, j) for i in first for j in second)
+        return graph.add("place", *a.args, *b.args, shape=a.shape, indices=first + second, add=add)
+    if matching(b, "negative") and _fits(b.args[0], b):
+        return graph.add("subtract", a, b.args[0])
+    return _narrow(graph, "add", a, b)
+
+
+def _subtract(graph: Graph, a: Any, b: Any) -> Any:
+    if _is(b, 0) and _fits(a, b):
+        return a
+    if _is(a, 0) and _fits(b, a):
+        return graph.add("negative", b)
+    return _narrow(graph, "subtract", a, b)
+
+
+def _multiply(graph: Graph, a: Any, b: Any) -> Any:
+    if graph.reorders and (_is(a, 0) or _is(b, 0)):
+        return _spread(graph, 0.0, a, b)
+    for x, other in ((a, b), (b, a)):
+        if _is(x, 1) and _fits(other, x):
+            return other
+        if _is(x, -1) and _fits(other, x):
+            return graph.add("negative", other)
+        if matching(x, "negative"):
+            inner = x.args[0]
+            return graph.add("negative", graph.add("multiply", *((inner, b) if x is a else (a, inner))))
+        if graph.reorders and not isinstance(x, Node) and matching(other, "multiply"):
+            for place in (0, 1):
+                if not isinstance(other.args[place], Node):
+                    return graph.add("multiply", x * other.args[place], other.args[1 - place])
+    return _narrow(graph, "multiply", a, b)
+
+
+def _divide(graph: Graph, a: Any, b: Any) -> Any:
+    if graph.reorders and _is(a, 0):
+        return _spread(graph, 0.0, a, b)
+    if _is(b, 1) and _fits(a, b):
+        return a
+    if matching(a, "negative"):
+        return graph.add("negative", graph.add("divide", a.args[0], b))
+    return _narrow(graph, "divide", a, b)
+
+
+def _negative(graph: Graph, x: Any) -> Any:
+    return x.args[0] if matching(x, "negative") else None
+
+
+def _power(graph: Graph, x: Any, n: Any) -> Any:
+    if isinstance(n, Node):
+        return None
+    if n == 0:
+        return _spread(graph, 1.0, x)
+    simpler = {1: "positive", 2: "square"}.get(n)
+    return None if simpler is None else graph.add(simpler, x)
+
+
+def _positive(graph: Graph, x: Any) -> Any:
+    return x
+
+
+def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
+    if not isinstance(condition, Node):
+        chosen, left = (a, b) if condition else (b, a)
+        return chosen if not isinstance(left, Node) or _fits(chosen, left) else _spread(graph, chosen, a, b)
+    same = a is b if isinstance(a, Node) or isinstance(b, Node) else a == b
+    if same:
+        return a if _fits(a, condition) else _spread(graph, a, a, condition)
+    for place, x in ((1, a), (2, b)):  # a choice by the same condition inside
+        if matching(x, "where") and x.args[0] is condition and x.shape == condition.shape:
+            inner = x.args[place]
+            return graph.add("where", condition, *((inner, b) if place == 1 else (a, inner)))
+    return _narrow(graph, "where", condition, a, b)
+
+
+def _along(value: Any, ndim: int, axes: Shape) -> bool:
+    """Return whether a value is constant along these axes of an array with ``ndim`` axes."""
+    return not isinstance(value, Node) or all(
+        axis < ndim - value.ndim or value.shape[axis - ndim + value.ndim] == 1 for axis in axes
+    )
+
+
+def _sum(graph: Graph, x: Any, *, axes: Shape, keepdims: bool) -> Any:
+    if not axes:
+        return x
+    if x.fill is not None:
+        total = graph.add("multiply", x.fill, graph.lift(math.prod(x.shape[axis] for axis in axes)))
+        shape = tuple(1 if n in axes else size for n, size in enumerate(x.shape) if keepdims or n not in axes)
+        return graph.add("broadcast_to", total, shape=shape) if shape else total
+    if graph.reorders:
+        moved = _sum_inside(graph, x, axes)
+        if moved is not None:
+            bare = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+            return moved if keepdims else graph.add("reshape", moved, shape=bare)
+    if not keepdims and axes == tuple(range(len(axes))) and len(axes) < x.ndim:  # so that both forms are one node
+        total = graph.add("sum", x, axes=axes, keepdims=True)
+        return graph.add("reshape", total, shape=x.shape[len(axes) :])
+    if matching(x, "sum") and x.attributes["keepdims"] and keepdims:
+        return graph.add("sum", x.args[0], axes=tuple(sorted({*axes, *x.attributes["axes"]})), keepdims=True)
+    return None
+
+
+def _sum_inside(graph: Graph, x: Node, axes: Shape) -> Any:
+    """Take a sum before a product with what is constant along its axes."""
+    if x.op == "negative":
+        return graph.add("negative", graph.add("sum", x.args[0], axes=axes, keepdims=True))
+    if x.op not in ("multiply", "divide"):
+        return None
+    a, b = x.args
+    if isinstance(a, Node) and a.shape == x.shape and _along(b, x.ndim, axes):
+        return graph.add(x.op, graph.add("sum", a, axes=axes, keepdims=True), b)
+    if x.op == "multiply" and isinstance(b, Node) and b.shape == x.shape and _along(a, x.ndim, axes):
+        return graph.add(x.op, a, graph.add("sum", b, axes=axes, keepdims=True))
+    return None
+
+
+def _mean(graph: Graph, x: Any, *, axes: Shape, keepdims: bool) -> Any:
+    if not keepdims and axes == tuple(range(len(axes))) and len(axes) < x.ndim:
+        return graph.add("reshape", graph.add("mean", x, axes=axes, keepdims=True), shape=x.shape[len(axes) :])
+    return None
+
+
+def _reshape(graph: Graph, x: Any, *, shape: Shape) -> Any:
+    if not isinstance(x, Node):
+        return graph.add("broadcast_to", x, shape=shape)
+    if x.shape == shape:
+        return x
+    if x.op == "reshape":
+        return graph.add("reshape", x.args[0], shape=shape)
+    if x.fill is not None:
+        return graph.add("broadcast_to", x.fill, shape=shape) if shape else x.fill
+    if x.op == "sum" and x.attributes["keepdims"]:
+        axes = x.attributes["axes"]
+        bare = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+        if bare == shape and axes != tuple(range(len(axes))):
+            return graph.add("sum", x.args[0], axes=axes, keepdims=False)
+    return None
+
+
+def _transpose(graph: Graph, x: Any, *, axes: Shape) -> Any:
+    if axes == tuple(range(len(axes))):
+        return x
+    if x.op == "transpose":
+        return graph.add("transpose", x.args[0], axes=tuple(x.attributes["axes"][axis] for axis in axes))
+    swapped = (*range(len(axes) - 2), len(axes) - 1, len(axes) - 2)
+    if x.op == "matmul" and axes == swapped and all(arg.ndim == len(axes) for arg in x.args):  # (A B)' = B' A'
+        return graph.add("matmul", *(graph.add("transpose", arg, axes=swapped) for arg in reversed(x.args)))
+    if x.fill is not None:
+        return graph.add("broadcast_to", x.fill, shape=tuple(x.shape[axis] for axis in axes))
+    return None
+
+
+def _broadcast_to(graph: Graph, x: Any, *, shape: Shape) -> Any:
+    if isinstance(x, Node) and x.shape == shape:
+        return x
+    if matching(x, "broadcast_to"):
+        return graph.add("broadcast_to", x.args[0], shape=shape)
+    return None if shape or isinstance(x, Node) else x
+
+
+def _index(graph: Graph, x: Any, *, index: tuple[Any, ...]) -> Any:
+    if all(part is None for part in index):
+        return x
+    if x.fill is not None:
+        shape = index_shape(graph, x.shape, index=index)
+        return graph.add("broadcast_to", x.fill, shape=shape) if shape else x.fill
+    if x.op == "windows":
+        return _index_of_windows(graph, x, index)
+    if x.op == "concatenate":
+        return _index_of_joined(graph, x, index)
+    if x.op == "set_index":
+        if x.attributes["index"] == index:
+            return x.args[1]
+        if apart(x.attributes["index"], index):
+            return graph.add("index", x.args[0], index=index)
+    return None
+
+
+def _index_of_windows(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
+    """Let windows take every second place themselves."""
+    axes, steps, rest = x.attributes["axes"], list(x.attributes["steps"]), list(index)
+    for n, axis in enumerate(axes):
+        part = index[axis]
+        if isinstance(part, tuple) and part[0] == 0 and part[2] > 1 and part[1] == x.shape[axis] and steps[n] == 1:
+            steps[n], rest[axis] = part[2], None
+    if rest == list(index):
+        return None
+    made = graph.add("windows", x.args[0], axes=axes, window=x.attributes["window"], steps=tuple(steps))
+    return graph.add("index", made, index=tuple(rest))
+
+
+def _index_of_joined(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
+    """Take a part of a join from the argument that it lies in."""
+    axis = x.attributes["axis"]
+    part = index[axis]
+    if not (isinstance(part, int) or (isinstance(part, tuple) and part[2] == 1)):
+        return None
+    low, high = (part, part + 1) if isinstance(part, int) else part[:2]
+    start = 0
+    for arg in x.args:
+        stop = start + arg.shape[axis]
+        if start <= low and high <= stop:
+            inner: Any = part - start if isinstance(part, int) else (low - start, high - start, 1)
+            inner = None if inner == (0, arg.shape[axis], 1) else inner
+            return graph.add("index", arg, index=(*index[:axis], inner, *index[axis + 1 :]))
+        start = stop
+    return None
+
+
+def _set_index(graph: Graph, x: Any, value: Any, *, index: tuple[Any, ...]) -> Any:
+    if x.fill == 0:
+        return graph.add("place", value, shape=x.shape, indices=(index,), add=False)
+    if x.op == "place" and not x.attributes["add"] and all(apart(i, index) for i in x.attributes["indices"]):
+        return graph.add("place", *x.args, value, shape=x.shape, indices=(*x.attributes["indices"], index), add=False)
+    return None
+
+
+SIMPLER: dict[str, Any] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "negative": _negative,
+    "positive": _positive,
+    "power": _power,
+    "where": _where,
+    "sum": _sum,
+    "mean": _mean,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "broadcast_to": _broadcast_to,
+    "index": _index,
+    "set_index": _set_index,
+}

@@ -1,0 +1,113 @@
+"""Trace: call a formula once on symbols, and return its graph.
+
+The formula is called twice, with two primes in place of the number of rows, and both graphs are compared. That finds a
+number that is computed from the number of rows, and random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import framework.graph.functions  # noqa: F401 (fills the table of functions)
+from framework.errors import DerivativeError
+from framework.graph.graph import STAND_IN, Graph, signature
+from framework.graph.node import Node
+from framework.graph.refuse import refuse
+from framework.graph.symbol import Symbol, value_of
+
+ROWS = -1
+"""Stands for the number of rows in the shapes that ``trace`` takes."""
+
+_SECOND_STAND_IN = 10009
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A formula as a graph.
+
+    Attributes:
+        inputs: The nodes of the arguments by name.
+        outputs: What the formula returns: nodes and plain numbers.
+    """
+
+    inputs: dict[str, Node]
+    outputs: tuple[Any, ...]
+
+    @property
+    def output(self) -> Any:
+        """The first output."""
+        return self.outputs[0]
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of all nodes."""
+        return next(iter(self.inputs.values())).graph
+
+
+def trace(
+    formula: Callable[..., Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str = "float64",
+    *,
+    kinds: Mapping[str, str] | None = None,
+    open_rows: bool = True,
+) -> Traced:
+    """Call a formula on symbols, and return its graph.
+
+    Args:
+        formula: A function of arrays, written with NumPy functions; it returns an array or a tuple of arrays.
+        shapes: The shape of each argument by name, with ``ROWS`` for the number of rows.
+        dtype: The dtype of floats.
+        kinds: The kind of each argument that does not hold floats: "i" or "b".
+        open_rows: Whether some shape has an open number of rows, which a second trace checks.
+
+    Raises:
+        DerivativeError: The formula cannot be traced; names the operation and its line, and says what to write.
+
+    Example:
+        >>> trace(lambda h: h / (1 + np.exp(-h)), {"h": (ROWS, 3)}).output
+        divide(v0, v3)(10007, 3)
+
+    Source:
+        Griewank and Walther, Evaluating derivatives (2008), chapters 2 and 3.
+    """
+    first = _called(formula, shapes, dtype, kinds or {}, STAND_IN)
+    if open_rows:
+        second = _called(formula, shapes, dtype, kinds or {}, _SECOND_STAND_IN)
+        if signature(first.outputs) != signature(second.outputs):
+            raise DerivativeError(
+                "the formula cannot be traced: two traces of it differ; it draws random numbers, or it computes a "
+                "number from the number of rows: use np.mean, or the size itself, as in x / len(x)"
+            )
+    return first
+
+
+def _called(
+    formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], dtype: str, kinds: Mapping[str, str], rows: int
+) -> Traced:
+    graph = Graph(dtype, rows)
+    symbols = {}
+    for name, shape in shapes.items():
+        sizes = tuple(rows if size == ROWS else size for size in shape)
+        symbols[name] = Symbol(graph.input(name, sizes, kinds.get(name, "f")), fixed=True)
+    nodes = {name: symbol.node for name, symbol in symbols.items()}
+    with np.errstate(all="ignore"):
+        results = formula(**symbols)
+    return Traced(nodes, tuple(map(graph_value(graph), results if isinstance(results, tuple) else (results,))))
+
+
+def graph_value(graph: Graph) -> Callable[[Any], Any]:
+    """Return a function that turns what a formula returns into a node or a plain number."""
+
+    def value(result: Any) -> Any:
+        if result is None:
+            raise DerivativeError("the formula returned None: write return")
+        if not isinstance(result, Symbol | np.ndarray | np.generic | bool | int | float):
+            refuse(f"a result of type {type(result).__name__}", "return an array")
+        return graph.lift(value_of(result))
+
+    return value
