@@ -1,12 +1,14 @@
-"""The layers of the catalogue against PyTorch, and what each promises besides its formula."""
+"""The layers of the catalogue against PyTorch and JAX, and what each promises besides its formula."""
 
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
+from oracles import jax_gradients, stored
 
 from framework import (
     Component,
@@ -58,90 +60,84 @@ def shaken(model):
 
 
 def close(ours, theirs):
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def both(model, theirs, x):
-    """Forward and backward in both libraries."""
-    ours_in, theirs_in = x, torch.tensor(x, requires_grad=x.dtype.kind == "f")
-    a, b = model.forward(ours_in), theirs(theirs_in)
-    close(a, b)
-    gradient = np.random.default_rng(6).normal(size=a.shape)
-    b.backward(torch.tensor(gradient))
-    return model.backward(gradient), theirs_in.grad
+def assert_case(model, case, names, inputs="x"):
+    """The model's output and gradients are those of the case, whose parameters have these names there."""
+    for ours, theirs in names.items():
+        model.parameters[ours][:] = case[f"parameters.{theirs}"]
+    close(model.forward(case[inputs]), case["output"])
+    dx = model.backward(case["upstream"])
+    for ours, theirs in names.items():
+        close(model.parameters.gradients[ours], case[f"gradients.{theirs}"])
+    return dx
+
+
+NORM = {"scale": "weight", "shift": "bias"}
 
 
 def test_batch_norm_is_that_of_pytorch_over_several_batches_and_a_smaller_last_one():
-    ours = shaken(BatchNorm(4, momentum=0.3, epsilon=1e-3))
-    theirs = torch.nn.BatchNorm1d(4, momentum=0.3, eps=1e-3, dtype=torch.float64)
-    theirs.load_state_dict(
-        {"weight": torch.tensor(ours.parameters["scale"]), "bias": torch.tensor(ours.parameters["shift"])}, strict=False
-    )
-    for rows in (7, 5, 7, 2):
-        theirs.zero_grad()
-        x = np.random.default_rng(rows).normal(3.0, 2.0, (rows, 4))
-        mine, reference = both(ours, theirs, x)
-        close(mine, reference)
-        close(ours.parameters.gradients["scale"], theirs.weight.grad)
-        close(ours.parameters.gradients["shift"], theirs.bias.grad)
-        close(ours.buffers["running_mean"], theirs.running_mean)
-        close(ours.buffers["running_variance"], theirs.running_var)
-    theirs.eval()
-    close(ours(X), theirs(torch.tensor(X)))
-    close(ours(X[0]), theirs(torch.tensor(X[:1]))[0])
+    ours, cases = BatchNorm(4, momentum=0.3, epsilon=1e-3), dict(stored("batch_norm"))
+    evaluation = cases.pop("evaluation")
+    assert [len(case["x"]) for case in cases.values()] == [7, 5, 7, 2]
+    for case in cases.values():
+        close(assert_case(ours, case, NORM), case["gradients.x"])
+        close(ours.buffers["running_mean"], case["running_mean"])
+        close(ours.buffers["running_variance"], case["running_var"])
+    close(ours(evaluation["x"]), evaluation["output"])
+    close(ours(evaluation["x"][0]), evaluation["output"][0])
 
 
-def test_layer_norm_is_that_of_pytorch():
-    ours = shaken(LayerNorm(4, epsilon=1e-3))
-    theirs = torch.nn.LayerNorm(4, eps=1e-3, dtype=torch.float64)
-    theirs.weight.data, theirs.bias.data = (torch.tensor(ours.parameters[name]) for name in ("scale", "shift"))
-    mine, reference = both(ours, theirs, X)
-    close(mine, reference)
-    close(ours.parameters.gradients["scale"], theirs.weight.grad)
-    close(ours.parameters.gradients["shift"], theirs.bias.grad)
-    close(ours(X), theirs(torch.tensor(X)))
+@pytest.mark.parametrize("case", stored("layer_norm").values(), ids=stored("layer_norm"))
+def test_layer_norm_is_that_of_pytorch(case):
+    ours = LayerNorm(4, epsilon=1e-3)
+    close(assert_case(ours, case, NORM), case["gradients.x"])
+    close(ours(case["x"]), case["output"])
 
 
-def test_embedding_is_that_of_pytorch():
-    ours = Embedding(5, 2, seed=1)
-    theirs = torch.nn.Embedding(5, 2, dtype=torch.float64)
-    theirs.weight.data = torch.tensor(ours.parameters["weights"])
-    dx, _ = both(ours, theirs, IDS.astype(np.int64))
-    close(ours.parameters.gradients["weights"], theirs.weight.grad)
-    assert dx.shape == IDS.shape
+@pytest.mark.parametrize("case", stored("embedding").values(), ids=stored("embedding"))
+def test_embedding_is_that_of_pytorch(case):
+    dx = assert_case(Embedding(5, 2), case, {"weights": "weight"}, inputs="ids")
+    assert dx.shape == case["ids"].shape
     assert not dx.any()
 
 
-def test_residual_and_flatten_are_those_of_pytorch():
+def test_residual_and_flatten_are_those_of_jax():
     ours = Sequential(
         Flatten((2, 2)),
         Residual(Dense(4, 6, Tanh(), seed=1), LayerNorm(6), Dense(6, 4, Sigmoid(), seed=2)),
         LayerNorm(4),
     )
     shaken(ours)
-    p = {name: torch.tensor(value, requires_grad=True) for name, value in ours.parameters.items()}
     inner = "1.block."
 
-    def theirs(x):
-        x = x.flatten(1)
-        h = torch.tanh(x @ p[inner + "0.weights"] + p[inner + "0.bias"])
-        h = torch.nn.functional.layer_norm(h, (6,), p[inner + "1.scale"], p[inner + "1.shift"])
-        h = torch.sigmoid(h @ p[inner + "2.weights"] + p[inner + "2.bias"])
-        return torch.nn.functional.layer_norm(x + h, (4,), p["2.scale"], p["2.shift"])
+    def layer_norm(h, scale, shift):
+        return (h - h.mean(1, keepdims=True)) / jnp.sqrt(h.var(1, keepdims=True) + 1e-5) * scale + shift
 
-    mine, reference = both(ours, theirs, X.reshape(-1, 2, 2))
-    close(mine, reference)
-    for name, value in p.items():
-        close(ours.parameters.gradients[name], value.grad)
+    def theirs(x, p):
+        x = x.reshape(len(x), -1)
+        h = jnp.tanh(x @ p[inner + "0.weights"] + p[inner + "0.bias"])
+        h = layer_norm(h, p[inner + "1.scale"], p[inner + "1.shift"])
+        h = jax.nn.sigmoid(h @ p[inner + "2.weights"] + p[inner + "2.bias"])
+        return layer_norm(x + h, p["2.scale"], p["2.shift"])
+
+    x = X.reshape(-1, 2, 2)
+    output = ours.forward(x)
+    upstream = np.random.default_rng(6).normal(size=output.shape)
+    expected, (dx, gradients) = jax_gradients(theirs, x, dict(ours.parameters), upstream=upstream)
+    close(output, expected)
+    close(ours.backward(upstream), dx)
+    for name, value in gradients.items():
+        close(ours.parameters.gradients[name], value)
 
 
-def test_dropout_is_that_of_pytorch_for_the_same_mask():
+def test_dropout_is_that_of_jax_for_the_same_mask():
     ours = Dropout(0.4)
-    x = torch.tensor(X, requires_grad=True)
-    mask = torch.tensor(ours.forward(np.ones_like(X), key=KEY))
-    (x * mask).sum().backward()
-    close(ours.forward(X, key=KEY), x * mask)
-    close(ours.backward(np.ones_like(X)), x.grad)
+    mask = ours.forward(np.ones_like(X), key=KEY)
+    output, (dx,) = jax_gradients(lambda x: x * mask, X)
+    close(ours.forward(X, key=KEY), output)
+    close(ours.backward(np.ones_like(X)), dx)
 
 
 @EACH_LAYER

@@ -1,10 +1,11 @@
-"""The catalogue's losses over rows against PyTorch and SciPy, and what each loss of the catalogue refuses."""
+"""The catalogue's losses over rows against JAX and SciPy, and what each loss of the catalogue refuses."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-import torch
-from torch.nn import functional
+from oracles import jax_gradients
 
 from framework import DataError, Dense, Identity, ReLU, SettingsError, Sigmoid, Softmax, Tanh
 from framework.activations import GELU, Softplus
@@ -49,14 +50,15 @@ def test_kl_divergence_is_fused_with_softmax(weight):
     model = Dense(3, 4, Softmax(), seed=0)
     model.forward(x)
     value = KLDivergence().backward(model, target, weight)
-    weights = torch.tensor(model.weights.copy(), requires_grad=True)
-    log_p = torch.log_softmax(torch.tensor(x) @ weights, dim=-1)
-    values = functional.kl_div(log_p, torch.tensor(target), reduction="none").sum(dim=-1)
-    w = torch.ones(10) if weight is None else torch.tensor(weight)
-    mean = (values * w).sum() / w.sum()
-    mean.backward()
-    assert value == pytest.approx(mean.item(), rel=1e-12)
-    np.testing.assert_allclose(model.parameters.gradient[:12], weights.grad.numpy().ravel(), rtol=1e-10, atol=1e-12)
+
+    def divergence(weights):
+        log_p = jax.nn.log_softmax(x @ weights, axis=-1)
+        values = (jax.scipy.special.xlogy(target, target) - target * log_p).sum(axis=-1)
+        return jnp.average(values, weights=weight)
+
+    mean, (gradient,) = jax_gradients(divergence, model.weights.copy())
+    assert value == pytest.approx(mean, rel=1e-12)
+    np.testing.assert_allclose(model.parameters.gradient[:12], gradient.ravel(), rtol=1e-10, atol=1e-12)
 
 
 def test_kl_divergence_has_the_gradient_of_cross_entropy():
@@ -65,14 +67,17 @@ def test_kl_divergence_has_the_gradient_of_cross_entropy():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
-def test_cosine_similarity_is_pytorchs(dtype, tolerance):
+def test_cosine_similarity_is_that_of_jax(dtype, tolerance):
     rng = np.random.default_rng(0)
     prediction, target = rng.normal(size=(2, 20, 5)).astype(dtype)
-    p, t = torch.tensor(prediction.astype(float), requires_grad=True), torch.tensor(target.astype(float))
-    expected = 1 - functional.cosine_similarity(p, t, dim=-1)
-    (slope,) = torch.autograd.grad(expected.sum(), p)
+
+    def distance(p):
+        t = target.astype(float)
+        return 1 - (p * t).sum(axis=-1) / (jnp.linalg.norm(p, axis=-1) * jnp.linalg.norm(t, axis=-1))
+
+    expected, (slope,) = jax_gradients(distance, prediction.astype(float))
     got = CosineSimilarity().value(prediction, target)
-    np.testing.assert_allclose(got, expected.detach(), rtol=tolerance)
+    np.testing.assert_allclose(got, expected, rtol=tolerance)
     np.testing.assert_allclose(CosineSimilarity().slope(prediction, target), slope, rtol=tolerance, atol=tolerance)
     assert got.dtype == CosineSimilarity().slope(prediction, target).dtype == dtype
 

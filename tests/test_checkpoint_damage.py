@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from checkpoint_pieces import DATA, DOORS, TRAINER, opened, refusals
+from oracles import SAVED_BY_PYTORCH
 from safetensors.numpy import save_file
 
 from framework import CheckpointError, Dense, ReLU, Sequential, SGDOptimizer, Sigmoid, describe, load, load_model, save
@@ -95,7 +95,7 @@ FOREIGN = {
     "pickle": lambda path: path.write_bytes(pickle.dumps({"weights": [1.0, 2.0]})),
     "npz": lambda path: written(path, lambda file: np.savez(file, weights=np.zeros(3))),
     "npy": lambda path: written(path, lambda file: np.save(file, np.zeros(300))),
-    "torch": lambda path: torch.save({"weights": torch.zeros(3)}, path),
+    "torch": lambda path: path.write_bytes(SAVED_BY_PYTORCH.read_bytes()),
     "safetensors of another program": lambda path: save_file({"weights": np.zeros(3)}, path, {"format": "pt"}),
     "zeros": lambda path: path.write_bytes(bytes(100_000)),
     "noise": lambda path: path.write_bytes(random.Random(0).randbytes(100_000)),

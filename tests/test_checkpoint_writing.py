@@ -52,7 +52,8 @@ def number_of(path):
 def child(work):
     """Do some work in a process that begins as a copy of this one; return its id."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy has threads; the child uses none
+        for category in (DeprecationWarning, RuntimeWarning):  # NumPy and JAX have threads; the child uses none
+            warnings.simplefilter("ignore", category)
         process = os.fork()
     if process == 0:
         try:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from oracles import stored
 
 from framework import (
     BinaryCrossEntropy,
@@ -16,10 +16,15 @@ from framework import (
     check_gradients,
 )
 
-rng = np.random.default_rng(3)
-X = rng.normal(size=(7, 3))
-BINARY = np.array([0.0, 1.0, 1.0, 0.0, 0.3, 1.0, 0.0])
-CLASSES = np.array([0, 2, 1, 1, 3, 2, 0])
+H, BINARY, CLASSES = stored("cross_entropy")["data"].values()
+
+
+def trained(loss, target, weight=None):
+    """Return the loss of a model whose logits are H, and its gradient by them, carried to the parameters."""
+    model = Dense(4, 4, Softmax())
+    model.parameters["weights"][:] = np.eye(4)
+    model.forward(H)
+    return model, loss.backward(model, target, weight)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -27,63 +32,45 @@ CLASSES = np.array([0, 2, 1, 1, 3, 2, 0])
 def test_binary_cross_entropy_is_pytorchs(smoothing, weight):
     loss = BinaryCrossEntropy(label_smoothing=smoothing, positive_weight=weight)
     check_derivative(loss)
-    h = torch.tensor(X[:, 0], requires_grad=True)
-    target = torch.tensor((1 - smoothing) * BINARY + smoothing / 2)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(h, target, pos_weight=torch.tensor(weight))
-    expected.backward()
+    expected, slope = stored("cross_entropy")[f"binary smoothing={smoothing} weight={weight}"].values()
     neuron = Neuron.from_weights([1.0], activation=Sigmoid())
-    neuron.forward(X[:, :1])
-    assert loss.backward(neuron, BINARY) == pytest.approx(expected.item(), rel=1e-13)
-    assert neuron.parameters.gradients["bias"] == pytest.approx(h.grad.sum().item(), rel=1e-12)
-    assert loss(Sigmoid()(X[:, 0]), BINARY) == pytest.approx(expected.item(), rel=1e-12)
+    neuron.forward(H[:, :1])
+    assert loss.backward(neuron, BINARY) == pytest.approx(float(expected), rel=1e-13)
+    assert neuron.parameters.gradients["bias"] == pytest.approx(slope.sum(), rel=1e-12)
+    assert neuron.parameters.gradients["weights"] == pytest.approx(H[:, 0] @ slope, rel=1e-12)
+    assert loss(Sigmoid()(H[:, 0]), BINARY) == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_smoothed_cross_entropy_is_pytorchs(smoothing):
     loss = CrossEntropy(label_smoothing=smoothing)
     check_derivative(loss)
-    model = Dense(3, 4, Softmax(), seed=0)
-    h = torch.tensor(X @ model.weights, requires_grad=True)
-    expected = torch.nn.functional.cross_entropy(h, torch.tensor(CLASSES), label_smoothing=smoothing)
-    expected.backward()
-    model.forward(X)
-    assert loss.backward(model, CLASSES) == pytest.approx(expected.item(), rel=1e-13)
-    np.testing.assert_allclose(model.parameters.gradients["weights"], X.T @ h.grad.numpy(), rtol=1e-11, atol=1e-15)
+    expected, slope = stored("cross_entropy")[f"smoothing={smoothing}"].values()
+    model, value = trained(loss, CLASSES)
+    assert value == pytest.approx(float(expected), rel=1e-13)
+    np.testing.assert_allclose(model.parameters.gradients["weights"], H.T @ slope, rtol=1e-11, atol=1e-15)
 
 
 def test_class_weights_are_pytorchs_over_the_number_of_rows():
-    weights = (1.0, 2.0, 0.5, 3.0)
-    loss = CrossEntropy(class_weights=weights, label_smoothing=0.1)
+    loss = CrossEntropy(class_weights=(1.0, 2.0, 0.5, 3.0), label_smoothing=0.1)
     check_derivative(loss)
-    model = Dense(3, 4, Softmax(), seed=0)
-    h = torch.tensor(X @ model.weights, requires_grad=True)
-    expected = torch.nn.functional.cross_entropy(
-        h,
-        torch.tensor(CLASSES),
-        weight=torch.tensor(weights, dtype=torch.float64),
-        label_smoothing=0.1,
-        reduction="sum",
-    ) / len(X)
-    expected.backward()
-    model.forward(X)
-    assert loss.backward(model, CLASSES) == pytest.approx(expected.item(), rel=1e-13)
-    np.testing.assert_allclose(model.parameters.gradients["weights"], X.T @ h.grad.numpy(), rtol=1e-11, atol=1e-15)
-    assert check_gradients(model, loss, X, CLASSES).passed
+    expected, slope = stored("cross_entropy")["class weights over rows"].values()
+    model, value = trained(loss, CLASSES)
+    assert value == pytest.approx(float(expected), rel=1e-13)
+    np.testing.assert_allclose(model.parameters.gradients["weights"], H.T @ slope, rtol=1e-11, atol=1e-15)
+    assert check_gradients(model, loss, H, CLASSES).passed
 
 
 def test_sample_weights_give_pytorchs_own_mean():
-    weights = np.array([1.0, 2.0, 0.5, 3.0])
-    model = Dense(3, 4, Softmax(), seed=0)
-    expected = torch.nn.functional.cross_entropy(
-        torch.tensor(X @ model.weights), torch.tensor(CLASSES), weight=torch.tensor(weights)
-    )
-    model.forward(X)
-    assert CrossEntropy().backward(model, CLASSES, weights[CLASSES]) == pytest.approx(expected.item(), rel=1e-13)
+    expected, slope = stored("cross_entropy")["class weights"].values()
+    model, value = trained(CrossEntropy(), CLASSES, np.array([1.0, 2.0, 0.5, 3.0])[CLASSES])
+    assert value == pytest.approx(float(expected), rel=1e-13)
+    np.testing.assert_allclose(model.parameters.gradients["weights"], H.T @ slope, rtol=1e-11, atol=1e-15)
 
 
 def test_another_number_of_class_weights_than_classes_is_refused():
-    model = Dense(3, 4, Softmax())
-    model.forward(X)
+    model = Dense(4, 4, Softmax())
+    model.forward(H)
     with pytest.raises(SettingsError, match="one weight for each of the 4 classes; got 3"):
         CrossEntropy(class_weights=(1.0, 2.0, 3.0)).backward(model, CLASSES)
 

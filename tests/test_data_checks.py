@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from oracles import stored
 
 from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
 
@@ -14,11 +14,22 @@ class Unwilling:
         raise KeyError("no array here")
 
 
+class Tensor:
+    """A tensor that does not become an array, and says so as PyTorch's does."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __array__(self, dtype=None, copy=None):
+        error, words = (str(text) for text in stored("refusals")[self.kind].values())
+        raise {"RuntimeError": RuntimeError, "TypeError": TypeError}[error](words)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (torch.ones(2, 1, requires_grad=True), "got Tensor, which says: Can't call numpy"),
-        (torch.ones(2, 1, dtype=torch.bfloat16), "got Tensor, which says: Got unsupported ScalarType BFloat16"),
+        (Tensor("gradient"), "got Tensor, which says: Can't call numpy"),
+        (Tensor("bfloat16"), "got Tensor, which says: Got unsupported ScalarType BFloat16"),
         (Unwilling(), "got Unwilling, which says: 'no array here'"),
     ],
     ids=["a tensor with a gradient", "a tensor of bfloat16", "an object"],

@@ -1,9 +1,10 @@
-"""Fifty steps of training agree with PyTorch in float64."""
+"""Fifty steps of training agree with JAX in float64, and with every setting of PyTorch's SGD."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional
+from oracles import in_float64, stored, weighted_mean
 
 from framework import (
     BinaryCrossEntropy,
@@ -33,42 +34,27 @@ class OwnSoftmax(Softmax):
     """The same numbers, but another class: no loss is fused with it."""
 
 
-TORCH = {
+JAX = {
     Identity: lambda h: h,
-    Sigmoid: torch.sigmoid,
-    OwnSigmoid: torch.sigmoid,
-    Tanh: torch.tanh,
-    ReLU: torch.relu,
-    Softmax: lambda h: torch.softmax(h, dim=-1),
-    OwnSoftmax: lambda h: torch.softmax(h, dim=-1),
+    Sigmoid: jax.nn.sigmoid,
+    OwnSigmoid: jax.nn.sigmoid,
+    Tanh: jnp.tanh,
+    ReLU: jax.nn.relu,
+    Softmax: jax.nn.softmax,
+    OwnSoftmax: jax.nn.softmax,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The arrays are small: threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def weighted_mean(values, weight):
-    """sum(w l) / sum(w) over all values, one weight a row."""
-    if weight is None:
-        return values.mean()
-    weight = weight.reshape(-1, *[1] * (values.ndim - 1)).expand(values.shape)
-    return (weight * values).sum() / weight.sum()
-
 
 # Each loss, element by element or row by row, from the logits h of the output layer or from its output a.
 LOSSES = {
-    "half": ("a", lambda a, y: 0.5 * functional.mse_loss(a, y, reduction="none")),
-    "mse": ("a", lambda a, y: functional.mse_loss(a, y, reduction="none")),
-    "bce": ("a", lambda a, y: functional.binary_cross_entropy(a, y, reduction="none")),
-    "bce_logits": ("h", lambda h, y: functional.binary_cross_entropy_with_logits(h, y, reduction="none")),
-    "ce": ("a", lambda a, y: functional.nll_loss(torch.log(a), y, reduction="none")),
-    "ce_logits": ("h", lambda h, y: functional.cross_entropy(h, y, reduction="none")),
+    "half": ("a", lambda a, y: 0.5 * (a - y) ** 2),
+    "mse": ("a", lambda a, y: (a - y) ** 2),
+    "bce": ("a", lambda a, y: -(y * jnp.log(a) + (1 - y) * jnp.log1p(-a))),
+    "bce_logits": ("h", lambda h, y: -(y * jax.nn.log_sigmoid(h) + (1 - y) * jax.nn.log_sigmoid(-h))),
+    "ce": ("a", lambda a, y: -jnp.log(a)[jnp.arange(ROWS), y]),
+    "ce_logits": (
+        "h",
+        lambda h, y: -(jax.nn.log_softmax(h) * (jax.nn.one_hot(y, CLASSES) if y.ndim == 1 else y)).sum(1),
+    ),
 }
 
 
@@ -94,54 +80,48 @@ def network(depth, output):
     return Sequential(*layers, Dense(sizes[depth - 1], CLASSES, output), seed=depth)
 
 
-class Twin:
-    """The same network in PyTorch, from the same weights."""
+def trained_by_jax(model, jax_loss, x, y, weights):
+    """Return the losses of the steps and the parameters after them; each step weighs all rows anew."""
+    layers = model.layers if isinstance(model, Sequential) else (model,)
+    of, formula = LOSSES[jax_loss]
 
-    def __init__(self, model):
-        layers = model.layers if isinstance(model, Sequential) else (model,)
-        self.activations = [TORCH[type(layer.activation)] for layer in layers]
-        self.parameters = [torch.tensor(value.copy(), requires_grad=True) for value in model.parameters.values()]
-
-    def __call__(self, x):
+    def objective(parameters, weight):
         h, a = None, x
-        for i, activation in enumerate(self.activations):
-            h = a @ self.parameters[2 * i] + self.parameters[2 * i + 1]
-            a = activation(h)
-        return h, a
+        for i, layer in enumerate(layers):
+            h = a @ parameters[2 * i] + parameters[2 * i + 1]
+            a = JAX[type(layer.activation)](h)
+        return weighted_mean(formula(h if of == "h" else a, y), weight)
 
-    def vector(self):
-        return np.concatenate([value.detach().numpy().ravel() for value in self.parameters])
+    def step(parameters, weight):
+        value, gradients = jax.value_and_grad(objective)(parameters, weight)
+        return [p - 0.1 * g for p, g in zip(parameters, gradients, strict=True)], value
+
+    start = [value.copy() for value in model.parameters.values()]
+    end, values = in_float64(lambda *both: jax.lax.scan(step, *both), start, weights)
+    return values, np.concatenate([value.ravel() for value in end])
 
 
-def assert_same_training(model, loss, torch_loss, y, *, weight=None, settings=None, torch_settings=None, clip=None):
-    settings, torch_settings = settings or {}, torch_settings or {}
+def assert_same_training(model, loss, jax_loss, y, *, weight=None):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(ROWS, INPUTS))
-    twin = Twin(model)
-    optimizer = SGDOptimizer(model, learning_rate=0.1, **settings)
-    torch_optimizer = torch.optim.SGD(twin.parameters, lr=0.1, **torch_settings)
+    batches = [rng.permutation(ROWS)[: 5 + step % 8] for step in range(STEPS)]  # of many sizes
+    weights = np.zeros((STEPS, ROWS))  # a row outside the batch has the weight 0
+    for step, rows in enumerate(batches):
+        weights[step, rows] = 1.0 if weight is None else weight[rows]
+    values, end = trained_by_jax(model, jax_loss, x, y, weights)
+    optimizer = SGDOptimizer(model, learning_rate=0.1)
     start = model.parameters.vector.copy()
-    for step in range(STEPS):
-        rows = rng.permutation(ROWS)[: 5 + step % 8]  # batches of many sizes
-        w = None if weight is None else weight[rows]
+    for rows, value in zip(batches, values, strict=True):
         model.forward(x[rows])
-        value = loss.backward(model, y[rows], w)
+        assert loss.backward(model, y[rows], None if weight is None else weight[rows]) == pytest.approx(
+            value, rel=1e-10
+        )
         optimizer.step()
-        torch_optimizer.zero_grad()
-        h, a = twin(torch.from_numpy(x[rows]))
-        of, formula = LOSSES[torch_loss]
-        values = formula(h if of == "h" else a, torch.from_numpy(y[rows]))
-        torch_value = weighted_mean(values, None if w is None else torch.from_numpy(w))
-        torch_value.backward()
-        if clip:
-            clip(twin.parameters)
-        torch_optimizer.step()
-        assert value == pytest.approx(torch_value.item(), rel=1e-10)
     assert not np.allclose(start, model.parameters.vector, rtol=1e-3)
-    np.testing.assert_allclose(model.parameters.vector, twin.vector(), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(model.parameters.vector, end, rtol=1e-10, atol=1e-14)
 
 
-PAIRS = [  # output, loss, PyTorch's loss, targets
+PAIRS = [  # output, loss, JAX's loss, targets
     *((output, HalfSquaredError(), "half", "real") for output in (Identity(), Sigmoid(), Tanh(), ReLU(), Softmax())),
     *((output, MeanSquaredError(), "mse", "real") for output in (Identity(), Sigmoid(), Tanh(), ReLU(), Softmax())),
     (Sigmoid(), BinaryCrossEntropy(), "bce_logits", "binary"),
@@ -157,11 +137,11 @@ NAMES = [f"{type(loss).__name__}-{output}-{kind}" for output, loss, _, kind in P
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-@pytest.mark.parametrize(("output", "loss", "torch_loss", "kind"), PAIRS, ids=NAMES)
-def test_networks_with_every_output_and_loss(output, loss, torch_loss, kind, depth):
+@pytest.mark.parametrize(("output", "loss", "jax_loss", "kind"), PAIRS, ids=NAMES)
+def test_networks_with_every_output_and_loss(output, loss, jax_loss, kind, depth):
     rng = np.random.default_rng(depth)
     weight = rng.uniform(0.1, 2.0, ROWS) if depth % 2 else None
-    assert_same_training(network(depth, output), loss, torch_loss, targets(kind, rng), weight=weight)
+    assert_same_training(network(depth, output), loss, jax_loss, targets(kind, rng), weight=weight)
 
 
 NEURONS = [
@@ -171,57 +151,44 @@ NEURONS = [
 ]
 
 
-@pytest.mark.parametrize(("activation", "loss", "torch_loss"), NEURONS)
-def test_a_lone_neuron(activation, loss, torch_loss):
+@pytest.mark.parametrize(("activation", "loss", "jax_loss"), NEURONS)
+def test_a_lone_neuron(activation, loss, jax_loss):
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, ROWS).astype(float)
-    assert_same_training(Neuron(INPUTS, activation, seed=2), loss, torch_loss, y, weight=rng.uniform(0.1, 2.0, ROWS))
+    assert_same_training(Neuron(INPUTS, activation, seed=2), loss, jax_loss, y, weight=rng.uniform(0.1, 2.0, ROWS))
 
 
 SETTINGS = {
-    "plain": ({}, {}, None),
-    "momentum": ({"momentum": 0.9}, {"momentum": 0.9}, None),
-    "nesterov": ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}, None),
-    "decay": ({"weight_decay": 0.02}, {"weight_decay": 0.02}, None),
-    "decay and momentum": ({"momentum": 0.5, "weight_decay": 0.02}, {"momentum": 0.5, "weight_decay": 0.02}, None),
-    "clip norm": ({"clip_norm": 0.05}, {}, lambda p: torch.nn.utils.clip_grad_norm_(p, 0.05)),
-    "clip value": ({"clip_value": 0.01}, {}, lambda p: torch.nn.utils.clip_grad_value_(p, 0.01)),
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "decay": {"weight_decay": 0.02},
+    "decay and momentum": {"momentum": 0.5, "weight_decay": 0.02},
+    "clip norm": {"clip_norm": 0.05},
+    "clip value": {"clip_value": 0.01},
 }
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-@pytest.mark.parametrize(("settings", "torch_settings", "clip"), SETTINGS.values(), ids=SETTINGS)
-def test_every_setting_of_sgd(settings, torch_settings, clip, depth):
-    # PyTorch divides by norm + 1e-6 when it clips; this framework by the norm.
-    if "clip_norm" in settings:
-
-        def clip(parameters):
-            norm = torch.sqrt(sum((value.grad**2).sum() for value in parameters))
-            for value in parameters:
-                value.grad *= min(1.0, settings["clip_norm"] / norm.item())
-
-    y = np.random.default_rng(3).integers(0, CLASSES, ROWS)
-    assert_same_training(
-        network(depth, Softmax()),
-        CrossEntropy(),
-        "ce_logits",
-        y,
-        settings=settings,
-        torch_settings=torch_settings,
-        clip=clip,
-    )
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_of_sgd_is_pytorchs(name, depth):
+    x, y, batches = stored("sgd")["data"].values()
+    start, values, end = stored("sgd")[f"{name} depth={depth}"].values()
+    model = network(depth, Softmax())
+    model.parameters.vector[:] = start
+    optimizer = SGDOptimizer(model, learning_rate=0.1, **SETTINGS[name])
+    for batch, value in zip(batches, values, strict=True):
+        rows = batch[batch >= 0]
+        model.forward(x[rows])
+        assert CrossEntropy().backward(model, y[rows]) == pytest.approx(value, rel=1e-10)
+        optimizer.step()
+    assert not np.allclose(start, model.parameters.vector, rtol=1e-3)
+    np.testing.assert_allclose(model.parameters.vector, end, rtol=1e-10, atol=1e-14)
 
 
 def test_clipping_by_norm_is_that_of_pytorch_up_to_its_epsilon():
+    gradient, expected = stored("clipping")["norm"].values()
     model = network(2, Softmax())
-    parameters = [
-        torch.zeros(value.shape, dtype=torch.float64, requires_grad=True) for value in model.parameters.values()
-    ]
-    rng = np.random.default_rng(0)
-    for value, gradient in zip(parameters, model.parameters.gradients.values(), strict=True):
-        gradient[...] = rng.normal(size=gradient.shape)
-        value.grad = torch.from_numpy(gradient.copy())
-    torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+    model.parameters.gradient[:] = gradient
     SGDOptimizer(model, learning_rate=0.1, clip_norm=0.5).step()
-    expected = np.concatenate([value.grad.numpy().ravel() for value in parameters])
     np.testing.assert_allclose(model.parameters.gradient, expected, rtol=1e-6)

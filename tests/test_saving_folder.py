@@ -98,7 +98,8 @@ def test_a_run_that_began_and_ended_between_the_checks_and_the_first_step_is_see
 def test_a_run_that_was_killed_before_its_first_save_blocks_nobody(folder):
     die = on("batch_end")(lambda _run: os._exit(9))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy has threads; the child uses none
+        for category in (DeprecationWarning, RuntimeWarning):  # NumPy and JAX have threads; the child uses none
+            warnings.simplefilter("ignore", category)
         process = os.fork()
     if process == 0:
         recipe(die, Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
