@@ -29,12 +29,13 @@ class Graph:
         nodes: Every node, in the order of computation.
         simplifies: Whether a new operation is replaced by a simpler one that computes the same.
         reorders: Whether it may also be replaced by one that differs in the last bits; in gradients alone.
+        lowered: Whether ``lower`` made it, so that NumPy computes every operation well.
         calls: The activations that the formula calls, by their results.
     """
 
     def __init__(self, dtype: str = "float64", rows: int = STAND_IN) -> None:
         """Start empty."""
-        self.dtype, self.rows = dtype, rows
+        self.dtype, self.rows, self.lowered = dtype, rows, False
         self.nodes: list[Node] = []
         self.simplifies = self.reorders = False
         self.calls: dict[Node, tuple[Any, Node]] = {}
@@ -128,7 +129,7 @@ class Graph:
     def size_text(self, size: int) -> str:
         """Return a size as text, ``rows`` for the number of rows."""
         times = self.rows_in(size)
-        return str(size) if not times else "rows" if times == 1 else f"{times} * rows"
+        return str(size) if not times else "rows" if times == 1 else f"{self.size_text(times)} * rows"
 
     def shape_text(self, shape: Iterable[int]) -> str:
         """Return a shape as text."""
@@ -212,7 +213,7 @@ def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
         if hasattr(value, "signature"):  # the body of a loop
             return value.signature()
         if type(value) is int and graph.rows_in(value):
-            return "rows", graph.rows_in(value)
+            return "rows", shown(graph.rows_in(value), graph)
         return repr(value) if isinstance(value, float) else value
 
     found = tuple(
