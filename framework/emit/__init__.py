@@ -1,0 +1,1 @@
+"""Emit: a graph as NumPy source, or as text and LaTeX for readers."""

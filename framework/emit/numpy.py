@@ -1,0 +1,794 @@
+"""NumPy: a graph as the source of a Python function, compiled."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framework.emit.memory import Layout, Memory
+from framework.emit.runtime import choose, fold, masked, scatter_add, windows
+from framework.errors import DerivativeError
+from framework.graph.graph import Graph
+from framework.graph.lower import lower
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
+from framework.special import erf, erfc
+
+Shape = tuple[int, ...]
+Home = Any
+"""The node whose array a value lies in; (loop, place) for a result of a loop."""
+
+_NAMESPACE: dict[str, Any] = {
+    "np": np,
+    "inf": np.inf,
+    "nan": np.nan,
+    "choose": choose,
+    "erf": erf,
+    "erfc": erfc,
+    "fold": fold,
+    "masked": masked,
+    "scatter_add": scatter_add,
+    "windows": windows,
+}
+_TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
+_OURS = re.compile(r"[cmnstv]\d+|ones\d+")
+_TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
+_REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
+_NEVER = math.inf
+_WIDE = 256
+"""Rows of more numbers have their maximum found by NumPy, and not column by column."""
+_LONG = 1024
+"""Axes of more elements are added up by NumPy, pairwise, and not as a product with ones."""
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A graph as a Python function.
+
+    Attributes:
+        source: The function's source.
+        function: The function: (memory, *inputs, *into), or (*inputs, *into) without memory.
+        layout: Where its working arrays lie; None without memory.
+    """
+
+    source: str
+    function: Callable[..., Any]
+    layout: Layout | None
+
+    def new_memory(self) -> Memory:
+        """Return working memory of its own, which is laid out when it is first used.
+
+        Raises:
+            TypeError: The function was emitted without memory.
+        """
+        if self.layout is None:
+            raise TypeError("this function has no working memory: emit it with memory=True")
+        return Memory(self.layout)
+
+    def __call__(self, *arrays: Any, memory: Memory | None = None) -> Any:
+        """Return the result, or the tuple of results; without ``memory`` in arrays of their own."""
+        if self.layout is None:
+            return self.function(*arrays)
+        return self.function(memory if memory is not None else self.new_memory(), *arrays)
+
+
+def emit(
+    outputs: Mapping[str, Any],
+    inputs: Mapping[str, Node],
+    *,
+    name: str = "formula",
+    into: Mapping[str, str] | None = None,
+    memory: bool = True,
+) -> Emitted:
+    """Return a graph as a NumPy function.
+
+    With ``memory``, results and intermediate values lie in working arrays, which a later call with the same memory
+    overwrites. Without it, every operation makes an array, a formula of single elements works on arrays of any shape
+    and on numbers, and every result has the bits that NumPy's own functions give.
+
+    Args:
+        outputs: Nodes and plain numbers by name; the function returns them in this order, a single one by itself.
+        inputs: The nodes that are given, by the names of the function's parameters; nothing behind them is computed.
+        name: The function's name.
+        into: Names of outputs, each with the name of a further parameter: an array of the output's shape and dtype, C
+            contiguous, which the result is written into. It must not overlap other arguments; the name of an input
+            makes the function overwrite that input.
+        memory: Whether the function works in memory that the caller keeps, as its first argument.
+
+    Raises:
+        DerivativeError: The outputs need an input that is not given.
+        ValueError: ``into`` names an output that does not exist, or one array twice.
+
+    Example:
+        >>> from framework.graph.trace import ROWS, trace
+        >>> traced = trace(lambda x, w: np.maximum(x @ w, 0.0), {"x": (ROWS, 3), "w": (3, 2)})
+        >>> emitted = emit({"output": traced.output}, traced.inputs)
+        >>> print(emitted.source)
+        def formula(memory, x, w):
+            rows = x.shape[0]
+            m0, = memory(rows)
+            v0 = np.matmul(x, w, out=m0)
+            v1 = np.maximum(v0, 0.0, out=m0)
+            return v1
+        <BLANKLINE>
+        >>> emitted(np.ones((1, 3)), np.ones((3, 2)))
+        array([[3., 3.]])
+    """
+    into = {} if into is None else into
+    if not {*into} <= {*outputs} or len({*into.values()}) < len(into):
+        raise ValueError(f"into must name outputs, {[*outputs]}, each with an array of its own; got {dict(into)}")
+    values = [*outputs.values(), *inputs.values()]
+    graph = next((node.graph for node in nodes_in(values)), None) or Graph()
+    if not graph.lowered:
+        values = lower(values, inputs.values(), exact=not memory)
+        graph = next((node.graph for node in nodes_in(values)), graph)
+    results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
+    writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None)
+    source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
+    namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
+    exec(compile(source, f"<emitted {_safe(name, 0)}>", "exec"), namespace)
+    return Emitted(source, namespace[_safe(name, 0)], writer.layout)
+
+
+def _safe(name: str, place: int) -> str:
+    """Return a name for the source, in which a text of the user's never becomes code."""
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.endswith("_"):
+        return f"input{place}_"
+    return f"{name}_" if name in _TAKEN or keyword.iskeyword(name) or _OURS.fullmatch(name) else name
+
+
+def _index(index: Iterable[Any]) -> str:
+    """Return the text of an index with an entry for each axis."""
+    return ", ".join(map(_entry, index))
+
+
+def _entry(part: Any) -> str:
+    if part is None:
+        return ":"
+    if part == "reversed":
+        return "::-1"
+    if isinstance(part, int):
+        return str(part)
+    start, stop, step = part
+    return f"{start}:{stop if stop >= 0 else ''}{f':{step}' if step != 1 else ''}"
+
+
+def _strided(shape: Shape) -> Shape:
+    """Return the strides, in elements, of a C contiguous array."""
+    strides, stride = [], 1
+    for size in reversed(shape):
+        strides.append(stride)
+        stride *= size
+    return tuple(reversed(strides))
+
+
+def _reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
+    """Return the strides after a reshape, or None where NumPy must copy."""
+    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
+    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that lie one within the other
+    for size, stride in axes:
+        if blocks and blocks[-1][1] == size * stride:
+            blocks[-1] = (blocks[-1][0] * size, stride)
+        else:
+            blocks.append((size, stride))
+    found: list[int] = []
+    rest, stride = 1, 1
+    for size in reversed(new):
+        if size == 1:
+            found.append(stride)
+            continue
+        if rest == 1:
+            if not blocks:
+                return None
+            rest, stride = blocks.pop()
+        if rest % size:
+            return None
+        found.append(stride)
+        rest, stride = rest // size, stride * size
+    return tuple(reversed(found))
+
+
+class _Lives:
+    """Where each value lies, and when its array is used for the last time."""
+
+    def __init__(self) -> None:
+        self.home: dict[Node, Home] = {}
+        self.last: dict[Home, float] = {}
+        self.strides: dict[Node, Shape | None] = {}
+        self.orders: dict[Node, list[Node]] = {}
+        self.time: dict[Node, int] = {}
+        self.copies: set[Node] = set()  # reshapes of which NumPy would return a copy
+        self.clock = 0
+
+    def follow(self, order: Iterable[Node]) -> None:
+        """Go through nodes in the order of computation; a loop comes after its body."""
+        for node in order:
+            if node.op == "loop":
+                self._follow_body(node)
+            self.home[node], self.time[node] = self._home(node), self.clock
+            for used in (node, *nodes_in(node.args)):
+                self.last[self.home.setdefault(used, used)] = self.clock
+            self.clock += 1
+
+    def _follow_body(self, loop: Node) -> None:
+        body = loop.attributes["body"]
+        given = {*body.states, *body.entries, *body.captured}
+        for node in (*body.states, *body.entries):
+            self.home[node] = node
+            self.strides[node] = None
+        self.orders[loop] = [node for node in ordered(body.outputs, given) if node not in given]
+        self.follow(self.orders[loop])
+        for output in nodes_in(body.outputs):
+            self.last[self.home.setdefault(output, output)] = self.clock
+        for place in range(len(body.outputs)):
+            self.last[loop, place] = self.clock
+
+    def _home(self, node: Node) -> Home:
+        if node.op == "part":
+            loop, place = node.args[0], node.attributes["index"]
+            return loop, shared_stack(loop, place)
+        self.strides[node] = self._strides(node)
+        first = node.args[0] if node.args else None
+        if not OPERATIONS[node.op].view or not isinstance(first, Node) or node in self.copies:
+            return node
+        return self.home.setdefault(first, first)
+
+    def _strides(self, node: Node) -> Shape | None:
+        """Return the strides that are known of a value, in elements."""
+        if not OPERATIONS[node.op].view:
+            known = node.op not in ("gather", "scatter_add", "python", "loop", "part", "astype", "constant")
+            return _strided(node.shape) if known else None
+        first = node.args[0]
+        if not isinstance(first, Node):
+            return (0,) * node.ndim
+        strides = self.strides.get(first)
+        if strides is None:
+            return None
+        if node.op == "transpose":
+            return tuple(strides[axis] for axis in node.attributes["axes"])
+        if node.op == "index":
+            return tuple(
+                stride * (1 if part is None else -1 if part == "reversed" else part[2])
+                for stride, part in zip(strides, node.attributes["index"], strict=True)
+                if not isinstance(part, int)
+            )
+        if node.op == "reshape":
+            found = _reshaped(first.shape, strides, node.shape)
+            if found is None:
+                self.copies.add(node)
+                found = _strided(node.shape)
+            return found
+        if node.op == "windows":
+            axes, steps = node.attributes["axes"], node.attributes["steps"]
+            outer = list(strides)
+            for axis, step in zip(axes, steps, strict=True):
+                outer[axis] *= step
+            return (*outer, *(strides[axis] for axis in axes))
+        extra = node.ndim - first.ndim
+        spread = (0 if size == 1 else stride for size, stride in zip(first.shape, strides, strict=True))
+        return (*(0,) * extra, *spread)
+
+    def contiguous(self, node: Node) -> bool:
+        """Return whether a value is known to be C contiguous."""
+        strides = self.strides.get(node)
+        return strides is not None and _reshaped(node.shape, strides, (math.prod(node.shape),)) == (1,)
+
+
+def shared_stack(loop: Node, place: int) -> int:
+    """Return the place of the result that holds a result of a loop: a state that is also stacked lies in the stack."""
+    body = loop.attributes["body"]
+    count = len(body.states)
+    if place < count:
+        for stacked in range(count, count + body.stacked):
+            if body.outputs[stacked] is body.outputs[place]:
+                return stacked
+    return place
+
+
+class _Writer:
+    """Writes one function."""
+
+    def __init__(self, graph: Graph, layout: Layout | None) -> None:
+        self.graph, self.layout = graph, layout
+        self.lives = _Lives()
+        self.names: dict[Any, str] = {}
+        self.constants: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.indent = "    "
+        self.clock = self.values = self.arrays = self.states = self.loops = 0
+        self.targets: dict[Node, str] = {}  # arrays outside the memory that a node is to be written into
+        self.slots: dict[Home, tuple[str, int]] = {}  # the working array of each home, and its slot
+        self.deaths: dict[float, list[Home]] = {}
+        self.given: set[Node] = set()
+        self.aims: dict[str, Node] = {}  # the node that an output's array is the target of
+
+    # the function
+
+    def function(
+        self, name: str, outputs: Mapping[str, Any], inputs: Mapping[str, Node], into: Mapping[str, str]
+    ) -> str:
+        """Return the source of the function."""
+        parameters = {text: _safe(text, place) for place, text in enumerate(dict.fromkeys([*inputs, *into.values()]))}
+        self.names = {node: parameters[text] for text, node in inputs.items()}
+        self.given = set(self.names)
+        self.lives.home = {node: node for node in self.names}
+        self.lives.strides = dict.fromkeys(self.names)
+        order = [node for node in ordered(outputs.values(), set(self.names)) if node not in self.names]
+        missing = [node.name for node in order if node.op == "input"]
+        if missing:
+            raise DerivativeError(f"the results need the input '{missing[0]}', which is not among the inputs given")
+        self.lives.follow(order)
+        for output in nodes_in(outputs.values()):
+            self.lives.last[self.lives.home[output]] = _NEVER
+        for home, time in self.lives.last.items():
+            self.deaths.setdefault(time, []).append(home)
+        for key, text in into.items():
+            self._aim(key, outputs[key], parameters[text], inputs.get(text))
+        self._write(order)
+        results = self._results(outputs, inputs, into, parameters)
+        self._line(f"return {', '.join(results)}")
+        head = [*(["memory"] if self.layout else []), *parameters.values()]
+        return "\n".join([f"def {name}({', '.join(head)}):", *self._beginning(inputs), *self.lines, ""])
+
+    def _beginning(self, inputs: Mapping[str, Node]) -> list[str]:
+        """Return the lines that find the number of rows, and the working arrays for it."""
+        lines = []
+        if self.layout and self.arrays:
+            arrays = ", ".join(f"m{place}" for place in range(self.arrays))
+            lines.append(f"    {arrays}{',' if self.arrays == 1 else ''} = memory(rows)")
+        if lines or any(re.search(r"\brows\b", line) for line in self.lines):
+            lines.insert(0, f"    rows = {self._rows(inputs)}")
+        return lines
+
+    def _rows(self, inputs: Mapping[str, Node]) -> str:
+        """Return the text of the number of rows: the size of an axis of some input."""
+        axes = [(self.names[node], axis, size) for node in inputs.values() for axis, size in enumerate(node.shape)]
+        for name, axis, size in axes:
+            if size == self.graph.rows:
+                return f"{name}.shape[{axis}]"
+        for name, axis, size in axes:
+            if 0 < self.graph.rows_in(size) < self.graph.rows:
+                return f"{name}.shape[{axis}] // {self.graph.rows_in(size)}"
+        return "1"
+
+    def _aim(self, name: str, output: Any, target: str, overwritten: Node | None) -> None:
+        """Have the last operation of an output write into a given array, where it can."""
+        node = output
+        while isinstance(node, Node) and node.op == "reshape" and node not in self.lives.copies:
+            node = node.args[0]
+        if not isinstance(node, Node) or node in self.names or node in self.targets or not node.shape:
+            return
+        if overwritten is not None:
+            views = [arg for arg in nodes_in(node.args) if arg is not overwritten]
+            safe = node is output and OPERATIONS[node.op].elementwise
+            safe = safe and not any(self.lives.home[arg] is overwritten for arg in views)
+            if not safe or self.lives.last.get(overwritten, -1) > self.lives.time[node]:
+                return
+        self.aims[name] = node
+        self.targets[node] = target if node is output else f"{target}.reshape({self._shape(node.shape)})"
+
+    def _results(
+        self,
+        outputs: Mapping[str, Any],
+        inputs: Mapping[str, Node],
+        into: Mapping[str, str],
+        parameters: Mapping[str, str],
+    ) -> list[str]:
+        """Write what is still to be copied, and return the texts of the results."""
+        written = {name for name, node in self.aims.items() if node not in self.targets}
+        overwritten = {inputs[text] for text in into.values() if text in inputs}
+        homes = {name: self.lives.home[value] for name, value in outputs.items() if isinstance(value, Node)}
+        texts = {
+            name: self._copy(value)
+            for name, value in outputs.items()
+            if name not in written and homes.get(name) in overwritten
+        }
+        for name, text in into.items():
+            if name not in written:
+                self._line(f"np.copyto({parameters[text]}, {texts.get(name) or self._text(outputs[name])})")
+            texts[name] = parameters[text]
+        taken = {homes[name] for name in written}
+        for name, value in outputs.items():
+            if name in texts:
+                continue
+            if not isinstance(value, Node):
+                texts[name] = self._plain(value, inputs)
+            elif homes[name] in taken or self._is_foreign(homes[name], inputs):
+                texts[name] = self._copy(value)
+            else:
+                texts[name] = self._text(value)
+                taken.add(homes[name])
+        return [texts[name] for name in outputs]
+
+    def _is_foreign(self, home: Home, inputs: Mapping[str, Node]) -> bool:
+        """Return whether a result that lies there must be copied: an input, a constant, or a number that is spread."""
+        if not isinstance(home, Node):
+            return False
+        return home.op in ("constant", "broadcast_to") or (self.layout is not None and home in inputs.values())
+
+    def _plain(self, value: float, inputs: Mapping[str, Node]) -> str:
+        """Return the text of a result that is a plain number."""
+        if self.layout or not inputs:
+            return f"real({value!r})"
+        return f"np.full_like({self.names[next(iter(inputs.values()))]}, {value!r}, dtype=real)[()]"
+
+    def _copy(self, value: Any) -> str:
+        """Write a copy of a result, and return its text."""
+        if not isinstance(value, Node) or not value.shape:
+            return self._text(value)
+        if self.layout is None:
+            return f"np.array({self._text(value)})[()]"
+        array = self._array(("copy", self.arrays), value.shape, value.kind)
+        self._line(f"np.copyto({array}, {self._text(value)})")
+        return array
+
+    # lines, names and arrays
+
+    def _line(self, text: str) -> None:
+        self.lines.append(self.indent + text)
+
+    def _shape(self, shape: Shape) -> str:
+        return self.graph.shape_text(shape)
+
+    def _text(self, value: Any) -> str:
+        """Return the text of a node or a number."""
+        if not isinstance(value, Node):
+            return repr(value)
+        if value.op == "constant" and value not in self.names:
+            array = value.attributes["value"].value
+            self.names[value] = name = f"c{len(self.constants)}"
+            self.constants[name] = array.astype(self.graph.dtype) if value.kind == "f" else array
+        if value.fill is not None and value not in self.names:
+            return self._filled(value)
+        return self.names[value]
+
+    def _filled(self, node: Node) -> str:
+        """Return the text of an array with one number everywhere."""
+        if self.layout is None:
+            for given, name in self.names.items():
+                if given in self.given and given.shape == node.shape:
+                    return f"np.full_like({name}, {node.fill!r}, dtype={_TYPES[node.kind]})[()]"
+        return f"np.broadcast_to({_TYPES[node.kind]}({node.fill!r}), {self._shape(node.shape)})"
+
+    def _define(self, node: Node, text: str) -> None:
+        """Write the line that gives a node its value."""
+        self.names[node] = f"v{self.values}"
+        self.values += 1
+        self._line(f"{self.names[node]} = {text}")
+
+    def _state(self) -> str:
+        """Return a new name for a state of a loop."""
+        self.states += 1
+        return f"s{self.states - 1}"
+
+    def _array(self, home: Home, shape: Shape, kind: str) -> str:
+        """Return the name of a working array."""
+        name = f"m{self.arrays}"
+        self.arrays += 1
+        if self.layout is None:
+            self._line(f"{name} = np.empty({self._shape(shape)}, {_TYPES[kind]})")
+        else:
+            self.slots[home] = name, self.layout.take(shape, kind)
+        return name
+
+    def _into(self, node: Node, reusable: Iterable[Any] = ()) -> str:
+        """Return the text of the array to write a node into: one of these arguments', if it is not used again."""
+        if node in self.targets:
+            return self.targets.pop(node)
+        for arg in nodes_in(reusable):
+            same = arg.shape == node.shape and arg.kind == node.kind
+            if same and arg in self.slots and self.lives.last[arg] == self.clock:
+                self.slots[node] = self.slots.pop(arg)
+                return self.slots[node][0]
+        return self._array(node, node.shape, node.kind)
+
+    def _out(self, node: Node, reusable: Iterable[Any] = ()) -> str:
+        if node in self.targets or (self.layout and node.shape):
+            return f", out={self._into(node, reusable)}"
+        return ""
+
+    # operations
+
+    def _write(self, order: Iterable[Node]) -> None:
+        """Write a line, or a few, for each node."""
+        for node in order:
+            if node.op in _SPECIAL:
+                _SPECIAL[node.op](self, node)
+            elif OPERATIONS[node.op].elementwise:
+                self._elementwise(node)
+            else:
+                self._call(node, [self._text(arg) for arg in node.args])
+            for home in self.deaths.get(self.clock, ()):
+                self._free(home)
+            self.clock += 1
+
+    def _free(self, home: Home) -> None:
+        if self.layout and home in self.slots:
+            self.layout.give_back(self.slots.pop(home)[1])
+
+    def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
+        """Write what the table says."""
+        text = OPERATIONS[node.op].numpy
+        attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
+        out = self._out(node, reusable) if "{out}" in text else ""
+        self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
+
+    def _attribute(self, key: str, value: Any) -> str:
+        if key == "shape":
+            return self._shape(value)
+        return _index(value) if key == "index" else str(value)
+
+    def _elementwise(self, node: Node) -> None:
+        self._call(node, self._cast(node, self._operands(node)), node.args)
+
+    def _operands(self, node: Node) -> list[Any]:
+        """Return the arguments, with the number in place of an array of one number, where NumPy spreads it itself."""
+        values = list(node.args)
+        for place, value in enumerate(values):
+            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
+            if isinstance(value, Node) and value.fill is not None and rest:
+                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
+        return values
+
+    def _cast(self, node: Node, values: Iterable[Any]) -> list[str]:
+        """Return the texts of arguments; integers among floats must not make them float64."""
+        kinds = {value.kind for value in nodes_in(values)}
+        cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
+        return [
+            f"{self._text(value)}.astype(real)" if isinstance(value, Node) and value.kind in cast else self._text(value)
+            for value in values
+        ]
+
+    def _error_function(self, node: Node) -> None:
+        self._define(node, f"{node.op}({self._cast(node, node.args)[0]})")
+
+    def _where(self, node: Node) -> None:
+        values = self._operands(node)
+        condition, (a, b) = self._text(values[0]), self._cast(node, values[1:])
+        if node.kind != "f" or not self.layout or not node.shape:
+            if node.kind == "f":  # two plain numbers would make it float64
+                a, b = (
+                    x if isinstance(value, Node) else f"real({x})" for x, value in zip((a, b), values[1:], strict=True)
+                )
+            self._define(node, f"np.where({condition}, {a}, {b})[()]")
+        elif (a, b) == ("1.0", "0.0"):
+            self._define(node, self._into(node))
+            self._line(f"np.copyto({self.names[node]}, {condition})")
+        elif b in ("0.0", "0"):
+            self._define(node, f"masked({condition}, {a}, {self._into(node, node.args[1:2])})")
+        else:
+            self._define(node, f"choose({condition}, {a}, {b}, {self._into(node, node.args[1:2])})")
+
+    def _reduce(self, node: Node) -> None:
+        (x,), axes = node.args, node.attributes["axes"]
+        size = x.shape[-1]
+        if self.layout and node.shape and node.kind == "f" and axes == (x.ndim - 1,) and self.lives.contiguous(x):
+            text = self._text(x)
+            if node.op == "sum" and size <= _LONG:
+                self.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
+                self._define(node, self._into(node))
+                self._line(f"np.matmul({text}.reshape(-1, {size}), ones{size}, out={self.names[node]}.reshape(-1))")
+                return
+            if node.op in ("max", "min") and size <= _WIDE:
+                self._define(node, self._into(node))
+                turned = f"np.ascontiguousarray({text}.reshape(-1, {size}).T)"
+                self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={self.names[node]}.reshape(-1))")
+                return
+        keepdims = node.attributes["keepdims"]
+        options = f"axis={axes}, keepdims={keepdims}{self._out(node)}"
+        self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, {options})")
+
+    def _place_of(self, node: Node) -> None:
+        (axis,), keepdims = node.attributes["axes"], node.attributes["keepdims"]
+        x = self._text(node.args[0])
+        self._define(node, f"np.{node.op}({x}, axis={axis}, keepdims={keepdims}{self._out(node)})")
+
+    def _einsum(self, node: Node) -> None:
+        if not re.fullmatch(r"[A-Za-z,]*->[A-Za-z]*", node.attributes["subscripts"]):
+            raise ValueError(f"subscripts of np.einsum must be letters; got {node.attributes['subscripts']!r}")
+        self._call(node, [self._text(arg) for arg in node.args])
+
+    def _nothing(self, node: Node) -> None:
+        """Write no line: a constant has a name, and one number everywhere is written where it is used."""
+
+    def _rows_number(self, node: Node) -> None:
+        self._define(node, f"real({self.graph.size_text(node.attributes['times'] * self.graph.rows)})")
+
+    def _row_numbers(self, node: Node) -> None:
+        self._define(node, f"np.arange({self.graph.size_text(node.shape[0])})")
+
+    def _astype(self, node: Node) -> None:
+        self._define(node, f"{self._text(node.args[0])}.astype({_TYPES[node.kind]})")
+
+    def _broadcast_to(self, node: Node) -> None:
+        if node.fill is None:
+            self._call(node, [self._text(node.args[0])])
+
+    def _reshape(self, node: Node) -> None:
+        x = self._text(node.args[0])
+        if node not in self.lives.copies or not self.layout:
+            self._call(node, [x])
+            return
+        self._define(node, self._into(node))
+        self._line(f"np.copyto({self.names[node]}.reshape({self._shape(node.args[0].shape)}), {x})")
+
+    def _place(self, node: Node) -> None:
+        parts = [self._text(arg) for arg in node.args]
+        self._define(node, self._into(node))
+        name, add = self.names[node], node.attributes["add"]
+        size = sum(math.prod(arg.shape) if isinstance(arg, Node) else 1 for arg in node.args)
+        if add or size < math.prod(node.shape):
+            self._line(f"{name}.fill(0)")
+        for index, part in zip(node.attributes["indices"], parts, strict=True):
+            self._line(f"{name}[{_index(index)}] {'+=' if add else '='} {part}")
+
+    def _set_index(self, node: Node) -> None:
+        x, value = (self._text(arg) for arg in node.args)
+        before = self.slots.get(node.args[0])
+        self._define(node, self._into(node, node.args[:1]))
+        if before is None or self.slots.get(node) is not before:
+            self._line(f"np.copyto({self.names[node]}, {x})")
+        self._line(f"{self.names[node]}[{_index(node.attributes['index'])}] = {value}")
+
+    def _pad(self, node: Node) -> None:
+        (x,), width = node.args, node.attributes["width"]
+        text = self._text(x)
+        inner = [(a, a + size, 1) if a or b else None for (a, b), size in zip(width, x.shape, strict=True)]
+        self._define(node, self._into(node))
+        self._line(f"{self.names[node]}.fill({node.attributes['value']!r})")
+        self._line(f"{self.names[node]}[{_index(inner)}] = {text}")
+
+    def _fold(self, node: Node) -> None:
+        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
+        self._define(node, f"fold({self._text(node.args[0])}, {axes}, {window}, {steps}, {self._into(node)})")
+
+    def _gather(self, node: Node) -> None:
+        x, *indices = map(self._text, node.args)
+        axes = node.attributes["axes"]
+        index = [":"] * (axes[-1] + 1)
+        for axis, text in zip(axes, indices, strict=True):
+            index[axis] = text
+        self._define(node, f"{x}[{', '.join(index)}]")
+
+    def _python(self, node: Node) -> None:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = node.attributes["function"]
+        self._define(node, f"{name}({', '.join(map(self._text, node.args))})")
+
+    # loops
+
+    def _loop(self, node: Node) -> None:
+        _Loop(self, node).write()
+
+    def _part(self, node: Node) -> None:
+        self.names[node] = self.names[node.args[0], node.attributes["index"]]
+
+
+class _Loop:
+    """Writes a loop: stacks are written in place, and a state moves between two arrays unless it lies in a stack."""
+
+    def __init__(self, writer: _Writer, node: Node) -> None:
+        self.writer, self.node, self.body = writer, node, node.attributes["body"]
+        self.count = len(self.body.states)
+        self.stacks = range(self.count, self.count + self.body.stacked)
+        self.sums = range(self.count + self.body.stacked, len(self.body.outputs))
+        self.step, self.steps = f"t{writer.loops}", node.attributes["steps"]
+        writer.loops += 1
+        self.targets: dict[int, str] = {}  # the array that a new state or an entry of a stack is to be written into
+        self.before: list[tuple[str, str]] = []  # assignments before the loop
+        self.after: list[tuple[str, str]] = []  # and at the end of each step
+
+    def write(self) -> None:
+        """Write the lines."""
+        writer, body, node = self.writer, self.body, self.node
+        for place in self.stacks:
+            shape = (self.steps, *body.outputs[place].shape)
+            array = writer.names[node, place] = writer._array((node, place), shape, body.outputs[place].kind)
+            self.targets[place] = f"{array}[{self.step}]"
+        for place in self.sums:
+            self._begin_sum(place)
+        for place in range(self.count):
+            self._begin_state(place)
+        for left, right in self.before:
+            writer._line(f"{left} = {right}")
+        steps = f"range({self.steps})"
+        writer._line(f"for {self.step} in {f'reversed({steps})' if node.attributes['reverse'] else steps}:")
+        writer.indent += "    "
+        for entry, sequence in zip(body.entries, node.args[self.count :], strict=False):
+            writer._define(entry, f"{writer._text(sequence)}[{self.step}]")
+        aimed = self._aim()
+        writer._write(writer.lives.orders[node])
+        self._end({place for place in aimed if body.outputs[place] not in writer.targets})
+        writer.indent = writer.indent[4:]
+        for place in range(self.count):
+            writer._free((node, place, "next"))
+
+    def _begin_sum(self, place: int) -> None:
+        output, key = self.body.outputs[place], (self.node, place)
+        if output.shape:
+            self.writer.names[key] = self.writer._array(key, output.shape, output.kind)
+            self.writer._line(f"{self.writer.names[key]}.fill(0)")
+        else:
+            self.writer.names[key] = self.writer._state()
+            self.before.append((self.writer.names[key], "real(0.0)"))
+
+    def _begin_state(self, place: int) -> None:
+        writer, output, key = self.writer, self.body.outputs[place], (self.node, place)
+        name = writer.names[key] = writer.names[self.body.states[place]] = writer._state()
+        first = writer._text(self.node.args[place])
+        stack = shared_stack(self.node, place)
+        if not output.shape:
+            self.before.append((name, first))
+        elif stack != place:
+            self.before.append((name, first))
+            self.after.append((name, self.targets[stack]))
+        else:
+            arrays = [writer._array(home, output.shape, output.kind) for home in (key, (*key, "next"))]
+            self.targets[place] = f"n{name[1:]}"
+            writer._line(f"np.copyto({arrays[0]}, {first})")
+            self.before += [(name, arrays[0]), (self.targets[place], arrays[1])]
+            self.after += [(name, self.targets[place]), (self.targets[place], name)]
+
+    def _aim(self) -> list[int]:
+        """Have the step write what it can straight into the stacks and the new states."""
+        aimed = []
+        inside = set(self.writer.lives.orders[self.node])
+        for place, target in self.targets.items():
+            output = self.body.outputs[place]
+            if output in inside and output.shape and output not in self.writer.targets:
+                self.writer.targets[output] = target
+                aimed.append(place)
+        return aimed
+
+    def _end(self, written: set[int]) -> None:
+        """Write the end of a step: what is still to be copied, the sums, and the new states."""
+        writer, outputs = self.writer, self.body.outputs
+        for place, target in self.targets.items():
+            if place not in written:
+                writer.targets.pop(outputs[place], None)
+                text = writer._text(outputs[place])
+                writer._line(f"{target} = {text}" if place in self.stacks else f"np.copyto({target}, {text})")
+        for place in self.sums:
+            total, text = writer.names[self.node, place], writer._text(outputs[place])
+            if outputs[place].shape:
+                writer._line(f"np.add({total}, {text}, out={total})")
+            else:
+                self.after.append((total, f"{total} + {text}"))
+        for place in range(self.count):
+            if not outputs[place].shape:
+                self.after.append((writer.names[self.node, place], writer._text(outputs[place])))
+        if self.after:
+            left, right = zip(*self.after, strict=True)
+            writer._line(f"{', '.join(left)} = {', '.join(right)}")
+
+
+_SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
+    "erf": _Writer._error_function,
+    "erfc": _Writer._error_function,
+    "where": _Writer._where,
+    **dict.fromkeys(_REDUCERS, _Writer._reduce),
+    "argmax": _Writer._place_of,
+    "argmin": _Writer._place_of,
+    "einsum": _Writer._einsum,
+    "constant": _Writer._nothing,
+    "rows": _Writer._rows_number,
+    "row_numbers": _Writer._row_numbers,
+    "astype": _Writer._astype,
+    "broadcast_to": _Writer._broadcast_to,
+    "reshape": _Writer._reshape,
+    "place": _Writer._place,
+    "set_index": _Writer._set_index,
+    "pad": _Writer._pad,
+    "fold": _Writer._fold,
+    "gather": _Writer._gather,
+    "python": _Writer._python,
+    "loop": _Writer._loop,
+    "part": _Writer._part,
+}
+"""How the operations are written for which the table's text is not enough."""

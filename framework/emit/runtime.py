@@ -1,0 +1,89 @@
+"""Functions that emitted source calls, because NumPy has no function for what they do, or a slow one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+_BITS: dict[int, Any] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+_NARROW = 8
+"""Rows of fewer numbers are added up one number at a time."""
+
+
+def windows(x: Array, axes: Shape, window: Shape, steps: Shape) -> Array:
+    """Return a view of every window along the axes, as sliding_window_view with steps."""
+    shape, strides = list(x.shape), list(x.strides)
+    for axis, width, step in zip(axes, window, steps, strict=True):
+        shape[axis] = (shape[axis] - width) // step + 1
+        strides[axis] *= step
+    inner = [x.strides[axis] for axis in axes]
+    return as_strided(x, (*shape, *window), (*strides, *inner), writeable=False)
+
+
+def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Array:
+    """Add up windows where they came from: one strided part for each place in the window."""
+    out.fill(0)
+    index = [slice(None)] * out.ndim
+    for place in np.ndindex(*window):
+        for axis, start, step in zip(axes, place, steps, strict=True):
+            index[axis] = slice(start, start + step * (g.shape[axis] - 1) + 1, step)
+        out[tuple(index)] += g[(..., *place)]
+    return out
+
+
+def masked(condition: Array, a: Array, out: Array) -> Array:
+    """Write a where the condition holds and 0 elsewhere, bit by bit: np.where is slow on a random condition."""
+    bits = _BITS[out.itemsize]
+    np.multiply(np.asarray(a, out.dtype).view(bits), condition, out=out.view(bits))
+    return out
+
+
+def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> Array:
+    """Write a where the condition holds and b elsewhere, as ``masked`` does."""
+    if out is b:
+        np.copyto(out, a, where=condition)
+        return out
+    bits = _BITS[out.itemsize]
+    a, b, result = np.asarray(a, out.dtype).view(bits), np.asarray(b, out.dtype).view(bits), out.view(bits)
+    np.bitwise_xor(a, b, out=result)
+    np.multiply(result, condition, out=result)
+    np.bitwise_xor(result, b, out=result)
+    return out
+
+
+def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:
+    """Return zeros with the parts of g added where the indices say; the reverse of an index by arrays."""
+    indices = tuple(np.broadcast_arrays(*indices))
+    many, count = indices[0].shape, len(axes)
+    rest = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    place = axes[0] if axes == tuple(range(axes[0], axes[0] + count)) else 0
+    if place:
+        g = np.moveaxis(g, tuple(range(place, place + len(many))), tuple(range(len(many))))
+    sizes = tuple(shape[axis] for axis in axes)
+    flat = np.zeros(many, np.int64)
+    for index, size in zip(indices, sizes, strict=True):
+        flat = flat * size + np.where(index < 0, index + size, index)
+    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, -1))
+    return np.moveaxis(total.reshape((*sizes, *rest)), tuple(range(count)), axes)
+
+
+def _added(length: int, index: Array, g: Array) -> Array:
+    """Return an array (length, width) with each row of g added where its index says."""
+    width = g.shape[1]
+    if width < _NARROW:
+        wide = index if width == 1 else (index[:, None] * width + np.arange(width)).reshape(-1)
+        counted = np.bincount(wide, g.reshape(-1), length * width)
+        return counted.astype(g.dtype, copy=False).reshape(length, width)
+    out = np.zeros((length, width), g.dtype)
+    if index.size:
+        order = np.argsort(index, kind="stable")
+        ranked = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+        out[ranked[starts]] = np.add.reduceat(g[order], starts, axis=0)
+    return out

@@ -1,0 +1,315 @@
+"""Lowering: what NumPy computes well, in place of what was written."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from framework.graph.graph import Graph, rewrite, rewrite_node
+from framework.graph.node import Node, matching, nodes_in, ordered
+
+Shape = tuple[int, ...]
+
+_SHORT = 8
+"""An axis of at most so many elements is reduced by whole arrays against each other."""
+
+
+def recognise(outputs: Iterable[Any]) -> list[Any]:
+    """Return the outputs with exp(h - max(h)) / sum(exp(h - max(h))) as one node, before deriving.
+
+    No gradient then goes through the maximum, whose parts would add up to 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from framework.graph.trace import ROWS, trace
+        >>> def softmax(h):
+        ...     e = np.exp(h - np.max(h, axis=-1, keepdims=True))
+        ...     return e / np.sum(e, axis=-1, keepdims=True)
+        >>> recognise(trace(softmax, {"h": (ROWS, 3)}).outputs)
+        [softmax(v0)(10007, 3)]
+    """
+    return rewrite(outputs, _recognised)
+
+
+def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    if node.op != "divide" or not matching(args[0], "exp") or not matching(args[1], "sum"):
+        return None
+    e, total = args
+    shifted = e.args[0]
+    if total.args[0] is not e or not matching(shifted, "subtract") or not matching(shifted.args[1], "max"):
+        return None
+    h, largest = shifted.args
+    if largest.args[0] is not h or largest.attributes != total.attributes or not total.attributes["keepdims"]:
+        return None
+    return new.add("softmax", h, axes=total.attributes["axes"])
+
+
+def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:
+    """Return the outputs in a new graph, with operations that NumPy computes well.
+
+    Args:
+        outputs: Nodes and plain numbers of one graph.
+        given: Nodes that become inputs; nothing behind them is kept.
+        exact: Whether the results must keep the bits of NumPy's own functions, except for those of np.einsum.
+
+    Example:
+        >>> from framework.graph.trace import ROWS, trace
+        >>> traced = trace(lambda x: x.mean(axis=1), {"x": (ROWS, 3)})
+        >>> lower(traced.outputs)
+        [divide(v1, 3)(10007,)]
+    """
+    outputs = list(outputs)
+    given = dict.fromkeys(given)
+    order = ordered(outputs, given)
+    if not order:
+        return outputs
+    new = Graph(order[0].graph.dtype, order[0].graph.rows)
+    new.simplifies = new.lowered = True
+    known: dict[Node, Any] = {  # in brackets, so that no name is that of a state inside a loop
+        node: new.input(f"<{place}>", node.shape, node.kind) for place, node in enumerate(given)
+    }
+    uses = _uses(order, outputs)
+    rules = _EXACT if exact else _RULES
+
+    def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+        return rules[node.op](new, node, args, uses) if node.op in rules and isinstance(args[0], Node) else None
+
+    for node in order:
+        if node not in known:
+            rewrite_node(new, node, known, rule)
+    return [known[output] if isinstance(output, Node) else output for output in outputs]
+
+
+def _uses(order: Iterable[Node], outputs: Iterable[Any]) -> Counter[Node]:
+    """Count how often each node is used, in the bodies of loops too."""
+    uses = Counter(nodes_in(outputs))
+    for node in order:
+        uses.update(nodes_in(node.args))
+        if node.op == "loop":
+            body = node.attributes["body"]
+            uses += _uses(ordered(body.outputs, {*body.states, *body.entries, *body.captured}), body.outputs)
+    return uses
+
+
+# rules: (new graph, node, new arguments, how often each node is used) -> what the node becomes, or None
+
+
+def _softmax(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    axes = node.attributes["axes"]
+    largest = new.add("max", args[0], axes=axes, keepdims=True)
+    e = new.add("exp", new.add("subtract", args[0], largest))
+    return new.add("divide", e, new.add("sum", e, axes=axes, keepdims=True))
+
+
+def _extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Compare the halves of a short axis as whole arrays."""
+    x, axes = args[0], node.attributes["axes"]
+    if not all(2 <= x.shape[axis] <= _SHORT for axis in axes):
+        return None
+    for axis in axes:
+        while (size := x.shape[axis]) > 1:
+            half = (size + 1) // 2
+            x = new.add(f"{node.op}imum", _slice(new, x, axis, 0, half), _slice(new, x, axis, size - half, size))
+    return new.add("reshape", x, shape=node.shape)
+
+
+def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
+    x, axes = args[0], node.attributes["axes"]
+    product = matching(x, "multiply") or matching(x, "square")
+    if product and uses[node.args[0]] == 1 and node.kind == "f" and 1 < x.ndim > len(axes):
+        a, b = x.args * 2 if x.op == "square" else x.args
+        if isinstance(a, Node) and isinstance(b, Node) and a.shape == b.shape:
+            return _sum_of_products(new, a, b, axes, node.shape)
+    if x.ndim > 2 and 0 < math.prod(x.shape[axis] for axis in axes) <= _SHORT:
+        for axis in axes:
+            parts = [_slice(new, x, axis, place, place + 1) for place in range(x.shape[axis])]
+            x = parts[0]
+            for part in parts[1:]:
+                x = new.add("add", x, part)
+        return new.add("reshape", x, shape=node.shape)
+    return None
+
+
+def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) -> Any:
+    """Return sum(a * b) without an array for the product."""
+    letters = "abcdefghijklmnopqrstuvwxyz"[: a.ndim]
+    kept = "".join(letter for axis, letter in enumerate(letters) if axis not in axes)
+    return new.add("reshape", new.add("einsum", a, b, subscripts=f"{letters},{letters}->{kept}"), shape=shape)
+
+
+def _mean(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    axes = node.attributes["axes"]
+    total = new.add("sum", args[0], axes=axes, keepdims=node.attributes["keepdims"])
+    return new.add("divide", total, _count(args[0], axes))
+
+
+def _var(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    x, axes, ddof = args[0], node.attributes["axes"], node.attributes["ddof"]
+    count = _count(x, axes)
+    mean = new.add("divide", new.add("sum", x, axes=axes, keepdims=True), count)
+    deviation = new.add("subtract", x, mean)
+    if x.ndim > len(axes):
+        total = _sum_of_products(new, deviation, deviation, axes, node.shape)
+    else:
+        squares = new.add("multiply", deviation, deviation)
+        total = new.add("sum", squares, axes=axes, keepdims=node.attributes["keepdims"])
+    return new.add("divide", total, new.add("subtract", new.lift(count), ddof) if ddof else count)
+
+
+def _matmul(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Multiply any number of axes by one matrix as one product of two matrices."""
+    a, b = args
+    if a.ndim == 2 or b.ndim != 2:
+        return None
+    rows = new.add("reshape", a, shape=(math.prod(a.shape[:-1]), a.shape[-1]))
+    return new.add("reshape", new.add("matmul", rows, b), shape=node.shape)
+
+
+def _einsum(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Compute products of pairs, the cheapest pair first."""
+    inputs, output = node.attributes["subscripts"].split("->")
+    factors = [_Factor(letters, arg) for letters, arg in zip(inputs.split(","), args, strict=True)]
+    while len(factors) > 2:
+        pairs = [(i, j) for j in range(len(factors)) for i in range(j)]
+        i, j = min(pairs, key=lambda pair: math.prod(_sizes(factors[pair[0]], factors[pair[1]]).values()))
+        rest = [factor for place, factor in enumerate(factors) if place not in (i, j)]
+        needed = set(output).union(*(factor.letters for factor in rest))
+        kept = "".join(c for c in dict.fromkeys(factors[i].letters + factors[j].letters) if c in needed)
+        factors = [*rest, _Factor(kept, _product(new, factors[i], factors[j], kept))]
+    if len(factors) == 2:
+        return _product(new, factors[0], factors[1], output)
+    single = factors[0].summed(new, set(output))
+    return single.arranged(new, *output)
+
+
+class _Factor:
+    """A factor of an einsum: a node, and a letter for each axis."""
+
+    def __init__(self, letters: str, node: Node) -> None:
+        self.letters, self.node = letters, node
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(zip(self.letters, self.node.shape, strict=True))
+
+    def summed(self, new: Graph, kept: set[str]) -> _Factor:
+        """Return the factor summed over the letters that no one else has."""
+        axes = tuple(axis for axis, letter in enumerate(self.letters) if letter not in kept)
+        letters = "".join(letter for letter in self.letters if letter in kept)
+        return _Factor(letters, new.add("sum", self.node, axes=axes, keepdims=False) if axes else self.node)
+
+    def arranged(self, new: Graph, *groups: str) -> Node:
+        """Return the node with an axis for each group of letters."""
+        order = tuple(self.letters.index(letter) for letter in "".join(groups))
+        moved = new.add("transpose", self.node, axes=order)
+        shape = tuple(math.prod(self.sizes[letter] for letter in group) for group in groups)
+        result: Node = new.add("reshape", moved, shape=shape)
+        return result
+
+
+def _sizes(a: _Factor, b: _Factor) -> dict[str, int]:
+    return {letter: max(a.sizes.get(letter, 1), b.sizes.get(letter, 1)) for letter in a.letters + b.letters}
+
+
+def _product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
+    """Return the product of two factors as a product of matrices, batch by batch."""
+    a, b = a.summed(new, {*b.letters, *output}), b.summed(new, {*a.letters, *output})
+    sizes = _sizes(a, b)
+    inner = "".join(c for c in a.letters if c in b.letters and c not in output)
+    if not inner or any(size != sizes[c] for factor in (a, b) for c, size in factor.sizes.items()):
+        return _spread_product(new, a, b, output)
+    batch = "".join(c for c in output if c in a.letters and c in b.letters)
+    left = "".join(c for c in output if c in a.letters and c not in b.letters)
+    right = "".join(c for c in output if c in b.letters and c not in a.letters)
+    if not batch:
+        made = _by_row(new, a, b, output, inner) or _by_row(new, b, a, output, inner)
+        if made is not None:
+            return made
+    inner = _as_they_lie(inner, a, b)
+    product = new.add("matmul", a.arranged(new, *batch, left, inner), b.arranged(new, *batch, inner, right))
+    return _unfolded(new, product, batch + left + right, output, sizes)
+
+
+def _unfolded(new: Graph, product: Node, letters: str, output: str, sizes: Mapping[str, int]) -> Any:
+    """Return a product with an axis for each letter, in the order of the output."""
+    apart = new.add("reshape", product, shape=tuple(sizes[letter] for letter in letters))
+    return new.add("transpose", apart, axes=tuple(letters.index(letter) for letter in output))
+
+
+def _as_they_lie(inner: str, *factors: _Factor) -> str:
+    """Return the letters of the inner axes in the order in which windows lie in memory, which is faster to copy."""
+    for factor in factors:
+        if factor.node.op == "windows":
+            base, axes = factor.node.args[0], factor.node.attributes["axes"]
+            origin = (*range(base.ndim), *axes)
+
+            def stride(letter: str, factor: _Factor = factor, base: Node = base, origin: Shape = origin) -> int:
+                return math.prod(base.shape[origin[factor.letters.index(letter)] + 1 :])
+
+            return "".join(sorted(inner, key=stride, reverse=True))
+    return inner
+
+
+def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: str) -> Any:
+    """Return a convolution with channels first as one product for each row, or None.
+
+    The forward product is kernel (units, inner) @ columns (rows, inner, places), and the kernel's gradient is the sum
+    of gradient (rows, units, places) @ columns (rows, places, inner).
+    """
+    windows = columns.node
+    if windows.op != "windows" or windows.attributes["axes"][-1] != windows.args[0].ndim - 1:
+        return None
+    ndim = windows.args[0].ndim
+    row, places = columns.letters[0], columns.letters[2:ndim]
+    inside = columns.letters[1] + columns.letters[ndim:]
+    units = "".join(letter for letter in other.letters if letter not in inner)
+    sizes = _sizes(columns, other)
+    if {*inner} == {*inside}:
+        product = new.add("matmul", other.arranged(new, units, inside), columns.arranged(new, row, inside, places))
+        return _unfolded(new, product, row + units + places, output, sizes)
+    if {*inner} == {row, *places}:
+        turned = new.add("transpose", columns.arranged(new, row, inside, places), axes=(0, 2, 1))
+        product = new.add("matmul", other.arranged(new, row, units, places), turned)
+        total = new.add("sum", product, axes=(0,), keepdims=False)
+        return _unfolded(new, total, units + inside, output, sizes)
+    return None
+
+
+def _spread_product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
+    """Return the product of two factors without a sum over shared letters, or where an axis of 1 is spread."""
+    letters = "".join(dict.fromkeys(output + a.letters + b.letters))
+
+    def aligned(factor: _Factor) -> Node:
+        present = "".join(letter for letter in letters if letter in factor.letters)
+        shape = tuple(factor.sizes.get(letter, 1) for letter in letters)
+        node: Node = new.add("reshape", factor.arranged(new, *present), shape=shape)
+        return node
+
+    product = new.add("multiply", aligned(a), aligned(b))
+    axes = tuple(range(len(output), len(letters)))
+    return new.add("sum", product, axes=axes, keepdims=False) if axes else product
+
+
+def _slice(new: Graph, x: Node, axis: int, start: int, stop: int) -> Node:
+    index = tuple((start, stop, 1) if n == axis else None for n in range(x.ndim))
+    part: Node = new.add("index", x, index=index)
+    return part
+
+
+def _count(x: Node, axes: Shape) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+_Rule = Callable[[Graph, Node, tuple[Any, ...], "Counter[Node]"], Any]
+_EXACT: dict[str, _Rule] = {"softmax": _softmax, "einsum": _einsum}
+_RULES: dict[str, _Rule] = {
+    **_EXACT,
+    "max": _extreme,
+    "min": _extreme,
+    "sum": _sum,
+    "mean": _mean,
+    "var": _var,
+    "matmul": _matmul,
+}

@@ -1,0 +1,365 @@
+"""Emitted NumPy computes what the plain formula computes, for every operation and any number of rows."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from framework.emit.numpy import emit
+from framework.errors import DerivativeError
+from framework.graph.lower import lower, recognise
+from framework.graph.node import needed
+from framework.graph.operations import OPERATIONS
+from framework.graph.trace import ROWS, trace
+from framework.special import erf, erfc
+
+ELEMENTWISE = sorted(name for name, row in OPERATIONS.items() if row.elementwise)
+
+
+def row_softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def assigned(x):
+    out = np.zeros_like(x)
+    for step in range(x.shape[1]):
+        out[:, step] = x[:, : step + 1].sum(axis=1)
+    return out
+
+
+def overwritten(x):
+    h = np.exp(x)
+    h[:, 1] = h[:, 0] + 1.0
+    return h * 2.0
+
+
+def convolution(x, kernel):
+    windows = sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), kernel.shape[2:], axis=(2, 3))
+    return np.einsum("rcyxij,ucij->ruyx", windows[:, :, ::2, ::2], kernel)
+
+
+def lstm(x, wx, wh):
+    h = c = np.zeros((len(x), wh.shape[0]))
+    steps = []
+    for step in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, step] @ wx + h @ wh, 4, axis=1)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        steps.append(h)
+    return np.stack(steps, axis=1)
+
+
+def heads(x, query, key, value):
+    def split(a):
+        return a.reshape(len(x), x.shape[1], 2, -1).transpose(0, 2, 1, 3)
+
+    q, k, v = split(x @ query), split(x @ key), split(x @ value)
+    scores = np.where(np.tri(x.shape[1], dtype=bool), q @ k.swapaxes(-1, -2) / np.sqrt(3.0), -np.inf)
+    return (row_softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[1], -1)
+
+
+X = {"x": (ROWS, 6)}
+IMAGES = {"x": (ROWS, 2, 6, 6)}
+SEQUENCES = {"x": (ROWS, 5, 3)}
+FORMULAS = {
+    # name: (formula, shapes of its arguments; integers have the name ids)
+    "sum all": (lambda x: x.sum(), X),
+    "sum last": (lambda x: x.sum(axis=1), X),
+    "sum first": (lambda x: np.exp(x).sum(axis=0), X),
+    "sum kept": (lambda x: x / x.sum(axis=1, keepdims=True), X),
+    "sum short": (lambda x: x.sum(axis=1), SEQUENCES),
+    "sum of products": (lambda x, y: (x * y).sum(axis=(1, 2)), {"x": (ROWS, 4, 3), "y": (ROWS, 4, 3)}),
+    "sum of a transpose": (lambda x: np.exp(x).T.sum(axis=1), X),
+    "sum long": (lambda x: np.exp(x).sum(axis=1), {"x": (ROWS, 2000)}),
+    "mean": (lambda x: x - x.mean(axis=0), X),
+    "mean of integers": (lambda x, ids: x[:, :3] + ids.mean(axis=1, keepdims=True), {**X, "ids": (ROWS, 3)}),
+    "var": (lambda x: x.var(axis=-1, ddof=1, keepdims=True), X),
+    "var of all": (lambda x: x.var(), X),
+    "max": (lambda x: x.max(axis=1), X),
+    "max wide": (lambda x: np.exp(x).max(axis=1), {"x": (ROWS, 20)}),
+    "max of all": (lambda x: x.max(), X),
+    "min": (lambda x: x.min(axis=(0, 1), keepdims=True) + x, X),
+    "min of rows": (lambda x: x.min(axis=0), X),
+    "prod": (lambda x: x.prod(axis=1), X),
+    "any": (lambda x: np.where((x > 1).any(axis=1, keepdims=True), x, -x), X),
+    "all": (lambda x: np.where((x > -1).all(axis=0), x, -x), X),
+    "argmax": (lambda x: x.argmax(axis=1) * 0.5, X),
+    "argmin": (lambda x: x.argmin(axis=1, keepdims=True) * x, X),
+    "cumsum": (lambda x: np.cumsum(x, axis=1), X),
+    "softmax": (row_softmax, {"x": (ROWS, 5)}),
+    "matmul": (lambda x, w: x @ w, {**X, "w": (6, 4)}),
+    "matmul of a batch": (lambda x, w: np.tanh(x) @ w, {**SEQUENCES, "w": (3, 4)}),
+    "matmul of rows": (lambda x: x.T @ x, X),
+    "gram": (lambda x: x @ x.T, X),
+    "einsum": (lambda x, w, y: np.einsum("ri,oij,rj->ro", x, w, y), {**X, "w": (3, 6, 4), "y": (ROWS, 4)}),
+    "einsum sums": (lambda x, w: np.einsum("rij,k->ki", x, w), {**SEQUENCES, "w": (2,)}),
+    "einsum of one": (lambda x: np.einsum("rij->ji", x), SEQUENCES),
+    "einsum spread": (lambda x, w: np.einsum("rij,ij->ri", x, w), {**SEQUENCES, "w": (5, 1)}),
+    "row numbers": (lambda x, ids: x[np.arange(len(x)), ids], {**X, "ids": (ROWS,)}),
+    "rows": (lambda x: x.sum(axis=0) / len(x), X),
+    "twice the rows": (lambda x: x.reshape(-1, 3).mean(axis=0), X),
+    "astype": (lambda x: (x > 0).astype(float) + (x < 1).astype(int) * 0.5 + x.astype(int), X),
+    "integers": (lambda x, ids: np.where(ids > 1, ids * 2 + 1, -ids) * x[:, :3], {**X, "ids": (ROWS, 3)}),
+    "reshape of a transpose": (
+        lambda x: np.exp(x.transpose(0, 2, 1)).transpose(0, 2, 1).reshape(len(x), -1),
+        SEQUENCES,
+    ),
+    "broadcast": (lambda x, b: np.broadcast_to(b, x.shape), {**X, "b": (6,)}),
+    "filled": (lambda x: np.full_like(x, 0.1), X),
+    "filled product": (lambda x, w: np.full_like(x, 0.5) @ w, {**X, "w": (6, 2)}),
+    "index": (lambda x: x[:, ::-1][:, 1:5:2] + x[:, 4][:, None] - x[:, 4:0:-2], X),
+    "reversed to the start": (lambda x: x[:, 4::-2], X),
+    "windows": (lambda x: sliding_window_view(x, 3, axis=1)[:, ::2].max(axis=-1), X),
+    "pooling": (lambda x: sliding_window_view(x, (2, 2), axis=(2, 3))[:, :, ::2, ::2].max(axis=(-1, -2)), IMAGES),
+    "pooling by reshape": (lambda x: x.reshape(len(x), 2, 3, 2, 3, 2).mean(axis=(3, 5)), IMAGES),
+    "convolution": (convolution, {**IMAGES, "kernel": (3, 2, 3, 3)}),
+    "place": (assigned, X),
+    "set_index": (overwritten, X),
+    "gather": (lambda table, ids: table[ids].mean(axis=1), {"table": (5, 3), "ids": (ROWS, 4)}),
+    "gather inner": (lambda x, ids: x[:, ids], {"x": (ROWS, 5, 2), "ids": (3,)}),
+    "concatenate": (lambda x: np.concatenate([x, 2 * x, x[:, :1]], axis=1), X),
+    "pad": (lambda x: np.pad(x, ((0, 0), (2, 1)), constant_values=-np.inf), X),
+    "lstm": (lstm, {**SEQUENCES, "wx": (3, 16), "wh": (4, 16)}),
+    "heads": (heads, {"x": (ROWS, 5, 4), "query": (4, 6), "key": (4, 6), "value": (4, 6)}),
+}
+
+
+def made(shapes, rows, dtype, seed=0):
+    rng = np.random.default_rng((seed, rows))
+    sizes = {name: tuple(rows if size == ROWS else size for size in shape) for name, shape in shapes.items()}
+    return {
+        name: rng.integers(0, 3, shape) if name == "ids" else rng.normal(size=shape).astype(dtype)
+        for name, shape in sizes.items()
+    }
+
+
+def traced(formula, shapes, dtype="float64"):
+    return trace(formula, shapes, dtype, kinds={"ids": "i"})
+
+
+def plain(formula, arrays, dtype):
+    with np.errstate(all="ignore"):
+        return np.asarray(formula(**arrays)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values_are_those_of_the_plain_formula(name, memory, dtype):
+    formula, shapes = FORMULAS[name]
+    record = traced(formula, shapes, dtype)
+    emitted = emit({"y": record.output}, record.inputs, memory=memory)
+    kept = {"memory": emitted.new_memory()} if memory else {}
+    for rows in (5, 1, 2, 5):
+        arrays = made(shapes, rows, dtype)
+        with np.errstate(all="ignore"):
+            found = emitted(*arrays.values(), **kept)
+        expected = plain(formula, arrays, dtype)
+        assert found.shape == expected.shape
+        assert found.dtype == dtype
+        tolerance = 1e-13 if dtype == "float64" else 1e-5
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", sorted({*FORMULAS} - {"einsum", "convolution", "einsum spread", "einsum sums"}))
+def test_values_without_memory_have_the_bits_of_the_plain_formula(name):
+    formula, shapes = FORMULAS[name]
+    record = traced(formula, shapes)
+    arrays = made(shapes, 5, "float64")
+    with np.errstate(all="ignore"):
+        found = emit({"y": record.output}, record.inputs, memory=False)(*arrays.values())
+    np.testing.assert_array_equal(found, plain(formula, arrays, "float64"))
+
+
+def called(op, *values):
+    return {"erf": erf, "erfc": erfc}.get(op, getattr(np, op, None))(*values)
+
+
+def operands(op, count, dtype, rows):
+    rng = np.random.default_rng(3)
+    if op in ("bitwise_and", "bitwise_or", "invert"):
+        return [rng.normal(size=(rows, 4)) > 0 for _ in range(count)]
+    x = [rng.normal(size=(rows, 4)).astype(dtype) for _ in range(count)]
+    x[0][0] = [0.0, -0.0, 1.0, x[-1][0, 3]]
+    return [x[0] > 0, *x[1:]] if op == "where" else x
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("op", ELEMENTWISE)
+def test_every_elementwise_operation_has_the_bits_of_numpy(op, memory, dtype):
+    count = len(OPERATIONS[op].rules)
+    names = ("a", "b", "c")[:count]
+    kinds = {"bitwise_and": "b", "bitwise_or": "b", "invert": "b"}.get(op)
+    kinds = dict.fromkeys(names, kinds) if kinds else {"a": "b"} if op == "where" else {}
+    record = trace(lambda **x: called(op, *x.values()), dict.fromkeys(names, (ROWS, 4)), dtype, kinds=kinds)
+    assert any(node.op == op for node in needed(record.outputs))
+    emitted = emit({"y": record.output}, record.inputs, memory=memory)
+    for rows in (1, 2, 5):
+        x = operands(op, count, dtype, rows)
+        with np.errstate(all="ignore"):
+            found, expected = emitted(*x), called(op, *x)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_every_operation_is_tested():
+    tested = {"loop", "part", "softmax", "python", "fold", "scatter_add", *ELEMENTWISE}  # by other tests
+    for formula, shapes in FORMULAS.values():
+        outputs = traced(formula, shapes).outputs
+        tested |= {node.op for node in needed([*outputs, *lower(outputs, exact=True)])}
+    assert tested >= {*OPERATIONS}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_fold_adds_up_overlapping_windows(steps):
+    graph = traced(lambda x: x, X).graph
+    count = (7 - 3) // steps + 1
+    g = graph.input("g", (graph.rows, count, 2, 3))
+    folded = graph.add("fold", g, shape=(graph.rows, 7, 2), axes=(1,), window=(3,), steps=(steps,))
+    values = np.random.default_rng(0).normal(size=(4, count, 2, 3))
+    expected = np.zeros((4, 7, 2))
+    for place in range(count):
+        expected[:, place * steps : place * steps + 3] += values[:, place].transpose(0, 2, 1)
+    np.testing.assert_allclose(emit({"y": folded}, {"g": g})(values), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("width", [1, 3, 40])
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (0, 2)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_scatter_add_adds_where_indices_repeat(axes, width, dtype):
+    shape = (3, 4, 5, width)
+    graph = traced(lambda x: x, X, dtype).graph
+    indices = [graph.input(f"i{axis}", (graph.rows, 2), "i") for axis in axes]
+    table = graph.input("table", shape)
+    g = graph.input("g", graph.add("gather", table, *indices, axes=axes).shape)
+    added = graph.add("scatter_add", g, *indices, axes=axes, shape=shape)
+    rng = np.random.default_rng(0)
+    where = [rng.integers(-shape[axis], shape[axis], (7, 2)) for axis in axes]
+    values = rng.normal(size=tuple(7 if size == graph.rows else size for size in g.shape)).astype(dtype)
+    index = [slice(None)] * 4
+    for axis, places in zip(axes, where, strict=True):
+        index[axis] = places
+    expected = np.zeros(shape)
+    np.add.at(expected, tuple(index), values)
+    found = emit({"y": added}, {"g": g, **{f"i{n}": i for n, i in enumerate(indices)}})(values, *where)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-6)
+
+
+def test_python_functions_are_called():
+    record = traced(lambda x: x + 1.0, X)
+    node = record.graph.add("python", record.output, function=np.cbrt, pullback=None, name="__import__('os')")
+    emitted = emit({"y": node}, record.inputs)
+    assert "import" not in emitted.source
+    np.testing.assert_array_equal(emitted(np.full((2, 6), 7.0)), np.full((2, 6), 2.0))
+
+
+def test_the_recognised_softmax_is_lowered_again():
+    record = traced(row_softmax, {"x": (ROWS, 5)})
+    output, x = recognise([record.output, record.inputs["x"]])
+    values = np.random.default_rng(0).normal(size=(3, 5))
+    found = emit({"y": output}, {"x": x}, memory=False)(values)
+    np.testing.assert_array_equal(found, row_softmax(values))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, -0.0, 1e-320, 0.1, 3])
+@pytest.mark.parametrize("memory", [True, False])
+def test_numbers_are_written_exactly(value, memory):
+    record = traced(lambda x: np.copysign(1.0, value * np.ones_like(x)) * x + value, X)
+    x = np.full((2, 6), 2.0)
+    expected = np.copysign(1.0, value * np.ones_like(x)) * x + value
+    np.testing.assert_array_equal(emit({"y": record.output}, record.inputs, memory=memory)(x), expected)
+
+
+ANY_SHAPE = {
+    "a choice": lambda h: np.where(h > 0, h, 0.1 * h),
+    "a choice of numbers": lambda h: np.where(h > 0, 1.0, 0.5),
+    "erf": lambda h: np.where(h > 0, h, -1.0) + erf(h),
+    "ones": lambda h: np.ones_like(h) * 2.0 - h,
+    "filled": lambda h: np.full_like(h, 0.25),
+    "a number": lambda h: 0.25,  # noqa: ARG005
+    "identity": lambda h: h,
+    "a boolean": lambda h: h / (1 + np.exp(-h)) + (h > 0) * h,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ANY_SHAPE)
+def test_elementwise_formulas_without_memory_work_on_any_shape(name, dtype):
+    formula = ANY_SHAPE[name]
+    record = trace(formula, {"h": (ROWS, 4)}, dtype)
+    function = emit({"y": record.output}, record.inputs, memory=False).function
+    for h in (np.linspace(-1, 1, 24).reshape(2, 3, 4), np.linspace(-1, 1, 3), np.zeros((0, 2)), np.array(0.3)):
+        given = h.astype(dtype)
+        found = function(given)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.broadcast_to(np.asarray(formula(given), dtype), h.shape))
+    number = function(np.dtype(dtype).type(0.3))
+    assert type(number) is np.dtype(dtype).type
+    assert number == formula(np.dtype(dtype).type(0.3))
+
+
+def test_given_nodes_are_not_computed_again():
+    record = traced(lambda x: np.tanh(np.exp(x)) * np.exp(x), X)
+    inner = next(node for node in needed(record.outputs) if node.op == "exp")
+    emitted = emit({"y": record.output}, {"e": inner})
+    assert "exp" not in emitted.source
+    np.testing.assert_array_equal(emitted(np.full((2, 6), 0.5)), np.full((2, 6), np.tanh(0.5) * 0.5))
+
+
+def test_an_input_that_is_missing_is_named():
+    record = traced(lambda x, w: x @ w, {**X, "w": (6, 2)})
+    with pytest.raises(DerivativeError, match="need the input 'w', which is not among the inputs given"):
+        emit({"y": record.output}, {"x": record.inputs["x"]})
+
+
+def test_the_number_of_rows_is_found_on_any_axis():
+    record = traced(lambda x: x.T.reshape(-1) / len(x), X)
+    turned = next(node for node in needed(record.outputs) if node.op == "transpose")
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    found = emit({"y": record.output}, {"t": turned})(values.T)
+    np.testing.assert_array_equal(found, values.T.reshape(-1) / 3)
+
+
+HOSTILE = [
+    "v0",
+    "m0",
+    "c0",
+    "memory",
+    "rows",
+    "np",
+    "real",
+    "choose",
+    "class",
+    "None",
+    "range",
+    "x;import os",
+    "ä",
+    "",
+    "_",
+]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "b1", "input0_", "__import__('os').abort()", "x\n    1/0"])
+@pytest.mark.parametrize("memory", [True, False])
+def test_names_never_become_code(name, memory):
+    other = "v0" if name != "v0" else "v1"
+    graph = traced(lambda x: x, X).graph
+    inputs = {name: graph.input(name, (graph.rows, 3)), other: graph.input(other, (graph.rows, 3))}
+    output = graph.add("subtract", graph.add("exp", inputs[name]), inputs[other])
+    emitted = emit({"y": output}, inputs, name=name, into={"y": f"{name}!"}, memory=memory)
+    x, y, out = np.zeros((2, 3)), np.ones((2, 3)), np.empty((2, 3))
+    emitted(x, y, out)
+    np.testing.assert_array_equal(out, np.exp(x) - y)
+
+
+def test_subscripts_never_become_code():
+    graph = traced(lambda x: x, X).graph
+    x = graph.input("x", (graph.rows, 3))
+    node = graph.made("einsum", (x,), {"subscripts": "a','->a"}, (graph.rows,))
+    graph.lowered = True
+    with pytest.raises(ValueError, match="subscripts"):
+        emit({"y": node}, {"x": x})

@@ -1,0 +1,98 @@
+"""Lowering replaces what NumPy computes slowly, and softmax is recognised before deriving."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from framework.graph.lower import lower, recognise
+from framework.graph.node import needed
+from framework.graph.trace import ROWS, trace
+
+
+def operations(outputs):
+    return {node.op for node in needed(outputs)}
+
+
+def softmax(h):
+    e = np.exp(h - h.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_softmax_is_recognised():
+    assert operations(recognise(trace(softmax, {"h": (ROWS, 5)}).outputs)) == {"input", "softmax"}
+
+
+def other_axis(h):
+    e = np.exp(h - h.max(axis=0, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def other_shift(h):
+    e = np.exp(h - np.tanh(h).max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def other_sum(h):
+    e = np.exp(h - h.max(axis=-1, keepdims=True))
+    return e / (2.0 * e).sum(axis=-1, keepdims=True)
+
+
+def minimum(h):
+    e = np.exp(h - h.min(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("formula", [other_axis, other_shift, other_sum, minimum])
+def test_what_only_looks_like_softmax_is_kept(formula):
+    assert "softmax" not in operations(recognise(trace(formula, {"h": (ROWS, 5)}).outputs))
+
+
+@pytest.mark.parametrize(
+    ("formula", "shapes", "gone", "there"),
+    [
+        (lambda x: x.mean(axis=1), {"x": (ROWS, 30)}, "mean", "sum"),
+        (lambda x: x.var(axis=1), {"x": (ROWS, 30)}, "var", "einsum"),
+        (lambda x: x.max(axis=1), {"x": (ROWS, 4)}, "max", "maximum"),
+        (lambda x: (x * x[:, ::-1]).sum(axis=1), {"x": (ROWS, 30)}, "multiply", "einsum"),
+        (lambda x, w: np.einsum("ri,io->ro", x, w), {"x": (ROWS, 3), "w": (3, 2)}, "einsum", "matmul"),
+        (lambda x, w: np.einsum("ri,ri->ri", x, w), {"x": (ROWS, 3), "w": (ROWS, 3)}, "einsum", "multiply"),
+    ],
+)
+def test_what_numpy_computes_slowly_is_replaced(formula, shapes, gone, there):
+    found = operations(lower(trace(formula, shapes).outputs))
+    assert gone not in found
+    assert there in found
+
+
+def test_a_product_that_is_used_again_is_not_computed_twice():
+    def formula(x):
+        h = x * np.exp(x)
+        return h.sum(axis=1, keepdims=True) + h
+
+    assert "einsum" not in operations(lower(trace(formula, {"x": (ROWS, 30)}).outputs))
+
+
+def test_a_batch_by_a_matrix_is_one_product_of_matrices():
+    (output,) = lower(trace(lambda x, w: np.exp(x) @ w, {"x": (ROWS, 4, 3), "w": (3, 2)}).outputs)
+    (product,) = (node for node in needed([output]) if node.op == "matmul")
+    assert product.ndim == 2
+
+
+def test_a_convolution_with_channels_first_is_one_product_for_each_row():
+    def formula(x, kernel):
+        return np.einsum("rcyxij,ucij->ruyx", sliding_window_view(x, (3, 3), axis=(2, 3)), kernel)
+
+    (output,) = lower(trace(formula, {"x": (ROWS, 2, 6, 6), "kernel": (5, 2, 3, 3)}).outputs)
+    (product,) = (node for node in needed([output]) if node.op == "matmul")
+    assert product.shape[1:] == (5, 16)
+
+
+def test_exact_lowering_keeps_the_operations_of_the_formula():
+    outputs = trace(lambda x: (x * x).mean(axis=1) + x.var(axis=1) + x.max(axis=1), {"x": (ROWS, 4)}).outputs
+    assert operations(outputs) <= operations(lower(outputs, exact=True)) | {"square"}
+
+
+def test_nothing_behind_given_nodes_is_kept():
+    traced = trace(lambda x: np.tanh(np.exp(x)), {"x": (ROWS, 4)})
+    inner = next(node for node in needed(traced.outputs) if node.op == "exp")
+    assert operations(lower(traced.outputs, [inner])) == {"input", "tanh"}
