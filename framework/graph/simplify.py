@@ -30,9 +30,11 @@ def _is(x: Any, number: float) -> bool:
 
 
 def _fits(kept: Any, *others: Any) -> bool:
-    """Return whether leaving ``others`` out keeps the shape."""
-    shapes = [other.shape for other in others if isinstance(other, Node)]
-    return isinstance(kept, Node) and np.broadcast_shapes(kept.shape, *shapes) == kept.shape
+    """Return whether leaving ``others`` out keeps the shape and the kind."""
+    nodes = [other for other in others if isinstance(other, Node)]
+    if not isinstance(kept, Node) or (kept.kind != "f" and [node.kind for node in nodes] != [kept.kind] * len(others)):
+        return False
+    return np.broadcast_shapes(kept.shape, *(node.shape for node in nodes)) == kept.shape
 
 
 def _spread(graph: Graph, value: Any, *args: Any) -> Any:

@@ -62,7 +62,7 @@ def _einsum_part(g: Any, place: int, x: Any, terms: list[str], output: str, args
 
 
 PRODUCTS: dict[str, Operation] = {
-    "matmul": Operation(_matmul_shape, (), _matmul, "np.matmul({0}, {1}{out})", "{0} @ {1}", "{0} {1}", 2),
+    "matmul": Operation(_matmul_shape, (), _matmul, "np.matmul({0}, {1}{out})", "{0} @ {1}", r"{0} \, {1}", 2),
     "einsum": Operation(
         _einsum_shape,
         (),

@@ -127,7 +127,7 @@ SHAPING: dict[str, Operation] = {
     # where values come from
     "input": Operation(given_shape, text="{name}", latex="{name}"),
     "constant": Operation(given_shape, text="constant", latex=r"\text{{constant}}"),
-    "rows": Operation(lambda _graph, **_: (), text="rows", latex=r"\text{{rows}}", kind="f"),
+    "rows": Operation(lambda _graph, **_: (), text="{rows}", latex="{rows}", binding=2, kind="f"),
     "row_numbers": Operation(given_shape, numpy="np.arange(rows)", text="arange(rows)", latex="i", kind="i"),
     "astype": Operation(
         same_shape, (), lambda g, y, x, *, to: (g if x.kind == "f" else None,), "{0}.astype({to})", "{0}", "{0}"
@@ -168,9 +168,9 @@ SHAPING: dict[str, Operation] = {
         given_shape, (), _place, text="place({arguments})", latex=r"\operatorname{{place}}({arguments})"
     ),
     "set_index": Operation(
-        same_shape, (), _set_index, text="{0} with [{index}] = {1}", latex="{0}_{{[{index}] = {1}}}"
+        same_shape, (), _set_index, text="{0} with [{index}] = {1}", latex="{0}_{{[{index}] = {1}}}", binding=0
     ),
-    "gather": Operation(_gather_shape, (), _gather, text="{0}[{1}]", latex="{0}_{{{1}}}"),
+    "gather": Operation(_gather_shape, (), _gather, text="{0}[{index}]", latex="{0}_{{{index}}}"),
     "scatter_add": Operation(
         given_shape,
         (),
@@ -204,5 +204,5 @@ SHAPING: dict[str, Operation] = {
         r"\operatorname{{fold}}\left({0}\right)",
     ),
     # a function that Python calls on arrays, because it has no graph; it writes its derivative itself
-    "python": Operation(same_shape, (), _python, "{function}({arguments})", "{name}({0})", r"\text{{{name}}}({0})"),
+    "python": Operation(same_shape, (), _python, "{function}({arguments})", "{name}({0})", r"{name}\left({0}\right)"),
 }

@@ -1,0 +1,289 @@
+"""Tangent: the derivative of elementwise formulas of one variable, forwards through the graph.
+
+Reverse rules alone fail in three places. Where kinks meet, their conventions may add up to the derivative of neither
+side: max(h, 0) + log1p(exp(-|h|)) is smooth and has the slope 1/2 at 0. Where a denominator overflows, infinity meets
+0: h / (1 + exp(-2h)) at -400. A choice that is not taken may be infinite: where(h > 0, log(h), 0) at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from framework.errors import DerivativeError
+from framework.graph.graph import Graph, kind_of
+from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.region import DENOMINATOR, ORDER, Region, elementwise, kinks_of, overflowing, region_of
+from framework.graph.symbol import symbol_of, value_of
+from framework.graph.textbook import tidied
+from framework.graph.ties import computation, probes
+
+__all__ = ["Region", "derivative", "region_of", "slope"]
+
+_LEFT, _AT, _RIGHT = -1.0, 0.0, 1.0
+"""Where a derivative is taken: at the point, by the conventions, or beside it, on the way to it."""
+
+
+def slope(region: Region) -> Any:
+    """Return d(result)/d(variable) of a region, element by element: a node of its graph, or a plain number."""
+    return _slope(region, textbook=False)
+
+
+def derivative(output: Any, variable: Node, *, textbook: bool = False) -> Any:
+    """Return d(output)/d(variable) of an elementwise formula: a node of the same graph, or a plain number.
+
+    Args:
+        output: A node or a plain number.
+        variable: The node to derive by.
+        textbook: Whether to leave out what only matters at ties of kinks and where a denominator overflows, for
+            readers.
+
+    Raises:
+        DerivativeError: An operation works on several elements.
+
+    Example:
+        >>> graph = Graph()
+        >>> h = graph.input("h", (3,))
+        >>> derivative(graph.add("tanh", h), h)
+        subtract(1.0, v2)(3,)
+
+    Source:
+        Griewank and Walther, Evaluating derivatives (2008), chapters 3 and 14.
+    """
+    depends = {variable}
+    members = []
+    for node in ordered([output], {variable}):
+        if node is not variable and any(arg in depends for arg in nodes_in(node.args)):
+            if not elementwise(node):
+                raise DerivativeError(
+                    f"the formula works on several elements, in {node.op}: it has a gradient, and no derivative "
+                    "of each element"
+                )
+            depends.add(node)
+            members.append(node)
+    if output is variable:
+        return 1.0
+    return _slope(Region(variable, tuple(members)), textbook=textbook) if output in depends else 0.0
+
+
+def _slope(region: Region, *, textbook: bool) -> Any:
+    graph = region.variable.graph
+    with _simplifying(graph):
+        if textbook:
+            return tidied(value_of(_tangent(region, ())), {region.variable, *region.members})
+        guards = overflowing(region)
+        return value_of(_between(region, guards, _tangent(region, guards)))
+
+
+@contextmanager
+def _simplifying(graph: Graph) -> Iterator[None]:
+    before = graph.simplifies, graph.reorders
+    graph.simplifies = graph.reorders = True
+    try:
+        yield
+    finally:
+        graph.simplifies, graph.reorders = before
+
+
+# the chain rule forwards
+
+
+def _tangent(region: Region, guards: Collection[Node], side: float = _AT) -> Any:
+    """Return the derivative of a region as a symbol or a number; quotients in ``guards`` have 0 at infinity.
+
+    Going forwards keeps the relative accuracy of a tiny derivative: a factor that overflows never meets one that has
+    already underflowed.
+    """
+    tangents: dict[Any, Any] = {region.variable: 1.0}
+    limits: dict[Any, Any] = {}  # the values beside the point, where they are not those at the point
+    for node in region.members:
+        args = tuple(limits.get(arg, symbol_of(arg)) for arg in node.args)
+        ts = tuple(tangents.get(arg, 0.0) for arg in node.args)
+        y: Any = symbol_of(node)
+        if side != _AT:
+            y = _limit(node, args, ts, side)
+            if value_of(y) is not node:
+                limits[node] = y
+        if node.op in _TIES:
+            t = _TIES[node.op](args, ts, side)
+        else:
+            t = _logistic(node, y, tangents)
+            t = _total(node, args, ts, y, guards) if t is None else t
+        tangents[node] = _float(t)
+    return tangents[region.members[-1]]
+
+
+def _total(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], y: Any, guards: Collection[Node]) -> Any:
+    """Add up what the tangents of a node's arguments cause."""
+    total: Any = 0.0
+    for place, t in enumerate(ts):
+        if not _zero(t) and node.op != "astype":
+            part = _float(_pushed(node, place, t, y, args, guards))
+            same = isinstance(value_of(part), Node) and value_of(part) is value_of(total)
+            total = 2.0 * part if same else total + part
+    return total
+
+
+def _pushed(node: Node, place: int, t: Any, y: Any, args: tuple[Any, ...], guards: Collection[Node]) -> Any:
+    """Apply the rule of one argument; a choice of 0 stays outermost, so that 0 * infinity never comes."""
+    choice = value_of(t)
+    if matching(choice, "where") and (_zero(choice.args[1]) or _zero(choice.args[2])):
+        condition, *sides = map(symbol_of, choice.args)
+        sides = [0.0 if _zero(part) else _pushed(node, place, part, y, args, guards) for part in sides]
+        return np.where(condition, *sides)
+    rule = OPERATIONS[node.op].rules[place]
+    if rule is None:
+        return 0.0
+    part = rule(t, y, *map(_float, args))
+    if node in guards and DENOMINATOR[node.op] == place:
+        return np.where(np.isinf(args[place]), 0.0, part)
+    return part
+
+
+def _logistic(node: Node, y: Any, tangents: dict[Any, Any]) -> Any:
+    """Return -z' y (1 - y / c) for y = c / (1 + exp(z)); None for anything else.
+
+    The exponent may be held below the logarithm of the largest number, where y is all but 0.
+    """
+    if node.op != "divide" or isinstance(node.args[0], Node) or not matching(node.args[1], "add"):
+        return None
+    a, b = node.args[1].args
+    number, exponential = (b, a) if matching(a, "exp") else (a, b)
+    if isinstance(number, Node) or number != 1 or not matching(exponential, "exp"):
+        return None
+    (z,) = exponential.args
+    if matching(z, "minimum"):
+        held, limit = z.args if isinstance(z.args[0], Node) else reversed(z.args)
+        z = z if isinstance(limit, Node) or limit < _largest_exponent(node.graph) else held
+    c = node.args[0]
+    return -tangents.get(z, 0.0) * (y * (1.0 - (y if c == 1 else y / c)))
+
+
+def _largest_exponent(graph: Graph) -> float:
+    return math.log(np.finfo(graph.dtype).max) - 1e-3
+
+
+def _zero(t: Any) -> bool:
+    """Return whether a tangent is the number 0, plain or spread."""
+    t = value_of(t)
+    return bool(t.fill == 0) if isinstance(t, Node) else bool(t == 0)
+
+
+def _float(t: Any) -> Any:
+    """Return booleans and integers as floats, which a rule can negate and add up."""
+    kind = kind_of(value_of(t))
+    if isinstance(value_of(t), Node):
+        return np.where(t, 1.0, 0.0) if kind == "b" else t.astype(float) if kind == "i" else t
+    return t
+
+
+# kinks
+
+
+def _limit(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
+    """Return a node's value as the variable comes from one side: at a tie, a jump has the value of that side."""
+    same = all(value_of(a) is b for a, b in zip(args, node.args, strict=True))
+    y = symbol_of(node if same else node.graph.add(node.op, *map(value_of, args), **node.attributes))
+    if node.op in ORDER and isinstance(value_of(y), Node):
+        moving = side * (ts[0] - ts[1])  # how a - b changes on the way away from the tie
+        beside = moving > 0 if node.op.startswith("greater") else moving < 0
+        return _where(_and(args[0] == args[1], moving != 0), beside, y)  # sides equal on an interval do not move
+    if node.op in ("sign", "heaviside"):
+        moving = side * ts[0]
+        beside = _plain(np.sign(moving) if node.op == "sign" else np.heaviside(moving, args[1]))
+        return _where(args[0] == 0, beside, y)
+    if node.op == "copysign":
+        return _plain(np.copysign(args[0], _sign_of(args[1], ts[1], side)))
+    return y
+
+
+def _abs_tie(args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
+    (x,), (t,) = args, ts
+    rest = np.sign(x) * t
+    return rest if side == _AT else _where(x == 0, side * _plain(np.abs(t)), rest)
+
+
+def _copysign_tie(args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
+    """Return the derivative of |a| with the sign of b."""
+    (a, b), (ta, tb) = args, ts
+    return _abs_tie((a,), (ta,), side) * _plain(np.copysign(1.0, _sign_of(b, tb, side)))
+
+
+def _sign_of(b: Any, tb: Any, side: float) -> Any:
+    """Return a number with the sign that b has beside the point."""
+    return b if side == _AT else _where(_and(b == 0, tb != 0), side * tb, b)
+
+
+def _extreme_tie(larger: bool, keeps_nan: bool) -> Callable[..., Any]:
+    def tie(args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
+        (a, b), (ta, tb) = args, ts
+        first, second = (a > b, b > a) if larger else (a < b, b < a)
+        if not keeps_nan:
+            first, second = first | np.isnan(b), second | np.isnan(a)
+        if side != _AT:
+            rising = larger == (side == _RIGHT)
+            both = _plain(np.maximum(ta, tb) if rising else np.minimum(ta, tb))
+            return _where(a == b, both, _where(first, ta, tb))
+        if all(isinstance(value_of(x), Node) for x in args):
+            return _where(first, ta, _where(second, tb, 0.5 * (ta + tb)))
+        return _where(first, ta, 0.0) if _zero(tb) else _where(second, tb, 0.0)
+
+    return tie
+
+
+def _where_tie(args: tuple[Any, ...], ts: tuple[Any, ...], _side: float) -> Any:
+    return _where(args[0], ts[1], ts[2])
+
+
+_TIES: dict[str, Callable[..., Any]] = {
+    "abs": _abs_tie,
+    "copysign": _copysign_tie,
+    "maximum": _extreme_tie(True, True),
+    "minimum": _extreme_tie(False, True),
+    "fmax": _extreme_tie(True, False),
+    "fmin": _extreme_tie(False, False),
+    "where": _where_tie,
+}
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    """Choose on symbols and plain numbers alike."""
+    return np.where(condition, a, b) if isinstance(value_of(condition), Node) else a if condition else b
+
+
+def _and(condition: Any, other: Any) -> Any:
+    return condition & other if isinstance(value_of(other), Node) else other and condition
+
+
+def _plain(x: Any) -> Any:
+    """Return a number that NumPy computed as a plain one."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def _between(region: Region, guards: Collection[Node], found: Any) -> Any:
+    """Return the derivative with ties of kinks between both sides, where the conventions fail at some tie."""
+    kinks = kinks_of(region)
+    meetings = [probe for probe in probes(region, kinks) if len(probe[region.variable])] if len(kinks) > 1 else []
+    if not meetings:
+        return found
+    left, right = _tangent(region, guards, _LEFT), _tangent(region, guards, _RIGHT)
+    nearer = left
+    if value_of(left) is not value_of(right):
+        low, high = _plain(np.fmin(left, right)), _plain(np.fmax(left, right))  # a side that is NaN does not count
+        nearer = _plain(np.fmin(np.fmax(found, low), high))
+    compared = computation([value_of(found), value_of(nearer)], meetings[0])
+    for probe in meetings:
+        by_convention, beside = compared(probe)
+        if not np.allclose(by_convention, beside, rtol=1e-9, atol=0.0, equal_nan=True):
+            break
+    else:
+        return found
+    ties = [symbol_of(a) == symbol_of(b) for a, b in dict.fromkeys(kinks) if isinstance(a, Node) or isinstance(b, Node)]
+    tied = reduce(lambda a, b: a | b, ties)
+    return _where(tied, nearer, found)

@@ -1,0 +1,462 @@
+"""The derivative of elementwise formulas against PyTorch, JAX and differences; kinks, ties, overflow; regions."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from framework import DerivativeError
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.tangent import derivative, region_of, slope
+from framework.graph.trace import ROWS, trace
+from framework.special import erf, erfc
+
+GRID = np.array([-700.0, -50.0, -3.0, -1.0, -0.4, -1e-8, -0.0, 0.0, 1e-8, 0.4, 1.0, 3.0, 50.0, 700.0])
+INSIDE = np.array([-0.9, -0.5, -0.1, 0.2, 0.7])
+POSITIVE = np.array([1e-8, 0.1, 0.5, 1.0, 2.0, 40.0])
+FUNCTIONS = {"erf": erf, "erfc": erfc}
+
+
+def computed(output, values):
+    """Return what an elementwise node comes to, by NumPy, one node after the other."""
+    known = dict(values)
+    for node in ordered([output], values):
+        if node not in known:
+            args = [known[arg] if isinstance(arg, Node) else arg for arg in node.args]
+            if node.op == "broadcast_to":
+                known[node] = args[0]
+            elif node.op == "astype":
+                known[node] = np.asarray(args[0]).astype(node.kind)
+            else:
+                known[node] = (FUNCTIONS.get(node.op) or getattr(np, node.op))(*args)
+    return known[output] if isinstance(output, Node) else output
+
+
+def derived(formula, h, dtype="float64"):
+    """Return the derived derivative of a formula of h at these points."""
+    traced = trace(formula, {"h": (ROWS,)}, dtype)
+    variable = traced.inputs["h"]
+    with np.errstate(all="ignore"):
+        return np.broadcast_to(computed(derivative(traced.output, variable), {variable: h}), np.shape(h))
+
+
+def written(text):
+    """Return the formula of h that this text is."""
+    return eval(f"lambda h: {text}", {"np": np})
+
+
+def torch_slope(function, x):
+    x = torch.tensor(x, requires_grad=True)
+    (gradient,) = torch.autograd.grad(function(x).sum(), x)
+    return gradient.numpy()
+
+
+ONE_ARGUMENT = {  # each operation of one argument, where it is smooth, and PyTorch's name for it
+    "exp": (np.exp, torch.exp, INSIDE),
+    "exp2": (np.exp2, torch.exp2, INSIDE),
+    "expm1": (np.expm1, torch.expm1, INSIDE),
+    "log": (np.log, torch.log, POSITIVE),
+    "log2": (np.log2, torch.log2, POSITIVE),
+    "log10": (np.log10, torch.log10, POSITIVE),
+    "log1p": (np.log1p, torch.log1p, POSITIVE),
+    "sqrt": (np.sqrt, torch.sqrt, POSITIVE),
+    "cbrt": (np.cbrt, lambda x: x ** (1 / 3), POSITIVE),
+    "square": (np.square, torch.square, GRID),
+    "reciprocal": (np.reciprocal, torch.reciprocal, POSITIVE),
+    "negative": (np.negative, torch.neg, GRID),
+    "positive": (np.positive, lambda x: x, GRID),
+    "sin": (np.sin, torch.sin, GRID),
+    "cos": (np.cos, torch.cos, GRID),
+    "tan": (np.tan, torch.tan, INSIDE),
+    "arcsin": (np.arcsin, torch.arcsin, INSIDE),
+    "arccos": (np.arccos, torch.arccos, INSIDE),
+    "arctan": (np.arctan, torch.arctan, GRID),
+    "sinh": (np.sinh, torch.sinh, INSIDE),
+    "cosh": (np.cosh, torch.cosh, INSIDE),
+    "tanh": (np.tanh, torch.tanh, GRID),
+    "arcsinh": (np.arcsinh, torch.arcsinh, INSIDE),
+    "arccosh": (np.arccosh, torch.arccosh, POSITIVE[4:]),
+    "arctanh": (np.arctanh, torch.arctanh, INSIDE),
+    "erf": (erf, torch.erf, GRID),
+    "erfc": (erfc, torch.erfc, GRID),
+    "abs": (np.abs, torch.abs, GRID),
+    "sign": (np.sign, torch.sign, GRID),
+    "floor": (np.floor, torch.floor, INSIDE),
+    "ceil": (np.ceil, torch.ceil, INSIDE),
+    "rint": (np.rint, torch.round, INSIDE),
+    "trunc": (np.trunc, torch.trunc, INSIDE),
+}
+
+TWO_ARGUMENTS = {
+    "add": (np.add, torch.add),
+    "subtract": (np.subtract, torch.subtract),
+    "multiply": (np.multiply, torch.multiply),
+    "divide": (np.divide, torch.divide),
+    "power": (np.power, torch.pow),
+    "hypot": (np.hypot, torch.hypot),
+    "logaddexp": (np.logaddexp, torch.logaddexp),
+    "arctan2": (np.arctan2, torch.arctan2),
+    "maximum": (np.maximum, torch.maximum),
+    "minimum": (np.minimum, torch.minimum),
+    "fmax": (np.fmax, torch.fmax),
+    "fmin": (np.fmin, torch.fmin),
+    "copysign": (np.copysign, torch.copysign),
+    "mod": (np.mod, torch.remainder),
+    "fmod": (np.fmod, torch.fmod),
+}
+
+
+@pytest.mark.parametrize("name", ONE_ARGUMENT)
+def test_an_operation_has_the_derivative_of_pytorch(name):
+    function, oracle, points = ONE_ARGUMENT[name]
+    found = derived(lambda h: function(h) + 0.0, points)
+    np.testing.assert_allclose(found, torch_slope(oracle, points), rtol=1e-14, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", TWO_ARGUMENTS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_operation_of_two_has_the_derivative_of_pytorch_by_each(name, place):
+    function, oracle = TWO_ARGUMENTS[name]
+    x, other = np.array([0.3, 1.7, 2.2, 5.1]), 1.3
+    pair = (lambda f, c: lambda h: f(h, c)) if place == 0 else (lambda f, c: lambda h: f(c, h))
+    expected = torch_slope(pair(oracle, torch.tensor(other, dtype=torch.float64)), x)
+    np.testing.assert_allclose(derived(pair(function, other), x), expected, rtol=1e-13, atol=1e-300)
+
+
+def test_every_elementwise_operation_with_a_derivative_is_compared():
+    elementwise = {name for name, row in OPERATIONS.items() if row.elementwise and any(row.rules)}
+    assert elementwise - set(ONE_ARGUMENT) - set(TWO_ARGUMENTS) == {"where"}
+
+
+# kinks and ties
+
+
+@pytest.mark.parametrize(
+    ("formula", "at_the_kink"),
+    [
+        ("np.maximum(h, 0)", 0.0),
+        ("np.maximum(0, h)", 0.0),
+        ("np.fmax(h, 0)", 0.0),
+        ("h * (h > 0)", 0.0),
+        ("-(h * (h > 0))", 0.0),
+        ("np.where(h > 0, h, 0)", 0.0),
+        ("np.clip(h, 0, 1)", 0.0),
+        ("np.abs(h)", 0.0),
+        ("np.maximum(h, -h)", 0.0),
+        ("np.maximum(h, 3 * h)", 2.0),
+        ("np.sqrt(h * h + 1) - 1", 0.0),
+        ("np.sign(h)", 0.0),
+        ("np.heaviside(h, 0.5)", 0.0),
+        ("np.copysign(h, h)", 1.0),
+    ],
+)
+def test_a_kink_has_the_derivative_of_its_convention(formula, at_the_kink):
+    assert derived(written(formula), np.array([0.0])).tolist() == [at_the_kink]
+
+
+@pytest.mark.parametrize(
+    ("formula", "place", "expected"),
+    [
+        ("np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))", 0.0, 0.5),
+        ("np.maximum(h, 0) - np.maximum(-h, 0)", 0.0, 1.0),
+        ("h * (h > 0) - (-h) * (h < 0)", 0.0, 1.0),
+        ("np.where(h > 0, h, np.expm1(np.minimum(h, 0)))", 0.0, 1.0),
+        ("np.where(h >= 0, 1 / (1 + np.exp(-np.abs(h))), 1 - 1 / (1 + np.exp(-np.abs(h))))", 0.0, 0.25),
+        ("np.abs(h) * np.sign(h)", 0.0, 1.0),
+        ("np.maximum(h - 0.3, 0) + np.log1p(np.exp(-np.abs(h - 0.3)))", 0.3, 0.5),
+        ("np.maximum(h - 5000, 0) + np.log1p(np.exp(-np.abs(h - 5000)))", 5000.0, 0.5),
+        ("np.maximum(h * h - 0.1, 0) + np.log1p(np.exp(-np.abs(h * h - 0.1)))", math.sqrt(0.1), math.sqrt(0.1)),
+    ],
+)
+def test_kinks_that_cancel_have_the_derivative_of_the_smooth_function(formula, place, expected):
+    around = np.array([np.nextafter(place, -9e9), place, np.nextafter(place, 9e9)])
+    np.testing.assert_allclose(derived(written(formula), around), expected, rtol=1e-6)
+    np.testing.assert_allclose(derived(written(formula), np.array([place])), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("formula", "points", "expected"),
+    [
+        ("np.where(np.clip(h, 0.35, 0.65) >= h, h, 0.1 * h)", [-1, 0.2, 0.4, 0.5, 0.8, 2], [1, 1, 1, 1, 0.1, 0.1]),
+        ("np.where(np.abs(h) <= h, h, 0.1 * h)", [-2, -1, 0.5, 2], [0.1, 0.1, 1, 1]),
+        ("np.where(np.maximum(h, 0) > h, 0.1 * h, h)", [-2, -1, 0.5, 2], [0.1, 0.1, 1, 1]),
+        ("np.where(np.minimum(h, 1) < h, 0.0, np.abs(h))", [-2, 0.5, 2], [-1, 1, 0]),
+    ],
+)
+def test_a_comparison_of_sides_equal_on_an_interval_keeps_its_value(formula, points, expected):
+    np.testing.assert_allclose(derived(written(formula), np.array(points)), expected)
+
+
+CONSTANTS = ["(-1.0)", "(-0.65)", "(-0.35)", "0.1", "0.35", "0.5", "0.65", "1.0", "2.0"]
+KINKED = [
+    "np.maximum({0}, {1})",
+    "np.minimum({0}, {1})",
+    "np.fmax({0}, {c})",
+    "np.maximum({0}, {c})",
+    "np.clip({0}, -0.35, 0.65)",
+    "np.abs({0})",
+    "np.copysign({0}, {1})",
+    "np.where({0} {op} {1}, {0}, {2})",
+    "np.where({0} {op} {1}, {1}, {2})",
+    "np.where({0} {op} {c}, {1}, {2})",
+    "np.where(({0} {op} {c}) & ({1} > 0.1), {0}, {2})",
+    "({0} + {1})",
+    "({0} - {1})",
+    "({c} * {0})",
+    "({0} * np.exp(0.3 * {1}))",
+    "np.tanh({0})",
+    "np.log1p(np.exp(-np.abs({0})))",
+]
+DENSE = np.unique(np.concatenate([np.arange(-40, 41) / 20, np.linspace(-2.013, 2.017, 97)]))
+
+
+def random_formula(rng, depth=3):
+    if depth == 0 or rng.random() < 0.15:
+        return "h" if rng.random() < 0.75 else rng.choice(CONSTANTS)
+    parts = [random_formula(rng, depth - 1) for _ in range(3)]
+    return rng.choice(KINKED).format(*parts, c=rng.choice(CONSTANTS), op=rng.choice([">", ">=", "<", "<="]))
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_random_kinked_formulas_agree_with_differences_everywhere_and_with_jax_where_smooth(block):
+    """At a kink, the derivative lies between the differences of both sides."""
+    step, compared, smooth_ones = 1e-6, 0, 0
+    for seed in range(50 * block, 50 * block + 50):
+        text = random_formula(np.random.default_rng([seed, 7]))
+        formula = written(f"{text} + 0.0 * h")
+
+        def at(k, formula=formula):
+            return formula(DENSE + k * step)
+
+        found = derived(formula, DENSE)
+        left, right = (at(-1) - at(-2)) / step, (at(2) - at(1)) / step
+        continuous = (np.abs(at(1) - at(0)) < 1e-4) & (np.abs(at(-1) - at(0)) < 1e-4)
+        inside = (found >= np.minimum(left, right) - 1e-3) & (found <= np.maximum(left, right) + 1e-3)
+        assert inside[continuous].all(), f"{seed}: {text} at {DENSE[continuous & ~inside]}"
+        compared += continuous.sum()
+        if seed % 5:
+            continue
+        smooth = continuous & (np.abs(left - right) < 1e-3) & ~np.isin(DENSE, np.arange(-40, 41) / 20)
+        with jax.enable_x64(True):
+            expected = jax.vmap(jax.grad(eval(f"lambda h: {text} + 0.0 * h", {"np": jax.numpy})))(DENSE)
+        np.testing.assert_allclose(found[smooth], np.asarray(expected)[smooth], rtol=1e-12, atol=1e-14, err_msg=text)
+        smooth_ones += smooth.sum()
+    assert compared > 45 * len(DENSE)
+    assert smooth_ones > 6 * len(DENSE) // 3
+
+
+# choices that are not taken, and overflow
+
+
+@pytest.mark.parametrize(
+    ("formula", "points", "expected"),
+    [
+        ("np.where(h > 0, np.log(h), 0.0)", [-1.0, 0.0, 2.0], [0.0, 0.0, 0.5]),
+        ("np.where(h > 0, np.exp(-1 / np.where(h > 0, h, 1.0)), 0.0)", [-1.0, 0.0, 1.0], [0.0, 0.0, math.exp(-1)]),
+        ("np.where(h > 0, np.exp(-1 / np.where(h >= 0, h, 1.0)), 0.0)", [-1.0, 0.0, 1.0], [0.0, 0.0, math.exp(-1)]),
+        ("np.where(h == 0, 0.0, h * np.log(np.where(h == 0, 1.0, np.abs(h))))", [-1.0, 0.0, 1.0], [1.0, 0.0, 1.0]),
+        ("h * np.log(np.where(h == 0, 1.0, np.abs(h)))", [-1.0, 1.0], [1.0, 1.0]),
+        ("np.fmax(np.log(h), -5.0)", [-1.0, 1e-9, 2.0], [0.0, 0.0, 0.5]),
+        ("np.fmin(np.sqrt(h), 2.0)", [-1.0, 1.0, 9.0], [0.0, 0.5, 0.0]),
+    ],
+)
+def test_what_is_not_chosen_cannot_spoil_the_derivative(formula, points, expected):
+    np.testing.assert_allclose(derived(written(formula), np.array(points)), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "h / (1 + np.exp(-2 * h))",
+        "h * np.reciprocal(1 + np.exp(-2 * h))",
+        "h / (1 + np.exp(-h)) ** 2",
+        "h * (1 / (1 + np.exp(-h)))",
+        "np.abs(h) / (1 + np.exp(-h)) + np.maximum(h, 0) / np.cosh(h)",
+    ],
+)
+def test_a_denominator_that_overflows_leaves_a_derivative_of_0(formula):
+    found = derived(written(formula), np.array([-1e300, -1e4, -800.0, 800.0]))
+    np.testing.assert_allclose(found, [0.0, 0.0, 0.0, found[3]], atol=1e-300)
+    assert found[3] in (0.0, 1.0)
+
+
+def test_a_tiny_derivative_keeps_its_relative_accuracy():
+    points = np.array([-700.0, -300.0])
+    np.testing.assert_allclose(derived(lambda h: 1 / (1 + np.exp(-h)), points), np.exp(points), rtol=1e-13)
+
+
+def test_the_slope_of_a_mask_is_a_float():
+    assert derived(lambda h: -(h * (h > 0)) + 1.0 * (h > 1), np.array([-1.0, 2.0])).tolist() == [0.0, -1.0]
+    assert derived(lambda h: h * (h > 0).astype(float), np.array([-1.0, 2.0])).tolist() == [0.0, 1.0]
+
+
+# the derivative in terms of the output
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "1.0 / (1.0 + np.exp(-h))",
+        "1 / (np.exp(-h) + 1)",
+        "1.0 / (1.0 + np.exp(np.minimum(-h, 709.782712893384)))",
+        "1.0 / (1.0 + np.exp(np.minimum(709.782712893384, -h)))",
+    ],
+)
+def test_the_sigmoid_derives_to_a_times_1_minus_a_bit_for_bit(formula):
+    traced = trace(written(formula), {"h": (ROWS,)})
+    found = derivative(traced.output, traced.inputs["h"])
+    assert ordered([found], {traced.output})[0] is traced.output
+    a = np.random.default_rng(0).random(1000)
+    assert np.array_equal(computed(found, {traced.output: a}), a * (1.0 - a))
+
+
+def test_the_tanh_derives_to_1_minus_a_squared_bit_for_bit():
+    traced = trace(written("np.tanh(h)"), {"h": (ROWS,)})
+    found = derivative(traced.output, traced.inputs["h"])
+    a = np.random.default_rng(0).random(1000)
+    assert np.array_equal(computed(found, {traced.output: a}), 1.0 - a * a)
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("3.0 / (1 + np.exp(0.5 - 2 * h))", lambda s: 6 * s * (1 - s)),
+        (
+            "1.0 / (1.0 + np.exp(np.minimum(0.5 - 2 * h, 1.0)))",
+            lambda s: np.where(s > 0.27, 2 * s * (1 - s), 0),
+        ),
+        ("1.0 / (2.0 + np.exp(0.5 - 2 * h))", lambda s: 2 * (1 / s - 1) / (1 + 1 / s) ** 2),
+    ],
+)
+def test_relatives_of_the_sigmoid_are_derived_right(formula, expected):
+    points = np.linspace(-2, 2, 9)
+    s = 1 / (1 + np.exp(0.5 - 2 * points))
+    np.testing.assert_allclose(derived(written(formula), points), expected(s), rtol=1e-13)
+
+
+# whole formulas
+
+
+def test_a_loss_is_derived_by_its_prediction():
+    traced = trace(lambda p, t: np.maximum(p, 0) - p * t + np.log1p(np.exp(-np.abs(p))), {"p": (ROWS,), "t": (ROWS,)})
+    p, t = np.array([-800.0, -1.0, 0.0, 2.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    found = computed(derivative(traced.output, traced.inputs["p"]), {traced.inputs["p"]: p, traced.inputs["t"]: t})
+    np.testing.assert_allclose(found, scipy.special.expit(p) - t, rtol=1e-15)
+
+
+def test_parameters_and_constants_of_other_shapes_may_stand_in_the_formula():
+    slopes = np.array([0.1, 0.2, 0.3])
+    traced = trace(lambda h: np.where(h > 0, h, slopes * h) + np.abs(h), {"h": (ROWS, 3)})
+    h = np.array([[-1.0, 0.5, -2.0]])
+    found = derivative(traced.output, traced.inputs["h"])
+    constants = {n: n.attributes["value"].value for n in ordered([found]) if n.op == "constant"}
+    np.testing.assert_allclose(computed(found, {traced.inputs["h"]: h, **constants}), [[-0.9, 2.0, -0.7]])
+
+
+def test_what_does_not_depend_on_the_variable_has_the_derivative_0():
+    traced = trace(lambda h, c: (5.0, np.exp(c), h), {"h": (ROWS,), "c": (ROWS,)})
+    assert [derivative(output, traced.inputs["h"]) for output in traced.outputs] == [0.0, 0.0, 1.0]
+
+
+def test_a_formula_over_several_elements_has_no_derivative_of_each():
+    traced = trace(lambda h: h - h.sum(axis=-1, keepdims=True), {"h": (ROWS, 3)})
+    with pytest.raises(DerivativeError, match="several elements, in sum"):
+        derivative(traced.output, traced.inputs["h"])
+
+
+def test_deriving_leaves_the_simplification_of_the_graph_as_it_was():
+    traced = trace(lambda h: h * 1.0, {"h": (ROWS,)})
+    derivative(traced.output, traced.inputs["h"])
+    assert (traced.graph.simplifies, traced.graph.reorders) == (False, False)
+
+
+# regions
+
+
+def region(formula, shapes, given=(), ends=(), by=None):
+    """Return the region that ends in the formula's result, and the inputs."""
+    traced = trace(formula, shapes)
+    order = ordered(traced.outputs)
+    reached = {traced.inputs[name] for name in by or shapes}
+    consumers = {node: [] for node in order}
+    for node in order:
+        for arg in nodes_in(node.args):
+            consumers[arg].append(node)
+        if any(arg in reached for arg in nodes_in(node.args)):
+            reached.add(node)
+    return region_of(traced.output, reached, consumers, given, ends), traced
+
+
+def softplus(h):
+    return np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))
+
+
+def test_a_region_goes_back_to_the_sum_with_the_bias():
+    found, _ = region(
+        lambda x, weights, bias: softplus(x @ weights + bias),
+        {"x": (ROWS, 3), "weights": (3, 4), "bias": (4,)},
+    )
+    assert found.variable.op == "add"
+    assert found.variable.args[0].op == "matmul"
+    h = np.array([-1.0, 0.0, 2.0])
+    np.testing.assert_allclose(computed(slope(found), {found.variable: h}), 1 / (1 + np.exp(-h)))
+
+
+def test_a_region_reads_other_values_that_do_not_depend_on_what_is_derived_by():
+    shapes = {"h": (ROWS, 3), "scale": (3,)}
+    found, traced = region(lambda h, scale: np.abs(h) * scale + np.maximum(h, scale), shapes, by=["h"])
+    assert found.variable is traced.inputs["h"]
+    assert region(lambda h, scale: np.abs(h) * scale + np.maximum(h, scale), shapes)[0] is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "np.tanh(2 * h + 1)",
+        "np.maximum(h, 0)",
+        "h * (h > 0)",
+        "h / (1 + np.abs(h))",
+        "np.where(h > 0, h, 0.0)",
+    ],
+)
+def test_reverse_rules_are_right_where_there_is_no_region(formula):
+    assert region(written(formula), {"h": (ROWS, 3)})[0] is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))",
+        "h / (1 + np.exp(-h))",
+        "np.where(h > 0, np.log(h), 0.0)",
+        "np.copysign(h, h)",
+        "h * (h > 0) - h * (h < 0)",
+    ],
+)
+def test_kinks_that_meet_denominators_that_grow_and_choices_make_a_region(formula):
+    found, traced = region(written(formula), {"h": (ROWS, 3)})
+    assert found.variable is traced.inputs["h"]
+    assert found.members[-1] is traced.output
+
+
+def test_a_region_ends_where_a_value_is_used_elsewhere_is_given_or_needs_its_own_gradient():
+    shapes = {"h": (ROWS, 3)}
+
+    def formula(h):
+        inner = np.tanh(h)
+        return softplus(inner), inner.sum(axis=-1)
+
+    found, traced = region(formula, shapes)
+    assert found.variable.op == "tanh"
+    for option in ("given", "ends"):
+        inner = traced.output
+        traced = trace(lambda h: softplus(np.tanh(h)), shapes)
+        inner = next(node for node in traced.graph.nodes if node.op == "tanh")
+        order = ordered(traced.outputs)
+        consumers = {node: [user for user in order if node in user.args] for node in order}
+        assert region_of(traced.output, {*order}, consumers, **{option: {inner}}).variable is inner
+        assert region_of(traced.output, {*order}, consumers).variable is traced.inputs["h"]
