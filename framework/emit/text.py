@@ -1,0 +1,261 @@
+"""Text: a graph as text and LaTeX for readers, as a textbook writes it.
+
+How an operation is written stands in its row of the table. Operations that only arrange shapes are left out, and long
+subexpressions that repeat get a letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain, count
+from typing import Any
+
+from framework.graph.node import Node, ordered
+from framework.graph.operations import OPERATIONS
+
+_LETTERS = "uvwzpqrst"
+_GREEK = frozenset(
+    ["alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "sigma", "tau"]
+)
+_RIGHT = frozenset({"subtract", "multiply", "divide", "mod", "floor_divide", "matmul"})
+"""Operations that group from the left, so that an argument on the right that binds as tightly needs brackets."""
+
+_TRANSPOSE = ("transpose({0}, {axes})", r"\operatorname{{transpose}}_{{{axes}}}\left({0}\right)")
+"""The text and LaTeX of a transpose that does more than exchange the last two axes."""
+
+
+class Shown:
+    """A formula as text, and as LaTeX in a notebook.
+
+    Attributes:
+        text: Lines such as ``f(h) = ...`` and ``f'(h) = ...``.
+        latex: The same in LaTeX.
+    """
+
+    def __init__(self, text: str, latex: str) -> None:
+        """Hold both forms."""
+        self.text, self.latex = text, latex
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self.text
+
+    def _repr_latex_(self) -> str:
+        """Return what Jupyter draws."""
+        return f"$$\\begin{{aligned}}{self.latex}\\end{{aligned}}$$"
+
+
+def shown(outputs: Mapping[str, Any]) -> Shown:
+    """Return both forms of some outputs.
+
+    Args:
+        outputs: Nodes and plain numbers by label, such as ``f(h)``.
+    """
+    return Shown(text(outputs), latex(outputs))
+
+
+def text(outputs: Mapping[str, Any]) -> str:
+    """Return a line ``label = expression`` for each output.
+
+    An output that a later one reads is written by its label, or by a letter where the label is not a plain name.
+
+    Args:
+        outputs: Nodes and plain numbers by label, such as ``f(h)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from framework.graph.trace import ROWS, trace
+        >>> from framework.graph.tangent import derivative
+        >>> formula = trace(lambda x: np.tanh(x), {"x": (ROWS, 3)})
+        >>> print(text({"f(x)": formula.output, "f'(x)": derivative(formula.output, formula.inputs["x"])}))
+        f(x) = tanh(x)
+        f'(x) = 1 - a ** 2  where a = f(x)
+    """
+    return "\n".join(
+        f"{label} = {expression}{'  where ' + ', '.join(f'{a} = {b}' for a, b in legend) if legend else ''}"
+        for label, expression, legend in _Writer("text", outputs).lines()
+    )
+
+
+def latex(outputs: Mapping[str, Any]) -> str:
+    """Return ``text`` in LaTeX: lines for an ``aligned`` environment."""
+    return r" \\ ".join(
+        rf"{label} &= {expression}"
+        + (r" \quad\text{where } " + r",\; ".join(f"{a} = {b}" for a, b in legend) if legend else "")
+        for label, expression, legend in _Writer("latex", outputs).lines()
+    )
+
+
+class _Writer:
+    """Writes outputs as expressions, from the inputs on."""
+
+    def __init__(self, form: str, outputs: Mapping[str, Any]) -> None:
+        self.latex = form == "latex"
+        self.outputs = outputs
+        nodes = ordered(outputs.values())
+        self.taken = {node.name for node in nodes if node.op == "input"} | {*outputs}
+
+    def lines(self) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+        """Return label, expression and legend of each output."""
+        labels: dict[Node, str] = {}
+        for label, output in self.outputs.items():
+            output = _plain(output)  # noqa: PLW2901
+            names = {node: known for node, known in labels.items() if node is not output}
+            yield self._name(label), *self._line(output, names)
+            if isinstance(output, Node) and output.args:
+                labels.setdefault(output, label)
+
+    def _line(self, output: Any, labels: dict[Node, str]) -> tuple[str, list[tuple[str, str]]]:
+        """Return the expression of an output, and the names in it with their meaning."""
+        if not isinstance(output, Node):
+            return self._number(output)[0], []
+        steps = [node for node in ordered([output], labels) if _plain(node) is node]
+        uses = Counter(arg for node in steps if node not in labels for arg in map(_plain, node.args))
+        letters = self._letters()
+        outer = chain((letter for letter in "ay" if letter not in self.taken), letters)
+        written: dict[Any, tuple[str, int]] = {}
+        sizes: dict[Any, int] = {}
+        legend = []
+        for node in steps:
+            if node in labels:
+                name, known = labels[node], self._name(labels[node])
+                if not name.isidentifier():
+                    name = next(outer)
+                    legend.append((name, known))
+                written[node], sizes[node] = (self._name(name), 5), 1
+                continue
+            args = [_plain(arg) for arg in node.args]
+            sizes[node] = 1 + sum(sizes.get(arg, 1) for arg in args)
+            made = self._written(node, args, [written[a] if isinstance(a, Node) else self._number(a) for a in args])
+            if uses[node] > 1 and sizes[node] > 3:
+                name = self._name(next(letters))
+                legend.append((name, made[0]))
+                made, sizes[node] = (name, 5), 1
+            written[node] = made
+        return written[output][0], legend
+
+    def _written(self, node: Node, args: list[Any], parts: list[tuple[str, int]]) -> tuple[str, int]:
+        """Return the text of an operation and how tightly it binds, given those of its arguments."""
+        op = "square" if node.op == "multiply" and args[0] is args[1] else node.op
+        row = OPERATIONS[op]
+        template, binding = row.latex if self.latex else row.text, row.binding
+        if op == "transpose" and node.attributes["axes"][-2:] != (node.ndim - 1, node.ndim - 2):
+            template, binding = _TRANSPOSE[self.latex], 5
+        texts = []
+        for place, (arg, (made, tightness)) in enumerate(zip(args, parts, strict=True)):
+            inner = arg.op if isinstance(arg, Node) else ""
+            bound = self._bound(op, template, place, inner, made)
+            texts.append(self._bracketed(made) if tightness < bound else made)
+        if self.latex and binding == 5 and not template.startswith("\\left"):
+            binding = 1 if template.endswith(" {0}") else 4 if "^" in template[:4] or "}_" in template else binding
+        return template.format(*texts, **self._fields(node, texts)), binding
+
+    def _bound(self, op: str, template: str, place: int, inner: str, made: str) -> int:
+        """Return how tightly an argument, made by the operation ``inner``, must bind to go without brackets."""
+        binding = OPERATIONS[op].binding
+        start = template.find(f"{{{place}}}")
+        if start < 0 or (self.latex and template[start - 1 : start] == "{"):
+            return 0  # enclosed, as in a fraction
+        if start == 0 and binding > 3:
+            return 5  # before a power or an index
+        if binding == 5:
+            return 2 if self.latex and start > 0 and template.endswith(" {0}") else 0
+        if self.latex and place == 1 and made.startswith("-"):
+            return 5  # a sign after an operator
+        grouped = place == 1 and op in _RIGHT and (op != "multiply" or inner in _RIGHT - {"multiply", "divide"})
+        grouped |= op == "matmul" and inner in _RIGHT - {"matmul"}
+        return max(binding, 1) + grouped
+
+    def _bracketed(self, made: str) -> str:
+        return rf"\left({made}\right)" if self.latex else f"({made})"
+
+    def _fields(self, node: Node, texts: list[str]) -> dict[str, str]:
+        """Return what else a template may name."""
+        found = {key: _printable(value) for key, value in node.attributes.items()}
+        first = node.args[0].ndim if node.args and isinstance(node.args[0], Node) else 0
+        axes = node.attributes.get("axes", ())
+        found["along"] = ""
+        if len(axes) < first:
+            back = [axis - first for axis in axes]
+            found["along"] = f", axis={back[0] if len(back) == 1 else tuple(back)}"
+        if "axis" in node.attributes:
+            found["axis"] = str(node.attributes["axis"] - first)
+        if node.op == "gather":
+            entries = dict(zip(axes, texts[1:], strict=True))
+            found["index"] = ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
+        elif isinstance(node.attributes.get("index"), tuple):
+            found["index"] = _index(node.attributes["index"], node.args[0].shape)
+        if node.op == "rows":
+            found["rows"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
+            found["rows"] = rf"\text{{{found['rows']}}}" if self.latex else found["rows"]
+        if "name" in found:
+            found["name"] = self._name(found["name"])
+        return {**found, "arguments": ", ".join(texts)}
+
+    def _letters(self) -> Iterator[str]:
+        for turn in count():
+            for letter in _LETTERS:
+                name = f"{letter}{turn or ''}"
+                if name not in self.taken:
+                    yield name
+
+    def _name(self, name: str) -> str:
+        """Return a name or a label; in LaTeX, nothing in it is a command."""
+        if not self.latex:
+            return name
+        return "".join(map(_latex_word, re.findall(r"\w+|\W", name)))
+
+    def _number(self, value: Any) -> tuple[str, int]:
+        if isinstance(value, bool):
+            return (rf"\text{{{value}}}" if self.latex else str(value)), 5
+        made = f"{value:.6g}"
+        if self.latex:
+            mantissa, e, exponent = made.replace("inf", r"\infty").replace("nan", r"\text{nan}").partition("e")
+            made = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else mantissa
+            return made, 3 if value < 0 else 2 if e else 5
+        return made, 3 if value < 0 else 5
+
+
+def _plain(value: Any) -> Any:
+    """Return what a value is without the operations that only arrange shapes or kinds."""
+    while isinstance(value, Node) and OPERATIONS[value.op].text == "{0}":
+        value = value.args[0]
+    return value
+
+
+def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:
+    """Return the text of an index; whole axes at the end are left out."""
+    parts = [_slice(part, size) for part, size in zip(index, shape, strict=True)]
+    while parts[-1] == ":":
+        parts.pop()
+    return ", ".join(parts)
+
+
+def _slice(part: Any, size: int) -> str:
+    if part is None:
+        return ":"
+    if part == "reversed":
+        return "::-1"
+    if isinstance(part, int):
+        return str(part)
+    start, stop, step = part
+    return f"{start or ''}:{stop if 0 <= stop < size else ''}" + (f":{step}" if step != 1 else "")
+
+
+def _printable(value: Any) -> str:
+    """Return an attribute as text without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in str(value))
+
+
+def _latex_word(word: str) -> str:
+    if len(word) == 1:
+        return word if word.isalnum() or word in "'(), " else "?"
+    if word in _GREEK:
+        return f"\\{word}"
+    escaped = word.replace("_", r"\_")
+    return rf"\mathrm{{{escaped}}}" if not word.isdigit() else word
+
+
+__all__ = ["Shown", "latex", "shown", "text"]

@@ -1,0 +1,231 @@
+"""Text and LaTeX of graphs read as a textbook, evaluate back to the formula, and hold no commands of users."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from framework.emit.text import Shown, latex, shown, text
+from framework.graph.graph import Graph
+from framework.graph.operations import OPERATIONS
+from framework.graph.tangent import derivative
+from framework.graph.trace import ROWS, trace
+from framework.special import erfc
+
+POSITIVE = np.array([1e-8, 0.1, 0.5, 1.0, 2.0, 40.0])
+
+
+def written(source, names="h"):
+    """Return the formula that this text is."""
+    return eval(f"lambda {names}: {source}", {"np": np, "erfc": erfc, "sliding_window_view": sliding_window_view})
+
+
+def of_one_variable(source):
+    """Return the text of a formula of h and of its derivative."""
+    traced = trace(written(source), {"h": (ROWS, 3)})
+    found = derivative(traced.output, traced.inputs["h"], textbook=True)
+    return shown({"f(h)": traced.output, "f'(h)": found})
+
+
+@pytest.mark.parametrize(
+    ("formula", "value", "slope"),
+    [
+        ("h", "h", "1"),
+        ("h ** 3", "h ** 3", "3 * h ** 2"),
+        ("h * h", "h ** 2", "2 * h"),
+        ("np.exp(h)", "exp(h)", "exp(h)"),
+        ("np.tanh(h)", "tanh(h)", "1 - a ** 2  where a = f(h)"),
+        ("1 / (1 + np.exp(-h))", "1 / (1 + exp(-h))", "a * (1 - a)  where a = f(h)"),
+        ("np.maximum(h, 0)", "max(h, 0)", "where(h > 0, 1, 0)"),
+        ("-(h * (h > 0))", "-(h * (h > 0))", "where(h > 0, -1, 0)"),
+        ("np.where((h > 0) & (h < 1), h, 0)", "where((h > 0) & (h < 1), h, 0)", "where((h > 0) & (h < 1), 1, 0)"),
+        ("np.log(h) ** 2", "log(h) ** 2", "2 * log(h) / h"),
+        ("np.sqrt(h * h + 1) - 1", "sqrt(h ** 2 + 1) - 1", "h / sqrt(h ** 2 + 1)"),
+        (
+            "h / (1 + np.exp(-2 * h))",
+            "h / (1 + exp(-2 * h))",
+            "1 / (1 + u) + 2 * a * u / (1 + u)  where u = exp(-2 * h), a = f(h)",
+        ),
+        (
+            "h * erfc(-h / 2) / 2",
+            "h * erfc(-h / 2) / 2",
+            "(erfc(u) + 0.56419 * h * exp(-u ** 2)) / 2  where u = -h / 2",
+        ),
+        (
+            "h * np.tanh(np.log1p(np.exp(h)))",
+            "h * tanh(log1p(exp(h)))",
+            "u + h * (1 - u ** 2) * exp(h) / (1 + exp(h))  where u = tanh(log1p(exp(h)))",
+        ),
+    ],
+)
+def test_a_formula_and_its_derivative_read_as_in_a_textbook(formula, value, slope):
+    assert of_one_variable(formula).text.splitlines() == [f"f(h) = {value}", f"f'(h) = {slope}"]
+
+
+def test_the_derivative_that_training_uses_differs_from_the_textbooks_only_at_ties_and_overflow():
+    traced = trace(lambda h: np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h))), {"h": (ROWS,)})
+    for options in ({}, {"textbook": True}):
+        found = text({"d": derivative(traced.output, traced.inputs["h"], **options)})
+        assert ("fmin" in found) == (not options)
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("np.tanh(h)", r"f(h) &= \tanh\left(h\right) \\ f'(h) &= 1 - a^2 \quad\text{where } a = f(h)"),
+        ("np.exp(-h) ** 2", r"f(h) &= \left(e^{-h}\right)^{2} \\ f'(h) &= -\left(2 \, \left(e^{-h}\right)^2\right)"),
+        ("1e-7 * h", r"f(h) &= 1 \cdot 10^{-7} \, h \\ f'(h) &= 1 \cdot 10^{-7}"),
+        ("h + -2.0", r"f(h) &= h + \left(-2\right) \\ f'(h) &= 1"),
+        ("(h + 1) / (h - 1)", None),
+    ],
+)
+def test_latex_groups_what_belongs_together(formula, expected):
+    found = of_one_variable(formula)
+    assert found.latex == expected or r"f(h) &= \frac{h + 1}{h - 1} \\" in found.latex
+
+
+def test_a_notebook_draws_aligned_lines():
+    found = of_one_variable("np.tanh(h)")
+    assert isinstance(found, Shown)
+    assert repr(found) == found.text
+    assert found._repr_latex_() == rf"$$\begin{{aligned}}{found.latex}\end{{aligned}}$$"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "(h - 1) - (h - 2)",
+        "2 ** (-h) / (h + 1) ** 2",
+        "-((h + 1) * (h - 3))",
+        "(h / 2) ** 3 / (h / 4)",
+        "1 / (1 / (1 + h))",
+        "(-h) ** 2 - (2 * h) ** 2",
+        "(h ** 2) ** 3 - 2 ** (h / 40)",
+        "h - (h - (h + 2) * (h - 3)) % 3 * (h % 2)",
+        "(h + 1) % (h * 2)",
+        "h * (h // 2)",
+        "((h > 1) & (h < 3)) * h",
+        "np.square(np.square(h) + 1)",
+    ],
+)
+def test_the_text_evaluates_back_to_the_formula(formula):
+    source = of_one_variable(formula).text.splitlines()[0].removeprefix("f(h) = ")
+    np.testing.assert_allclose(written(source)(POSITIVE), written(formula)(POSITIVE), rtol=1e-12)
+
+
+def test_a_loss_names_both_arguments():
+    traced = trace(lambda prediction, target: (prediction - target) ** 2, {"prediction": (ROWS,), "target": (ROWS,)})
+    slope = derivative(traced.output, traced.inputs["prediction"], textbook=True)
+    assert text({"value(prediction, target)": traced.output, "value'(prediction, target)": slope}).splitlines() == [
+        "value(prediction, target) = (prediction - target) ** 2",
+        "value'(prediction, target) = 2 * (prediction - target)",
+    ]
+
+
+LAYERS = {
+    "dense": (
+        "np.tanh(x @ weights + bias)",
+        {"x": (ROWS, 3), "weights": (3, 4), "bias": (4,)},
+        "tanh(x @ weights + bias)",
+    ),
+    "gated": (
+        "(x * gate) @ weights * gate[0]",
+        {"x": (ROWS, 3), "weights": (3, 4), "gate": (3,)},
+        "(x * gate) @ weights * gate[0]",
+    ),
+    "softmax": (
+        "np.exp(x - x.max(axis=-1, keepdims=True)) / np.exp(x - x.max(axis=-1, keepdims=True)).sum(-1, keepdims=True)",
+        {"x": (ROWS, 3)},
+        "u / sum(u, axis=-1)  where u = exp(x - max(x, axis=-1))",
+    ),
+    "layer normalization": (
+        "scale * (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)",
+        {"x": (ROWS, 4), "scale": (4,)},
+        "scale * (x - mean(x, axis=-1)) / sqrt(var(x, axis=-1) + 1e-05)",
+    ),
+    "attention": (
+        "x @ query @ (x @ key).swapaxes(-1, -2) / np.sqrt(4)",
+        {"x": (ROWS, 5, 3), "query": (3, 4), "key": (3, 4)},
+        "x @ query @ (x @ key).T / 2",
+    ),
+    "embedding": ("table[ids]", {"ids": (ROWS, 5), "table": (7, 3)}, "table[ids]"),
+    "columns": ("x[:, ids]", {"x": (ROWS, 7), "ids": (2,)}, "x[:, ids]"),
+    "parts": ("x[:, 1:3] + x[:, ::-2][:, :2]", {"x": (ROWS, 4)}, None),
+    "pooling": (
+        "sliding_window_view(x, 2, axis=1)[:, ::2].max(axis=-1)",
+        {"x": (ROWS, 6)},
+        "max(windows(x, (2,))[:, ::2], axis=-1)",
+    ),
+    "contraction": ("np.einsum('rp,pu->ru', x, kernel)", {"x": (ROWS, 3), "kernel": (3, 2)}, None),
+    "other axes": ("x.transpose(0, 2, 3, 1)", {"x": (ROWS, 2, 3, 4)}, "transpose(x, (0, 2, 3, 1))"),
+    "written into": ("np.pad(x, ((0, 0), (1, 1))).cumsum(axis=1)", {"x": (ROWS, 2)}, None),
+    "all of it": ("x.sum() / x.size", {"x": (ROWS, 2)}, "sum(x) / (2 * rows)"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_reads_as_in_a_textbook(name):
+    source, shapes, expected = LAYERS[name]
+    kinds = {"ids": "i"} if "ids" in shapes else {}
+    traced = trace(written(source, ", ".join(shapes)), shapes, kinds=kinds)
+    expected = {
+        "parts": "x[:, 1:3] + x[:, 3::-2]",
+        "contraction": "einsum('rp,pu->ru', x, kernel)",
+        "written into": "cumsum(pad(x, ((0, 0), (1, 1))), axis=-1)",
+    }.get(name, expected)
+    assert text({"a": traced.output}) == f"a = {expected}"
+    assert latex({"a": traced.output}).startswith("a &= ")
+
+
+def test_an_output_with_a_plain_label_stands_in_later_lines():
+    traced = trace(
+        lambda x, weights: ((h := x @ weights), np.tanh(h), np.tanh(h) * 2),
+        {"x": (ROWS, 3), "weights": (3, 4)},
+    )
+    assert text(dict(zip(["h", "a", "loss"], traced.outputs, strict=True))).splitlines() == [
+        "h = x @ weights",
+        "a = tanh(h)",
+        "loss = a * 2",
+    ]
+
+
+def test_letters_do_not_collide_with_inputs():
+    traced = trace(
+        lambda a, u: (np.tanh(a) * u, np.tanh(a) * u + np.exp(-a * u) ** 3 / np.exp(-a * u)),
+        {"a": (ROWS,), "u": (ROWS,)},
+    )
+    lines = text({"f(a, u)": traced.outputs[0], "g(a, u)": traced.outputs[1]}).splitlines()
+    assert lines[1] == "g(a, u) = y + v ** 3 / v  where y = f(a, u), v = exp(-a * u)"
+
+
+def test_a_graph_of_many_steps_has_a_text_of_as_many_terms():
+    def formula(h):
+        for _ in range(2000):
+            h = np.tanh(h) * h + 1
+        return h
+
+    found = text({"a": trace(formula, {"h": (ROWS,)}).output})
+    assert len(found) < 2000 * 60
+    assert "u1 = " in found
+
+
+# names are never code
+
+
+@pytest.mark.parametrize("name", ["learning_rate", r"\input{/etc/passwd}", "x}$$<script>", "a%b#c&d^e~f", "x\x1b[31m"])
+def test_a_name_is_not_a_command_in_latex(name):
+    graph = Graph()
+    found = latex({name: graph.add("tanh", graph.input(name, (3,)))})
+    assert found.count("{") == found.count("}")
+    plain = found.replace(r"\mathrm", "").replace(r"\tanh\left", "").replace(r"\right", "").replace(r"\_", "")
+    assert not set(plain.replace("&= ", "")) & set("\\$#%&^~<>\x1b")
+
+
+def test_a_name_is_not_a_format():
+    graph = Graph()
+    assert text({"a": graph.add("tanh", graph.input("{0.graph}{name}", (3,)))}) == "a = tanh({0.graph}{name})"
+
+
+def test_every_operation_has_text_and_latex_whose_fields_are_known():
+    for name, row in OPERATIONS.items():
+        assert row.text, name
+        assert row.latex, name
