@@ -14,6 +14,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+collect_ignore = ["tests/pytorch"]  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
 document = ExitStack()
 
 
