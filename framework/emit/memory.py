@@ -55,8 +55,12 @@ class Layout:
             self._free.append(slot)
         self._free.remove(slot)
         self._demands[slot].add((factor, power))
-        self.arrays.append((slot, dtype, tuple(open_size(size, self._rows) for size in shape)))
+        self.share(slot, shape, kind)
         return slot
+
+    def share(self, slot: int, shape: tuple[int, ...], kind: str) -> None:
+        """Add an array to a slot in place of the one that lies there, which is no longer used."""
+        self.arrays.append((slot, self._dtypes[kind], tuple(open_size(size, self._rows) for size in shape)))
 
     def give_back(self, slot: int) -> None:
         """Let other arrays use a slot."""

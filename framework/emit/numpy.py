@@ -469,23 +469,35 @@ class _Writer:
 
     def _array(self, home: Home, shape: Shape, kind: str) -> str:
         """Return the name of a working array."""
-        name = f"m{self.arrays}"
-        self.arrays += 1
+        name = self._name_array()
         if self.layout is None:
             self._line(f"{name} = np.empty({self._shape(shape)}, {_TYPES[kind]})")
         else:
             self.slots[home] = name, self.layout.take(shape, kind)
         return name
 
+    def _name_array(self) -> str:
+        self.arrays += 1
+        return f"m{self.arrays - 1}"
+
+    def _fills(self, arg: Node, home: Home, node: Node) -> bool:
+        """Return whether an argument is the whole array it lies in, element by element where a node will lie."""
+        same = isinstance(home, Node) and arg.shape == node.shape and arg.kind == node.kind
+        return same and math.prod(home.shape) == math.prod(arg.shape) and self.lives.contiguous(arg)
+
     def _into(self, node: Node, reusable: Iterable[Any] = ()) -> str:
         """Return the text of the array to write a node into: one of these arguments', if it is not used again."""
         if node in self.targets:
             return self.targets.pop(node)
         for arg in nodes_in(reusable):
-            same = arg.shape == node.shape and arg.kind == node.kind
-            if same and arg in self.slots and self.lives.last[arg] == self.clock:
-                self.slots[node] = self.slots.pop(arg)
-                return self.slots[node][0]
+            home = self.lives.home[arg]
+            if home in self.slots and self.lives.last[home] == self.clock and self._fills(arg, home, node):
+                name, slot = self.slots.pop(home)
+                if self.layout and home.shape != node.shape:
+                    name = self._name_array()
+                    self.layout.share(slot, node.shape, node.kind)
+                self.slots[node] = name, slot
+                return name
         return self._array(node, node.shape, node.kind)
 
     def _out(self, node: Node, reusable: Iterable[Any] = ()) -> str:
@@ -563,7 +575,9 @@ class _Writer:
         elif b in ("0.0", "0"):
             self._define(node, f"masked({condition}, {a}, {self._into(node, node.args[1:2])})")
         else:
-            self._define(node, f"choose({condition}, {a}, {b}, {self._into(node, node.args[1:2])})")
+            first, second = (self.lives.home.get(arg) for arg in node.args[1:])
+            reusable = node.args[1:2] if first is not second else ()
+            self._define(node, f"choose({condition}, {a}, {b}, {self._into(node, reusable)})")
 
     def _reduce(self, node: Node) -> None:
         (x,), axes = node.args, node.attributes["axes"]

@@ -59,18 +59,14 @@ def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> 
 
 def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:
     """Return zeros with the parts of g added where the indices say; the reverse of an index by arrays."""
-    indices = tuple(np.broadcast_arrays(*indices))
-    many, count = indices[0].shape, len(axes)
-    rest = tuple(size for axis, size in enumerate(shape) if axis not in axes)
-    place = axes[0] if axes == tuple(range(axes[0], axes[0] + count)) else 0
-    if place:
-        g = np.moveaxis(g, tuple(range(place, place + len(many))), tuple(range(len(many))))
     sizes = tuple(shape[axis] for axis in axes)
-    flat = np.zeros(many, np.int64)
-    for index, size in zip(indices, sizes, strict=True):
-        flat = flat * size + np.where(index < 0, index + size, index)
-    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, -1))
-    return np.moveaxis(total.reshape((*sizes, *rest)), tuple(range(count)), axes)
+    flat = np.ravel_multi_index(indices, sizes, mode="wrap")  # a negative index counts from the end
+    rest = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    count, start = len(axes), axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+    if start:  # where the axes of the indices stand
+        g = np.moveaxis(g, tuple(range(start, start + flat.ndim)), tuple(range(flat.ndim)))
+    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, -1)).reshape((*sizes, *rest))
+    return total if axes == tuple(range(count)) else np.moveaxis(total, tuple(range(count)), axes)
 
 
 def _added(length: int, index: Array, g: Array) -> Array:

@@ -7,13 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from framework.graph.graph import Graph, rewrite, rewrite_node
 from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
 
 Shape = tuple[int, ...]
 
 _SHORT = 8
 """An axis of at most so many elements is reduced by whole arrays against each other."""
+_TINY = 3
+"""Last axes of at most so many elements, along which numbers are spread, are computed one place at a time."""
+_MANY = 16
+"""A product for each row pays if it has at least so many columns."""
 
 
 def recognise(outputs: Iterable[Any]) -> list[Any]:
@@ -74,7 +81,9 @@ def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = F
     rules = _EXACT if exact else _RULES
 
     def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-        return rules[node.op](new, node, args, uses) if node.op in rules and isinstance(args[0], Node) else None
+        if node.op in rules:
+            return rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
+        return None if exact or not OPERATIONS[node.op].elementwise else _by_parts(new, node, args)
 
     for node in order:
         if node not in known:
@@ -188,6 +197,9 @@ class _Factor:
     """A factor of an einsum: a node, and a letter for each axis."""
 
     def __init__(self, letters: str, node: Node) -> None:
+        while node.op == "transpose":
+            letters = "".join(letters[node.attributes["axes"].index(axis)] for axis in range(node.ndim))
+            node = node.args[0]
         self.letters, self.node = letters, node
 
     @property
@@ -253,28 +265,28 @@ def _as_they_lie(inner: str, *factors: _Factor) -> str:
 
 
 def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: str) -> Any:
-    """Return a convolution with channels first as one product for each row, or None.
+    """Return the product as one product of matrices for each row, or None where that copies or costs more.
 
-    The forward product is kernel (units, inner) @ columns (rows, inner, places), and the kernel's gradient is the sum
-    of gradient (rows, units, places) @ columns (rows, places, inner).
+    A convolution with channels first is kernel (units, inner) @ columns (rows, inner, places); its gradients are
+    kernel' (inner, units) @ gradient (rows, units, places), and the sum over the rows of gradient (rows, units, places)
+    @ columns' (rows, places, inner).
     """
-    windows = columns.node
-    if windows.op != "windows" or windows.attributes["axes"][-1] != windows.args[0].ndim - 1:
+    row, sizes = columns.letters[0], _sizes(columns, other)
+    windows = columns.node.op == "windows" and columns.node.attributes["axes"][-1] == columns.node.args[0].ndim - 1
+    places = "".join(c for c in columns.letters[1:] if (c in inner) == (row in inner))
+    inside = "".join(c for c in columns.letters[1:] if c not in places)
+    units = "".join(c for c in other.letters if c not in inner)
+    lies_so = columns.letters == row + inside + places
+    if new.rows_in(sizes[row]) != 1 or math.prod(sizes[c] for c in places) < _MANY or not (windows or lies_so):
         return None
-    ndim = windows.args[0].ndim
-    row, places = columns.letters[0], columns.letters[2:ndim]
-    inside = columns.letters[1] + columns.letters[ndim:]
-    units = "".join(letter for letter in other.letters if letter not in inner)
-    sizes = _sizes(columns, other)
-    if {*inner} == {*inside}:
+    if row not in inner:
         product = new.add("matmul", other.arranged(new, units, inside), columns.arranged(new, row, inside, places))
         return _unfolded(new, product, row + units + places, output, sizes)
-    if {*inner} == {row, *places}:
-        turned = new.add("transpose", columns.arranged(new, row, inside, places), axes=(0, 2, 1))
-        product = new.add("matmul", other.arranged(new, row, units, places), turned)
-        total = new.add("sum", product, axes=(0,), keepdims=False)
-        return _unfolded(new, total, units + inside, output, sizes)
-    return None
+    if not windows:
+        return None
+    turned = new.add("transpose", columns.arranged(new, row, inside, places), axes=(0, 2, 1))
+    product = new.add("matmul", other.arranged(new, row, units, places), turned)
+    return _unfolded(new, new.add("sum", product, axes=(0,), keepdims=False), units + inside, output, sizes)
 
 
 def _spread_product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
@@ -298,6 +310,67 @@ def _slice(new: Graph, x: Node, axis: int, start: int, stop: int) -> Node:
     return part
 
 
+def _by_parts(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    """Compute an elementwise operation one place at a time along tiny last axes, where NumPy has a loop for each."""
+    axes = next(filter(None, (_tiny_axes(arg, node.shape) for arg in args)), ())
+    if not axes:
+        return None
+    indices, parts = [], []
+    for places in np.ndindex(*(node.shape[axis] for axis in axes)):
+        chosen = dict(zip(axes, ((place, place + 1, 1) for place in places), strict=True))
+        indices.append(tuple(chosen.get(axis) for axis in range(node.ndim)))
+        parts.append(new.add(node.op, *(_part(new, arg, indices[-1]) for arg in args)))
+    return new.add("place", *parts, shape=node.shape, indices=tuple(indices), add=False)
+
+
+def _tiny_axes(arg: Any, shape: Shape) -> Shape:
+    """Return the tiny axes, the last one among them, that an argument is spread along or was computed one by one."""
+    if not isinstance(arg, Node) or arg.ndim != len(shape) or arg.ndim < 3:
+        return ()
+    if arg.op == "place" and arg.shape == shape:
+        axes = tuple(axis for axis, part in enumerate(arg.attributes["indices"][0]) if part is not None)
+        parts = math.prod(shape[axis] for axis in axes)
+        axes = axes if all(1 < shape[axis] <= _TINY for axis in axes) and parts == len(arg.args) else ()
+    else:
+        axes = tuple(
+            n for n, (mine, size) in enumerate(zip(arg.shape, shape, strict=True)) if mine == 1 < size <= _TINY
+        )
+    return axes if axes and axes[-1] == len(shape) - 1 else ()
+
+
+def _part(new: Graph, arg: Any, index: tuple[Any, ...]) -> Any:
+    """Return the part of an argument that belongs to a part of the result."""
+    if not isinstance(arg, Node):
+        return arg
+    mine = index[len(index) - arg.ndim :]
+    return new.add(
+        "index", arg, index=tuple(None if size == 1 else part for part, size in zip(mine, arg.shape, strict=True))
+    )
+
+
+def _fold(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Put windows that were computed one place at a time back where they came from."""
+    g, axes, window, steps = args[0], *(node.attributes[key] for key in ("axes", "window", "steps"))
+    ndim = node.ndim
+    if _tiny_axes(g, g.shape) != tuple(range(ndim, g.ndim)):
+        return None
+    indices = []
+    for index in g.attributes["indices"]:
+        places = dict(zip(axes, (part[0] for part in index[ndim:]), strict=True))
+        step = dict(zip(axes, steps, strict=True))
+        indices.append(
+            tuple(
+                (places[axis], places[axis] + step[axis] * (g.shape[axis] - 1) + 1, step[axis])
+                if axis in places
+                else None
+                for axis in range(ndim)
+            )
+        )
+    parts = [new.add("reshape", part, shape=g.shape[:ndim]) for part in g.args]
+    overlap = any(width > step for width, step in zip(window, steps, strict=True))
+    return new.add("place", *parts, shape=node.shape, indices=tuple(indices), add=overlap)
+
+
 def _count(x: Node, axes: Shape) -> int:
     return math.prod(x.shape[axis] for axis in axes)
 
@@ -312,4 +385,5 @@ _RULES: dict[str, _Rule] = {
     "mean": _mean,
     "var": _var,
     "matmul": _matmul,
+    "fold": _fold,
 }

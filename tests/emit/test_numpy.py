@@ -117,6 +117,8 @@ FORMULAS = {
     "convolution": (convolution, {**IMAGES, "kernel": (3, 2, 3, 3)}),
     "place": (assigned, X),
     "set_index": (overwritten, X),
+    "choice of a view": (lambda x: np.where(x > 0, h := np.exp(x), h[:, ::-1]), X),
+    "sum in place of a view": (lambda x: np.exp(x).reshape(-1, 3) + np.exp(x.reshape(-1, 3)[:, ::-1]), X),
     "gather": (lambda table, ids: table[ids].mean(axis=1), {"table": (5, 3), "ids": (ROWS, 4)}),
     "gather inner": (lambda x, ids: x[:, ids], {"x": (ROWS, 5, 2), "ids": (3,)}),
     "concatenate": (lambda x: np.concatenate([x, 2 * x, x[:, :1]], axis=1), X),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from framework.emit.numpy import emit
 from framework.graph.lower import lower, recognise
 from framework.graph.node import needed
 from framework.graph.trace import ROWS, trace
@@ -96,3 +97,32 @@ def test_nothing_behind_given_nodes_is_kept():
     traced = trace(lambda x: np.tanh(np.exp(x)), {"x": (ROWS, 4)})
     inner = next(node for node in needed(traced.outputs) if node.op == "exp")
     assert operations(lower(traced.outputs, [inner])) == {"input", "tanh"}
+
+
+def test_operations_along_tiny_last_axes_are_computed_one_place_at_a_time():
+    def formula(x):
+        h = np.exp(x)
+        return np.where(h == h.max(axis=(1, 2), keepdims=True), h, 0.0)
+
+    traced = trace(formula, {"x": (ROWS, 2, 2)})
+    (output,) = lower(traced.outputs)
+    assert output.op == "place"
+    assert len(output.args) == 4
+    x = np.random.default_rng(0).normal(size=(3, 2, 2))
+    np.testing.assert_array_equal(emit({"y": traced.output}, traced.inputs)(x), formula(x))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_windows_computed_one_place_at_a_time_are_folded_as_parts(step):
+    graph = trace(lambda x: x, {"x": (ROWS, 6)}).graph
+    g = graph.input("g", (graph.rows, (6 - 2) // step + 1, 1))
+    w = graph.input("w", (graph.rows, (6 - 2) // step + 1, 2))
+    product = graph.add("multiply", g, w)
+    folded = graph.add("fold", product, shape=(graph.rows, 6), axes=(1,), window=(2,), steps=(step,))
+    assert "fold" not in operations(lower([folded]))
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(3, *node.shape[1:])) for node in (g, w)]
+    expected = np.zeros((3, 6))
+    for place in range(g.shape[1]):
+        expected[:, place * step : place * step + 2] += (values[0] * values[1])[:, place]
+    np.testing.assert_allclose(emit({"y": folded}, {"g": g, "w": w})(*values), expected, rtol=1e-14)
