@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from framework.graph.node import Node, nodes_in
+from framework.graph.node import Node, matching, nodes_in
 from framework.graph.operations import COMPARISONS, GROWING, KINKS, OPERATIONS
 
 ORDER = COMPARISONS - {"equal", "not_equal"}
@@ -15,6 +15,7 @@ ORDER = COMPARISONS - {"equal", "not_equal"}
 DENOMINATOR = {"divide": 1, "reciprocal": 0}
 """Which argument an operation divides by."""
 
+_BOUNDED = frozenset({"tanh", "arctan", "erf", "erfc", "sin", "cos", "sign"})
 _KINKS = (KINKS - {"where"}) | ORDER  # a choice has its kinks where its condition changes
 
 
@@ -91,6 +92,8 @@ def overflowing(region: Region) -> frozenset[Node]:
     """Return the quotients whose denominator can overflow with the variable."""
     growing: set[Node] = set()
     for node in region.members:
+        if node.op in _BOUNDED or (node.op == "exp" and _limited(node.args[0])):
+            continue
         grows = node.op in GROWING and not (node.op == "multiply" and len(nodes_in(node.args)) == 1)
         if grows or any(arg in growing for arg in nodes_in(node.args)):
             growing.add(node)
@@ -99,3 +102,11 @@ def overflowing(region: Region) -> frozenset[Node]:
         for node in region.members
         if node.op in DENOMINATOR and any(arg in growing for arg in nodes_in(node.args[DENOMINATOR[node.op] :]))
     )
+
+
+def _limited(x: Any) -> bool:
+    """Return whether a value has a form that is at most 0, or a number: its exponential cannot overflow."""
+    if matching(x, "negative"):
+        (inner,) = x.args
+        return inner.op in ("abs", "square") or (inner.op == "multiply" and inner.args[0] is inner.args[1])
+    return matching(x, "minimum") and any(not isinstance(arg, Node) and arg <= 80.0 for arg in x.args)

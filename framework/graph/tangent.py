@@ -191,9 +191,14 @@ def _limit(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], side: float) 
     same = all(value_of(a) is b for a, b in zip(args, node.args, strict=True))
     y = symbol_of(node if same else node.graph.add(node.op, *map(value_of, args), **node.attributes))
     if node.op in ORDER and isinstance(value_of(y), Node):
+        (a, b), larger = args, node.op.startswith("greater")
         moving = side * (ts[0] - ts[1])  # how a - b changes on the way away from the tie
-        beside = moving > 0 if node.op.startswith("greater") else moving < 0
-        return _where(_and(args[0] == args[1], moving != 0), beside, y)  # sides equal on an interval do not move
+        beside = moving > 0 if larger else moving < 0
+        if isinstance(value_of(moving), Node):
+            return _where((a == b) & (moving != 0), beside, y)
+        if moving == 0:
+            return y  # the sides are equal on an interval
+        return (a >= b if beside else a > b) if larger else (a <= b if beside else a < b)
     if node.op in ("sign", "heaviside"):
         moving = side * ts[0]
         beside = _plain(np.sign(moving) if node.op == "sign" else np.heaviside(moving, args[1]))
@@ -205,8 +210,11 @@ def _limit(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], side: float) 
 
 def _abs_tie(args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
     (x,), (t,) = args, ts
-    rest = np.sign(x) * t
-    return rest if side == _AT else _where(x == 0, side * _plain(np.abs(t)), rest)
+    if side == _AT:
+        return np.sign(x) * t
+    if isinstance(value_of(t), Node):
+        return _where(x == 0, side * np.abs(t), np.sign(x) * t)
+    return _where(x > 0, t, -t) if side * t < 0 else _where(x < 0, -t, t)
 
 
 def _copysign_tie(args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
@@ -228,8 +236,10 @@ def _extreme_tie(larger: bool, keeps_nan: bool) -> Callable[..., Any]:
             first, second = first | np.isnan(b), second | np.isnan(a)
         if side != _AT:
             rising = larger == (side == _RIGHT)
-            both = _plain(np.maximum(ta, tb) if rising else np.minimum(ta, tb))
-            return _where(a == b, both, _where(first, ta, tb))
+            if any(isinstance(value_of(t), Node) for t in ts):
+                both = np.maximum(ta, tb) if rising else np.minimum(ta, tb)
+                return _where(a == b, both, _where(first, ta, tb))
+            return _where(first, ta, tb) if (ta <= tb) == rising else _where(second, tb, ta)
         if all(isinstance(value_of(x), Node) for x in args):
             return _where(first, ta, _where(second, tb, 0.5 * (ta + tb)))
         return _where(first, ta, 0.0) if _zero(tb) else _where(second, tb, 0.0)
@@ -269,21 +279,16 @@ def _plain(x: Any) -> Any:
 def _between(region: Region, guards: Collection[Node], found: Any) -> Any:
     """Return the derivative with ties of kinks between both sides, where the conventions fail at some tie."""
     kinks = kinks_of(region)
-    meetings = [probe for probe in probes(region, kinks) if len(probe[region.variable])] if len(kinks) > 1 else []
-    if not meetings:
+    ties = probes(region, kinks) if len(kinks) > 1 else []
+    if not ties:
         return found
     left, right = _tangent(region, guards, _LEFT), _tangent(region, guards, _RIGHT)
-    nearer = left
-    if value_of(left) is not value_of(right):
-        low, high = _plain(np.fmin(left, right)), _plain(np.fmax(left, right))  # a side that is NaN does not count
-        nearer = _plain(np.fmin(np.fmax(found, low), high))
-    compared = computation([value_of(found), value_of(nearer)], meetings[0])
-    for probe in meetings:
-        by_convention, beside = compared(probe)
-        if not np.allclose(by_convention, beside, rtol=1e-9, atol=0.0, equal_nan=True):
-            break
-    else:
-        return found
-    ties = [symbol_of(a) == symbol_of(b) for a, b in dict.fromkeys(kinks) if isinstance(a, Node) or isinstance(b, Node)]
-    tied = reduce(lambda a, b: a | b, ties)
+    low, high = _plain(np.fmin(left, right)), _plain(np.fmax(left, right))  # a side that is NaN does not count
+    nearer = _plain(np.fmin(np.fmax(found, low), high))
+    compute = computation([value_of(nearer), *map(value_of, (found, left, right))], ties[0])
+    compared = [compute(probe) for probe in ties]
+    for place, candidate in enumerate((found, left, right), 1):  # a side by itself is cheaper than a choice
+        if all(np.allclose(values[place], values[0], rtol=1e-9, atol=0.0, equal_nan=True) for values in compared):
+            return candidate
+    tied = reduce(lambda a, b: a | b, (symbol_of(a) == symbol_of(b) for a, b in dict.fromkeys(kinks)))
     return _where(tied, nearer, found)

@@ -22,13 +22,13 @@ _NUMBERS: dict[str, Callable[..., Any]] = {"erf": erf, "erfc": erfc}
 
 
 def probes(region: Region, kinks: list[tuple[Any, Any]]) -> list[Probe]:
-    """Return values of the variable where two kinks or more meet, for two choices of what else the region reads."""
+    """Return the values of the variable where kinks are, if any meet, for two choices of what else the region reads."""
     numbers = {float(arg) for node in region.members for arg in node.args if not isinstance(arg, Node)}
     numbers = {size for number in numbers if math.isfinite(number) for size in (number, -number)}
     grid = np.unique([*_GRID, *numbers])
     leaves = _leaves(region)
     compute = computation([side for pair in kinks for side in pair], {region.variable, *leaves})
-    found = []
+    found, meeting = [], False
     for first in (True, False)[: 2 if leaves else 1]:
         values = {leaf: _sample(leaf, first) for leaf in leaves}
 
@@ -48,8 +48,10 @@ def probes(region: Region, kinks: list[tuple[Any, Any]]) -> list[Probe]:
             end = np.argmax(inside != signs[kink, place][:, None], axis=1)
             low, high = parts[end - 1, each], parts[end, each]
         points = np.concatenate([grid, low, high])
-        found.append({region.variable: points[differences(points)[1].sum(axis=0) > 1], **values})
-    return found
+        tied = differences(points)[1].sum(axis=0)
+        meeting |= bool((tied > 1).any())
+        found.append({region.variable: points[tied > 0], **values})
+    return found if meeting else []
 
 
 def _leaves(region: Region) -> list[Node]:
