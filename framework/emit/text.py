@@ -219,10 +219,20 @@ class _Writer:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a value is without the operations that only arrange shapes or kinds."""
-    while isinstance(value, Node) and OPERATIONS[value.op].text == "{0}":
-        value = value.args[0]
+    """Return what a value is without the operations that only arrange shapes or kinds, and without a factor of 1."""
+    while isinstance(value, Node):
+        divided = value.op in ("multiply", "divide") and _is_one(value.args[1])
+        if divided or OPERATIONS[value.op].text == "{0}":
+            value = value.args[0]
+        elif value.op == "multiply" and _is_one(value.args[0]):
+            value = value.args[1]
+        else:
+            break
     return value
+
+
+def _is_one(value: Any) -> bool:
+    return not isinstance(value, Node) and value == 1
 
 
 def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:

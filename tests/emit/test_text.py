@@ -32,6 +32,7 @@ def of_one_variable(source):
         ("h", "h", "1"),
         ("h ** 3", "h ** 3", "3 * h ** 2"),
         ("h * h", "h ** 2", "2 * h"),
+        ("1.0 * np.tanh(1.0 * h) / 1", "tanh(h)", "1 - a ** 2  where a = f(h)"),
         ("np.exp(h)", "exp(h)", "exp(h)"),
         ("np.tanh(h)", "tanh(h)", "1 - a ** 2  where a = f(h)"),
         ("1 / (1 + np.exp(-h))", "1 / (1 + exp(-h))", "a * (1 - a)  where a = f(h)"),
