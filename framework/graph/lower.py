@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.graph import Graph, rewrite, rewrite_node
+from framework.graph.hoist import hoisted
 from framework.graph.node import Node, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 
@@ -19,6 +20,8 @@ _SHORT = 8
 """An axis of at most so many elements is reduced by whole arrays against each other."""
 _TINY = 3
 """Last axes of at most so many elements, along which numbers are spread, are computed one place at a time."""
+_WIDE = 96
+"""Longer lines of an image are added up as they are."""
 _MANY = 16
 """A product for each row pays if it has at least so many columns."""
 
@@ -85,8 +88,13 @@ def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = F
             return rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
         return None if exact or not OPERATIONS[node.op].elementwise else _by_parts(new, node, args)
 
+    results: dict[Node, list[Any]] = {}  # of loops
     for node in order:
-        if node not in known:
+        if node.op == "loop" and not exact:
+            results[node] = hoisted(new, node, known, rule)
+        elif node.op == "part" and node.args[0] in results:
+            known[node] = results[node.args[0]][node.attributes["index"]]
+        elif node not in known:
             rewrite_node(new, node, known, rule)
     return [known[output] if isinstance(output, Node) else output for output in outputs]
 
@@ -349,26 +357,61 @@ def _part(new: Graph, arg: Any, index: tuple[Any, ...]) -> Any:
 
 
 def _fold(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
-    """Put windows that were computed one place at a time back where they came from."""
-    g, axes, window, steps = args[0], *(node.attributes[key] for key in ("axes", "window", "steps"))
+    """Put windows back where they came from as parts, where whole parts are at hand."""
+    g = args[0]
+    return _fold_parts(new, node, g) if matching(g, "place") else _fold_rows(new, node, g)
+
+
+def _fold_parts(new: Graph, node: Node, g: Node) -> Any:
+    """Put back windows that were computed one place at a time."""
+    axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
     ndim = node.ndim
     if _tiny_axes(g, g.shape) != tuple(range(ndim, g.ndim)):
         return None
     indices = []
-    for index in g.attributes["indices"]:
-        places = dict(zip(axes, (part[0] for part in index[ndim:]), strict=True))
-        step = dict(zip(axes, steps, strict=True))
-        indices.append(
-            tuple(
-                (places[axis], places[axis] + step[axis] * (g.shape[axis] - 1) + 1, step[axis])
-                if axis in places
-                else None
-                for axis in range(ndim)
-            )
-        )
+    for places in g.attributes["indices"]:
+        index: list[Any] = [None] * ndim
+        for axis, (place, *_), step in zip(axes, places[ndim:], steps, strict=True):
+            index[axis] = (place, place + step * (g.shape[axis] - 1) + 1, step)
+        indices.append(tuple(index))
     parts = [new.add("reshape", part, shape=g.shape[:ndim]) for part in g.args]
     overlap = any(width > step for width, step in zip(window, steps, strict=True))
     return new.add("place", *parts, shape=node.shape, indices=tuple(indices), add=overlap)
+
+
+def _fold_rows(new: Graph, node: Node, g: Node) -> Any:
+    """Add up the windows of an image, which a product for each row has made, in runs longer than a line of the image.
+
+    Zeros make the lines of the gradient as long as those of the image. Then all lines of a window's place are one run.
+    """
+    ndim = node.ndim
+    if node.attributes["axes"] != (ndim - 2, ndim - 1) or node.attributes["steps"] != (1, 1):
+        return None
+    height, width = node.shape[-2:]
+    apart = g.args[0] if g.args else None
+    if not isinstance(apart, Node) or g.op != "transpose" or apart.op != "reshape":
+        return None
+    if not matching(apart.args[0], "matmul") or apart.args[0].ndim != 3:
+        return None
+    order, (rows, columns) = g.attributes["axes"], g.shape[ndim - 2 : ndim]
+    matrix, gradient = apart.args[0].args
+    outer, inner = order[: ndim - 2], order[ndim:]
+    lies_so = list(outer) == sorted(outer) and order[ndim - 2 : ndim] == (g.ndim - 2, g.ndim - 1)
+    if not lies_so or gradient.shape[-1] != rows * columns or not columns < width <= 1.5 * columns <= _WIDE:
+        return None
+    lines = new.add("reshape", gradient, shape=(*gradient.shape[:2], rows, columns))
+    lines = new.add("pad", lines, width=((0, 0), (0, 0), (0, 0), (0, width - columns)), value=0.0)
+    product = new.add("matmul", matrix, new.add("reshape", lines, shape=(*gradient.shape[:2], rows * width)))
+    product = new.add("reshape", product, shape=(*apart.shape[:-2], rows * width))
+    run, parts, indices = (rows - 1) * width + columns, [], []
+    for down, right in np.ndindex(*node.attributes["window"]):
+        index: list[Any] = [None] * (g.ndim - 2) + [(0, run, 1)]
+        index[inner[0]], index[inner[1]] = down, right
+        parts.append(new.add("index", product, index=tuple(index)))
+        start = down * width + right
+        indices.append((*(None,) * (ndim - 2), (start, start + run, 1)))
+    flat = (*node.shape[:-2], height * width)
+    return new.add("reshape", new.add("place", *parts, shape=flat, indices=tuple(indices), add=True), shape=node.shape)
 
 
 def _count(x: Node, axes: Shape) -> int:
