@@ -20,6 +20,8 @@ _SHORT = 8
 """An axis of at most so many elements is reduced by whole arrays against each other."""
 _TINY = 3
 """Last axes of at most so many elements, along which numbers are spread, are computed one place at a time."""
+_NARROW = 64
+"""A sum over leading axes whose lines are shorter is first one over the first axis, whose lines are longer."""
 _WIDE = 96
 """Longer lines of an image are added up as they are."""
 _MANY = 16
@@ -139,6 +141,9 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
         a, b = x.args * 2 if x.op == "square" else x.args
         if isinstance(a, Node) and isinstance(b, Node) and a.shape == b.shape:
             return _sum_of_products(new, a, b, axes, node.shape)
+    if 1 < len(axes) < x.ndim and axes == tuple(range(len(axes))) and math.prod(x.shape[len(axes) :]) <= _NARROW:
+        lines = new.add("reshape", new.add("sum", x, axes=(0,), keepdims=True), shape=x.shape[1:])
+        return new.add("reshape", new.add("sum", lines, axes=axes[:-1], keepdims=True), shape=node.shape)
     if x.ndim > 2 and 0 < math.prod(x.shape[axis] for axis in axes) <= _SHORT:
         for axis in axes:
             parts = [_slice(new, x, axis, place, place + 1) for place in range(x.shape[axis])]
@@ -220,6 +225,15 @@ class _Factor:
         letters = "".join(letter for letter in self.letters if letter in kept)
         return _Factor(letters, new.add("sum", self.node, axes=axes, keepdims=False) if axes else self.node)
 
+    def as_they_lie(self, group: str) -> str:
+        """Return some letters in the order in which the axes of windows lie in memory, which is faster to copy."""
+        if self.node.op != "windows":
+            return group
+        base = self.node.args[0]
+        origin = (*range(base.ndim), *self.node.attributes["axes"])
+        strides = {c: math.prod(base.shape[origin[n] + 1 :]) for n, c in enumerate(self.letters)}
+        return "".join(sorted(group, key=lambda letter: (-strides[letter], self.letters.index(letter))))
+
     def arranged(self, new: Graph, *groups: str) -> Node:
         """Return the node with an axis for each group of letters."""
         order = tuple(self.letters.index(letter) for letter in "".join(groups))
@@ -247,7 +261,7 @@ def _product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
         made = _by_row(new, a, b, output, inner) or _by_row(new, b, a, output, inner)
         if made is not None:
             return made
-    inner = _as_they_lie(inner, a, b)
+    left, right, inner = a.as_they_lie(left), b.as_they_lie(right), b.as_they_lie(a.as_they_lie(inner))
     product = new.add("matmul", a.arranged(new, *batch, left, inner), b.arranged(new, *batch, inner, right))
     return _unfolded(new, product, batch + left + right, output, sizes)
 
@@ -256,20 +270,6 @@ def _unfolded(new: Graph, product: Node, letters: str, output: str, sizes: Mappi
     """Return a product with an axis for each letter, in the order of the output."""
     apart = new.add("reshape", product, shape=tuple(sizes[letter] for letter in letters))
     return new.add("transpose", apart, axes=tuple(letters.index(letter) for letter in output))
-
-
-def _as_they_lie(inner: str, *factors: _Factor) -> str:
-    """Return the letters of the inner axes in the order in which windows lie in memory, which is faster to copy."""
-    for factor in factors:
-        if factor.node.op == "windows":
-            base, axes = factor.node.args[0], factor.node.attributes["axes"]
-            origin = (*range(base.ndim), *axes)
-
-            def stride(letter: str, factor: _Factor = factor, base: Node = base, origin: Shape = origin) -> int:
-                return math.prod(base.shape[origin[factor.letters.index(letter)] + 1 :])
-
-            return "".join(sorted(inner, key=stride, reverse=True))
-    return inner
 
 
 def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: str) -> Any:
