@@ -236,22 +236,14 @@ def _index(graph: Graph, x: Any, *, index: tuple[Any, ...]) -> Any:
         return _index_of_windows(graph, x, index)
     if x.op == "concatenate":
         return _index_of_joined(graph, x, index)
-    if x.op == "place" and not x.attributes["add"] and index in x.attributes["indices"]:
-        return _index_of_place(x, index)
+    if x.op == "place" and not x.attributes["add"] and index in x.attributes["indices"]:  # no other part lies over it
+        return x.args[x.attributes["indices"].index(index)]
     if x.op == "set_index":
         if x.attributes["index"] == index:
             return x.args[1]
         if apart(x.attributes["index"], index):
             return graph.add("index", x.args[0], index=index)
     return None
-
-
-def _index_of_place(x: Node, index: tuple[Any, ...]) -> Any:
-    """Take a part that was placed, unless another one was placed over it."""
-    place = x.attributes["indices"].index(index)
-    later = x.attributes["indices"][place + 1 :]
-    part = x.args[place]
-    return part if isinstance(part, Node) and all(apart(index, other) for other in later) else None
 
 
 def _index_of_windows(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:

@@ -186,6 +186,19 @@ def test_a_choice_may_overwrite_either_argument():
         np.testing.assert_array_equal(emitted(a, b), expected)
 
 
+@pytest.mark.parametrize("name", ["join", "choice"])
+def test_an_input_is_not_overwritten_while_a_view_of_it_is_read(name):
+    formula = {
+        "join": lambda a, b: np.concatenate([b[:, :1], a[:, :-1]], axis=1),
+        "choice": lambda a, b: np.where(b > 0, b, a[::-1]),
+    }[name]
+    traced = trace(formula, {"a": (5, 5), "b": (5, 5)}, open_rows=False)
+    emitted = emit({"y": traced.output}, traced.inputs, into={"y": "a"})
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 5))
+    expected = formula(a, b)
+    np.testing.assert_array_equal(emitted(a, b), expected)
+
+
 def test_into_must_name_outputs_and_different_arrays(traced):
     outputs = dict(zip("abc", traced.outputs, strict=True))
     with pytest.raises(ValueError, match="into must name outputs"):
