@@ -217,6 +217,7 @@ class Record(dict[str, Any]):
         "sample",
         "training",
         "_buffers",
+        "_memories",
     )
 
     def __init__(self, dtype: npt.DTypeLike, *, training: bool, parts: tuple[Record, ...] = ()) -> None:
@@ -234,6 +235,16 @@ class Record(dict[str, Any]):
         self.output: Any = None
         self.accepted_by: object = None
         self._buffers: dict[str, Array] = {}
+        self._memories: dict[Any, Any] = {}
+
+    def memory(self, emitted: Any) -> Any:
+        """Return the working memory of an emitted function: kept in training, fresh in prediction."""
+        if not self.training:
+            return emitted.new_memory()
+        found = self._memories.get(emitted)
+        if found is None:
+            found = self._memories[emitted] = emitted.new_memory()
+        return found
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
         """Return uninitialised memory of this shape under this name; the first axis may shrink without a new one."""

@@ -227,7 +227,8 @@ class Component(BaseModel, metaclass=ComponentType):
         try:
             return self.model_dump_json(indent=indent)
         except ValueError as error:  # PydanticSerializationError
-            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {error}") from None
+            reason = str(error).rpartition("ValueError: ")[2]  # without pydantic's prefix
+            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {reason}") from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

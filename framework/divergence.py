@@ -121,12 +121,10 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: 
 def _inside(model: Model, record: Record, name: str) -> list[Place]:
     """Return the layers of a composed model; none of any other."""
     start = f"{name}." if name else ""
-    if isinstance(model, Sequential):
-        parts = zip(model.layers, record.parts, strict=True)
-        return [(layer, part, f"{start}{place}") for place, (layer, part) in enumerate(parts)]
-    if isinstance(model, Residual):
-        return [(model.block, record.parts[0], f"{start}block")]
-    return []
+    if not isinstance(model, Sequential | Residual):  # whose layers run one after another
+        return []
+    parts = zip(model.parts.items(), record.parts, strict=True)
+    return [(layer, part, f"{start}{child}") for (child, layer), part in parts]
 
 
 def _forward(x: Array, places: list[Place]) -> tuple[str, Array] | None:
@@ -157,7 +155,7 @@ def _last(model: Model, record: Record, name: str = "") -> str:
 
 def _named(layer: Model, name: str) -> str:
     """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
-    shown = layer._summary_rows(name)[0][0].removesuffix("()")
+    shown = layer._summary_rows(name, layer.input_shape)[0][0].removesuffix("()")
     return f"layer {shown}" if name else shown
 
 

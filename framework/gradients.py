@@ -11,9 +11,10 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import on
+from framework.derivatives import slope_along
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
-from framework.models import Model, Sequential
+from framework.models import Composite, Model
 from framework.random_streams import random_generator
 from framework.run import Run
 from framework.trainer import Trainer
@@ -130,8 +131,8 @@ def _input_gradient(model: Model, loss: Loss, x: Array, y: Any, weight: Any, key
 
 def takes_ids(model: Model) -> bool:
     """Return whether a model's inputs are whole numbers that stand for things, as an Embedding's are."""
-    while isinstance(model, Sequential):
-        model = model.layers[0]
+    while isinstance(model, Composite):
+        model = next(iter(model.parts.values()))
     return model.takes_ids
 
 
@@ -148,25 +149,15 @@ def _worst(
         chosen = random_generator(0, f"check {name}").choice(len(places), elements, replace=False)
         places = [places[i] for i in sorted(chosen)]
     worst = GradientRow(name, (), 0.0, 0.0, -1.0)
-    middle = value()
     for place in places:
-        kept = float(array[place])
-        step = 1e-6 * max(1.0, abs(kept))
-        slopes = []
-        for sign in (1.0, -1.0):
-            array[place] = kept + 2.0 * sign * step
-            far = value()
-            array[place] = kept + sign * step
-            near = value()
-            slopes.append(sign * (4.0 * near - far - 3.0 * middle) / (2.0 * step))
-        array[place] = kept
         analytic = float(gradient[place])
-        # At a kink any value between the two sides is right.
-        numeric = min(max(analytic, min(slopes)), max(slopes)) if np.isfinite(analytic) else slopes[0]
+        bounds = slope_along(value, array, place, 2.0**-15 * max(1.0, abs(float(array[place]))))
+        low, high = sorted((float(bounds.left[0]), float(bounds.right[0])))  # at a kink any value between is right
+        numeric = min(max(analytic, low), high) if np.isfinite(analytic) else low
         size = max(abs(analytic), abs(numeric), 1e-4 * scale, 1e-300)
         error = abs(analytic - numeric) / size if np.isfinite(analytic) else np.inf
         if error > worst.relative_error:
-            worst = GradientRow(name, place, analytic, sum(slopes) / 2.0, error)
+            worst = GradientRow(name, place, analytic, float(bounds.middle[0]), error)
     return worst
 
 

@@ -1,7 +1,8 @@
 """Initializers: the numbers that weights start from.
 
 ``fan_in`` is the number of inputs that a unit sums, ``fan_out`` the number of units that an input feeds. Weights of
-shape (inputs, units) have fans (inputs, units); a neuron's weights of shape (inputs,) have fans (inputs, 1).
+shape (inputs, units) have fans (inputs, units); a neuron's weights of shape (inputs,) have fans (inputs, 1); those of a
+convolution, (inputs, kernel, units), have fans (inputs kernel, kernel units).
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class LeCun(_Scaled):
 class Orthogonal(Initializer):
     """``gain`` times a random matrix Q whose columns are orthonormal, or its rows where it is wider than high.
 
-    The matrix is (fan_in, fan_out), so a layer with as many units as inputs keeps the length of its input, times the
+    The matrix is (fan_in, units), so a layer with as many units as inputs keeps the length of its input, times the
     gain; a neuron's weights have the length ``gain``. All such matrices are equally likely. The last bits depend on
     the LAPACK that NumPy was built with.
 
@@ -205,7 +206,7 @@ class Orthogonal(Initializer):
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Return gain times an orthogonal matrix."""
-        inputs, units = fans(shape)
+        inputs, units = (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else fans(shape)
         normal = rng.normal(size=(max(inputs, units), min(inputs, units)))
         q, r = np.linalg.qr(normal)
         q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # QR fixes the signs of r; without this Q is not uniform
@@ -217,9 +218,9 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return (fan_in, fan_out) of weights of this shape.
 
     Example:
-        >>> fans((30,)), fans((64, 10))
-        ((30, 1), (64, 10))
+        >>> fans((30,)), fans((64, 10)), fans((3, 5, 5, 16))
+        ((30, 1), (64, 10), (75, 400))
     """
     if len(shape) < 2:
         return (math.prod(shape), 1)
-    return (math.prod(shape[:-1]), shape[-1])
+    return (math.prod(shape[:-1]), math.prod(shape[1:]))

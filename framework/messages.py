@@ -167,6 +167,17 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+_MAKERS = {
+    "Callback": "on('epoch_end')({})",
+    "Activation": "Activation.of({})",
+    "Model": "Layer.of({})",
+    "Metric": "Metric.of({})",
+    "Loss": "Loss.of({})",
+    "RowLoss": "RowLoss.of({})",
+    "Schedule": "Schedule.of({})",
+}
+"""What makes a component of each kind of a plain function."""
+
 _SHORT_NAMES = {"mse": "meansquarederror", "bce": "binarycrossentropy", "mae": "meanabsoluteerror"}
 
 
@@ -181,8 +192,11 @@ def _component_hint(given: object, kinds: list[str], components: Iterable[type])
         like = difflib.get_close_matches(given.lower(), known | shorter, n=1)
         meant = known.get(_SHORT_NAMES.get(given.lower(), "")) or ((known | shorter)[like[0]] if like else None)
         return f"; write {_made(meant)}" if meant else ""
-    if callable(given) and "Callback" in kinds:
-        return "; write on('epoch_end')(function)"
+    if callable(given) and not isinstance(given, BaseModel):
+        name = getattr(given, "__name__", "function").replace("<lambda>", "function")
+        written = f"np.{name}" if type(given).__name__ == "ufunc" else name
+        makers = [maker.format(written) for kind, maker in _MAKERS.items() if kind in kinds]
+        return f"; write {' or '.join(makers)}" if makers else ""
     return ""
 
 

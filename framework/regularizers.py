@@ -1,7 +1,7 @@
 """Regularizers: a penalty on the size of parameters, added to the loss, whose slope is added to their gradients.
 
-A subclass writes the penalty of one array and its slope; the base class finds the arrays by name, multiplies by the
-strength and adds up. Sums are over all elements, never means: the strength does not depend on the number of weights.
+A subclass writes the penalty of one array; the base class derives its slope, finds the arrays by name, multiplies by
+the strength and adds up. Sums are over all elements, never means, so the strength does not depend on their number.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from framework.arrays import Array
-from framework.component import Component, Positive
+from framework.component import Component, Positive, belongs_to
 from framework.derivatives import numerical_gradient
+from framework.emit.programs import Program, programs_of
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
+from framework.graph.reads import Reads
 from framework.models import Model
 from framework.parameters import Parameters
 
 
 class Regularizer(Component):
-    """A penalty strength * (sum over arrays of value(array)): write ``value(values)`` and ``slope(values)``.
+    """A penalty strength * (sum over arrays of value(array)): write ``value(values)``, and its slope is derived.
+
+    A written ``slope(values)`` is compared with differences of the value when it is first put to work.
 
     Attributes:
         strength: What the penalty is multiplied by.
@@ -39,9 +43,6 @@ class Regularizer(Component):
         >>> class Quartic(Regularizer):
         ...     def value(self, values):
         ...         return (values**4).sum()
-        ...
-        ...     def slope(self, values):
-        ...         return 4 * values**3
         >>> from framework import HalfSquaredError, Neuron
         >>> neuron = Neuron.from_weights([1.0, 2.0])
         >>> prediction = neuron.forward([0.0, 0.0])
@@ -57,13 +58,24 @@ class Regularizer(Component):
 
     check: ClassVar[Literal["on", "off"]] = "on"
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Derive the slope anew where a class inherits it with another value."""
+        super().__pydantic_init_subclass__(**options)
+        if not belongs_to(cls, "slope", "value"):
+            cls.slope = Regularizer.slope  # type: ignore[method-assign]
+
     @abstractmethod
     def value(self, values: Any) -> Any:
         """Return the penalty of one parameter, an array in its own shape: a number."""
 
-    @abstractmethod
     def slope(self, values: Any) -> Any:
-        """Return d(value)/d(values), of the shape of ``values``."""
+        """Return d(value)/d(values), of the shape of ``values``: derived from ``value`` unless the class writes it.
+
+        Raises:
+            DerivativeError: The value cannot be traced; says why, and what to write.
+        """
+        return self._program(values).derivative(values)
 
     def names(self, parameters: Parameters) -> tuple[str, ...]:
         """Return the names that the pattern matches, frozen or not.
@@ -134,6 +146,18 @@ class Regularizer(Component):
                 "the strength, and so is slope"
             )
 
+    def _program(self, values: Array) -> Program:
+        """Return the traced ``value`` for arrays of this shape and dtype."""
+        programs, key = programs_of(self), ("value", values.dtype.name, values.shape)
+        if key not in programs:
+            reads = Reads([self.value], type(self))
+            try:
+                programs[key] = Program(self.value, ("values",), values.dtype.name, reads=reads, shape=values.shape)
+            except DerivativeError as error:
+                raise DerivativeError(f"{type(self).__name__}.value: {error}") from None
+        program: Program = programs[key]
+        return program
+
     def _trainable(self, model: Model) -> tuple[str, ...]:
         frozen = model.parameters.frozen
         return tuple(name for name in self.names(model.parameters) if name not in frozen)
@@ -166,10 +190,6 @@ class L1(Regularizer):
         """Return sum(|w|)."""
         return np.sum(np.abs(values))
 
-    def slope(self, values: Any) -> Any:
-        """Return sign(w)."""
-        return np.sign(values)
-
 
 class L2(Regularizer):
     """strength * 1/2 sum(w^2), slope strength * w: pulls every weight towards 0 in proportion to its size.
@@ -189,11 +209,7 @@ class L2(Regularizer):
 
     def value(self, values: Any) -> Any:
         """Return 1/2 sum(w^2)."""
-        return 0.5 * np.vdot(values, values)
-
-    def slope(self, values: Any) -> Any:
-        """Return w."""
-        return values
+        return 0.5 * np.sum(np.square(values))
 
 
 @functools.lru_cache(maxsize=256)

@@ -19,9 +19,9 @@ from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
 from framework.compiled import Engine, choose, comes_between, require_available
 from framework.component import Component, Count, Seed
-from framework.data import Batch, Source, checked_rows, joined, prepare, read_only
+from framework.data import Batch, Source, checked_rows, joined, prepare, read_only, settling
+from framework.emit.programs import refresh, require_unchanged
 from framework.errors import SettingsError, UsageError
-from framework.formulas import forget_programs
 from framework.losses import Loss
 from framework.messages import worded
 from framework.metrics import Metric, WholeMetric
@@ -120,6 +120,8 @@ class Trainer(Component):
         with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
             batches = self._stream(source, session)
             while session.begin_epoch():
+                for component in (self.loss, model):
+                    require_unchanged(component)
                 for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
                     prediction = model.forward(x, key=run.key, copy=False)
@@ -140,9 +142,16 @@ class Trainer(Component):
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
+        require_model(model, name)
+        with settling(model, data):
+            return self._prepared_for(model, data, validation, epochs, run, name)
+
+    def _prepared_for(
+        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
+    ) -> tuple[Run, Source, Source | None]:
         self._require(model, name)
-        forget_programs(self.loss)
-        forget_programs(model)
+        for component in (self.loss, model):
+            refresh(component)
         if run is not None:
             require_own(run, model, self.loss)
         epochs = None if epochs is None else self.replace(epochs=epochs).epochs

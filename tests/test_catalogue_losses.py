@@ -7,8 +7,8 @@ import sklearn.metrics
 from oracles import stored
 
 from framework import Loss
-from framework.derivatives import check_elementwise
-from framework.formulas import trace
+from framework.derivatives import Subject, check_elementwise
+from framework.emit.programs import Program
 from framework.losses import (
     BinaryCrossEntropy,
     Cauchy,
@@ -96,7 +96,7 @@ def test_slopes_are_pytorchs_and_its_conventions_at_the_kinks_too(loss, dtype):
 @IN_TABLE
 def test_the_traced_slope_is_the_written_one(loss, dtype):
     prediction, target = points(loss, dtype)
-    program = trace(loss.value, ("prediction", "target"), dtype)
+    program = Program(loss.value, ("prediction", "target"), dtype)
     traced = program.derivative(prediction, target)
     assert np.array_equal(program.value(prediction, target), loss.value(prediction, target))
     assert traced.dtype == dtype
@@ -107,11 +107,9 @@ def test_the_traced_slope_is_the_written_one(loss, dtype):
 def test_the_written_slope_is_that_of_the_differences(loss):
     for target in targets(loss):
         check_elementwise(
-            repr(loss),
+            Subject(repr(loss), "slope", "prediction"),
             lambda p, t=target: loss.value(p, np.full_like(p, t)),
             lambda p, t=target: loss.slope(p, np.full_like(p, t)),
-            method="slope",
-            argument="prediction",
         )
     loss.check_derivative()
 

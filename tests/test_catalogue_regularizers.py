@@ -211,3 +211,68 @@ def test_a_penalty_may_couple_the_elements_of_an_array():
 def test_a_setting_out_of_range_is_refused(settings):
     with pytest.raises(SettingsError, match="parameters" if "parameters" in settings else "strength"):
         L2(**settings)
+
+
+class Quartic(Regularizer):
+    def value(self, values):
+        return np.sum(values**4)
+
+
+class DerivedElastic(Elastic):
+    def value(self, values):
+        return np.sum(self.mix * np.abs(values) + (1 - self.mix) * values**2)
+
+
+class DerivedOrthonormal(Orthonormal):
+    def value(self, values):
+        return np.sum((values.T @ values - np.eye(values.shape[1])) ** 2)
+
+
+class ColumnNorms(Regularizer):
+    """The group lasso: the sum of the columns' lengths."""
+
+    def value(self, values):
+        return np.sum(np.sqrt(np.sum(values**2, axis=0)))
+
+
+PENALTIES = {
+    Quartic: lambda w: jnp.sum(w**4),
+    DerivedElastic: lambda w: jnp.sum(0.5 * jnp.abs(w) + 0.5 * w**2),
+    DerivedOrthonormal: lambda w: jnp.sum((w.T @ w - jnp.eye(w.shape[1])) ** 2),
+    ColumnNorms: lambda w: jnp.sum(jnp.linalg.norm(w, axis=0)),
+}
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_a_penalty_without_a_slope_has_that_of_its_formula(kind, dtype, rtol):
+    for shape in [(4, 3), (3, 2)]:
+        values = rng.normal(size=shape).astype(dtype)
+        slope = kind(strength=1.0).slope(values)
+        assert slope.dtype == values.dtype
+        _, (expected,) = jax_gradients(PENALTIES[kind], values)
+        np.testing.assert_allclose(slope, expected, rtol=rtol, atol=rtol)
+
+
+def test_a_penalty_without_a_slope_trains():
+    model, written = network(), network()
+    gradients_with(model, DerivedElastic(strength=0.3, parameters="*"))
+    gradients_with(written, Elastic(strength=0.3, parameters="*"))
+    np.testing.assert_allclose(model.parameters.gradient, written.parameters.gradient, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(L1, 0.5), (L2, 2.5), (Quartic, 250.0)])
+def test_a_parameter_that_is_a_number_has_a_slope(kind, expected):
+    neuron = Neuron.from_weights([3.0, -4.0], bias=5.0)
+    kind(strength=0.5, parameters="bias").backward(neuron)
+    assert float(neuron.parameters.gradients["bias"]) == expected
+
+
+class Branching(Regularizer):
+    def value(self, values):
+        return np.sum(values) if np.sum(values) > 0 else 0.0
+
+
+def test_a_penalty_that_cannot_be_derived_says_why():
+    with pytest.raises(DerivativeError, match=r"Branching\.value: the formula cannot be traced through an 'if'"):
+        gradients_with(network(), Branching(strength=0.1))

@@ -9,7 +9,7 @@ from oracles import jax_gradients
 
 from framework import DataError, Dense, Identity, ReLU, SettingsError, Sigmoid, Softmax, Tanh
 from framework.activations import GELU, Softplus
-from framework.formulas import trace
+from framework.emit.programs import Program
 from framework.losses import (
     Cauchy,
     CosineSimilarity,
@@ -100,7 +100,7 @@ def test_a_prediction_of_0_is_at_right_angles_to_everything():
 @pytest.mark.parametrize("loss", ROWS, ids=repr)
 def test_the_traced_slope_of_a_row_is_the_written_one(loss, dtype):
     prediction, target = distributions(dtype)
-    program = trace(loss.value, ("prediction", "target"), dtype, rows=True)
+    program = Program(loss.value, ("prediction", "target"), dtype, prediction.shape[-1])
     traced = program.pullback(np.ones(10, dtype), prediction, target)
     assert np.array_equal(program.value(prediction, target), loss.value(prediction, target))
     assert traced.dtype == dtype

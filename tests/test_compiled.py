@@ -24,7 +24,6 @@ from framework import (
     Poisson,
     ReLU,
     RMSPropOptimizer,
-    RowActivation,
     Sequential,
     SGDOptimizer,
     Sigmoid,
@@ -86,7 +85,7 @@ def network(activation, output=IDENTITY, dtype="float64"):
     return Sequential(Dense(3, 4, activation, dtype=dtype), Dense(4, 2, output, dtype=dtype))
 
 
-@pytest.mark.parametrize("cls", catalogue(Activation, RowActivation), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", catalogue(Activation), ids=lambda cls: cls.__name__)
 def test_every_activation(cls):
     optimizer = SGDOptimizer(learning_rate=1e-4) if cls.__name__ == "Sine" else PLAIN  # a fast sine's path is chaotic
     require_agreement(both(lambda: network(cls()), HalfSquaredError(), optimizer, (X, NUMBERS)))
@@ -118,7 +117,7 @@ def test_every_optimizer(cls):
 
 
 def test_nine_tenths_of_the_catalogue_lower():
-    assert len(NUMPY_ONLY) <= 0.1 * len(catalogue(Activation, RowActivation, Loss, Optimizer))
+    assert len(NUMPY_ONLY) <= 0.1 * len(catalogue(Activation, Loss, Optimizer))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ class Warped(Loss):
         return np.abs(prediction - target) ** self.power
 
 
-class Sharp(RowActivation):
+class Sharp(Activation):
     """A user's activation over a row, without backward."""
 
     def __call__(self, h):

@@ -15,7 +15,6 @@ from framework import (
     MeanSquaredError,
     Optimizer,
     ReLU,
-    RowActivation,
     RowLoss,
     Sequential,
     SGDOptimizer,
@@ -75,7 +74,7 @@ class Bent(Activation):
         return np.where(h > self.place, np.log1p(np.abs(h)), 0.3 * np.minimum(h, 0.3) ** 2)
 
 
-class Standardized(RowActivation):
+class Standardized(Activation):
     """A formula with two means of a row."""
 
     def __call__(self, h):

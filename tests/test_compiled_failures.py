@@ -102,7 +102,5 @@ def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
         warnings.simplefilter("always")
         run = trainer(engine=engine, epochs=2).fit(NEURON.copy(), (X, Y))
     assert (run.engine, run.step) == ("numpy", 14)
-    expected = (
-        ["the compiled engine leaves its steps to NumPy: untyped name 'infinity'"] if engine == "compiled" else []
-    )
+    expected = ["the compiled engine falls back to NumPy: untyped name 'infinity'"] if engine == "compiled" else []
     assert [str(notice.message) for notice in notices] == expected

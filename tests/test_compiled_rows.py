@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
-from framework import Dense, MeanSquaredError, RowActivation, RowLoss, Sequential, SGDOptimizer, Trainer
+from framework import Activation, Dense, MeanSquaredError, RowLoss, Sequential, SGDOptimizer, Trainer
 
 pytest.importorskip("numba")
 RNG = np.random.default_rng(0)
@@ -12,7 +12,7 @@ X, Y = RNG.normal(size=(76, 3)), RNG.normal(size=(76, 4))
 WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)
 
 
-class Peaks(RowActivation):
+class Peaks(Activation):
     """A row's maximum, sum and mean, and truths of an element and of a row that a later loop needs."""
 
     def __call__(self, h):

@@ -95,7 +95,7 @@ def told(because):
     """Expect the notice that NumPy makes the steps, or no notice where ``because`` is None."""
     if because is None:
         return contextlib.nullcontext()
-    return pytest.warns(UserWarning, match=f"NumPy makes the steps of this training, because of {because} in each step")
+    return pytest.warns(UserWarning, match=f"falling back to NumPy: {because} must act within each step")
 
 
 @pytest.mark.parametrize(

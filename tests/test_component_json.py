@@ -81,7 +81,7 @@ def test_a_library_tag_always_means_the_librarys_class():
         ('{"type": "Dense", "inputs": 3}', "'units'"),
         ('{"type": "Dense", "inputs": 3, "units": 2, "activation": {"beta": 1}}', 'JSON object with "type"'),
         ('{"type": "Sequential", "layers": 5}', "'layers' must be a list"),
-        ('{"type": "Sequential", "layers": [{"type": "Sigmoid"}]}', "of class Model"),
+        ('{"type": "Sequential", "layers": [{"type": "Accuracy"}]}', "of class Model or Activation"),
     ],
 )
 def test_json_that_is_no_component_is_refused(text, message):

@@ -22,7 +22,6 @@ from left_out import hooks_differ
 
 from framework import (
     L2,
-    Activation,
     AdamOptimizer,
     BatchNorm,
     Dense,
@@ -31,6 +30,7 @@ from framework import (
     EarlyStopping,
     Embedding,
     Flatten,
+    Layer,
     MeanAbsoluteError,
     MeanSquaredError,
     Neuron,
@@ -176,19 +176,19 @@ def test_an_own_divergence_in_a_step_is_examined_like_any():
     assert error.__notes__[2].startswith("loss and gradient are finite")
 
 
-class Moody(Activation):
-    """Gives NaN at its first call in training, and an error at every later one."""
+class Moody(Layer):
+    """Gives NaN at its first call, and an error at every later one."""
 
     check = "off"
 
-    def __call__(self, h):
-        CALLS.append(h)
+    def apply(self, x, values, record):
+        CALLS.append(x)
         if len(CALLS) > 1:
             raise OSError("not twice")
-        return h * np.nan
+        return x * np.nan
 
-    def derivative(self, h):
-        return np.ones_like(h)
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
 
 
 CALLS = []
@@ -196,7 +196,7 @@ CALLS = []
 
 def test_an_examination_that_fails_leaves_the_error_as_it_is():
     CALLS.clear()
-    error = diverge(recipe(), ones(3, 1, Moody()), (X, Y))
+    error = diverge(recipe(), Sequential(Dense(3, 1), Moody()), (X, Y))
     assert str(error).startswith("MeanSquaredError: the loss is not finite")
     assert error.__notes__ == [
         "in epoch 1, step 1: the batch could not be examined further: OSError: not twice",

@@ -166,7 +166,7 @@ SETTINGS = [
     ("Given() must give a rate of 0 or more; got None", lambda: WarmupSchedule(schedule=gives(None), length=2)(1)),
     ("Typed: setting 'type' has the name of the class's tag in JSON; choose another name", typed),
     ("Listed: setting 'weights' is a list, which could be changed in place; write a tuple", listed),
-    ("Layer is not complete: write 'apply', 'apply_backward', 'shapes' in the class", lambda: Layer(seed=0)),
+    ("Layer is not complete: write 'formula' in the class", lambda: Layer(seed=0)),
     ("split: give a tuple (x, y) and a fraction; got str and 0.25", lambda: split("ab")),
     ("split: give a tuple (x, y) and a fraction; got tuple and None", lambda: split((X, Y), None)),
     ("split: give a tuple (x, y) and a fraction; got tuple and array", lambda: split((X, Y), np.array([0.1, 0.2]))),

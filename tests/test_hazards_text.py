@@ -37,10 +37,10 @@ JSON = {
     f'{SGD}, "momentum": -1}}': "SGDOptimizer: setting 'momentum' must be greater than or equal to 0; got -1",
     f'{SGD}, "momentum": {{"a": 1}}}}': 'expected a component or its JSON object with "type"; got',
     f'{SGD}, "momentum": {{"type": "ReLU"}}}}': "SGDOptimizer: setting 'momentum' must be a valid number; got ReLU()",
-    '{"type": "Dense", "inputs": 2}': "Dense: missing a required argument: 'units'. Settings: inputs, units",
+    '{"type": "Dense", "inputs": 2}': "Dense: missing a required argument: 'units'; write Dense(64, 32)",
     '{"type": "Dense", "inputs": 2, "units": 2.0}': "Dense: setting 'units' must be a valid integer; got 2.0",
     '{"type": "Dense", "inputs": 2, "cls": 3}': "Dense: unknown setting 'cls'. Settings: inputs, units",
-    '{"type": "Sequential", "layers": [1]}': "Sequential: setting 'layers' must be of class Model; got 1",
+    '{"type": "Sequential", "layers": [1]}': "Sequential: setting 'layers' must be of class Model or Activation; got 1",
     '{"type": "Sequential", "layers": {"type": "ReLU"}}': "Sequential: setting 'layers' must be a list of layers",
 }
 

@@ -188,5 +188,5 @@ def test_an_incomplete_layer_says_what_to_write():
         def shapes(self):
             return {}
 
-    with pytest.raises(SettingsError, match="Half is not complete: write 'apply', 'apply_backward'"):
+    with pytest.raises(SettingsError, match="Half is not complete: write 'formula' in the class"):
         Half()

@@ -17,7 +17,6 @@ from framework import (
     MeanSquaredError,
     Neuron,
     ReLU,
-    RowActivation,
     Sequential,
     SettingsError,
     ShapeError,
@@ -85,9 +84,6 @@ class Doubled(BinaryCrossEntropy):
     def value(self, prediction, target):
         return 2.0 * super().value(prediction, target)
 
-    def slope(self, prediction, target):
-        return 2.0 * super().slope(prediction, target)
-
 
 @pytest.mark.parametrize("x", [[0.2, -0.4], [[0.2, -0.4]]], ids=["sample", "batch"])
 def test_a_subclass_with_another_formula_is_not_fused(x):
@@ -99,6 +95,20 @@ def test_a_subclass_with_another_formula_is_not_fused(x):
         gradients.append(neuron.parameters.gradient.copy())
     assert losses[1] == pytest.approx(2 * losses[0])
     np.testing.assert_allclose(gradients[1], 2 * gradients[0], rtol=1e-12)
+
+
+class DoubledTwice(Doubled):
+    """The inherited slope is already that of the value here."""
+
+    def slope(self, prediction, target):
+        return 2.0 * super().slope(prediction, target)
+
+
+def test_a_slope_that_doubles_the_derived_one_is_refused():
+    neuron = Neuron.from_weights([0.3, -0.2], activation=Sigmoid())
+    neuron.forward([0.2, -0.4])
+    with pytest.raises(DerivativeError, match=r"slope is wrong(.|\n)*leave slope out and it is derived"):
+        DoubledTwice().backward(neuron, 1.0)
 
 
 class Slopeless(Loss):
@@ -130,7 +140,7 @@ class Branching(Loss):
 def test_a_loss_that_cannot_be_recorded_is_refused_when_it_is_put_to_work():
     neuron = Neuron.from_weights([1.0])
     neuron.forward([1.0])
-    with pytest.raises(DerivativeError, match=r"Branching.value: the derivative cannot be derived"):
+    with pytest.raises(DerivativeError, match=r"Branching.value: the formula cannot be traced"):
         Branching().backward(neuron, 0.0)
 
 
@@ -164,7 +174,7 @@ class Clipped(Activation):
         return np.where((h > 0) & (h < 1), 1.0, 0.0)
 
 
-class Hardmax(RowActivation):
+class Hardmax(Activation):
     def __call__(self, h):
         return (h == h.max(axis=-1, keepdims=True)).astype(float)
 

@@ -1,3 +1,5 @@
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import sklearn.metrics
 from oracles import jax_gradients, weighted_mean
 
 from framework import BinaryCrossEntropy, CrossEntropy, DataError, HalfSquaredError, Loss, MeanSquaredError, ShapeError
+from framework.losses.requirements import diverged
 
 RNG = np.random.default_rng(0)
 P = RNG.uniform(0.05, 0.95, (6, 3))
@@ -190,3 +193,30 @@ def test_blocks_give_what_one_call_gives():
 
 def test_keys_are_in_snake_case():
     assert [loss.key for loss in (MeanSquaredError(), CrossEntropy())] == ["mean_squared_error", "cross_entropy"]
+
+
+class OwnLogarithm(Loss):
+    """0 log 0 at a prediction of 0, without a guard."""
+
+    def value(self, prediction, target):
+        return (prediction - target) ** 2 + prediction * np.log(prediction)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets", "advice"),
+    [
+        (OwnLogarithm(), 0.0, [1.0], r"where the output is \[0\.\].*guard 0 / 0 with np\.where"),
+        (CrossEntropy(), -1.0, [[1.0, 0.0]], r"no value for this output: end the model with Softmax\(\)"),
+        (MeanSquaredError(), np.nan, [1.0], "A formula in the model gives 0 / 0 or inf - inf"),
+        (MeanSquaredError(), np.inf, [1.0], "Lower the learning rate"),
+    ],
+    ids=["own loss", "no distribution", "nan in the model", "overflow"],
+)
+def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advice):
+    targets = np.array(targets)
+    outputs = np.full((1, targets.shape[-1]), outputs)
+    with np.errstate(all="ignore"):
+        values = loss.value(outputs, targets.reshape(outputs.shape))
+    message = diverged(loss, values, outputs)
+    assert re.search(advice, message), message
+    assert ("Lower the learning rate" in message) == np.isinf(outputs).any()

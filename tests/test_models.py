@@ -79,7 +79,7 @@ def test_forward_gives_what_prediction_gives(make):
 
 
 @EACH_MODEL
-@pytest.mark.parametrize("x", [np.ones(2), np.ones((6, 2)), np.ones((1, 6, 3)), 1.0, [[1.0], [1.0, 2.0]]])
+@pytest.mark.parametrize("x", [np.ones(2), np.ones((6, 2)), np.ones((1, 6, 2)), 1.0, [[1.0], [1.0, 2.0]]])
 def test_inputs_of_another_shape_are_refused(make, x):
     for call in (make(), make().forward):
         with pytest.raises(ShapeError, match="x must be"):

@@ -269,3 +269,70 @@ def test_a_schedule_that_falls_below_zero_is_refused_before_the_step(rate):
 def test_exponential_schedule():
     schedule = ExponentialSchedule(initial=0.1, decay=0.5)
     assert [schedule(step) for step in range(3)] == [0.1, 0.05, 0.025]
+
+
+class HeavyBall(Optimizer):
+    """Momentum by the difference to the step before, which may be right or wrong at the first step."""
+
+    starts: bool
+    memory = ("previous",)
+
+    def update(self, values, gradients, rate, step, previous):
+        if step == 1 and self.starts:
+            previous[...] = values
+        before = values.copy()
+        values += 0.9 * (values - previous) - rate * gradients
+        previous[...] = before
+
+
+class Decay(Optimizer):
+    """Decoupled decay, which moves the values without a gradient."""
+
+    def update(self, values, gradients, rate, step):
+        values *= 1.0 - 0.5 * rate
+        values -= rate * gradients
+
+
+class Noise(Optimizer):
+    """Langevin dynamics: the noise moves the values without a gradient."""
+
+    def update(self, values, gradients, rate, step):
+        values += math.sqrt(rate) * np.random.default_rng(step).normal(size=values.shape) - rate * gradients
+
+
+class Shrink(Optimizer):
+    """Soft thresholding after the step."""
+
+    def update(self, values, gradients, rate, step):
+        values -= rate * gradients
+        values[...] = np.sign(values) * np.maximum(np.abs(values) - 0.1 * rate, 0.0)
+
+
+def test_values_that_grow_without_a_gradient_are_refused_before_anything_changes():
+    neuron = Neuron.from_weights([10.0, 20.0])
+    optimizer = HeavyBall(neuron, learning_rate=0.1, starts=False)
+    with pytest.raises(
+        UsageError, match=r"HeavyBall.update moves the values .* 20 becomes 38\. .*previous\[\.\.\.\] = "
+    ):
+        step(neuron, optimizer, 0.5)
+    assert neuron.weights.tolist() == [10.0, 20.0]
+    assert not optimizer.binding.memory["previous"].any()
+    assert optimizer.steps == 0
+
+
+@pytest.mark.parametrize("optimizer", [HeavyBall(learning_rate=0.1, starts=True), Decay(learning_rate=0.1)], ids=repr)
+@pytest.mark.parametrize("gradient", [0.5, 0.0])
+def test_decay_and_a_momentum_that_starts_are_not(optimizer, gradient):
+    neuron = Neuron.from_weights([10.0, -20.0])
+    bound = optimizer.bind(neuron)
+    for _ in range(3):
+        step(neuron, bound, gradient)
+    assert np.isfinite(neuron.weights).all()
+    assert bound.steps == 3
+
+
+@pytest.mark.parametrize("optimizer", [Noise(learning_rate=0.1), Shrink(learning_rate=0.1)], ids=repr)
+def test_noise_and_thresholds_are_not(optimizer):
+    neuron = Neuron.from_weights([10.0, -20.0])
+    step(neuron, optimizer.bind(neuron), 0.5)
+    assert neuron.weights.tolist() != [10.0, -20.0]

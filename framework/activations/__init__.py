@@ -1,10 +1,10 @@
 """Activations: what turns a unit's weighted sum h into its output a = f(h)."""
 
-from framework.activations.base import Activation, RowActivation
-from framework.activations.basic import Identity, ReLU, Sigmoid, Softmax, Tanh
+from framework.activations.base import Activation
+from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
 from framework.activations.periodic import Sine
 from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, Step
-from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU
+from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Softplus, Softsign, Swish
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "LogSigmoid",
     "Mish",
     "ReLU",
-    "RowActivation",
     "SiLU",
     "Sigmoid",
     "Sine",

@@ -1,39 +1,37 @@
-"""Activations: the function f that turns a unit's weighted sum h into its output a = f(h), and its derivative f'(h).
+"""Activations: the function f that turns a unit's weighted sum h into its output a = f(h), and the way back through it.
 
-``h`` is always the pre-activation and ``a`` the output. A formula is written with NumPy functions and serves single
-numbers and arrays of any shape; the base classes own the loops, the memory and the casting.
+``h`` is always the pre-activation and ``a`` the output. A formula is written with NumPy functions and serves arrays of
+any shape. The base class owns the loops, the memory and the casting.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from framework.arrays import Array, blocks
 from framework.component import Component, belongs_to
-from framework.derivatives import (
-    POINTS,
-    ROWS,
-    check_elementwise,
-    check_rows,
-    named_factors,
-    require_elementwise,
-    require_like,
-    require_record,
-)
+from framework.derivatives.checks import require_like
+from framework.derivatives.formulas import check_activation
+from framework.emit.programs import Program, program_of
+from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError
-from framework.formulas import Program, latex_of, program_of, show
+from framework.graph.graph import Call
+from framework.graph.symbol import Symbol
+from framework.plain_functions import PlainFunction, require_function
 
 
 class Activation(Component):
-    """An elementwise activation: write ``__call__(h)``, and the rest is derived from it.
+    """An activation: write ``__call__(h)``, and the rest is derived from it.
 
-    Each output depends on its own h alone. ``derivative(h)`` is derived from the formula unless it is written;
-    ``derivative_from_output(a)`` may be written where the derivative is cheaper in terms of the output. What is written
-    is checked against the formula when it is first put to work.
+    A formula works on each element alone, or on rows: the last axis is the row, as in Softmax. ``derivative(h)`` of an
+    elementwise formula is derived unless it is written; ``derivative_from_output(a)`` may be written where the
+    derivative is cheaper in terms of the output. The way back through a formula over rows is
+    ``backward(gradient, h, a)``. A written derivative is checked against the formula when it is first put to work.
 
     Attributes:
         output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it.
@@ -52,19 +50,41 @@ class Activation(Component):
 
     output_range: ClassVar[tuple[float, float] | None] = None
     check: ClassVar[Literal["on", "off"]] = "on"
+    _formula: ClassVar[Callable[..., Any]]
     _has_derivative: ClassVar[bool] = False
     _has_derivative_from_output: ClassVar[bool] = False
+    _has_backward: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Derive anew what a class inherits with another formula, and note which derivatives it writes."""
         super().__pydantic_init_subclass__(**options)
+        if "__call__" in vars(cls):
+            cls._formula = vars(cls)["__call__"]
+            cls.__call__ = _traceable(cls._formula)  # type: ignore[method-assign]
         if not belongs_to(cls, "derivative", "__call__"):
             cls.derivative = Activation.derivative  # type: ignore[method-assign]
         if not belongs_to(cls, "derivative_from_output", "__call__", "derivative"):
             cls.derivative_from_output = Activation.derivative_from_output  # type: ignore[method-assign]
+        if not belongs_to(cls, "backward", "__call__"):
+            cls.backward = Activation.backward  # type: ignore[method-assign]
         cls._has_derivative = cls.derivative is not Activation.derivative
         cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
+        cls._has_backward = cls.backward is not Activation.backward
+
+    @staticmethod
+    def of(function: Callable[[Any], Any]) -> Activation:
+        """Return an activation whose formula is a plain function of h. It has no JSON form.
+
+        Raises:
+            SettingsError: The argument is not a function of one argument.
+
+        Example:
+            >>> Activation.of(np.tanh), float(Activation.of(np.tanh).derivative(0.0))
+            (Activation.of(tanh), 1.0)
+        """
+        require_function("Activation.of", function, "h")
+        return _FunctionActivation(function=function)
 
     @abstractmethod
     def __call__(self, h: Any) -> Any:
@@ -74,17 +94,51 @@ class Activation(Component):
         """Return f'(h), of the shape of ``h``: by the chain rule over the formula, unless the class writes it.
 
         Raises:
-            DerivativeError: The formula cannot be recorded; says why, and what to write.
+            DerivativeError: The formula cannot be traced, or it couples the elements of a row.
         """
-        return self.program(h).derivative(h)
+        program = self.program(h)
+        if not program.elementwise:
+            raise DerivativeError(
+                f"{type(self).__name__} couples the elements of a row, so it has no elementwise derivative: use "
+                "backward(gradient, h, a)"
+            )
+        return program.derivative(h)
 
     def derivative_from_output(self, a: Any) -> Any:
         """Return f'(h) in terms of the output a = f(h); write it only where it is cheaper than ``derivative``."""
         raise DerivativeError(f"{type(self).__name__} does not write derivative_from_output(a)")
 
+    def backward(self, gradient: Any, h: Any, a: Any) -> Any:
+        """Return dL/dh of the shape of ``h``, given dL/da, h and a.
+
+        Raises:
+            DerivativeError: The formula cannot be traced; says why, and what to write.
+        """
+        if not self.coupled:
+            return gradient * self.derivative_at(h, a)
+        rows = [np.reshape(x, (-1, np.shape(x)[-1])) for x in (gradient, h, a)]
+        return np.reshape(self.program(h).pullback_at(*rows), np.shape(h))
+
+    def derivative_at(self, h: Any, a: Any) -> Any:
+        """Return f'(h) by the cheapest of its forms, given both h and a = f(h)."""
+        if self._has_derivative_from_output:
+            return self.derivative_from_output(a)
+        return self.derivative(h) if self._has_derivative else self.program(h).derivative_at(h, a)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the elements of a row depend on one another, as in Softmax."""
+        if self._has_derivative or self._has_derivative_from_output:
+            return False
+        return self._has_backward or not self.program().elementwise
+
     def program(self, like: Any = None) -> Program:
-        """Return the record of the formula, for the dtype of ``like``: its value, derivative and text."""
-        return program_of(self, "__call__", ("h",), like)
+        """Return the traced formula, for the dtype and the rows of ``like``."""
+        return program_of(self, "_formula", ("h",), like)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the formula and its derivative by label, for ``show``."""
+        return labelled(self.program(), "f")
 
     def _repr_latex_(self) -> str | None:
         """Return what Jupyter draws: the formula and its derivative."""
@@ -101,64 +155,25 @@ class Activation(Component):
 
     def check_derivative(self) -> None:
         """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
-        name = type(self).__name__
-        require_elementwise(name, self)
-        if not (self._has_derivative or self._has_derivative_from_output):
-            require_record(name, self.program(), self, POINTS)
-            check_elementwise(
-                name,
-                self,
-                self.derivative,
-                method="derivative (derived)",
-                argument="h",
-                advice="write derivative(h), and report the formula: the derived one should be right",
-            )
-            return
-        if self._has_derivative_from_output:  # first, because a written derivative may call it
-            meaning = "it is written in terms of h: name it derivative(h)"
-            from_h = self.derivative_from_output
-            self._compare("derivative_from_output", lambda h: from_h(self(h)), from_h, meaning)
-        if self._has_derivative:
-            meaning = "it is written in terms of the output a: name it derivative_from_output(a)"
-            self._compare("derivative", self.derivative, lambda h: self.derivative(self(h)), meaning)
-
-    def _compare(self, method: str, derivative: Any, alternative: Any, meaning: str) -> None:
-        check_elementwise(
-            type(self).__name__,
-            self,
-            derivative,
-            method=method,
-            argument="h",
-            derived=self._derived,
-            derivation=self._derivation(),
-            alternative=(alternative, meaning),
-            factors=named_factors(self.settings()),
-        )
-
-    def _derivation(self) -> Any:
-        """Return the derived derivative, or None where the formula cannot be recorded."""
-        try:
-            return self.program().conventional
-        except DerivativeError:
-            return None
-
-    def _derived(self) -> str:
-        """Return the derived derivative as text."""
-        return show(self).text.splitlines()[-1]
-
-    def derivative_at(self, h: Any, a: Any) -> Any:
-        """Return f'(h) by the cheaper of the two derivatives, given both h and a = f(h)."""
-        return self.derivative_from_output(a) if self._has_derivative_from_output else self.derivative(h)
+        check_activation(self)
 
     def evaluate(self, h: Array, out: Array) -> Array:
-        """Fill ``out`` with f(h), block by block, cast to its dtype. Both are contiguous; they may be the same."""
+        """Fill ``out`` with f(h), some elements or rows at a time, cast to its dtype; both are contiguous."""
+        if self.coupled:
+            for part in blocks(len(h), h.shape[-1]):
+                assign(self, out[part], self._formula(h[part]))
+            return out
         flat_h, flat_out = h.reshape(-1), out.reshape(-1)
         for part in blocks(h.size, 1):
-            assign(self, flat_out[part], self(flat_h[part]))
+            assign(self, flat_out[part], self._formula(flat_h[part]))
         return out
 
     def backward_into(self, gradient: Array, h: Array, a: Array, out: Array) -> Array:
-        """Fill ``out`` with dL/dh = dL/da * f'(h), block by block, given dL/da."""
+        """Fill ``out`` with dL/dh, some elements or rows at a time, given dL/da."""
+        if self.coupled:
+            for part in blocks(len(h), h.shape[-1]):
+                assign(self, out[part], self.backward(gradient[part], h[part], a[part]), "backward")
+            return out
         flat_gradient, flat_h, flat_a, flat_out = (array.reshape(-1) for array in (gradient, h, a, out))
         for part in blocks(h.size, 1):
             slope = self.derivative_at(flat_h[part], flat_a[part])
@@ -166,78 +181,45 @@ class Activation(Component):
             np.multiply(flat_gradient[part], slope, out=flat_out[part], casting="same_kind")
         return out
 
+    def _recorded(self, formula: Callable[..., Any], h: Symbol) -> Any:
+        """Return f(h) in a formula that is being traced, and note the call there."""
+        if formula is not type(self)._formula:  # super().__call__(h)
+            return formula(self, h)
+        written = self._has_derivative or self._has_derivative_from_output or self._has_backward
+        try:
+            a = formula(self, h)
+            a = a.astype(float) if isinstance(a, Symbol) else h.full(a)
+        except DerivativeError:
+            if not written:
+                raise
+            a = h.record("python", function=self._on_arrays, pullback=self._pulled, name=type(self).__name__)
+        if isinstance(a, Symbol) and a.node.op != "python":
+            written = written and a.node is not h.node  # Identity hands its argument on
+            a.graph.calls[a.node] = Call(self, h.node, self._pulled_back if written else None)
+        return a
 
-class RowActivation(Component):
-    """An activation that couples the values of a row: write ``__call__(h)``, and its backward is derived from it.
+    def _pulled_back(self, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
+        """Return the gradient by h with the written derivative; Python calls it on arrays where it cannot be traced."""
+        try:
+            return self.backward(gradient, h, a) if self._has_backward else gradient * self.derivative_at(h, a)
+        except DerivativeError:
+            return gradient.record("python", h, a, function=self._pulled, pullback=None, name="derivative")
 
-    The last axis is the row. There is no elementwise derivative: each output depends on every h of its row. A written
-    ``backward(gradient, h, a)`` is checked against the formula when it is first put to work.
+    def _on_arrays(self, h: Array) -> Array:
+        return np.asarray(self._formula(h), h.dtype)
 
-    Example:
-        >>> from framework import Softmax
-        >>> Softmax()(np.log([[1.0, 2.0, 1.0]]))
-        array([[0.25, 0.5 , 0.25]])
-    """
+    def _pulled(self, gradient: Array, h: Array, a: Array) -> Array:
+        return np.asarray(self.backward(gradient, h, a), h.dtype)
 
-    output_range: ClassVar[tuple[float, float] | None] = None
-    check: ClassVar[Literal["on", "off"]] = "on"
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Derive anew a backward that a class inherits with another formula."""
-        super().__pydantic_init_subclass__(**options)
-        if not belongs_to(cls, "backward", "__call__"):
-            cls.backward = RowActivation.backward  # type: ignore[method-assign]
+def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a formula that notes its calls on symbols."""
 
-    @abstractmethod
-    def __call__(self, h: Any) -> Any:
-        """Return the outputs a, of the shape of ``h``."""
+    @wraps(formula)
+    def __call__(self: Activation, h: Any) -> Any:  # noqa: N807 (it becomes the method)
+        return self._recorded(formula, h) if type(h) is Symbol else formula(self, h)
 
-    def backward(self, gradient: Any, h: Any, a: Any) -> Any:
-        """Return dL/dh of the shape of ``h``, given dL/da, h and a.
-
-        Raises:
-            DerivativeError: The formula cannot be recorded; says why, and what to write.
-        """
-        return self.program(h).pullback(gradient, h)
-
-    def program(self, like: Any = None) -> Program:
-        """Return the record of the formula, for the dtype of ``like``."""
-        return program_of(self, "__call__", ("h",), like, rows=True)
-
-    def _repr_latex_(self) -> str | None:
-        """Return what Jupyter draws: the formula."""
-        return latex_of(self)
-
-    def require_derivative(self) -> Self:
-        """Return the activation itself, checked once for its class and settings.
-
-        Raises:
-            DerivativeError: A written backward is wrong, or none is written and the formula cannot be derived.
-        """
-        _checked(self)
-        return self
-
-    def check_derivative(self) -> None:
-        """Compare the backward that training uses with the formula; see ``check_derivative``."""
-        name = type(self).__name__
-        require_like(name, "__call__", self(ROWS), ROWS.shape)
-        check_rows(name, "backward", self, self._backward_of, ROWS)
-
-    def _backward_of(self, gradient: Array, h: Array) -> Array:
-        return np.asarray(self.backward(gradient, h, self(h)))
-
-    def evaluate(self, h: Array, out: Array) -> Array:
-        """Fill ``out`` with the outputs, some rows at a time, cast to its dtype."""
-        for part in blocks(len(h), h.shape[-1]):
-            assign(self, out[part], self(h[part]))
-        return out
-
-    def backward_into(self, gradient: Array, h: Array, a: Array, out: Array) -> Array:
-        """Fill ``out`` with dL/dh, some rows at a time."""
-        for part in blocks(len(h), h.shape[-1]):
-            assign(self, out[part], self.backward(gradient[part], h[part], a[part]), "backward")
-        return out
+    return __call__
 
 
 def assign(formula: Component, out: Array, result: Any, method: str = "__call__") -> None:
@@ -252,10 +234,18 @@ def assign(formula: Component, out: Array, result: Any, method: str = "__call__"
 
 
 @lru_cache(maxsize=256)  # once for a class and its settings
-def _checked(activation: Activation | RowActivation) -> None:
-    if activation.check == "on":
+def _checked(activation: Activation) -> None:
+    if activation.check == "on" and ":" in activation.tag():  # tests check the library's own
         activation.check_derivative()
-    elif isinstance(activation, Activation) and not (
-        activation._has_derivative or activation._has_derivative_from_output
-    ):
+    elif not (activation._has_derivative or activation._has_derivative_from_output or activation._has_backward):
         activation.program()
+
+
+class _FunctionActivation(PlainFunction, Activation):
+    """A plain function of h; made by ``Activation.of``."""
+
+    made_by = "Activation.of"
+
+    def __call__(self, h: Any) -> Any:
+        """Return what the function returns."""
+        return self.function(h)

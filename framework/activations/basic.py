@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations.base import Activation, RowActivation
+from framework.activations.base import Activation
 
 _LARGEST_EXPONENT = {"float32": 88.72283, "float64": 709.782712893384}
 """The logarithm of the largest number of each dtype: exp of it is still finite."""
@@ -36,10 +36,6 @@ class Identity(Activation):
         """Return h."""
         return h
 
-    def derivative(self, h: Any) -> Any:
-        """Return 1."""
-        return np.ones_like(h)[()]
-
 
 class Sigmoid(Activation):
     """f(h) = 1 / (1 + exp(-h)), f'(h) = f(h) (1 - f(h)). For probabilities. Range (0, 1).
@@ -62,14 +58,6 @@ class Sigmoid(Activation):
         """Return 1 / (1 + exp(-h))."""
         return 1.0 / (1.0 + np.exp(np.minimum(-h, largest_exponent(h))))
 
-    def derivative(self, h: Any) -> Any:
-        """Return f(h) (1 - f(h))."""
-        return self.derivative_from_output(self(h))
-
-    def derivative_from_output(self, a: Any) -> Any:
-        """Return a (1 - a)."""
-        return a * (1.0 - a)
-
 
 class Tanh(Activation):
     """f(h) = tanh(h), f'(h) = 1 - tanh(h)^2. Range (-1, 1).
@@ -88,40 +76,8 @@ class Tanh(Activation):
         """Return tanh(h)."""
         return np.tanh(h)
 
-    def derivative(self, h: Any) -> Any:
-        """Return 1 - tanh(h)^2."""
-        return self.derivative_from_output(np.tanh(h))
 
-    def derivative_from_output(self, a: Any) -> Any:
-        """Return 1 - a^2."""
-        return 1.0 - a * a
-
-
-class ReLU(Activation):
-    """f(h) = max(h, 0), f'(h) = 1 where h > 0, else 0. Range [0, inf).
-
-    At the kink the derivative is 0 by convention, as in PyTorch.
-
-    Example:
-        >>> ReLU()(np.array([-1.0, 0.0, 2.0])), ReLU().derivative(np.array([-1.0, 0.0, 2.0]))
-        (array([0., 0., 2.]), array([0., 0., 1.]))
-
-    Source:
-        Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
-    """
-
-    output_range = (0.0, np.inf)
-
-    def __call__(self, h: Any) -> Any:
-        """Return max(h, 0)."""
-        return np.maximum(h, 0.0)
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1 where h > 0, else 0."""
-        return np.greater(h, 0).astype(np.result_type(h, 0.0))
-
-
-class Softmax(RowActivation):
+class Softmax(Activation):
     """a_i = exp(h_i) / sum_j exp(h_j) over the last axis: the probabilities of classes, which sum to 1. Range (0, 1).
 
     The row's maximum is subtracted first, which changes nothing but the overflow.
@@ -140,7 +96,3 @@ class Softmax(RowActivation):
         """Return exp(h) / sum(exp(h)) along the last axis."""
         exponentials = np.exp(h - np.max(h, axis=-1, keepdims=True))
         return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
-
-    def backward(self, gradient: Any, h: Any, a: Any) -> Any:
-        """Return a * (gradient - sum(gradient * a)): the softmax's Jacobian applied to the gradient."""
-        return a * (gradient - np.sum(gradient * a, axis=-1, keepdims=True))

@@ -35,7 +35,3 @@ class Sine(Activation):
     def __call__(self, h: Any) -> Any:
         """Return sin(omega h)."""
         return np.sin(scaled(h, self.frequency))
-
-    def derivative(self, h: Any) -> Any:
-        """Return omega cos(omega h)."""
-        return self.frequency * np.cos(scaled(h, self.frequency))

@@ -1,4 +1,4 @@
-"""Rectifiers with a negative side: h above 0, and something small below.
+"""Rectifiers: h above 0, and nothing or something small below.
 
 Where a formula has two branches, np.where computes both; the exponent of the lower one is held at a point where the
 upper one has long been chosen, so that nothing overflows and 0 remains the only kink.
@@ -11,8 +11,27 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.activations.base import Activation
-from framework.activations.stable import indicator
 from framework.component import Fraction, Positive
+
+
+class ReLU(Activation):
+    """f(h) = max(h, 0), f'(h) = 1 where h > 0, else 0. Range [0, inf).
+
+    At the kink the derivative is 0 by convention, as in PyTorch.
+
+    Example:
+        >>> ReLU()(np.array([-1.0, 0.0, 2.0])), ReLU().derivative(np.array([-1.0, 0.0, 2.0]))
+        (array([0., 0., 2.]), array([0., 0., 1.]))
+
+    Source:
+        Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
+    """
+
+    output_range = (0.0, np.inf)
+
+    def __call__(self, h: Any) -> Any:
+        """Return max(h, 0)."""
+        return np.maximum(h, 0.0)
 
 
 class LeakyReLU(Activation):
@@ -37,10 +56,6 @@ class LeakyReLU(Activation):
     def __call__(self, h: Any) -> Any:
         """Return h where h > 0, else s h."""
         return np.where(h > 0, h, self.negative_slope * h)[()]
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1 where h > 0, else s."""
-        return np.maximum(indicator(h > 0, h), self.negative_slope)
 
 
 class ELU(Activation):
@@ -67,10 +82,6 @@ class ELU(Activation):
         """Return h where h > 0, else alpha (exp(h) - 1)."""
         return np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))[()]
 
-    def derivative(self, h: Any) -> Any:
-        """Return 1 where h > 0, else alpha exp(h)."""
-        return np.where(h > 0, 1.0, self.alpha * np.exp(np.minimum(h, 1.0)))[()]
-
 
 class SELU(Activation):
     """f(h) = lambda h where h > 0, else lambda alpha (exp(h) - 1): the ELU that keeps mean 0 and variance 1.
@@ -95,10 +106,6 @@ class SELU(Activation):
         """Return lambda h where h > 0, else lambda alpha (exp(h) - 1)."""
         return self.scale * np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))
 
-    def derivative(self, h: Any) -> Any:
-        """Return lambda where h > 0, else lambda alpha exp(h)."""
-        return self.scale * np.where(h > 0, 1.0, self.alpha * np.exp(np.minimum(h, 1.0)))
-
 
 class CELU(Activation):
     """f(h) = h where h > 0, else alpha (exp(h / alpha) - 1); f'(h) = 1 where h > 0, else exp(h / alpha).
@@ -122,10 +129,6 @@ class CELU(Activation):
     def __call__(self, h: Any) -> Any:
         """Return h where h > 0, else alpha (exp(h / alpha) - 1)."""
         return np.where(h > 0, h, self.alpha * np.expm1(self._exponent(h)))[()]
-
-    def derivative(self, h: Any) -> Any:
-        """Return 1 where h > 0, else exp(h / alpha)."""
-        return np.where(h > 0, 1.0, np.exp(self._exponent(h)))[()]
 
     def _exponent(self, h: Any) -> Any:
         """Return h / alpha in [-800, 1]: below, exp is 0; above, it is not chosen."""

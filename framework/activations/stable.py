@@ -22,17 +22,6 @@ def logistic(h: Any) -> Any:
     return np.exp(np.minimum(h, 0.0)) / (1.0 + np.exp(-np.abs(h)))
 
 
-def logistic_slope(h: Any) -> Any:
-    """Return the derivative of ``logistic``, exp(-|h|) / (1 + exp(-|h|))^2: without the difference 1 - logistic(h).
-
-    Example:
-        >>> float(logistic_slope(0.0)), float(logistic_slope(1e308))
-        (0.25, 0.0)
-    """
-    decay = np.exp(-np.abs(h))
-    return decay / (1.0 + decay) / (1.0 + decay)
-
-
 def softplus(h: Any) -> Any:
     """Return log(1 + exp(h)) as max(h, 0) + log(1 + exp(-|h|)).
 

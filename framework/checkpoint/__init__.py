@@ -9,15 +9,27 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import overload
 
 from framework.checkpoint.describing import describe
 from framework.checkpoint.document import Document, model_of, put_together, take_apart
 from framework.checkpoint.file import checkpoints, read, shown, write
-from framework.errors import CheckpointError, FrameworkError
+from framework.checkpoint.partial import Loaded, fill
+from framework.errors import CheckpointError, FrameworkError, UsageError
 from framework.models import Model
 from framework.run import Run
 
-__all__ = ["checkpoints", "describe", "identity_of", "latest", "load", "load_model", "require_savable", "save"]
+__all__ = [
+    "Loaded",
+    "checkpoints",
+    "describe",
+    "identity_of",
+    "latest",
+    "load",
+    "load_model",
+    "require_savable",
+    "save",
+]
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:
@@ -77,11 +89,29 @@ def load(path: str | os.PathLike[str]) -> Run:
         raise _refused(path, error) from error
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
-    """Load the model alone, to predict with or to train anew.
+@overload
+def load_model(path: str | os.PathLike[str]) -> Model: ...
+@overload
+def load_model(path: str | os.PathLike[str], *, into: Model, names: str | tuple[str, ...] = "*") -> Loaded: ...
+def load_model(
+    path: str | os.PathLike[str], *, into: Model | None = None, names: str | tuple[str, ...] = "*"
+) -> Model | Loaded:
+    """Load the model alone, to predict with or to train anew; or a part of it into another model, to fine-tune that.
+
+    With ``into``, the file's classes need not be defined, and the dtypes may differ.
+
+    Args:
+        path: The file.
+        into: The model whose parameters and buffers are overwritten; None builds the file's model.
+        names: Which ones, for ``into``: a pattern such as ``"0.*"``, or a tuple of patterns. Names that the model or
+            the file does not have are left out.
+
+    Returns:
+        The model; with ``into``, what was loaded and what was not, which prints as a table.
 
     Raises:
-        CheckpointError: As for ``load``.
+        CheckpointError: As for ``load``; with ``into``, a shape differs or no name fits, and nothing is changed.
+        UsageError: ``names`` is given without ``into``, or the model's numbers of inputs are not known yet.
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
@@ -89,9 +119,22 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         >>> save(trainer.fit(Neuron.from_weights([1.0]), ([[1.0]], [2.0])), "run.safetensors")
         >>> float(load_model("run.safetensors")([1.0]))
         2.0
+        >>> model = Neuron(1)
+        >>> print(load_model("run.safetensors", into=model, names="weights"))
+        loaded: weights
+        kept:   bias
+        unused: bias
     """
+    if into is None and names != "*":
+        raise UsageError("load_model: argument 'names' chooses what goes into a model: write into=model")
+    if into is not None and not isinstance(into, Model):
+        raise UsageError(f"load_model: argument 'into' must be a Model; got {type(into).__name__}")
+    if into is not None:
+        into._built()  # raises while a number of inputs is not known
     arrays, text = read(path)
     try:
+        if into is not None:
+            return fill(into, arrays, names)
         return model_of(Document.from_text(text), arrays)
     except Exception as error:
         raise _refused(path, error) from error

@@ -1,4 +1,4 @@
-"""Which engine a run gets: chosen once, from the formulas alone; and which trainings are NumPy's all the same."""
+"""Select the engine, and decide when a compiled run falls back to NumPy."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
         rehearse(plan, loss, optimizer)
     except CannotLower as reason:
         if wanted == "compiled":
-            warn(f"engine='compiled': NumPy computes this run, because {reason}")
+            warn(f"engine='compiled': falling back to NumPy: {reason}")
         return "numpy"
     return "compiled"
 
 
 def require_available() -> None:
-    """Refuse to go on without the libraries.
+    """Check that the libraries are installed.
 
     Raises:
         UsageError: One is missing.
@@ -52,14 +52,14 @@ def require_available() -> None:
 
 
 def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:
-    """Return whether something comes between the parts of a step, which is then NumPy's; tell who wants a kernel.
+    """Return whether something acts within a step, so that NumPy must make it; warn if a kernel is wanted.
 
     Args:
         wanted: The trainer's engine.
-        regularizers: What adds to the gradients.
-        hooks: Those hooks within a step that some callback has.
+        regularizers: The trainer's; they add to the gradients.
+        hooks: The hooks within a step that some callback has.
     """
     between = [*(type(regularizer).__name__ for regularizer in regularizers), *hooks]
     if between and wanted == "compiled":
-        warn(f"engine='compiled': NumPy makes the steps of this training, because of {', '.join(between)} in each step")
+        warn(f"engine='compiled': falling back to NumPy: {', '.join(between)} must act within each step")
     return bool(between)

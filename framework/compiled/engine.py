@@ -1,4 +1,4 @@
-"""The compiled engine: chunks of steps in one native function, between two looks at what else is to be done."""
+"""Run steps in native chunks; signals, stops and callbacks are handled between chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.compiled.cache import COMPILING, load_anew
 from framework.compiled.kernel import Kernel
-from framework.compiled.lower import Plan, lowered
+from framework.compiled.lower import CannotLower, Plan, lowered
 from framework.compiled.rehearsal import rehearse
 from framework.compiled.source import Form, kernel_source
 from framework.compiled.source import Source as Written
@@ -33,10 +33,10 @@ GROWTH = 32.0
 
 
 class Engine:
-    """Makes the steps of a run in a kernel.
+    """Make the steps of a run in a kernel.
 
-    ``batches`` gives None at every boundary between chunks, where training may end, and a batch when the step is not
-    the kernel's: a loss that is not finite, or a gradient that may not be.
+    ``batches`` gives None at every boundary between chunks, where training may end, and a batch when NumPy must make
+    the step: the loss is not finite, or a gradient may not be.
     """
 
     def __init__(
@@ -67,10 +67,17 @@ class Engine:
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._settings: dict[str, Any] | None = None
+        self._plan: Plan | None = None
 
     def batches(self, *, shuffle: bool) -> Iterator[Batch | None]:
-        """Train to the end of the epoch, in the epoch's order of rows or in the data's own."""
+        """Train to the end of the epoch, in the epoch's order of rows or in the data's own.
+
+        Raises:
+            DerivativeError: A formula reads another value than when its kernel was made.
+        """
         run = self.run
+        if self._plan is not None:
+            self._plan.require_unchanged()
         for data, rows, before in self._pieces(shuffle=shuffle):
             while (place := (run.batch - before) * self.size) < len(rows):
                 yield None
@@ -163,6 +170,7 @@ class Engine:
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
+            _require_rows(data)
             plan = lowered(run.model, self.loss, run.optimizer)
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
@@ -170,11 +178,12 @@ class Engine:
                 rehearse(plan, self.loss, run.optimizer)
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows)
             kernel.constants[:] = source.constants  # other settings may be all that is new
+            self._plan = plan
         except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
             if run.step or not self.quiet:
                 reason = lines[0] if lines else type(error).__name__
-                warn(f"the compiled engine leaves its steps to NumPy: {reason}")
+                warn(f"the compiled engine falls back to NumPy: {reason}")
             if not run.step:
                 run.engine = "numpy"
             return None
@@ -227,6 +236,11 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 (the engine raises it, once the steps before it are made)
             return found, error
         return found, None
+
+
+def _require_rows(data: Batch) -> None:
+    if data[0].ndim != 2:
+        raise CannotLower(f"a kernel takes samples of one axis; got x of shape {data[0].shape}")
 
 
 def _taken(data: Batch, rows: Array) -> Batch:

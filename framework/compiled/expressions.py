@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.compiled.lower import CannotLower, Record
-from framework.formulas.program import needed
-from framework.formulas.rules import INFIX, TRUTHS
-from framework.formulas.symbols import Symbol
+from framework.compiled.lower import CannotLower, Record, arguments, bare
+from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 
@@ -28,15 +26,21 @@ _CALLS = {name: name for name in FUNCTIONS} | {
     "abs": "abs",
 }
 _FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
-    "row_length": "real({width})",
-    **dict.fromkeys(("positive", "spread", "column", "flat"), "{0}"),
+    **dict.fromkeys(("positive", "astype"), "{0}"),
+}
+_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"} | {
+    "greater": ">",
+    "greater_equal": ">=",
+    "less": "<",
+    "less_equal": "<=",
+    "equal": "==",
+    "not_equal": "!=",
 }
 _CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|"}
+_BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
 
-_OF_TRUTHS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
-"""What NumPy's arithmetic makes of two truths: a truth again, so True + True is True and not 2."""
-
-_TAKE_TRUTHS = TRUTHS | {"spread", "column", "flat", "row_length"}
+_OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
+"""NumPy's arithmetic of two booleans is boolean: True + True is True, not 2."""
 
 
 class Writer:
@@ -55,8 +59,8 @@ class Writer:
 
     def elementwise(self, name: str, record: Record) -> tuple[str, str]:
         """Return the source of a function of numbers that returns all outputs, and the call's further arguments."""
-        names = {symbol: argument for argument, symbol in record.inputs.items()}
-        lines = self._statements(record, names, needed(*record.outputs.values()))
+        names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
+        lines = self._statements(record.nodes, names)
         results = ", ".join(self.number(value, names) for value in record.outputs.values())
         return self.function(name, list(record.inputs), [*lines, f"return {results}"])
 
@@ -65,22 +69,18 @@ class Writer:
 
         What depends on rate and step alone is computed once, in double precision.
         """
-        names = {symbol: argument for argument, symbol in record.inputs.items()}
-        wanted = needed(*record.outputs.values())
-        once = {record.inputs["rate"], record.inputs["step"]}
-        for node in record.tape.nodes:
-            if node.op != "input" and all(arg in once for arg in node.args if isinstance(arg, Symbol)):
-                once.add(node)
-        lines = self._statements(record, names, wanted & once, once=True)
-        for node in record.tape.nodes:
-            if node in once and node in wanted and self.dtype == "float32" and not truth(node):
+        names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
+        once = [node for node in record.nodes if not node.shape]
+        lines = self._statements(once, names, once=True)
+        for node in once:
+            if self.dtype == "float32" and not boolean(node):
                 lines.append(f"r_{names[node]} = real({names[node]})")
                 names[node] = f"r_{names[node]}"
         arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
         for argument in arrays:
             names[record.inputs[argument]] = f"{argument}_i"
-        body = [f"{a}_i = {a}[i]" for a in arrays if record.inputs[a] in wanted]
-        body += self._statements(record, names, wanted - once, prefix="u")
+        body = [f"{a}_i = {a}[i]" for a in arrays if record.inputs[a] in record.nodes]
+        body += self._statements(record.nodes, names, prefix="u")
         for argument, value in record.outputs.items():
             if value is not record.inputs[argument]:
                 body.append(f"{argument}[i] = {self.number(value, names)}")
@@ -98,44 +98,48 @@ class Writer:
         )
 
     def _statements(
-        self, record: Record, names: dict[Any, str], wanted: set[Symbol], *, once: bool = False, prefix: str = "v"
+        self, nodes: list[Node], names: dict[Any, str], *, once: bool = False, prefix: str = "v"
     ) -> list[str]:
         lines: list[str] = []
-        for node in record.tape.nodes:
-            if node in wanted and node not in names:
+        for node in nodes:
+            if node not in names:
                 text = self.operation(node, names, once=once)
                 names[node] = f"{prefix}{len(lines)}"
                 lines.append(f"{names[node]} = {text}")
         return lines
 
-    def operation(self, node: Symbol, names: dict[Any, str], *, once: bool = False, width: str = "") -> str:
+    def operation(self, node: Node, names: dict[Any, str], *, once: bool = False) -> str:
         """Return the expression of one node."""
         op = node.op
+        args = arguments(node)
+        booleans = all(map(boolean, args))
+        if op in _BITS and not booleans:
+            raise CannotLower(f"np.{op} of integers has no form in a kernel")
         if op == "where":
-            condition = self._truth(node.args[0], names)
-            one = self._truth if truth(node) else self.number
-            return f"{one(node.args[1], names)} if {condition} else {one(node.args[2], names)}"
-        if connective := _CONNECTIVES.get(op) or (_OF_TRUTHS.get(op) if truth(node) else None):
-            return f" {connective} ".join(f"({self._truth(arg, names)})" for arg in node.args)
+            condition = self._boolean(args[0], names)
+            one = self._boolean if boolean(node) else self.number
+            return f"{one(args[1], names)} if {condition} else {one(args[2], names)}"
+        if connective := _CONNECTIVES.get(op) or (_OF_BOOLEANS.get(op) if boolean(node) else None):
+            return f" {connective} ".join(f"({self._boolean(arg, names)})" for arg in args)
         if op in ("invert", "logical_not"):
-            return f"not ({self._truth(node.args[0], names)})"
-        if op not in _TAKE_TRUTHS and all(map(truth, node.args)):  # in NumPy it has a short dtype, or is an error
-            raise CannotLower(f"np.{op} of a truth has no form in a kernel: write np.where(condition, 1.0, 0.0)")
-        if op == "power" and (short := self._power(node, names)) is not None:
+            return f"not ({self._boolean(args[0], names)})"
+        if op != "astype" and booleans and not boolean(node):  # in NumPy it has a short dtype, or is an error
+            raise CannotLower(f"np.{op} of a boolean has no form in a kernel: write np.where(condition, 1.0, 0.0)")
+        if op == "power" and (short := self._power(args, names)) is not None:
             return short
-        arguments = [self.number(arg, names, once=once) for arg in node.args]
-        if op in INFIX:
-            return f" {INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in arguments)
+        texts = [self.number(arg, names, once=once) for arg in args]
+        if op in _INFIX:
+            return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
-            return _FORMATS[op].format(*arguments, one=self.literal(1.0), width=width)
+            return _FORMATS[op].format(*texts, one=self.literal(1.0))
         if op not in _CALLS:
             raise CannotLower(f"np.{op} has no form in a kernel")
         function = f"np.{op}" if once and op in FUNCTIONS else _CALLS[op]
-        return f"{function}({', '.join(arguments)})"
+        return f"{function}({', '.join(texts)})"
 
-    def _power(self, node: Symbol, names: dict[Any, str]) -> str | None:
-        base, exponent = node.args
-        if isinstance(exponent, Symbol) or not isinstance(base, Symbol):
+    def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:
+        base, exponent = args
+        if isinstance(exponent, Node) or not isinstance(base, Node):
             return None
         x = self.number(base, names)
         if exponent == 0.5:
@@ -148,8 +152,9 @@ class Writer:
 
     def number(self, value: Any, names: dict[Any, str], *, once: bool = False) -> str:
         """Return the text of a node, of a number that helps the compiler, or of a constant."""
-        if isinstance(value, Symbol):
-            if truth(value):
+        value = bare(value)
+        if isinstance(value, Node):
+            if boolean(value):
                 return f"({self.literal(1.0)} if {names[value]} else {self.literal(0.0)})"
             return names[value]
         number = float(value)
@@ -165,10 +170,10 @@ class Writer:
             self.constants.append(value)
         return self.constants.index(value)
 
-    def _truth(self, value: Any, names: dict[Any, str]) -> str:
-        if not isinstance(value, Symbol):
+    def _boolean(self, value: Any, names: dict[Any, str]) -> str:
+        if not isinstance(value, Node):
             return repr(bool(value))
-        return names[value] if truth(value) else f"{names[value]} != {self.literal(0.0)}"
+        return names[value] if boolean(value) else f"{names[value]} != {self.literal(0.0)}"
 
 
 def _written(value: float) -> str:
@@ -176,11 +181,6 @@ def _written(value: float) -> str:
     return "np.nan" if np.isnan(value) else f"{'-' if value < 0 else ''}np.inf" if np.isinf(value) else repr(value)
 
 
-def truth(node: Any) -> bool:
-    """Return whether a node is true or false, not a number."""
-    if not isinstance(node, Symbol):
-        return isinstance(node, bool | np.bool_)
-    return node.op in TRUTHS or (
-        (node.op == "where" and all(map(truth, node.args[1:])))
-        or (node.op in _OF_TRUTHS and all(map(truth, node.args)))
-    )
+def boolean(value: Any) -> bool:
+    """Return whether a node or a plain number is boolean."""
+    return value.kind == "b" if isinstance(value, Node) else isinstance(value, bool)

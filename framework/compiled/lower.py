@@ -1,27 +1,40 @@
 """What can be compiled: the formulas of a model, its loss and its optimizer, as records for the kernel.
 
-A record is made by calling the formula once on symbols, so a user's formula lowers like the library's. What cannot be
-recorded, or replaces a method of a base class that the kernel stands for, raises ``CannotLower``, which says why.
+A record is made by calling the formula on symbols of ``graph``, so a user's formula lowers like the library's. Raise
+``CannotLower`` if a formula cannot be recorded, or if a class replaces a method that the kernel stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation, RowActivation
-from framework.compiled.cells import Cell
+from framework.activations import Activation, Identity
 from framework.errors import DerivativeError
-from framework.formulas.derive import Simplifier, adjoint
-from framework.formulas.program import Program, needed
-from framework.formulas.rules import REDUCTIONS
-from framework.formulas.symbols import COLUMN, Symbol
+from framework.graph.gradient import gradients
+from framework.graph.graph import Graph, signature
+from framework.graph.lower import lower, recognise
+from framework.graph.node import Node, matching, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.reads import Reads
+from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.tangent import derivative
+from framework.graph.trace import ROWS, trace
 from framework.losses import Loss, RowLoss
 from framework.models import Dense, Model, Neuron, Sequential
+from framework.models.composite import ActivationLayer
 from framework.optimizers import Optimizer
+
+ELEMENTS = 4
+"""The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
+
+REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
+
+_VIEWS = frozenset({"broadcast_to", "reshape"})
 
 
 class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
@@ -30,31 +43,41 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
 
 @dataclass(frozen=True)
 class Record:
-    """A formula as operations: what goes in, and what comes out.
+    """A formula as a graph, with its outputs by name.
 
     Attributes:
-        inputs: The symbols of the arguments by name.
-        outputs: Symbols or numbers by name.
+        inputs: The nodes of the arguments by name.
+        outputs: Nodes or numbers by name.
     """
 
-    inputs: dict[str, Symbol]
+    inputs: dict[str, Node]
     outputs: dict[str, Any]
 
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """What must be computed, in that order, and the inputs that it needs; without views."""
+        return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
+
     @property
-    def tape(self) -> Any:
-        """All nodes, in the order of computation."""
-        return next(iter(self.inputs.values())).tape
+    def coupled(self) -> bool:
+        """Whether elements of a row depend on one another."""
+        return any(node.op in REDUCTIONS for node in self.nodes)
 
     def signature(self) -> tuple[Any, ...]:
-        """Return what two records of the same formula have in common: every operation and every number."""
-        wanted = needed(*self.outputs.values())
-        places = {node: place for place, node in enumerate(node for node in self.tape.nodes if node in wanted)}
+        """Return what two records of the same formula have in common."""
+        return tuple(self.outputs), signature(self.outputs.values())
 
-        def shown(value: Any) -> Any:
-            return places[value] if isinstance(value, Symbol) else repr(value)
 
-        nodes = [(node.op, node.kind, node.name, *map(shown, node.args)) for node in places]
-        return tuple(nodes), tuple((name, shown(value)) for name, value in self.outputs.items())
+def bare(value: Any) -> Any:
+    """Return what a view shows: kernels work on single elements, where a broadcast or reshape changes nothing."""
+    while isinstance(value, Node) and value.op in _VIEWS:
+        value = value.args[0]
+    return value
+
+
+def arguments(node: Node) -> tuple[Any, ...]:
+    """Return a node's arguments without views."""
+    return tuple(map(bare, node.args))
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,7 @@ class Plan:
 
     Attributes:
         layers: The layers, from the first to the last.
+        activations: The activation of each layer.
         hidden: For each layer but the last, the record h -> (a, slope); over rows h -> a.
         backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
         output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
@@ -71,9 +95,11 @@ class Plan:
         dtype: "float64" or "float32".
         clip_norm: The optimizer's.
         clip_value: The optimizer's.
+        reads: What the formulas read beside their arguments and settings, by the name of the class.
     """
 
     layers: tuple[Any, ...]
+    activations: tuple[Activation, ...]
     hidden: tuple[Record, ...]
     backwards: tuple[Record | None, ...]
     output: Record
@@ -82,18 +108,33 @@ class Plan:
     dtype: str
     clip_norm: float | None
     clip_value: float | None
+    reads: tuple[tuple[str, Reads], ...]
 
     @property
     def descends(self) -> bool:
         """Whether a step is w <- w - rate * g and nothing else, so that it can be part of the product that gives g."""
         inputs, outputs = self.update.inputs, self.update.outputs
         match outputs["values"]:
-            case Symbol(op="subtract", args=(before, Symbol(op="multiply", args=factors))):
+            case Node(op="subtract", args=(before, Node(op="multiply", args=factors))):
                 plain = before is inputs["values"] and {*factors} == {inputs["rate"], inputs["gradients"]}
             case _:
                 plain = False
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
         return plain and kept and self.clip_norm is None and self.clip_value is None
+
+    def require_unchanged(self) -> None:
+        """Check that no formula reads another value than when it was recorded.
+
+        Raises:
+            DerivativeError: One does; names the value.
+        """
+        for name, reads in self.reads:
+            changed = reads.changed()
+            if changed is not None:
+                raise DerivativeError(
+                    f"{name}: {changed} has changed while training; the kernel computes with its first value. Make it "
+                    "a setting, or let the formula depend on its arguments alone"
+                )
 
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
@@ -102,77 +143,153 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     Raises:
         CannotLower: Some part has no form that a kernel can compute.
     """
-    layers = _layers(model)
+    layers, activations = _layers(model)
     dtype = model.dtype
     hidden, backwards = [], []
-    for layer in layers[:-1]:
-        record, backward = _activation(layer.activation, dtype)
+    for layer, activation in zip(layers[:-1], activations, strict=False):
+        record, backward = _activation(activation, layer.units, dtype)
         hidden.append(record)
         backwards.append(backward)
     return Plan(
         layers=layers,
+        activations=activations,
         hidden=tuple(hidden),
         backwards=tuple(backwards),
-        output=_output(loss, layers[-1].activation, dtype),
+        output=_output(loss, activations[-1], getattr(layers[-1], "units", 1), dtype),
         update=lowered_update(optimizer, dtype),
         by_row=loss.by_row,
         dtype=dtype,
         clip_norm=optimizer.clip_norm,
         clip_value=optimizer.clip_value,
+        reads=_reads((*dict.fromkeys(activations), loss, optimizer)),
     )
 
 
-def _layers(model: Model) -> tuple[Any, ...]:
-    """Return the layers of units that a model is made of."""
-    if type(model) is Sequential:
-        layers = tuple(layer for part in model.layers for layer in _layers(part))
-        if any(type(layer) is Neuron for layer in layers[:-1]):
-            raise CannotLower("a Neuron that is not the last layer gives no row")
-        return layers
-    if type(model) in (Dense, Neuron):
-        return (model,)
-    raise CannotLower(f"{type(model).__name__} is no layer that a kernel has; it has Dense, Neuron and Sequential")
+def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
+    """Return the layers of units that a model is made of, and the activation of each."""
+    layers: list[Any] = []
+    activations: list[Activation] = []
+    for part in _parts(model):
+        if type(part) in (Dense, Neuron):
+            if layers and type(layers[-1]) is Neuron:
+                raise CannotLower("a Neuron before the last layer gives a number, not a row")
+            layers.append(part)
+            activations.append(part.activation)
+        elif type(part) is not ActivationLayer:
+            raise CannotLower(f"a kernel has Dense, Neuron, Sequential and activations; got {type(part).__name__}")
+        elif not layers or type(activations[-1]) is not Identity:
+            name = type(part.activation).__name__
+            raise CannotLower(f"the activation {name} stands as a layer, but not behind a Dense without an activation")
+        else:
+            activations[-1] = part.activation
+    return tuple(layers), tuple(activations)
 
 
-def _activation(activation: Any, dtype: str) -> tuple[Record, Record | None]:
+def _parts(model: Model) -> list[Any]:
+    """Return the layers of a model within models, in order."""
+    if type(model) is not Sequential:
+        return [model]
+    return [layer for part in model.parts.values() for layer in _parts(part)]
+
+
+_FORMULAS: dict[type, tuple[str, ...]] = {
+    Activation: ("_formula", "derivative", "derivative_from_output", "backward"),
+    Loss: ("value", "slope", "value_from_preactivation", "fused_slope"),
+    Optimizer: ("update",),
+}
+"""The methods that are recorded."""
+
+_LOOPS: dict[type, tuple[str, ...]] = {
+    Activation: ("evaluate", "backward_into", "derivative_at"),
+    RowLoss: ("backward", "count", "expand", "targets", "_total", "_fill"),
+    Loss: ("backward", "count", "expand", "targets", "_total", "_fill"),
+    Optimizer: ("step", "rate", "_clip"),
+}
+"""The methods of the base classes that the kernel stands for."""
+
+
+def _reads(components: Iterable[Any]) -> tuple[tuple[str, Reads], ...]:
+    """Return what the formulas of components read, with their names; those of the library read nothing that changes."""
+    found = []
+    for component in components:
+        cls = type(component)
+        base = next(base for base in _FORMULAS if isinstance(component, base))
+        formulas = [getattr(cls, name) for name in _FORMULAS[base]]
+        own = [f for f in formulas if not str(getattr(f, "__module__", "")).startswith("framework.")]
+        if own:
+            found.append((cls.__name__, Reads(own, cls)))
+    return tuple(found)
+
+
+def _require_own(component: Any) -> None:
+    """Refuse a class that replaces a loop of its base class: the kernel would go around it."""
+    base = next(base for base in _LOOPS if isinstance(component, base))
+    for name in _LOOPS[base]:
+        if getattr(type(component), name) is not getattr(base, name):
+            raise CannotLower(f"{type(component).__name__}.{name} replaces {base.__name__}.{name}")
+
+
+# formulas
+
+
+def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Record:
+    """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
+    graph = Graph(dtype)
+    nodes = {name: graph.input(name, (graph.rows, width)) for name in names}
+    with np.errstate(all="ignore"):
+        outputs = compute(*map(_argument, nodes.values()))
+    return Record(nodes, {name: value_of(value) for name, value in outputs.items()})
+
+
+def _argument(value: Any) -> Any:
+    """Return a value as the argument of a formula, which must not write into it."""
+    value = value_of(value)
+    return Symbol(value, fixed=True) if isinstance(value, Node) else value
+
+
+def _activation(activation: Activation, units: int, dtype: str) -> tuple[Record, Record | None]:
     """Return how a hidden layer's activation goes forward, and back where that needs another record."""
-    _require_own(activation, _base(activation))
-    tape = Simplifier(dtype, rows=isinstance(activation, RowActivation))
-    h = tape.input("h")
-    with tape.verbatim():
-        a = _called(activation, "__call__", h)
-        if isinstance(activation, Activation):
-            return Record({"h": h}, {"a": a, "slope": _slope(activation, h, a)}), None
-    tape = Simplifier(dtype, rows=True)
-    gradient, h_back, a_back = tape.input("gradient"), tape.input("h"), tape.input("a")
-    with tape.verbatim():
-        delta = _row_backward(activation, gradient, h_back, a_back)
-    return (
-        Record({"h": h}, {"a": a}),
-        Record({"gradient": gradient, "h": h_back, "a": a_back}, {"delta": delta}),
-    )
+    _require_own(activation)
+    if not _coupled(activation):
+
+        def both(h: Symbol) -> dict[str, Any]:
+            a = _called(activation, "_formula", h)
+            return {"a": a, "slope": _slope(activation, h, a)}
+
+        return _of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), None
+    forward = _recorded(("h",), units, dtype, lambda h: {"a": _called(activation, "_formula", h)})
+    names = ("gradient", "h", "a")
+    backward = _recorded(names, units, dtype, lambda *symbols: {"delta": _row_backward(activation, *symbols)})
+    return _of_rows(activation, forward), _of_rows(activation, backward)
 
 
-def _output(loss: Loss, activation: Any, dtype: str) -> Record:
+def _output(loss: Loss, activation: Activation, units: int, dtype: str) -> Record:
     """Return the last activation, the loss and delta = dL/dh as one record, so that they share what they can."""
-    _require_own(activation, _base(activation))
-    _require_own(loss, RowLoss if isinstance(loss, RowLoss) else Loss)
-    rows = loss.by_row or isinstance(activation, RowActivation)
-    tape = Simplifier(dtype, rows=rows)
-    h, target = tape.input("h"), tape.input("target")
-    with tape.verbatim():
-        a = _called(activation, "__call__", h)
+    _require_own(activation)
+    _require_own(loss)
+    coupled = _coupled(activation)
+
+    def all_three(h: Symbol, target: Symbol) -> dict[str, Any]:
+        a = _called(activation, "_formula", h)
         if type(activation) is loss.canonical:
             value = _called(loss, "value_from_preactivation", h, target)
-            delta = _called(loss, "fused_slope", a, target)
-        else:
-            value = _called(loss, "value", a, target)
-            delta = _loss_slope(loss, a, target)
-            if isinstance(activation, RowActivation):
-                delta = _row_backward(activation, delta, h, a)
-            else:
-                delta = delta * _slope(activation, h, a)
-    return Record({"h": h, "target": target}, {"a": a, "value": value, "delta": delta})
+            return {"a": a, "value": value, "delta": _called(loss, "fused_slope", a, target)}
+        value = _called(loss, "value", a, target)
+        slope = _loss_slope(loss, a, target)
+        if coupled:
+            return {"a": a, "value": value, "delta": _row_backward(activation, slope, h, a)}
+        return {"a": a, "value": value, "delta": slope * _slope(activation, h, a)}
+
+    over_rows = loss.by_row or coupled
+    record = _recorded(("h", "target"), units if over_rows else ELEMENTS, dtype, all_three)
+    return _of_rows(loss, record) if over_rows else _of_elements(loss, record)
+
+
+def _coupled(activation: Activation) -> bool:
+    try:
+        return activation.coupled
+    except DerivativeError as error:
+        raise CannotLower(str(error)) from None
 
 
 def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
@@ -187,36 +304,66 @@ def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
     except CannotLower:
         if activation.check == "off":  # another derivative than the formula's, on purpose
             raise
-    program = _traced(activation, "__call__", ("h",), h.tape.dtype)
-    return replay(program.derivative_record, {program.inputs[0]: h})
+    return _derived(activation, "_formula", {"h": h})
 
 
 def _loss_slope(loss: Loss, a: Any, target: Symbol) -> Any:
     """Return d(value)/d(prediction), written or derived."""
-    base = RowLoss if loss.by_row else Loss
     try:
-        if type(loss).slope is not base.slope:
+        if type(loss).slope is not Loss.slope:
             return _called(loss, "slope", a, target)
     except CannotLower:
         if loss.check == "off":
             raise
-    program = _traced(loss, "value", ("prediction", "target"), target.tape.dtype, rows=loss.by_row)
-    derived = adjoint(program.output, program.inputs[0], 1.0) if loss.by_row else program.derivative_record
-    return replay(derived, dict(zip(program.inputs, (a, target), strict=True)))
+    return _derived(loss, "value", {"prediction": a, "target": target}, gradient=1.0 if loss.by_row else None)
 
 
-def _row_backward(activation: RowActivation, gradient: Any, h: Any, a: Any) -> Any:
+def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
     """Return dL/dh of a row, written or derived."""
     try:
-        if type(activation).backward is not RowActivation.backward:
+        if activation._has_backward:
             return _called(activation, "backward", gradient, h, a)
     except CannotLower:
         if activation.check == "off":
             raise
-    program = _traced(activation, "__call__", ("h",), h.tape.dtype, rows=True)
-    upstream = program.tape.input("gradient")
-    derived = adjoint(program.output, program.inputs[0], upstream)
-    return replay(derived, {program.inputs[0]: h, upstream: gradient})
+    return _derived(activation, "_formula", {"h": h}, gradient=gradient, output=a)
+
+
+def _derived(component: Any, method: str, given: Mapping[str, Any], *, gradient: Any = None, output: Any = None) -> Any:
+    """Return the derivative of a formula by its first argument, recorded where its arguments are.
+
+    Args:
+        component: The owner of the formula.
+        method: The formula's name.
+        given: The arguments by name.
+        gradient: What to pull back through a formula over rows; None is the slope of an elementwise formula.
+        output: The formula's result where it is known, so that it is not computed again.
+    """
+    like = next(value for value in (*given.values(), gradient) if isinstance(value, Symbol))
+    try:
+        shapes = dict.fromkeys(given, (ROWS, *like.shape[1:]))
+        traced = trace(getattr(component, method), shapes, like.graph.dtype, open_rows=False)
+        result, *inputs = [traced.output, *traced.inputs.values()]
+        known: dict[Any, Any] = {}
+        if gradient is None:
+            found = derivative(result, inputs[0])
+        else:
+            result, *inputs = recognise([result, *inputs])
+            seed: Any = gradient
+            if isinstance(gradient, Symbol):
+                seed = inputs[0].graph.input("gradient", getattr(result, "shape", gradient.shape))
+            (found,) = gradients([(result, seed)], inputs[:1])
+            found, result, seed, *inputs = lower([found, result, seed, *inputs], exact=True)
+            known = {result: value_of(output)} if output is not None else {}
+            known[seed] = value_of(gradient)
+    except DerivativeError as error:
+        raise CannotLower(_reason(_name(component, method), error)) from None
+    known |= dict(zip(inputs, map(value_of, given.values()), strict=True))
+    for node in ordered([found], known):
+        if node not in known:
+            args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
+            known[node] = like.graph.made(node.op, args, node.attributes, node.shape, node.kind)
+    return symbol_of(known.get(found, found))
 
 
 def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None = None) -> Record:
@@ -230,83 +377,91 @@ def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None
     Raises:
         CannotLower: ``update`` cannot be recorded, or changes nothing.
     """
-    _require_own(optimizer, Optimizer)
-    tape = Simplifier(dtype, rows=False)
+    _require_own(optimizer)
+    graph = Graph(dtype)
     memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
-    inputs = {name: tape.input(name) for name in ("values", "gradients", "rate", "step", *memory)}
-    cells = {name: Cell(symbol) for name, symbol in inputs.items()}
+    shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
+    shapes |= dict.fromkeys(memory, (graph.rows,))
+    inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
+    arrays = {name: Symbol(node) for name, node in inputs.items()}
     recipe = optimizer.replace()  # bound to no model: what a run counts is no setting
     recipe.__dict__["learning_rate"] = optimizer.learning_rate if learning_rate is None else learning_rate
-    with tape.verbatim():
-        _called(recipe, "update", *cells.values(), changes=True)
-    changed = {name: cells[name].value for name in ("values", *memory)}
-    if all(value is inputs[name] for name, value in changed.items()):
+    _called(recipe, "update", *arrays.values(), changes=True)
+    changed = {name: arrays[name].node for name in ("values", *memory)}
+    if all(node is inputs[name] for name, node in changed.items()):
         raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")
-    return Record(inputs, changed)
-
-
-def replay(result: Any, given: dict[Symbol, Any]) -> Any:
-    """Record ``result`` again on the tape of what its inputs are replaced by.
-
-    Args:
-        result: A symbol of another tape, or a number.
-        given: What each input of that tape is replaced by.
-    """
-    if not isinstance(result, Symbol):
-        return result
-    tape = next(value.tape for value in given.values() if isinstance(value, Symbol))
-    known = dict(given)
-    wanted = needed(result)
-    for node in result.tape.nodes:
-        if node not in wanted or node in known:
-            continue
-        arguments = [known[arg] if isinstance(arg, Symbol) else arg for arg in node.args]
-        if node.op in REDUCTIONS:
-            known[node] = tape.reduce(node.op, arguments[0], -1, node.kind == COLUMN)
-        else:
-            known[node] = tape.record(node.op, *arguments)
-    return known[result]
+    return _of_elements(optimizer, Record(inputs, changed), method="update")
 
 
 def _called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
-    """Call a formula on symbols, and say which one it is when that fails."""
-    name = f"{type(component).__name__}.{method}".removesuffix(".__call__")
+    """Call a formula on symbols, and name it when that fails.
+
+    Args:
+        component: The owner of the formula.
+        method: The formula's name.
+        arguments: Symbols and numbers.
+        changes: Whether the formula works in place and returns nothing.
+    """
+    name = _name(component, method)
     try:
         with np.errstate(all="ignore"):
-            result = getattr(component, method)(*arguments)
-    except DerivativeError as error:
-        reason = str(error).removeprefix("the derivative cannot be derived through ")
-        raise CannotLower(f"{name} cannot be recorded through {reason}") from None
+            result = getattr(component, method)(*(arguments if changes else map(_argument, arguments)))
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
-        raise CannotLower(f"{name} cannot be recorded: {type(error).__name__}: {error}") from None
+        raise CannotLower(_reason(name, error)) from None
     if not changes and not isinstance(result, Symbol | int | float | np.number):
-        raise CannotLower(f"{name} returns {type(result).__name__}, no numbers")
+        raise CannotLower(f"{name} returns {type(result).__name__}; expected an array")
     return result
 
 
-def _traced(component: Any, method: str, names: tuple[str, ...], dtype: Any, *, rows: bool = False) -> Program:
-    try:
-        return Program(getattr(component, method), names, dtype, rows=rows)
-    except Exception as error:  # noqa: BLE001 (as above)
-        raise CannotLower(f"{type(component).__name__}.{method} cannot be recorded: {error}") from None
+def _name(component: Any, method: str) -> str:
+    return f"{type(component).__name__}.{method}".removesuffix("._formula")
 
 
-_LOOPS: dict[type, tuple[str, ...]] = {
-    Activation: ("evaluate", "backward_into", "derivative_at"),
-    RowActivation: ("evaluate", "backward_into"),
-    Loss: ("backward", "count", "expand", "targets", "_total", "_fill"),
-    RowLoss: ("backward", "count", "expand", "targets", "_total", "_fill"),
-    Optimizer: ("step", "rate", "_clip"),
-}
-"""The methods of the base classes that the kernel stands for."""
+def _reason(name: str, error: Exception) -> str:
+    """Return why a formula cannot be recorded."""
+    if not isinstance(error, DerivativeError):
+        return f"{name} cannot be recorded: {type(error).__name__}: {error}"
+    start, text = "the formula cannot be traced ", str(error)
+    return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
 
 
-def _base(activation: Any) -> Callable[..., Any]:
-    return RowActivation if isinstance(activation, RowActivation) else Activation
+# the form that a kernel has
 
 
-def _require_own(component: Any, base: Any) -> None:
-    """Refuse a class that replaces a loop of its base class: the kernel would go around it."""
-    for name in _LOOPS[base]:
-        if getattr(type(component), name) is not getattr(base, name):
-            raise CannotLower(f"{type(component).__name__}.{name} replaces {base.__name__}.{name}")
+def _of_elements(component: Any, record: Record, method: str = "") -> Record:
+    """Return a record of which each element can be computed alone.
+
+    Raises:
+        CannotLower: An operation works on several elements.
+    """
+    for node in record.nodes:
+        if not _single(node):
+            name = f"{type(component).__name__}{f'.{method}' if method else ''}"
+            raise CannotLower(f"{name} cannot be recorded: {_call(node)} works on several elements")
+    return record
+
+
+def _of_rows(component: Any, record: Record) -> Record:
+    """Return a record that a kernel can compute in loops along the row.
+
+    Raises:
+        CannotLower: An operation has no such form.
+    """
+    rows, width = next(iter(record.inputs.values())).shape
+    for node in record.nodes:
+        reduces = node.op in REDUCTIONS and node.attributes["axes"] == (1,) and node.args[0].shape == (rows, width)
+        if not (_single(node) or reduces) or node.shape[1:] not in ((), (1,), (width,)) or node.shape[:1] != (rows,):
+            name = type(component).__name__
+            raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {_call(node)} over the row")
+    return record
+
+
+def _single(node: Node) -> bool:
+    """Return whether a node is an input, or an operation on each element alone."""
+    if node.op == "astype":
+        return not (node.kind == "i" and node.args[0].kind == "f")
+    return OPERATIONS[node.op].elementwise or matching(node, "input")
+
+
+def _call(node: Node) -> str:
+    return f"np.{node.op}" if hasattr(np, node.op) else node.op

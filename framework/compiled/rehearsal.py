@@ -15,18 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import RowActivation
 from framework.arrays import Array
 from framework.compiled.expressions import FUNCTIONS, Writer
 from framework.compiled.lower import CannotLower, Plan, Record, lowered_update
 from framework.compiled.rows import row_function
 from framework.derivatives import POINTS, ROWS
-from framework.formulas.kinks import tie_of, zeros
-from framework.formulas.program import compile_source
-from framework.formulas.rules import KINKS
-from framework.formulas.symbols import Symbol
+from framework.derivatives.formulas import MODERATE, TARGETS
+from framework.emit.numpy import emit
+from framework.graph.node import Node
+from framework.graph.operations import COMPARISONS, KINKS
 from framework.losses import Loss
-from framework.losses.checks import MODERATE, TARGETS
 from framework.optimizers import Optimizer
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
@@ -37,6 +35,11 @@ STEPS = (1, 2, 1001)
 
 TIED_ROWS: Array = np.array([*ROWS, [0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 1.0, 0.5]])
 GOAL_ROWS: Array = np.array([*np.eye(4)[:3], [0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]])
+"""Rows, some with ties, and targets for them."""
+
+_SIZES = np.geomspace(1e-3, 1e3, 60)
+_GRID: Array = np.unique(np.concatenate([np.arange(-12.0, 12.5, 0.5), -_SIZES, _SIZES]))
+"""Where kinks are looked for."""
 
 
 def rehearse(plan: Plan, loss: Loss, optimizer: Optimizer) -> None:
@@ -45,9 +48,9 @@ def rehearse(plan: Plan, loss: Loss, optimizer: Optimizer) -> None:
     Raises:
         CannotLower: One does; the message names it.
     """
-    for layer, record, backward in zip(plan.layers, plan.hidden, plan.backwards, strict=False):
-        _rehearse_hidden(layer.activation, plan.dtype, _Same(record), None if backward is None else _Same(backward))
-    _rehearse_output(plan.layers[-1].activation, loss, plan.dtype, _Same(plan.output))
+    for activation, record, backward in zip(plan.activations, plan.hidden, plan.backwards, strict=False):
+        _rehearse_hidden(activation, plan.dtype, _Same(record), None if backward is None else _Same(backward))
+    _rehearse_output(plan.activations[-1], loss, plan.dtype, _Same(plan.output))
     _rehearse_update(optimizer.replace(), plan.dtype, _Same(plan.update))
 
 
@@ -72,9 +75,9 @@ def _rehearse_hidden(activation: Any, dtype: str, forward: _Same, backward: _Sam
             a = activation(h)
             found = _by_element(forward.record, dtype, h)
             _compare(activation, "__call__", found["a"], a)
-            _compare(activation, "derivative", found["slope"], activation.derivative_at(h, a))
+            _compare(activation, "derivative", found["slope"], activation.backward(np.ones_like(h), h, a))
             return
-        h = TIED_ROWS.astype(dtype)
+        h = _rows(TIED_ROWS, forward.record, dtype)
         a = activation(h)
         _compare(activation, "__call__", _by_row(forward.record, h)["a"], a)
         gradient = np.cos(np.arange(h.size, dtype=dtype)).reshape(h.shape)
@@ -84,10 +87,9 @@ def _rehearse_hidden(activation: Any, dtype: str, forward: _Same, backward: _Sam
 
 @lru_cache(maxsize=256)
 def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: _Same) -> None:
-    rows = loss.by_row or isinstance(activation, RowActivation)
     with np.errstate(all="ignore"):
-        if rows:
-            h, target = TIED_ROWS.astype(dtype), GOAL_ROWS.astype(dtype)
+        if loss.by_row or activation.coupled:
+            h, target = (_rows(rows, output.record, dtype) for rows in (TIED_ROWS, GOAL_ROWS))
             found = _by_row(output.record, h, target)
         else:
             points = [(h, t) for t in TARGETS for h in (*MODERATE, *_kinks(output.record, [t]))]
@@ -101,10 +103,7 @@ def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: _Same) -> 
             return
         _compare(loss, "value", found["value"], loss.value(a, target))
         slope = np.broadcast_to(np.asarray(loss.slope(a, target), dtype), h.shape)
-        if isinstance(activation, RowActivation):
-            delta = activation.backward(slope, h, a)
-        else:
-            delta = slope * activation.derivative_at(h, a)
+        delta = activation.backward(slope, h, a)
         _compare(loss, f"slope with the derivative of {type(activation).__name__}", found["delta"], delta)
 
 
@@ -164,18 +163,52 @@ def _by_row(record: Record, *arguments: Array) -> dict[str, Array]:
     return {name: np.asarray(_numpy(value, record)(*arguments), dtype) for name, value in record.outputs.items()}
 
 
+def _rows(rows: Array, record: Record, dtype: str) -> Array:
+    """Return rows as long as those that a record is made for: cut, or filled up with small numbers."""
+    width = next(iter(record.inputs.values())).shape[1]
+    filled = np.zeros((len(rows), width), dtype)
+    filled[: len(ROWS)] = 0.01 * np.cos(np.arange(len(ROWS) * width)).reshape(len(ROWS), width)
+    filled[:, : rows.shape[1]] = rows[:, :width]
+    return filled
+
+
 def _numpy(value: Any, record: Record) -> Callable[..., Any]:
-    source, namespace = compile_source(value, record.inputs.values())
-    exec(source, namespace)
-    function: Callable[..., Any] = namespace["formula"]
-    return function
+    """Return what NumPy computes for an output, from the arguments."""
+    return emit({"value": value}, record.inputs, memory=False)
 
 
 def _kinks(record: Record, rest: list[float]) -> Array:
-    """Return where the kinks of a record lie along its first input."""
-    ties = [tie_of(node) for node in [*record.tape.nodes] if node.op in KINKS]
-    found = [zeros(_numpy(tie, record), rest) for tie in ties if isinstance(tie, Symbol)]
+    """Return where the kinks of a record lie along its first input: where the two sides of one are equal."""
+    found = [_ties(_numpy(difference, record), rest) for node in record.nodes for difference in _differences(node)]
     return np.concatenate([np.zeros(0), *found])
+
+
+def _differences(node: Node) -> list[Node]:
+    """Return what is 0 where a kink is."""
+    if node.op in ("abs", "sign", "heaviside"):
+        return [node.args[0]]
+    if node.op == "copysign":
+        return [side for side in node.args if isinstance(side, Node)]
+    if node.op in (KINKS | COMPARISONS) - {"where"}:  # a choice has its kinks where its condition changes
+        return [node.graph.add("subtract", *node.args)]
+    return []
+
+
+def _ties(difference: Callable[..., Any], rest: list[float]) -> Array:
+    """Return where a function of the first input is 0 or changes its sign, found by bisection."""
+
+    def sign(h: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(np.sign(difference(h, *(np.full_like(h, value) for value in rest))), h.shape)
+
+    signs = sign(_GRID)
+    places = np.flatnonzero(signs[:-1] * signs[1:] < 0)
+    low, high = _GRID[places], _GRID[places + 1]
+    for _ in range(60 if len(places) else 0):
+        middle = 0.5 * (low + high)
+        same = sign(middle) == signs[places]
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return np.concatenate([_GRID[signs == 0], low, high])
 
 
 def _compare(component: Any, method: str, found: Any, own: Any) -> None:

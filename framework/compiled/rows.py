@@ -10,11 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from framework.compiled.expressions import Writer, truth
-from framework.compiled.lower import CannotLower, Record
-from framework.formulas.program import needed
-from framework.formulas.rules import REDUCTIONS
-from framework.formulas.symbols import FULL, Symbol
+from framework.compiled.expressions import Writer, boolean
+from framework.compiled.lower import REDUCTIONS, CannotLower, Record, arguments, bare
+from framework.graph.node import Node, nodes_in
 
 _STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}
 
@@ -85,32 +83,34 @@ class _Rows:
     ) -> None:
         self.writer, self.single = writer, single
         self.reads = {record.inputs[name]: text for name, text in reads.items()}
-        outputs = [(record.outputs[name], text) for name, text in writes.items()]
+        outputs = [(bare(record.outputs[name]), text) for name, text in writes.items()]
         self.elements = [(value, text) for value, text in outputs if text.endswith("j]")]
         self.totals = [(value, text) for value, text in outputs if not text.endswith("j]")]
-        if not all(isinstance(value, Symbol) for value, _ in self.totals):
+        if not all(isinstance(value, Node) for value, _ in self.totals):
             raise CannotLower("a loss that is the same for every row")
-        wanted = needed(*(value for value, _ in outputs))
-        self.nodes = [node for node in record.tape.nodes if node in wanted]
-        self.stage: dict[Symbol, int] = {}
+        self.nodes = Record(record.inputs, {str(place): value for place, (value, _) in enumerate(outputs)}).nodes
+        self.stage: dict[Node, int] = {}
+        self.full: set[Node] = set()  # the nodes with a number for each element of a row
         for node in self.nodes:
-            before = [self.stage[arg] for arg in node.args if isinstance(arg, Symbol)]
-            self.stage[node] = max(before, default=0) + (node.op in REDUCTIONS)
+            args = nodes_in(arguments(node))
+            self.stage[node] = max((self.stage[arg] for arg in args), default=0) + (node.op in REDUCTIONS)
+            if node.op not in REDUCTIONS and (node.op == "input" or not self.full.isdisjoint(args)):
+                self.full.add(node)
         self.last = max([*self.stage.values(), 0])
-        self.kept: dict[Symbol, int] = {}
-        self.columns: dict[Symbol, str] = {}
+        self.kept: dict[Node, int] = {}
+        self.columns: dict[Node, str] = {}
         self.names: dict[Any, str] = {}
         reductions: dict[Any, str] = {}  # the same sum as a column and as a flat array is one
         for node in self.nodes:
-            if node.op == "input" or node.kind == FULL:
+            if node in self.full:
                 self.names[node] = f"x_{node.name}" if node.op == "input" else f"v{len(self.names)}"
                 continue
             place = len(self.columns)
             cell = f"s{place}" if single else f"columns[{place}, l]"
             if node.op in REDUCTIONS:
-                cell = reductions.setdefault((node.op, node.args), cell)
+                cell = reductions.setdefault((node.op, arguments(node)), cell)
             self.columns[node] = cell
-            self.names[node] = f"({cell} != {writer.literal(0.0)})" if truth(node) else cell
+            self.names[node] = f"({cell} != {writer.literal(0.0)})" if boolean(node) else cell
 
     def lines(self) -> list[str]:
         """Return the body of the function."""
@@ -126,7 +126,7 @@ class _Rows:
             if loop:
                 lines += [*self._over_rows([*before, *starts]), *loop]
                 before = before_next
-        known = [(value, text) for value, text in self.totals if value.kind != FULL]
+        known = [(value, text) for value, text in self.totals if value not in self.full]
         return lines + self._over_rows([*before, *(f"{text} = {self._number(value)}" for value, text in known)])
 
     def _over_rows(self, lines: list[str]) -> list[str]:
@@ -139,11 +139,11 @@ class _Rows:
 
         The loop computes what can be computed now, and the reductions of it.
         """
-        full = [n for n in self.nodes if n.kind == FULL and n.op != "input" and self.stage[n] == stage]
+        full = [n for n in self.nodes if n in self.full and n.op != "input" and self.stage[n] == stage]
         reductions = {self.columns[n]: n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1}
         elements = [(value, text) for value, text in self.elements if self._when(value) == stage]
         totals = [(value, text) for value, text in self._summed() if self.stage[value] == stage]
-        used = [arg for node in [*full, *reductions.values()] for arg in node.args]
+        used = [arg for node in [*full, *reductions.values()] for arg in arguments(node)]
         used += [value for value, _ in [*elements, *totals]]
         if not used and not elements:
             return [], [], []
@@ -162,43 +162,43 @@ class _Rows:
 
     def _loaded(self, node: Any, stage: int) -> list[str]:
         """Return the line that makes an element known in this loop, where it was not computed there."""
-        if not isinstance(node, Symbol) or node.kind != FULL:
+        if not isinstance(node, Node) or node not in self.full:
             return []
         if node.op == "input":
             return [f"{self.names[node]} = {self.reads[node]}"]
         if self.stage[node] == stage:
             return []
-        return [f"{self.names[node]} = {self._place(node)}{f' != {self.writer.literal(0.0)}' if truth(node) else ''}"]
+        return [f"{self.names[node]} = {self._place(node)}{f' != {self.writer.literal(0.0)}' if boolean(node) else ''}"]
 
-    def _place(self, node: Symbol) -> str:
+    def _place(self, node: Node) -> str:
         return f"scratch[{self.kept[node]} * width + j, l]"
 
-    def _needed_after(self, node: Symbol, stage: int) -> bool:
+    def _needed_after(self, node: Node, stage: int) -> bool:
         later = {value for value, _ in self.elements if self._when(value) > stage}
         for other in self.nodes:
             first = self.stage[other] - (other.op in REDUCTIONS)
-            if first > stage and (other.kind == FULL or other.op in REDUCTIONS):
-                later.update(other.args)
+            if first > stage and (other in self.full or other.op in REDUCTIONS):
+                later.update(arguments(other))
         return node in later
 
-    def _summed(self) -> list[tuple[Symbol, str]]:
+    def _summed(self) -> list[tuple[Node, str]]:
         """Return the totals of a row that are sums of its elements."""
-        return [(value, text) for value, text in self.totals if value.kind == FULL]
+        return [(value, text) for value, text in self.totals if value in self.full]
 
     def _when(self, value: Any) -> int:
         """Return the loop that writes an element: the first in which it is known, the last for what is read before."""
         if any(text in self.reads.values() for _, text in self.elements):
             return self.last
-        return self.stage.get(value, 0) if isinstance(value, Symbol) else 0
+        return self.stage.get(value, 0) if isinstance(value, Node) else 0
 
-    def _reduced(self, cell: str, node: Symbol) -> str:
+    def _reduced(self, cell: str, node: Node) -> str:
         x = self._number(node.args[0])
         return f"{cell} = {node.op}imum({cell}, {x})" if node.op in ("max", "min") else f"{cell} += {x}"
 
-    def _operation(self, node: Symbol) -> str:
-        text = self.writer.operation(node, self.names, width="width")
+    def _operation(self, node: Node) -> str:
+        text = self.writer.operation(node, self.names)
         one, zero = self.writer.literal(1.0), self.writer.literal(0.0)
-        return f"{one} if {text} else {zero}" if truth(node) and node.kind != FULL else text
+        return f"{one} if {text} else {zero}" if boolean(node) and node not in self.full else text
 
     def _number(self, value: Any) -> str:
         return self.writer.number(value, self.names)

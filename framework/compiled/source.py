@@ -8,14 +8,12 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-from framework.activations import RowActivation
 from framework.compiled.expressions import Writer
 from framework.compiled.lower import Plan, Record
 from framework.compiled.numeric import numeric_source
 from framework.compiled.products import in_place, product
 from framework.compiled.rows import row_function
 from framework.compiled.step import indented, step_source
-from framework.formulas.symbols import FULL, Symbol
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ AHEAD = 8
 
 SOON = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
 
-_HEADER = '''"""A training kernel, written by framework.compiled from the formulas of
-
-{what}
+_HEADER = '''"""A training kernel, written by framework.compiled; no text of the user's is part of it.
 
 With framework/compiled/native.py {stamp}.
 """
@@ -82,9 +78,8 @@ class _Kernel:
         self.one = self.writer.literal(1.0)
         self.zero = self.writer.literal(0.0)
         self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
-        nodes = (node for node in plan.output.tape.nodes if isinstance(node, Symbol))
         self.widths = ["1" if one else f"sizes[{i + 1}]" for i, one in enumerate(self.units_1)]
-        self.by_row = form.classes or any(node.kind != FULL for node in nodes)
+        self.by_row = form.classes or plan.output.coupled
         """Whether the last activation and the loss go over a row."""
         self.reads_in_place = form.single or self.units_1[0]
         """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
@@ -203,7 +198,7 @@ class _Kernel:
         for i, record in enumerate(self.plan.hidden):
             lines += [*self._product("forward", i), f"square_{i + 1} = {self.zero}"]
             total = f"square_{i + 1} += a * a"
-            if isinstance(self.plan.layers[i].activation, RowActivation):
+            if self.plan.backwards[i] is not None:
                 reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
                 lines += [*self._biased(i), *self._rows(f"activation_{i}", record, i, reads, writes)]
                 lines += self._elements(i, [f"a = x_{i + 1}[i, j]", total])
@@ -310,7 +305,6 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     """
     kernel = _Kernel(plan, form)
     text = kernel.source()
-    names = [type(layer.activation).__name__ for layer in plan.layers]
-    header = _HEADER.format(what=f"    {', '.join(names)}", stamp=_stamp())
+    header = _HEADER.format(stamp=_stamp())
     memory = max(kernel.scratch, 1), max(kernel.columns, 1)
     return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, *memory)

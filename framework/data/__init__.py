@@ -1,6 +1,6 @@
 """Data: arrays or a Dataset, checked, and given as batches."""
 
-from framework.data.checks import Batch, checked_rows
+from framework.data.checks import Batch, checked_rows, settling
 from framework.data.sources import (
     ArraySource,
     Dataset,
@@ -23,4 +23,5 @@ __all__ = [
     "permutation",
     "prepare",
     "read_only",
+    "settling",
 ]

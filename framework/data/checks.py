@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
-from framework.models import Embedding, Model, Sequential
-from framework.models.shapes import fits, shown
+from framework.models import Composite, Embedding, Model
+from framework.models.shapes import is_known, shown
 from framework.models.state import Columns
 
 Batch = tuple[Array, Array, Array | None]
@@ -34,10 +37,28 @@ def column_names(x: Any) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, Iterable) else None
 
 
+@contextmanager
+def settling(model: Model, data: Any) -> Iterator[None]:
+    """Take the numbers of inputs that a model leaves open from the data; an error leaves them open."""
+    layers = model.unsettled()
+    if not layers:
+        yield
+        return
+    x = data[0] if isinstance(data, tuple | list) and data else data.read(0, 1)[0] if hasattr(data, "read") else None
+    shape = np.shape(x) if x is not None else ()
+    try:
+        if len(shape) > 1:
+            model.settle(shape[1:])
+        yield
+    except BaseException:
+        model.unsettle(layers)
+        raise
+
+
 def target_shape(model: Model, x: Array) -> tuple[int, ...]:
     """Return the shape of the model's outputs for these rows."""
-    each = model.output_shape if None not in model.output_shape else model.output(x[:1])[1].shape[1:]
-    return (len(x), *(size for size in each if size is not None))
+    each = model.shape_after(x.shape[1:])
+    return (len(x), *(each if is_known(each) else model.output(x[:1])[1].shape[1:]))
 
 
 def checked(
@@ -72,14 +93,14 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     """
     model.require_columns(x, f"{name}: argument 'x'", known)
     array = real_array(x, f"{name}: argument 'x'", model.dtype)
-    if not array.shape or not fits(array.shape[1:], model.input_shape):
+    if not array.shape or not model.takes(array.shape[1:]):
         hint = "; one feature is x.reshape(-1, 1), one sample x[None]" if array.ndim == 1 else ""
         expected = shown(("rows", *model.input_shape))
         raise ShapeError(f"{name}: argument 'x' must have the shape {expected}; got {array.shape}{hint}")
     require_finite(array, f"{name}: argument 'x'")
     first = model
-    while isinstance(first, Sequential):
-        first = first.layers[0]
+    while isinstance(first, Composite):
+        first = next(iter(first.parts.values()))
     if isinstance(first, Embedding):
         first.require_ids(array, f"{name}: argument 'x'")
     return array

@@ -1,33 +1,33 @@
-"""Derivatives, checked: a written derivative is compared with the formula before it is put to work.
+"""Derivatives, checked: a written derivative is compared with the derived one and with differences of the formula."""
 
-Finite differences are taken on both sides of every point, so that a kink is told from a mistake: at a kink any value
-between the two sides is right. Only points at which the formula is finite are judged. The tolerance follows the scale
-of the formula and the error that the differences themselves estimate.
-"""
-
-from framework.derivatives.elementwise import (
+from framework.derivatives.checks import (
     POINTS,
+    ROWS,
+    Subject,
     check_derivative,
     check_elementwise,
-    derivative_bounds,
-    named_factors,
-    require_elementwise,
+    check_rows,
     require_like,
-    require_record,
 )
-from framework.derivatives.rows import ROWS, check_direction, check_rows, numerical_gradient
+from framework.derivatives.differences import (
+    Bounds,
+    derivative_bounds,
+    numerical_gradient,
+    resolved_bounds,
+    slope_along,
+)
 
 __all__ = [
     "POINTS",
     "ROWS",
+    "Bounds",
+    "Subject",
     "check_derivative",
-    "check_direction",
     "check_elementwise",
     "check_rows",
     "derivative_bounds",
-    "named_factors",
     "numerical_gradient",
-    "require_elementwise",
     "require_like",
-    "require_record",
+    "resolved_bounds",
+    "slope_along",
 ]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from framework.emit.memory import Layout, Memory
-from framework.emit.runtime import choose, fold, masked, scatter_add, windows
+from framework.emit.runtime import choose, chosen, fold, masked, scatter_add, windows
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
-from framework.graph.lower import lower
+from framework.graph.lower import is_columns, lower
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
@@ -29,6 +29,7 @@ _NAMESPACE: dict[str, Any] = {
     "inf": np.inf,
     "nan": np.nan,
     "choose": choose,
+    "chosen": chosen,
     "erf": erf,
     "erfc": erfc,
     "fold": fold,
@@ -40,6 +41,7 @@ _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
 _TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
 _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
+_OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _NEVER = math.inf
 _WIDE = 256
 """Rows of more numbers have their maximum found by NumPy, and not column by column."""
@@ -47,7 +49,7 @@ _LONG = 1024
 """Axes of more elements are added up by NumPy, pairwise, and not as a product with ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Emitted:
     """A graph as a Python function.
 
@@ -233,7 +235,9 @@ class _Lives:
         if node.op == "part":
             loop, place = node.args[0], node.attributes["index"]
             return loop, shared_stack(loop, place)
-        self.strides[node] = self._strides(node)
+        if is_columns(node):
+            self.copies.add(node)
+        self.strides[node] = _strided(node.shape) if node in self.copies else self._strides(node)
         first = node.args[0] if node.args else None
         if not OPERATIONS[node.op].view or not isinstance(first, Node) or node in self.copies:
             return node
@@ -525,8 +529,8 @@ class _Writer:
             self.layout.give_back(self.slots.pop(home)[1])
 
     def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
-        """Write what the table says."""
-        text = OPERATIONS[node.op].numpy
+        """Write what the table says; without memory an operator, which is faster on single numbers."""
+        text = OPERATIONS[node.op].text if self.layout is None and node.op in _OPERATORS else OPERATIONS[node.op].numpy
         attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
         out = self._out(node, reusable) if "{out}" in text else ""
         self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
@@ -564,11 +568,13 @@ class _Writer:
         values = self._operands(node)
         condition, (a, b) = self._text(values[0]), self._cast(node, values[1:])
         if node.kind != "f" or not self.layout or not node.shape:
-            if node.kind == "f":  # two plain numbers would make it float64
-                a, b = (
-                    x if isinstance(value, Node) else f"real({x})" for x, value in zip((a, b), values[1:], strict=True)
-                )
-            self._define(node, f"np.where({condition}, {a}, {b})[()]")
+            if node.kind == "f" and (a, b) == ("1.0", "0.0") and not self.layout:
+                self._define(node, f"{condition}.astype(real)")
+                return
+            if node.kind == "f":
+                self._define(node, f"chosen({condition}, {a}, {b}, real)")
+            else:
+                self._define(node, f"np.where({condition}, {a}, {b})[()]")
         elif (a, b) == ("1.0", "0.0"):
             self._define(node, self._into(node))
             self._line(f"np.copyto({self.names[node]}, {condition})")

@@ -46,15 +46,24 @@ def masked(condition: Array, a: Array, out: Array) -> Array:
 
 def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> Array:
     """Write a where the condition holds and b elsewhere, as ``masked`` does."""
-    if out is b:
-        np.copyto(out, a, where=condition)
-        return out
     bits = _BITS[out.itemsize]
-    a, b, result = np.asarray(a, out.dtype).view(bits), np.asarray(b, out.dtype).view(bits), out.view(bits)
-    np.bitwise_xor(a, b, out=result)
-    np.multiply(result, condition, out=result)
-    np.bitwise_xor(result, b, out=result)
+    changed = out.view(bits) if out is not b else np.empty(out.shape, bits)
+    first, second = (np.asarray(value, out.dtype).view(bits) for value in (a, b))
+    if first.ndim or second.ndim:
+        np.bitwise_xor(first, second, out=changed)
+        np.multiply(changed, condition, out=changed)
+    else:
+        np.multiply(condition, first ^ second, out=changed)
+    np.bitwise_xor(changed, second, out=out.view(bits))
     return out
+
+
+def chosen(condition: Any, a: Any, b: Any, dtype: Any) -> Any:
+    """Return a where the condition holds and b elsewhere, for numbers and for arrays of any shape."""
+    if not isinstance(condition, np.ndarray):
+        return dtype(a if condition else b) if np.ndim(a) == np.ndim(b) == 0 else np.where(condition, a, b)
+    out = np.empty(np.broadcast(condition, a, b).shape, dtype)
+    return masked(condition, a, out) if type(b) is float and b == 0.0 else choose(condition, a, b, out)
 
 
 def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:

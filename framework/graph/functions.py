@@ -631,32 +631,35 @@ def _sliding_window_view(
 # arrays that are filled, and small things
 
 
-def _filled(value: float | None) -> Callable[..., Any]:
+def _full(prototype: Any, fill: Any, dtype: Any, shape: Any, like: Any) -> Any:
+    """Return an array with one value everywhere: of the prototype's shape, or of a shape in the graph of ``like``."""
+    if like is not None:
+        prototype, shape = like, prototype
+    sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+    if not isinstance(fill, Symbol) and np.ndim(fill) == 0:
+        kind = "f" if dtype is None else np.dtype(dtype).kind
+        fill = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill)
+    return symbol_of(prototype.graph.add("broadcast_to", value_of(fill), shape=sizes)) if sizes else fill
+
+
+def _filled(value: float) -> Callable[..., Any]:
     def function(
-        prototype: Any,
-        fill_value: Any = value,
-        dtype: Any = None,
-        order: Any = None,
-        *,
-        shape: Any = None,
-        like: Any = None,
-        **_: Any,
+        prototype: Any, dtype: Any = None, order: Any = None, subok: Any = None, *, shape: Any = None, like: Any = None
     ) -> Any:
-        if like is not None:
-            prototype, shape = like, prototype
-        sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-        fill: Any = value_of(fill_value)
-        kind = None if dtype is None else np.dtype(dtype).kind
-        if not isinstance(fill, Symbol) and np.ndim(fill) == 0 and not hasattr(fill, "op"):
-            fill = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill)
-        return symbol_of(prototype.graph.add("broadcast_to", fill, shape=sizes)) if sizes else symbol_of(fill)
+        return _full(prototype, value, dtype, shape, like)
 
     return function
 
 
 for _names, _value in {("zeros_like", "zeros", "empty_like", "empty"): 0.0, ("ones_like", "ones"): 1.0}.items():
     implements(*_names)(_filled(_value))
-implements("full_like", "full")(_filled(None))
+
+
+@implements("full_like", "full")
+def _full_like(
+    prototype: Any, fill_value: Any, dtype: Any = None, order: Any = None, *, shape: Any = None, like: Any = None
+) -> Any:
+    return _full(prototype, fill_value, dtype, shape, like)
 
 
 @implements("copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,21 @@ STAND_IN = 10007
 _KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
 """Which arguments give the result its kind, where not all do."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an activation in a formula.
+
+    Attributes:
+        activation: What is called.
+        argument: The node that it is called with.
+        pullback: (gradient, h, a) -> the gradient by h, written by hand; None where it is derived.
+    """
+
+    activation: Any
+    argument: Node
+    pullback: Callable[[Any, Any, Any], Any] | None
 
 
 class Graph:
@@ -37,8 +53,8 @@ class Graph:
         """Start empty."""
         self.dtype, self.rows, self.lowered = dtype, rows, False
         self.nodes: list[Node] = []
-        self.simplifies = self.reorders = False
-        self.calls: dict[Node, tuple[Any, Node]] = {}
+        self.simplifies = self.reorders = self.lowered = False
+        self.calls: dict[Node, Call] = {}
         self._known: dict[tuple[Any, ...], Node] = {}
 
     def rows_in(self, size: int) -> int:

@@ -71,6 +71,8 @@ def _add(graph: Graph, a: Any, b: Any) -> Any:
         return graph.add("place", *a.args, *b.args, shape=a.shape, indices=first + second, add=add)
     if matching(b, "negative") and _fits(b.args[0], b):
         return graph.add("subtract", a, b.args[0])
+    if graph.reorders and _is_masked(a) and _is_masked(b) and a.args[0] is b.args[0] and a.shape == b.shape:
+        return graph.add("where", a.args[0], graph.add("add", a.args[1], b.args[1]), 0.0)
     return _narrow(graph, "add", a, b)
 
 
@@ -93,11 +95,29 @@ def _multiply(graph: Graph, a: Any, b: Any) -> Any:
         if matching(x, "negative"):
             inner = x.args[0]
             return graph.add("negative", graph.add("multiply", *((inner, b) if x is a else (a, inner))))
-        if graph.reorders and not isinstance(x, Node) and matching(other, "multiply"):
-            for place in (0, 1):
-                if not isinstance(other.args[place], Node):
-                    return graph.add("multiply", x * other.args[place], other.args[1 - place])
+        if graph.reorders and _is_masked(x) and not (isinstance(x.args[1], Node) and isinstance(other, Node)):
+            return graph.add("where", x.args[0], graph.add("multiply", x.args[1], other), 0.0)
+        product = _number_times(graph, x, other) if graph.reorders else None
+        if product is not None:
+            return product
     return _narrow(graph, "multiply", a, b)
+
+
+def _is_masked(x: Any) -> bool:
+    """Return whether x is where(condition, value, 0)."""
+    return matching(x, "where") and _is(x.args[2], 0)
+
+
+def _number_times(graph: Graph, x: Any, product: Any) -> Any:
+    """Return a number, plain or spread, times another, or times a product that has one; None for anything else."""
+    number = x.fill if isinstance(x, Node) else x
+    if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
+        return graph.made("broadcast_to", (number * product.fill,), {"shape": product.shape}, product.shape)
+    if number is not None and matching(product, "multiply") and _fits(product, x):
+        for place in (0, 1):
+            if not isinstance(product.args[place], Node):
+                return graph.add("multiply", number * product.args[place], product.args[1 - place])
+    return None
 
 
 def _divide(graph: Graph, a: Any, b: Any) -> Any:
@@ -111,6 +131,8 @@ def _divide(graph: Graph, a: Any, b: Any) -> Any:
 
 
 def _negative(graph: Graph, x: Any) -> Any:
+    if x.fill is not None and x.kind == "f":
+        return graph.add("broadcast_to", -x.fill, shape=x.shape)
     return x.args[0] if matching(x, "negative") else None
 
 
@@ -138,6 +160,8 @@ def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
         if matching(x, "where") and x.args[0] is condition and x.shape == condition.shape:
             inner = x.args[place]
             return graph.add("where", condition, *((inner, b) if place == 1 else (a, inner)))
+    if _is_masked(a) and _is(b, 0) and a.args[0].shape == condition.shape:
+        return graph.add("where", graph.add("bitwise_and", condition, a.args[0]), a.args[1], b)
     return _narrow(graph, "where", condition, a, b)
 
 

@@ -113,7 +113,8 @@ def _tangent(region: Region, guards: Collection[Node], side: float = _AT) -> Any
         if node.op in _TIES:
             t = _TIES[node.op](args, ts, side)
         else:
-            t = _logistic(node, y, tangents)
+            found = (rule(node, y, tangents) for rule in (_logistic, _stable_logistic, _softplus))
+            t = next((t for t in found if t is not None), None)
             t = _total(node, args, ts, y, guards) if t is None else t
         tangents[node] = _float(t)
     return tangents[region.members[-1]]
@@ -163,6 +164,40 @@ def _logistic(node: Node, y: Any, tangents: dict[Any, Any]) -> Any:
         z = z if isinstance(limit, Node) or limit < _largest_exponent(node.graph) else held
     c = node.args[0]
     return -tangents.get(z, 0.0) * (y * (1.0 - (y if c == 1 else y / c)))
+
+
+def _stable_logistic(node: Node, _y: Any, tangents: dict[Any, Any]) -> Any:
+    """Return z' e / (1 + e)^2 for exp(min(z, 0)) / (1 + e) with e = exp(-|z|); None for anything else."""
+    if node.op != "divide" or not matching(node.args[0], "exp") or not matching(node.args[1], "add"):
+        return None
+    number, rest = node.args[1].args
+    z, e = _decay(rest)
+    if e is None or isinstance(number, Node) or number != 1 or _held(node.args[0].args[0], "minimum") is not z:
+        return None
+    total = symbol_of(node.args[1])
+    return tangents.get(z, 0.0) * symbol_of(e) / total / total
+
+
+def _softplus(node: Node, _y: Any, tangents: dict[Any, Any]) -> Any:
+    """Return z' exp(min(z, 0)) / (1 + e) for max(z, 0) + log1p(e) with e = exp(-|z|); None for anything else."""
+    if node.op != "add" or not matching(node.args[1], "log1p"):
+        return None
+    z, e = _decay(node.args[1].args[0])
+    if e is None or _held(node.args[0], "maximum") is not z:
+        return None
+    return tangents.get(z, 0.0) * np.exp(np.minimum(symbol_of(z), 0.0)) / (1.0 + symbol_of(e))
+
+
+def _decay(e: Any) -> tuple[Any, Any]:
+    """Return z and e for e = exp(-|z|); None for anything else."""
+    if matching(e, "exp") and matching(e.args[0], "negative") and matching(e.args[0].args[0], "abs"):
+        return e.args[0].args[0].args[0], e
+    return None, None
+
+
+def _held(node: Any, op: str) -> Any:
+    """Return z for the maximum or minimum of z and 0; None for anything else."""
+    return node.args[0] if matching(node, op) and not isinstance(node.args[1], Node) and node.args[1] == 0 else None
 
 
 def _largest_exponent(graph: Graph) -> float:

@@ -1,10 +1,18 @@
 """Losses: how wrong a prediction is, as one number to descend, and the slope of that number."""
 
 from framework.losses.base import Loss
-from framework.losses.classification import Focal, Hinge, SquaredHinge
-from framework.losses.elementwise import BinaryCrossEntropy, HalfSquaredError, MeanSquaredError
-from framework.losses.regression import Cauchy, Huber, LogCosh, MeanAbsoluteError, Poisson, Quantile
-from framework.losses.rows import CrossEntropy, RowLoss
+from framework.losses.classification import BinaryCrossEntropy, CrossEntropy, Focal, Hinge, SquaredHinge
+from framework.losses.regression import (
+    Cauchy,
+    HalfSquaredError,
+    Huber,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Poisson,
+    Quantile,
+)
+from framework.losses.rows import RowLoss
 from framework.losses.vectors import CosineSimilarity, KLDivergence
 
 __all__ = [

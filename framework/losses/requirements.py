@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import FunctionType
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from framework.activations import Activation
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Component
 from framework.errors import DataError, SettingsError, ShapeError
+from framework.plain_functions import name_of, require_function
 
 
 class Output(Protocol):
@@ -96,12 +98,24 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
 
 def diverged(loss: Component, values: Any, a: Array) -> str:
     """Say at which row of a batch a loss is not finite, given its values and the outputs a."""
-    bad = ~np.isfinite(np.asarray(values, dtype=np.float64))
-    row = int(np.argwhere(bad)[0][0]) if bad.any() else 0
+    numbers = np.asarray(values, dtype=np.float64)
+    bad = ~np.isfinite(numbers)
+    place = tuple(np.argwhere(bad)[0]) if bad.any() else ()
+    row = int(place[0]) if place else 0
+    advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
+    if place and np.isnan(numbers[place]):
+        if np.isfinite(a[row]).all():
+            canonical = getattr(loss, "canonical", None)
+            end = f": end the model with {canonical.__name__}()" if canonical else ""
+            advice = f"The loss has no value for this output{end}. In a loss of your own, guard 0 / 0 with np.where"
+        else:
+            advice = (
+                "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
+                "grown, lower the learning rate"
+            )
     return (
         f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where the output is "
-        f"{a[row]}; the update was not applied. "
-        "Lower the learning rate, standardise the inputs, or clip the gradient"
+        f"{a[row]}; the update was not applied. {advice}"
     )
 
 
@@ -135,7 +149,7 @@ def require_distribution_output(loss: Component, activation: Any) -> None:
     """
     advice = "Use Softmax; the loss works on the logits by itself"
     require_output_range(loss, activation, 0.0, 1.0, advice)
-    if isinstance(activation, Activation) and activation.output_range is not None:
+    if isinstance(activation, Activation) and activation.output_range is not None and not activation.coupled:
         raise SettingsError(
             f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
         )
@@ -148,8 +162,21 @@ def require_order(cls: type[Any]) -> None:
         SettingsError: ``value`` or ``slope`` begins with ``y_true``, ``target`` or the like.
     """
     for method in ("value", "slope"):
-        names = [name for name in inspect.signature(getattr(cls, method)).parameters if name != "self"]
-        if names and names[0] in {"y_true", "y", "true", "target", "targets", "label", "labels"}:
-            raise SettingsError(
-                f"{cls.__name__}.{method} must take (prediction, target) in this order; got {tuple(names)}"
-            )
+        _require_prediction_first(f"{cls.__name__}.{method}", getattr(cls, method))
+
+
+def require_pair(made_by: str, function: Any, *further: str) -> None:
+    """Check that a plain function takes (prediction, target), in this order, and what is named beside them.
+
+    Raises:
+        SettingsError: It does not.
+    """
+    require_function(made_by, function, "prediction", "target", *further)
+    if isinstance(function, FunctionType):
+        _require_prediction_first(f"{made_by}: {name_of(function)}", function)
+
+
+def _require_prediction_first(label: str, function: Any) -> None:
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    if names and names[0] in {"y_true", "y", "true", "target", "targets", "label", "labels"}:
+        raise SettingsError(f"{label} must take (prediction, target) in this order; got {tuple(names)}")

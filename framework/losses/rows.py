@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from framework.activations import Softmax
 from framework.arrays import Array, Record
-from framework.component import Fraction, Positive
-from framework.errors import SettingsError, ShapeError
+from framework.derivatives import ROWS
+from framework.emit.programs import Program, program_of
+from framework.errors import ShapeError
 from framework.losses.base import Loss
-from framework.losses.requirements import require_classes, require_distribution_output, require_distributions
-from framework.losses.terms import ratio, smoothed, times_log
+from framework.losses.requirements import require_classes, require_pair
+from framework.plain_functions import PlainFunction, name_of
 
 
 class RowLoss(Loss):
@@ -27,6 +28,26 @@ class RowLoss(Loss):
     """
 
     by_row: ClassVar[bool] = True
+
+    @staticmethod
+    def of(function: Callable[[Any, Any], Any]) -> RowLoss:
+        """Return a loss with one value a row, whose ``value`` is a plain function of (prediction, target).
+
+        Raises:
+            SettingsError: The argument is not a function of (prediction, target), in this order.
+
+        Example:
+            >>> RowLoss.of(lambda p, t: np.abs(p - t).max(axis=-1))([[1.0, 2.0]], [[0.0, 0.0]])
+            2.0
+        """
+        require_pair("RowLoss.of", function)
+        return _FunctionRowLoss(function=function)
+
+    def program(self, like: Any = None) -> Program:
+        """Return the traced ``value``, for the dtype and the classes of ``like``."""
+        weights = getattr(self, "class_weights", None)
+        given = np.empty((1, len(weights or ROWS[0]))) if like is None else like
+        return program_of(self, "value", ("prediction", "target"), given, rows=True)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
         """Return targets (rows, classes) or integer classes (rows,).
@@ -55,6 +76,21 @@ class RowLoss(Loss):
         return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
 
 
+class _FunctionRowLoss(PlainFunction, RowLoss):
+    """A plain function of (prediction, target); made by ``RowLoss.of``."""
+
+    made_by = "RowLoss.of"
+
+    @property
+    def key(self) -> str:
+        """The function's name."""
+        return name_of(self.function)
+
+    def value(self, prediction: Any, target: Any) -> Any:
+        """Return what the function returns."""
+        return self.function(prediction, target)
+
+
 def one_hot(classes: Array, out: Array, flat: Array) -> Array:
     """Fill ``out`` (rows, classes) with 1 at each row's class; ``flat`` is memory for (rows,) places."""
     flat.fill(out.shape[1])
@@ -64,76 +100,3 @@ def one_hot(classes: Array, out: Array, flat: Array) -> Array:
     out.fill(0.0)
     np.put(out, flat, 1.0)
     return out
-
-
-class CrossEntropy(RowLoss):
-    """l = -sum_k c_k t_k log p_k for the probabilities p of a row, or -c_y log p_y for a class y. The mean over rows.
-
-    Canonical with Softmax: then l = log sum_k exp(h_k) - sum_k t_k h_k, which never overflows, and dL/dh = p - t (with
-    no class weights). Give the model a Softmax output; the loss works on the logits h by itself.
-
-    Attributes:
-        label_smoothing: s gives each of the K classes s/K of every row's target, and 1 - s to the target itself.
-        class_weights: c, one positive weight a class, or None. The mean is over the number of rows, as in Keras;
-            PyTorch divides by the sum of the weights, as the sample weights ``weight = c[y]`` do.
-
-    Example:
-        >>> round(CrossEntropy()([[0.1, 0.9], [0.5, 0.5]], [1, 0]), 6)
-        0.399254
-
-    Source:
-        Bishop, Pattern recognition and machine learning (2006), equation 4.108.
-    """
-
-    label_smoothing: Fraction = 0.0
-    class_weights: tuple[Positive, ...] | None = None
-
-    canonical = Softmax
-
-    def value(self, prediction: Any, target: Any) -> Any:
-        """Return -sum(c t log p) for each row, with 0 log 0 = 0."""
-        return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
-
-    def slope(self, prediction: Any, target: Any) -> Any:
-        """Return -c t / p, with 0 / 0 = 0."""
-        return -ratio(self._weighted(target), prediction)
-
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return log sum exp(h) sum(c t) - sum(c t h) for each row, the row's maximum subtracted first."""
-        t = self._weighted(target)
-        shifted = h - np.max(h, axis=-1, keepdims=True)
-        log_sum = np.log(np.sum(np.exp(shifted), axis=-1))
-        if self.class_weights is not None:
-            log_sum = log_sum * np.sum(t, axis=-1)
-        return log_sum - np.sum(t * shifted, axis=-1)
-
-    def fused_slope(self, a: Any, target: Any) -> Any:
-        """Return p - t, or p sum(c t) - c t."""
-        t = self._weighted(target)
-        return a - t if self.class_weights is None else a * np.sum(t, axis=-1, keepdims=True) - t
-
-    def _weighted(self, target: Any) -> Any:
-        """Return c t, with the smoothing that is asked for."""
-        t = target if self.label_smoothing == 0.0 else smoothed(target, self.label_smoothing, target.shape[-1])
-        return t if self.class_weights is None else t * np.asarray(self.class_weights, t.dtype)
-
-    def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
-        """Return targets as RowLoss does, and refuse class weights of another number.
-
-        Raises:
-            SettingsError: There is not one class weight a class.
-        """
-        if self.class_weights is not None and len(self.class_weights) != shape[-1]:
-            raise SettingsError(
-                f"CrossEntropy: setting 'class_weights' must have one weight for each of the {shape[-1]} classes; "
-                f"got {len(self.class_weights)}"
-            )
-        return super().require_targets(array, shape, name)
-
-    def require_target(self, target: Array, name: str) -> None:
-        """Refuse rows that are no distribution over the classes."""
-        require_distributions(name, target)
-
-    def require_output(self, activation: Any) -> None:
-        """Refuse outputs that are no distribution over the classes."""
-        require_distribution_output(self, activation)

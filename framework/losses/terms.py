@@ -8,13 +8,8 @@ import numpy as np
 
 
 def times_log(x: Any, y: Any) -> Any:
-    """Return x log y, 0 where x is 0."""
-    return x * np.log(np.where(x == 0.0, 1.0, y))
-
-
-def ratio(x: Any, y: Any) -> Any:
-    """Return x / y, 0 where x is 0."""
-    return x / np.where(x == 0.0, 1.0, y)
+    """Return x log y, 0 where x is 0 and y is not negative."""
+    return x * np.log(y + (x == 0.0))
 
 
 def smoothed(target: Any, smoothing: float, classes: int) -> Any:

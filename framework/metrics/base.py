@@ -5,7 +5,9 @@ A figure that is no sum over rows is a WholeMetric. A loss serves as a metric to
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -14,7 +16,8 @@ from framework.arrays import Array, floats, require_finite
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.losses.base import column_name
-from framework.losses.requirements import require_weights
+from framework.losses.requirements import require_pair, require_weights
+from framework.plain_functions import PlainFunction, name_of
 
 
 class Metric(Component):
@@ -39,6 +42,24 @@ class Metric(Component):
     whole: ClassVar[bool] = False
     classes_needed: ClassVar[bool] = False
     better: ClassVar[Literal["greater", "smaller"] | None] = None
+
+    @staticmethod
+    def of(function: Callable[..., float]) -> WholeMetric:
+        """Return a metric that is a plain function of all predictions and targets at once. It has no JSON form.
+
+        Args:
+            function: (prediction, target) -> the figure; or (prediction, target, weight), which also serves rows with
+                weights.
+
+        Raises:
+            SettingsError: The argument is not such a function.
+
+        Example:
+            >>> Metric.of(lambda prediction, target: np.abs(prediction - target).max())([1.0, 2.0], [0.0, 0.0])
+            2.0
+        """
+        require_pair("Metric.of", function, *(["weight"] if _takes_weights(function) else []))
+        return _FunctionMetric(function=function)
 
     @property
     def key(self) -> str:
@@ -130,6 +151,41 @@ class WholeMetric(Metric):
             UsageError: Always.
         """
         raise UsageError(f"{type(self).__name__} is no sum over rows: call whole_result with all of them")
+
+
+class _FunctionMetric(PlainFunction, WholeMetric):
+    """A plain function of predictions and targets; made by ``Metric.of``."""
+
+    made_by = "Metric.of"
+
+    @property
+    def key(self) -> str:
+        """The function's name."""
+        return name_of(self.function)
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        """Refuse weights that the function does not take.
+
+        Raises:
+            DataError: There are weights.
+        """
+        if weight is not None and not _takes_weights(self.function):
+            raise DataError(f"{self!r} cannot weigh rows: write {name_of(self.function)}(prediction, target, weight)")
+
+    def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
+        """Return what the function returns."""
+        self.require_targets(target, weight, prediction.shape)
+        result: float = self.function(prediction, target, *([weight] if _takes_weights(self.function) else []))
+        return result
+
+
+def _takes_weights(function: Any) -> bool:
+    """Return whether a function takes three arguments."""
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def checked_rows(component: Component, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:

@@ -8,21 +8,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.activations import Activation, Identity, RowActivation
+from framework.activations import Activation, Identity
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.component import Count
 from framework.derivatives import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.initializers import Glorot, Initializer
-from framework.models.base import AnyActivation
 from framework.models.layer import Layer
+from framework.models.shapes import Shape
 
 
 class _Affine(Layer):
     """What a neuron and a layer of units share: h = x @ weights + bias, a = f(h)."""
 
-    inputs: Count
-    activation: AnyActivation = Identity()
+    inputs: Count | None = None
+    activation: Activation = Identity()
     initializer: Initializer = Glorot()
 
     def model_post_init(self, context: object) -> None:
@@ -34,12 +34,7 @@ class _Affine(Layer):
         return {"weights": self.initializer}
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """(inputs,)."""
-        return (self.inputs,)
-
-    @property
-    def output_activation(self) -> AnyActivation:
+    def output_activation(self) -> Activation:
         """The activation."""
         return self.activation
 
@@ -77,32 +72,16 @@ class _Affine(Layer):
             self.parameters.freeze("bias")
         return self
 
-    def _sums(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return f(x @ weights + bias) for a batch."""
-        weights = values["weights"]
-        h = np.matmul(x, weights, out=record.array("h", x.shape[:1] + weights.shape[1:]))
-        h += values["bias"]
-        record["x"], record.preactivation = x, h
-        record["a"] = a = self.activation.evaluate(h, record.array("a", h.shape))
-        return a
-
-    def _delta(self, gradient: Array, record: Record, gradients: Mapping[str, Array]) -> Array:
-        """Fill the gradients for a batch and return delta = dL/dh."""
-        h = record.preactivation
-        if record.fused:
-            delta = gradient
-        else:
-            delta = self.activation.backward_into(gradient, h, record["a"], record.array("dh", h.shape))
-        np.matmul(record["x"].T, delta, out=gradients["weights"])
-        np.add.reduce(delta, axis=0, out=gradients["bias"])
-        return delta
+    def formula(self, x: Any, weights: Any, bias: Any) -> Any:
+        """Return f(x @ weights + bias)."""
+        return self.activation(x @ weights + bias)
 
 
 class Neuron(_Affine):
     """One unit: a = f(x . weights + bias). A sample gives a number, a batch (rows, inputs) gives (rows,).
 
     Args:
-        inputs: The number of inputs.
+        inputs: The number of inputs; left out, it comes from the layer before or from the data.
         activation: f.
         initializer: What draws the weights; the bias starts at 0.
         seed: What the weights are drawn from; None is 0, or the place in the model that takes the neuron in.
@@ -123,12 +102,13 @@ class Neuron(_Affine):
     """
 
     takes_a_sample = True
+    leading_axes = False
 
     activation: Activation = Identity()
 
     def __init__(
         self,
-        inputs: int,
+        inputs: int | None = None,
         activation: Activation = Identity(),  # noqa: B008 (frozen)
         *,
         initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
@@ -136,7 +116,7 @@ class Neuron(_Affine):
         dtype: npt.DTypeLike = "float64",
     ) -> None:
         """Validate the settings; the weights are drawn at first use."""
-        if isinstance(activation, RowActivation):
+        if isinstance(activation, Activation) and activation.coupled:
             raise SettingsError(
                 f"Neuron: setting 'activation' must work on one unit; {activation!r} couples a row of units: "
                 "use Sigmoid for two classes, or Dense with a unit for each class"
@@ -168,20 +148,29 @@ class Neuron(_Affine):
         return cls(len(weights), activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
+    def input_shape(self) -> Shape:
+        """(inputs,)."""
+        return (self.inputs,)
+
+    @property
+    def output_shape(self) -> Shape:
+        """(): a number."""
+        return ()
+
+    def shape_after(self, shape: Shape) -> Shape:
         """(): a number."""
         return ()
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Weights (inputs,) and a bias."""
-        return {"weights": (self.inputs,), "bias": ()}
+        return {"weights": (self.inputs or 0,), "bias": ()}
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
         """Return f(x . weights + bias), for a batch or one sample."""
         if x.ndim == 2:
-            return self._sums(x, values, record)
+            return super().apply(x, values, record)
         h = x.dot(values["weights"]) + values["bias"][()]
-        a = self.activation(h)
+        a = self.activation._formula(h)
         if type(a) is not type(h):
             require_like(self.activation, "__call__", a, ())
             a = type(h)(a)
@@ -191,15 +180,13 @@ class Neuron(_Affine):
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Array:
-        """Fill dL/d(weights) = delta x and dL/d(bias) = delta, and return dL/dx = delta weights."""
-        x = record["x"]
-        if x.ndim == 2:
-            delta = self._delta(gradient, record, gradients)
-            if record.needs_input_gradient:
-                np.multiply(delta[:, None], values["weights"], out=record.array("dx", x.shape))
-                return record.array("dx", x.shape)
-            return delta
-        h = record.preactivation
+        """Fill dL/d(weights) = delta x and dL/d(bias) = delta, and return dL/dx = delta weights.
+
+        One sample is written by hand: arrays of one number would take several times as long.
+        """
+        if np.ndim(gradient):
+            return super().apply_backward(gradient, values, record, gradients)
+        h, x = record.preactivation, record["x"]
         delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
         if type(delta) is not type(h):
             require_like(self.activation, "derivative", delta, ())
@@ -211,8 +198,10 @@ class Neuron(_Affine):
 class Dense(_Affine):
     """A layer of units: a = f(x @ weights + bias). A sample gives (units,), a batch (rows, inputs) gives (rows, units).
 
+    A batch with more axes, such as (rows, steps, inputs), gives (rows, steps, units).
+
     Args:
-        inputs: The number of inputs.
+        inputs: The number of inputs; left out, it comes from the layer before or from the data.
         units: The number of outputs.
         activation: f, elementwise or over the row of units.
         initializer: What draws the weights (inputs, units); the bias starts at 0.
@@ -232,31 +221,37 @@ class Dense(_Affine):
         Goodfellow, Bengio and Courville, Deep learning (2016), chapter 6.
     """
 
+    leading_axes = True
+
     units: Count
 
     def __init__(
         self,
-        inputs: int,
-        units: int,
-        activation: AnyActivation = Identity(),  # noqa: B008 (frozen)
+        inputs: int | None = None,
+        units: int | None = None,
+        activation: Activation = Identity(),  # noqa: B008 (frozen)
         *,
         initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
         """Validate the settings; the weights are drawn at first use."""
+        if units is None:
+            raise SettingsError("Dense: missing a required argument: 'units'; write Dense(64, 32), or Dense(units=32)")
         super().__init__(
             inputs=inputs, units=units, activation=activation, initializer=initializer, seed=seed, dtype=dtype
         )
 
     def model_post_init(self, context: object) -> None:
         """Refuse an activation that has no derivative, or one over a row of a single unit."""
-        if self.units == 1 and isinstance(self.activation, RowActivation):
-            raise SettingsError(
-                f"Dense: setting 'activation' must work on 1 unit; {self.activation!r} over a row of 1 unit is "
-                "constant: use Sigmoid for two classes"
-            )
         self.activation.require_derivative()
+        if self.units == 1 and self.activation.coupled:
+            first, second = self.activation(np.array([[-0.7], [1.3]]))
+            if first == second:
+                raise SettingsError(
+                    f"Dense: setting 'activation' must work on 1 unit; {self.activation!r} over a row of 1 unit is "
+                    "constant: use Sigmoid for two classes"
+                )
 
     @classmethod
     def from_weights(
@@ -264,7 +259,7 @@ class Dense(_Affine):
         weights: Any,
         bias: Any = None,
         *,
-        activation: AnyActivation = Identity(),  # noqa: B008 (frozen)
+        activation: Activation = Identity(),  # noqa: B008 (frozen)
         train_bias: bool = True,
         dtype: npt.DTypeLike = "float64",
     ) -> Self:
@@ -284,23 +279,14 @@ class Dense(_Affine):
         return cls(inputs, units, activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
+    def output_shape(self) -> Shape:
         """(units,)."""
         return (self.units,)
 
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape with ``units`` as its last axis."""
+        return (*shape[:-1], self.units)
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Weights (inputs, units) and a bias (units,)."""
-        return {"weights": (self.inputs, self.units), "bias": (self.units,)}
-
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return f(x @ weights + bias)."""
-        return self._sums(x, values, record)
-
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Fill dL/d(weights) = x^T delta and dL/d(bias) = the sum of delta, and return dL/dx = delta weights^T."""
-        delta = self._delta(gradient, record, gradients)
-        if not record.needs_input_gradient:
-            return delta
-        return np.matmul(delta, values["weights"].T, out=record.array("dx", record["x"].shape))
+        return {"weights": (self.inputs or 0, self.units), "bias": (self.units,)}

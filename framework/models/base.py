@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from pydantic import PrivateAttr
 
-from framework.activations import Activation, RowActivation
+from framework.activations import Activation
 from framework.arrays import Array, Record, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.messages import printable
-from framework.models.shapes import fits, shown
+from framework.models.shapes import Shape, fits, shown
 from framework.models.state import State
 from framework.parameters import Parameters, Views
-
-AnyActivation = Activation | RowActivation
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
@@ -75,16 +73,47 @@ class Model(Component):
 
     @property
     @abstractmethod
-    def input_shape(self) -> tuple[int | None, ...]:
+    def input_shape(self) -> Shape:
         """The shape of one sample; None is any size."""
 
     @property
     @abstractmethod
-    def output_shape(self) -> tuple[int | None, ...]:
+    def output_shape(self) -> Shape:
         """The shape of one prediction."""
 
+    leading_axes: ClassVar[bool] = False
+    """Whether a sample may have further axes in front, such as steps; ``input_shape`` is then that of the last axes."""
+
+    def takes(self, shape: Shape) -> bool:
+        """Return whether samples may have this shape."""
+        expected = self.input_shape
+        return fits(shape[len(shape) - len(expected) :] if self.leading_axes else shape, expected)
+
+    @abstractmethod
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape of a prediction for samples of this shape."""
+
     @property
-    def output_activation(self) -> AnyActivation | None:
+    def settled(self) -> bool:
+        """Whether every number of inputs is known, so that there can be parameters."""
+        return not self.unsettled()
+
+    @abstractmethod
+    def unsettled(self) -> list[Model]:
+        """Return the layers whose number of inputs is not known."""
+
+    def unsettle(self, layers: list[Model]) -> None:
+        """Forget the numbers of inputs that ``settle`` gave to these layers, and all numbers drawn since."""
+        for layer in layers:
+            layer.__dict__["inputs"] = None
+        object.__setattr__(self, "_state", None)
+
+    @abstractmethod
+    def settle(self, shape: Shape) -> Shape:
+        """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
+
+    @property
+    def output_activation(self) -> Activation | None:
         """The activation that ends the model, where it has one."""
         return None
 
@@ -295,10 +324,10 @@ class Model(Component):
             return x, True
         if shape[1:] == expected:
             return x, False
+        if len(shape) > len(expected) and self.takes(shape[1:]):
+            return x, False
         if fits(shape, expected):
             return x, True
-        if shape and fits(shape[1:], expected):
-            return x, False
         hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
         raise ShapeError(
             f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
@@ -332,7 +361,8 @@ class Model(Component):
             total                                67
             trainable                            67
         """
-        rows = [(name, shown(("rows", *shape)), f"{size:,}") for name, shape, size in self._summary_rows("")]
+        layers = self._summary_rows("", self.input_shape)
+        rows = [(name, shown(("rows", *shape)), f"{size:,}") for name, shape, size in layers]
         parameters = self.parameters
         total = parameters.vector.size
         trainable = sum(run.stop - run.start for run in parameters.trainable_runs())
@@ -343,4 +373,4 @@ class Model(Component):
         return "\n".join(lines)
 
     @abstractmethod
-    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]: ...
+    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]: ...

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Record
 from framework.component import Fraction
-from framework.errors import UsageError
 from framework.models.layer import Layer
-from framework.random_streams import random_generator
+from framework.models.shapes import Shape
 
 
 class Dropout(Layer):
@@ -19,7 +18,7 @@ class Dropout(Layer):
 
     Dividing in training keeps the mean ("inverted" dropout), so prediction needs no factor. The mask is a pure
     function of the key of ``forward`` and of the batch's shape, and the same in both dtypes. Backward uses the mask of
-    its forward. A sample has one axis: after an Embedding, Flatten first.
+    its forward.
 
     Args:
         rate: The fraction that is left out, in [0, 1). A rate of 0 draws nothing and needs no key.
@@ -50,29 +49,18 @@ class Dropout(Layer):
         """Validate the settings."""
         super().__init__(rate=rate, seed=seed, dtype=dtype)
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """No parameters."""
-        return {}
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return x times the mask in training, else x."""
-        if not record.training or not self.rate:
-            return x
-        if not record.key:
-            raise UsageError("Dropout draws a mask in training: write forward(x, key=(seed, epoch, step))")
-        seed, *counters = record.key
-        numbers = record.array("numbers", x.shape, np.float32)
-        random_generator(seed, "dropout", *counters).random(dtype=np.float32, out=numbers)
-        record["mask"] = mask = record.array("mask", x.shape)
-        np.greater_equal(numbers, self.rate, out=mask)
-        mask *= 1.0 / (1.0 - self.rate)
-        return np.multiply(x, mask, out=record.array("a", x.shape))
+    def draws(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        """A number for each input; none for a rate of 0."""
+        return {"dropout": shape} if self.rate else {}
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Return the gradient times the mask of the forward."""
-        if not self.rate:
-            return gradient
-        dx: Array = np.multiply(gradient, record["mask"], out=record.array("dx", gradient.shape))
-        return dx
+    def formula(self, x: Any, dropout: Any = None) -> Any:
+        """Return x / (1 - rate) where the number reaches the rate, else 0."""
+        return x * np.where(dropout >= self.rate, 1.0 / (1.0 - self.rate), 0.0) if self.rate else x
+
+    def predict_formula(self, x: Any) -> Any:
+        """Return x."""
+        return x

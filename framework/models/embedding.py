@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from framework.component import Count
 from framework.errors import DataError, SettingsError
 from framework.initializers import Initializer, Uniform
 from framework.models.layer import Layer
+from framework.models.shapes import Shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
 """Up to here every whole number has a float of its own."""
@@ -73,7 +75,12 @@ class Embedding(Layer):
             )
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
+    def input_shape(self) -> Shape:
+        """(any,)."""
+        return (None,)
+
+    @property
+    def output_shape(self) -> Shape:
         """(any, units)."""
         return (None, self.units)
 
@@ -85,19 +92,19 @@ class Embedding(Layer):
         """Return what draws the weights."""
         return {"weights": self.initializer}
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return the weights' row of each id."""
-        record["ids"] = ids = self._ids(x, record)
-        out = record.array("a", (*x.shape, self.units))
-        return np.take(values["weights"], ids, axis=0, out=out, mode="clip")  # "clip" writes to out without a copy
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape with an axis of units."""
+        return (*shape, self.units)
 
-    def _ids(self, x: Array, record: Record) -> Array:
-        ids = record.array("ids", x.shape, np.intp)
-        with np.errstate(invalid="ignore"):  # of NaN and infinity some integer is made; the comparison finds them
-            np.copyto(ids, x, casting="unsafe")
-        if x.size and (ids.min() < 0 or ids.max() >= self.vocabulary or not np.array_equal(ids, x)):
+    def formula(self, x: Any, weights: Any) -> Any:
+        """Return the weights' row of each id."""
+        return np.take(weights, x.astype(int), axis=0)
+
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Check the ids, and return the weights' row of each."""
+        if x.size and not (x.min() >= 0 and x.max() < self.vocabulary and (x == np.floor(x)).all()):
             self.require_ids(x, "Embedding: argument 'x'")
-        return ids
+        return super().apply(x, values, record)
 
     def require_ids(self, x: Array, name: str) -> None:
         """Refuse what is no whole id of the vocabulary; training looks at all rows before the first step.
@@ -112,19 +119,3 @@ class Embedding(Layer):
                 f"{name} must hold whole ids in 0..{self.vocabulary - 1}; got {x[first]} "
                 f"at {name_of(name)}[{', '.join(map(str, first))}] ({np.count_nonzero(bad)} of {x.size} ids)"
             )
-
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Add each place's gradient to the row of its id, in the order of the batch."""
-        ids = record["ids"]
-        weights = gradients["weights"]
-        weights.fill(0.0)
-        places = record.array("places", gradient.shape, np.intp)
-        np.add(ids[..., None] * self.units, np.arange(self.units), out=places)
-        np.add.at(weights.reshape(-1), places.reshape(-1), gradient.reshape(-1))  # flat: four times as fast as rows
-        if not record.needs_input_gradient:
-            return gradient
-        dx = record.array("dx", ids.shape)
-        dx.fill(0.0)
-        return dx

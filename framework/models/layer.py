@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-import math
 import weakref
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from framework.activations import Activation
 from framework.arrays import Array, Record, require_finite
-from framework.component import Dtype, Seed
-from framework.derivatives import check_direction, require_like
-from framework.errors import DerivativeError, SettingsError, nearest
+from framework.component import Dtype, Seed, belongs_to
+from framework.derivatives import require_like
+from framework.derivatives.layers import check_layer
+from framework.emit.layers import LayerProgram, require_same
+from framework.emit.programs import programs_of
+from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
+from framework.graph.reads import Reads
+from framework.graph.symbol import Symbol
+from framework.graph.trace import ROWS
 from framework.initializers import Initializer, Zeros
 from framework.models.base import Model
+from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import State
 from framework.parameters import Parameters
+from framework.plain_functions import PlainFunction, require_function
 from framework.random_streams import random_generator
 
 
 class Layer(Model):
-    """A model with arrays of its own. An own layer declares shapes and writes its forward and backward.
+    """A model with arrays of its own. Write ``formula(x, **parameters)``, and its gradients are derived.
 
-    Write ``shapes()``, ``apply`` and ``apply_backward``; ``initializers()`` where zeros will not do; ``input_shape``
-    and ``output_shape`` where they are not one axis of any size. ``record`` holds what forward leaves for backward:
-    ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step; ``record.key`` is the
-    key of this pass's random numbers and ``record.training`` tells training from prediction.
+    ``shapes()`` declares the parameters, ``initializers()`` how they start where zeros will not do. ``draws(shape)``
+    declares arrays of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the
+    formula receives both by name, and with buffers it returns (output, new buffers). ``predict_formula`` is the formula
+    of prediction, where that is another one. ``inputs: int | None = None`` is the size of the last axis; left out, it
+    comes from the layer before or from the data.
 
-    An own layer's gradients are checked against differences of its outputs when it is first put to work.
+    Instead of a formula, ``apply`` and ``apply_backward`` may be written by hand: ``record`` holds what forward leaves
+    for backward, ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
+    ``record.key`` is the key of this pass's random numbers and ``record.training`` tells training from prediction.
+    Written gradients are checked against differences of the outputs when the layer is first put to work.
 
     Attributes:
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
+        mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
         seed: What the first values are drawn from; None leaves it to the model that the layer becomes part of.
         dtype: "float64" or "float32".
+
+    Raises:
+        DerivativeError: The formula cannot be traced, or a written gradient is wrong; when first put to work.
 
     Example:
         >>> from framework import Constant
@@ -47,34 +62,83 @@ class Layer(Model):
         ...     def initializers(self):
         ...         return {"scale": Constant(value=1.0)}
         ...
-        ...     def apply(self, x, values, record):
-        ...         record["x"] = x
-        ...         return x * values["scale"]
-        ...
-        ...     def apply_backward(self, gradient, values, record, gradients):
-        ...         np.sum(gradient * record["x"], axis=0, out=gradients["scale"])
-        ...         return gradient * values["scale"]
+        ...     def formula(self, x, scale):
+        ...         return x * scale
         >>> Scale(units=2)([3.0, 4.0])
         array([3., 4.])
     """
 
     check: ClassVar[Literal["on", "off"]] = "on"
+    mixes_rows: ClassVar[bool] = False
     keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
 
     seed: Seed | None = None
     dtype: Dtype = "float64"
 
+    def __init__(self, *args: object, **settings: Any) -> None:
+        """Validate the settings; the numbers are drawn at first use, or by the model that takes this one in."""
+        self._require_complete()
+        super().__init__(*args, **settings)
+
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Unpair a class that writes ``apply`` anew: the output activation that it inherits no longer ends it."""
+        """Drop the inherited output activation when a subclass writes ``apply`` or ``formula`` anew."""
         super().__pydantic_init_subclass__(**options)
         own = vars(cls)
-        if ":" in cls.tag() and "apply" in own and "output_activation" not in own:
-            cls.output_activation = Model.output_activation  # type: ignore[method-assign]
+        if ":" in cls.tag() and ("apply" in own or "formula" in own) and "output_activation" not in own:
+            cls.output_activation = Layer.output_activation  # type: ignore[method-assign]
+        if "formula" in own and "apply" not in own and not belongs_to(cls, "apply", "formula"):
+            cls.apply, cls.apply_backward = Layer.apply, Layer.apply_backward  # type: ignore[method-assign]
 
-    @abstractmethod
+    @staticmethod
+    def of(
+        function: Callable[..., Any],
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        initializers: Mapping[str, Initializer] | None = None,
+    ) -> Layer:
+        """Return a layer whose formula is a plain function. It has no JSON form.
+
+        Args:
+            function: (x, parameters by name) -> the outputs for a batch x, (rows, ...).
+            shapes: The shape of each parameter by name.
+            initializers: What draws each parameter; what is not named starts at 0.
+
+        Raises:
+            SettingsError: The function does not take these parameters.
+
+        Example:
+            >>> layer = Layer.of(lambda x, shift: np.tanh(x + shift), shapes={"shift": (2,)})
+            >>> layer([0.0, 0.0])
+            array([0., 0.])
+        """
+        require_function("Layer.of", function, "x", names=shapes or ())
+        return _FunctionLayer(
+            function=function, parameter_shapes=tuple((shapes or {}).items()), drawn=tuple((initializers or {}).items())
+        )
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of each parameter by name, in the order of the flat vector."""
+        """Return the shape of each parameter by name, in the order of the flat vector; no parameters by default."""
+        return {}
+
+    def formula(self, *arguments: Any, **parameters: Any) -> Any:
+        """Return the outputs for a batch x, (rows, ...), given the parameters by name; write ``formula(self, x, w)``."""
+        raise SettingsError(f"{type(self).__name__} is not complete: write formula(self, x, ...) in the class")
+
+    def predict_formula(self, *arguments: Any, **parameters: Any) -> Any:
+        """Return the outputs in prediction: those of ``formula`` unless the class writes it."""
+        return self.formula(*arguments, **parameters)
+
+    def draws(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        """Return the arrays of uniform random numbers in [0, 1) that the formula receives in training.
+
+        Args:
+            shape: The shape of a sample.
+
+        Returns:
+            The shape of each array by name, for one sample.
+        """
+        return {}
 
     def initializers(self) -> Mapping[str, Initializer]:
         """Return what draws each parameter; what is not named starts at 0."""
@@ -85,14 +149,196 @@ class Layer(Model):
         return {}
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one sample; one axis of any size unless the class says otherwise."""
-        return (None,)
+    def input_shape(self) -> Shape:
+        """The shape of one sample: (inputs,), unless the class says otherwise."""
+        return (getattr(self, "inputs", None),)
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
-        """The shape of one prediction; that of the input unless the class says otherwise."""
-        return self.input_shape
+    def leading_axes(self) -> bool:  # type: ignore[override]
+        """Whether a sample may have further axes in front: for a formula whose class does not say what a sample is."""
+        return self._derives and type(self).input_shape is Layer.input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of one prediction: that of the formula's output; without a formula, that of the input."""
+        if not self._derives:
+            return self.input_shape
+        return self.shape_after(self.input_shape)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape of a prediction for samples of this shape."""
+        if not self._derives:
+            declared = self.output_shape
+            return shape if declared == self.input_shape and not is_known(declared) else declared
+        if type(self).output_shape is not Layer.output_shape:
+            return self.output_shape
+        return self.program(shape).sample_shape if is_known(shape) and self.settled else (None,)
+
+    def unsettled(self) -> list[Model]:
+        """Return the layer itself while its number of inputs is not known."""
+        return [] if getattr(self, "inputs", 0) is not None else [self]
+
+    def settle(self, shape: Shape) -> Shape:
+        """Take the number of inputs from the shape of a sample, where it was left out; return the output's shape.
+
+        Raises:
+            ShapeError: The layer takes samples of another shape.
+        """
+        if not self.settled and len(shape) >= len(self.input_shape):
+            self.__dict__["inputs"] = self.inputs_of(shape)
+        if not self.takes(shape):
+            raise ShapeError(
+                f"{type(self).__name__} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}"
+            )
+        return self.shape_after(shape)
+
+    def inputs_of(self, shape: Shape) -> int | None:
+        """Return the number of inputs of samples of this shape: the size of the last axis."""
+        size: int | None = shape[-1]
+        return size
+
+    @property
+    def _derives(self) -> bool:
+        """Whether the passes come from the formula."""
+        return type(self).formula is not Layer.formula
+
+    @property
+    def output_activation(self) -> Activation | None:
+        """The activation that ends the formula, or None."""
+        if type(self).apply is not Layer.apply:
+            return None
+        programs = [program for program in programs_of(self).values() if isinstance(program, LayerProgram)]
+        if not programs and is_known(self.input_shape) and self.settled:
+            programs = [self.program(self.input_shape)]
+        return programs[0].call.activation if programs and programs[0].call is not None else None
+
+    def program(self, shape: Shape, *, training: bool = True) -> LayerProgram:
+        """Return the formula's passes for samples of this shape, traced once.
+
+        Args:
+            shape: The shape of a sample.
+            training: Whether they are those of training; False for prediction.
+
+        Raises:
+            DerivativeError: The formula cannot be traced; says why, and what to write.
+        """
+        training = training or type(self).predict_formula is Layer.predict_formula
+        programs = programs_of(self)
+        program = programs.get((shape, training))
+        if program is None:
+            if not self.takes(shape):  # the layer before may give any size
+                raise ShapeError(
+                    f"{type(self).__name__} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}"
+                )
+            program = programs[shape, training] = self._shared_program(shape, training=training)
+        return program
+
+    def _shared_program(self, shape: Shape, *, training: bool) -> LayerProgram:
+        """Return the program of an equal layer, or trace the formula."""
+        settings = {name: value for name, value in self.settings().items() if name not in ("seed", "initializer")}
+        key = (tuple(settings.items()), shape, training)
+        shared = _SHARED.setdefault(type(self), {})
+        program = shared.get(key)
+        if program is None or program.reads.changed() is not None:
+            program = shared[key] = self._traced(shape, training=training)
+        return program
+
+    def _traced(self, shape: Shape, *, training: bool) -> LayerProgram:
+        formula = self.formula if training else self.predict_formula
+        parameters, buffers = self.layout(), self.initial_buffers()
+        draws = self.draws(shape) if training else {}
+        shapes = {
+            "x": (ROWS, *shape),
+            **parameters,
+            **{name: (ROWS, *size) for name, size in draws.items()},
+            **{name: np.shape(value) for name, value in buffers.items()},
+        }
+
+        def flat(x: Any, **named: Any) -> Any:
+            found = formula(x, **named)
+            output, new = found if buffers and isinstance(found, tuple) else (found, {})
+            output = output.astype(float) if isinstance(output, Symbol) else output
+            return output, *(new[name] for name in buffers if name in new)
+
+        try:
+            program = LayerProgram(
+                flat,
+                shapes,
+                self.dtype,
+                parameters=tuple(parameters),
+                mixes_rows=self.mixes_rows,
+                reads=Reads([formula], type(self)),
+            )
+            if self.check == "on" and ":" in self.tag() and not self.takes_ids:  # the library's have tests
+                require_same(program, flat, shapes)
+        except DerivativeError as error:
+            raise DerivativeError(f"{type(self).__name__}.{'' if training else 'predict_'}formula: {error}") from None
+        return program
+
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        """Return the outputs for a batch by the formula, and leave in ``record`` what backward needs."""
+        program = self.program(x.shape[1:], training=record.training)
+        buffers = (self._state or self._built()).buffers
+        extra = [*self._drawn(x, record), *buffers.values()]
+        emitted = program.forward if record.training else program.predict
+        results = _several(emitted.function(record.memory(emitted), x, *values.values(), *extra))
+        if record.training:
+            new = results[1 : len(buffers) + 1]
+            if all(np.isfinite(value).all() for value in new):  # else the loss diverges, and the buffers stay finite
+                for buffer, value in zip(buffers.values(), new, strict=True):
+                    buffer[...] = value
+            record["passes"] = (program, x, extra, [results[place] for place in program.kept])
+        if program.call is not None:
+            record.preactivation = results[len(buffers) + 1]
+        output: Array = results[0]
+        return output
+
+    def apply_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
+        program, x, extra, saved = record["passes"]
+        emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
+        found = emitted.function(
+            record.memory(emitted), gradient, x, *values.values(), *extra, *saved, *gradients.values()
+        )
+        return _several(found)[0] if record.needs_input_gradient else gradient
+
+    def shown(self) -> dict[str, Any]:
+        """Return the formula by label, for ``show``."""
+        given = self.input_shape[1:] if self.input_shape[:1] == (...,) else self.input_shape
+        if not is_known(given) or not self.settled:
+            raise UsageError(
+                f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}"
+            )
+        return {"a": self.program(given).traced.output}
+
+    def _drawn(self, x: Array, record: Record) -> list[Array]:
+        """Return the random numbers of this pass."""
+        draws = self.draws(x.shape[1:]) if record.training else {}
+        if draws and not record.key:
+            raise UsageError(
+                f"{type(self).__name__} draws random numbers in training: write forward(x, key=(seed, epoch, step))"
+            )
+        found = []
+        for name, shape in draws.items():
+            seed, *counters = record.key or (0,)
+            numbers = record.array(f"drawn {name}", (len(x), *shape), np.float32)
+            random_generator(seed, name, *counters).random(dtype=np.float32, out=numbers)
+            found.append(numbers)
+        return found
+
+    def _require_complete(self) -> None:
+        """Check that the class says how it computes.
+
+        Raises:
+            SettingsError: It has neither a formula nor both passes.
+        """
+        own = type(self)
+        missing = [name for name in ("apply", "apply_backward") if getattr(own, name) is getattr(Layer, name)]
+        if not self._derives and missing:
+            wanted = "'formula'" if len(missing) == 2 else f"'{missing[0]}', or a 'formula'"
+            raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter by name, without making any."""
@@ -103,7 +349,7 @@ class Layer(Model):
         return dict(shapes)
 
     def _build(self, *place: int, draw: bool = True) -> State:
-        if self.check == "on" and ":" in self.tag():  # an own layer; the library's are checked by its tests
+        if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
             _require_checked(self)
         return self._laid_out(*place, draw=draw)
 
@@ -125,6 +371,14 @@ class Layer(Model):
 
     def _new_record(self, *, training: bool) -> Record:
         return Record(self.dtype, training=training)
+
+    def _built(self, *place: int, draw: bool = True) -> State:
+        if not self.settled:
+            raise UsageError(
+                f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: "
+                "give inputs=..., put it behind a layer that gives the size, or fit the model"
+            )
+        return super()._built(*place, draw=draw)
 
     def _undrawn(self) -> Self:
         return self._made_of(self.settings())
@@ -156,11 +410,32 @@ class Layer(Model):
             (n, getattr(self, n)) for n in names if fields[n].is_required() or getattr(self, n) != fields[n].default
         ]
 
-    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
+    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
         activation = self.output_activation
         inside = type(activation).__name__ if activation is not None else ""
         name = f"{prefix} {type(self).__name__}({inside})".strip()
-        return [(name, self.output_shape, self.parameters.vector.size)]
+        return [(name, self.shape_after(sample), self.parameters.vector.size)]
+
+
+class _FunctionLayer(PlainFunction, Layer):
+    """A plain function of x and parameters; made by ``Layer.of``."""
+
+    made_by = "Layer.of"
+
+    parameter_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    drawn: tuple[tuple[str, Initializer], ...]
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes that were given."""
+        return dict(self.parameter_shapes)
+
+    def initializers(self) -> Mapping[str, Initializer]:
+        """Return the initializers that were given."""
+        return dict(self.drawn)
+
+    def formula(self, x: Any, **parameters: Any) -> Any:
+        """Return what the function returns."""
+        return self.function(x, **parameters)
 
 
 def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -170,6 +445,9 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
     require_finite(values, f"the values of {initializer!r}")
     return values
 
+
+_SHARED: weakref.WeakKeyDictionary[type, dict[Any, LayerProgram]] = weakref.WeakKeyDictionary()
+"""The programs of each class by settings, shape and whether they train: equal layers share them."""
 
 _CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 """The settings with which each class has passed its check: once is enough, and a class made anew is another one."""
@@ -182,69 +460,9 @@ def _require_checked(layer: Layer) -> None:
         passed.add(settings)
 
 
-def check_layer(layer: Any) -> bool:
-    """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
-
-    The layer is tried on a made-up batch. One that cannot take it (its input has a special form) is left unchecked:
-    check it with ``check_gradients`` on a batch of its own.
-
-    Returns:
-        Whether the layer could take the made-up batch, so that the check was made.
-
-    Raises:
-        DerivativeError: A gradient is wrong; names it.
-    """
-    twin = layer.replace(dtype="float64", seed=0)
-    state = twin._laid_out(0)
-    object.__setattr__(twin, "_state", state)
-    state.parameters.vector[:] = _waves(state.parameters.vector.shape) + 0.1
-    views = state.parameters.views
-    # An axis of any size is given that of a setting, which may be the number of units.
-    sizes = [value for value in layer.settings().values() if type(value) is int and 0 < value < 1000]
-    for size in (*sizes, 4):
-        x = _waves((3, *(size if axis is None else axis for axis in twin.input_shape)))
-        record = twin._new_record(training=True)
-        record.key = (0, 0, 0)
-        try:
-            with np.errstate(all="ignore"):
-                before = x.copy()
-                gradient = _waves(np.shape(twin.apply(x, views, record)))
-        except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
-            continue
-        _compare(layer, twin, x, before, gradient, record)
-        return True
-    return False
-
-
-def _compare(layer: Any, twin: Any, x: Array, before: Array, gradient: Array, record: Record) -> None:
-    """Compare the gradients of a layer's twin on a batch with differences of sum(gradient * outputs)."""
-    views, gradients = twin.parameters.views, twin.parameters.gradients
-    with np.errstate(all="ignore"):
-        twin.parameters.gradient[:] = 0.7  # what the step before left, which backward overwrites
-        given_gradient = gradient.copy()
-        result = np.array(twin.apply_backward(given_gradient, views, record, gradients))
-        checks = [("apply", "x", x, before), ("apply_backward", "gradient", given_gradient, gradient)]
-        for method, name, array, kept in checks:
-            if not np.array_equal(array, kept):
-                raise DerivativeError(
-                    f"{type(layer).__name__}.{method} changes its argument '{name}' in place; make a new array"
-                )
-
-        def value() -> float:
-            trial = twin._new_record(training=True)
-            trial.key = (0, 0, 0)
-            return float(np.sum(gradient * np.asarray(twin.apply(x, views, trial))))
-
-        found = {name: (views[name], gradients[name].copy()) for name in views}
-        for name, (array, given) in {**found, "x": (x, result)}.items():
-            what = "dL/dx, which it returns," if name == "x" else f"gradients['{name}']"
-            require_like(layer, f"apply_backward: {what}", given, array.shape)
-            check_direction(f"{type(layer).__name__}.apply_backward: {what}", value, array, given)
-
-
-def _waves(shape: tuple[int, ...]) -> Array:
-    """Return numbers of both signs without any symmetry."""
-    return np.cos(np.arange(1.0, 1.0 + math.prod(shape)) ** 1.3).reshape(shape)
+def _several(results: Any) -> tuple[Any, ...]:
+    """Return the results of an emitted function as a tuple; it returns a single one by itself."""
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:

@@ -7,7 +7,7 @@ variance inside the formula is that of the numbers at hand, divided by their cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from framework.component import Count, Positive
 from framework.errors import SettingsError, ShapeError
 from framework.initializers import Constant, Initializer
 from framework.models.layer import Layer
+from framework.models.shapes import Shape
 
 
 class _Normalization(Layer):
@@ -26,10 +27,9 @@ class _Normalization(Layer):
     units: Count
     epsilon: Positive = 1e-5
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """(units,)."""
-        return (self.units,)
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Scale and shift (units,)."""
@@ -38,18 +38,6 @@ class _Normalization(Layer):
     def initializers(self) -> Mapping[str, Initializer]:
         """Start with scale 1 and shift 0."""
         return {"scale": Constant(value=1.0)}
-
-    def _scaled(self, values: Mapping[str, Array], record: Record) -> Array:
-        """Return scale * normalized + shift."""
-        normalized = record["normalized"]
-        a: Array = np.multiply(normalized, values["scale"], out=record.array("a", normalized.shape))
-        a += values["shift"]
-        return a
-
-    def _fill(self, gradient: Array, record: Record, gradients: Mapping[str, Array]) -> None:
-        """Fill dL/d(scale) and dL/d(shift)."""
-        np.add.reduce(gradient, axis=0, out=gradients["shift"])
-        np.einsum("ij,ij->j", gradient, record["normalized"], out=gradients["scale"])
 
 
 class BatchNorm(_Normalization):
@@ -83,6 +71,8 @@ class BatchNorm(_Normalization):
         Ioffe and Szegedy, Batch normalization (2015), algorithm 1.
     """
 
+    mixes_rows = True
+
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def __init__(
@@ -109,49 +99,32 @@ class BatchNorm(_Normalization):
             "running_variance": np.ones(self.units, self.dtype),
         }
 
+    @property
+    def input_shape(self) -> Shape:
+        """(units,)."""
+        return (self.units,)
+
+    def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
+        """Normalize by the mean and variance of the batch, and move the running ones towards them."""
+        mean, unbiased = x.mean(axis=0), x.var(axis=0, ddof=1)
+        output = scale * (x - mean) / np.sqrt(x.var(axis=0) + self.epsilon) + shift
+        return output, {
+            "running_mean": running_mean + self.momentum * (mean - running_mean),
+            "running_variance": running_variance + self.momentum * (unbiased - running_variance),
+        }
+
+    def predict_formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
+        """Normalize by the running mean and variance."""
+        return (x - running_mean) * (scale / np.sqrt(running_variance + self.epsilon)) + shift
+
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Normalize by the batch in training, else by the running numbers."""
-        running_mean, running_variance = self.buffers["running_mean"], self.buffers["running_variance"]
-        if not record.training:
-            a = x - running_mean
-            a *= values["scale"] / np.sqrt(running_variance + self.epsilon)
-            a += values["shift"]
-            return a
-        rows = len(x)
-        if rows < 2:
+        """Normalize a batch; in training it needs two rows."""
+        if record.training and len(x) < 2:
             raise ShapeError(
-                f"BatchNorm needs 2 rows or more in training; got {rows}: "
+                f"BatchNorm needs 2 rows or more in training; got {len(x)}: "
                 "choose a batch_size that leaves no single row at the end; model(x) predicts for one row"
             )
-        mean = np.add.reduce(x, axis=0, out=record.array("mean", (self.units,)))
-        mean /= rows
-        normalized = np.subtract(x, mean, out=record.array("normalized", x.shape))
-        variance = np.einsum("ij,ij->j", normalized, normalized, out=record.array("variance", (self.units,)))
-        variance /= rows
-        if np.isfinite(variance).all():  # else the loss diverges, and the model keeps its last finite numbers
-            running_mean += self.momentum * (mean - running_mean)
-            running_variance += self.momentum * (variance * (rows / (rows - 1)) - running_variance)
-        variance += self.epsilon
-        record["deviation"] = deviation = np.sqrt(variance, out=variance)
-        normalized /= deviation
-        record["normalized"] = normalized
-        return self._scaled(values, record)
-
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Return dL/dx = scale / deviation * (g - mean(g) - normalized * mean(g * normalized)), means over rows."""
-        self._fill(gradient, record, gradients)
-        if not record.needs_input_gradient:
-            return gradient
-        rows = len(gradient)
-        dx: Array = np.multiply(
-            record["normalized"], gradients["scale"] / -rows, out=record.array("dx", gradient.shape)
-        )
-        dx += gradient
-        dx -= gradients["shift"] / rows
-        dx *= values["scale"] / record["deviation"]
-        return dx
+        return super().apply(x, values, record)
 
 
 class LayerNorm(_Normalization):
@@ -176,6 +149,8 @@ class LayerNorm(_Normalization):
         Ba, Kiros and Hinton, Layer normalization (2016), equation 4.
     """
 
+    leading_axes = True
+
     def __init__(
         self,
         units: int,
@@ -192,35 +167,12 @@ class LayerNorm(_Normalization):
         if self.units == 1:
             raise SettingsError("LayerNorm: setting 'units' must be 2 or more; a row of 1 unit normalizes to 0")
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Normalize each row."""
-        mean = np.add.reduce(x, axis=1, out=record.array("mean", x.shape[:1]))
-        mean /= self.units
-        normalized = np.subtract(x, mean[:, None], out=record.array("normalized", x.shape))
-        variance = np.einsum("ij,ij->i", normalized, normalized, out=record.array("variance", x.shape[:1]))
-        variance /= self.units
-        variance += self.epsilon
-        record["deviation"] = deviation = np.sqrt(variance, out=variance)
-        normalized /= deviation[:, None]
-        record["normalized"] = normalized
-        return self._scaled(values, record)
+    @property
+    def input_shape(self) -> Shape:
+        """(units,), the last axis of a sample."""
+        return (self.units,)
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Return dL/dx = (g - mean(g) - normalized * mean(g * normalized)) / deviation, with g = scale * dL/da."""
-        self._fill(gradient, record, gradients)
-        if not record.needs_input_gradient:
-            return gradient
-        rows = gradient.shape[:1]
-        normalized = record["normalized"]
-        scaled = np.multiply(gradient, values["scale"], out=record.array("scaled", gradient.shape))
-        along = np.einsum("ij,ij->i", scaled, normalized, out=record.array("along", rows))
-        along /= -self.units
-        mean = np.add.reduce(scaled, axis=1, out=record.array("gradient_mean", rows))
-        mean /= self.units
-        dx: Array = np.multiply(normalized, along[:, None], out=record.array("dx", gradient.shape))
-        dx += scaled
-        dx -= mean[:, None]
-        dx /= record["deviation"][:, None]
-        return dx
+    def formula(self, x: Any, scale: Any, shift: Any) -> Any:
+        """Normalize each row over its units."""
+        deviation = x - x.mean(axis=-1, keepdims=True)
+        return scale * deviation / np.sqrt(x.var(axis=-1, keepdims=True) + self.epsilon) + shift

@@ -7,16 +7,16 @@ from typing import Any, Self
 
 import numpy as np
 
+from framework.activations import Activation
 from framework.arrays import Array, Record
-from framework.errors import SettingsError, ShapeError, UsageError
+from framework.errors import SettingsError, ShapeError
 from framework.models.base import Model
+from framework.models.composite import Composite
 from framework.models.sequential import Sequential
-from framework.models.shapes import fits, shown
-from framework.models.state import Columns, State
-from framework.parameters import Parameters
+from framework.models.shapes import Shape, fits, is_known, shown
 
 
-class Residual(Model):
+class Residual(Composite):
     """a = x + block(x), the block being layers one after another whose output has the shape of their input.
 
     The layers move in as they do in Sequential: no other model may take them, and a layer without numbers yet is drawn
@@ -45,23 +45,12 @@ class Residual(Model):
 
     block: Sequential
 
-    def __init__(self, *layers: Model) -> None:
+    def __init__(self, *layers: Model | Activation) -> None:
         """Take the layers in."""
         if not layers:
             raise SettingsError("Residual: give one layer or more, e.g. Residual(Dense(8, 8, ReLU()), Dense(8, 8))")
         alone = layers[0] if len(layers) == 1 else None
-        block = alone if isinstance(alone, Sequential) else Sequential(*layers)
-        super().__init__(block=block)
-        if block._owner is not None:
-            raise UsageError("Residual: the block already belongs to a model; give block.copy() instead")
-        if block._state is not None and block._state.parameters.bound:
-            raise UsageError("Residual: an optimizer is bound to the block; give block.copy(), or bind to the model")
-        if not fits(block.output_shape, block.input_shape):
-            raise ShapeError(
-                f"Residual: the layers must give the shape that they take, {shown(block.input_shape)}; "
-                f"they give {shown(block.output_shape)}"
-            )
-        object.__setattr__(block, "_owner", self)
+        super().__init__(block=alone if isinstance(alone, Sequential) else Sequential(*layers))
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -69,82 +58,42 @@ class Residual(Model):
             raise SettingsError(f"Residual: unknown setting '{min(unknown)}'. Settings: block")
         return cls(*(block for block in settings.values()))
 
-    @property
-    def dtype(self) -> str:
-        """The dtype of parameters and outputs."""
-        return self.block.dtype
+    def children(self) -> Mapping[str, Model | Activation]:
+        """Return the block."""
+        return {"block": self.block}
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape that the block takes."""
-        return self.block.input_shape
+    def _connect(self) -> None:
+        if self.block.settled:
+            self._require_same(self.block.input_shape, self.block.output_shape)
 
-    @property
-    def minimum_rows(self) -> int:
-        """How many rows a batch must have in training: what the block needs."""
-        return self.block.minimum_rows
+    def _require_same(self, takes: Shape, gives: Shape) -> None:
+        if not fits(gives, takes):
+            raise ShapeError(
+                f"Residual: the layers must give the shape that they take, {shown(takes)}; they give {shown(gives)}"
+            )
 
-    @property
-    def output_shape(self) -> tuple[int | None, ...]:
-        """The shape that the block gives."""
-        return self.block.output_shape
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape, which the block keeps."""
+        if is_known(shape):
+            self._require_same(shape, self.block.shape_after(shape))
+        return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return x + block(x); the block finds its own values, as views of this model's."""
-        (part,) = record.parts
-        part.key = record.key
-        a = self.block.apply(x, self.block.parameters.views, part)
+        """Return x + block(x)."""
+        a = self.forward_child("block", x, record)
         return np.add(x, a, out=record.array("a", a.shape))  # not in place: the block's backward needs its own output
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Array:
         """Return dL/dx = gradient + the block's dL/dx."""
-        (part,) = record.parts
-        part.needs_input_gradient = record.needs_input_gradient
-        parameters = self.block.parameters
-        dx = self.block.apply_backward(gradient, parameters.views, part, parameters.gradients)
-        if not record.needs_input_gradient:
-            return gradient
-        return np.add(gradient, dx, out=record.array("dx", dx.shape))
+        wanted = record.needs_input_gradient
+        dx = self.backward_child("block", gradient, record, input_gradient=wanted)
+        return np.add(gradient, dx, out=record.array("dx", dx.shape)) if wanted else gradient
 
-    def layout(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter by name, without making any."""
-        return {f"block.{name}": shape for name, shape in self.block.layout().items()}
-
-    def _build(self, *place: int, draw: bool = True) -> State:
-        state = self.block._built(*(place or (0,)), draw=draw)
-        parameters = Parameters.join({"block": state.parameters}, self.dtype)
-        buffers = {f"block.{name}": value for name, value in state.buffers.items()}
-        return State(parameters, buffers, self._new_record(training=True))
-
-    def _new_record(self, *, training: bool) -> Record:
-        return Record(self.dtype, training=training, parts=(self.block._new_record(training=training),))
-
-    def _twin(self) -> Self:
-        twin = type(self)(self.block.copy())
-        if self._state is not None:
-            twin._built().columns = self._state.columns
-        return twin
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with another block; a block that stays is copied with its numbers."""
-        return self._made_of({"block": self.block.copy(), **changes})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the block, with its numbers."""
-        return _unpickle, (type(self), self.block, self._built().columns)
+    def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
+        return key
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them; a block with a seed as a whole."""
         return [(None, layer) for layer in ((self.block,) if self.block.seed is not None else self.block.layers)]
-
-    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
-        start = f"{prefix}.block" if prefix else "block"
-        return [(f"{prefix} Residual".strip(), self.output_shape, 0), *self.block._summary_rows(start)]
-
-
-def _unpickle(cls: type[Residual], block: Sequential, columns: Columns) -> Residual:
-    model = cls(block)
-    model._built().columns = columns
-    return model

@@ -1,25 +1,28 @@
-"""Sequential: layers one after another, with all their numbers in one flat vector."""
+"""Sequential: layers one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import PrivateAttr
+
+from framework.activations import Activation
 from framework.arrays import Array, Record
 from framework.component import Seed
-from framework.errors import SettingsError, ShapeError, UsageError
-from framework.models.base import AnyActivation, Model
-from framework.models.layer import Layer
-from framework.models.shapes import fits, shown
-from framework.models.state import Columns, State
-from framework.parameters import Parameters
+from framework.errors import SettingsError, ShapeError
+from framework.models.base import Model
+from framework.models.composite import Composite
+from framework.models.shapes import Shape, shown
 
 
-class Sequential(Model):
+class Sequential(Composite):
     """Layers one after another: each layer's output is the next one's input.
 
-    The layers move in: their numbers become views of this model's vector, and no other model may take them. A layer
-    without numbers yet is drawn at first use from (seed, its place), in a model within a model from the whole path.
+    An activation may stand as a layer; it stays itself, because it has no numbers. The layers move in: their numbers
+    become views of this model's vector, and no other model may take them. A layer without numbers yet is drawn at first
+    use from (seed, its place), in a model within a model from the whole path. A layer whose number of inputs was left
+    out takes it from the layer before, or from the data.
 
     Args:
         *layers: One layer or more; a model may be a layer of another.
@@ -34,22 +37,27 @@ class Sequential(Model):
     Example:
         >>> from framework import Dense, ReLU, Softmax
         >>> import numpy as np
-        >>> model = Sequential(Dense(4, 8, ReLU()), Dense(8, 3, Softmax()))
-        >>> model(np.zeros((5, 4))).shape
-        (5, 3)
+        >>> model = Sequential(Dense(4, 8), ReLU(), Dense(units=3), Softmax())
+        >>> model(np.zeros((5, 4))).shape, len(model), model[1]
+        ((5, 3), 4, ReLU())
         >>> list(model.parameters)
-        ['0.weights', '0.bias', '1.weights', '1.bias']
+        ['0.weights', '0.bias', '2.weights', '2.bias']
     """
 
-    layers: tuple[Model, ...]
+    __slots__ = ("_front",)
+    if TYPE_CHECKING:
+        _front: Shape = PrivateAttr()
+
+    layers: tuple[Model | Activation, ...]
     seed: Seed | None = None
 
-    def __init__(self, *layers: Model, seed: int | None = None) -> None:
+    def __init__(self, *layers: Model | Activation, seed: int | None = None) -> None:
         """Take the layers in."""
+        if not layers:
+            raise SettingsError("Sequential: give one layer or more, e.g. Sequential(Dense(4, 8, ReLU()), Dense(8, 1))")
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            raise SettingsError("Sequential: give the layers one by one, without a list: Sequential(*layers)")
         super().__init__(layers=layers, seed=seed)
-        self._require_chain()
-        for layer in self.layers:
-            object.__setattr__(layer, "_owner", self)
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -60,61 +68,54 @@ class Sequential(Model):
             raise SettingsError(f"Sequential: unknown setting '{min(unknown)}'. Settings: layers, seed")
         return cls(*layers, **{name: value for name, value in settings.items() if name == "seed"})
 
-    def _require_chain(self) -> None:
-        if not self.layers:
-            raise SettingsError("Sequential: give one layer or more, e.g. Sequential(Dense(4, 8, ReLU()), Dense(8, 1))")
-        for place, layer in enumerate(self.layers):
-            parameters = None if layer._state is None else layer._state.parameters
-            if any(layer is other for other in self.layers[:place]) or layer._owner is not None:
-                raise UsageError(f"Sequential: layer {place} already belongs to a model; give layer.copy() instead")
-            if parameters is not None and parameters.bound:
-                raise UsageError(
-                    f"Sequential: an optimizer is bound to layer {place}; give layer.copy(), or bind to the model"
-                )
-        dtypes = [layer.dtype for layer in self.layers]
-        if len(set(dtypes)) > 1:
-            raise SettingsError(f"Sequential: layers must have one dtype; got {', '.join(dtypes)}")
-        gives = self.layers[0].output_shape
-        for place, layer in enumerate(self.layers[1:], 1):
-            if not fits(gives, layer.input_shape):
+    def children(self) -> Mapping[str, Model | Activation]:
+        """Return the layers, named by their places."""
+        return {str(place): layer for place, layer in enumerate(self.layers)}
+
+    def _connect(self) -> None:
+        parts = [*self.parts.values()]
+        object.__setattr__(self, "_front", _front(parts))
+        gives = self.input_shape
+        for place, part in enumerate(parts):
+            if place and not part.takes(gives):
                 raise ShapeError(
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
-                    f"{shown(layer.input_shape)}"
+                    f"{shown(part.input_shape)}"
                 )
-            gives = through(layer, gives)
+            gives = part.settle(gives)
 
     @property
-    def dtype(self) -> str:
-        """The dtype of parameters and outputs."""
-        return self.layers[0].dtype
+    def input_shape(self) -> Shape:
+        """The shape that the first layer takes, with the axes in front that a later one needs."""
+        return (*self._front, *super().input_shape)
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape that the first layer takes."""
-        return self.layers[0].input_shape
+    def leading_axes(self) -> bool:  # type: ignore[override]
+        """Whether a sample may have further axes in front."""
+        return not self._front and super().leading_axes
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape of a prediction for samples of this shape."""
+        for part in self.parts.values():
+            shape = part.shape_after(shape)
+        return shape
+
+    def settle(self, shape: Shape) -> Shape:
+        """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
+        for part in self.parts.values():
+            shape = part.settle(shape)
+        return shape
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
-        """The shape that the last layer gives."""
-        gives = self.layers[0].output_shape
-        for layer in self.layers[1:]:
-            gives = through(layer, gives)
-        return gives
-
-    @property
-    def minimum_rows(self) -> int:
-        """How many rows a batch must have in training: what the most demanding layer needs."""
-        return max(layer.minimum_rows for layer in self.layers)
-
-    @property
-    def output_activation(self) -> AnyActivation | None:
+    def output_activation(self) -> Activation | None:
         """The last layer's activation."""
-        return self.layers[-1].output_activation
+        return [*self.parts.values()][-1].output_activation
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
         """Go through the layers; each finds its own values, as views of this model's."""
-        for place, (layer, part) in enumerate(zip(self.layers, record.parts, strict=True)):
-            part.key = None if record.key is None else (*record.key, place)
+        for place, layer in enumerate(self._parts.values()):
+            part = record.parts[place]
+            part.key = None if record.key is None else self._child_key(record.key, place)
             x = layer.apply(x, layer.parameters.views, part)
         record.preactivation = record.parts[-1].preactivation
         return x
@@ -123,69 +124,39 @@ class Sequential(Model):
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Array:
         """Go back through the layers; each fills its own gradients, as views of this model's."""
-        last = len(self.layers) - 1
-        for place in range(last, -1, -1):
-            layer, part = self.layers[place], record.parts[place]
-            part.fused = record.fused and place == last
-            part.needs_input_gradient = record.needs_input_gradient or place > 0
-            gradient = layer.apply_backward(gradient, layer.parameters.views, part, layer.parameters.gradients)
+        last = len(self.parts) - 1
+        for place, name in reversed([*enumerate(self.parts)]):
+            gradient = self.backward_child(
+                name,
+                gradient,
+                record,
+                fused=record.fused and place == last,
+                input_gradient=record.needs_input_gradient or place > 0,
+            )
         return gradient
 
-    def layout(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter by name, without making any."""
-        return {f"{i}.{name}": shape for i, layer in enumerate(self.layers) for name, shape in layer.layout().items()}
-
-    def _build(self, *place: int, draw: bool = True) -> State:
-        seed = place or (0,) if self.seed is None else (self.seed,)
-        states = [layer._built(*seed, i, draw=draw) for i, layer in enumerate(self.layers)]
-        parameters = Parameters.join({str(i): state.parameters for i, state in enumerate(states)}, self.dtype)
-        buffers = {f"{i}.{name}": value for i, state in enumerate(states) for name, value in state.buffers.items()}
-        return State(parameters, buffers, self._new_record(training=True))
-
-    def _new_record(self, *, training: bool) -> Record:
-        parts = tuple(layer._new_record(training=training) for layer in self.layers)
-        return Record(self.dtype, training=training, parts=parts)
-
-    def _twin(self) -> Self:
-        twin = type(self)(*map(_twin_of, self.layers), seed=self.seed)
-        if self._state is not None:
-            twin._built().columns = self._state.columns
-        return twin
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some settings changed; layers that stay are copied with their numbers."""
-        return self._made_of({"layers": tuple(layer.copy() for layer in self.layers), "seed": self.seed, **changes})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as layers, each with its numbers."""
-        return _unpickle, (type(self), self.layers, self.seed, self._built().columns)
+    def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        return place or (0,) if self.seed is None else (self.seed,)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them."""
         return [*((None, layer) for layer in self.layers), *([] if self.seed is None else [("seed", self.seed)])]
 
-    def _summary_rows(self, prefix: str) -> list[tuple[str, tuple[int | None, ...], int]]:
+    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
         start = f"{prefix}." if prefix else ""
-        return [row for i, layer in enumerate(self.layers) for row in layer._summary_rows(f"{start}{i}")]
+        rows = []
+        for name, part in self.parts.items():
+            rows += part._summary_rows(f"{start}{name}", sample)
+            sample = part.shape_after(sample)
+        return rows
 
 
-def through(layer: Model, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Return the shape that a layer gives for this one; where it keeps an open size, that of its input.
-
-    Example:
-        >>> from framework import Dense, Dropout
-        >>> through(Dropout(rate=0.5), (8,)), through(Dense(8, 3), (8,))
-        ((8,), (3,))
-    """
-    return shape if layer.output_shape == layer.input_shape and None in layer.output_shape else layer.output_shape
-
-
-def _twin_of(layer: Model) -> Model:
-    """Return a copy; of a layer without numbers yet, one that its new owner draws."""
-    return layer._undrawn() if isinstance(layer, Layer) and layer._state is None else layer.copy()
-
-
-def _unpickle(cls: type[Sequential], layers: tuple[Model, ...], seed: int | None, columns: Columns) -> Sequential:
-    model = cls(*layers, seed=seed)
-    model._built().columns = columns
-    return model
+def _front(parts: list[Model]) -> Shape:
+    """Return the axes in front of those that the first layer names, where a later layer needs more."""
+    shape = first = parts[0].input_shape
+    for part in parts:
+        if not part.leading_axes:
+            more = len(part.input_shape) - len(first)
+            return part.input_shape[:more] if len(shape) == len(first) and more > 0 else ()
+        shape = part.shape_after(shape)
+    return ()

@@ -1,12 +1,15 @@
-"""Shapes in which a size may be open: compared, and written in messages."""
+"""Shapes in which sizes may be open: compared, and written in messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
+Shape = tuple[Any, ...]
+"""Sizes of axes; None is any size."""
 
-def fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    """Return whether two shapes are the same, None being any size.
+
+def fits(shape: Shape, expected: Shape) -> bool:
+    """Return whether two shapes can be the same.
 
     Example:
         >>> fits((3, 4), (None, 4)), fits((3,), (None, 4))
@@ -17,11 +20,22 @@ def fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> boo
     )
 
 
-def shown(shape: tuple[Any, ...]) -> str:
+def is_known(shape: Shape) -> bool:
+    """Return whether no size is open.
+
+    Example:
+        >>> is_known((3, 4)), is_known((None, 4))
+        (True, False)
+    """
+    return all(isinstance(size, int) for size in shape)
+
+
+def shown(shape: Shape) -> str:
     """Write a shape for a message, ``any`` where the size is open.
 
     Example:
         >>> shown(("rows", None, 3))
         '(rows, any, 3)'
     """
-    return f"({', '.join('any' if size is None else str(size) for size in shape)}{',' if len(shape) == 1 else ''})"
+    sizes = ["any" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

@@ -135,7 +135,7 @@ class Optimizer(Component):
             gradients: Their gradients. Leave them as they are.
             rate: This step's learning rate.
             step: This step's number, from 1.
-            *memory: The arrays that ``memory`` names, of the same length.
+            *memory: The arrays that ``memory`` names, of the same length, 0 at step 1.
         """
 
     def bind(self, model: Model) -> Self:
@@ -180,7 +180,8 @@ class Optimizer(Component):
 
         Raises:
             DivergedError: A gradient is not finite; nothing was changed.
-            UsageError: The optimizer is unbound, or its first update changed nothing.
+            UsageError: The optimizer is unbound, its first update changed nothing, or it moves the values without a
+                gradient.
         """
         binding = self._binding or self.binding
         parameters = binding.parameters
@@ -200,6 +201,8 @@ class Optimizer(Component):
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip(gradient)
         step = binding.steps + 1
+        if step == 1 and ":" in self.tag():  # tests check the library's own
+            self._require_rest(rate)
         before = parameters.vector.copy() if step == 1 else None
         binding.updating = True  # stays set when update fails half-way
         for values, gradients, memory in binding.blocks:
@@ -220,6 +223,35 @@ class Optimizer(Component):
                 gradient *= self.clip_norm / norm
         if self.clip_value is not None:
             np.clip(gradient, -self.clip_value, self.clip_value, out=gradient)
+
+    def _require_rest(self, rate: float) -> None:
+        """Check on copies that a zero gradient with fresh memory does not make the values grow in proportion.
+
+        Decay shrinks them, and noise is not in proportion to them.
+
+        Raises:
+            UsageError: It does, as a step of ``values - previous`` does while ``previous`` is 0.
+        """
+        for values, gradients, memory in self.binding.blocks[:1]:
+            moves = []
+            for scale in (1.0, 2.0):
+                start = scale * values
+                trial = start.copy()
+                try:
+                    with np.errstate(all="ignore"):
+                        self.update(trial, np.zeros_like(gradients), rate, 1, *map(np.zeros_like, memory))
+                except Exception:  # noqa: BLE001 (the step itself raises it, if it comes again)
+                    return
+                moves.append(trial - start)
+            move, twice = moves
+            grows = (move * values > 1e-6 * values * values) & np.isclose(twice, 2.0 * move, rtol=1e-3)
+            if values.any() and grows[values != 0].all():
+                place = int(np.argmax(np.abs(values)))
+                raise UsageError(
+                    f"{type(self).__name__}.update moves the values although the gradient and the memory are 0: "
+                    f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
+                    "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
+                )
 
     def _require_change(self, before: Array, rate: float) -> None:
         binding = self.binding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import sys
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from framework.component import Component
 from framework.errors import SettingsError
 from framework.messages import brief
+from framework.plain_functions import PlainFunction, require_function
 
 
 class Schedule(Component):
@@ -27,9 +29,33 @@ class Schedule(Component):
         (0.1, 0.025)
     """
 
+    @staticmethod
+    def of(function: Callable[[int], float]) -> Schedule:
+        """Return a schedule that is a plain function of the step. It has no JSON form.
+
+        Raises:
+            SettingsError: The argument is not a function of one argument.
+
+        Example:
+            >>> Schedule.of(lambda step: 0.1 / (1 + step))(3)
+            0.025
+        """
+        require_function("Schedule.of", function, "step")
+        return _FunctionSchedule(function=function)
+
     @abstractmethod
     def __call__(self, step: int) -> float:
         """Return the rate of the update after ``step`` updates; it may reach 0 but not fall below."""
+
+
+class _FunctionSchedule(PlainFunction, Schedule):
+    """A plain function of the step; made by ``Schedule.of``."""
+
+    made_by = "Schedule.of"
+
+    def __call__(self, step: int) -> Any:
+        """Return what the function returns."""
+        return self.function(step)
 
 
 def rate_at(schedule: Schedule, step: int) -> float:

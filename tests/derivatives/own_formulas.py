@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from framework import Activation, Layer, Loss, RowActivation, RowLoss
+from framework import Activation, Layer, Loss, RowLoss
 
 
 def sigmoid(h):
@@ -40,7 +40,7 @@ def activation(formula, derivative=None, from_output=None, **settings):
 
 
 def row_activation(formula, backward=None, **settings):
-    return _made(RowActivation, settings, __call__=_method(formula), backward=_method(backward))
+    return _made(Activation, settings, __call__=_method(formula), backward=_method(backward))
 
 
 def loss(value, slope=None, **settings):

@@ -302,8 +302,7 @@ class Given(torch.Tensor):
 def initializers():
     cases = {}
     for shape in SHAPES:
-        units, inputs = shape[-1] if len(shape) > 1 else 1, int(np.prod(shape[:-1])) if len(shape) > 1 else shape[0]
-        weights = torch.empty(units, inputs)
+        weights = torch.empty(shape if len(shape) > 1 else (*shape, 1)).movedim(-1, 0).contiguous()  # (units, ...)
         fans = torch.nn.init._calculate_fan_in_and_fan_out(weights)
         torch.nn.init.kaiming_uniform_(weights, nonlinearity="linear", generator=torch.Generator().manual_seed(0))
         cases[str(shape)] = {"fans": np.array(fans), "largest": weights.abs().max().numpy()}

@@ -1,0 +1,557 @@
+"""Checks: a written derivative is compared with the derived one, and finite differences decide where they differ.
+
+Where the formula can be traced, both are computed on a dense grid, on a grid of all magnitudes, and around the
+constants of the formula. Where it cannot, the differences are taken on the same grids. A derivative that the
+differences cannot resolve is right where it agrees with the derived one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
+from framework.errors import DerivativeError, DtypeError, ShapeError
+from framework.graph.node import Node, needed
+
+_SMALL = (1e-12, 1e-8, 1e-3, 0.05, 0.3, 0.7, 1.0, 1.6, 2.3, 3.0, 4.5, 5.3, 6.0, 7.5, 9.0, 12.0, 15.0, 20.0)
+_MAGNITUDES = (*_SMALL, 27.0, 40.0, 110.0, 700.0)
+POINTS: Array = np.array([*(-m for m in reversed(_MAGNITUDES)), -0.0, 0.0, *_MAGNITUDES])
+"""The first points at which elementwise formulas are checked: both signs, zero, tiny, moderate, saturated and large."""
+
+ROWS: Array = np.array([[0.3, -1.2, 2.0, 0.7], [1.0, 0.2, -0.4, -2.5], [0.9, 0.8, 0.1, 0.6]])
+"""Where formulas over rows are checked."""
+
+_DENSE = np.linspace(-10.03, 10.01, 800)
+_ALL_SIZES = np.concatenate(
+    [np.geomspace(1e-12, 1e12, 530), 10.0 ** np.array([*range(-300, -12, 24), *range(16, 80, 8)])]
+)
+_GRID: Array = np.concatenate([POINTS, _DENSE, _ALL_SIZES, -_ALL_SIZES])
+SPARSE: Array = np.concatenate([POINTS, _DENSE[::9], _ALL_SIZES[::7], -_ALL_SIZES[::7]])
+"""Fewer points, for a formula that is checked many times."""
+
+_SUSPECTS = 200
+
+
+class Checked(Protocol):
+    """A formula that checks itself: an activation or a loss."""
+
+    def check_derivative(self) -> None:
+        """Raise DerivativeError when a derivative is wrong."""
+
+
+def check_derivative(formula: Checked) -> None:
+    """Compare the derivatives that training uses with the formula itself.
+
+    Training does this by itself, once for a class and its settings; here it can be asked for.
+
+    Args:
+        formula: An activation or a loss, elementwise or over rows.
+
+    Raises:
+        DerivativeError: A derivative is wrong; says at which point, what it gives, what the formula's slope is there,
+            the derivative that is derived from the formula, and what is probably meant.
+
+    Example:
+        >>> from framework import Activation
+        >>> class Wrong(Activation):
+        ...     def __call__(self, h):
+        ...         return np.tanh(h)
+        ...
+        ...     def derivative(self, h):
+        ...         return 1 - h**2
+        >>> check_derivative(Wrong())
+        Traceback (most recent call last):
+        framework.errors.DerivativeError: Wrong.derivative is wrong at h = -1: it gives 0, but the slope ...
+        derived from the formula: f'(h) = 1 - a ** 2  where a = f(h)
+        it is written in terms of the output a: name it derivative_from_output(a)
+    """
+    formula.check_derivative()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method that is checked, and what its error message says.
+
+    Attributes:
+        name: The class, and the target of a loss.
+        method: The method.
+        argument: The name of its argument.
+        written: Whether the user wrote it; a derived one is compared with differences alone.
+        program: Traces the formula; raises DerivativeError where that cannot be done.
+        text: Returns the derived derivative as text.
+        alternative: Another reading of an elementwise derivative, and what it means when that is the right one.
+        factors: Named numbers that may explain a constant factor.
+        advice: What to do when nothing better is known; None is what fits.
+    """
+
+    name: str
+    method: str
+    argument: str = "h"
+    written: bool = True
+    program: Callable[[], Any] | None = None
+    text: Callable[[], str] | None = None
+    alternative: tuple[Callable[[Array], Array], str] | None = None
+    factors: dict[str, float] = field(default_factory=dict)
+    advice: str | None = None
+
+    @cached_property
+    def traced(self) -> Any:
+        """The program of the formula, or the DerivativeError that says why it cannot be traced; None if not asked."""
+        try:
+            return None if self.program is None else self.program()
+        except DerivativeError as error:
+            return error
+
+    @property
+    def derives(self) -> bool:
+        """Whether a derived derivative can be compared with the written one."""
+        return self.written and self.traced is not None and not isinstance(self.traced, DerivativeError)
+
+    def values(self, function: Callable[..., Any], points: Array, *arguments: Array) -> Array:
+        """Return what the method gives at points, as float64.
+
+        Raises:
+            DerivativeError: It changes its argument.
+            ShapeError: It changes the shape.
+        """
+        trial = points.copy()
+        with np.errstate(all="ignore"):
+            result = function(*arguments, trial)
+        if not np.array_equal(trial, points):
+            raise DerivativeError(
+                f"{self.name}.{self.method} changes its argument in place; make a new array: "
+                f"'{self.argument} = {self.argument} * 2', not '{self.argument} *= 2'"
+            )
+        require_like(self.name, self.method, result, points.shape)
+        return np.asarray(result, dtype=np.float64)
+
+    def error(self, where: str, given: float, slope: str, meaning: str | None) -> DerivativeError:
+        """Return the error: what the method gives and where, the derived derivative, and what to do."""
+        lines = [f"{self.name}.{self.method} is wrong {where}: it gives {given:.9g}, but {slope}"]
+        if isinstance(self.traced, DerivativeError):
+            lines.append(str(self.traced))
+        elif self.text is not None:
+            lines.append(f"derived from the formula: {self.text()}")
+        method = self.method.split(" ")[0]
+        usual = f"leave {method} out and it is derived from the formula, or correct it"
+        if isinstance(self.traced, DerivativeError):
+            usual = f"correct {method}"
+        elif not self.written and not np.isfinite(given):
+            meaning = (
+                "the chain rule meets 0 * inf there, as in np.sqrt(h) at 0: keep the inner argument away from 0 with "
+                "np.where, or write the derivative by hand"
+            )
+        return DerivativeError("\n".join([*lines, meaning or self.advice or usual]))
+
+
+def check_elementwise(
+    subject: Subject,
+    formula: Callable[[Array], Array],
+    derivative: Callable[[Array], Array],
+    derived: Callable[[Array], Array] | None = None,
+    points: Array = _GRID,
+) -> None:
+    """Compare the derivative of an elementwise formula with the derived one, and with differences.
+
+    Args:
+        subject: What is checked.
+        formula: The formula.
+        derivative: What it is said to be.
+        derived: The derived derivative; None compares with differences alone.
+        points: Where to look, as well as around the constants of the formula; the examples in messages come first.
+
+    Raises:
+        DerivativeError: They differ; says where, by how much, and what is probably meant.
+    """
+    points = np.concatenate([points, _around(numbers_in(subject.traced))])
+    subject.values(derivative, POINTS)  # so that a message about the shape does not depend on the grid
+    given = subject.values(derivative, points)
+    if derived is None:
+        measurable = (points == 0) | ((np.abs(points) >= 1e-9) & (np.abs(points) < 1e3))
+        expected, look, given = None, points[measurable], given[measurable]
+        bounds = derivative_bounds(formula, look)
+        suspects = np.flatnonzero(_outside(given, bounds, look))
+    else:
+        with np.errstate(all="ignore"):
+            expected = np.asarray(derived(points.copy()), np.float64) + np.zeros(points.shape)
+        undefined = np.isnan(given) & np.isnan(expected) & (np.abs(points) < 1e-12) & (points != 0)
+        look, suspects = points, np.flatnonzero(~(_close(given, expected, _scale(expected, points)) | undefined))
+    if len(suspects):
+        suspects = suspects[:: max(1, len(suspects) // _SUSPECTS)]
+        chosen = np.concatenate([np.arange(min(len(POINTS), len(look))), suspects])
+        expected = None if expected is None else expected[chosen]
+        _decide(subject, formula, derivative, derived, look[chosen], given[chosen], expected)
+    if subject.written:
+        _check_float32(subject, formula, derivative, points)
+
+
+def _decide(
+    subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array, given: Array, expected: Array | None
+) -> None:
+    """Let differences decide at points some of which are under suspicion.
+
+    Raises:
+        DerivativeError: The derivative is wrong at some of them.
+    """
+    bounds = resolved_bounds(formula, points)
+    wrong = _outside(given, bounds, points)
+    if expected is not None:
+        scale = _scale(expected, points)
+        close = _close(given, expected, scale, _spread(derived, points))
+        wrong = (wrong & ~close) | (~bounds.judged & _unlike(given, expected, scale, formula, derived, points))
+    if not subject.written:  # the convention at a single point is not a mistake
+        for beside in _beside(derivative, points):
+            wrong &= ~np.isfinite(given) | _outside(beside, bounds, points)
+    if not wrong.any():
+        return
+    truth = bounds.middle if expected is None else np.where(bounds.judged, bounds.middle, expected)
+    with np.errstate(all="ignore"):
+        relative = np.abs(given - truth) / (np.abs(given) + np.abs(truth))
+    clear = wrong & ~(relative < 0.1)
+    distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))  # the clearest example: of moderate size
+    place = int(np.argmin(np.where(clear if clear.any() else wrong, distance, np.inf)))
+    slope = f"the slope of the formula there is {truth[place]:.6g}"
+    low, high = bounds.low[place], bounds.high[place]
+    if bounds.judged[place] and high - low > 0.01 * abs(truth[place]) and np.isfinite(given[place]):
+        slope = f"the slope of the formula there lies in {round(low, 6) + 0.0:.4g} .. {round(high, 6) + 0.0:.4g}"
+
+    def agrees(values: Array) -> bool:
+        seen = (np.abs(points) <= SURE) & bounds.judged
+        right = ~_outside(values, bounds, points)
+        if expected is not None:
+            seen |= (np.abs(points) <= SURE) & np.isfinite(expected)
+            right = (right & bounds.judged) | _close(values, expected, _scale(expected, points))
+        return bool(seen.any() and right[seen].all())
+
+    other = None
+    if subject.alternative is not None:
+        with np.errstate(all="ignore"):
+            other = np.asarray(subject.alternative[0](points), np.float64), subject.alternative[1]
+    clear_points = (np.abs(points) <= SURE) & (bounds.judged if expected is None else np.isfinite(expected))
+    reference = np.where(clear_points, bounds.middle if expected is None else expected, np.nan)
+    meaning = _meaning(given, reference, agrees, subject.factors, other)
+    raise subject.error(f"at {subject.argument} = {points[place] + 0.0:.6g}", given[place], slope, meaning)
+
+
+def _meaning(
+    given: Array, truth: Array, agrees: Callable[[Array], bool], factors: dict[str, float], other: Any = None
+) -> str | None:
+    """Say what is probably meant, when one simple change makes the derivative right everywhere."""
+    with np.errstate(all="ignore"):
+        if agrees(given):
+            return None  # the mistake lies where no simple change is judged
+        if agrees(-given):
+            return "the sign is wrong: it is minus the derivative"
+        if other is not None and agrees(other[0]):
+            return str(other[1])
+        far = np.isfinite(given) & np.isfinite(truth)  # where both are far from 0
+        least = 1e-4 * float(np.max(np.abs(truth), where=far, initial=0.0))
+        far &= (np.abs(given) > least) & (np.abs(truth) > least)
+        if np.count_nonzero(far) >= 3:
+            ratio = float(np.median(truth[far] / given[far]))
+            if np.isfinite(ratio) and agrees(given * ratio):
+                named = [f" ({text})" for text, value in factors.items() if np.isclose(value, ratio, rtol=1e-3)]
+                return f"a constant factor is missing: the derivative is {ratio:.6g}{''.join(named[:1])} times that"
+    return None
+
+
+def _scale(values: Array, points: Array) -> float:
+    """Return the largest of the values at moderate points, away from a pole at 0."""
+    moderate = (points == 0) | ((np.abs(points) >= 0.05) & (np.abs(points) <= 10.0))
+    return float(np.max(np.abs(values), where=np.isfinite(values) & moderate, initial=0.0))
+
+
+def _close(given: Array, expected: Array, scale: float, spread: Any = 0.0) -> Array:
+    """Return where two derivatives are equal but for rounding."""
+    with np.errstate(all="ignore"):
+        allowed = 1e-6 * np.maximum(np.abs(given), np.abs(expected)) + 1e-12 * scale + spread
+        difference = np.abs(given - expected)
+        return np.asarray((np.isfinite(difference) & (difference <= allowed)) | (given == expected))
+
+
+def _spread(function: Any, points: Array, size: float = 2.0**-50) -> Array:
+    """Return by how much a derivative changes where the argument changes in its last bits."""
+    with np.errstate(all="ignore"):
+        found = [np.asarray(function(points * (1.0 + part * size)), np.float64) for part in (-4, -2, -1, 0, 1, 2, 4)]
+        found = [part + np.zeros(points.shape) for part in found]
+        spread = 2.0 * (np.max(found, axis=0) - np.min(found, axis=0))
+    return np.where(np.isfinite(spread), spread, np.inf)
+
+
+def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
+    """Return where a derivative is not within its bounds, or not finite where it must be."""
+    with np.errstate(all="ignore"):
+        near = bounds.judged & (np.abs(points) <= 1.0)
+        slack = np.where(np.isfinite(given), 1e-5 * np.abs(given), 0.0)
+        usual = np.max(np.abs(bounds.middle), where=near, initial=0.0)
+        slack += np.where(np.abs(points) < 1e-6, 1e-7 * usual, 0.0)  # quotients such as sin(h) / h are noisy there
+        wrong = ~bounds.hold(given, slack)
+    return wrong & bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
+
+
+def _unlike(given: Array, expected: Array, scale: float, formula: Any, derived: Any, points: Array) -> Array:
+    """Return where the written and the derived derivative differ by far, and not only at a kink, a jump or a pole."""
+    with np.errstate(all="ignore"):
+        beside = _beside(derived, points)
+        finite = np.isfinite(np.asarray(formula(points), np.float64)) & np.isfinite(given) & np.isfinite(expected)
+        far = np.abs(given - expected) > 1e-3 * np.maximum(np.abs(given), np.abs(expected)) + 1e-6 * scale
+        steady = [np.abs(part - expected) < 0.1 * np.abs(given - expected) for part in beside]
+    return np.asarray(finite & far & steady[0] & steady[1])
+
+
+def _beside(function: Any, points: Array) -> list[Array]:
+    """Return what a derivative gives just below and above some points."""
+    with np.errstate(all="ignore"):
+        found = [np.asarray(function(points * (1.0 + part) + 1e-9 * part), np.float64) for part in (-1e-7, 1e-7)]
+    return [values + np.zeros(points.shape) for values in found]
+
+
+def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Array) -> None:
+    """Compare a derivative in float32 with the same one in float64, at moderate points.
+
+    Raises:
+        DerivativeError: They differ by more than rounding explains.
+    """
+    moderate = (np.abs(points) <= 10.0) & ((np.abs(points) >= 0.05) | (points == 0))
+    narrow = points[moderate].astype(np.float32)
+    wide = narrow.astype(np.float64)
+    with np.errstate(all="ignore"):
+        given, expected = (subject.values(derivative, at) for at in (narrow, wide))
+        size = 1e-3 * _scale(expected, wide) + 1e-30
+        suspects = ~(np.abs(given - expected) <= 1e-2 * (np.abs(expected) + size)) & np.isfinite(expected)
+        if not suspects.any():
+            return
+        narrow, wide, given, expected = (array[suspects] for array in (narrow, wide, given, expected))
+        values, exact = np.asarray(formula(narrow), np.float64), np.asarray(formula(wide), np.float64)
+        same = np.abs(values - exact) <= 1e-2 * np.abs(exact) + 1e-5 * _scale(exact, wide)
+        wrong = same & ~(
+            np.abs(given - expected) <= 1e-2 * (np.abs(expected) + size) + _spread(derivative, wide, 2.0**-22)
+        )
+    if wrong.any():
+        place = int(np.argmin(np.where(wrong, np.abs(np.log(np.maximum(np.abs(wide), 1e-30))), np.inf)))
+        where = f"in float32 at {subject.argument} = {wide[place]:.6g}"
+        raise subject.error(where, given[place], f"in float64 it gives {expected[place]:.6g}", None)
+
+
+def numbers_in(program: Any) -> tuple[float, ...]:
+    """Return the constants of a traced formula, as sizes."""
+    outputs = program.traced.outputs if hasattr(program, "traced") else ()
+    found = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
+    return tuple(sorted(size for size in found if 0.0 < size < 1e150)[:8])
+
+
+def _around(numbers: tuple[float, ...]) -> Array:
+    """Return points at the constants of a formula and around them: they may be thresholds or scales."""
+    if not numbers:
+        return np.empty(0)
+    sizes = {size for number in numbers for size in (number, 1.0 / number)}
+    steps = [part * size for size in sizes if not 0.1 < size < 10.0 for part in (0.1, 0.5, 1.0, 2.0)]
+    steps += [0.0, 1e-6, 1e-3, 0.1]
+    places = [0.0, *numbers, *(-number for number in numbers)]
+    found = {place + sign * step for place in places for step in steps for sign in (1.0, -1.0)}
+    return np.array(sorted(found))
+
+
+def check_rows(
+    subject: Subject,
+    formula: Callable[[Array], Array],
+    pullback: Callable[[Array, Array], Array],
+    rows: Array,
+    derived: Callable[[Array, Array], Array] | None = None,
+) -> None:
+    """Compare the gradient of a formula over rows with the derived one, and with differences.
+
+    Args:
+        subject: What is checked.
+        formula: Rows (n, k) to (n, k) or (n,).
+        pullback: (gradient, rows) to dL/drows.
+        rows: Where to look, (n, k).
+        derived: The derived pullback; None compares with differences alone.
+
+    Raises:
+        DerivativeError: They differ; says where.
+    """
+    with np.errstate(all="ignore"):
+        shape = np.shape(formula(rows.copy()))
+        gradient = np.cos(np.arange(1.0, 1.0 + np.prod(shape, dtype=int))).reshape(shape)
+        given = subject.values(pullback, rows, gradient)
+        expected = None if derived is None else np.asarray(derived(gradient, rows), np.float64)
+    if expected is None or not _close(given, expected, 1e3 * _largest(expected)).all():
+        _decide_rows(subject, formula, rows, gradient, given, expected)
+    if subject.written:
+        _check_rows_float32(subject, pullback, rows, gradient)
+
+
+def _decide_rows(
+    subject: Subject, formula: Any, rows: Array, gradient: Array, given: Array, expected: Array | None
+) -> None:
+    """Let differences decide whether the gradient of a formula over rows is right.
+
+    Raises:
+        DerivativeError: It is wrong.
+    """
+    found = [_column_bounds(formula, gradient, rows, column) for column in range(rows.shape[1])]
+    bounds = Bounds(*(np.stack([getattr(b, name) for b in found], axis=1) for name in Bounds.__dataclass_fields__))
+    truth = bounds.middle if expected is None else expected
+    size = _largest(truth)
+
+    def right(values: Array) -> Array:
+        with np.errstate(all="ignore"):
+            held = ~bounds.judged | bounds.hold(values, 1e-6 * np.abs(values) + 1e-8 * size)
+            if expected is None:
+                return held
+            near = np.abs(values - expected) <= 1e-3 * size
+            return np.asarray((held & (bounds.judged | near)) | _close(values, expected, 1e3 * size))
+
+    wrong = ~right(given)
+    if wrong.any():
+        meaning = _meaning(given, truth, lambda values: bool(right(values).all()), subject.factors)
+        _raise_at(subject, "", wrong, rows, given, truth, "the slope of the formula there is", meaning)
+
+
+def _check_rows_float32(subject: Subject, pullback: Any, rows: Array, gradient: Array) -> None:
+    """Compare the gradient of a formula over rows in float32 with the same one in float64.
+
+    Raises:
+        DerivativeError: They differ by more than rounding explains.
+    """
+    narrow = rows.astype(np.float32)
+    wide = narrow.astype(np.float64)
+    with np.errstate(all="ignore"):
+        given = subject.values(pullback, narrow, gradient.astype(np.float32))
+        exact, *beside = (
+            subject.values(pullback, wide * (1.0 + part * 2.0**-20), gradient) for part in (0.0, -1.0, 1.0)
+        )
+        allowed = 1e-2 * _largest(exact) + 4.0 * np.ptp([exact, *beside], axis=0)
+        wrong = np.isfinite(exact) & ~(np.abs(given - exact) <= allowed)
+    if wrong.any():
+        _raise_at(subject, "in float32 ", wrong, rows, given, exact, "in float64 it gives", None)
+
+
+def _raise_at(
+    subject: Subject, dtype: str, wrong: Array, rows: Array, given: Array, truth: Array, text: str, meaning: str | None
+) -> None:
+    """Raise the error for the first wrong element of some rows."""
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    row = ", ".join(f"{number:.6g}" for number in rows[place[0]])
+    where = f"{dtype}at element {place[1]} of the row [{row}]"
+    raise subject.error(where, given[place], f"{text} {truth[place]:.9g}", meaning)
+
+
+def _largest(values: Array) -> float:
+    """Return the largest size of the values that are finite."""
+    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+
+
+def _column_bounds(formula: Any, gradient: Array, rows: Array, column: int) -> Bounds:
+    """Bound the derivative of sum(gradient * formula(rows)) by one element of each row."""
+
+    def of(at: Array) -> Array:
+        moved = np.repeat(rows[None], len(at), axis=0)
+        moved[:, :, column] = at
+        values = np.asarray(formula(moved.reshape(-1, rows.shape[1])), np.float64)
+        return np.asarray((gradient * values.reshape(len(at), *gradient.shape)).reshape(*at.shape, -1).sum(axis=-1))
+
+    return resolved_bounds(of, rows[:, column])
+
+
+def named_factors(settings: dict[str, Any]) -> dict[str, float]:
+    """Return the simple expressions of a formula's numeric settings that could be a missing factor."""
+    factors: dict[str, float] = {}
+    for name, value in settings.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and value not in (0, 1, -1):
+            factors |= {name: float(value), f"1 / {name}": 1.0 / value, f"{name} ** 2": float(value) ** 2}
+    return factors
+
+
+# what a formula must be
+
+
+def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]) -> None:
+    """Check that a formula's result has a shape and is real.
+
+    Args:
+        owner: The formula, or its name.
+        method: The method that gave the result.
+        result: The result.
+        shape: What its shape must be.
+
+    Raises:
+        ShapeError: The formula changed the shape.
+        DtypeError: The formula's result is not real.
+    """
+    name = owner if isinstance(owner, str) else type(owner).__name__
+    if result is None:
+        raise ShapeError(f"{name}.{method} returned None: write return")
+    kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
+    if np.shape(result) != shape:
+        raise ShapeError(
+            f"{name}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
+            "Use NumPy functions that work element by element; a constant is np.full_like(h, 2.0)"
+        )
+    if kind.kind not in "fiub":
+        raise DtypeError(f"{name}.{method} must give real numbers; got {kind}")
+
+
+def require_traced(name: str, program: Any, formula: Callable[..., Array], *arguments: Array) -> None:
+    """Check that a traced formula computes the formula's own values.
+
+    Raises:
+        DerivativeError: It does not: the formula depends on more than its arguments.
+    """
+    with np.errstate(all="ignore"):
+        traced, own = program.value(*arguments), formula(*arguments)
+    if not np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True):
+        raise DerivativeError(
+            f"{name}: the traced formula gives other values than the formula itself; it depends on something besides "
+            "its arguments and settings, such as the type or shape of h, or random numbers: write the derivative "
+            "by hand"
+        )
+
+
+def require_elementwise(name: str, formula: Callable[[Array], Array]) -> None:
+    """Check that a formula leaves its argument alone, and that no element changes another one's output.
+
+    Raises:
+        DerivativeError: It does not.
+    """
+    h = np.array([-0.7, 0.3, 1.6])
+    kept = h.copy()
+    with np.errstate(all="ignore"):
+        try:
+            result = formula(h)
+        except (TypeError, ValueError) as error:
+            if "truth value" in str(error):
+                raise DerivativeError(f"{name}.__call__ branches on h, an array: use np.where") from None
+            if "converted to Python scalar" in str(error):
+                raise DerivativeError(
+                    f"{name}.__call__ uses a function of one number on h, an array: use np.exp for math.exp"
+                ) from None
+            raise
+        if not np.array_equal(h, kept):
+            raise DerivativeError(f"{name}.__call__ changes its argument in place; make a new array instead")
+        require_like(name, "__call__", result, h.shape)
+        before = np.array(result)
+        if not np.array_equal(before, formula(h), equal_nan=True):
+            raise DerivativeError(
+                f"{name}.__call__ gives another result for the same h: a formula depends on its argument and "
+                "settings alone; for random numbers write a layer and name them in draws()"
+            )
+        for place, step in itertools.product(range(len(h)), (9.0, -9.0)):
+            moved = h.copy()
+            moved[place] += step
+            changed = ~((np.array(formula(moved)) == before) | np.isnan(before))
+            changed[place] = False
+            if changed.any():
+                raise DerivativeError(
+                    f"{name}.__call__ couples elements: changing h[{place}] changed the output of "
+                    f"h[{int(np.argmax(changed))}]; derivative(h) is for formulas that work on each element alone: "
+                    "write backward(gradient, h, a), or leave it out and it is derived"
+                )

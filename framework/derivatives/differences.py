@@ -1,0 +1,170 @@
+"""Finite differences: the one place where slopes are measured.
+
+They are taken on both sides of a point. At a kink any value between the two sides is right, so that a kink is told from
+a mistake. Each measured slope comes with bounds: what the extrapolation and the rounding of the values leave open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+
+SURE = 50.0
+"""Up to this size of a point a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
+
+_PARTS = np.array([0.0, 1.0, 0.5, 0.25, -1.0, -0.5, -0.25])[:, None]
+_STEP = 2.0**-17
+_STEPS = tuple(2.0**-power for power in (6, 11, 17, 24, 32))
+_RELATIVE_STEPS = (2.0**-8, 2.0**-16)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a derivative may be at each point.
+
+    Attributes:
+        low: The smallest derivative that agrees.
+        high: The largest.
+        left, right: The best estimates for the two sides.
+        judged: Where the function is finite around the point, and does not jump.
+    """
+
+    low: Array
+    high: Array
+    left: Array
+    right: Array
+    judged: Array
+
+    @property
+    def middle(self) -> Array:
+        """The best estimate where there is no kink."""
+        return 0.5 * (self.left + self.right)
+
+    def hold(self, values: Array, slack: Any = 0.0) -> Array:
+        """Return where values lie within the bounds, widened by ``slack``."""
+        return np.asarray((values >= self.low - slack) & (values <= self.high + slack))
+
+
+def derivative_bounds(function: Callable[[Array], Array], points: Array, step: Any = None) -> Bounds:
+    """Bound the derivative of an elementwise function at points.
+
+    On each side the differences over three steps are extrapolated to step 0 twice. Their change is the error estimate.
+
+    Args:
+        function: It is given (7, n) numbers: every point, and six beside it.
+        points: Where, (n,).
+        step: The largest step, a number or (n,); None is 2**-17 in proportion to the point.
+
+    Example:
+        >>> bounds = derivative_bounds(np.abs, np.array([0.0, 2.0]))
+        >>> bounds.low.round(3).tolist(), bounds.high.round(3).tolist()
+        ([-1.0, 1.0], [1.0, 1.0])
+
+    Source:
+        Press et al., Numerical recipes, 3rd edition, section 5.7.
+    """
+    with np.errstate(all="ignore"):
+        step = _STEP * np.maximum(1.0, np.abs(points)) if step is None else step
+        at = points + _PARTS * step
+        values = np.asarray(function(at), dtype=np.float64)
+        quotients = (values[1:] - values[0]) / (at[1:] - points)
+        size = np.max(np.abs(values), axis=0)
+        near = np.isfinite(size) & (np.abs(points) <= 1.0) & (np.abs(points) >= 0.05)
+        usual = np.max(size, where=near, initial=0.0)  # of what may cancel inside
+        noise = 1e-15 * np.maximum(size, usual) / (0.25 * step)
+        judged = np.isfinite(quotients).all(axis=0)
+        sides = []
+        for whole, half, quarter in (quotients[:3], quotients[3:]):
+            # A quotient that grows as the step shrinks tells of a jump or a pole within the step: no slope to judge.
+            judged &= ~((np.abs(quarter) > 1.2 * np.abs(half)) & (np.abs(half) > 1.2 * np.abs(whole)))
+            coarse, fine = 2.0 * half - whole, 2.0 * quarter - half
+            error = 2.0 * np.abs(fine - coarse) + 1e-5 * np.abs(fine) + 4.0 * noise
+            judged &= (np.abs(points) <= SURE) | (np.abs(fine - coarse) <= 1e-3 * np.abs(fine) + noise)
+            sides.append((fine - error, fine + error, fine))
+        (low, high, right), (other_low, other_high, left) = sides
+        return Bounds(np.minimum(low, other_low), np.maximum(high, other_high), left, right, judged)
+
+
+def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds:
+    """Bound the derivative as ``derivative_bounds`` does, with the best of many steps for each point.
+
+    The narrowest bounds count that those of all smaller steps overlap, and the next narrowest too. Where there are
+    none, as between the swings of a fast sine, the slope cannot be resolved, and the point is not judged.
+    """
+    sizes = np.maximum(1.0, np.abs(points))
+    near = np.maximum(np.abs(points), 1e-12)
+    steps = np.stack([*(size * sizes for size in _STEPS), *(size * near for size in _RELATIVE_STEPS)])
+    steps = np.sort(steps, axis=0)  # the smallest first
+    found = [derivative_bounds(function, points, step) for step in steps]
+    low, high, left, right, judged = (
+        np.array([getattr(bounds, name) for bounds in found]) for name in Bounds.__dataclass_fields__
+    )
+    with np.errstate(all="ignore"):
+        above = np.maximum.accumulate(np.where(judged, low, -np.inf), axis=0)  # the slope lies between these two
+        below = np.minimum.accumulate(np.where(judged, high, np.inf), axis=0)
+        width = np.where(judged, high - low, np.inf)
+        best = np.argmin(np.where((high >= above) & (low <= below), width, np.inf), axis=0), np.arange(len(points))
+        other = np.where(np.arange(len(steps))[:, None] == best[0], np.inf, width)
+        second = np.argmin(other, axis=0), best[1]
+        resolved = np.isfinite(width[best] + other[second]) & (low[best] <= high[second]) & (low[second] <= high[best])
+    return Bounds(low[best], high[best], left[best], right[best], resolved)
+
+
+Measure = Callable[..., Bounds]
+
+
+def slope_along(
+    value: Callable[[], float], array: Array, direction: Any, step: Any = None, bounds: Measure = derivative_bounds
+) -> Bounds:
+    """Bound the derivative of a number as an array moves along a direction.
+
+    Args:
+        value: Computes the number from ``array``, which is moved and put back.
+        array: What is moved.
+        direction: An array of the same shape, or the index of one element.
+        step: The largest step, in multiples of the direction.
+        bounds: ``derivative_bounds``, or ``resolved_bounds``, which takes no step.
+    """
+    kept = array.copy()
+
+    def moved(at: Array) -> Array:
+        found = []
+        for offset in at[:, 0]:
+            array[...] = kept
+            if isinstance(direction, tuple):
+                array[direction] += offset
+            else:
+                np.add(array, offset * direction, out=array)
+            found.append([value()])
+        return np.array(found)
+
+    try:
+        origin = np.zeros(1)
+        return bounds(moved, origin) if step is None else bounds(moved, origin, step)
+    finally:
+        array[...] = kept
+
+
+def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 2.0**-15) -> Array:
+    """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
+
+    Args:
+        function: From an array of x's shape to a number.
+        x: Where, an array of float64.
+        step: The largest step, relative to max(1, |x|).
+
+    Example:
+        >>> numerical_gradient(lambda x: float(np.sum(x**2)), [1.0, 2.0]).round(6)
+        array([2., 4.])
+    """
+    point = np.array(x, dtype=np.float64)
+    gradient = np.empty_like(point)
+    for index in np.ndindex(point.shape):
+        width = step * max(1.0, abs(float(point[index])))
+        gradient[index] = slope_along(lambda: function(point), point, index, width).middle[0]
+    return gradient

@@ -1,0 +1,161 @@
+"""Layers written by hand: their gradients are compared with differences of their outputs on a made-up batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.derivatives.checks import require_like
+from framework.derivatives.differences import resolved_bounds, slope_along
+from framework.errors import DerivativeError
+
+
+def check_layer(layer: Any) -> bool:
+    """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
+
+    The layer is tried on made-up batches of moderate and of larger inputs, and in float32. One that cannot take them
+    (its input has a special form) is left unchecked: check it with ``check_gradients`` on a batch of its own.
+
+    Args:
+        layer: The layer; copies are worked on.
+
+    Returns:
+        Whether the layer could take the made-up batch, so that the check was made.
+
+    Raises:
+        DerivativeError: A gradient is wrong; names it.
+    """
+    # An axis of any size is given that of a setting, which may be the number of units.
+    sizes = [value for value in layer.settings().values() if type(value) is int and 0 < value < 1000]
+    for size in (*sizes, 4):
+        trial = _Trial(layer, "float64", size)
+        if trial.takes(1.0):
+            break
+    else:
+        return False
+    wide = trial.check()
+    narrow = _Trial(layer, "float32", size)
+    if narrow.takes(1.0):
+        _require_equal(trial.name, narrow.gradients(), wide)
+    if trial.takes(10.0):
+        trial.check()
+    return True
+
+
+class _Trial:
+    """A copy of a layer with made-up numbers.
+
+    Attributes:
+        name: The method that is checked, for messages.
+    """
+
+    def __init__(self, layer: Any, dtype: str, size: int) -> None:
+        self.twin = twin = layer.replace(dtype=dtype, seed=0)
+        state = twin._laid_out(0)
+        object.__setattr__(twin, "_state", state)
+        state.parameters.vector[:] = _waves(state.parameters.vector.shape, 1.3) + 0.125
+        self.name = f"{type(layer).__name__}.apply_backward"
+        axes = (size if axis is None else axis for axis in twin.input_shape if axis is not ...)
+        self._x = _waves((3, *axes), 1.3).astype(dtype)
+
+    def takes(self, scale: float) -> bool:
+        """Return whether the layer takes a batch of this scale, and keep the batch."""
+        self.x, self.record = self._x * self._x.dtype.type(scale), self._new_record()
+        self._before = self.x.copy()
+        try:
+            with np.errstate(all="ignore"):
+                output = np.asarray(self.twin.apply(self.x, self.twin.parameters.views, self.record))
+        except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+            return False
+        self.gradient = _waves(output.shape, 1.7).astype(self.x.dtype)
+        return True
+
+    def gradients(self) -> dict[str, Array]:
+        """Return what the layer gives as gradients, that of the input last."""
+        twin = self.twin
+        twin.parameters.gradient[:] = 0.7  # what the step before left, which backward overwrites
+        gradient = self.gradient.copy()
+        with np.errstate(all="ignore"):
+            result = np.array(
+                twin.apply_backward(gradient, twin.parameters.views, self.record, twin.parameters.gradients)
+            )
+        changed = [("apply", "x", self.x, self._before), ("apply_backward", "gradient", gradient, self.gradient)]
+        for method, name, array, kept in changed:
+            if not np.array_equal(array, kept):
+                raise DerivativeError(
+                    f"{type(twin).__name__}.{method} changes its argument '{name}' in place; make a new array"
+                )
+        return {**{name: np.array(found) for name, found in twin.parameters.gradients.items()}, "x": result}
+
+    def check(self) -> dict[str, Array]:
+        """Compare the gradients with differences along two directions, and return them.
+
+        Raises:
+            DerivativeError: They differ.
+        """
+        found = self.gradients()
+        arrays = {**self.twin.parameters.views, "x": self.x}
+        for name, given in found.items():
+            require_like(self.twin, f"apply_backward: {_shown(name)}", given, arrays[name].shape)
+            for power in (1.7, 1.9):
+                _require_slope(f"{self.name}: {_shown(name)}", self._value, arrays[name], given, power)
+        return found
+
+    def _value(self) -> float:
+        output = np.asarray(self.twin.apply(self.x, self.twin.parameters.views, self._new_record()))
+        return float(np.sum(self.gradient * output))
+
+    def _new_record(self) -> Any:
+        record = self.twin._new_record(training=True)
+        record.key = (0, 0, 0)
+        return record
+
+
+def _shown(name: str) -> str:
+    return "dL/dx, which it returns," if name == "x" else f"gradients['{name}']"
+
+
+def _require_slope(what: str, value: Callable[[], float], array: Array, gradient: Array, power: float) -> None:
+    if array.size == 0:
+        return
+    direction = np.sin(np.arange(1.0, 1.0 + array.size) ** power).reshape(array.shape)
+    given = np.array([float(np.sum(gradient * direction))])
+    slack = 1e-6 * (np.abs(given) + float(np.sum(np.abs(gradient * direction))))
+    with np.errstate(all="ignore"):
+        found = slope_along(value, array, direction)
+        if found.judged[0] and not found.hold(given, slack)[0]:
+            found = slope_along(value, array, direction, bounds=resolved_bounds)  # which costs more
+    if not found.judged[0] or found.hold(given, slack)[0]:
+        return
+    expected = float(found.middle[0])
+    raise DerivativeError(
+        f"{what} is wrong: along one direction it gives {given[0]:.6g}, but the outputs change by {expected:.6g}"
+        + ("; the sign is wrong" if np.isclose(given[0], -expected, rtol=1e-3) else "")
+    )
+
+
+def _require_equal(name: str, narrow: dict[str, Array], wide: dict[str, Array]) -> None:
+    """Check that the gradients in float32 are those in float64.
+
+    Raises:
+        DerivativeError: They are not.
+    """
+    for key, given in narrow.items():
+        exact = wide[key]
+        size = float(np.max(np.abs(exact), initial=0.0))
+        wrong = np.isfinite(exact) & ~(np.abs(given - exact) <= 2e-2 * size)
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise DerivativeError(
+                f"{name}: {_shown(key)} is wrong in float32: at {list(place)} it gives {given[place]:.6g}, "
+                f"in float64 {exact[place]:.6g}"
+            )
+
+
+def _waves(shape: tuple[int, ...], power: float) -> Array:
+    """Return numbers of both signs without any symmetry, the same in float32 as in float64."""
+    return np.round(np.cos(np.arange(1.0, 1.0 + math.prod(shape)) ** power) * 2.0**12).reshape(shape) / 2.0**12

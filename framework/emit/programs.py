@@ -1,0 +1,234 @@
+"""Program: a formula of arrays as NumPy functions: its value, its derivative, and the way back through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from framework.component import Component
+from framework.emit.numpy import emit
+from framework.errors import DerivativeError
+from framework.graph.gradient import gradients
+from framework.graph.lower import recognise
+from framework.graph.node import Node, needed
+from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.graph.reads import Reads
+from framework.graph.tangent import derivative
+from framework.graph.trace import ROWS, Traced, trace
+
+_WIDTH = 4
+"""The length of a row that a formula is traced with first; an elementwise one then serves arrays of any shape."""
+
+
+_FLOAT32 = np.dtype(np.float32)
+_CALM = COMPARISONS | {"input", "add", "subtract", "multiply", "negative", "tanh", "sin", "cos", "where", "bitwise_and"}
+_CALM |= {"maximum", "minimum", "abs", "sign", "broadcast_to"}
+"""Operations that overflow only where the formula itself does."""
+
+
+def _function(output: Any, inputs: dict[str, Node]) -> Callable[..., Any]:
+    """Return a result as a function of arrays, without NumPy's warnings: a choice that is not taken may overflow."""
+    function = emit({"result": output}, inputs, memory=False).function
+    given = {*inputs.values()}
+    if all(node.op in _CALM for node in needed([output], given) - given):
+        return function
+
+    def quiet(*arguments: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return function(*arguments)
+
+    return quiet
+
+
+class Program:
+    """A formula of arrays (rows, n), traced once.
+
+    An elementwise formula serves arrays of any shape, and numbers. One that couples the elements of a row serves rows
+    of the length that it was traced with.
+
+    Attributes:
+        traced: The formula as a graph; it derives by the first argument.
+        elementwise: Whether each element of the result depends on one element of each argument.
+        reads: What the formula reads beside its arguments and settings.
+    """
+
+    def __init__(
+        self,
+        formula: Callable[..., Any],
+        names: tuple[str, ...] = ("h",),
+        dtype: str = "float64",
+        width: int = _WIDTH,
+        reads: Reads | None = None,
+        *,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """Trace a formula of arguments of one shape: (rows, width), unless ``shape`` is given.
+
+        Raises:
+            DerivativeError: The formula cannot be traced; says why, and what to write.
+        """
+        shapes = dict.fromkeys(names, (ROWS, width) if shape is None else shape)
+        traced = trace(lambda **named: formula(*named.values()), shapes, dtype)
+        self.elementwise = all(map(_elementwise, needed(traced.outputs)))
+        if not self.elementwise:
+            output, *inputs = recognise([traced.output, *traced.inputs.values()])
+            traced = Traced(dict(zip(names, inputs, strict=True)), (output,))
+        self.traced = traced
+        self.reads = Reads([formula]) if reads is None else reads
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """The arguments by name."""
+        return self.traced.inputs
+
+    @property
+    def output(self) -> Any:
+        """The result: a node, or a plain number."""
+        return self.traced.output
+
+    @property
+    def first(self) -> Node:
+        """The argument to derive by."""
+        return next(iter(self.inputs.values()))
+
+    @cached_property
+    def value(self) -> Callable[..., Any]:
+        """The formula itself: the same operations in the same order, so the same bits."""
+        return _function(self.output, self.inputs)
+
+    @cached_property
+    def slope(self) -> Any:
+        """d(output)/d(first argument), or the gradient of the sum of the outputs by it: a node or a plain number."""
+        return (
+            derivative(self.output, self.first)
+            if self.elementwise
+            else gradients([(self.output, 1.0)], [self.first])[0]
+        )
+
+    @cached_property
+    def derivative(self) -> Callable[..., Any]:
+        """(arguments) -> d(output)/d(first argument), of its shape."""
+        return _function(self.slope, self.inputs)
+
+    @cached_property
+    def derivative_at(self) -> Callable[..., Any]:
+        """(arguments, output) -> the derivative, which may be cheaper when the output is known."""
+        return _function(self.slope, self._with_output(self.inputs))
+
+    @cached_property
+    def pullback(self) -> Callable[..., Any]:
+        """(gradient, arguments) -> the gradient of sum(gradient * output) by the first argument."""
+        gradient, pulled = self._pulled
+        return _function(pulled, {"gradient": gradient, **self.inputs})
+
+    @cached_property
+    def pullback_at(self) -> Callable[..., Any]:
+        """(gradient, arguments, output) -> the same, which may be cheaper when the output is known."""
+        gradient, pulled = self._pulled
+        return _function(pulled, self._with_output({"gradient": gradient, **self.inputs}))
+
+    @cached_property
+    def _pulled(self) -> tuple[Node, Node]:
+        """The gradient of the output, and that of the first argument."""
+        shape = self.output.shape if isinstance(self.output, Node) else self.first.shape
+        gradient = self.traced.graph.input("gradient", shape)
+        return gradient, gradients([(self.output, gradient)], [self.first])[0]
+
+    def _with_output(self, inputs: dict[str, Node]) -> dict[str, Node]:
+        """Add the output to the inputs, so that it is not computed again."""
+        known = (
+            isinstance(self.output, Node) and self.output not in inputs.values() and self.output.op != "broadcast_to"
+        )
+        return {**inputs, "output": self.output if known else self.traced.graph.input("output", self.first.shape)}
+
+
+def _elementwise(node: Node) -> bool:
+    """Return whether an operation works on each element alone."""
+    return OPERATIONS[node.op].elementwise or node.op in ("input", "astype") or node.fill is not None
+
+
+def program_of(
+    component: Component, method: str, names: tuple[str, ...], like: Any = None, *, rows: bool = False
+) -> Program:
+    """Return the program of a component's formula: traced once for its settings, the dtype and the width.
+
+    Args:
+        component: The component, which is frozen.
+        method: The name of its formula.
+        names: The names of the formula's arguments.
+        like: What the formula will be given: float32 or else float64; the last axis is the row.
+        rows: Whether the formula is known to couple the elements of a row.
+
+    Raises:
+        DerivativeError: The formula cannot be traced; names the class.
+    """
+    dtype = "float32" if getattr(like, "dtype", None) == _FLOAT32 else "float64"
+    programs = programs_of(component)
+    known: Program | None = programs.get((method, dtype))
+    if known is not None and known.elementwise:
+        return known
+    width = np.shape(like)[-1] if np.ndim(like) else _WIDTH
+
+    def traced(width: int, *key: Any) -> Program:
+        program: Program | None = programs.get(key)
+        if program is None:
+            formula = getattr(component, method)
+            try:
+                program = programs[key] = Program(formula, names, dtype, width, Reads([formula], type(component)))
+            except DerivativeError as error:
+                name = "__call__" if method == "_formula" else method
+                raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
+        return program
+
+    if not rows:
+        program = traced(_WIDTH, method, dtype)
+        if program.elementwise or program.first.shape[-1] == width:
+            return program
+    return traced(width, method, dtype, width)
+
+
+def refresh(component: Component) -> None:
+    """Forget the programs of a component and of its parts whose formulas read another value by now."""
+    if any(program.reads.changed() is not None for program in programs_of(component).values()):
+        programs_of(component).clear()
+    for part in _parts(component):
+        refresh(part)
+
+
+def require_unchanged(component: Component) -> None:
+    """Check that no formula reads another value than when it was traced.
+
+    Raises:
+        DerivativeError: One does; names the value.
+    """
+    for program in programs_of(component).values():
+        name = program.reads.changed()
+        if name is not None:
+            raise DerivativeError(
+                f"{type(component).__name__}: {name} has changed while training; its formula would no longer belong to "
+                "its derivative. Make it a setting, or let the formula depend on its arguments alone"
+            )
+    for part in _parts(component):
+        require_unchanged(part)
+
+
+def programs_of(component: Component) -> dict[tuple[Any, ...], Any]:
+    """Return the programs that are kept for a component."""
+    try:
+        programs: dict[tuple[Any, ...], Any] = getattr(component, "_programs")  # noqa: B009 (a slot)
+    except AttributeError:
+        object.__setattr__(component, "_programs", programs := {})
+    return programs
+
+
+def _parts(component: Component) -> list[Component]:
+    """Return the components among the settings."""
+    settings = component.settings().values()
+    flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
+    return [part for part in flat if isinstance(part, Component)]
+
+
+__all__ = ["Program", "program_of", "programs_of", "refresh", "require_unchanged"]

@@ -1,0 +1,51 @@
+"""Show: a formula and its derivative as text, and as LaTeX in a notebook."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from framework.emit.text import Shown, shown
+from framework.errors import FrameworkError
+from framework.graph.tangent import derivative
+
+
+class Formula(Protocol):
+    """A formula that gives its graph: an activation, a loss or a layer."""
+
+    def shown(self) -> dict[str, Any]:
+        """Return what to show, by label."""
+
+
+def show(formula: Formula) -> Shown:
+    """Return a formula and its derivative as text, drawn as LaTeX in a notebook.
+
+    Args:
+        formula: An activation, a loss, or a layer whose number of inputs is known.
+
+    Raises:
+        DerivativeError: The formula cannot be traced.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> show(Sigmoid())
+        f(h) = 1 / (1 + exp(min(-h, 709.783)))
+        f'(h) = a * (1 - a)  where a = f(h)
+    """
+    return shown(formula.shown())
+
+
+def latex_of(formula: Formula) -> str | None:
+    """Return the LaTeX of a formula for Jupyter, or None where it cannot be traced."""
+    try:
+        return show(formula)._repr_latex_()
+    except FrameworkError:
+        return None
+
+
+def labelled(program: Any, name: str) -> dict[str, Any]:
+    """Return the value and, of an elementwise formula, the derivative of a program by label."""
+    arguments = f"({', '.join(program.inputs)})"
+    found = {f"{name}{arguments}": program.output}
+    if program.elementwise:
+        found[f"{name}'{arguments}"] = derivative(program.output, program.first, textbook=True)
+    return found

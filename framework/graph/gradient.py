@@ -1,0 +1,133 @@
+"""Gradient: the chain rule backwards over a graph, into the same graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from framework.graph.loop import reverse_loop
+from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.operations import OPERATIONS, unspread
+from framework.graph.symbol import Symbol, symbol_of
+from framework.graph.tangent import region_of, slope
+
+_PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
+"""Operations whose rules hand a gradient on, or choose where it goes."""
+
+
+def gradients(
+    seeds: Iterable[tuple[Node, Node | float]], wrt: Sequence[Node], given: Collection[Node] = ()
+) -> list[Node]:
+    """Return the gradients of sum(g * output), summed over the pairs (output, g), as nodes of the shapes of ``wrt``.
+
+    A maximal elementwise region of one variable is derived forwards, because only there both sides of a kink and an
+    overflowed factor can be seen. A call of an activation that writes its derivative uses that.
+
+    Args:
+        seeds: Pairs of an output and its gradient: a node of its shape, or a number.
+        wrt: The nodes to derive by.
+        given: Nodes that count as inputs: nothing behind them is derived.
+
+    Example:
+        >>> from framework.graph.trace import ROWS, trace
+        >>> traced = trace(lambda x, w: x @ w, {"x": (ROWS, 3), "w": (3, 2)})
+        >>> g = traced.graph.input("g", traced.output.shape)
+        >>> gradients([(traced.output, g)], list(traced.inputs.values()))
+        [matmul(v3, v4)(10007, 3), matmul(v6, v3)(3, 2)]
+
+    Source:
+        Griewank and Walther, Evaluating derivatives (2008), chapter 3.
+    """
+    return _Reverse([(output, g) for output, g in seeds if isinstance(output, Node)], wrt, given).result()
+
+
+class _Reverse:
+    """One pass backwards: an adjoint for each node that some of ``wrt`` reaches."""
+
+    def __init__(self, seeds: list[tuple[Node, Node | float]], wrt: Sequence[Node], given: Collection[Node]) -> None:
+        self.wrt, self.given = wrt, given
+        self.graph = wrt[0].graph
+        self.graph.simplifies = self.graph.reorders = True
+        self.order = ordered((output for output, _ in seeds), given)
+        self.reached: set[Node] = set()
+        for node in self.order:
+            if node in wrt or (node not in given and any(arg in self.reached for arg in nodes_in(node.args))):
+                self.reached.add(node)
+        self.consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
+        for node in self.order:
+            for arg in nodes_in(node.args) if node not in given else ():
+                self.consumers[arg].append(node)
+        self.calls = {node: call for node, call in self.graph.calls.items() if call.pullback is not None}
+        self.ends = {output for output, _ in seeds} | {*self.calls}
+        self.adjoints: dict[Node, Any] = {}
+        self.parts: dict[Node, dict[int, Node]] = {}  # the gradients of the parts of a loop
+        for output, g in seeds:
+            self._give(output, Symbol(self.graph.add("broadcast_to", g, shape=output.shape)) if output.shape else g)
+
+    def _give(self, node: Any, part: Any) -> None:
+        """Add to the adjoint of a node."""
+        if part is None or node not in self.reached or node.kind != "f":
+            return
+        before = self.adjoints.get(node)
+        self.adjoints[node] = part if before is None else before + part
+
+    def result(self) -> list[Node]:
+        for node in reversed(self.order):
+            if node.op == "loop" and node in self.parts:
+                found = reverse_loop(node, self.parts[node], gradients)
+                for arg, part in zip(node.args, found, strict=True):
+                    self._give(arg, symbol_of(part))
+            elif node in self.adjoints and node in self.reached and node.args and node not in self.given:
+                self._back(node, self.adjoints[node])
+        return [self._gradient(node) for node in self.wrt]
+
+    def _gradient(self, node: Node) -> Node:
+        """Return the gradient of one of ``wrt`` as a node of its shape."""
+        g = self.adjoints.get(node, 0.0)
+        made: Node = self.graph.made("broadcast_to", (0.0,), {"shape": node.shape}, node.shape)
+        if isinstance(g, Symbol):
+            made = g.node if g.shape == node.shape else self.graph.add("broadcast_to", g.node, shape=node.shape)
+        elif g != 0.0:
+            made = self.graph.made("broadcast_to", (float(g),), {"shape": node.shape}, node.shape)
+        return made
+
+    def _back(self, node: Node, g: Any) -> None:
+        """Carry the adjoint of a node back to its arguments."""
+        if not isinstance(g, Symbol) or g.shape != node.shape:
+            g = Symbol(self.graph.made("broadcast_to", (getattr(g, "node", g),), {"shape": node.shape}, node.shape))
+        call = self.calls.get(node)
+        if call is not None and call.pullback is not None:
+            self._give(call.argument, call.pullback(g, Symbol(call.argument), Symbol(node)))
+            return
+        if node.op == "part":
+            self.parts.setdefault(node.args[0], {})[node.attributes["index"]] = g.node
+            return
+        row = OPERATIONS[node.op]
+        args = [symbol_of(arg) for arg in node.args]
+        if not row.elementwise:
+            if row.reverse is not None:
+                parts = row.reverse(g, Symbol(node), *args, **node.attributes)
+                for arg, part in zip(node.args, parts, strict=True):
+                    self._give(arg, part)
+            return
+        region = region_of(node, self.reached, self.consumers, self.given, self.ends)
+        if region is not None:
+            self._give(region.variable, g * symbol_of(slope(region)))
+            return
+        for arg, rule in zip(node.args, row.rules, strict=True):
+            if isinstance(arg, Node) and arg in self.reached and rule is not None:
+                self._give(arg, unspread(_pushed(node, rule, g, args), arg.shape))
+
+
+def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
+    """Apply the rule of one argument; a gradient where(c, t, 0) keeps its choice outermost, so 0 * inf never occurs."""
+    y = Symbol(node)
+    chosen = g.node
+    if node.op not in _PASSING and matching(chosen, "where") and chosen.args[2] == 0 and chosen.args[0] is not None:
+        condition, inner = (symbol_of(arg) for arg in chosen.args[:2])
+        if isinstance(inner, Symbol) and inner.shape == node.shape:
+            return np.where(condition, rule(inner, y, *args), 0.0)
+    found = rule(g, y, *args)
+    return found if isinstance(found, Symbol) else g.full(found)

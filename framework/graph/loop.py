@@ -1,0 +1,234 @@
+"""Loop: a recurrence as one operation with a body, so that a graph does not grow with the number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from framework.graph.graph import Graph, rewrite_node, signature
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.symbol import Symbol, symbol_of, value_of
+
+_EVERYWHERE = frozenset({"constant", "rows", "row_numbers"})
+"""Operations without arguments that a body makes itself."""
+
+
+class Body:
+    """One step of a loop.
+
+    Attributes:
+        states: The nodes that stand for the state before the step.
+        entries: Those that stand for one entry of each sequence.
+        outputs: The new states, then what is stacked over the steps, then what is summed over them.
+        stacked: How many outputs are stacked.
+        captured: Nodes from outside that the step uses, the same in every step.
+    """
+
+    def __init__(
+        self,
+        states: list[Node],
+        entries: list[Node],
+        outputs: list[Node],
+        stacked: int,
+        captured: list[Node] | None = None,
+    ) -> None:
+        """Hold a step; what it captures is found unless it is given."""
+        self.states, self.entries, self.outputs, self.stacked = states, entries, outputs, stacked
+        self.captured = self._found() if captured is None else captured
+
+    @property
+    def given(self) -> set[Node]:
+        """The nodes that a step starts from."""
+        return {*self.states, *self.entries}
+
+    def inside(self) -> set[Node]:
+        """Return the nodes that change from step to step."""
+        given = self.given
+        found = set(given)
+        for node in ordered(self.outputs, given):
+            if node not in given and any(arg in found for arg in nodes_in(node.args)):
+                found.add(node)
+        return found
+
+    def _found(self) -> list[Node]:
+        inside, given = self.inside(), self.given
+        found = [
+            arg
+            for node in ordered(self.outputs, given)
+            if node in inside and node not in given
+            for arg in nodes_in(node.args)
+            if arg not in inside and arg.op not in _EVERYWHERE
+        ]
+        return list(dict.fromkeys([*found, *(output for output in self.outputs if output not in inside)]))
+
+    def signature(self) -> Any:
+        """Return what two bodies of the same formula have in common."""
+        return signature(self.outputs), self.stacked
+
+    def rewritten(
+        self, new: Graph, node: Node, args: tuple[Any, ...], known: dict[Node, Any], rule: Callable[..., Any]
+    ) -> Node:
+        """Return the loop in another graph, with its body rewritten by the same rule."""
+        inner: dict[Node, Any] = {outside: known[outside] for outside in self.captured}
+        for given in (*self.states, *self.entries):
+            inner[given] = new.input(f"step_{len(new.nodes)}", given.shape, given.kind)
+        for part in ordered(self.outputs, {*inner}):
+            if part not in inner:
+                rewrite_node(new, part, inner, rule)
+        body = Body(
+            [inner[state] for state in self.states],
+            [inner[entry] for entry in self.entries],
+            [inner[output] for output in self.outputs],
+            self.stacked,
+        )
+        states, entries = len(self.states), len(self.entries)
+        return _looped(
+            new,
+            body,
+            args[:states],
+            args[states : states + entries],
+            node.attributes["steps"],
+            node.attributes["reverse"],
+        )
+
+
+def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any, axis: int = 1) -> tuple[Any, Any]:
+    """Run ``state, output = step(state, entry)`` over the entries of a sequence.
+
+    On arrays it is a Python loop. In a formula that is traced, it becomes one operation, so that a recurrence over many
+    steps is traced, derived and compiled in the time of one step.
+
+    Args:
+        step: (state, entry) -> (new state, output); the state is an array or a tuple of arrays.
+        state: The first state.
+        sequence: An array, or a tuple of arrays with the same number of steps.
+        axis: The axis of the steps.
+
+    Returns:
+        The last state, and the outputs stacked along ``axis``.
+
+    Example:
+        >>> import numpy as np
+        >>> def add(total, x):
+        ...     return total + x, total + x
+        >>> loop(add, np.zeros(1), np.array([[1.0, 2.0, 3.0]]))
+        (array([6.]), array([[1., 3., 6.]]))
+    """
+    sequences = sequence if isinstance(sequence, tuple) else (sequence,)
+
+    def entry(parts: Sequence[Any]) -> Any:
+        return tuple(parts) if isinstance(sequence, tuple) else parts[0]
+
+    symbols = [x for x in (*sequences, *(state if isinstance(state, tuple) else (state,))) if isinstance(x, Symbol)]
+    if not symbols:
+        outputs = []
+        for place in range(np.shape(sequences[0])[axis]):
+            state, output = step(state, entry([np.take(part, place, axis) for part in sequences]))
+            outputs.append(output)
+        return state, np.stack(outputs, axis)
+    graph = symbols[0].graph
+    moved = [value_of(np.moveaxis(_symbol(graph, part), axis, 0)) for part in sequences]
+    firsts = [_symbol(graph, part).node for part in (state if isinstance(state, tuple) else (state,))]
+    states = [graph.input(f"state_{len(graph.nodes)}", first.shape, first.kind) for first in firsts]
+    entries = [graph.input(f"entry_{len(graph.nodes)}", part.shape[1:], part.kind) for part in moved]
+    before = tuple(Symbol(node, fixed=True) for node in states)
+    new, output = step(
+        before if isinstance(state, tuple) else before[0], entry([Symbol(e, fixed=True) for e in entries])
+    )
+    results = [_symbol(graph, part).node for part in (*(new if isinstance(new, tuple) else (new,)), output)]
+    for first, result in zip(firsts, results, strict=False):
+        if first.shape != result.shape:
+            raise ValueError(
+                f"loop: the state must keep its shape, {graph.shape_text(first.shape)}; step returned "
+                f"{graph.shape_text(result.shape)}"
+            )
+    node = _looped(graph, Body(states, entries, results, 1), firsts, moved, moved[0].shape[0], reverse=False)
+    parts = [Symbol(part(node, place)) for place in range(len(results))]
+    last = tuple(parts[:-1]) if isinstance(state, tuple) else parts[0]
+    return last, np.moveaxis(parts[-1], 0, axis)  # type: ignore[type-var]
+
+
+def _symbol(graph: Graph, value: Any) -> Any:
+    return value if isinstance(value, Symbol) else symbol_of(graph.constant(np.asarray(value)))
+
+
+def _looped(
+    graph: Graph, body: Body, firsts: Sequence[Any], sequences: Sequence[Any], steps: int, reverse: bool
+) -> Node:
+    attributes = {"body": body, "steps": steps, "reverse": reverse}
+    return graph.made("loop", (*firsts, *sequences, *body.captured), attributes, ())
+
+
+def part(node: Node, index: int) -> Node:
+    """Return one result of a loop: a last state, what is stacked over the steps, or a sum."""
+    body = node.attributes["body"]
+    output = body.outputs[index]
+    stacked = len(body.states) <= index < len(body.states) + body.stacked
+    shape = (node.attributes["steps"], *output.shape) if stacked else output.shape
+    return node.graph.made("part", (node,), {"index": index}, shape, output.kind)
+
+
+def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., list[Node]]) -> list[Node | None]:
+    """Return the gradient of each argument of a loop: a loop in the other direction.
+
+    Args:
+        node: The loop. It also stacks, from now on, what the way back needs of each step.
+        given: The gradient of each of its results, by index.
+        gradients: The function ``graph.gradient.gradients``.
+    """
+    graph, body, steps = node.graph, node.attributes["body"], node.attributes["steps"]
+    count = len(body.states)
+    inside = body.inside()
+    state_gradients = [graph.input(f"gradient_{len(graph.nodes)}", output.shape) for output in body.outputs[:count]]
+    stacked_gradients = {
+        place: graph.input(f"gradient_{len(graph.nodes)}", body.outputs[place].shape)
+        for place in range(count, count + body.stacked)
+        if place in given
+    }
+    captured = [outside for outside in body.captured if outside.kind == "f"]
+    wrt = [*body.states, *body.entries, *captured]
+    seeds = list(zip(body.outputs[:count], state_gradients, strict=True))
+    seeds += [(body.outputs[place], g) for place, g in stacked_gradients.items()]
+    found = gradients(seeds, wrt, {*wrt, *body.captured})
+    saved = _saved(body, inside, found, {*state_gradients, *stacked_gradients.values()})
+    kept = [value for value in saved if value not in body.entries]
+    start = count + body.stacked
+    body.outputs[start:start] = kept
+    body.stacked += len(kept)
+    entries = [value for value in saved if value in body.entries]
+    back = Body(state_gradients, [*stacked_gradients.values(), *kept, *entries], found, len(body.entries))
+    firsts = [
+        given[place] if place in given else graph.made("broadcast_to", (0.0,), {"shape": output.shape}, output.shape)
+        for place, output in enumerate(body.outputs[:count])
+    ]
+    sequences = [
+        *(given[place] for place in stacked_gradients),
+        *(part(node, start + place) for place in range(len(kept))),
+        *(node.args[count + body.entries.index(entry)] for entry in entries),
+    ]
+    made = _looped(graph, back, firsts, sequences, steps, reverse=not node.attributes["reverse"])
+    parts = [part(made, place) for place in range(len(found))]
+    by_captured = dict(zip(captured, parts[count + len(body.entries) :], strict=True))
+    return [*parts[: count + len(body.entries)], *(by_captured.get(outside) for outside in body.captured)]
+
+
+def _saved(body: Body, inside: set[Node], found: list[Node], fresh: set[Node]) -> list[Node]:
+    """Return the nodes of a step that the way back reads; a view is taken anew from its array."""
+    read = [
+        arg
+        for node in ordered(found, {*inside, *body.captured, *fresh})
+        if node not in inside
+        for arg in nodes_in(node.args)
+        if arg in inside
+    ]
+    saved = []
+    for value in dict.fromkeys([*read, *(node for node in found if node in inside)]):
+        base = value
+        while OPERATIONS[base.op].view and isinstance(base.args[0], Node) and base not in body.given:
+            base = base.args[0]
+        if base in inside and base not in saved:
+            saved.append(base)
+    return saved

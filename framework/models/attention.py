@@ -1,0 +1,177 @@
+"""Attention: each step of a sequence takes from the others, by likeness. A batch is (rows, steps, inputs)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from framework.activations import Softmax
+from framework.component import Count, Positive
+from framework.errors import SettingsError
+from framework.initializers import Glorot, Initializer
+from framework.models.layer import Layer
+from framework.models.shapes import Shape
+
+_SOFTMAX = Softmax()
+_NEVER = -1e30
+"""The score of a key that is not to be seen: its weight is 0, and a row without any other key has no NaN."""
+
+
+class MultiHeadAttention(Layer):
+    """Self-attention: softmax(q k' / sqrt(d)) v in each head, q, k and v linear in x; then a linear map of all heads.
+
+    x (rows, steps, inputs) gives (rows, steps, inputs). ``weights`` (inputs, 3 units) and ``bias`` (3 units,) give q,
+    k and v, in this order, each with the heads side by side, d = units / heads numbers each. ``output_weights`` (units,
+    inputs) and ``output_bias`` (inputs,) map the heads back.
+
+    Args:
+        heads: The number of heads.
+        units: The numbers of all heads together; left out, as many as inputs.
+        causal: Whether a step sees only itself and those before it.
+        masking: A step whose inputs all equal this number is seen by none; None hides none. Its own output means
+            nothing.
+        mask: Which step sees which: ``mask[query][key]`` is True where it does, for sequences of this length; None is
+            everywhere.
+        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
+        initializer: What draws the weights; the biases start at 0.
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        dtype: "float64" or "float32".
+
+    To load the weights of PyTorch's ``MultiheadAttention(inputs, heads, batch_first=True)``, whose masks are True where
+    a key is hidden::
+
+        torch = {name: value.numpy() for name, value in attention.state_dict().items()}
+        layer.parameters["weights"][:] = torch["in_proj_weight"].T
+        layer.parameters["bias"][:] = torch["in_proj_bias"]
+        layer.parameters["output_weights"][:] = torch["out_proj.weight"].T
+        layer.parameters["output_bias"][:] = torch["out_proj.bias"]
+
+    Raises:
+        SettingsError: A setting is out of range, or the units cannot be split over the heads.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = MultiHeadAttention(heads=2, inputs=4, causal=True)
+        >>> x = np.random.default_rng(0).normal(size=(3, 5, 4))
+        >>> later = x.copy()
+        >>> later[:, 3:] = 0.0
+        >>> layer(x).shape, bool(np.allclose(layer(x)[:, :3], layer(later)[:, :3]))
+        ((3, 5, 4), True)
+
+    Source:
+        Vaswani et al., Attention is all you need (2017), section 3.2.
+    """
+
+    heads: Count
+    units: Count | None = None
+    causal: bool = False
+    masking: float | None = None
+    mask: tuple[tuple[bool, ...], ...] | None = None
+    inputs: Count | None = None
+    initializer: Initializer = Glorot()
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse units that cannot be split over the heads, and a mask that is not square."""
+        self._size()
+        if self.mask is not None and {len(row) for row in self.mask} != {len(self.mask)}:
+            raise SettingsError(
+                "MultiHeadAttention: setting 'mask' must have as many columns as rows: mask[query][key]"
+            )
+
+    def _size(self, inputs: int | None = None) -> int:
+        """Return the numbers of one head."""
+        units = self.units or inputs or self.inputs or self.heads
+        if units % self.heads:
+            raise SettingsError(
+                f"MultiHeadAttention: setting 'units' must be a multiple of heads={self.heads}; got {units}"
+            )
+        return units // self.heads
+
+    def inputs_of(self, shape: Shape) -> int | None:
+        """Return the number of inputs."""
+        self._size(shape[-1])
+        return super().inputs_of(shape)
+
+    @property
+    def input_shape(self) -> Shape:
+        """(steps, inputs)."""
+        return (None if self.mask is None else len(self.mask), self.inputs)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return (*shape[:-1], self.inputs)
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Weights (inputs, 3 units) and (units, inputs), and their biases."""
+        inputs, units = self.inputs or 0, self.heads * self._size()
+        return {
+            "weights": (inputs, 3 * units),
+            "bias": (3 * units,),
+            "output_weights": (units, inputs),
+            "output_bias": (inputs,),
+        }
+
+    def initializers(self) -> Mapping[str, Initializer]:
+        """Return what draws the weights; the biases start at 0."""
+        return {"weights": self.initializer, "output_weights": self.initializer}
+
+    def formula(self, x: Any, weights: Any, bias: Any, output_weights: Any, output_bias: Any) -> Any:
+        """Return the attention of all heads."""
+        rows, steps, size = len(x), x.shape[1], self._size()
+        packed = (x @ weights + bias).reshape(rows, steps, 3, self.heads, size)
+        query, key, value = np.moveaxis(packed, (2, 3), (0, 2))  # each (rows, heads, steps, size)
+        scores = query / math.sqrt(size) @ key.swapaxes(-1, -2)
+        if self.causal:
+            scores = np.where(np.tri(steps, dtype=bool), scores, _NEVER)
+        if self.mask is not None:
+            scores = np.where(np.array(self.mask), scores, _NEVER)
+        if self.masking is not None:
+            scores = np.where((x != self.masking).any(axis=-1)[:, None, None, :], scores, _NEVER)
+        heads = _SOFTMAX(scores) @ value
+        return heads.swapaxes(1, 2).reshape(rows, steps, self.heads * size) @ output_weights + output_bias
+
+
+class PositionalEncoding(Layer):
+    """a[t, 2j] = x[t, 2j] + sin(t / base^(2j / n)) and a[t, 2j + 1] = x[t, 2j + 1] + cos(t / base^(2j / n)).
+
+    t is the step, from 0 on, and n the number of inputs: x (rows, steps, n) gives the same shape. There is nothing to
+    learn.
+
+    Args:
+        base: The wavelengths run from 2 pi to 2 pi base.
+        seed: Of no use here: there are no parameters.
+        dtype: "float64" or "float32".
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> PositionalEncoding()(np.zeros((1, 2, 4))).round(2)
+        array([[[0.  , 1.  , 0.  , 1.  ],
+                [0.84, 0.54, 0.01, 1.  ]]])
+
+    Source:
+        Vaswani et al., Attention is all you need (2017), section 3.5.
+    """
+
+    base: Positive = 10000.0
+
+    @property
+    def input_shape(self) -> Shape:
+        """(steps, inputs)."""
+        return (None, None)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    def formula(self, x: Any) -> Any:
+        """Return x plus the encoding of each step."""
+        steps, inputs = x.shape[1:]
+        even = np.arange(inputs) // 2 * 2
+        angles = np.arange(steps)[:, None] / self.base ** (even / inputs)
+        return x + np.where(np.arange(inputs) % 2 == 0, np.sin(angles), np.cos(angles))

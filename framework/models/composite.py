@@ -1,0 +1,283 @@
+"""Composite: a model that is made of other models, with all their numbers in one flat vector."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import PrivateAttr
+
+from framework.activations import Activation
+from framework.arrays import Array, Record
+from framework.errors import SettingsError, UsageError
+from framework.models.base import Model
+from framework.models.layer import Layer
+from framework.models.shapes import Shape
+from framework.models.state import Columns, State
+from framework.parameters import Parameters
+
+
+class ActivationLayer(Layer):
+    """An activation where a layer belongs: a = f(x), with no parameters. Composites make it from an activation.
+
+    Args:
+        activation: f.
+
+    Example:
+        >>> from framework import ReLU
+        >>> ActivationLayer(activation=ReLU())([-1.0, 2.0])
+        array([0., 2.])
+    """
+
+    activation: Activation
+
+    def model_post_init(self, context: object) -> None:
+        """Check the activation's derivative."""
+        self.activation.require_derivative()
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    @property
+    def output_activation(self) -> Activation:
+        """The activation."""
+        return self.activation
+
+    def formula(self, x: Any) -> Any:
+        """Return f(x)."""
+        return self.activation(x)
+
+    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
+        return [(f"{prefix} {type(self.activation).__name__}".strip(), sample, 0)]
+
+
+class Composite(Model):
+    """A model made of other models. Declare them as settings, name them, and write how an array goes through.
+
+    ``children()`` names the models inside; an activation may stand among them and stays itself, because it has no
+    numbers. ``apply`` calls ``self.forward_child(name, x, record)`` and ``apply_backward`` calls
+    ``self.backward_child(name, gradient, record)``. The children move in: their numbers become views of this model's
+    vector, and no other model may take them.
+
+    Example:
+        >>> from framework import Dense, Sigmoid
+        >>> class Gated(Composite):
+        ...     value: Dense
+        ...     gate: Dense
+        ...
+        ...     def children(self):
+        ...         return {"value": self.value, "gate": self.gate}
+        ...
+        ...     def apply(self, x, values, record):
+        ...         record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
+        ...         return v * g
+        ...
+        ...     def apply_backward(self, gradient, values, record, gradients):
+        ...         v, g = record["parts"]
+        ...         return self.backward_child("value", gradient * g, record) + self.backward_child(
+        ...             "gate", gradient * v, record
+        ...         )
+        >>> model = Gated(value=Dense(2, 3), gate=Dense(2, 3, Sigmoid()))
+        >>> model([1.0, 2.0]).shape, list(model.parameters)
+        ((3,), ['value.weights', 'value.bias', 'gate.weights', 'gate.bias'])
+    """
+
+    __slots__ = ("_parts", "_places")
+    if TYPE_CHECKING:
+        _parts: dict[str, Model] = PrivateAttr()
+        _places: dict[str, int] = PrivateAttr()
+
+    def __init__(self, *args: object, **settings: Any) -> None:
+        """Take the children in.
+
+        Raises:
+            SettingsError: The children have different dtypes.
+            UsageError: A child already belongs to a model, or an optimizer is bound to it.
+        """
+        super().__init__(*args, **settings)
+        children = self.children()
+        models = [child for child in children.values() if isinstance(child, Model)]
+        self._require_free(children)
+        if len({model.dtype for model in models}) > 1:
+            dtypes = ", ".join(model.dtype for model in models)
+            raise SettingsError(f"{type(self).__name__}: layers must have one dtype; got {dtypes}")
+        dtype = models[0].dtype if models else "float64"
+        parts = {
+            name: child if isinstance(child, Model) else ActivationLayer(activation=child, dtype=dtype)
+            for name, child in children.items()
+        }
+        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_places", {name: place for place, name in enumerate(parts)})
+        self._connect()
+        for part in parts.values():
+            object.__setattr__(part, "_owner", self)
+
+    def _require_free(self, children: Mapping[str, Model | Activation]) -> None:
+        seen: list[Model] = []
+        for name, child in children.items():
+            if not isinstance(child, Model):
+                continue
+            parameters = None if child._state is None else child._state.parameters
+            if child._owner is not None or any(child is other for other in seen):
+                raise UsageError(
+                    f"{type(self).__name__}: layer {name} already belongs to a model; give layer.copy() instead"
+                )
+            if parameters is not None and parameters.bound:
+                raise UsageError(
+                    f"{type(self).__name__}: an optimizer is bound to layer {name}; give layer.copy(), or bind to the "
+                    "model"
+                )
+            seen.append(child)
+
+    def _connect(self) -> None:
+        """Check that the children fit together, and settle the numbers of inputs that are known; by the subclass."""
+
+    @abstractmethod
+    def children(self) -> Mapping[str, Model | Activation]:
+        """Return the models and activations inside, by name."""
+
+    @property
+    def parts(self) -> Mapping[str, Model]:
+        """The models inside by name, an activation as a layer."""
+        return self._parts
+
+    def forward_child(self, name: str, x: Array, record: Record) -> Array:
+        """Return what a child makes of x, and record what its backward needs."""
+        place = self._places[name]
+        child, part = self._parts[name], record.parts[place]
+        part.key = None if record.key is None else self._child_key(record.key, place)
+        return child.apply(x, child.parameters.views, part)
+
+    def backward_child(
+        self, name: str, gradient: Array, record: Record, *, fused: bool = False, input_gradient: bool = True
+    ) -> Array:
+        """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input)."""
+        child, part = self._parts[name], record.parts[self._places[name]]
+        part.fused, part.needs_input_gradient = fused, input_gradient
+        return child.apply_backward(gradient, child.parameters.views, part, child.parameters.gradients)
+
+    def __len__(self) -> int:
+        """Return the number of children."""
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Model | Activation]:  # type: ignore[override]  # not the settings of pydantic
+        """Iterate over the children, in order."""
+        return iter(self.children().values())
+
+    def __getitem__(self, place: int | str) -> Model | Activation:
+        """Return a child by its position or its name."""
+        children = self.children()
+        if isinstance(place, str):
+            return children[place]
+        return [*children.values()][place]
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of parameters and outputs."""
+        return next(iter(self._parts.values())).dtype
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape that the first child takes."""
+        return next(iter(self._parts.values())).input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of one prediction."""
+        return self.shape_after(self.input_shape)
+
+    @property
+    def leading_axes(self) -> bool:  # type: ignore[override]
+        """Whether a sample may have further axes in front."""
+        return next(iter(self._parts.values())).leading_axes
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the shape of a prediction for samples of this shape: that of the first child, unless overridden."""
+        return next(iter(self._parts.values())).shape_after(shape)
+
+    def unsettled(self) -> list[Model]:
+        """Return the layers whose number of inputs is not known."""
+        return [layer for part in self._parts.values() for layer in part.unsettled()]
+
+    def unsettle(self, layers: list[Model]) -> None:
+        """Forget the numbers of inputs that ``settle`` gave to these layers, and all numbers drawn since."""
+        super().unsettle(layers)
+        for part in self._parts.values():
+            part.unsettle([])
+
+    def settle(self, shape: Shape) -> Shape:
+        """Take the numbers of inputs that were left out from the shape of a sample; every child sees this shape."""
+        for part in self._parts.values():
+            part.settle(shape)
+        return self.shape_after(shape)
+
+    @property
+    def minimum_rows(self) -> int:
+        """How many rows a batch must have in training: the largest number that a child needs."""
+        return max(part.minimum_rows for part in self._parts.values())
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, without making any."""
+        return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
+
+    def _build(self, *place: int, draw: bool = True) -> State:
+        key = self._key(place)
+        states = {
+            name: part._built(*self._child_key(key, index), draw=draw)
+            for index, (name, part) in enumerate(self._parts.items())
+        }
+        parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
+        buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
+        return State(parameters, buffers, self._new_record(training=True))
+
+    def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the key that the children's numbers are drawn from."""
+        return place or (0,)
+
+    def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
+        """Return the key of a child's random numbers."""
+        return (*key, place)
+
+    def _new_record(self, *, training: bool) -> Record:
+        parts = tuple(part._new_record(training=training) for part in self._parts.values())
+        return Record(self.dtype, training=training, parts=parts)
+
+    def _twin(self) -> Self:
+        twin = self.replace()
+        if self._state is not None:
+            twin._built().columns = self._state.columns
+        return twin
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed; models that stay are copied with their numbers."""
+        return self._made_of({name: _twin_of(value) for name, value in self.settings().items()} | changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as settings, each model with its numbers."""
+        columns = self._built().columns if self.settled else Columns()
+        return _unpickle, (type(self), self.settings(), columns)
+
+    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
+        start = f"{prefix}." if prefix else ""
+        rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]
+        for name, part in self._parts.items():
+            rows += part._summary_rows(f"{start}{name}", sample)
+        return rows
+
+
+def _twin_of(value: Any) -> Any:
+    """Return a copy of a setting's models; of a layer without numbers yet, one that its new owner draws."""
+    if isinstance(value, tuple):
+        return tuple(map(_twin_of, value))
+    if not isinstance(value, Model):
+        return value
+    return value._undrawn() if isinstance(value, Layer) and value._state is None else value.copy()
+
+
+def _unpickle(cls: type[Composite], settings: dict[str, Any], columns: Columns) -> Composite:
+    model = cls._made_of(settings)
+    if columns != Columns():
+        model._built().columns = columns
+    return model

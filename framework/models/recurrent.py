@@ -1,0 +1,245 @@
+"""Recurrence: a state that each step of a sequence changes.
+
+A sample is (steps, inputs), a batch (rows, steps, inputs): batch first. The state starts at zero. Weights of all gates
+stand side by side, in PyTorch's order of gates: ``weights`` (inputs, gates * units) for the inputs, ``recurrent``
+(units, gates * units) for the state.
+
+Sequences of different lengths are padded to one length with steps of a number that ``masking`` names. A step whose
+inputs all equal this number is skipped: the state stays, and in ``returns="all"`` its output is 0, so that a next
+layer with ``masking=0.0`` skips it too.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from framework.activations import Sigmoid
+from framework.component import Count
+from framework.graph.loop import loop
+from framework.initializers import Glorot, Initializer, Orthogonal
+from framework.models.layer import Layer
+from framework.models.shapes import Shape
+
+_SIGMOID = Sigmoid()
+
+
+class _Recurrent(Layer):
+    """What all recurrent layers share."""
+
+    gates: ClassVar[int]
+
+    units: Count
+    returns: Literal["last", "all"] = "last"
+    masking: float | None = None
+    inputs: Count | None = None
+    initializer: Initializer = Glorot()
+    recurrent_initializer: Initializer = Orthogonal()
+
+    @property
+    def input_shape(self) -> Shape:
+        """(steps, inputs)."""
+        return (None, self.inputs)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """(units,), or (steps, units) where all states are returned."""
+        return (self.units,) if self.returns == "last" else (*shape[-2:-1], self.units)
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Weights (inputs, gates * units), recurrent weights (units, gates * units) and a bias (gates * units,)."""
+        width = self.gates * self.units
+        return {"weights": (self.inputs or 0, width), "recurrent": (self.units, width), "bias": (width,)}
+
+    def initializers(self) -> Mapping[str, Initializer]:
+        """Return what draws the weights; biases start at 0."""
+        return {"weights": self.initializer, "recurrent": self.recurrent_initializer}
+
+    def formula(self, x: Any, weights: Any, recurrent: Any, bias: Any, **more: Any) -> Any:
+        """Return the last state, or all states."""
+        x = x.swapaxes(0, 1)
+        start = np.zeros_like(x, shape=(x.shape[1], self.units))
+        entries = x @ weights + bias  # of all steps at once
+        if self.masking is None:
+
+            def step(state: Any, entry: Any) -> tuple[Any, Any]:
+                new = self.step(state, entry, recurrent, **more)
+                return new, new[0]
+
+            states, outputs = loop(step, self.first(start), entries, axis=0)
+        else:
+
+            def masked(state: Any, entry: Any) -> tuple[Any, Any]:
+                inputs, live = entry
+                new = self.step(state, inputs, recurrent, **more)
+                kept = tuple(np.where(live, after, before) for after, before in zip(new, state, strict=True))
+                return kept, np.where(live, new[0], 0.0)
+
+            live = (x != self.masking).any(axis=-1, keepdims=True)
+            states, outputs = loop(masked, self.first(start), (entries, live), axis=0)
+        return states[0] if self.returns == "last" else outputs.swapaxes(0, 1)
+
+    def first(self, zeros: Any) -> tuple[Any, ...]:
+        """Return the state before the first step."""
+        return (zeros,)
+
+    @abstractmethod
+    def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
+        """Return the state after a step, the layer's output first; ``entry`` is x @ weights + bias of the step."""
+
+
+class SimpleRNN(_Recurrent):
+    """h = tanh(x W + h' U + b), where h' is the state before the step.
+
+    A sample (steps, inputs) gives the last state (units,), or all states (steps, units).
+
+    Args:
+        units: The size of the state.
+        returns: "last" for the state after the last step, "all" for the states after each step.
+        masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
+        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
+        initializer: What draws ``weights`` (inputs, units); ``bias`` (units,) starts at 0.
+        recurrent_initializer: What draws ``recurrent`` (units, units).
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        dtype: "float64" or "float32".
+
+    To load the weights of PyTorch's ``RNN(inputs, units, batch_first=True)``, which has two biases that it adds up::
+
+        torch = {name: value.numpy() for name, value in rnn.state_dict().items()}
+        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
+        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
+        layer.parameters["bias"][:] = torch["bias_ih_l0"] + torch["bias_hh_l0"]
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> SimpleRNN(units=3, returns="all")
+        SimpleRNN(units=3, returns='all')
+        >>> SimpleRNN(units=3, inputs=2, returns="all")(np.zeros((4, 5, 2))).shape
+        (4, 5, 3)
+
+    Source:
+        Elman, Finding structure in time (1990).
+    """
+
+    gates = 1
+
+    def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
+        """Return the state after a step."""
+        return (np.tanh(entry + state[0] @ recurrent),)
+
+
+class GRU(_Recurrent):
+    """A gated recurrent unit: the gates decide how much of the state a step replaces.
+
+    With h' the state before the step, r = σ(x W_r + h' U_r + b_r), z = σ(x W_z + h' U_z + b_z),
+    n = tanh(x W_n + b_n + r (h' U_n + c)) and h = (1 - z) n + z h'. The gates stand in the order r, z, n.
+
+    This is the variant of PyTorch and of Keras's ``reset_after=True``: r multiplies the product h' U_n + c. In the
+    first version of the paper r multiplies h'. The paper's z is 1 - z here.
+
+    Args:
+        units: The size of the state.
+        returns: "last" for the state after the last step, "all" for the states after each step.
+        masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
+        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
+        initializer: What draws ``weights`` (inputs, 3 units); ``bias`` (3 units,) and ``reset_bias`` c (units,) start
+            at 0.
+        recurrent_initializer: What draws ``recurrent`` (units, 3 units).
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        dtype: "float64" or "float32".
+
+    To load the weights of PyTorch's ``GRU(inputs, units, batch_first=True)``, whose two biases of r and z add up::
+
+        torch = {name: value.numpy() for name, value in gru.state_dict().items()}
+        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
+        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
+        layer.parameters["bias"][:] = torch["bias_ih_l0"]
+        layer.parameters["bias"][: 2 * units] += torch["bias_hh_l0"][: 2 * units]
+        layer.parameters["reset_bias"][:] = torch["bias_hh_l0"][2 * units :]
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> GRU(units=3, inputs=2)(np.zeros((4, 5, 2))).shape
+        (4, 3)
+
+    Source:
+        Cho et al., Learning phrase representations using RNN encoder-decoder (2014), equations 5 to 8, with r after
+        the product as in its first version.
+    """
+
+    gates = 3
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Weights (inputs, 3 units), recurrent weights (units, 3 units), biases (3 units,) and (units,)."""
+        return {**super().shapes(), "reset_bias": (self.units,)}
+
+    def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
+        """Return the state after a step."""
+        (before,), n = state, self.units
+        product = before @ recurrent
+        gates = _SIGMOID(entry[:, : 2 * n] + product[:, : 2 * n])
+        reset, update = gates[:, :n], gates[:, n:]
+        new = np.tanh(entry[:, 2 * n :] + reset * (product[:, 2 * n :] + more["reset_bias"]))
+        return (new + update * (before - new),)
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory: a cell that gates write, keep and read.
+
+    With h' and c' the state before the step, i = σ(x W_i + h' U_i + b_i), f and o likewise,
+    g = tanh(x W_g + h' U_g + b_g), c = f c' + i g and h = o tanh(c). The gates stand in the order i, f, g, o. There are
+    no peepholes. Every bias starts at 0, that of f too; write ``layer.parameters["bias"][units : 2 * units] = 1.0`` to
+    start with a cell that keeps.
+
+    Args:
+        units: The size of the state.
+        returns: "last" for h after the last step, "all" for h after each step.
+        masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
+        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
+        initializer: What draws ``weights`` (inputs, 4 units); ``bias`` (4 units,) starts at 0.
+        recurrent_initializer: What draws ``recurrent`` (units, 4 units).
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        dtype: "float64" or "float32".
+
+    To load the weights of PyTorch's ``LSTM(inputs, units, batch_first=True)``, which has two biases that it adds up::
+
+        torch = {name: value.numpy() for name, value in lstm.state_dict().items()}
+        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
+        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
+        layer.parameters["bias"][:] = torch["bias_ih_l0"] + torch["bias_hh_l0"]
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> LSTM(units=3, inputs=2)(np.zeros((4, 5, 2))).shape
+        (4, 3)
+
+    Source:
+        Hochreiter and Schmidhuber, Long short-term memory (1997), with the forget gate of Gers, Schmidhuber and
+        Cummins, Learning to forget (2000).
+    """
+
+    gates = 4
+
+    def first(self, zeros: Any) -> tuple[Any, ...]:
+        """Return h and c before the first step."""
+        return zeros, zeros
+
+    def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
+        """Return h and c after a step."""
+        (before, cell), n = state, self.units
+        h = entry + before @ recurrent
+        gates = _SIGMOID(h[:, : 2 * n])
+        write, keep = gates[:, :n], gates[:, n:]
+        cell = keep * cell + write * np.tanh(h[:, 2 * n : 3 * n])
+        return _SIGMOID(h[:, 3 * n :]) * np.tanh(cell), cell

@@ -1,0 +1,189 @@
+"""A formula becomes a graph, or an error that names the operation, its line, and what to write instead."""
+
+import enum
+import math
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from framework import DerivativeError, ShapeError
+from framework.emit.numpy import emit
+from framework.graph.loop import loop
+from framework.graph.rows import mixing
+from framework.graph.trace import ROWS, trace
+
+NAMES = {"np": np, "math": math, "loop": loop, "windows": sliding_window_view}
+
+
+def written(text):
+    return eval(f"lambda x: {text}", dict(NAMES))
+
+
+def assigned(*lines):
+    scope = dict(NAMES)
+    exec("\n    ".join(["def formula(x):", *lines]), scope)
+    return scope["formula"]
+
+
+REFUSED = {
+    "x if x.sum() > 0 else 0": "use np.where, np.minimum or np.maximum",
+    "max(x, 0)": "np.maximum",
+    "x > 0 and x": "use np.where",
+    "math.exp(x)": "np.exp for math.exp",
+    "float(x)": "use the NumPy function",
+    "int(x)": "use the NumPy function",
+    "np.asarray(x) * 2": "leave np.asarray out",
+    "[row for row in x]": "the number of rows is open",
+    "x[0]": "one of the rows .*any number of rows",
+    "x[:5]": "a part of the rows .*any number of rows",
+    "x[x > 0]": r"array of booleans.*np.where\(condition, a, b\)",
+    "np.where(x > 0)": "give the value for each case",
+    "np.sort(x)": r"np\.sort .*it has no rule",
+    "np.linalg.inv(x)": r"np\.inv .*it has no rule",
+    "np.fft.fft(x)": r"np\.fft .*it has no rule",
+    "np.nextafter(x, 1)": r"np\.nextafter.* it has no rule",
+    "'text'": "a result of type str.*return an array",
+    "x * (1 / len(x))": "a number from the number of rows",
+    "x + np.random.default_rng().normal()": "draws random numbers",
+    "x * np.arange(len(x))[:, None] ** 2.0 * np.random.default_rng(0).normal(size=(len(x), 1))": "own for each row",
+    "x + 'a'": "(type str|use plain numbers)",
+    "x + 1j": "(complex|use plain numbers)",
+    "np.concatenate([x, x])": "np.concatenate along the rows",
+    "np.cumsum(x, axis=0)": "np.cumsum along the rows",
+    "np.pad(x, 1)": "np.pad of the rows",
+    "np.split(x, 2)": "np.split along the rows",
+    "np.add.reduceat(x, [0, 1])": r"np\.add\.reduceat",
+    "x.tolist()": r"x\.tolist .*use the NumPy function",
+    "x.item()": "leave it out",
+}
+
+
+@pytest.mark.parametrize("formula", REFUSED)
+def test_what_a_graph_cannot_hold_is_refused_with_advice(formula):
+    with pytest.raises((DerivativeError, TypeError), match=REFUSED[formula]):
+        trace(written(formula), {"x": (ROWS, 3)})
+
+
+@pytest.mark.parametrize(
+    ("lines", "advice"),
+    [
+        (["x *= 2", "return x"], "make a new array"),
+        (["x[:, 0] = 1.0", "return x"], "make a new array"),
+        (["np.multiply(x, 2, out=x)", "return x"], "make a new array"),
+        (
+            ["out = x.copy()", "part = out[:, 0]", "out[:, 1] = 1.0", "return out + part[:, None]"],
+            "copy the view first",
+        ),
+        (["part = x.copy()[:, 0]", "part += 1", "return x + part[:, None]"], "assign into the whole array"),
+        (["out = x.copy()", "out[x < 0] = 0.0", "return out"], "np.where"),
+        (["out = np.zeros((len(x), 3))", "out[:] = x", "return out"], "np.zeros_like"),
+        (["np.copyto(np.zeros(3), x)", "return x"], "np.zeros_like"),
+        (["x + 1"], "returned None: write return"),
+    ],
+)
+def test_assignments_that_numpy_shows_elsewhere_are_refused(lines, advice):
+    with pytest.raises(DerivativeError, match=advice):
+        trace(assigned(*lines), {"x": (ROWS, 3)})
+
+
+def test_a_refusal_names_the_line():
+    def formula(x):
+        doubled = 2 * x
+        if doubled > 1:
+            return doubled
+        return x
+
+    with pytest.raises(DerivativeError, match=r"line \d+ of .*test_trace.py: if doubled > 1:"):
+        trace(formula, {"x": (ROWS, 3)})
+
+
+class Order(enum.IntEnum):
+    TWO = 2
+
+
+class Odd(float):
+    def __repr__(self):
+        return "1 + 1"
+
+
+RIGHT = {
+    "in place on a copy": assigned("a = x.copy()", "a *= 2", "return a"),
+    "in place on one of two equal results": assigned("a, b = np.exp(x), np.exp(x)", "a += 1", "return a * b"),
+    "assigned in parts": assigned(
+        "out = np.zeros_like(x)", "for t in range(3):", "    out[:, t] = x[:, 2 - t] * t", "return out"
+    ),
+    "zeros with a dtype": written("x + np.zeros_like(x, dtype=float)"),
+    "ones by position": written("x * np.ones_like(x, float)"),
+    "full by name": written("x * np.full_like(x, fill_value=2.0)"),
+    "a copy in some order": written("np.copy(x, order='C') * 2"),
+    "an enum as an exponent": written("x ** 2") if False else lambda x: x**Order.TWO,
+    "a float subclass": lambda x: x * Odd(2.0),
+    "fmax keeps the number": written("np.fmax(np.log(np.where(x > 0, x, 1.0)), -5.0)"),
+    "len": written("x.sum(axis=0) / len(x) + x"),
+    "shape": written("x.reshape(x.shape[0], -1) * x.shape[1]"),
+    "windows": written("windows(x, 2, axis=1).mean(axis=-1)"),
+    "einsum": written("np.einsum('ri,ij->rj', x, np.arange(6.0).reshape(3, 2))"),
+    "take along": written("np.take_along_axis(x, np.argmax(x, axis=1)[:, None], axis=1)"),
+    "select": written("np.select([x < -1, x > 1], [-1.0, 1.0], x)"),
+    "piecewise": written("np.piecewise(x, [x > 0], [lambda x: x, lambda x: 0.1 * x])"),
+    "tri": written("x @ np.tril(np.ones((3, 3)))"),
+    "booleans as numbers": written("x * (x > 0) + (x > 1)"),
+    "sum of booleans": written("x * (x > 0).sum(axis=1, keepdims=True)"),
+    "rint and mod": written("np.round(x) + x % 2.0"),
+    "outer with newaxis": written("(x[:, :, None] * x[:, None, :]).sum(axis=2)"),
+    "loop": assigned(
+        "last, every = loop(lambda h, e: (h + e, h * e), np.zeros(len(x)), x)", "return every + last[:, None]"
+    ),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_graph_computes_what_the_formula_does(name, rows):
+    formula = RIGHT[name]
+    x = np.random.default_rng(rows).normal(size=(rows, 3)) * 2
+    traced = trace(formula, {"x": (ROWS, 3)})
+    found = emit({"output": traced.output}, traced.inputs)(x)
+    np.testing.assert_allclose(found, formula(x), rtol=1e-13, atol=1e-13)
+
+
+def test_equal_operations_are_one_node_and_constants_that_look_alike_are_not():
+    traced = trace(lambda x: np.exp(x) + np.exp(x) * np.float64(0.1) + np.float64(0.1) * 3, {"x": (ROWS, 3)})
+    assert [node.op for node in traced.graph.nodes].count("exp") == 1
+    constants = trace(lambda x: x @ np.array([[1.0], [2.0]]) + x @ np.array([[1.0], [2.0 + 1e-15]]), {"x": (ROWS, 2)})
+    assert [node.op for node in constants.graph.nodes].count("constant") == 2
+
+
+def test_shapes_that_do_not_fit_are_named_with_rows():
+    with pytest.raises(ShapeError, match=r"\(rows, 3\) @ \(2, 4\): the sizes 3 and 2 must be equal"):
+        trace(lambda x: x @ np.ones((2, 4)) * np.arange(4.0), {"x": (ROWS, 3)})
+    with pytest.raises(ShapeError, match=r"shapes \(rows, 3\) and \(2,\) do not broadcast"):
+        trace(lambda x: x + np.arange(2.0), {"x": (ROWS, 3)})
+
+
+MIXED = {
+    "x - x.mean(axis=0)": "mean over the rows",
+    "x / np.max(np.abs(x))": "max over the rows",
+    "x @ (x.T @ x)": "a product over the rows",
+    "np.einsum('ri,rj->ij', x, x)[None] + x[:, :1, None]": "a product over the rows",
+    "x[::-1]": "the rows in reverse",
+    "(x[:, None] - x[None]).sum(axis=1)": "pairs of rows|sum over the rows",
+    "np.exp(x - x.max(axis=0)) / np.exp(x - x.max(axis=0)).sum(axis=0)": "over the rows",
+}
+
+
+@pytest.mark.parametrize("formula", MIXED)
+def test_a_formula_that_mixes_rows_is_recognised(formula):
+    import re
+
+    found = mixing(trace(written(formula), {"x": (ROWS, 3)}).output)
+    assert found is not None
+    assert re.search(MIXED[formula], found)
+
+
+@pytest.mark.parametrize(
+    "formula", ["x / x.sum(axis=1, keepdims=True)", "np.cumsum(x, axis=1)", "x[:, ::-1] @ np.ones((3, 2))"]
+)
+def test_a_formula_of_single_rows_does_not_mix_them(formula):
+    assert mixing(trace(written(formula), {"x": (ROWS, 3)}).output) is None

@@ -1,0 +1,37 @@
+"""What the tests of layers share: a layer with given parameters, compared with stored values in both dtypes."""
+
+import numpy as np
+
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
+
+
+def filled(layer, parameters):
+    """Give a layer these parameters, all of them, and return it."""
+    assert {name: value.shape for name, value in parameters.items()} == layer.layout()
+    for name, value in parameters.items():
+        layer.parameters[name][...] = value
+    return layer
+
+
+def require_close(ours, theirs, dtype):
+    assert ours.dtype == dtype
+    scale = max(1.0, np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype] * scale)
+
+
+def compare(make, parameters, x, output, upstream, dx, gradients):
+    """Compare value and every gradient of a layer with others, in float64 and in float32.
+
+    Args:
+        make: (dtype) -> the layer.
+        parameters: Its parameters by name; likewise ``gradients``.
+        x: A batch; ``output``, ``upstream`` and ``dx`` are the layer's output and the gradients of both.
+    """
+    for dtype in TOLERANCES:
+        layer = filled(make(dtype), parameters)
+        require_close(layer(x.astype(dtype)), output, dtype)
+        require_close(layer.forward(x.astype(dtype)), output, dtype)
+        require_close(layer.backward(upstream.astype(dtype)), dx, dtype)
+        assert set(gradients) == set(layer.parameters)
+        for name, gradient in gradients.items():
+            require_close(layer.parameters.gradients[name], gradient, dtype)

@@ -1,0 +1,120 @@
+"""Convolution against PyTorch and JAX, and its shapes."""
+
+import numpy as np
+import pytest
+from layer_pieces import compare, require_close
+from oracles import jax_gradients, stored
+
+from framework import Conv1D, Conv2D, GlobalAverage, Reshape, Sequential, SettingsError, ShapeError
+
+KERNELS = {"conv1d": (Conv1D, 3), "conv2d": (Conv2D, (3, 2))}
+
+
+def settings_of(case):
+    """Return the numbers in the name of a case."""
+    return {name: int(value) for name, value in (part.split("=") for part in case.split())}
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in KERNELS for case in stored(name)])
+def test_value_and_gradients_are_those_of_pytorch(name, case):
+    values = stored(name)[case]
+    cls, kernel = KERNELS[name]
+    settings = settings_of(case)
+    del settings["rows"]
+
+    def ours(part):
+        return {
+            "weights": np.moveaxis(values[f"{part}.weight"], 0, -1),
+            "bias": values[f"{part}.bias"],
+        }
+
+    compare(
+        lambda dtype: cls(filters=3, kernel=kernel, inputs=2, dtype=dtype, **settings),
+        ours("parameters"),
+        values["x"],
+        values["output"],
+        values["upstream"],
+        values["gradients.x"],
+        ours("gradients"),
+    )
+
+
+@pytest.mark.parametrize("size", [5, 6])
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(2, (2, 1)), ((3, 1), 1)])
+def test_same_padding_is_that_of_jax(size, stride, dilation, kernel):
+    import jax
+
+    layer = Conv2D(filters=4, kernel=kernel, stride=stride, dilation=dilation, padding="same", inputs=3, seed=1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 3, size, size + 1))
+    layer.parameters["bias"][:] = rng.normal(size=4)
+
+    def pair(n):
+        return n if isinstance(n, tuple) else (n, n)
+
+    def theirs(x, weights, bias):
+        dimensions = ("NCHW", "IHWO", "NCHW")
+        output = jax.lax.conv_general_dilated(
+            x, weights, pair(stride), "SAME", rhs_dilation=pair(dilation), dimension_numbers=dimensions
+        )
+        return output + bias[:, None, None]
+
+    ours = layer.forward(x)
+    upstream = rng.normal(size=ours.shape)
+    output, (dx, dweights, dbias) = jax_gradients(
+        theirs, x, layer.parameters["weights"], layer.parameters["bias"], upstream=upstream
+    )
+    assert layer.shape_after(x.shape[1:]) == output.shape[1:]
+    require_close(ours, output, "float64")
+    require_close(layer.backward(upstream), dx, "float64")
+    require_close(layer.parameters.gradients["weights"], dweights, "float64")
+    require_close(layer.parameters.gradients["bias"], dbias, "float64")
+
+
+def test_channels_are_inferred_through_layers_whose_sizes_are_open():
+    model = Sequential(Conv2D(filters=4, kernel=3, inputs=1), Conv2D(filters=2, kernel=3), GlobalAverage())
+    assert model.settled
+    assert model[1].inputs == 4
+    assert model.input_shape == (1, None, None)
+    assert model(np.ones((5, 1, 9, 11))).shape == (5, 2)
+    assert model(np.ones((2, 1, 7, 6))).shape == (2, 2)
+
+
+def test_one_sample_is_a_batch_without_rows():
+    layer = Conv1D(filters=2, kernel=3, inputs=2)
+    x = np.random.default_rng(0).normal(size=(2, 8))
+    np.testing.assert_array_equal(layer(x), layer(x[None])[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Conv2D(filters=2, kernel=(3, 3, 3)),
+            SettingsError,
+            r"'kernel' must be one number, or one for each of 2",
+        ),
+        (lambda: Conv1D(filters=2, kernel=3, stride=(1, 1)), SettingsError, r"'stride' must be one number"),
+        (lambda: Conv2D(filters=2, kernel=3, padding="full"), SettingsError, "padding"),
+        (lambda: Conv2D(filters=2, kernel=3, padding=-1), SettingsError, "padding.*-1"),
+        (lambda: Conv2D(filters=0, kernel=3), SettingsError, "filters"),
+        (lambda: Conv2D(8, 3), SettingsError, "settings go by name"),
+        (
+            lambda: Sequential(Reshape((1, 4, 4)), Conv2D(filters=2, kernel=3, dilation=2)),
+            ShapeError,
+            r"a kernel that spans \(5, 5\) does not fit into \(4, 4\)",
+        ),
+        (lambda: Conv2D(filters=2, kernel=3, inputs=2)(np.ones((5, 3, 8, 8))), ShapeError, r"\(2, any, any\)"),
+        (lambda: Conv1D(filters=2, kernel=9, inputs=2)(np.ones((5, 2, 8))), ShapeError, "does not fit"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_backward_pass_keeps_the_columns_of_the_forward_pass():
+    program = Conv2D(filters=2, kernel=3, inputs=1).program((1, 5, 5))
+    assert "windows(" in program.forward.source
+    assert "windows(" not in program.backward(fused=False, input_gradient=True).source

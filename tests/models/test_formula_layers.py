@@ -1,0 +1,402 @@
+"""A layer's formula gives its passes, its shapes and its number of inputs."""
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from framework import (
+    Activation,
+    BatchNorm,
+    Component,
+    Composite,
+    CrossEntropy,
+    Dense,
+    DerivativeError,
+    Dropout,
+    HalfSquaredError,
+    Layer,
+    LayerNorm,
+    MeanSquaredError,
+    Neuron,
+    ReLU,
+    Residual,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    UsageError,
+    check_gradients,
+    load,
+    save,
+    show,
+)
+from framework.datasets import load_digits
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 4))
+
+
+class Attention(Layer):
+    """The layer of the documentation."""
+
+    inputs: int | None = None
+    units: int
+
+    def shapes(self):
+        return dict.fromkeys(("query", "key", "value"), (self.inputs, self.units))
+
+    def formula(self, x, query, key, value):
+        scores = x @ query @ (x @ key).swapaxes(-1, -2) / np.sqrt(self.units)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return weights / weights.sum(axis=-1, keepdims=True) @ (x @ value)
+
+
+class Scale(Layer):
+    inputs: int | None = None
+
+    def shapes(self):
+        return {"scale": (self.inputs,)}
+
+    def formula(self, z, scale):
+        return z * (1 + scale)
+
+
+def drawn(model):
+    model.parameters.vector[:] = np.random.default_rng(1).normal(size=model.parameters.vector.size)
+    return model
+
+
+def test_the_gradients_of_a_formula_are_jaxs():
+    layer = drawn(Attention(inputs=3, units=2))
+    x = RNG.normal(size=(4, 5, 3))
+    gradient = RNG.normal(size=(4, 5, 2))
+
+    def formula(x, query, key, value):
+        weights = jax.nn.softmax(x @ query @ jnp.swapaxes(x @ key, -1, -2) / jnp.sqrt(2.0), axis=-1)
+        return weights @ (x @ value)
+
+    with jax.enable_x64(True):
+        values = [jnp.asarray(value) for value in layer.parameters.values()]
+        expected, pull = jax.vjp(formula, jnp.asarray(x), *values)
+        dx, *dp = map(np.asarray, pull(jnp.asarray(gradient)))
+    np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(layer.backward(gradient), dx, rtol=1e-11, atol=1e-13)
+    for name, each in zip(layer.parameters, dp, strict=True):
+        np.testing.assert_allclose(layer.parameters.gradients[name], each, rtol=1e-11, atol=1e-13)
+
+
+def test_a_layer_serves_any_number_of_rows_and_predicts_what_it_computes():
+    layer = drawn(Attention(inputs=3, units=2))
+    for rows in (1, 5, 2, 5):
+        x = RNG.normal(size=(rows, 4, 3))
+        assert np.array_equal(layer(x), layer.forward(x))
+        assert layer(x).shape == (rows, 4, 2)
+    assert layer.shape_after((7, 3)) == (7, 2)
+
+
+def test_predictions_belong_to_the_caller():
+    layer = drawn(Dense(4, 3, Tanh()))
+    first = layer(X)
+    kept = first.copy()
+    layer(X + 1)
+    assert np.array_equal(first, kept)
+    prediction = layer.forward(X)
+    kept = prediction.copy()
+    layer.forward(X + 1)
+    assert np.array_equal(prediction, kept)
+
+
+def test_two_equal_layers_share_a_program_and_no_memory():
+    first, second = Dense(4, 3, Tanh(), seed=1), Dense(4, 3, Tanh(), seed=2)
+    assert first.program((4,)) is second.program((4,))
+    a = first.forward(X, copy=False)
+    kept = a.copy()
+    second.forward(X, copy=False)
+    assert np.array_equal(a, kept)
+
+
+# the number of inputs
+
+
+def test_the_number_of_inputs_comes_from_the_layer_before():
+    model = Sequential(Dense(4, 8), ReLU(), Scale(), Attention(units=3) if False else Dense(units=3))
+    assert [layer.inputs for layer in model if isinstance(layer, Dense)] == [4, 8]
+    assert model.parameters["3.weights"].shape == (8, 3)
+    again = Component.from_json(model.to_json())
+    assert again.to_json() == model.to_json()
+    assert '"inputs": 8' in model.to_json() or '"inputs":8' in model.to_json()
+
+
+def test_the_number_of_inputs_comes_from_the_data_at_fit():
+    model = Sequential(Dense(units=5), Tanh(), BatchNorm(5), Dense(units=1))
+    with pytest.raises(UsageError, match="its number of inputs is not known: give inputs="):
+        _ = model.parameters
+    with pytest.raises(UsageError, match="number of inputs is not known"):
+        SGDOptimizer(model, learning_rate=0.1)
+    run = trainer(MeanSquaredError()).fit(model, (X, np.ones((6, 1))))
+    assert run.epoch == 1
+    assert model.parameters["0.weights"].shape == (4, 5)
+
+
+def test_a_fit_that_refuses_its_data_leaves_the_sizes_open():
+    model = Sequential(Dense(units=5), Dense(units=1))
+    with pytest.raises(ShapeError):
+        trainer(MeanSquaredError()).fit(model, (X, np.ones((5, 1))))
+    assert not model.settled
+    trainer(MeanSquaredError()).fit(model, (X[:, :2], np.ones((6, 1))))
+    assert model.parameters["0.weights"].shape == (2, 5)
+
+
+def test_dense_without_units_says_what_to_write():
+    with pytest.raises(SettingsError, match=r"'units'; write Dense\(64, 32\), or Dense\(units=32\)"):
+        Dense(4)
+
+
+# activations as layers
+
+
+def test_an_activation_stands_as_a_layer_and_stays_itself():
+    relu = ReLU()
+    model = Sequential(Dense(4, 8), relu, Dense(8, 3), Softmax())
+    other = Sequential(relu, Dense(4, 2))
+    assert model[1] is relu
+    assert other[0] is relu
+    assert len(model) == 4
+    assert list(model) == [model[place] for place in range(4)]
+    assert model[-1] == Softmax()
+    assert "1 ReLU" in model.summary()
+    assert repr(model).startswith("Sequential(Dense(inputs=4, units=8), ReLU()")
+    assert pickle.loads(pickle.dumps(model)).to_json() == model.to_json()
+    assert np.array_equal(copy.deepcopy(model)(X), model(X))
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "target"),
+    [
+        (CrossEntropy(), Softmax(), np.array([0, 1, 2, 0, 1, 2])),
+        (HalfSquaredError(), Sigmoid(), RNG.uniform(size=(6, 3))),
+    ],
+)
+def test_an_activation_layer_at_the_end_is_fused_like_that_of_dense(loss, activation, target):
+    inside = Sequential(Dense(4, 3, activation), seed=3)
+    behind = Sequential(Dense(4, 3), activation, seed=3)
+    values = []
+    for model in (inside, behind):
+        for step in range(3):
+            model.forward(X, key=(0, 0, step))
+            values.append(loss.backward(model, target))
+            model.parameters.vector -= 0.5 * model.parameters.gradient
+    assert values[:3] == values[3:]
+    assert np.array_equal(inside.parameters.vector, behind.parameters.vector)
+
+
+def test_a_saturated_activation_layer_does_not_diverge():
+    model = Sequential(Dense.from_weights(np.full((4, 3), 1e4)), Softmax())
+    model.forward(np.ones((2, 4)) * [1, 2, 3, 4])
+    assert np.isfinite(CrossEntropy().backward(model, [1, 2]))
+
+
+def test_an_own_formula_that_ends_in_the_canonical_activation_is_fused():
+    class Head(Layer):
+        def shapes(self):
+            return {"w": (4, 3)}
+
+        def formula(self, x, w):
+            return Softmax()(x @ w)
+
+        @property
+        def input_shape(self):
+            return (4,)
+
+    model = Head()
+    model.parameters.vector[:] = 1e4 * np.arange(12)
+    model.forward(X)
+    assert np.isfinite(CrossEntropy().backward(model, [0, 1, 2, 0, 1, 2]))
+
+
+class Straight(Activation):
+    """A step forwards, and the identity backwards, on purpose."""
+
+    check = "off"
+
+    def __call__(self, h):
+        return np.where(h > 0, 1.0, 0.0)
+
+    def derivative(self, h):
+        return np.ones_like(h)
+
+
+def test_a_written_derivative_is_used_inside_a_formula():
+    layer = Dense.from_weights(np.eye(4), activation=Straight())
+    layer.forward(X)
+    assert layer.backward(X).tolist() == X.tolist()
+
+
+class Table(Activation):
+    """A formula that no graph holds, with the derivative written."""
+
+    check = "off"
+
+    def __call__(self, h):
+        return np.interp(h, [-1.0, 1.0], [0.0, 4.0])
+
+    def derivative(self, h):
+        return np.where(np.abs(np.asarray(h)) < 1, 2.0, 0.0)
+
+
+def test_a_formula_that_no_graph_holds_is_called_by_python():
+    layer = Dense.from_weights(np.eye(4), activation=Table())
+    np.testing.assert_allclose(layer.forward(X), np.interp(X, [-1.0, 1.0], [0.0, 4.0]))
+    np.testing.assert_allclose(layer.backward(np.ones_like(X)), np.where(np.abs(X) < 1, 2.0, 0.0))
+    with pytest.raises(DerivativeError, match="cannot be traced through"):
+        show(Table())
+
+
+# what a formula must not do
+
+
+def layer_of(formula, **members):
+    return type("Own", (Layer,), {"formula": formula, "__module__": __name__, **members})()
+
+
+def test_a_formula_that_mixes_rows_is_refused_unless_it_says_so():
+    with pytest.raises(
+        DerivativeError, match=r"Own\.formula: the formula mixes rows, by mean over the rows.*mixes_rows"
+    ):
+        layer_of(lambda _, x: x - x.mean(axis=0))(X)
+    centred = layer_of(lambda _, x: x - x.mean(axis=0), mixes_rows=True)
+    assert np.allclose(centred(X).mean(axis=0), 0)
+
+
+def test_a_formula_without_a_row_for_each_row_is_refused():
+    with pytest.raises(DerivativeError, match=r"a row for each row of x; it returns \(4,\)"):
+        layer_of(lambda _, x: x.sum(axis=0), mixes_rows=True)(X)
+
+
+def test_a_formula_that_branches_on_the_number_of_rows_is_found():
+    with pytest.raises(DerivativeError, match="other values than the formula itself for 2 rows"):
+        layer_of(lambda _, x: x if len(x) > 100 else 2 * x)(X)
+
+
+FACTOR = 2.0
+
+
+def test_a_global_that_changes_while_training_is_named():
+    def formula(_, x):
+        return x * FACTOR
+
+    model = Sequential(Dense(4, 2), layer_of(formula))
+
+    class Changing(Component):
+        pass
+
+    from framework import on
+
+    def change(_run):
+        globals()["FACTOR"] = 3.0
+
+    with pytest.raises(DerivativeError, match="global 'FACTOR' has changed while training"):
+        trainer(MeanSquaredError(), epochs=2, callbacks=[on("epoch_end")(change)]).fit(model, (X, np.ones((6, 2))))
+    globals()["FACTOR"] = 2.0
+
+
+# buffers, random numbers, composites
+
+
+def test_buffers_and_draws_reach_the_formula_by_name():
+    class Noisy(Layer):
+        def draws(self, shape):
+            return {"noise": shape}
+
+        def initial_buffers(self):
+            return {"seen": np.zeros(())}
+
+        def formula(self, x, noise, seen):
+            return x + noise, {"seen": seen + 1}
+
+        def predict_formula(self, x, seen):
+            return x * seen
+
+    layer = Noisy()
+    first, again = layer.forward(X, key=(0, 1, 2)), layer.forward(X, key=(0, 1, 2))
+    assert np.array_equal(first, again)
+    assert ((first - X >= 0) & (first - X < 1)).all()
+    assert layer.buffers["seen"] == 2
+    assert np.array_equal(layer(X), X * 2)
+    with pytest.raises(UsageError, match="Noisy draws random numbers in training"):
+        layer.forward(X)
+
+
+def test_dropout_and_layer_norm_serve_samples_with_more_axes():
+    x = RNG.normal(size=(3, 5, 4))
+    model = Sequential(Dense(4, 6, Tanh()), LayerNorm(6), Dropout(0.5), Dense(6, 2))
+    assert model(x).shape == (3, 5, 2)
+    check_gradients(model, MeanSquaredError(), x, np.zeros((3, 5, 2)))
+
+
+class Gated(Composite):
+    value: Dense
+    gate: Dense
+
+    def children(self):
+        return {"value": self.value, "gate": self.gate}
+
+    def apply(self, x, values, record):
+        record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
+        return v * g
+
+    def apply_backward(self, gradient, values, record, gradients):
+        v, g = record["parts"]
+        return self.backward_child("value", gradient * g, record) + self.backward_child("gate", gradient * v, record)
+
+
+def test_an_own_composite_trains_copies_and_resumes(tmp_path):
+    model = Sequential(Gated(value=Dense(4, 3), gate=Dense(4, 3, Sigmoid())), Dense(units=1))
+    check_gradients(model, MeanSquaredError(), X, np.ones((6, 1)))
+    assert list(model.parameters)[:2] == ["0.value.weights", "0.value.bias"]
+    data = (X, np.ones((6, 1)))
+    straight = trainer(MeanSquaredError(), epochs=4).fit(model.copy(), data)
+    run = trainer(MeanSquaredError(), epochs=2).fit(model.copy(), data)
+    save(run, tmp_path / "run.safetensors")
+    resumed = trainer(MeanSquaredError(), epochs=4).resume(tmp_path / "run.safetensors", data)
+    assert np.array_equal(straight.model.parameters.vector, resumed.model.parameters.vector)
+
+
+def test_an_own_layer_of_ten_lines_trains_on_digits_saves_loads_and_resumes(tmp_path):
+    x, y = load_digits()
+    data = (x[:600] / 16.0, y[:600])
+    model = Sequential(Dense(64, 32), Scale(), Tanh(), Residual(Dense(32, 32, Tanh())), Dense(units=10), Softmax())
+    start = model.copy()
+    settings = {"epochs": 12, "batch_size": 16}
+    straight = trainer(CrossEntropy(), **settings).fit(model, data)
+    assert np.mean(model(x[600:] / 16.0).argmax(axis=1) == y[600:]) > 0.85
+    assert "Scale" in model.summary()
+    assert "scale" in show(Scale(inputs=3)).text
+    half = trainer(CrossEntropy(), epochs=6, batch_size=16).fit(start, data)
+    save(half, tmp_path / "half.safetensors")
+    assert load(tmp_path / "half.safetensors").model.to_json() == start.to_json()
+    resumed = trainer(CrossEntropy(), **settings).resume(tmp_path / "half.safetensors", data)
+    assert np.array_equal(straight.model.parameters.vector, resumed.model.parameters.vector)
+
+
+def test_a_neuron_of_open_size_is_settled_too():
+    neuron = Neuron(activation=Sigmoid())
+    trainer(HalfSquaredError()).fit(neuron, (X, np.ones(6)))
+    assert neuron.weights.shape == (4,)
+
+
+def trainer(loss, **settings):
+    return Trainer(
+        loss=loss,
+        optimizer=SGDOptimizer(learning_rate=0.1),
+        engine="numpy",
+        **({"epochs": 1, "batch_size": 6} | settings),
+    )

@@ -1,0 +1,116 @@
+"""Recurrent layers against PyTorch, with sequences of different lengths, and their states."""
+
+import numpy as np
+import pytest
+from layer_pieces import compare, require_close
+from oracles import stored
+
+from framework import GRU, LSTM, Sequential, SettingsError, ShapeError, SimpleRNN
+
+LAYERS = {"rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}
+EACH = pytest.mark.parametrize("cls", LAYERS.values(), ids=LAYERS)
+
+
+def ours(values, part, name):
+    """Return PyTorch's parameters or gradients as ours; a gradient of added biases is that of each."""
+    weights, recurrent, bias, other = (
+        values[f"{part}.{key}_l0"] for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    found = {"weights": weights.T, "recurrent": recurrent.T, "bias": bias}
+    if name == "gru":
+        found["reset_bias"] = other[8:]
+        if part == "parameters":
+            found["bias"] = bias + np.where(np.arange(12) < 8, other, 0.0)
+    elif part == "parameters":
+        found["bias"] = bias + other
+    return found
+
+
+def batch_of(values):
+    """Return x with a number that marks the steps after the end of each row, and the steps that count."""
+    x = values["x"].copy()
+    live = np.arange(6) < values.get("lengths", np.full(len(x), 6))[:, None]
+    x[~live] = -9.0
+    return x, live
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in LAYERS for case in stored(name)])
+def test_value_and_gradients_are_those_of_pytorch(name, case):
+    values = stored(name)[case]
+    x, live = batch_of(values)
+    settings = {"returns": "last" if case.startswith("last") else "all", "masking": None if live.all() else -9.0}
+    compare(
+        lambda dtype: LAYERS[name](units=4, inputs=3, dtype=dtype, **settings),
+        ours(values, "parameters", name),
+        x,
+        values["output"],
+        values["upstream"],
+        values["gradients.x"],
+        ours(values, "gradients", name),
+    )
+
+
+@EACH
+def test_a_masked_row_is_as_the_row_alone(cls):
+    layer = cls(units=3, inputs=2, masking=0.0)
+    x = np.random.default_rng(0).normal(size=(2, 5, 2))
+    x[0, 3:] = 0.0
+    x[1, 1] = 0.0  # a gap inside is skipped too
+    require_close(layer(x)[:1], layer(x[:1, :3]), "float64")
+    require_close(layer(x)[1:], layer(np.delete(x[1:], 1, axis=1)), "float64")
+
+
+@EACH
+def test_the_next_layer_skips_what_the_first_skipped(cls):
+    model = Sequential(cls(units=3, inputs=2, returns="all", masking=0.0), cls(units=4, masking=0.0))
+    x = np.random.default_rng(0).normal(size=(2, 5, 2))
+    x[0, 3:] = 0.0
+    gradients = []
+    for batch in (x[:1], x[:1, :3]):
+        a = model.forward(batch)
+        dx = model.backward(np.ones((1, 4)))
+        gradients.append((a, dx[:, :3], model.parameters.gradient.copy()))
+    for padded, alone in zip(*gradients, strict=True):
+        require_close(padded, alone, "float64")
+
+
+@EACH
+def test_a_row_of_skipped_steps_keeps_the_first_state(cls):
+    layer = cls(units=3, inputs=2, masking=0.0)
+    np.testing.assert_array_equal(layer(np.zeros((2, 4, 2))), np.zeros((2, 3)))
+
+
+@EACH
+def test_any_number_of_steps_is_taken(cls):
+    layer = cls(units=3, inputs=2)
+    x = np.random.default_rng(0).normal(size=(2, 7, 2))
+    every = layer.replace(returns="all")
+    every.parameters.vector[:] = layer.parameters.vector
+    for steps in (1, 4, 7):
+        require_close(layer(x[:, :steps]), every(x)[:, steps - 1], "float64")
+
+
+@EACH
+def test_inputs_come_from_the_layer_before(cls):
+    model = Sequential(cls(units=3, inputs=2, returns="all"), cls(units=5))
+    assert model[1].inputs == 3
+    assert model.output_shape == (5,)
+    assert model.shape_after((9, 2)) == (5,)
+    assert model[0].shape_after((9, 2)) == (9, 3)
+
+
+@EACH
+def test_the_graph_does_not_grow_with_the_steps(cls):
+    layer = cls(units=3, inputs=2)
+    sizes = [len(layer.program((steps, 2)).backward(fused=False, input_gradient=True).source) for steps in (5, 50)]
+    assert sizes[1] - sizes[0] < 20
+
+
+@EACH
+def test_what_does_not_fit_is_named(cls):
+    with pytest.raises(SettingsError, match="returns"):
+        cls(units=3, returns="first")
+    with pytest.raises(SettingsError, match="units"):
+        cls(units=0)
+    with pytest.raises(ShapeError, match=r"\(any, 2\)"):
+        cls(units=3, inputs=2)(np.ones((4, 5, 3)))

@@ -1,0 +1,161 @@
+"""Formulas reach a kernel as operations and numbers: names stay text, and what a formula reads is watched."""
+
+import os
+
+import numpy as np
+import pytest
+from compiled_pieces import PLAIN, RNG, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+
+from framework import (
+    Activation,
+    CrossEntropy,
+    Dense,
+    DerivativeError,
+    Flatten,
+    HalfSquaredError,
+    Identity,
+    MeanSquaredError,
+    Neuron,
+    Optimizer,
+    ReLU,
+    RowLoss,
+    Sequential,
+    Softmax,
+    Tanh,
+    on,
+)
+from framework.compiled.lower import CannotLower, lowered
+from framework.compiled.rehearsal import rehearse
+from framework.compiled.source import Form, kernel_source
+
+FORM = Form(single=False, classes=False, weighted=False, keeps=False)
+
+
+def source(model, loss=None, optimizer=PLAIN):
+    """Do all that comes before Numba."""
+    loss = loss or HalfSquaredError()
+    plan = lowered(model, loss, optimizer)
+    rehearse(plan, loss, optimizer)
+    return kernel_source(plan, FORM)
+
+
+class Odd(float):
+    """A number whose repr is code."""
+
+    def __repr__(self):
+        return "__import__('os').environ.__setitem__('RAN_REPR', '1') or 2.0"
+
+
+def test_names_and_reprs_never_become_code(monkeypatch):
+    pytest.importorskip("numba")
+    for name in ("RAN_NAME", "RAN_REPR"):
+        monkeypatch.delenv(name, raising=False)
+    two = Odd(2.0)
+    code = 'A"""\nimport os; os.environ["RAN_NAME"] = "1"\n"""'
+    members = {"__call__": lambda _self, h: two * np.tanh(h) + 0.1 * h, "__module__": "own"}
+    model = Sequential(Dense(3, 3, type(Activation)(code, (Activation,), members)()), Neuron(3))
+    assert trainer(loss=HalfSquaredError()).fit(model, (X, Y)).engine == "compiled"
+    assert not {"RAN_NAME", "RAN_REPR"} & {*os.environ}
+    assert "RAN" not in source(model).text
+
+
+def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
+    pytest.importorskip("numba")
+    apart = Sequential(
+        Dense(3, 4, seed=0), Tanh(), Sequential(Dense(4, 2, seed=1), ReLU()), Dense(2, 3, seed=2), Softmax()
+    )
+    inside = Sequential(Dense(3, 4, Tanh(), seed=0), Dense(4, 2, ReLU(), seed=1), Dense(2, 3, Softmax(), seed=2))
+    assert source(apart, CrossEntropy()).text == source(inside, CrossEntropy()).text
+    classes = RNG.integers(0, 3, len(X))
+    runs = [trainer(loss=CrossEntropy(), epochs=3).fit(model, (X, classes)) for model in (apart, inside)]
+    assert [run.engine for run in runs] == ["compiled", "compiled"]
+    np.testing.assert_array_equal(*(run.model.parameters.vector for run in runs))
+
+
+def test_other_layers_fall_back_by_name():
+    for layers in ((Dense(3, 4, ReLU()), Tanh()), (Tanh(), Dense(3, 4)), (Dense(3, 4), ReLU(), Tanh())):
+        with pytest.raises(CannotLower, match="the activation Tanh stands as a layer"):
+            source(Sequential(*layers))
+    with pytest.raises(CannotLower, match="got Flatten"):
+        source(Sequential(Flatten((3, 1)), Dense(3, 4)))
+
+
+def test_samples_of_several_axes_fall_back_with_a_reason():
+    pytest.importorskip("numba")
+    x, y = RNG.normal(size=(6, 5, 3)), RNG.normal(size=(6, 5, 2))
+    with pytest.warns(UserWarning, match=r"falls back to NumPy: a kernel takes samples of one axis; got x"):
+        run = trainer(loss=HalfSquaredError()).fit(Dense(3, 2), (x, y))
+    assert run.engine == "numpy"
+
+
+FACTOR = 1.0
+
+
+class Reads(Optimizer):
+    """An optimizer that reads a global."""
+
+    def update(self, values, gradients, rate, step):
+        values -= FACTOR * rate * gradients
+
+
+class Bent(Activation):
+    """An activation that reads a global."""
+
+    def __call__(self, h):
+        return np.tanh(FACTOR * h)
+
+    def derivative(self, h):
+        return FACTOR * (1.0 - np.tanh(FACTOR * h) ** 2)
+
+
+@pytest.mark.parametrize(("activation", "optimizer"), [(Identity(), Reads(learning_rate=0.1)), (Bent(), PLAIN)])
+def test_a_global_that_changes_while_a_kernel_trains_is_named(monkeypatch, activation, optimizer):
+    pytest.importorskip("numba")
+
+    @on("epoch_end")
+    def change(_run):
+        monkeypatch.setitem(globals(), "FACTOR", 2.0)
+
+    model = Sequential(Dense(3, 2, activation), Neuron(2))
+    with pytest.raises(DerivativeError, match=r"(Reads|Bent).*global 'FACTOR' has changed while training") as caught:
+        trainer(loss=HalfSquaredError(), optimizer=optimizer, epochs=3, callbacks=[change]).fit(model, (X, Y))
+    assert caught.value.run.epoch == 1
+
+
+class Centred(Activation):
+    """A formula over rows with the length of a row in it."""
+
+    def __call__(self, h):
+        return h - np.sum(h, axis=-1, keepdims=True) / h.shape[-1]
+
+
+class Far(RowLoss):
+    """A loss of rows with a mean."""
+
+    def value(self, prediction, target):
+        return np.mean((prediction - target) ** 2, axis=-1)
+
+
+def test_kernels_serve_rows_of_any_length():
+    def model(units):
+        return Sequential(Dense(3, units, Centred()), Dense(units, units + 1, Softmax()))
+
+    for loss in (MeanSquaredError(), CrossEntropy(label_smoothing=0.1), Far()):
+        texts = {source(model(units), loss).text for units in (3, 5, 12, 300)}
+        assert len(texts) == 1
+
+
+class Powers(Activation):
+    """Softmax without a written way back."""
+
+    def __call__(self, h):
+        powers = np.exp(h - np.max(h, axis=-1, keepdims=True))
+        return powers / np.sum(powers, axis=-1, keepdims=True)
+
+
+def test_the_way_back_through_a_softmax_is_computed_from_its_output():
+    derived, written = (source(Sequential(Dense(3, 4, f), Dense(4, 2))) for f in (Powers(), Softmax()))
+    way_back = derived.text.partition("def backward_0")[2].partition("def ")[0]
+    assert "x_1[i, j]" in way_back  # the output
+    assert "exp" not in way_back
+    assert derived.scratch == written.scratch
