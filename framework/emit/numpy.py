@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.emit.memory import Layout, Memory
-from framework.emit.runtime import choose, chosen, fold, masked, scatter_add, windows
+from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, windows
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.lower import is_columns, lower
@@ -33,6 +33,7 @@ _NAMESPACE: dict[str, Any] = {
     "erf": erf,
     "erfc": erfc,
     "fold": fold,
+    "gather": gather,
     "masked": masked,
     "scatter_add": scatter_add,
     "windows": windows,
@@ -202,6 +203,7 @@ class _Lives:
     def __init__(self) -> None:
         self.home: dict[Node, Home] = {}
         self.last: dict[Home, float] = {}
+        self.read: dict[Node, float] = {}  # when a value itself is read for the last time
         self.strides: dict[Node, Shape | None] = {}
         self.orders: dict[Node, list[Node]] = {}
         self.time: dict[Node, int] = {}
@@ -215,7 +217,7 @@ class _Lives:
                 self._follow_body(node)
             self.home[node], self.time[node] = self._home(node), self.clock
             for used in (node, *nodes_in(node.args)):
-                self.last[self.home.setdefault(used, used)] = self.clock
+                self.last[self.home.setdefault(used, used)] = self.read[used] = self.clock
             self.clock += 1
 
     def _follow_body(self, loop: Node) -> None:
@@ -306,6 +308,8 @@ class _Writer:
         self.lines: list[str] = []
         self.indent = "    "
         self.clock = self.values = self.arrays = self.states = self.loops = 0
+        self.free: list[str] = []  # names of values that are not read again
+        self.own: set[Node] = set()
         self.targets: dict[Node, str] = {}  # arrays outside the memory that a node is to be written into
         self.slots: dict[Home, tuple[str, int]] = {}  # the working array of each home, and its slot
         self.deaths: dict[float, list[Home]] = {}
@@ -329,7 +333,7 @@ class _Writer:
             raise DerivativeError(f"the results need the input '{missing[0]}', which is not among the inputs given")
         self.lives.follow(order)
         for output in nodes_in(outputs.values()):
-            self.lives.last[self.lives.home[output]] = _NEVER
+            self.lives.last[self.lives.home[output]] = self.lives.read[output] = _NEVER
         for home, time in self.lives.last.items():
             self.deaths.setdefault(time, []).append(home)
         for key, text in into.items():
@@ -461,9 +465,18 @@ class _Writer:
         return f"np.broadcast_to({_TYPES[node.kind]}({node.fill!r}), {self._shape(node.shape)})"
 
     def _define(self, node: Node, text: str) -> None:
-        """Write the line that gives a node its value."""
-        self.names[node] = f"v{self.values}"
-        self.values += 1
+        """Write the line that gives a node its value; without memory under a name that is free, to drop its array."""
+        if self.layout is None and OPERATIONS[node.op].elementwise and not self.lives.orders:
+            dead = (arg for arg in dict.fromkeys(nodes_in(node.args)) if self.lives.read[arg] == self.clock)
+            self.free += [
+                self.names[arg] for arg in dead if self.names.get(arg, "").startswith("v") and arg in self.own
+            ]
+        self.own.add(node)
+        if self.free:
+            self.names[node] = self.free.pop()
+        else:
+            self.names[node] = f"v{self.values}"
+            self.values += 1
         self._line(f"{self.names[node]} = {text}")
 
     def _state(self) -> str:
@@ -597,7 +610,8 @@ class _Writer:
                 return
             if node.op in ("max", "min") and size <= _WIDE:
                 self._define(node, self._into(node))
-                turned = f"np.ascontiguousarray({text}.reshape(-1, {size}).T)"
+                turned = f"{self._array(('turned', self.arrays), x.shape, x.kind)}.reshape({size}, -1)"
+                self._line(f"np.copyto({turned}, {text}.reshape(-1, {size}).T)")
                 self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={self.names[node]}.reshape(-1))")
                 return
         keepdims = node.attributes["keepdims"]
@@ -624,7 +638,12 @@ class _Writer:
         self._define(node, f"np.arange({self.graph.size_text(node.shape[0])})")
 
     def _astype(self, node: Node) -> None:
-        self._define(node, f"{self._text(node.args[0])}.astype({_TYPES[node.kind]})")
+        x = self._text(node.args[0])
+        if self.layout is None or not node.shape:
+            self._define(node, f"{x}.astype({_TYPES[node.kind]})")
+            return
+        self._define(node, self._into(node))
+        self._line(f"np.copyto({self.names[node]}, {x}, casting='unsafe')")
 
     def _broadcast_to(self, node: Node) -> None:
         if node.fill is None:
@@ -671,6 +690,9 @@ class _Writer:
     def _gather(self, node: Node) -> None:
         x, *indices = map(self._text, node.args)
         axes = node.attributes["axes"]
+        if self.layout and len(axes) == 1 and node.shape:
+            self._define(node, f"gather({x}, {indices[0]}, {axes[0]}, {self._into(node)})")
+            return
         index = [":"] * (axes[-1] + 1)
         for axis, text in zip(axes, indices, strict=True):
             index[axis] = text

@@ -37,6 +37,19 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
     return out
 
 
+def gather(x: Array, index: Array, axis: int, out: Array) -> Array:
+    """Write x[..., index, ...] along an axis.
+
+    Raises:
+        IndexError: An index is out of bounds.
+    """
+    size = x.shape[axis]
+    if index.size and not (-size <= index.min() and index.max() < size):
+        raise IndexError(f"an index is out of bounds for axis {axis} with size {size}")
+    found: Array = np.take(x, index, axis=axis, out=out, mode="wrap")  # "raise" would make a copy
+    return found
+
+
 def masked(condition: Array, a: Array, out: Array) -> Array:
     """Write a where the condition holds and 0 elsewhere, bit by bit: np.where is slow on a random condition."""
     bits = _BITS[out.itemsize]

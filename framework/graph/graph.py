@@ -155,7 +155,7 @@ class Graph:
     def _add(
         self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str
     ) -> Node:
-        compared = ((id(arg) if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
+        compared = ((arg if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
         key = (op, kind, shape, *compared, *attributes.items())
         known = self._known.get(key)
         if known is None:

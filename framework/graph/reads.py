@@ -6,7 +6,7 @@ another value than its graph, so the values belong to the key of a graph, and ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -56,7 +56,7 @@ class Reads:
                 if isinstance(inner, FunctionType):
                     if not _constant(inner.__module__):
                         waiting.append(inner)
-                    found[name] = id(inner.__code__)
+                    found[name] = inner.__code__
                 else:
                     comparable = _comparable(value)
                     if comparable is not None:
@@ -108,15 +108,11 @@ def _comparable(value: Any) -> Any:
         return type(value).__name__, repr(value)
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
-        return array.dtype.str, array.shape, array.tobytes() if array.dtype != object else id(value)
+        return array.dtype.str, array.shape, array.tobytes() if array.dtype != object else None
     if isinstance(value, tuple | list):
         return type(value).__name__, tuple(map(_comparable, value))
     if isinstance(value, dict):
         return "dict", tuple((repr(key), _comparable(part)) for key, part in value.items())
     if isinstance(value, type | ModuleType):
         return None
-    try:
-        hash(value)
-    except TypeError:
-        return type(value).__name__, id(value)
-    return type(value).__name__, value
+    return type(value).__name__, value if isinstance(value, Hashable) else None

@@ -122,7 +122,7 @@ class Layer(Model):
         return {}
 
     def formula(self, *arguments: Any, **parameters: Any) -> Any:
-        """Return the outputs for a batch x, (rows, ...), given the parameters by name; write ``formula(self, x, w)``."""
+        """Return the outputs for a batch x, (rows, ...), given parameters by name; write ``formula(self, x, w)``."""
         raise SettingsError(f"{type(self).__name__} is not complete: write formula(self, x, ...) in the class")
 
     def predict_formula(self, *arguments: Any, **parameters: Any) -> Any:
