@@ -10,7 +10,7 @@ import numpy as np
 from framework.graph.loop import reverse_loop
 from framework.graph.node import Node, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS, unspread
-from framework.graph.symbol import Symbol, symbol_of
+from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import region_of, slope
 
 _PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
@@ -96,7 +96,7 @@ class _Reverse:
     def _back(self, node: Node, g: Any) -> None:
         """Carry the adjoint of a node back to its arguments."""
         if not isinstance(g, Symbol) or g.shape != node.shape:
-            g = Symbol(self.graph.made("broadcast_to", (getattr(g, "node", g),), {"shape": node.shape}, node.shape))
+            g = _spread(g, node)
         call = self.calls.get(node)
         if call is not None and call.pullback is not None:
             self._give(call.argument, call.pullback(g, Symbol(call.argument), Symbol(node)))
@@ -121,6 +121,11 @@ class _Reverse:
                 self._give(arg, unspread(_pushed(node, rule, g, args), arg.shape))
 
 
+def _spread(g: Any, node: Node) -> Symbol:
+    """Return a gradient in the shape of a node, also where it is a number."""
+    return Symbol(node.graph.made("broadcast_to", (value_of(g),), {"shape": node.shape}, node.shape))
+
+
 def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
     """Apply the rule of one argument; a gradient where(c, t, 0) keeps its choice outermost, so 0 * inf never occurs."""
     y = Symbol(node)
@@ -130,4 +135,4 @@ def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
         if isinstance(inner, Symbol) and inner.shape == node.shape:
             return np.where(condition, rule(inner, y, *args), 0.0)
     found = rule(g, y, *args)
-    return found if isinstance(found, Symbol) else g.full(found)
+    return found if isinstance(found, Symbol) else _spread(found, node)
