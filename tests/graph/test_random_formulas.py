@@ -1,0 +1,55 @@
+"""Random formulas: value and gradient of every argument against JAX, with the same text of the formula."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from graph import random_formulas
+from graph.both_ways import by_graph, by_jax, error, in_jax, made_up
+from graph.random_formulas import SHAPES, STEPS, random_steps, run
+
+from framework.graph.operations import OPERATIONS
+
+SEEDS = range(300)
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+NOT_RECORDED = {"loop", "part", "python", "softmax"}
+"""Operations that no NumPy function records; the softmax is recognised when a graph is lowered."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_formula_agrees_with_jax(seed):
+    steps, rng = random_steps(seed), np.random.default_rng([seed, 1])
+    formula = partial(run, steps)
+    arrays = made_up(SHAPES, 3, rng)
+    plain = formula(**arrays)
+    upstream = rng.normal(size=plain.shape)
+    found = {}
+    for dtype in TOLERANCES:
+        compute, _ = by_graph(formula, SHAPES, dtype)
+        found[dtype] = compute({name: array.astype(dtype) for name, array in arrays.items()}, upstream.astype(dtype))
+    for compiled in (True, False):
+        expected = by_jax(partial(in_jax(random_formulas, run), steps), arrays, upstream, compiled=compiled)
+        errors = {dtype: worst(found[dtype], expected) for dtype in TOLERANCES}
+        if errors["float64"] < TOLERANCES["float64"]:
+            break
+    for dtype, tolerance in TOLERANCES.items():
+        value, slopes = found[dtype]
+        assert {array.dtype for array in (value, *slopes.values())} == {np.dtype(dtype)}
+        assert errors[dtype] < tolerance
+
+
+def worst(found, expected):
+    """Return the largest error of the value and of the gradients."""
+    (value, slopes), (expected_value, gradients) = found, expected
+    assert slopes.keys() == gradients.keys() == SHAPES.keys()
+    return max(error(value, expected_value), *(error(slopes[name], gradients[name]) for name in slopes))
+
+
+def test_the_random_formulas_use_every_operation_of_the_table():
+    places = {place for seed in SEEDS for place, *_ in random_steps(seed)}
+    assert places == set(range(len(STEPS)))
+    used = set()
+    for place in places:
+        _, graph = by_graph(partial(run, [(place, 0, 1, 1)]), SHAPES)
+        used |= {node.op for node in graph.nodes}
+    assert sorted(OPERATIONS.keys() - used - NOT_RECORDED) == []
