@@ -6,9 +6,9 @@ from types import FunctionType, SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from framework.graph.gradient import gradients
 
 from framework.emit.numpy import emit
+from framework.graph.gradient import gradients
 from framework.graph.trace import ROWS, trace
 
 _QUICKLY = {
