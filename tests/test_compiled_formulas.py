@@ -35,7 +35,7 @@ def source(model, loss=None, optimizer=PLAIN):
     """Do all that comes before Numba."""
     loss = loss or HalfSquaredError()
     plan = lowered(model, loss, optimizer)
-    rehearse(plan, loss, optimizer)
+    rehearse(plan.formulas)
     return kernel_source(plan, FORM)
 
 

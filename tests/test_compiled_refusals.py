@@ -29,7 +29,7 @@ def prepare(activation=None, loss=None, optimizer=PLAIN, dtype="float64"):
     loss = loss or HalfSquaredError()
     model = Sequential(Dense(3, 4, activation or Identity(), dtype=dtype), Dense(4, 2, dtype=dtype))
     plan = lowered(model, loss, optimizer)
-    rehearse(plan, loss, optimizer)
+    rehearse(plan.formulas)
     return kernel_source(plan, FORM)
 
 

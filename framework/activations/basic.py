@@ -58,6 +58,12 @@ class Sigmoid(Activation):
         """Return 1 / (1 + exp(-h))."""
         return 1.0 / (1.0 + np.exp(np.minimum(-h, largest_exponent(h))))
 
+    # Written although it is derived to the same: the scripted step of one neuron takes 1.28 times as long without it
+    # and without the slope of HalfSquaredError (benchmarks: step).
+    def derivative_from_output(self, a: Any) -> Any:
+        """Return a (1 - a)."""
+        return a * (1.0 - a)
+
 
 class Tanh(Activation):
     """f(h) = tanh(h), f'(h) = 1 - tanh(h)^2. Range (-1, 1).

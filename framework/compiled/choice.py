@@ -32,8 +32,7 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
         return "numpy"
     require_available()
     try:
-        plan = lowered(model, loss, optimizer)
-        rehearse(plan, loss, optimizer)
+        rehearse(lowered(model, loss, optimizer).formulas)
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")

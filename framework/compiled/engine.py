@@ -175,7 +175,7 @@ class Engine:
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
-                rehearse(plan, self.loss, run.optimizer)
+                rehearse(plan.formulas)
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows)
             kernel.constants[:] = source.constants  # other settings may be all that is new
             self._plan = plan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,35 +80,88 @@ def arguments(node: Node) -> tuple[Any, ...]:
     return tuple(map(bare, node.args))
 
 
+@dataclass(frozen=True, eq=False)
+class Formulas:
+    """The formulas of a kernel, recorded once for the same components.
+
+    Attributes:
+        activations: The activation of each layer.
+        loss: The loss.
+        optimizer: The optimizer's recipe.
+        dtype: "float64" or "float32".
+        hidden: For each layer but the last, the record h -> (a, slope); over rows h -> a.
+        backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
+        output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
+        update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
+        reads: What the formulas read beside their arguments and settings, by the name of the class.
+    """
+
+    activations: tuple[Activation, ...]
+    loss: Loss
+    optimizer: Optimizer
+    dtype: str
+    hidden: tuple[Record, ...]
+    backwards: tuple[Record | None, ...]
+    output: Record
+    update: Record
+    reads: tuple[tuple[str, Reads], ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a formula reads another value by now."""
+        return any(reads.changed() is not None for _, reads in self.reads)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that a kernel's source is written from.
 
     Attributes:
         layers: The layers, from the first to the last.
-        activations: The activation of each layer.
-        hidden: For each layer but the last, the record h -> (a, slope); over rows h -> a.
-        backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
-        output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
-        update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
-        by_row: Whether the loss has one value a row.
-        dtype: "float64" or "float32".
+        formulas: Their formulas, with those of the loss and the optimizer.
         clip_norm: The optimizer's.
         clip_value: The optimizer's.
-        reads: What the formulas read beside their arguments and settings, by the name of the class.
     """
 
     layers: tuple[Any, ...]
-    activations: tuple[Activation, ...]
-    hidden: tuple[Record, ...]
-    backwards: tuple[Record | None, ...]
-    output: Record
-    update: Record
-    by_row: bool
-    dtype: str
+    formulas: Formulas
     clip_norm: float | None
     clip_value: float | None
-    reads: tuple[tuple[str, Reads], ...]
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation of each layer."""
+        return self.formulas.activations
+
+    @property
+    def hidden(self) -> tuple[Record, ...]:
+        """The records of the hidden activations."""
+        return self.formulas.hidden
+
+    @property
+    def backwards(self) -> tuple[Record | None, ...]:
+        """The records of the way back through activations over rows."""
+        return self.formulas.backwards
+
+    @property
+    def output(self) -> Record:
+        """The record of the last activation with the loss."""
+        return self.formulas.output
+
+    @property
+    def update(self) -> Record:
+        """The record of the update."""
+        return self.formulas.update
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the loss has one value a row."""
+        return self.formulas.loss.by_row
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of all numbers."""
+        return self.formulas.dtype
 
     @property
     def descends(self) -> bool:
@@ -128,7 +181,7 @@ class Plan:
         Raises:
             DerivativeError: One does; names the value.
         """
-        for name, reads in self.reads:
+        for name, reads in self.formulas.reads:
             changed = reads.changed()
             if changed is not None:
                 raise DerivativeError(
@@ -144,25 +197,42 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         CannotLower: Some part has no form that a kernel can compute.
     """
     layers, activations = _layers(model)
-    dtype = model.dtype
-    hidden, backwards = [], []
-    for layer, activation in zip(layers[:-1], activations, strict=False):
-        record, backward = _activation(activation, layer.units, dtype)
-        hidden.append(record)
-        backwards.append(backward)
-    return Plan(
-        layers=layers,
+    units = tuple(getattr(layer, "units", 1) for layer in layers)
+    components = (*activations, loss, optimizer)
+    methods = tuple(getattr(type(c), name) for c in components for name in _FORMULAS[_base(c)])
+    key = (activations, units, loss, optimizer.replace(), model.dtype, methods)
+    formulas = _formulas(*key)
+    if formulas.changed:
+        formulas = _formulas.__wrapped__(*key)
+    return Plan(layers, formulas, optimizer.clip_norm, optimizer.clip_value)
+
+
+@lru_cache(maxsize=64)
+def _formulas(
+    activations: tuple[Activation, ...],
+    units: tuple[int, ...],
+    loss: Loss,
+    optimizer: Optimizer,
+    dtype: str,
+    _methods: tuple[Callable[..., Any], ...],
+) -> Formulas:
+    """Record the formulas of a kernel; the methods belong to the key, because a class may get another one."""
+    pairs = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
+    return Formulas(
         activations=activations,
-        hidden=tuple(hidden),
-        backwards=tuple(backwards),
-        output=_output(loss, activations[-1], getattr(layers[-1], "units", 1), dtype),
-        update=lowered_update(optimizer, dtype),
-        by_row=loss.by_row,
+        loss=loss,
+        optimizer=optimizer,
         dtype=dtype,
-        clip_norm=optimizer.clip_norm,
-        clip_value=optimizer.clip_value,
+        hidden=tuple(record for record, _ in pairs),
+        backwards=tuple(backward for _, backward in pairs),
+        output=_output(loss, activations[-1], units[-1], dtype),
+        update=lowered_update(optimizer, dtype),
         reads=_reads((*dict.fromkeys(activations), loss, optimizer)),
     )
+
+
+def _base(component: Any) -> type:
+    return next(base for base in _FORMULAS if isinstance(component, base))
 
 
 def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
@@ -213,8 +283,7 @@ def _reads(components: Iterable[Any]) -> tuple[tuple[str, Reads], ...]:
     found = []
     for component in components:
         cls = type(component)
-        base = next(base for base in _FORMULAS if isinstance(component, base))
-        formulas = [getattr(cls, name) for name in _FORMULAS[base]]
+        formulas = [getattr(cls, name) for name in _FORMULAS[_base(component)]]
         own = [f for f in formulas if not str(getattr(f, "__module__", "")).startswith("framework.")]
         if own:
             found.append((cls.__name__, Reads(own, cls)))

@@ -17,7 +17,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.compiled.expressions import FUNCTIONS, Writer
-from framework.compiled.lower import CannotLower, Plan, Record, lowered_update
+from framework.compiled.lower import CannotLower, Formulas, Record, lowered_update
 from framework.compiled.rows import row_function
 from framework.derivatives import POINTS, ROWS
 from framework.derivatives.formulas import MODERATE, TARGETS
@@ -42,16 +42,18 @@ _GRID: Array = np.unique(np.concatenate([np.arange(-12.0, 12.5, 0.5), -_SIZES, _
 """Where kinks are looked for."""
 
 
-def rehearse(plan: Plan, loss: Loss, optimizer: Optimizer) -> None:
-    """Refuse a plan of which some formula computes something else than the method that it was recorded from.
+@lru_cache(maxsize=64)
+def rehearse(formulas: Formulas) -> None:
+    """Refuse formulas of which one computes something else than the method that it was recorded from.
 
     Raises:
         CannotLower: One does; the message names it.
     """
-    for activation, record, backward in zip(plan.activations, plan.hidden, plan.backwards, strict=False):
-        _rehearse_hidden(activation, plan.dtype, _Same(record), None if backward is None else _Same(backward))
-    _rehearse_output(plan.activations[-1], loss, plan.dtype, _Same(plan.output))
-    _rehearse_update(optimizer.replace(), plan.dtype, _Same(plan.update))
+    dtype, activations = formulas.dtype, formulas.activations
+    for activation, record, backward in zip(activations, formulas.hidden, formulas.backwards, strict=False):
+        _rehearse_hidden(activation, dtype, _Same(record), None if backward is None else _Same(backward))
+    _rehearse_output(activations[-1], formulas.loss, dtype, _Same(formulas.output))
+    _rehearse_update(formulas.optimizer, dtype, _Same(formulas.update))
 
 
 class _Same:

@@ -29,7 +29,10 @@ class Reads:
             functions: Python functions; those that they call by name are followed.
             owner: The class whose attributes ``self`` has.
         """
-        self._functions = tuple(part for function in functions for part in (function, *_held(function)))
+        functions = tuple(functions)
+        library = owner is not None and _constant(owner.__module__)  # whose formulas read nothing that changes
+        held = (part for function in functions for part in _held(function))
+        self._functions = (*(() if library else functions), *held)
         self._owner = owner
         self.values = self._read()
 

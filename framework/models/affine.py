@@ -184,7 +184,7 @@ class Neuron(_Affine):
 
         One sample is written by hand: arrays of one number would take several times as long.
         """
-        if np.ndim(gradient):
+        if not record.sample:
             return super().apply_backward(gradient, values, record, gradients)
         h, x = record.preactivation, record["x"]
         delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
