@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from pathlib import Path
 
@@ -172,3 +173,26 @@ def test_the_loss_works_on_logits_by_itself():
     neuron = Neuron.from_weights([1000.0], activation=framework.Sigmoid())
     trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1))
     assert trainer.evaluate(neuron, ([[1.0]], [0])) == {"loss": 1000.0}
+
+
+def _files_with(pattern):
+    return {str(path.relative_to(PACKAGE)) for path in FILES if re.search(pattern, path.read_text(encoding="utf-8"))}
+
+
+def test_there_is_one_tracer():
+    assert _files_with(r"def __array_(ufunc|function)__|NDArrayOperatorsMixin\)") == {"graph/symbol.py"}
+
+
+def test_there_is_one_record_of_an_operation():
+    assert _files_with(r"__slots__ = .*\"op\"") == {"graph/node.py"}
+    assert _files_with(r"^class \w*(Node|Tape|Cell)\b(?m:.*)") <= {"graph/node.py"}
+
+
+def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
+    assert _files_with(r"\b(exec|eval)\(") == {
+        "emit/numpy.py",
+        "compiled/cache.py",
+        "compiled/rehearsal.py",  # runs the kernel's own source as Python
+        "testing.py",  # evaluates a repr
+    }
+    assert _files_with(r"f?\"    def |\"def \{") <= {"emit/numpy.py", "compiled/source.py", "compiled/expressions.py"}

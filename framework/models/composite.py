@@ -64,8 +64,8 @@ class Composite(Model):
     Example:
         >>> from framework import Dense, Sigmoid
         >>> class Gated(Composite):
-        ...     value: Dense
-        ...     gate: Dense
+        ...     value: Model
+        ...     gate: Model
         ...
         ...     def children(self):
         ...         return {"value": self.value, "gate": self.gate}
