@@ -82,6 +82,7 @@ class Parameters(Mapping[str, Array]):
         "_frozen",
         "_parent",
         "_parts",
+        "_shapes",
         "bound",
         "frozen_gradients",
         "gradient",
@@ -99,6 +100,7 @@ class Parameters(Mapping[str, Array]):
         self._parent: Parameters | None = None
         self._parts: dict[str, Parameters] = {}
         self._frozen: set[str] = set()
+        self._shapes = dict(shapes)
         self._lay(shapes, np.zeros(size, dtype), np.zeros(size, dtype))
 
     def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
@@ -126,24 +128,30 @@ class Parameters(Mapping[str, Array]):
 
     @classmethod
     def join(cls, parts: Mapping[str, Parameters], dtype: npt.DTypeLike) -> Parameters:
-        """Move the parts into one vector; names become ``part.name``, and the parts become views of the whole."""
-        joined = cls({f"{key}.{name}": view.shape for key, part in parts.items() for name, view in part.items()}, dtype)
+        """Return parameters made of parts, named ``part.name``: ``lay_out`` of the whole moves them into one vector."""
+        joined = cls({}, dtype)
         joined._parts = dict(parts)
-        start = 0
+        joined._shapes = {f"{key}.{name}": shape for key, part in parts.items() for name, shape in part._shapes.items()}
         for part in parts.values():
-            place = slice(start, start := start + part.vector.size)
-            joined.vector[place] = part.vector
-            part._move(joined.vector[place], joined.gradient[place])
             part._parent = joined
-        joined._refresh()
         return joined
 
+    def lay_out(self) -> None:
+        """Move the parts into one vector, of which they become views."""
+        if self._parts:
+            size = sum(math.prod(shape) for shape in self._shapes.values())
+            self._move(np.zeros(size, self.vector.dtype), np.zeros(size, self.vector.dtype))
+
     def _move(self, vector: Array, gradient: Array) -> None:
+        """Copy the values into a part of a larger vector, and become a view of it."""
         start = 0
         for part in self._parts.values():
-            place = slice(start, start := start + part.vector.size)
+            size = sum(math.prod(shape) for shape in part._shapes.values())
+            place = slice(start, start := start + size)
             part._move(vector[place], gradient[place])
-        self._lay({name: view.shape for name, view in self.items()}, vector, gradient)
+        if not self._parts:
+            vector[...] = self.vector
+        self._lay(self._shapes, vector, gradient)
 
     @property
     def owned(self) -> bool:
@@ -153,13 +161,9 @@ class Parameters(Mapping[str, Array]):
     @property
     def frozen(self) -> tuple[str, ...]:
         """The names of the frozen parameters, in order."""
-        return tuple(name for name in self.views if self._is_frozen(name))
-
-    def _is_frozen(self, name: str) -> bool:
         if not self._parts:
-            return name in self._frozen
-        key, _, rest = name.partition(".")
-        return self._parts[key]._is_frozen(rest)
+            return tuple(name for name in self.views if name in self._frozen)
+        return tuple(f"{key}.{name}" for key, part in self._parts.items() for name in part.frozen)
 
     def freeze(self, *names: str) -> None:
         """Stop training these parameters; all of them when none is named.
@@ -207,9 +211,10 @@ class Parameters(Mapping[str, Array]):
         """Return the longest runs of the flat vector that hold no frozen parameter."""
         runs: list[slice] = []
         start = 0
+        frozen = {*self.frozen}
         for name, view in self.views.items():
             stop = start + view.size
-            if view.size and not self._is_frozen(name):
+            if view.size and name not in frozen:
                 if runs and runs[-1].stop == start:
                     runs[-1] = slice(runs[-1].start, stop)
                 else:

@@ -7,6 +7,12 @@ from framework.parameters import require_finite_gradient
 SHAPES = {"weights": (2, 3), "bias": (3,), "scale": ()}
 
 
+def joined(parts, dtype):
+    whole = Parameters.join(parts, dtype)
+    whole.lay_out()
+    return whole
+
+
 def numbered(shapes=SHAPES):
     parameters = Parameters(shapes, "float64")
     parameters.vector[:] = np.arange(parameters.vector.size)
@@ -36,7 +42,7 @@ def test_views_and_vector_are_the_same_memory():
 
 def test_join_moves_the_numbers_and_the_parts_become_views():
     a, b = numbered({"weights": (2,), "bias": ()}), numbered({"weights": (3,)})
-    whole = Parameters.join({"0": a, "1": b}, "float64")
+    whole = joined({"0": a, "1": b}, "float64")
     assert list(whole) == ["0.weights", "0.bias", "1.weights"]
     assert whole.vector.tolist() == [0, 1, 2, 0, 1, 2]
     whole.vector[:] = 7.0
@@ -50,8 +56,8 @@ def test_join_moves_the_numbers_and_the_parts_become_views():
 
 def test_parts_of_parts_move_too():
     leaf = numbered({"weights": (2,)})
-    inner = Parameters.join({"0": leaf}, "float64")
-    outer = Parameters.join({"0": inner, "1": numbered({"weights": (1,)})}, "float64")
+    inner = joined({"0": leaf}, "float64")
+    outer = joined({"0": inner, "1": numbered({"weights": (1,)})}, "float64")
     assert list(outer) == ["0.0.weights", "1.weights"]
     outer.vector[:] = [5.0, 6.0, 7.0]
     assert leaf["weights"].tolist() == inner["0.weights"].tolist() == [5.0, 6.0]
@@ -82,7 +88,7 @@ def test_trainable_runs_are_the_longest_between_frozen_parameters(frozen, runs):
 
 
 def test_a_run_spans_the_layers_of_a_model():
-    whole = Parameters.join({"0": numbered(), "1": numbered()}, "float64")
+    whole = joined({"0": numbered(), "1": numbered()}, "float64")
     whole.freeze("0.weights", "1.scale")
     assert whole.trainable_runs() == [slice(6, 19)]
 
@@ -108,7 +114,7 @@ def test_freezing_without_a_name_is_for_all():
 def test_the_version_tells_of_every_change_of_layout():
     parameters = numbered()
     versions = [parameters.version]
-    for change in (parameters.freeze, parameters.unfreeze, lambda: Parameters.join({"0": parameters}, "float64")):
+    for change in (parameters.freeze, parameters.unfreeze, lambda: joined({"0": parameters}, "float64")):
         change()
         versions.append(parameters.version)
     assert versions == sorted(set(versions))
@@ -116,7 +122,7 @@ def test_the_version_tells_of_every_change_of_layout():
 
 def test_freezing_a_part_tells_the_whole():
     part = numbered()
-    whole = Parameters.join({"0": part}, "float64")
+    whole = joined({"0": part}, "float64")
     version = whole.version
     part.freeze("bias")
     assert whole.version > version

@@ -152,7 +152,10 @@ class Model(Component):
                 if self._state is None and self._owner is not None and not place:
                     self._owner._built(draw=draw)
                 elif self._state is None:
-                    object.__setattr__(self, "_state", self._build(*place, draw=draw))
+                    state = self._build(*place, draw=draw)
+                    if self._owner is None:
+                        state.parameters.lay_out()
+                    object.__setattr__(self, "_state", state)
         return cast("State", self._state)
 
     @property

@@ -223,14 +223,22 @@ class Composite(Model):
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _build(self, *place: int, draw: bool = True) -> State:
-        key = self._key(place)
-        states = {
-            name: part._built(*self._child_key(key, index), draw=draw)
-            for index, (name, part) in enumerate(self._parts.items())
-        }
+        self._build_inside(place, draw=draw)
+        states = {name: part._built() for name, part in self._parts.items()}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
         buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
-        return State(parameters, buffers, self._new_record(training=True))
+        return State(parameters, buffers, self.dtype, self._new_record)
+
+    def _build_inside(self, place: tuple[int, ...], *, draw: bool) -> None:
+        """Build the models inside, the innermost first, without a call for each level."""
+        found: list[tuple[Model, tuple[int, ...]]] = [(self, place)]
+        for model, at in found:
+            if isinstance(model, Composite):
+                key = model._key(at)
+                parts = model._parts.values()
+                found += [(part, model._child_key(key, n)) for n, part in enumerate(parts) if part._state is None]
+        for model, at in reversed(found[1:]):
+            model._built(*at, draw=draw)
 
     def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
         """Return the key that the children's numbers are drawn from."""

@@ -367,7 +367,7 @@ class Layer(Model):
             rng = random_generator(seed, "initialize", *counters, index)
             view[...] = _drawn(initializers.get(name, Zeros()), view.shape, rng)
         buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
-        return State(parameters, buffers, self._new_record(training=True))
+        return State(parameters, buffers, self.dtype, self._new_record)
 
     def _new_record(self, *, training: bool) -> Record:
         return Record(self.dtype, training=training)

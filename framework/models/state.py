@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from framework.arrays import Array, Record
 from framework.parameters import Parameters, Views
@@ -27,15 +30,28 @@ class State:
         columns: Those of the frames that the model was fitted with.
     """
 
-    __slots__ = ("buffers", "columns", "dtype", "parameters", "record")
+    __slots__ = ("_new_record", "buffers", "columns", "dtype", "parameters", "record")
 
-    def __init__(self, parameters: Parameters, buffers: Mapping[str, Array], record: Record) -> None:
-        """Hold the numbers of a built model."""
+    def __init__(
+        self,
+        parameters: Parameters,
+        buffers: Mapping[str, Array],
+        dtype: npt.DTypeLike,
+        new_record: Callable[..., Record],
+    ) -> None:
+        """Hold the numbers of a built model; its record is made at first use."""
         self.parameters = parameters
         self.buffers = Views(buffers)
-        self.record = record
-        self.dtype = record.dtype
+        self.dtype = np.dtype(dtype)
         self.columns = Columns()
+        self._new_record = new_record
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the record: a layer inside a model has its part of the model's record, and needs none of its own."""
+        if name != "record":
+            raise AttributeError(name)
+        self.record = self._new_record(training=True)
+        return self.record
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""
