@@ -130,6 +130,6 @@ class Kernel:
 
     def outputs(self, start: int, rows: int) -> tuple[Array, Array]:
         """Return (h, a) of some rows of the last chunk, in the model's shape."""
-        shape = (rows, *(size for size in self.model.output_shape if size is not None))
+        shape = (rows, *(size for size in self.model.output_shape if isinstance(size, int)))
         h, a = (kept[start : start + rows].reshape(shape) for kept in self._kept)
         return h, a

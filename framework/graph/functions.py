@@ -173,7 +173,9 @@ def _reshape(x: Any, shape: Any = None, order: str = "C", *, newshape: Any = Non
         if rest and x.size % rest == 0:
             sizes[sizes.index(-1)] = x.size // rest
     if math.prod(sizes) != x.size or -1 in sizes:
-        raise ValueError(f"cannot reshape array of shape {x.graph.shape_text(x.shape)} into shape {tuple(sizes)}")
+        raise ValueError(
+            f"cannot reshape array of shape {x.graph.shape_text(x.shape)} into shape {x.graph.shape_text(sizes)}"
+        )
     if tuple(sizes) == x.shape:
         return x
     return view("reshape", x, shape=tuple(sizes))

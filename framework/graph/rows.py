@@ -48,7 +48,11 @@ def _mixes(node: Node) -> str | None:
         return "an index into the rows"
     if node.shape and sum(rows(size) > 0 for size in node.shape) > 1:
         return "pairs of rows"
-    return None
+    return _ALONE.get(node.op)
+
+
+_ALONE = {"rows": "the number of rows"}
+"""Operations that depend on other rows whatever their arguments are."""
 
 
 _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all", "argmax", "argmin", "softmax"})

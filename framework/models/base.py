@@ -21,7 +21,7 @@ from framework.arrays import Array, Record, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.messages import printable
-from framework.models.shapes import Shape, fits, shown
+from framework.models.shapes import Shape, fits, narrowed, shown
 from framework.models.state import State
 from framework.parameters import Parameters, Views
 
@@ -88,6 +88,10 @@ class Model(Component):
         """Return whether samples may have this shape."""
         expected = self.input_shape
         return fits(shape[len(shape) - len(expected) :] if self.leading_axes else shape, expected)
+
+    def narrowed(self, shape: Shape) -> Shape:
+        """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
+        return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
 
     @abstractmethod
     def shape_after(self, shape: Shape) -> Shape:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -172,7 +174,22 @@ class Layer(Model):
             return shape if declared == self.input_shape and not is_known(declared) else declared
         if type(self).output_shape is not Layer.output_shape:
             return self.output_shape
-        return self.program(shape).sample_shape if is_known(shape) and self.settled else (None,)
+        if not (is_known(shape) and self.settled):
+            return (...,)
+        try:
+            return self.program(shape).sample_shape
+        except (DerivativeError, ValueError, IndexError):
+            if shape == self.input_shape and self._takes_more_axes(shape):
+                return (...,)
+            raise
+
+    def _takes_more_axes(self, shape: Shape) -> bool:
+        """Return whether the formula serves samples with more axes in front, such as steps."""
+        for more in ((7,), (7, 7)) if self.leading_axes else ():
+            with suppress(DerivativeError, ValueError, IndexError):
+                self.program((*more, *shape))
+                return True
+        return False
 
     def unsettled(self) -> list[Model]:
         """Return the layer itself while its number of inputs is not known."""
@@ -247,6 +264,14 @@ class Layer(Model):
         formula = self.formula if training else self.predict_formula
         parameters, buffers = self.layout(), self.initial_buffers()
         draws = self.draws(shape) if training else {}
+        names = [*parameters, *draws, *buffers]
+        try:
+            inspect.signature(formula).bind("x", **dict.fromkeys(names))
+        except TypeError as error:
+            raise SettingsError(
+                f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *names])}), as the class "
+                f"declares: {error}"
+            ) from None
         shapes = {
             "x": (ROWS, *shape),
             **parameters,
@@ -306,12 +331,15 @@ class Layer(Model):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
-        given = self.input_shape[1:] if self.input_shape[:1] == (...,) else self.input_shape
-        if not is_known(given) or not self.settled:
+        if self.settled:
+            _ = self.output_shape  # traces the formula where the sizes are known
+        programs = [program for program in programs_of(self).values() if isinstance(program, LayerProgram)]
+        if not programs:
             raise UsageError(
-                f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}"
+                f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
+                "call the layer on a sample first, or fit its model"
             )
-        return {"a": self.program(given).traced.output}
+        return {"a": programs[-1].traced.output}
 
     def _drawn(self, x: Array, record: Record) -> list[Array]:
         """Return the random numbers of this pass."""

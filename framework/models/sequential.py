@@ -82,7 +82,7 @@ class Sequential(Composite):
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
                     f"{shown(part.input_shape)}"
                 )
-            gives = part.settle(gives)
+            gives = part.settle(part.narrowed(gives))
 
     @property
     def input_shape(self) -> Shape:
@@ -97,13 +97,13 @@ class Sequential(Composite):
     def shape_after(self, shape: Shape) -> Shape:
         """Return the shape of a prediction for samples of this shape."""
         for part in self.parts.values():
-            shape = part.shape_after(shape)
+            shape = part.shape_after(part.narrowed(shape))
         return shape
 
     def settle(self, shape: Shape) -> Shape:
         """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
         for part in self.parts.values():
-            shape = part.settle(shape)
+            shape = part.settle(part.narrowed(shape))
         return shape
 
     @property
@@ -146,6 +146,7 @@ class Sequential(Composite):
         start = f"{prefix}." if prefix else ""
         rows = []
         for name, part in self.parts.items():
+            sample = part.narrowed(sample)
             rows += part._summary_rows(f"{start}{name}", sample)
             sample = part.shape_after(sample)
         return rows
@@ -158,5 +159,5 @@ def _front(parts: list[Model]) -> Shape:
         if not part.leading_axes:
             more = len(part.input_shape) - len(first)
             return part.input_shape[:more] if len(shape) == len(first) and more > 0 else ()
-        shape = part.shape_after(shape)
+        shape = part.shape_after(part.narrowed(shape))
     return ()

@@ -1,0 +1,125 @@
+"""Own layers: open shapes in a Sequential, and what is said about a formula that does not fit its class."""
+
+import numpy as np
+import pytest
+
+from framework import (
+    Dense,
+    DerivativeError,
+    GlobalAverage,
+    Glorot,
+    Layer,
+    MeanSquaredError,
+    Permute,
+    Residual,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Softmax,
+    Trainer,
+    show,
+)
+from framework.models.shapes import fits, narrowed
+
+X = np.random.default_rng(0).normal(size=(6, 5, 4))
+
+
+class Attention(Layer):
+    units: int
+    inputs: int | None = None
+
+    def shapes(self):
+        return dict.fromkeys(("query", "key", "value"), (self.inputs, self.units))
+
+    def initializers(self):
+        return dict.fromkeys(self.shapes(), Glorot())
+
+    def formula(self, x, query, key, value):
+        return Softmax()(x @ query @ (x @ key).swapaxes(-1, -2) / np.sqrt(self.units)) @ (x @ value)
+
+
+class Declared(Attention):
+    @property
+    def input_shape(self):
+        return (None, self.inputs)
+
+
+@pytest.mark.parametrize("kind", [Attention, Declared])
+def test_a_layer_over_steps_may_follow_another_before_the_data_are_known(kind):
+    for first in (kind(units=4), kind(units=4, inputs=4), Residual(kind(units=4, inputs=4))):
+        model = Sequential(first, Dense(units=3), kind(units=2), Permute((2, 1)), GlobalAverage(), Dense(units=1))
+        trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+        trainer.fit(model, (X, np.arange(6.0)))
+        assert [layer.inputs for layer in model if isinstance(layer, kind)][-1] == 3
+        assert model[2].shape_after((5, 3)) == (5, 2)
+        assert "2 " + kind.__name__ in model.summary()
+
+
+def test_open_shapes_fit_and_take_what_is_known():
+    assert fits((...,), (3, 4))
+    assert fits((..., 4), (4,))
+    assert not fits((..., 4), (None, 5))
+    assert not fits((3, 4), (4,))
+    assert narrowed((..., 4), (None, None)) == (None, 4)
+    assert narrowed((...,), (2, None)) == (2, None)
+    assert narrowed((..., 4), (..., None)) == (..., 4)
+
+
+def test_a_wrong_size_behind_an_open_shape_is_refused_with_the_data():
+    model = Sequential(Declared(units=3), Dense(2, 1))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(ValueError, match=r"Dense takes samples of shape \(2,\); got \(5, 3\)"):
+        trainer.fit(model, (X, np.ones((6, 5, 1))))
+    assert not model.settled
+
+
+def test_a_formula_wrong_for_every_shape_is_refused_when_the_model_is_made():
+    class Sorted(Layer):
+        def formula(self, x):
+            return np.sort(x, axis=-1)
+
+    with pytest.raises(DerivativeError, match=r"Sorted\.formula: .*it has no rule"):
+        Sequential(Dense(2, 3), Sorted())
+
+
+def test_a_number_of_rows_in_a_formula_is_refused():
+    class Shared(Layer):
+        def formula(self, x):
+            return x / len(x)
+
+    with pytest.raises(DerivativeError, match="mixes rows, by the number of rows"):
+        Shared()([[1.0, 2.0]])
+
+
+def test_a_formula_that_does_not_take_what_the_class_declares_is_refused():
+    class Forgotten(Layer):
+        def shapes(self):
+            return {"scale": (2,)}
+
+        def formula(self, x):
+            return x
+
+    with pytest.raises(SettingsError, match=r"Forgotten\.formula must take \(x, scale\), as the class declares"):
+        Forgotten()([[1.0, 2.0]])
+
+
+def test_a_reshape_that_does_not_fit_names_the_rows():
+    class Pairs(Layer):
+        def formula(self, x):
+            return x.reshape(len(x), -1, 2).sum(axis=2)
+
+    with pytest.raises(ValueError, match=r"\(rows, 5\) into shape \(rows, -1, 2\)"):
+        Pairs()(np.ones((3, 5)))
+
+
+def test_show_uses_the_shape_that_a_layer_met():
+    class Windows(Declared):
+        def formula(self, x, query, key, value):
+            return x @ value
+
+    layer = Windows(units=2, inputs=4)
+    with pytest.raises(RuntimeError, match="call the layer on a sample first"):
+        show(layer)
+    layer(X)
+    assert str(show(layer)) == "a = x @ value"
+    assert "x @ query @ (x @ key).T" in str(show(Attention(units=2, inputs=4)))
