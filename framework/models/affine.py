@@ -205,7 +205,8 @@ class Dense(_Affine):
         units: The number of outputs.
         activation: f, elementwise or over the row of units.
         initializer: What draws the weights (inputs, units); the bias starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in. Equal
+            layers with seed=None that stand alone have the same weights.
         dtype: "float64" or "float32".
 
     Raises:

@@ -27,7 +27,8 @@ class Sequential(Composite):
     Args:
         *layers: One layer or more; a model may be a layer of another.
         seed: What the layers without a seed of their own are drawn from; None is 0, or the place in the model that
-            takes this one in.
+            takes this one in. Models of the same layers with seed=None start with the same weights: give each model of
+            an ensemble its own seed.
 
     Raises:
         SettingsError: There is no layer, or the dtypes differ.
