@@ -58,7 +58,7 @@ def fill(model: Model, arrays: dict[str, Array], names: str | tuple[str, ...]) -
         )
     if differing := [n for n in chosen if sources[n].shape != targets[n].shape]:
         lines = [f"{n}: {targets[n].shape} in the model, {sources[n].shape} in the file" for n in differing]
-        raise CheckpointError("\n".join(["shapes differ; choose other names, as names='0.*':", *lines]))
+        raise CheckpointError("\n".join(["shapes differ; choose names without these:", *lines]))
     with np.errstate(over="ignore"):
         values = {n: sources[n].astype(targets[n].dtype) for n in chosen}
     if large := [n for n in chosen if not np.isfinite(values[n]).all()]:
