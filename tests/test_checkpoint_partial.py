@@ -82,6 +82,7 @@ def test_shapes_that_differ_are_named_and_nothing_is_changed(saved):
     with pytest.raises(CheckpointError, match=r"2.weights: \(4, 5\) in the model, \(4, 2\) in the file") as caught:
         load_model(path, into=model)
     assert "2.bias" in str(caught.value)
+    assert "choose names without these" in str(caught.value)
     np.testing.assert_array_equal(model.parameters.vector, before)
 
 
