@@ -26,6 +26,7 @@ from framework.initializers import Initializer
 from framework.losses import HalfSquaredError, Loss
 from framework.metrics import Metric
 from framework.models import Dense, Model, Neuron, Sequential
+from framework.models.composite import ActivationLayer
 from framework.optimizers import Optimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
@@ -141,8 +142,8 @@ def _formula_dtype(activation: Any) -> None:
     for dtype in ("float64", "float32"):
         h = _H.astype(dtype)
         kept = h.copy()
-        out = activation.evaluate(h, np.empty_like(h))
-        back = activation.backward_into(np.ones_like(h), h, out, np.empty_like(h))
+        layer = ActivationLayer(activation=activation, dtype=dtype)
+        out, back = layer.forward(h), layer.backward(np.ones_like(h))
         _require(out.dtype == back.dtype == h.dtype, f"{dtype} becomes {out.dtype} and {back.dtype}")
         _require(np.array_equal(h, kept), "the formula changes its argument")
         _require(np.shape(activation(h)) == h.shape, "the formula changes the shape")

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from framework.arrays import Array, blocks
+from framework.arrays import Array
 from framework.component import Component, belongs_to
-from framework.derivatives.checks import require_like
 from framework.derivatives.formulas import check_activation
 from framework.emit.programs import Program, program_of
 from framework.emit.show import labelled, latex_of
@@ -157,30 +156,6 @@ class Activation(Component):
         """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
         check_activation(self)
 
-    def evaluate(self, h: Array, out: Array) -> Array:
-        """Fill ``out`` with f(h), some elements or rows at a time, cast to its dtype; both are contiguous."""
-        if self.coupled:
-            for part in blocks(len(h), h.shape[-1]):
-                assign(self, out[part], self._formula(h[part]))
-            return out
-        flat_h, flat_out = h.reshape(-1), out.reshape(-1)
-        for part in blocks(h.size, 1):
-            assign(self, flat_out[part], self._formula(flat_h[part]))
-        return out
-
-    def backward_into(self, gradient: Array, h: Array, a: Array, out: Array) -> Array:
-        """Fill ``out`` with dL/dh, some elements or rows at a time, given dL/da."""
-        if self.coupled:
-            for part in blocks(len(h), h.shape[-1]):
-                assign(self, out[part], self.backward(gradient[part], h[part], a[part]), "backward")
-            return out
-        flat_gradient, flat_h, flat_a, flat_out = (array.reshape(-1) for array in (gradient, h, a, out))
-        for part in blocks(h.size, 1):
-            slope = self.derivative_at(flat_h[part], flat_a[part])
-            require_like(self, "derivative", slope, flat_h[part].shape)
-            np.multiply(flat_gradient[part], slope, out=flat_out[part], casting="same_kind")
-        return out
-
     def _recorded(self, formula: Callable[..., Any], h: Symbol) -> Any:
         """Return f(h) in a formula that is being traced, and note the call there."""
         if formula is not type(self)._formula:  # super().__call__(h)
@@ -220,17 +195,6 @@ def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
         return self._recorded(formula, h) if type(h) is Symbol else formula(self, h)
 
     return __call__
-
-
-def assign(formula: Component, out: Array, result: Any, method: str = "__call__") -> None:
-    """Copy a formula's result into ``out``, cast to its dtype.
-
-    Raises:
-        ShapeError: The formula changed the shape.
-        DtypeError: The formula's result is not real.
-    """
-    require_like(formula, method, result, out.shape)
-    np.copyto(out, result, casting="same_kind")
 
 
 @lru_cache(maxsize=256)  # once for a class and its settings

@@ -270,7 +270,7 @@ _FORMULAS: dict[type, tuple[str, ...]] = {
 """The methods that are recorded."""
 
 _LOOPS: dict[type, tuple[str, ...]] = {
-    Activation: ("evaluate", "backward_into", "derivative_at"),
+    Activation: ("derivative_at",),
     RowLoss: ("backward", "count", "expand", "targets", "_total", "_fill"),
     Loss: ("backward", "count", "expand", "targets", "_total", "_fill"),
     Optimizer: ("step", "rate", "_clip"),
