@@ -646,9 +646,9 @@ def _full(prototype: Any, fill: Any, dtype: Any, shape: Any, like: Any) -> Any:
 
 def _filled(value: float) -> Callable[..., Any]:
     def function(
-        prototype: Any, dtype: Any = None, order: Any = None, subok: Any = None, *, shape: Any = None, like: Any = None
+        prototype: Any, dtype: Any = None, order: Any = None, subok: Any = None, *, shape: Any = None, **options: Any
     ) -> Any:
-        return _full(prototype, value, dtype, shape, like)
+        return _full(prototype, value, dtype, shape, options.get("like"))
 
     return function
 
@@ -659,9 +659,9 @@ for _names, _value in {("zeros_like", "zeros", "empty_like", "empty"): 0.0, ("on
 
 @implements("full_like", "full")
 def _full_like(
-    prototype: Any, fill_value: Any, dtype: Any = None, order: Any = None, *, shape: Any = None, like: Any = None
+    prototype: Any, fill_value: Any, dtype: Any = None, order: Any = None, *, shape: Any = None, **options: Any
 ) -> Any:
-    return _full(prototype, fill_value, dtype, shape, like)
+    return _full(prototype, fill_value, dtype, shape, options.get("like"))
 
 
 @implements("copy")

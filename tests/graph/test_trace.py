@@ -113,6 +113,7 @@ RIGHT = {
     "assigned in parts": assigned(
         "out = np.zeros_like(x)", "for t in range(3):", "    out[:, t] = x[:, 2 - t] * t", "return out"
     ),
+    "arrays like x": written("x + np.zeros(3, like=x) + np.ones(3, like=x) * np.full(3, 2.0, like=x)"),
     "zeros with a dtype": written("x + np.zeros_like(x, dtype=float)"),
     "ones by position": written("x * np.ones_like(x, float)"),
     "full by name": written("x * np.full_like(x, fill_value=2.0)"),
