@@ -1,0 +1,25 @@
+"""docs/operations.md is written from the table of operations; here it is compared with it."""
+
+import re
+import runpy
+from pathlib import Path
+
+from framework.graph.functions import FUNCTIONS
+from framework.graph.operations import OPERATIONS
+
+DOCS = Path(__file__).parents[1] / "docs"
+WRITER = runpy.run_path(str(DOCS / "operations.py"))
+
+LEFT_OUT = {"getitem", "setitem", "copyto"} | {"shape", "ndim", "size", "isscalar", "iscomplexobj", "result_type"}
+"""Operators and statements, which the page shows as such, and functions that return a property."""
+
+
+def test_the_page_of_operations_is_what_the_table_says():
+    written = (DOCS / "operations.md").read_text(encoding="utf-8")
+    assert written == WRITER["page"](), "run: python docs/operations.py"
+
+
+def test_every_function_that_a_formula_may_call_is_on_the_page():
+    called = set(re.findall(r"[.](\w+)\(", WRITER["CALLS"]))
+    elementwise = {name for name, row in OPERATIONS.items() if row.elementwise}
+    assert {*FUNCTIONS} - called - elementwise == LEFT_OUT
