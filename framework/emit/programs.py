@@ -16,6 +16,7 @@ from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.graph.reads import Reads
+from framework.graph.rows import mixing
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, Traced, trace
 
@@ -74,6 +75,11 @@ class Program:
         traced = trace(lambda **named: formula(*named.values()), shapes, dtype)
         self.elementwise = all(map(_elementwise, needed(traced.outputs)))
         if not self.elementwise:
+            if mixed := mixing(traced.output):
+                raise DerivativeError(
+                    f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use the last "
+                    "axis, axis=-1"
+                )
             output, *inputs = recognise([traced.output, *traced.inputs.values()])
             traced = Traced(dict(zip(names, inputs, strict=True)), (output,))
         self.traced = traced

@@ -173,6 +173,15 @@ def test_errors_name_the_class_and_its_formula():
         program_of(Sorted(), "value", ("prediction", "target"))
 
 
+@pytest.mark.parametrize(
+    ("formula", "mixed"),
+    [(lambda h: h - h.mean(axis=0), "mean over the rows"), (lambda h: h / len(h), "the number of")],
+)
+def test_a_formula_that_mixes_rows_is_refused(formula, mixed):
+    with pytest.raises(DerivativeError, match=f"mixes rows, by {mixed}"):
+        Dense(2, 3, Activation.of(formula))
+
+
 def test_a_loss_with_class_weights_is_traced_for_its_number_of_classes():
     loss = CrossEntropy(class_weights=(1.0, 2.0, 3.0))
     prediction, target = np.full((2, 3), 1 / 3), np.eye(3)[:2]

@@ -166,6 +166,7 @@ def test_shapes_that_do_not_fit_are_named_with_rows():
 MIXED = {
     "x - x.mean(axis=0)": "mean over the rows",
     "x / np.max(np.abs(x))": "max over the rows",
+    "x / len(x)": "the number of rows",
     "x @ (x.T @ x)": "a product over the rows",
     "np.einsum('ri,rj->ij', x, x)[None] + x[:, :1, None]": "a product over the rows",
     "x[::-1]": "the rows in reverse",
