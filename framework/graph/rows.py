@@ -29,8 +29,6 @@ def _mixes(node: Node) -> str | None:
     rows = node.graph.rows_in
     shapes = [arg.shape for arg in nodes_in(node.args)]
     axes = node.attributes.get("axes", ())
-    if node.op == "rows":
-        return "the number of rows"
     if node.op in _REDUCING and any(rows(shapes[0][axis]) for axis in axes):
         return f"{node.op} over the rows"
     if node.op == "cumsum" and rows(shapes[0][node.attributes["axis"]]):
