@@ -179,17 +179,26 @@ class Layer(Model):
         try:
             return self.program(shape).sample_shape
         except (DerivativeError, ValueError, IndexError):
-            if shape == self.input_shape and self._takes_more_axes(shape):
-                return (...,)
-            raise
+            if shape != self.input_shape or self._program_with_steps(shape) is None:
+                raise
+            return (...,)
 
-    def _takes_more_axes(self, shape: Shape) -> bool:
-        """Return whether the formula serves samples with more axes in front, such as steps."""
+    def _sample_program(self) -> LayerProgram:
+        """Return the program for samples of ``input_shape``, with more axes in front where the formula needs them."""
+        try:
+            return self.program(self.input_shape)
+        except (DerivativeError, ValueError, IndexError):
+            with_steps = self._program_with_steps(self.input_shape)
+            if with_steps is None:
+                raise
+            return with_steps
+
+    def _program_with_steps(self, shape: Shape) -> LayerProgram | None:
+        """Return the program for samples with more axes in front, such as steps, where the formula serves them."""
         for more in ((7,), (7, 7)) if self.leading_axes else ():
             with suppress(DerivativeError, ValueError, IndexError):
-                self.program((*more, *shape))
-                return True
-        return False
+                return self.program((*more, *shape))
+        return None
 
     def unsettled(self) -> list[Model]:
         """Return the layer itself while its number of inputs is not known."""
@@ -331,9 +340,9 @@ class Layer(Model):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
-        if self.settled:
-            _ = self.output_shape  # traces the formula where the sizes are known
         programs = [program for program in programs_of(self).values() if isinstance(program, LayerProgram)]
+        if not programs and self.settled and is_known(self.input_shape):
+            programs = [self._sample_program()]
         if not programs:
             raise UsageError(
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "

@@ -123,3 +123,7 @@ def test_show_uses_the_shape_that_a_layer_met():
     layer(X)
     assert str(show(layer)) == "a = x @ value"
     assert "x @ query @ (x @ key).T" in str(show(Attention(units=2, inputs=4)))
+
+
+def test_show_traces_a_layer_whose_sizes_are_known():
+    assert str(show(Dense(2, 3))) == "a = x @ weights + bias"
