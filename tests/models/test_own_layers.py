@@ -16,6 +16,7 @@ from framework import (
     SettingsError,
     SGDOptimizer,
     Softmax,
+    Tanh,
     Trainer,
     show,
 )
@@ -123,6 +124,10 @@ def test_show_uses_the_shape_that_a_layer_met():
     layer(X)
     assert str(show(layer)) == "a = x @ value"
     assert "x @ query @ (x @ key).T" in str(show(Attention(units=2, inputs=4)))
+
+
+def test_a_layer_that_says_its_output_shape_is_shown_before_its_first_sample():
+    assert str(show(Dense(4, 3, Tanh()))) == "a = tanh(x @ weights + bias)"
 
 
 def test_show_traces_a_layer_whose_sizes_are_known():
