@@ -152,7 +152,7 @@ def _worst(
     for place in places:
         analytic = float(gradient[place])
         bounds = slope_along(value, array, place, 2.0**-15 * max(1.0, abs(float(array[place]))))
-        low, high = sorted((float(bounds.left[0]), float(bounds.right[0])))  # at a kink any value between is right
+        low, high = float(bounds.low[0]), float(bounds.high[0])  # both sides of a kink, and what rounding leaves open
         numeric = min(max(analytic, low), high) if np.isfinite(analytic) else low
         size = max(abs(analytic), abs(numeric), 1e-4 * scale, 1e-300)
         error = abs(analytic - numeric) / size if np.isfinite(analytic) else np.inf

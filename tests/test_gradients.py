@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from framework import (
+    AdamOptimizer,
     BinaryCrossEntropy,
     CrossEntropy,
     DataError,
@@ -27,6 +28,7 @@ from framework import (
     compare_steps,
     numerical_gradient,
 )
+from framework.datasets import load_digits
 
 X = np.array([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.4]])
 
@@ -91,6 +93,28 @@ def test_a_wrong_input_gradient_is_found():
     model.layers[1].parameters["scale"][...] = [0.5, -2.0]
     with pytest.raises(DerivativeError, match="are wrong"):
         check_gradients(model, MeanSquaredError(), X, np.ones((3, 2)))
+
+
+class Rough(Scale):
+    """A gradient that is wrong by one part in ten thousand."""
+
+    def apply_backward(self, gradient, values, record, gradients):
+        dx = super().apply_backward(gradient, values, record, gradients)
+        gradients["scale"] *= 1.0001
+        return dx
+
+
+def test_a_gradient_wrong_in_the_fifth_digit_is_found():
+    with pytest.raises(DerivativeError, match=r"scale +\[\d\]"):
+        check_gradients(Sequential(Rough(units=2), Dense(2, 1)), MeanSquaredError(), X, np.ones((3, 1)))
+
+
+def test_gradients_too_small_for_differences_are_right():
+    x, y = load_digits()
+    model = Sequential(Dense(64, 32, ReLU()), Dense(32, 10, Softmax()))
+    trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=20)
+    trainer.fit(model, (x / 16.0, y))  # the loss of these rows ends near 0, where it is rounding alone
+    assert check_gradients(model, CrossEntropy(), x[:5] / 16.0 + 0.001, y[:5]).passed
 
 
 class Checked(Scale):
