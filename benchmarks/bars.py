@@ -39,6 +39,17 @@ BARS = (
     Bar("wide limit", "wide framework-compiled", 0.9),
     Bar("fashion-128 limit", "fashion-128 framework", 0.7),
     Bar("wide limit", "wide framework", 0.9),
+    Bar("dense framework", "dense numpy", 1.05, least=False),
+    Bar("dense-float32 framework", "dense-float32 numpy", 1.05, least=False),
+    Bar("convolution framework", "convolution torch", 1.3, least=False),
+    *(
+        Bar(f"{name}{end} torch", f"{name}{end} framework", 1)
+        for name in ("lenet", "gru", "lstm", "attention")
+        for end in ("", "-float32")
+    ),
+    Bar("cold first use of Dense", "", 0.004, least=False),
+    Bar("cold first use of LeNet", "", 0.025, least=False),
+    Bar("cold first use of GRU", "", 0.020, least=False),
     Bar("cold import framework", "", 0.35, least=False),
     Bar("cold framework step", "cold import torch", 1, least=False),
     Bar("cold fit compiled, second", "", 0.5, least=False),

@@ -19,6 +19,18 @@ run = trainer.fit(Sequential(Dense(20, 16, Sigmoid()), Dense(16, 2, Softmax())),
 assert run.engine == "{engine}", f"Trainer chose the engine {{run.engine}}"
 """
 COMPILED = FIT.format(setting=', engine="compiled"', engine="compiled")
+FIRST_USE = """
+import time
+import numpy as np
+from benchmarks.contenders.framework import composed
+from benchmarks.workloads import WORKLOADS
+x, model = WORKLOADS["{name}"].data()[0], composed("{name}", "float64")
+model.parameters
+start = time.perf_counter()
+model.backward(model.forward(x))
+print(time.perf_counter() - start)
+"""
+FIRST_USES = {"first use of Dense": "dense", "first use of LeNet": "lenet", "first use of GRU": "gru"}
 STEP = ["-m", "framework", "step"]
 IMPORTS = {
     "import numpy": "numpy",
@@ -34,6 +46,7 @@ INCLUDES = {
     "fit": "Python, import, an epoch of ten steps of 20-16-2 with the NumPy engine",
     "fit compiled, first": "Python, import, the same compiled, caches empty",
     "fit compiled, second": "Python, import, the same compiled, caches filled by a run before",
+    **dict.fromkeys(FIRST_USES, "after the import: trace, derivatives, source, forward, backward"),
     **dict.fromkeys(IMPORTS, "Python, import"),
 }
 
@@ -48,21 +61,32 @@ def commands(folder: Path) -> dict[str, Callable[[dict[str, str]], float]]:
         "fit compiled, first": lambda env: compiled(env, folder / f"first-{time.time_ns()}"),
         "fit compiled, second": lambda env: compiled(env, folder / "second"),
     }
+    made |= {name: lambda env, model=model: first_use(env, model) for name, model in FIRST_USES.items()}
     return made | {name: lambda env, module=module: imported(env, module) for name, module in IMPORTS.items()}
 
 
 def seconds(arguments: list[str], env: dict[str, str]) -> float:
-    """Return the seconds of a Python process.
+    """Return the seconds of a Python process."""
+    start = time.perf_counter()
+    printed(arguments, env)
+    return time.perf_counter() - start
+
+
+def first_use(env: dict[str, str], model: str) -> float:
+    """Return the seconds from a model that was never used to its first gradients, in a process of its own."""
+    return float(printed(["-c", FIRST_USE.format(name=model)], env))
+
+
+def printed(arguments: list[str], env: dict[str, str]) -> str:
+    """Return what a Python process prints.
 
     Raises:
         SkipError: It failed.
     """
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - start
     if done.returncode:
         raise SkipError(done.stderr.strip().splitlines()[-1])
-    return taken
+    return done.stdout
 
 
 def imported(env: dict[str, str], module: str) -> float:

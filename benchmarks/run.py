@@ -133,21 +133,24 @@ class Bench:
         return pyperf.Benchmark([pyperf.Run([run(self.env)], metadata=about, collect_metadata=False)])
 
     def compare_losses(self, work: Workload) -> None:
-        """Refuse a contender whose final loss is not that of plain NumPy after the same rows."""
+        """Refuse a contender whose final loss is not that of plain NumPy after the same rows; of layers, of ours."""
         expected: dict[int, float] = {}
-        for name in ("numpy", *CONTENDERS):
+        reference = "framework" if work.kind in ("layers", "passes") else "numpy"
+        for name in (reference, *CONTENDERS):
             bench = self.results.get(f"{work.name} {name}")
             facts = report.about(bench) if bench else {}
             if "loss" not in facts:
                 continue
             rows, loss = facts["rows"], facts["loss"]
-            if name == "numpy":
+            if name == reference:
                 expected[rows] = loss
             if rows not in expected:  # not measured
-                reference = self.process(work, "numpy", "--values", "1", "--rows", str(rows))
-                expected[rows] = report.about(reference)["loss"]
+                measured = self.process(work, reference, "--values", "1", "--rows", str(rows))
+                expected[rows] = report.about(measured)["loss"]
             if abs(loss - expected[rows]) > TOLERANCE[work.dtype] * expected[rows]:
-                self.troubles.append(f"{work.name} {name}: the final loss is {loss}, that of NumPy {expected[rows]}")
+                self.troubles.append(
+                    f"{work.name} {name}: the final loss is {loss}, that of {reference} {expected[rows]}"
+                )
 
 
 def attempt(measure: Measure) -> pyperf.Benchmark | SkipError | FailedError:

@@ -41,7 +41,9 @@ def measure(work: Workload, contender: str, values: int) -> tuple[list[float], d
     if work.kind == "step" and task.weights:  # of one step; what is timed goes on from there
         about["loss"] = work.loss(task.weights())
     measured = [seconds_of(task, work) / work.steps for _ in range(values)]
-    if work.kind != "step" and task.weights:
+    if task.loss:
+        about["loss"] = task.loss()
+    elif work.kind != "step" and task.weights:
         about["loss"] = work.loss(task.weights())
     return measured, about | {"unit": "second"}
 

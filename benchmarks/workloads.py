@@ -24,9 +24,10 @@ class Workload:
 
     Attributes:
         name: What it is called on the command line.
-        kind: Which function of a contender does it: "step", "neuron", "network" or "memory".
+        kind: Which function of a contender does it: "step", "neuron", "network", "memory", "layers" or "passes".
         what: A line for people.
         sizes: Inputs, then the units of each layer; one unit is a sigmoid with binary cross-entropy, more are softmax.
+            For "layers" and "passes" the shape of a sample.
         batch: Rows in a batch; the last one of an epoch may be smaller.
         rows: Rows of the data.
         rate: The learning rate.
@@ -69,11 +70,19 @@ class Workload:
             enough = self.rows // 6  # a smaller file has room in any memory
         return replace(self, sizes=sizes, rows=min(self.rows, enough))
 
+    @property
+    def model(self) -> str:
+        """What "layers" and "passes" are made of: the name without the dtype."""
+        return self.name.partition("-")[0]
+
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return x (rows, inputs), and y (rows,): 0.0 and 1.0 for one unit, else classes."""
+        """Return x (rows, inputs), and y (rows,): 0.0 and 1.0 for one unit, else classes; one batch for "layers"."""
         if self.kind == "step":
             return np.array([1.0, 1.0]), np.array(5.0)
         rng = np.random.default_rng(SEED)
+        if self.kind in ("layers", "passes"):
+            x = rng.standard_normal((self.batch, *self.sizes), dtype=self.dtype)
+            return x, rng.integers(10, size=self.batch)
         x = rng.standard_normal((self.rows, self.sizes[0]), dtype=self.dtype)
         if self.sizes[-1] > 1:
             return x, x[:, : self.sizes[-1]].argmax(axis=1)
@@ -81,10 +90,13 @@ class Workload:
         return x, (x[:, :3].sum(axis=1) + noise > 0).astype(self.dtype)
 
     def weights(self) -> list[np.ndarray]:
-        """Return new first weights: a matrix (inputs, units) and a bias (units,) for each layer."""
+        """Return new first weights: a matrix (inputs, units) and a bias (units,) for each layer, or those of LAYERS."""
         if self.kind == "step":
             return [np.array([0.1, 0.2])]
         rng = np.random.default_rng(SEED + 1)
+        if self.kind in ("layers", "passes"):
+            drawn = [rng.standard_normal(shape, dtype=self.dtype) for shape in LAYERS[self.model]]
+            return [array * np.asarray(np.prod(array.shape[:-1]) ** -0.5, self.dtype) for array in drawn]
         arrays = []
         for inputs, units in pairwise(self.sizes):
             matrix = rng.standard_normal((inputs, units), dtype=self.dtype)
@@ -113,6 +125,29 @@ class Workload:
             return float(np.mean(np.logaddexp(0, h[:, 0]) - y * h[:, 0]))
         top = h.max(axis=1)
         return float(np.mean(np.log(np.exp(h - top[:, None]).sum(axis=1)) + top - h[np.arange(len(y)), y]))
+
+
+HEAD = [(64, 10), (10,)]
+LAYERS: dict[str, list[tuple[int, ...]]] = {
+    "dense": [(784, 128), (128,)],
+    "convolution": [(1, 5, 5, 8), (8,)],
+    "lenet": [
+        *((1, 5, 5, 6), (6,), (6, 5, 5, 16), (16,)),
+        *((400, 120), (120,), (120, 84), (84,), (84, 10), (10,)),
+    ],
+    "gru": [(28, 192), (64, 192), (192,), (64,), *HEAD],
+    "lstm": [(28, 256), (64, 256), (256,), *HEAD],
+    "attention": [(64, 192), (192,), (64, 64), (64,), (2048, 10), (10,)],
+}
+"""The shapes of the weights of "layers" and "passes", as the framework stores them."""
+
+
+def layers(name: str, kind: str, what: str, sample: tuple[int, ...], batch: int) -> list[Workload]:
+    """Return 50 steps on one batch, for both dtypes."""
+    return [
+        Workload(f"{name}{end}", kind, f"{what}, batch {batch}, {dtype}", sample, batch, 50 * batch, 0.01, dtype)
+        for dtype, end in (("float64", ""), ("float32", "-float32"))
+    ]
 
 
 SMALL = Workload("small", "network", "20-16-2, batch 32, 20,000 rows, one epoch", (20, 16, 2), 32, 20_000)
@@ -144,6 +179,14 @@ WORKLOADS = {
         replace(SMALL, name="growth-features", what="small, ten times the features", sizes=(200, 16, 2)),
         replace(SMALL, name="growth-units", what="small, ten times the units", sizes=(20, 160, 2)),
         replace(SMALL, name="growth-layers", what="small, ten times the hidden layers", sizes=(20, *10 * [16], 2)),
+        *layers("dense", "passes", "one dense layer, 784-128 with ReLU: forward and backward", (784,), 128),
+        *layers("convolution", "passes", "1 x 28 x 28, 8 filters of 5 x 5: forward and backward", (1, 28, 28), 32),
+        *layers("lenet", "layers", "LeNet: two convolutions, three dense layers, whole steps", (1, 28, 28), 32),
+        *layers("gru", "layers", "GRU of 64 units over 28 x 28 and a dense layer, whole steps", (28, 28), 32),
+        *layers("lstm", "layers", "LSTM of 64 units over 28 x 28 and a dense layer, whole steps", (28, 28), 32),
+        *layers(
+            "attention", "layers", "attention of 4 heads over 32 x 64 and a dense layer, whole steps", (32, 64), 32
+        ),
         Workload("cold", "cold", "whole processes: an import, a first step", (20, 16, 2)),
         replace(
             SMALL,
@@ -158,6 +201,7 @@ WORKLOADS = {
     )
 }
 GROUPS = {
+    "layers": [name for name, work in WORKLOADS.items() if work.kind in ("layers", "passes")],
     "fashion": ["fashion-128", "fashion-32"],
     "growth": ["growth-base", "growth-rows", "growth-features", "growth-units", "growth-layers"],
 }

@@ -21,12 +21,14 @@ class Task:
         run: Does the work and returns when it is done; timed.
         weights: Returns the trained weights as those of ``Workload.weights``; None for a limit that trains nothing.
         includes: What the time includes beside forward, backward and update.
+        loss: Returns the number that all contenders must agree on, where ``Workload.loss`` cannot find it.
     """
 
     begin: Callable[[], None]
     run: Callable[[], None]
     weights: Callable[[], list[Any]] | None
     includes: str
+    loss: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,12 @@ OURS = ("framework", "framework-compiled")
 PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, "limit"})
 FEW = (*OURS, "numpy")
 """Who does growth and memory: what is asked there is not who is fastest."""
+EAGER = ("framework", "numpy", "torch")
+"""Who does layers and passes."""
 
 
 def of(work: Workload) -> dict[str, Contender]:
     """Return who does this workload, by name."""
     few = work.kind == "memory" or work.name.startswith("growth")
-    return {name: CONTENDERS[name] for name in (FEW if few else CONTENDERS)}
+    names = EAGER if work.kind in ("layers", "passes") else FEW if few else CONTENDERS
+    return {name: CONTENDERS[name] for name in names}

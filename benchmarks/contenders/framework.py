@@ -6,12 +6,19 @@ from benchmarks.contenders import SkipError, Task
 from benchmarks.memory import FileRows
 from benchmarks.workloads import SEED, Workload
 from framework import (
+    GRU,
+    LSTM,
     Activation,
     BinaryCrossEntropy,
+    Conv2D,
     CrossEntropy,
     Dense,
+    Flatten,
     FrameworkError,
     HalfSquaredError,
+    Layer,
+    MaxPool,
+    MultiHeadAttention,
     Neuron,
     ReLU,
     Sequential,
@@ -115,3 +122,66 @@ def build(work: Workload) -> Neuron | Sequential:
             for i in range(layers)
         )
     )
+
+
+def layers(work: Workload, **_: object) -> Task:
+    """The scripted loop: forward, loss, backward, update, on one batch."""
+    (x, y), model, loss = work.data(), composed(work.model, work.dtype), CrossEntropy()
+    if work.model == "gru":
+        model.parameters.freeze("0.reset_bias")  # PyTorch's second biases stand still too
+    optimizer = SGDOptimizer(model, learning_rate=work.rate)
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            model.forward(x, copy=False)
+            loss.backward(model, y)
+            optimizer.step()
+
+    includes = "checks of input, target, loss and gradient; the loss"
+    return Task(lambda: fill(work, model), run, None, includes, lambda: float(loss(model(x), y)))
+
+
+def passes(work: Workload, **_: object) -> Task:
+    """Forward and backward of one layer."""
+    (x, _), model = work.data(), composed(work.model, work.dtype)
+    fill(work, model)
+    gradient = np.cos(model.forward(x))
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            model.forward(x, copy=False)
+            model.backpropagate(gradient, fused=False, input_gradient=True)
+
+    def squares() -> float:
+        model.forward(x)
+        arrays = (model.backward(gradient), *model.parameters.gradients.values())
+        return float(sum(np.sum(array.astype(float) ** 2) for array in arrays))
+
+    return Task(lambda: None, run, None, "checks of input", squares)
+
+
+def composed(name: str, dtype: str) -> Layer | Sequential:
+    """Return the model of "layers" or "passes"."""
+    d = {"dtype": dtype}
+    if name == "dense":
+        return Dense(784, 128, ReLU(), **d)
+    if name == "convolution":
+        return Conv2D(filters=8, kernel=5, inputs=1, **d)
+    first = {
+        "gru": lambda: [GRU(units=64, inputs=28, **d)],
+        "lstm": lambda: [LSTM(units=64, inputs=28, **d)],
+        "attention": lambda: [MultiHeadAttention(heads=4, inputs=64, **d), Flatten(**d)],
+        "lenet": lambda: [
+            *(Conv2D(filters=6, kernel=5, padding="same", inputs=1, **d), ReLU(), MaxPool(window=2, **d)),
+            *(Conv2D(filters=16, kernel=5, inputs=6, **d), ReLU(), MaxPool(window=2, **d), Flatten(**d)),
+            *(Dense(400, 120, ReLU(), **d), Dense(120, 84, ReLU(), **d)),
+        ],
+    }[name]()
+    sizes = {"attention": 2048, "lenet": 84}
+    return Sequential(*first, Dense(sizes.get(name, 64), 10, Softmax(), **d))
+
+
+def fill(work: Workload, model: Layer | Sequential) -> None:
+    """Put the first weights in place."""
+    for view, array in zip(model.parameters.values(), work.weights(), strict=True):
+        view[...] = array

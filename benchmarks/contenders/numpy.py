@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.contenders import Task
+from benchmarks.contenders import SkipError, Task
 from benchmarks.memory import blocks
 from benchmarks.workloads import Workload
 
@@ -46,6 +46,31 @@ def network(work: Workload) -> Task:
             train(work, weights, x[rows], y[rows])
 
     return Task(begin, run, lambda: weights, INCLUDES)
+
+
+def passes(work: Workload) -> Task:
+    """Forward and backward of a dense layer with ReLU, in memory that is reused."""
+    if work.model != "dense":
+        raise SkipError("written for a dense layer alone")
+    (x, _), (w, b) = work.data(), work.weights()
+    gradient = np.cos(np.maximum(x @ w + b, 0))
+    a, delta, dx, dw, db = map(np.empty_like, (gradient, gradient, x, w, b))
+    mask = np.empty(a.shape, bool)
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            np.matmul(x, w, out=a)
+            np.add(a, b, out=a)
+            np.maximum(a, 0, out=a)
+            np.greater(a, 0, out=mask)
+            np.multiply(gradient, mask, out=delta)
+            np.matmul(x.T, delta, out=dw)
+            np.add.reduce(delta, axis=0, out=db)
+            np.matmul(delta, w.T, out=dx)
+
+    return Task(
+        lambda: None, run, None, "nothing", lambda: float(sum(np.sum(d.astype(float) ** 2) for d in (dx, dw, db)))
+    )
 
 
 def memory(work: Workload) -> Task:

@@ -132,3 +132,89 @@ def compiled_step(loss: Loss, parameters: list[torch.Tensor], work: Workload) ->
             raise SkipError(f"torch.compile: {str(error).splitlines()[0]}") from error
 
     return run
+
+
+def layers(work: Workload, **_: object) -> Task:
+    """The usual loop on one batch."""
+    x, y = (torch.from_numpy(array) for array in work.data())
+    model, parameters = composed(work)
+    criterion = torch.nn.CrossEntropyLoss()
+    train = eager_step(lambda _, x, y: criterion(model(x), y), parameters, work)
+
+    def begin() -> None:
+        with torch.no_grad():
+            for parameter, array in zip(parameters, composed(work)[1], strict=True):
+                parameter.copy_(array)
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            train(x, y)
+
+    return Task(begin, run, None, "the loss", lambda: criterion(model(x), y).item())
+
+
+def passes(work: Workload, **_: object) -> Task:
+    """Forward and backward of one layer."""
+    x = torch.from_numpy(work.data()[0]).requires_grad_()
+    model, parameters = composed(work)
+    inputs = [x, *(parameter.requires_grad_() for parameter in parameters)]
+    gradient = torch.cos(model(x).detach())
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            for value in inputs:
+                value.grad = None
+            model(x).backward(gradient)
+
+    return Task(
+        lambda: None, run, None, "nothing", lambda: sum(value.grad.double().square().sum().item() for value in inputs)
+    )
+
+
+class Last(torch.nn.Module):
+    """The last outputs of a recurrent layer, or the outputs of attention."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        """Keep the layer."""
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the outputs."""
+        if isinstance(self.layer, torch.nn.MultiheadAttention):
+            return self.layer(x, x, x, need_weights=False)[0]
+        return self.layer(x)[0][:, -1]
+
+
+def composed(work: Workload) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+    """Return the model of "layers" or "passes", and its parameters in the order of ``Workload.weights``.
+
+    A recurrent layer's second bias stands still at 0 and is not among them; the framework has one bias.
+    """
+    nn, d = torch.nn, {"dtype": getattr(torch, work.dtype)}
+    model = {
+        "dense": lambda: nn.Sequential(nn.Linear(784, 128, **d), nn.ReLU()),
+        "convolution": lambda: nn.Conv2d(1, 8, 5, **d),
+        "lenet": lambda: nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2, **d), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(6, 16, 5, **d), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(400, 120, **d), nn.ReLU(), nn.Linear(120, 84, **d), nn.ReLU(), nn.Linear(84, 10, **d)),
+        ),
+        "gru": lambda: nn.Sequential(Last(nn.GRU(28, 64, batch_first=True, **d)), nn.Linear(64, 10, **d)),
+        "lstm": lambda: nn.Sequential(Last(nn.LSTM(28, 64, batch_first=True, **d)), nn.Linear(64, 10, **d)),
+        "attention": lambda: nn.Sequential(
+            Last(nn.MultiheadAttention(64, 4, batch_first=True, **d)), nn.Flatten(), nn.Linear(2048, 10, **d)
+        ),
+    }[work.model]()
+    parameters = list(model.parameters())
+    arrays = work.weights()
+    if work.model in ("gru", "lstm"):
+        second = parameters.pop(3).requires_grad_(requires_grad=False)
+        with torch.no_grad():
+            second.zero_()
+            if work.model == "gru":
+                second[128:] = torch.from_numpy(arrays.pop(3))
+    with torch.no_grad():
+        for parameter, array in zip(parameters, arrays, strict=True):
+            parameter.copy_(torch.from_numpy(np.moveaxis(array, -1, 0)))
+    return model, parameters
