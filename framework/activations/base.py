@@ -16,7 +16,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_activation
-from framework.emit.programs import Program, program_of
+from framework.emit.programs import Program, program_of, programs_of
 from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError
 from framework.graph.graph import Call
@@ -122,7 +122,10 @@ class Activation(Component):
         """Return f'(h) by the cheapest of its forms, given both h and a = f(h)."""
         if self._has_derivative_from_output:
             return self.derivative_from_output(a)
-        return self.derivative(h) if self._has_derivative else self.program(h).derivative_at(h, a)
+        if self._has_derivative:
+            return self.derivative(h)
+        program = programs_of(self).get(type(h)) or self.program(h)
+        return program.derivative_at(h, a)
 
     @property
     def coupled(self) -> bool:

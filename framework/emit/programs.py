@@ -171,10 +171,12 @@ def program_of(
     Raises:
         DerivativeError: The formula cannot be traced; names the class.
     """
-    dtype = "float32" if getattr(like, "dtype", None) == _FLOAT32 else "float64"
     programs = programs_of(component)
+    dtype = "float32" if getattr(like, "dtype", None) is _FLOAT32 else "float64"
     known: Program | None = programs.get((method, dtype))
     if known is not None and known.elementwise:
+        if isinstance(like, np.floating):
+            programs[type(like)] = known  # found at once from then on, for the scripted step on one sample
         return known
     width = np.shape(like)[-1] if np.ndim(like) else _WIDTH
 
@@ -221,10 +223,10 @@ def require_unchanged(component: Component) -> None:
         require_unchanged(part)
 
 
-def programs_of(component: Component) -> dict[tuple[Any, ...], Any]:
+def programs_of(component: Component) -> dict[Any, Any]:
     """Return the programs that are kept for a component."""
     try:
-        programs: dict[tuple[Any, ...], Any] = getattr(component, "_programs")  # noqa: B009 (a slot)
+        programs: dict[Any, Any] = getattr(component, "_programs")  # noqa: B009 (a slot)
     except AttributeError:
         object.__setattr__(component, "_programs", programs := {})
     return programs

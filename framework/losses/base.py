@@ -23,7 +23,7 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_loss
-from framework.emit.programs import Program, program_of
+from framework.emit.programs import Program, program_of, programs_of
 from framework.emit.show import labelled, latex_of
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
@@ -89,7 +89,8 @@ class Loss(Component):
         Raises:
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
-        return self.program(prediction).derivative(prediction, target)
+        program = programs_of(self).get(type(prediction)) or self.program(prediction)
+        return program.derivative(prediction, target)
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the rows of ``like``."""
