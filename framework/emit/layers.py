@@ -30,6 +30,7 @@ class LayerProgram:
     Attributes:
         traced: The formula as a graph: x and the parameters, then the output and the new buffers.
         call: The call of an activation that ends the formula, or None.
+        activates_input: Whether h, the argument of that call, is x itself.
         reads: What the formula reads beside its arguments and settings.
     """
 
@@ -68,6 +69,7 @@ class LayerProgram:
             )
         self.traced, self.parameters, self.reads = traced, parameters, reads
         self.call: Call | None = traced.graph.calls.get(output)
+        self.activates_input = self.call is not None and self.call.argument is traced.inputs["x"]
         self.sample_shape = output.shape[1:]
         self._variants: dict[tuple[bool, bool], Emitted] = {}
 
@@ -78,7 +80,7 @@ class LayerProgram:
 
     @cached_property
     def predict(self) -> Emitted:
-        """The forward pass without a record: (output, new buffers, h where an activation ends the formula)."""
+        """The forward pass without a record: (output, new buffers, h where an activation ends it and h is not x)."""
         lowered = self._graph
         return emit(lowered.results, lowered.inputs, name="predict")
 
@@ -86,7 +88,7 @@ class LayerProgram:
     def forward(self) -> Emitted:
         """The forward pass: as ``predict``, then what the backward pass reads."""
         lowered = self._graph
-        return emit({**lowered.results, **lowered.further}, lowered.inputs, name="forward")
+        return emit({**lowered.results, **lowered.further}, lowered.inputs, name="forward", share=True)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -156,7 +158,7 @@ class _Lowered:
         self.seeds = {fused: next(take) for fused in seeds}
         self.gradients = {fused: {name: next(take) for name in wanted} for fused in seeds}
         self.results = {"output": output, **{f"buffer_{place}": value for place, value in enumerate(new)}}
-        if h is not None:
+        if h is not None and not program.activates_input:
             self.results["h"] = h
         self.saved = self._read()
         further = [node for node in self.saved if node not in self.results.values()]

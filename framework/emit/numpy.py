@@ -88,6 +88,7 @@ def emit(
     name: str = "formula",
     into: Mapping[str, str] | None = None,
     memory: bool = True,
+    share: bool = False,
 ) -> Emitted:
     """Return a graph as a NumPy function.
 
@@ -103,6 +104,7 @@ def emit(
             contiguous, which the result is written into. It must not overlap other arguments; the name of an input
             makes the function overwrite that input.
         memory: Whether the function works in memory that the caller keeps, as its first argument.
+        share: Whether results may be views of one array; otherwise each has an array of its own.
 
     Raises:
         DerivativeError: The outputs need an input that is not given.
@@ -132,7 +134,7 @@ def emit(
         values = lower(values, inputs.values(), exact=not memory)
         graph = next((node.graph for node in nodes_in(values)), graph)
     results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
-    writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None)
+    writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
     exec(compile(source, f"<emitted {_safe(name, 0)}>", "exec"), namespace)
@@ -300,8 +302,8 @@ def shared_stack(loop: Node, place: int) -> int:
 class _Writer:
     """Writes one function."""
 
-    def __init__(self, graph: Graph, layout: Layout | None) -> None:
-        self.graph, self.layout = graph, layout
+    def __init__(self, graph: Graph, layout: Layout | None, *, share: bool = False) -> None:
+        self.graph, self.layout, self.share = graph, layout, share
         self.lives = _Lives()
         self.names: dict[Any, str] = {}
         self.constants: dict[str, Any] = {}
@@ -411,7 +413,7 @@ class _Writer:
                 texts[name] = self._copy(value)
             else:
                 texts[name] = self._text(value)
-                taken.add(homes[name])
+                taken |= set() if self.share else {homes[name]}
         return [texts[name] for name in outputs]
 
     def _is_foreign(self, home: Home, inputs: Mapping[str, Node]) -> bool:

@@ -323,7 +323,7 @@ class Layer(Model):
                     buffer[...] = value
             record["passes"] = (program, x, extra, [results[place] for place in program.kept])
         if program.call is not None:
-            record.preactivation = results[len(buffers) + 1]
+            record.preactivation = x if program.activates_input else results[len(buffers) + 1]
         output: Array = results[0]
         return output
 
