@@ -137,7 +137,7 @@ def emit(
     writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
-    exec(compile(source, f"<emitted {_safe(name, 0)}>", "exec"), namespace)
+    exec(source, namespace)  # not compile(), whose first call in a process takes milliseconds
     return Emitted(source, namespace[_safe(name, 0)], writer.layout)
 
 
