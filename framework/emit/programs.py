@@ -19,6 +19,7 @@ from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, Traced, trace
+from framework.plain_functions import PlainFunction
 
 _WIDTH = 4
 """The length of a row that a formula is traced with first; an elementwise one then serves arrays of any shape."""
@@ -65,6 +66,7 @@ class Program:
         reads: Reads | None = None,
         *,
         shape: tuple[int, ...] | None = None,
+        ours: bool = False,
     ) -> None:
         """Trace a formula of arguments of one shape: (rows, width), unless ``shape`` is given.
 
@@ -72,7 +74,7 @@ class Program:
             DerivativeError: The formula cannot be traced; says why, and what to write.
         """
         shapes = dict.fromkeys(names, (ROWS, width) if shape is None else shape)
-        traced = trace(lambda **named: formula(*named.values()), shapes, dtype)
+        traced = trace(lambda **named: formula(*named.values()), shapes, dtype, open_rows=not ours)
         self.elementwise = all(map(_elementwise, needed(traced.outputs)))
         if not self.elementwise:
             if mixed := mixing(traced.output):
@@ -185,7 +187,9 @@ def program_of(
         if program is None:
             formula = getattr(component, method)
             try:
-                program = programs[key] = Program(formula, names, dtype, width, Reads([formula], type(component)))
+                program = programs[key] = Program(
+                    formula, names, dtype, width, Reads([formula], type(component)), ours=is_ours(component)
+                )
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
                 raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
@@ -232,6 +236,12 @@ def programs_of(component: Component) -> dict[Any, Any]:
     return programs
 
 
+def is_ours(component: Component) -> bool:
+    """Return whether every formula of a component and its parts is the library's own, which has tests."""
+    plain = isinstance(component, PlainFunction)
+    return not plain and ":" not in component.tag() and all(map(is_ours, _parts(component)))
+
+
 def _parts(component: Component) -> list[Component]:
     """Return the components among the settings."""
     settings = component.settings().values()
@@ -239,4 +249,4 @@ def _parts(component: Component) -> list[Component]:
     return [part for part in flat if isinstance(part, Component)]
 
 
-__all__ = ["Program", "program_of", "programs_of", "refresh", "require_unchanged"]
+__all__ = ["Program", "is_ours", "program_of", "programs_of", "refresh", "require_unchanged"]

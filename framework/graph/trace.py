@@ -63,7 +63,7 @@ def trace(
         shapes: The shape of each argument by name, with ``ROWS`` for the number of rows.
         dtype: The dtype of floats.
         kinds: The kind of each argument that does not hold floats: "i" or "b".
-        open_rows: Whether some shape has an open number of rows, which a second trace checks.
+        open_rows: Whether a second trace checks that the formula works for any number of rows.
 
     Raises:
         DerivativeError: The formula cannot be traced; names the operation and its line, and says what to write.

@@ -16,7 +16,7 @@ from framework.component import Dtype, Seed, belongs_to
 from framework.derivatives import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
-from framework.emit.programs import programs_of
+from framework.emit.programs import is_ours, programs_of
 from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
@@ -294,6 +294,7 @@ class Layer(Model):
             output = output.astype(float) if isinstance(output, Symbol) else output
             return output, *(new[name] for name in buffers if name in new)
 
+        ours = is_ours(self)
         try:
             program = LayerProgram(
                 flat,
@@ -302,8 +303,9 @@ class Layer(Model):
                 parameters=tuple(parameters),
                 mixes_rows=self.mixes_rows,
                 reads=Reads([formula], type(self)),
+                ours=ours,
             )
-            if self.check == "on" and ":" in self.tag() and not self.takes_ids:  # the library's have tests
+            if self.check == "on" and not ours and not self.takes_ids:
                 require_same(program, flat, shapes)
         except DerivativeError as error:
             raise DerivativeError(f"{type(self).__name__}.{'' if training else 'predict_'}formula: {error}") from None
