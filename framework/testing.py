@@ -51,12 +51,16 @@ def check_component(component: Component) -> tuple[str, ...]:
 
     Raises:
         ConformanceError: Some checks fail; lists each with its reason.
+        UsageError: The argument is not a component, but a class, for example.
 
     Example:
         >>> from framework import Tanh
         >>> "its derivative is that of its formula" in check_component(Tanh())
         True
     """
+    if not isinstance(component, Component):
+        hint = f"; write {component.__name__}(...)" if isinstance(component, type) else ""
+        raise UsageError(f"check_component: argument 'component' must be a component; got {component!r}{hint}")
     before = _global_stream()
     failures, names = [], []
     for name, check in _checks_of(component):

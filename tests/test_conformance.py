@@ -18,6 +18,7 @@ from framework import (
     Optimizer,
     SGDOptimizer,
     Tanh,
+    UsageError,
 )
 from framework.callbacks.base import FunctionCallback
 from framework.testing import ConformanceError, check_component
@@ -209,3 +210,9 @@ class WrongSlope(Loss):
 def test_what_is_wrong_is_named(component, failure):
     with pytest.raises(ConformanceError, match=failure):
         check_component(component)
+
+
+@pytest.mark.parametrize("given", [Tanh, Dense])
+def test_a_class_in_place_of_a_component_is_refused_not_passed_without_a_check(given):
+    with pytest.raises(UsageError, match=rf"must be a component; got .*; write {given.__name__}\(\.\.\.\)"):
+        check_component(given)
