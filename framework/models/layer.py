@@ -256,6 +256,8 @@ class Layer(Model):
                 raise ShapeError(
                     f"{type(self).__name__} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}"
                 )
+            if 0 in shape:
+                raise ShapeError(f"{type(self).__name__} takes samples without an empty axis; got {shape}")
             program = programs[shape, training] = self._shared_program(shape, training=training)
         return program
 

@@ -15,6 +15,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Softmax,
     Tanh,
     Trainer,
@@ -132,3 +133,9 @@ def test_a_layer_that_says_its_output_shape_is_shown_before_its_first_sample():
 
 def test_show_traces_a_layer_whose_sizes_are_known():
     assert str(show(Dense(2, 3))) == "a = x @ weights + bias"
+
+
+def test_samples_with_an_empty_axis_are_refused():
+    with pytest.raises(ShapeError, match=r"Attention takes samples without an empty axis; got \(0, 4\)"):
+        Attention(units=3, inputs=4)(np.zeros((2, 0, 4)))
+    assert Attention(units=3, inputs=4)(np.zeros((0, 5, 4))).shape == (0, 5, 3)
