@@ -143,7 +143,7 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
         require_model(model, name)
-        with settling(model, data):
+        with settling(model, data, name):
             return self._prepared_for(model, data, validation, epochs, run, name)
 
     def _prepared_for(

@@ -4,7 +4,22 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+from framework import (
+    GRU,
+    Conv2D,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DtypeError,
+    Flatten,
+    MeanSquaredError,
+    Neuron,
+    Sequential,
+    SGDOptimizer,
+    ShapeError,
+    Softmax,
+    Trainer,
+)
 
 
 class Unwilling:
@@ -75,3 +90,22 @@ def test_targets_in_another_order_than_at_fit_are_refused_by_name(door):
         DOORS[door](trainer, model, (x, Frame(width=WIDTHS, height=HEIGHTS)))
     trainer.resume(run, (x, np.asarray(TARGETS)), epochs=1)  # an array has no names to compare
     assert model.target_columns == ("height", "width")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (Conv2D(filters=4, kernel=3), (4, 8, 8), r"argument 'x' must have the shape \(rows, any, any, any\)"),
+        (Conv2D(filters=4, kernel=3, inputs=1), (4, 8, 8), r"x\[:, None\] for one channel"),
+        (GRU(units=4), (4, 8), r"fit: argument 'x' must have the shape \(rows, any, any\); got \(4, 8\); add the axis"),
+        (GRU(units=4, inputs=1), (4, 8), r"x\[..., None\] for one number a step"),
+        (Dense(units=4), (4,), r"one feature is x.reshape\(-1, 1\)"),
+    ],
+)
+def test_samples_of_another_number_of_axes_are_refused_by_name_whether_inputs_are_known_or_not(layer, shape, message):
+    model = Sequential(layer.replace(), Flatten(), Dense(units=2), Softmax())
+    trainer = Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1))
+    settled = model.settled
+    with pytest.raises(ShapeError, match=message):
+        trainer.fit(model, (np.zeros(shape), [0, 1, 0, 1]))
+    assert model.settled == settled

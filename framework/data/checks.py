@@ -38,7 +38,7 @@ def column_names(x: Any) -> tuple[str, ...] | None:
 
 
 @contextmanager
-def settling(model: Model, data: Any) -> Iterator[None]:
+def settling(model: Model, data: Any, name: str) -> Iterator[None]:
     """Take the numbers of inputs that a model leaves open from the data; an error leaves them open."""
     layers = model.unsettled()
     if not layers:
@@ -47,7 +47,8 @@ def settling(model: Model, data: Any) -> Iterator[None]:
     x = data[0] if isinstance(data, tuple | list) and data else data.read(0, 1)[0] if hasattr(data, "read") else None
     shape = np.shape(x) if x is not None else ()
     try:
-        if len(shape) > 1:
+        if shape:
+            require_samples(shape, model, f"{name}: argument 'x'")
             model.settle(shape[1:])
         yield
     except BaseException:
@@ -84,6 +85,23 @@ def checked(
     return x, y, weight
 
 
+def require_samples(shape: tuple[int, ...], model: Model, name: str) -> None:
+    """Check that an array of this shape holds rows of the model's input shape.
+
+    Raises:
+        ShapeError: It does not; says how to add an axis that is missing.
+    """
+    if shape and model.takes(shape[1:]):
+        return
+    hint = ""
+    if len(shape) == 1:
+        hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
+    elif len(shape) == len(model.input_shape):
+        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
+    expected = shown(("rows", *model.input_shape))
+    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}")
+
+
 def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Array:
     """Return x as rows of the model's dtype, finite and of its input shape.
 
@@ -93,10 +111,7 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     """
     model.require_columns(x, f"{name}: argument 'x'", known)
     array = real_array(x, f"{name}: argument 'x'", model.dtype)
-    if not array.shape or not model.takes(array.shape[1:]):
-        hint = "; one feature is x.reshape(-1, 1), one sample x[None]" if array.ndim == 1 else ""
-        expected = shown(("rows", *model.input_shape))
-        raise ShapeError(f"{name}: argument 'x' must have the shape {expected}; got {array.shape}{hint}")
+    require_samples(array.shape, model, f"{name}: argument 'x'")
     require_finite(array, f"{name}: argument 'x'")
     first = model
     while isinstance(first, Composite):
