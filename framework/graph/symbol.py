@@ -204,7 +204,8 @@ class Symbol(NDArrayOperatorsMixin):
             raise AttributeError(name)
         if name in METHODS:
             return lambda *args, **options: FUNCTIONS[name](self, *args, **options)
-        refuse(f"x.{name}", "use the NumPy function of that name")
+        known = name in FUNCTIONS
+        refuse(f"x.{name}", f"write np.{name}(x)" if known else "use NumPy functions, which work on every element")
 
     def reshape(self, *shape: Any, **_options: Any) -> Any:
         """Record a reshape."""

@@ -54,7 +54,8 @@ REFUSED = {
     "np.pad(x, 1)": "np.pad of the rows",
     "np.split(x, 2)": "np.split along the rows",
     "np.add.reduceat(x, [0, 1])": r"np\.add\.reduceat",
-    "x.tolist()": r"x\.tolist .*use the NumPy function",
+    "x.tolist()": r"x\.tolist .*use NumPy functions, which",
+    "x.diagonal()": r"x\.diagonal .*write np\.diagonal\(x\)",
     "x.item()": "leave it out",
 }
 
