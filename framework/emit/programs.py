@@ -77,7 +77,7 @@ class Program:
         traced = trace(lambda **named: formula(*named.values()), shapes, dtype, open_rows=not ours)
         self.elementwise = all(map(_elementwise, needed(traced.outputs)))
         if not self.elementwise:
-            if mixed := mixing(traced.output):
+            if shape is None and (mixed := mixing(traced.output)):
                 raise DerivativeError(
                     f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use the last "
                     "axis, axis=-1"

@@ -182,6 +182,12 @@ def test_a_formula_that_mixes_rows_is_refused(formula, mixed):
         Dense(2, 3, Activation.of(formula))
 
 
+def test_a_formula_of_a_whole_array_may_have_any_shape():
+    values = np.full((10007, 2), 2.0)  # the number that stands for the rows of a batch
+    program = Program(lambda v: (v**4).sum(), ("values",), shape=values.shape)
+    np.testing.assert_array_equal(program.derivative(values), 4.0 * values**3)
+
+
 def test_a_loss_with_class_weights_is_traced_for_its_number_of_classes():
     loss = CrossEntropy(class_weights=(1.0, 2.0, 3.0))
     prediction, target = np.full((2, 3), 1 / 3), np.eye(3)[:2]
