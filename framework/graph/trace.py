@@ -6,6 +6,7 @@ number that is computed from the number of rows, and random numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ from framework.graph.symbol import Symbol, value_of
 ROWS = -1
 """Stands for the number of rows in the shapes that ``trace`` takes."""
 
-_SECOND_STAND_IN = 10009
+_STAND_INS = (STAND_IN, 10009, 10037, 10039, 10061, 10067, 10069, 10079)
+"""Primes that may stand for the number of rows."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,11 @@ def trace(
     Source:
         Griewank and Walther, Evaluating derivatives (2008), chapters 2 and 3.
     """
-    first = _called(formula, shapes, dtype, kinds or {}, STAND_IN)
+    known = math.prod(size for shape in shapes.values() for size in shape if size > 0)
+    stand_in, other, *_ = [prime for prime in _STAND_INS if known % prime]  # no size of the formula looks like rows
+    first = _called(formula, shapes, dtype, kinds or {}, stand_in)
     if open_rows:
-        second = _called(formula, shapes, dtype, kinds or {}, _SECOND_STAND_IN)
+        second = _called(formula, shapes, dtype, kinds or {}, other)
         if signature(first.outputs) != signature(second.outputs):
             raise DerivativeError(
                 "the formula cannot be traced: two traces of it differ; it draws random numbers, or it computes a "

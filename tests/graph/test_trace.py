@@ -164,6 +164,14 @@ def test_shapes_that_do_not_fit_are_named_with_rows():
         trace(lambda x: x + np.arange(2.0), {"x": (ROWS, 3)})
 
 
+@pytest.mark.parametrize("size", [10007, 10009, 20014])
+def test_a_size_that_could_stand_for_rows_is_a_plain_size(size):
+    traced = trace(lambda x, w: (x @ w)[:, :5] + w[0, :5], {"x": (ROWS, 2), "w": (2, size)})
+    assert mixing(traced.output) is None
+    emitted = emit({"y": traced.output}, traced.inputs)
+    np.testing.assert_array_equal(emitted(np.ones((3, 2)), np.ones((2, size))), np.full((3, 5), 3.0))
+
+
 MIXED = {
     "x - x.mean(axis=0)": "mean over the rows",
     "x / np.max(np.abs(x))": "max over the rows",
