@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from framework.errors import ShapeError
 from framework.graph.node import Constant, Node, ordered
 from framework.graph.operations import OPERATIONS
-from framework.graph.refuse import refuse
+from framework.graph.refuse import NO_RULE, line_at_fault, refuse
 from framework.graph.simplify import SIMPLER
 
 STAND_IN = 10007
@@ -75,7 +76,7 @@ class Graph:
         args = tuple(map(self.lift, args))
         row = OPERATIONS.get(op)
         if row is None:
-            refuse(f"np.{op}", "it has no rule; use functions that have one, or write the derivative by hand")
+            refuse(f"np.{op}", NO_RULE)
         if row.elementwise and not any(isinstance(arg, Node) for arg in args):
             with np.errstate(all="ignore"):
                 return np.asarray(getattr(np, op)(*args)).item()
@@ -83,7 +84,10 @@ class Graph:
             found = SIMPLER[op](self, *args, **attributes)
             if found is not None:
                 return found
-        shape = row.shape(self, *(arg.shape if isinstance(arg, Node) else () for arg in args), **attributes)
+        try:
+            shape = row.shape(self, *(arg.shape if isinstance(arg, Node) else () for arg in args), **attributes)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{line_at_fault()}") from None
         return self._add(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
 
     def _promoted(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:

@@ -11,6 +11,11 @@ from framework.errors import DerivativeError
 _OURS = ("framework.graph", "framework.emit", "framework.compiled", "framework.activations.base", "numpy")
 """The modules that trace; the line at fault belongs to their caller."""
 
+NO_RULE = (
+    "it has no rule; use functions that have one, or write the derivative by hand; in a layer, apply and apply_backward"
+)
+"""What to do about a function that the table of operations does not have."""
+
 
 def refuse(what: str, instead: str) -> NoReturn:
     """Raise the error for an operation that a graph cannot hold.
@@ -22,11 +27,15 @@ def refuse(what: str, instead: str) -> NoReturn:
     Raises:
         DerivativeError: Always; names the line of the formula.
     """
+    raise DerivativeError(f"the formula cannot be traced through {what}{line_at_fault()}: {instead}")
+
+
+def line_at_fault() -> str:
+    """Return the line of the formula that is being traced, in brackets; empty where no formula is."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
-        frame = frame.f_back  # type: ignore[assignment]
-    where = ""
-    if frame is not None:
-        code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        where = f" (line {frame.f_lineno} of {frame.f_code.co_filename}{f': {code}' if code else ''})"
-    raise DerivativeError(f"the formula cannot be traced through {what}{where}: {instead}")
+    while frame.f_globals.get("__name__", "").startswith(_OURS):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f" (line {frame.f_lineno} of {frame.f_code.co_filename}{f': {code}' if code else ''})"

@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from framework.graph.graph import Graph
 from framework.graph.node import Node
-from framework.graph.refuse import refuse
+from framework.graph.refuse import NO_RULE, refuse
 
 NAMES = {
     "true_divide": "divide",
@@ -177,7 +177,7 @@ class Symbol(NDArrayOperatorsMixin):
         name = getattr(function, "__name__", str(function))
         handler = FUNCTIONS.get(name)
         if handler is None:
-            refuse(f"np.{name}", "it has no rule; use functions that have one, or write the derivative by hand")
+            refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
         options = dict(options)
         out = options.pop("out", None)
         if name in ("zeros", "ones", "empty", "full"):  # called with like=self, which NumPy takes off

@@ -84,8 +84,9 @@ def trace(
         second = _called(formula, shapes, dtype, kinds or {}, other)
         if signature(first.outputs) != signature(second.outputs):
             raise DerivativeError(
-                "the formula cannot be traced: two traces of it differ; it draws random numbers, or it computes a "
-                "number from the number of rows: use np.mean, or the size itself, as in x / len(x)"
+                "the formula cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
+                "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the size "
+                "itself, as in x / len(x)"
             )
     return first
 

@@ -49,8 +49,12 @@ class ActivationLayer(Layer):
         """Return f(x)."""
         return self.activation(x)
 
+    @property
+    def _label(self) -> str:
+        return type(self.activation).__name__
+
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
-        return [(f"{prefix} {type(self.activation).__name__}".strip(), sample, 0)]
+        return [(f"{prefix} {self._label}".strip(), sample, 0)]
 
 
 class Composite(Model):

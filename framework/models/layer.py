@@ -212,11 +212,21 @@ class Layer(Model):
         """
         if not self.settled and len(shape) >= len(self.input_shape):
             self.__dict__["inputs"] = self.inputs_of(shape)
-        if not self.takes(shape):
-            raise ShapeError(
-                f"{type(self).__name__} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}"
-            )
+        self._require_taken(shape)
         return self.shape_after(shape)
+
+    def _require_taken(self, shape: Shape) -> None:
+        if not self.takes(shape):
+            more = len(shape) - len(self.input_shape)
+            advice = "" if not (more and shape) else f": put {'Flatten()' if more > 0 else 'Reshape(...)'} before it"
+            raise ShapeError(
+                f"{self._label} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}{advice}"
+            )
+
+    @property
+    def _label(self) -> str:
+        """The name in messages and in the summary."""
+        return type(self).__name__
 
     def inputs_of(self, shape: Shape) -> int | None:
         """Return the number of inputs of samples of this shape: the size of the last axis."""
@@ -252,12 +262,9 @@ class Layer(Model):
         programs = programs_of(self)
         program = programs.get((shape, training))
         if program is None:
-            if not self.takes(shape):  # the layer before may give any size
-                raise ShapeError(
-                    f"{type(self).__name__} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}"
-                )
+            self._require_taken(shape)  # the layer before may give any size
             if 0 in shape:
-                raise ShapeError(f"{type(self).__name__} takes samples without an empty axis; got {shape}")
+                raise ShapeError(f"{self._label} takes samples without an empty axis; got {shape}")
             program = programs[shape, training] = self._shared_program(shape, training=training)
         return program
 
@@ -309,8 +316,8 @@ class Layer(Model):
             )
             if self.check == "on" and not ours and not self.takes_ids:
                 require_same(program, flat, shapes)
-        except DerivativeError as error:
-            raise DerivativeError(f"{type(self).__name__}.{'' if training else 'predict_'}formula: {error}") from None
+        except (DerivativeError, ShapeError) as error:
+            raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:

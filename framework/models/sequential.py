@@ -103,8 +103,11 @@ class Sequential(Composite):
 
     def settle(self, shape: Shape) -> Shape:
         """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
-        for part in self.parts.values():
-            shape = part.settle(part.narrowed(shape))
+        for place, part in enumerate(self.parts.values()):
+            try:
+                shape = part.settle(part.narrowed(shape))
+            except ShapeError as error:
+                raise ShapeError(f"layer {place}: {error}") from None
         return shape
 
     @property
