@@ -63,7 +63,8 @@ class Composite(Model):
     ``children()`` names the models inside; an activation may stand among them and stays itself, because it has no
     numbers. ``apply`` calls ``self.forward_child(name, x, record)`` and ``apply_backward`` calls
     ``self.backward_child(name, gradient, record)``. The children move in: their numbers become views of this model's
-    vector, and no other model may take them.
+    vector, and no other model may take them. Every child takes the samples of the composite, and the first one gives
+    the output's shape; where one child feeds another, write ``settle`` and ``shape_after``.
 
     Example:
         >>> from framework import Dense, Sigmoid
