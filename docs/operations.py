@@ -30,7 +30,7 @@ np.std(x, axis=-1)                        np.linalg.norm(x, axis=-1)
 np.max(x, axis=-1)                        np.amax(x, axis=-1)
 np.min(x, axis=-1)                        np.amin(x, axis=-1)
 np.prod(x, axis=-1)                       np.cumsum(x, axis=-1)
-np.cumulative_sum(x, axis=-1)             np.diff(x, axis=-1)
+np.diff(x, axis=-1)
 np.argmax(x, axis=-1)                     np.argmin(x, axis=-1)
 np.any(x > 0, axis=-1)                    np.all(x > 0, axis=-1)
 np.count_nonzero(x, axis=-1)              x @ w
