@@ -275,3 +275,18 @@ def test_a_value_that_the_function_reads_may_not_change_while_training():
     assert activation.program().reads.changed() is None
     factor = 3.0
     assert activation.program().reads.changed() == "closure variable 'factor'"
+
+
+def test_a_function_that_depends_on_the_type_of_its_argument_is_refused():
+    def by_type(h):
+        return h * 2 if isinstance(h, np.ndarray) else h
+
+    with pytest.raises(DerivativeError, match="gives other values than the formula itself"):
+        Dense(2, 3, Activation.of(by_type))
+    loss = Loss.of(lambda prediction, target: by_type(prediction) - target)
+    model = Neuron(2)
+    model.forward(np.ones((1, 2)))
+    with pytest.raises(DerivativeError, match="gives other values than the formula itself"):
+        loss.backward(model, np.ones(1))
+    with pytest.raises(DerivativeError, match="gives other values than the formula itself"):
+        Layer.of(by_type)(np.ones((1, 2)))
