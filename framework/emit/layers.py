@@ -190,14 +190,14 @@ class _Lowered:
 
 
 def require_same(program: LayerProgram, formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the graph of a formula computes what the formula itself does, for two numbers of rows.
+    """Check that the graph of a formula computes what the formula itself does, for some numbers of rows.
 
     Raises:
         DerivativeError: It does not: the formula branches on the number of rows, or depends on something else that a
             graph does not see.
     """
     dtype = program.traced.graph.dtype
-    for rows in (2, 5):
+    for rows in (2, 5, 1):
         sizes = [tuple(rows if size == ROWS else size for size in shape) for shape in shapes.values()]
         arrays = [np.cos(np.arange(1.0, 1.0 + math.prod(size)) ** 1.3).reshape(size).astype(dtype) for size in sizes]
         with np.errstate(all="ignore"):
@@ -211,7 +211,8 @@ def require_same(program: LayerProgram, formula: Callable[..., Any], shapes: Map
         if np.shape(expected) != found.shape or not np.allclose(
             found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0.0), equal_nan=True
         ):
+            count = "1 row" if rows == 1 else f"{rows} rows"
             raise DerivativeError(
-                f"the graph of the formula gives other values than the formula itself for {rows} rows: it depends on "
+                f"the graph of the formula gives other values than the formula itself for {count}: it depends on "
                 "the number of rows, or on something besides its arguments and settings"
             )

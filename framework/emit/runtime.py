@@ -87,7 +87,7 @@ def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:
     count, start = len(axes), axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
     if start:  # where the axes of the indices stand
         g = np.moveaxis(g, tuple(range(start, start + flat.ndim)), tuple(range(flat.ndim)))
-    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, -1)).reshape((*sizes, *rest))
+    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, math.prod(rest))).reshape((*sizes, *rest))
     return total if axes == tuple(range(count)) else np.moveaxis(total, tuple(range(count)), axes)
 
 

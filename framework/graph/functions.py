@@ -57,7 +57,7 @@ def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> A
         x = x.astype(float if op in ("mean", "var") else int)
     if op == "mean" and x.kind == "i":
         x = x.astype(float)
-    return record(op, x, axes=axes, keepdims=bool(keepdims), **attributes) if axes else x
+    return record(op, x, axes=axes, keepdims=bool(keepdims), **attributes) if axes else x.copy()
 
 
 def _reduction(op: str, *names: str) -> None:
@@ -181,9 +181,14 @@ def _reshape(x: Any, shape: Any = None, order: str = "C", *, newshape: Any = Non
     return view("reshape", x, shape=tuple(sizes))
 
 
-@implements("ravel", "flatten")
+@implements("ravel")
 def _ravel(x: Any, order: str = "C") -> Any:
     return _reshape(x, (-1,), order)
+
+
+@implements("flatten")
+def _flatten(x: Any, order: str = "C") -> Any:
+    return _reshape(x, (-1,), order).copy()
 
 
 @implements("transpose", "permute_dims")
@@ -348,6 +353,7 @@ def _without_ellipsis(terms: list[str], output: str, operands: Sequence[Any]) ->
 def _parsed(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
     """Return an index with an entry for each axis, and where new axes come: None, else the number of the axis."""
     index = index if isinstance(index, tuple) else (index,)
+    index = tuple(part[()] if isinstance(part, np.ndarray) and not part.ndim else part for part in index)
     used = sum(part is not None and part is not Ellipsis for part in index)
     if used > x.ndim:
         raise IndexError(f"too many indices for an array of {x.ndim} axes: {used} were given")
@@ -442,7 +448,12 @@ def _take(x: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
     x = _symbol(x, indices)
     if axis is None:
         x, axis = _reshape(x, (-1,)), 0
-    return _getitem(x, (*(slice(None),) * _axis(x, axis), indices))
+    axis = _axis(x, axis)
+    if mode == "clip":
+        indices = np.clip(indices, 0, x.shape[axis] - 1)
+    elif mode == "wrap":
+        indices = np.mod(indices, x.shape[axis])
+    return _getitem(x, (*(slice(None),) * axis, indices))
 
 
 @implements("take_along_axis")
@@ -505,7 +516,11 @@ def _roll(x: Any, shift: int, axis: Any = None) -> Any:
         refuse("np.roll over several axes", "roll one axis after the other: np.roll(x, 1, axis=1)")
     _require_no_rows(x, axis, "np.roll")
     before, by = (slice(None),) * _axis(x, axis), shift % x.shape[axis]
-    return _concatenate([x[(*before, slice(-by, None))], x[(*before, slice(None, -by))]], _axis(x, axis)) if by else x
+    return (
+        _concatenate([x[(*before, slice(-by, None))], x[(*before, slice(None, -by))]], _axis(x, axis))
+        if by
+        else x.copy()
+    )
 
 
 @implements("diagonal")
@@ -546,7 +561,7 @@ def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any
     chosen = _axis(parts[0], axis)
     if any(part.graph.rows_in(part.shape[chosen]) for part in parts):
         refuse("np.concatenate along the rows", _ROWS)
-    return record("concatenate", *parts, axis=chosen) if len(parts) > 1 else parts[0]
+    return record("concatenate", *parts, axis=chosen) if len(parts) > 1 else parts[0].copy()
 
 
 @implements("stack")
@@ -572,14 +587,22 @@ def _append(x: Any, values: Any, axis: Any = None) -> Any:
     return _concatenate([x, values], axis)
 
 
-@implements("split", "array_split")
+@implements("array_split")
+def _array_split(x: Any, sections: Any, axis: int = 0) -> Any:
+    if isinstance(sections, int):
+        short, more = divmod(x.shape[axis], sections)
+        sections = [short * n + min(n, more) for n in range(1, sections)]
+    return _split(x, sections, axis)
+
+
+@implements("split")
 def _split(x: Any, sections: Any, axis: int = 0) -> Any:
     size = x.shape[axis]
     _require_no_rows(x, axis, "np.split")
     if isinstance(sections, int):
         if size % sections:
             raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
-        sections = range(size // sections, size, size // sections)
+        sections = [size // sections * n for n in range(1, sections)]
     ends = [0, *map(int, sections), size]
     before = (slice(None),) * _axis(x, axis)
     return [x[(*before, slice(a, b))] for a, b in pairwise(ends)]
@@ -603,7 +626,7 @@ def _tile(x: Any, reps: Any) -> Any:
     times = (1,) * (x.ndim - len(times)) + times
     for axis, n in enumerate(times):
         x = _concatenate([x] * n, axis) if n > 1 else x
-    return x
+    return x.copy()
 
 
 @implements("pad")
@@ -612,11 +635,15 @@ def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float 
     if any(any(around) and x.graph.rows_in(size) for around, size in zip(width, x.shape, strict=True)):
         refuse("np.pad of the rows", _ROWS)
     if mode == "constant":
-        return record("pad", x, width=width, value=float(constant_values)) if np.any(width) else x
+        if np.ndim(constant_values):
+            refuse("np.pad with several constants", "pad each side by its own call")
+        return record("pad", x, width=width, value=float(constant_values)) if np.any(width) else x.copy()
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        refuse(f"np.pad with mode='{mode}'", "use 'constant', 'edge', 'reflect', 'symmetric' or 'wrap'")
     for axis, around in enumerate(width):
         if any(around):
             x = _take(x, np.pad(np.arange(x.shape[axis]), around, mode=mode), axis)  # type: ignore[call-overload]
-    return x
+    return x.copy()
 
 
 @implements("sliding_window_view")
@@ -706,5 +733,5 @@ def _sinc(x: Any) -> Any:
 
 
 @implements("isclose")
-def _isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    return np.abs(a - b) <= atol + rtol * np.abs(b)
+def _isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> Any:
+    return (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))

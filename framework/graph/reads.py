@@ -6,6 +6,7 @@ another value than its graph, so the values belong to the key of a graph, and ea
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
+_READ = (*_PLAIN, tuple, np.ndarray, np.generic, FunctionType, MethodType)
 
 
 class Reads:
@@ -74,16 +76,31 @@ class Reads:
             if name in function.__globals__ and not ours:
                 value = function.__globals__[name]
                 yield f"global '{name}'", value
-                if isinstance(value, ModuleType) and not _constant(value.__name__):
-                    yield from ((f"'{name}.{part}'", vars(value)[part]) for part in names if part in vars(value))
+                yield from _attributes(name, value, names)
             attribute = getattr(self._owner, name, self)  # not None, which a class may have
-            if isinstance(attribute, (*_PLAIN, tuple, np.ndarray, np.generic, FunctionType, MethodType)):
+            attribute = attribute.fget if isinstance(attribute, property) else attribute
+            if isinstance(attribute, _READ):
                 yield f"class attribute '{name}'", attribute
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
-                yield f"closure variable '{name}'", cell.cell_contents
+                value = cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
+            yield f"closure variable '{name}'", value
+            yield from _attributes(name, value, names)
+
+
+def _attributes(owner: str, value: Any, names: Iterable[str]) -> Iterable[tuple[str, Any]]:
+    """Return the attributes of a module, a class or an object that a function may read."""
+    if isinstance(value, (*_PLAIN, FunctionType, np.ndarray)) or _constant(getattr(value, "__module__", None)):
+        return
+    if isinstance(value, ModuleType) and _constant(value.__name__):
+        return
+    for part in names:
+        found = inspect.getattr_static(value, part, _attributes)
+        found = found.fget if isinstance(found, property) else found
+        if isinstance(found, (*_READ, list, dict)):
+            yield f"'{owner}.{part}'", found
 
 
 def _held(function: Any) -> list[FunctionType]:

@@ -150,14 +150,16 @@ class Symbol(NDArrayOperatorsMixin):
         """Record a ufunc."""
         name = NAMES.get(ufunc.__name__, ufunc.__name__)
         (out,) = options.pop("out", (None,))
-        options = {
-            key: value for key, value in options.items() if value is not True and key not in ("dtype", "casting")
-        }
-        if method == "reduce" and name in REDUCTIONS:
+        if method == "__call__":
+            inputs = tuple(np.asarray(part) if isinstance(part, list | tuple) else part for part in inputs)
+        if options.get("where") is True:  # the default
+            del options["where"]
+        options = {key: value for key, value in options.items() if key not in ("dtype", "casting")}
+        if method == "reduce" and name in REDUCTIONS and not options.keys() - {"axis", "keepdims"}:
             found = FUNCTIONS[REDUCTIONS[name]](
                 inputs[0], options.get("axis", 0), keepdims=options.get("keepdims", False)
             )
-        elif method == "accumulate" and name == "add":
+        elif method == "accumulate" and name == "add" and not options.keys() - {"axis"}:
             found = FUNCTIONS["cumsum"](inputs[0], options.get("axis", 0))
         elif method == "outer" and not options:
             a, b = inputs
@@ -179,16 +181,9 @@ class Symbol(NDArrayOperatorsMixin):
         if handler is None:
             refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
         options = dict(options)
-        out = options.pop("out", None)
         if name in ("zeros", "ones", "empty", "full"):  # called with like=self, which NumPy takes off
             options["like"] = self
-        try:
-            found = handler(*args, **options)
-        except TypeError as error:
-            if "argument" not in str(error):
-                raise
-            refuse(f"np.{name} with these arguments", str(error).replace(f"{handler.__name__}()", f"np.{name}"))
-        return found if out is None else _into(out, found)
+        return _called(name, args, options)
 
     def __getitem__(self, index: Any) -> Any:
         """Record a part of the array."""
@@ -203,7 +198,7 @@ class Symbol(NDArrayOperatorsMixin):
         if name.startswith("__"):
             raise AttributeError(name)
         if name in METHODS:
-            return lambda *args, **options: FUNCTIONS[name](self, *args, **options)
+            return lambda *args, **options: _called(name, (self, *args), options)
         known = name in FUNCTIONS
         refuse(f"x.{name}", f"write np.{name}(x)" if known else "use NumPy functions, which work on every element")
 
@@ -216,13 +211,15 @@ class Symbol(NDArrayOperatorsMixin):
         chosen = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
         return np.transpose(self, chosen or None)
 
-    def astype(self, dtype: Any, **_options: Any) -> Any:
+    def astype(self, dtype: Any, *, copy: bool = True, **_options: Any) -> Any:
         """Record a cast between floats, integers and booleans; the width of floats is the framework's choice."""
         kind = np.dtype(dtype).kind
         if kind not in "fiub":
             refuse(f"x.astype({dtype})", "use real numbers")
         kind = "i" if kind == "u" else kind
-        return self if kind == self.kind else self.record("astype", to=kind)
+        if kind != self.kind:
+            return self.record("astype", to=kind)
+        return self.copy() if copy else self
 
     def copy(self, *_order: Any) -> Symbol:
         """Return a symbol of its own with the same value."""
@@ -266,6 +263,19 @@ class Symbol(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         """Show the node."""
         return repr(self._node)
+
+
+def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call a function of the table; refuse arguments that it does not take."""
+    handler = FUNCTIONS[name]
+    out = options.pop("out", None)
+    try:
+        found = handler(*args, **options)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        refuse(f"np.{name} with these arguments", str(error).replace(f"{handler.__qualname__}()", f"np.{name}"))
+    return found if out is None else _into(out, found)
 
 
 def record(op: str, *args: Any, **attributes: Any) -> Any:

@@ -270,8 +270,9 @@ class Layer(Model):
 
     def _shared_program(self, shape: Shape, *, training: bool) -> LayerProgram:
         """Return the program of an equal layer, or trace the formula."""
-        settings = {name: value for name, value in self.settings().items() if name not in ("seed", "initializer")}
-        key = (tuple(settings.items()), shape, training)
+        unread = ("seed", "initializer") if ":" not in self.tag() else ()
+        settings = {name: value for name, value in self.settings().items() if name not in unread}
+        key = (tuple(settings.items()), repr(settings), shape, training)  # 1, 1.0 and True are equal, as 0.0 and -0.0
         shared = _SHARED.setdefault(type(self), {})
         program = shared.get(key)
         if program is None or program.reads.changed() is not None:
@@ -299,7 +300,9 @@ class Layer(Model):
 
         def flat(x: Any, **named: Any) -> Any:
             found = formula(x, **named)
-            output, new = found if buffers and isinstance(found, tuple) else (found, {})
+            output, new = found if buffers and isinstance(found, tuple) and len(found) == 2 else (found, {})
+            if training or new:
+                _require_buffers(new, buffers)
             output = output.astype(float) if isinstance(output, Symbol) else output
             return output, *(new[name] for name in buffers if name in new)
 
@@ -324,7 +327,10 @@ class Layer(Model):
         """Return the outputs for a batch by the formula, and leave in ``record`` what backward needs."""
         program = self.program(x.shape[1:], training=record.training)
         buffers = (self._state or self._built()).buffers
-        extra = [*self._drawn(x, record), *buffers.values()]
+        old = (
+            (value.copy() for value in buffers.values()) if record.training else buffers.values()
+        )  # backward reads them
+        extra = [*self._drawn(x, record), *old]
         emitted = program.forward if record.training else program.predict
         results = _several(emitted.function(record.memory(emitted), x, *values.values(), *extra))
         if record.training:
@@ -415,6 +421,7 @@ class Layer(Model):
             rng = random_generator(seed, "initialize", *counters, index)
             view[...] = _drawn(initializers.get(name, Zeros()), view.shape, rng)
         buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
+        buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype, self._new_record)
 
     def _new_record(self, *, training: bool) -> Record:
@@ -492,6 +499,16 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
     require_like(initializer, "__call__", values, shape)
     require_finite(values, f"the values of {initializer!r}")
     return values
+
+
+def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:
+    """Check that a formula returns a new value of the same shape for each buffer."""
+    wanted = {name: np.shape(value) for name, value in buffers.items()}
+    found = {name: np.shape(value) for name, value in new.items()} if isinstance(new, Mapping) else type(new).__name__
+    if found != wanted:
+        raise DerivativeError(
+            f"the formula must return (output, new buffers), with the buffers' names and shapes {wanted}; got {found}"
+        )
 
 
 _SHARED: weakref.WeakKeyDictionary[type, dict[Any, LayerProgram]] = weakref.WeakKeyDictionary()

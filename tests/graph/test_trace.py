@@ -198,3 +198,60 @@ def test_a_formula_that_mixes_rows_is_recognised(formula):
 )
 def test_a_formula_of_single_rows_does_not_mix_them(formula):
     assert mixing(trace(written(formula), {"x": (ROWS, 3)}).output) is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "np.add.reduce(x, axis=1, where=x > 0)",
+        "np.maximum.reduce(x, axis=1, initial=0.3)",
+        "x.sum(axis=1, where=x > 0)",
+        "np.pad(x, ((0, 0), (1, 1)), mode='mean')",
+        "np.pad(x, ((0, 0), (1, 1)), constant_values=((0, 0), (1, 2)))",
+        "np.isclose(x, 1.0, equal_nan=True)",
+    ],
+)
+def test_an_option_that_has_no_rule_is_refused(formula):
+    with pytest.raises(DerivativeError, match="cannot be traced"):
+        trace(written(formula), {"x": (ROWS, 3)})
+
+
+SAME = [
+    "x - np.add.reduce(x, axis=1, keepdims=True)",
+    "x + [1.0, 2.0, 3.0]",
+    "x[:, np.array(1)]",
+    "np.take(x, [0, 5], axis=1, mode='clip')",
+    "np.take(x, [0, 5], axis=1, mode='wrap')",
+    "np.concatenate(np.array_split(x, 2, axis=1)[::-1], axis=1)",
+    "np.isclose(x, x + 1e-9) * x",
+    "np.isclose(x / 0.0, x / 0.0)",
+]
+
+
+@pytest.mark.parametrize("formula", SAME)
+def test_an_option_gives_what_numpy_gives(formula):
+    x = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
+    traced = trace(written(formula), {"x": (ROWS, 3)})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = emit({"result": traced.output}, traced.inputs, memory=False).function(x)
+        np.testing.assert_array_equal(found, written(formula)(x))
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "y.astype(float)",
+        "y.flatten()",
+        "np.pad(y, ((0, 0), (0, 0)))",
+        "np.tile(y, (1, 1))",
+        "np.roll(y, 0, axis=1)",
+        "np.concatenate([y], axis=1)",
+        "np.sum(y, axis=())",
+    ],
+)
+def test_a_change_of_a_copy_leaves_its_array_alone(copy):
+    formula = assigned("y = x * 2", f"z = {copy}", "z += 1", "return y.sum(axis=1)")
+    x = np.array([[1.0, -2.0, 3.0]])
+    traced = trace(formula, {"x": (ROWS, 3)})
+    found = emit({"result": traced.output}, traced.inputs, memory=False).function(x)
+    np.testing.assert_allclose(found, formula(x))

@@ -139,3 +139,97 @@ def test_samples_with_an_empty_axis_are_refused():
     with pytest.raises(ShapeError, match=r"Attention takes samples without an empty axis; got \(0, 4\)"):
         Attention(units=3, inputs=4)(np.zeros((2, 0, 4)))
     assert Attention(units=3, inputs=4)(np.zeros((0, 5, 4))).shape == (0, 5, 3)
+
+
+class Signed(Layer):
+    sign: int | float
+
+    def formula(self, x):
+        return np.copysign(x, self.sign) * (1 if isinstance(self.sign, int) else 2)
+
+
+def test_layers_with_equal_settings_of_other_kinds_do_not_share_a_program():
+    assert Signed(sign=1)([3.0]) == 3.0
+    assert Signed(sign=1.0)([3.0]) == 6.0
+    assert Signed(sign=0.0)([3.0]) == 6.0
+    assert Signed(sign=-0.0)([3.0]) == -6.0
+
+
+class Shifted(Layer):
+    def formula(self, x):
+        return x + (self.seed or 0)
+
+
+def test_a_formula_may_read_the_seed():
+    assert [float(Shifted(seed=seed)([1.0])[0]) for seed in (2, 3)] == [3.0, 4.0]
+
+
+class Scaling:
+    factor = 2.0
+
+
+SCALING = Scaling()
+
+
+class ByObject(Layer):
+    def formula(self, x):
+        return x * SCALING.factor
+
+
+class ByProperty(Layer):
+    @property
+    def factor(self):
+        return SCALING.factor
+
+    def formula(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize("kind", [ByObject, ByProperty])
+def test_a_new_layer_reads_the_attribute_of_a_global_object_anew(kind, monkeypatch):
+    assert kind()([3.0]) == 6.0
+    monkeypatch.setattr(SCALING, "factor", 5.0)
+    assert kind()([3.0]) == 15.0
+
+
+class Growing(Layer):
+    def initial_buffers(self):
+        return {"level": np.ones(2)}
+
+    def formula(self, x, level):
+        return x * level * x, {"level": level * 2}
+
+
+def test_the_backward_pass_reads_the_buffers_of_its_forward_pass():
+    layer = Growing()
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    layer.forward(x)
+    np.testing.assert_array_equal(layer.buffers["level"], [2.0, 2.0])
+    np.testing.assert_array_equal(layer.backward(np.ones((2, 2))), 2 * x)
+
+
+def test_buffers_of_floats_have_the_dtype_of_the_layer():
+    layer = Growing(dtype="float32")
+    layer.forward([[1.0, 2.0]])
+    assert layer.buffers["level"].dtype == "float32"
+
+
+@pytest.mark.parametrize("new", ["{}", "{'other': level}", "{'level': level[:1]}", "level"])
+def test_a_formula_must_return_every_buffer(new):
+    class Odd(Growing):
+        def formula(self, x, level):
+            return x * level, eval(new, {}, {"level": level})
+
+    with pytest.raises(DerivativeError, match=r"must return \(output, new buffers\)"):
+        Odd()([[1.0, 2.0]])
+
+
+def test_a_branch_on_a_single_row_is_refused():
+    with pytest.raises(DerivativeError, match="for 1 row:"):
+        Layer.of(lambda x: x if len(x) == 1 else 2 * x)([[1.0, 2.0]])
+
+
+def test_a_gather_of_no_rows_has_a_gradient():
+    layer = Layer.of(lambda x: np.take_along_axis(x, np.argmax(x, axis=1)[:, None], axis=1))
+    layer.forward(np.empty((0, 3)))
+    assert layer.backward(np.empty((0, 1))).shape == (0, 3)
