@@ -199,6 +199,14 @@ def _reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     return tuple(reversed(found))
 
 
+def _region(shape: Shape, index: Iterable[Any]) -> Shape | None:
+    """Return the shape of a part of an array, where the index is made of slices alone."""
+    pairs = [(size, (0, size, 1) if part is None else part) for size, part in zip(shape, index, strict=True)]
+    if not all(isinstance(part, tuple) and part[1] >= 0 and part[2] > 0 for _, part in pairs):
+        return None
+    return tuple(len(range(size)[slice(*part)]) for size, part in pairs)
+
+
 class _Lives:
     """Where each value lies, and when its array is used for the last time."""
 
@@ -317,6 +325,7 @@ class _Writer:
         self.deaths: dict[float, list[Home]] = {}
         self.given: set[Node] = set()
         self.aims: dict[str, Node] = {}  # the node that an output's array is the target of
+        self.begun: dict[Node, tuple[str, set[Node]]] = {}  # arrays of "place" nodes, and the parts computed there
 
     # the function
 
@@ -528,7 +537,11 @@ class _Writer:
 
     def _write(self, order: Iterable[Node]) -> None:
         """Write a line, or a few, for each node."""
+        order = list(order)
+        owners = self._owners(order)
         for node in order:
+            if node in owners and owners[node] not in self.begun:
+                self._begin_place(owners[node], owners)
             if node.op in _SPECIAL:
                 _SPECIAL[node.op](self, node)
             elif OPERATIONS[node.op].elementwise:
@@ -659,15 +672,40 @@ class _Writer:
         self._define(node, self._into(node))
         self._line(f"np.copyto({self.names[node]}.reshape({self._shape(node.args[0].shape)}), {x})")
 
-    def _place(self, node: Node) -> None:
-        parts = [self._text(arg) for arg in node.args]
-        self._define(node, self._into(node))
-        name, add = self.names[node], node.attributes["add"]
+    def _owners(self, order: list[Node]) -> dict[Node, Node]:
+        """Return the parts that can be computed where they belong, each with the node that places it."""
+        here, lives = set(order), self.lives
+        return {
+            part: node
+            for node in order
+            if self.layout and node.op == "place" and not node.attributes["add"]
+            for part, index in zip(node.args, node.attributes["indices"], strict=True)
+            if part in here
+            and OPERATIONS[part.op].elementwise
+            and lives.last[part] == lives.time[node]  # it is read by nothing that comes later
+            and (part.kind, part.shape) == (node.kind, _region(node.shape, index))
+            and node.args.count(part) == 1
+        }
+
+    def _begin_place(self, node: Node, owners: Mapping[Node, Node]) -> None:
+        """Make the array of a "place" node, and have its parts computed there."""
+        name, aimed = self.begun[node] = self._into(node), set[Node]()
         size = sum(math.prod(arg.shape) if isinstance(arg, Node) else 1 for arg in node.args)
-        if add or size < math.prod(node.shape):
+        if node.attributes["add"] or size < math.prod(node.shape):
             self._line(f"{name}.fill(0)")
-        for index, part in zip(node.attributes["indices"], parts, strict=True):
-            self._line(f"{name}[{_index(index)}] {'+=' if add else '='} {part}")
+        for index, part in zip(node.attributes["indices"], node.args, strict=True):
+            if owners.get(part) is node:
+                self.targets[part] = f"{name}[{_index(index)}]"
+                aimed.add(part)
+
+    def _place(self, node: Node) -> None:
+        if node not in self.begun:
+            self._begin_place(node, {})
+        (name, aimed), sign = self.begun[node], "+=" if node.attributes["add"] else "="
+        self._define(node, name)
+        for index, part in zip(node.attributes["indices"], node.args, strict=True):
+            if part not in aimed or self.targets.pop(part, ""):  # or it has an array of its own nevertheless
+                self._line(f"{self.names[node]}[{_index(index)}] {sign} {self._text(part)}")
 
     def _set_index(self, node: Node) -> None:
         x, value = (self._text(arg) for arg in node.args)

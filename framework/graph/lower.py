@@ -152,6 +152,12 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
     if 1 < len(axes) < x.ndim and axes == tuple(range(len(axes))) and math.prod(x.shape[len(axes) :]) <= _NARROW:
         lines = new.add("reshape", new.add("sum", x, axes=(0,), keepdims=True), shape=x.shape[1:])
         return new.add("reshape", new.add("sum", lines, axes=axes[:-1], keepdims=True), shape=node.shape)
+    whole = math.prod(node.shape)
+    if _tiny_axes(x, x.shape) == axes and all(isinstance(p, Node) and math.prod(p.shape) == whole for p in x.args):
+        total = x.args[0]
+        for part in x.args[1:]:
+            total = new.add("add", total, part)
+        return new.add("reshape", total, shape=node.shape)
     if x.ndim > 2 and 0 < math.prod(x.shape[axis] for axis in axes) <= _SHORT:
         for axis in axes:
             parts = [_slice(new, x, axis, place, place + 1) for place in range(x.shape[axis])]
