@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from framework.arrays import Array
+from framework.trees import Tree, flatten
 
 _COLUMNS = 1021
 """Words in a row of the grid: a prime, so that no period of the data fits it, and odd, so that signs count."""
@@ -47,12 +48,12 @@ def fingerprint(array: Array) -> str:
     return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}"
 
 
-def fingerprints(x: Array, y: Array, weight: Array | None) -> str:
-    """Return the fingerprint of each part of some data.
+def fingerprints(x: Tree, y: Array, weight: Array | None) -> str:
+    """Return the fingerprint of each part of some data, and of each leaf by name.
 
     Example:
         >>> fingerprints(np.zeros((2, 3)), np.zeros(2), None)  # doctest: +ELLIPSIS
         'x float64 (2, 3) 4c564769e8be, y float64 (2,) ...'
     """
-    named = {"x": x, "y": y, "weight": weight}
+    named = flatten(x, "x") | {"y": y, "weight": weight}
     return ", ".join(f"{name} {fingerprint(array)}" for name, array in named.items() if array is not None)

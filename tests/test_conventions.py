@@ -27,6 +27,7 @@ ORDER = [  # a module imports only from those before it; a folder is one place
     "component",
     "plain_functions",
     "arrays",
+    "trees",
     "special",
     "graph",
     "emit",

@@ -1,0 +1,149 @@
+"""Trees: arrays by name, for models of several inputs.
+
+A tree is an array, or a dict of trees by name; a plain array is the simplest tree. ``x['city']`` names a leaf. Leaves
+come in the order of their sorted names, so the order of a dict makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from framework.arrays import Array, name_of, real_array
+from framework.errors import DataError, ShapeError
+from framework.messages import brief
+
+Tree: TypeAlias = "Array | dict[str, Tree]"
+
+
+def leaf_name(name: str, key: str) -> str:
+    """Return the name of what a tree holds under ``key``.
+
+    Example:
+        >>> leaf_name("x", "city"), leaf_name("fit: argument 'x'", "city")
+        ("x['city']", "fit: argument x['city']")
+    """
+    bare = name_of(name)
+    return f"{name.removesuffix(bare).removesuffix(repr(bare))}{bare}[{key!r}]"
+
+
+def real_tree(value: Any, name: str, dtype: Any = None) -> Tree:
+    """Return ``value`` as a tree of real arrays; see ``real_array``.
+
+    Raises:
+        DataError: A mapping is empty, or a name in it is not a string.
+        DtypeError: A leaf does not hold real numbers; names the leaf.
+
+    Example:
+        >>> real_tree({"numbers": [[1, 2]], "city": [3]}, "x", "float32")["city"]
+        array([3.], dtype=float32)
+    """
+    if not isinstance(value, Mapping):
+        return real_array(value, name, dtype)
+    if not value or not all(isinstance(key, str) for key in value):
+        raise DataError(f"{name} must be an array, or a dict of arrays by name; got the names {brief([*value])}")
+    return {key: real_tree(value[key], leaf_name(name, key), dtype) for key in sorted(value)}
+
+
+def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
+    """Return the leaves of a tree by name; a leaf is anything but a dict.
+
+    Example:
+        >>> flatten({"numbers": 1, "city": 2}), flatten(3)
+        ({"x['city']": 2, "x['numbers']": 1}, {'x': 3})
+    """
+    if not isinstance(tree, dict):
+        return {name: tree}
+    parts = (flatten(tree[key], leaf_name(name, key)) for key in sorted(tree))
+    return {leaf: value for part in parts for leaf, value in part.items()}
+
+
+def leaves(tree: Any) -> list[Any]:
+    """Return the leaves of a tree.
+
+    Example:
+        >>> leaves({"numbers": 1, "city": 2}), leaves(3)
+        ([2, 1], [3])
+    """
+    return [leaf for key in sorted(tree) for leaf in leaves(tree[key])] if isinstance(tree, dict) else [tree]
+
+
+def names(tree: Any, name: str = "x") -> Any:
+    """Return a tree of the same form that holds the name of each leaf.
+
+    Example:
+        >>> names({"city": 2}), names(3)
+        ({'city': "x['city']"}, 'x')
+    """
+    if not isinstance(tree, dict):
+        return name
+    return {key: names(tree[key], leaf_name(name, key)) for key in sorted(tree)}
+
+
+def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """Return the tree of ``function(leaf, *others)`` for the leaves at each place of trees of the same form.
+
+    Example:
+        >>> map_leaves(len, {"numbers": [1, 2], "city": [3]}), map_leaves(max, 1, 2)
+        ({'city': 1, 'numbers': 2}, 2)
+    """
+    if not isinstance(tree, dict):
+        return function(tree, *others)
+    return {key: map_leaves(function, tree[key], *(other[key] for other in others)) for key in sorted(tree)}
+
+
+def take(tree: Any, rows: Any) -> Any:
+    """Return some rows of every leaf: ``leaf[rows]``.
+
+    Example:
+        >>> take({"city": np.arange(5)}, slice(2))
+        {'city': array([0, 1])}
+    """
+    return map_leaves(lambda leaf: leaf[rows], tree)
+
+
+def sample_shape(tree: Any) -> Any:
+    """Return the shape of a row of every leaf.
+
+    Example:
+        >>> sample_shape({"numbers": np.zeros((5, 4)), "city": np.zeros(5)}), sample_shape(np.zeros((5, 4)))
+        ({'city': (), 'numbers': (4,)}, (4,))
+    """
+    return map_leaves(lambda leaf: np.shape(leaf)[1:], tree)
+
+
+def rows_in(tree: Any, name: str = "x") -> int:
+    """Return the number of rows, which all leaves have.
+
+    Raises:
+        ShapeError: Leaves differ in their number of rows; names two of them.
+
+    Example:
+        >>> rows_in({"numbers": np.zeros((5, 4)), "city": np.zeros(4)})
+        Traceback (most recent call last):
+        framework.errors.ShapeError: x must have as many rows in every leaf; got 4 in x['city'] and 5 in x['numbers']
+    """
+    if not isinstance(tree, dict):
+        return len(tree)
+    rows = {name_of(leaf): len(array) for leaf, array in flatten(tree, name).items()}
+    first, count = next(iter(rows.items()))
+    for leaf, other in rows.items():
+        if other != count:
+            raise ShapeError(
+                f"{name} must have as many rows in every leaf; got {count} in {first} and {other} in {leaf}"
+            )
+    return count
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two trees have the same form and equal leaves.
+
+    Example:
+        >>> equal({"city": np.arange(2)}, {"city": np.arange(2)}), equal({"city": np.arange(2)}, np.arange(2))
+        (True, False)
+    """
+    if names(a) != names(b):
+        return False
+    return all(np.array_equal(one, other) for one, other in zip(leaves(a), leaves(b), strict=True))
