@@ -16,6 +16,7 @@ from framework.data import Batch
 from framework.losses import Loss
 from framework.models import Model, Residual, Sequential
 from framework.run import Run
+from framework.trees import flatten
 
 SHOWN_ROWS = 5
 """Rows that a line lists; of more it says the number."""
@@ -109,12 +110,13 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: 
     run.loss_function.backward(twin, y, weight, check=False)
     if not not_finite(twin.parameters.gradients):
         return f"the loss gives {', '.join(bad)} a finite gradient, which a regularizer or an on_gradients hook changed"
-    delta = record.array("delta", a.shape)
+    delta: Any = record.array("delta", a.shape)
     if not np.isfinite(delta).all():
         return f"the loss is finite, but its slope is {_in_rows(delta, numbers)}"
     layer, outputs = _backward(delta, [(twin, record, "")]) or ("", delta)
-    if not np.isfinite(outputs).all():
-        return f"{layer} hands back a gradient of {_in_rows(outputs, numbers)}"
+    if bad_leaves := not_finite(flatten(outputs)):
+        what = f"for {bad_leaves[0]} " if isinstance(outputs, dict) else ""
+        return f"{layer} hands back a gradient {what}of {_in_rows(flatten(outputs)[bad_leaves[0]], numbers)}"
     return f"{layer} makes of finite numbers a gradient that is not, that of {', '.join(bad)}; {largest}"
 
 
@@ -127,7 +129,7 @@ def _inside(model: Model, record: Record, name: str) -> list[Place]:
     return [(layer, part, f"{start}{child}") for (child, layer), part in parts]
 
 
-def _forward(x: Array, places: list[Place]) -> tuple[str, Array] | None:
+def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
     """Return the innermost layer that first gives something not finite, and what it gives."""
     for layer, record, name in places:
         before, x = x, layer.apply(x, layer.parameters.views, record)
@@ -136,13 +138,13 @@ def _forward(x: Array, places: list[Place]) -> tuple[str, Array] | None:
     return None
 
 
-def _backward(gradient: Array, places: list[Place]) -> tuple[str, Array] | None:
+def _backward(gradient: Any, places: list[Place]) -> tuple[str, Any] | None:
     """Return the innermost layer where the gradient first is not finite, and what it hands back."""
     for layer, record, name in reversed(places):
         record.needs_input_gradient = True  # which shows the rows, in the first layer too
         parameters = layer.parameters
         before, gradient = gradient, layer.apply_backward(gradient, parameters.views, record, parameters.gradients)
-        if not np.isfinite(gradient).all() or not_finite(parameters.gradients):
+        if not_finite(flatten(gradient)) or not_finite(parameters.gradients):
             return _backward(before, _inside(layer, record, name)) or (_named(layer, name), gradient)
     return None
 

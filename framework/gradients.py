@@ -18,6 +18,7 @@ from framework.models import Composite, Model
 from framework.random_streams import random_generator
 from framework.run import Run
 from framework.trainer import Trainer
+from framework.trees import Tree, flatten, map_leaves, real_tree
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class GradientRow:
     """The worst element of one parameter.
 
     Attributes:
-        parameter: Its name, or ``"x"`` for the input.
+        parameter: Its name, or ``"x"`` for the input, ``"x['city']"`` for one of several.
         element: The index of the worst element.
         analytic: The gradient that backward gives.
         numeric: The gradient by differences.
@@ -78,7 +79,7 @@ def check_gradients(
     Args:
         model: The model; a copy is worked on.
         loss: The loss.
-        x: Rows of inputs.
+        x: Rows of inputs: an array, or a dict of arrays by name.
         y: Their targets.
         weight: One weight a row, or None.
         tolerance: The relative error that is allowed.
@@ -102,7 +103,7 @@ def check_gradients(
     model.parameters.unfreeze()
     if model.dtype != "float64":
         raise DataError(f"check_gradients: the model must be of dtype float64; got {model.dtype}")
-    inputs = np.array(x, dtype=np.float64)
+    inputs = map_leaves(np.array, real_tree(x, "check_gradients: argument 'x'", np.float64))
     key = (0, 0, 0)
 
     def value() -> float:
@@ -113,7 +114,8 @@ def check_gradients(
     model.forward(inputs, key=key)
     arrays = {**{name: (view, model.parameters.gradients[name].copy()) for name, view in model.parameters.items()}}
     if not takes_ids(model):
-        arrays["x"] = (inputs, _input_gradient(model, loss, inputs, y, weight, key))
+        found = flatten(_input_gradient(model, loss, inputs, y, weight, key))
+        arrays |= {leaf: (array, found[leaf]) for leaf, array in flatten(inputs).items()}
     scale = max(float(np.max(np.abs(gradient), initial=0.0)) for _, gradient in arrays.values())
     rows = tuple(_worst(name, array, gradient, value, elements, scale) for name, (array, gradient) in arrays.items())
     report = GradientReport(rows, tolerance)
@@ -122,7 +124,7 @@ def check_gradients(
     return report
 
 
-def _input_gradient(model: Model, loss: Loss, x: Array, y: Any, weight: Any, key: tuple[int, ...]) -> Array:
+def _input_gradient(model: Model, loss: Loss, x: Tree, y: Any, weight: Any, key: tuple[int, ...]) -> Any:
     """Return dL/dx: the loss's gradient by the prediction, carried back to the input."""
     prediction = model.forward(x, key=key)
     gradient = loss.gradient(prediction, _like(y, prediction, loss), weight)
@@ -236,7 +238,7 @@ def compare_steps(
         def compare(run: Run) -> None:
             if run.current is not None and run.step <= steps:
                 x, y, _ = run.current
-                pairs.extend(_distances(run.model.parameters, reference(x.copy(), y.copy()), next(count)))
+                pairs.extend(_distances(run.model.parameters, reference(map_leaves(np.copy, x), y.copy()), next(count)))
             if run.step >= steps:
                 run.stop("compare_steps")
 

@@ -18,6 +18,7 @@ from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.packing import pack
 from framework.random_streams import random_generator
+from framework.trees import leaves
 
 
 class Labelled(Protocol):
@@ -39,7 +40,8 @@ class Run:
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the epoch that is not finished yet.
-        current: (x, y, weight) of the batch in work: working memory that the next batch overwrites.
+        current: (x, y, weight) of the batch in work, where x is a dict for a model of several inputs: working memory
+            that the next batch overwrites.
         loss: The loss of the last batch, or None before the first.
         history: A row for each finished epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
@@ -82,7 +84,7 @@ class Run:
         self.batches = 0
         self.layout = (0, 0, False)
         self.recipe: dict[str, str] = {}
-        self.current: tuple[Array, Array, Array | None] | None = None
+        self.current: tuple[Any, Array, Array | None] | None = None
         self.loss: float | None = None
         self.history = History()
         self.stop_reason: str | None = None
@@ -179,7 +181,7 @@ class Run:
         """Drop what must not outlive training."""
         self._live, self._generators, self.current, self.kept, self.active = {}, {}, None, None, False
 
-    def begin_step(self, batch: tuple[Array, Array, Array | None]) -> None:
+    def begin_step(self, batch: tuple[Any, Array, Array | None]) -> None:
         """Take a batch in work, and keep the model's buffers, which its forward may change before the step is made."""
         self.current, self.in_step = batch, True
         if self.model.buffers:
@@ -200,7 +202,7 @@ class Run:
         """
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
-        batch = [array for array in self.current or () if array is not None]
+        batch = [leaf for part in self.current or () if part is not None for leaf in leaves(part)]
         for memory in self.memories.values():
             memory.require_savable(memory, [*numbers, *self.optimizer.binding.memory.values(), *batch])
 

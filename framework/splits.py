@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, require_finite
 from framework.errors import SettingsError, ShapeError
 from framework.random_streams import random_generator
+from framework.trees import Tree, flatten, real_tree, rows_in, take
 
 
 def split(
     data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Split arrays into a training and a held-out part, shuffled.
 
     Args:
-        data: (x, y) or (x, y, weight): arrays with as many rows.
+        data: (x, y) or (x, y, weight): arrays with as many rows; each may be a dict of arrays by name.
         fraction: The held-out part of the rows, between 0 and 1.
         seed: What the shuffle is drawn from.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow.
@@ -37,14 +38,17 @@ def split(
     """
     if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or not isinstance(fraction, numbers.Real):
         raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {type(data).__name__} and {fraction!r}")
-    arrays = [real_array(array, f"split: argument 'data[{i}]'") for i, array in enumerate(data)]
+    arrays = [real_tree(tree, f"split: argument 'data[{i}]'") for i, tree in enumerate(data)]
     if not 0 < fraction < 1:
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
-    if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0:
-        raise ShapeError(f"split: arrays must have as many rows; got {', '.join(str(a.shape) for a in arrays)}")
-    order = random_generator(seed, "split").permutation(len(arrays[0]))
+    every = {leaf: array for i, tree in enumerate(arrays) for leaf, array in flatten(tree, f"data[{i}]").items()}
+    rows = {array.shape[:1] for array in every.values()}
+    if len(rows) != 1 or rows == {()}:
+        got = ", ".join(f"{leaf} {array.shape}" for leaf, array in every.items())
+        raise ShapeError(f"split: arrays must have as many rows; got {got}")
+    order = random_generator(seed, "split").permutation(rows_in(arrays[0]))
     held = round(len(order) * fraction)
     if stratify and len(arrays) == 1:
         raise SettingsError("split: stratify needs the classes: give (x, y)")
@@ -52,13 +56,14 @@ def split(
         order, held = _stratified(order, arrays[1], fraction)
     if not 0 < held < len(order):
         raise SettingsError(f"split: {fraction} of {len(order)} rows leaves a part empty; give more rows")
-    return tuple(array[order[held:]] for array in arrays), tuple(array[order[:held]] for array in arrays)
+    return tuple(take(tree, order[held:]) for tree in arrays), tuple(take(tree, order[:held]) for tree in arrays)
 
 
-def _stratified(order: Array, labels: Array, fraction: float) -> tuple[Array, int]:
+def _stratified(order: Array, labels: Tree, fraction: float) -> tuple[Array, int]:
     """Put the held-out rows first: of each class its share, so that the whole is rounded once."""
-    if labels.ndim != 1:
-        raise ShapeError(f"split: stratify needs one class a row, (rows,); got {labels.shape}")
+    if isinstance(labels, dict) or labels.ndim != 1:
+        got = "a dict" if isinstance(labels, dict) else labels.shape
+        raise ShapeError(f"split: stratify needs one class a row, (rows,); got {got}")
     require_finite(labels, "split: argument 'data[1]'")  # NaN equals no class
     shuffled = labels[order]
     rank = np.empty(len(order))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from framework.optimizers import Optimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.trainer import Trainer
+from framework.trees import map_leaves
 from framework.verification import differences
 
 Check = Callable[[Any], None]
@@ -286,15 +288,15 @@ def _optimizer_blocks(optimizer: Optimizer) -> None:
 
 
 def _layer(layer: Model) -> None:
-    shape = tuple(3 if size is None else size for size in layer.input_shape)
-    x = np.cos(np.arange(1.0, 1.0 + 4 * np.prod(shape, dtype=int))).reshape(4, *shape)
+    shape = map_leaves(lambda part: tuple(3 if size is None else size for size in part), layer.input_shape)
+    x = map_leaves(lambda part: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(part))).reshape(4, *part), shape)
     if takes_ids(layer):
         x = np.zeros_like(x)
     model = layer.copy()
     try:
         prediction = model.forward(x, key=(0, 0, 0))
     except FrameworkError as error:
-        raise UsageError(f"a batch of shape {x.shape} is refused: {error}") from error
+        raise UsageError(f"a batch of shape {map_leaves(np.shape, x)} is refused: {error}") from error
     _require(prediction.shape[1:] == layer.shape_after(shape), "shape_after is not true")
     if getattr(layer, "check", "on") == "on":
         check_gradients(model, HalfSquaredError(), x, np.zeros_like(prediction))

@@ -32,6 +32,7 @@ from framework.regularizers import Regularizer
 from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.run import Run, add_sums
 from framework.session import Session
+from framework.trees import Tree, rows_in, take
 
 EVALUATION_ROWS = 4096
 
@@ -102,7 +103,8 @@ class Trainer(Component):
 
         Args:
             model: What to train.
-            data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes.
+            data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes. For a model of
+                several inputs x is a dict of arrays by name.
             validation: Data of the same form, evaluated after each epoch, or None.
             epochs: How many; None is the trainer's.
             run: A run to go on with; ``resume`` gives it.
@@ -353,6 +355,7 @@ class Trainer(Component):
         with np.errstate(all="ignore"):
             return self._predicted(model, x)
 
-    def _predicted(self, model: Model, x: Array) -> Array:
-        parts = [model.output(x[start : start + EVALUATION_ROWS])[1] for start in range(0, len(x), EVALUATION_ROWS)]
+    def _predicted(self, model: Model, x: Tree) -> Array:
+        starts = range(0, rows_in(x), EVALUATION_ROWS)
+        parts = [model.output(take(x, slice(start, start + EVALUATION_ROWS)))[1] for start in starts]
         return np.concatenate(parts) if parts else model.output(x)[1]

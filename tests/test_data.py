@@ -305,7 +305,7 @@ def test_a_split_is_a_pure_function_of_its_seed():
         ((X, Y), {"fraction": 1.0}, SettingsError, "between 0 and 1; got 1.0"),
         ((X, Y), {"fraction": float("nan")}, SettingsError, "between 0 and 1; got nan"),
         ((X[:2], Y[:2]), {"fraction": 0.1}, SettingsError, "leaves a part empty"),
-        ((X, Y[:5]), {}, ShapeError, r"as many rows; got \(23, 1\), \(5,\)"),
+        ((X, Y[:5]), {}, ShapeError, r"as many rows; got data\[0\] \(23, 1\), data\[1\] \(5,\)"),
         ((X, X), {"stratify": True}, ShapeError, r"one class a row, \(rows,\); got \(23, 1\)"),
     ],
 )

@@ -125,7 +125,7 @@ BAD_X = {
     "records": (X.view([("a", float)]), DtypeError, f"{REAL} records, first np.void((-3.0,), dtype=[('a', '<f8')]) at"),
     "text of variable width": (X.astype(np.dtypes.StringDType()), DtypeError, f"{REAL} text, first '-3.0' at x[0, 0]"),
     "a set": ({1.0, 2.0}, DtypeError, f"{REAL} Python objects, first {{1.0, 2.0}} at x"),
-    "a dict": ({"a": 1.0}, DtypeError, f"{REAL} Python objects, first {{'a': 1.0}} at x"),
+    "a dict": ({"a": 1.0}, ShapeError, "must be a batch of shape (rows, 2); got a dict of x['a']"),
     "nothing": (None, DtypeError, f"{REAL} Python objects, first None at x"),
     "a word": ("ab", DtypeError, f"{REAL} text, first 'ab' at x"),
     "too large for a float": ([[10**400, 1]] * 11, DataError, "must be finite; got a whole number too large"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,14 @@ from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
+from framework.messages import brief
 from framework.models import Composite, Embedding, Model
-from framework.models.shapes import is_known, shown
+from framework.models.shapes import is_known, require_rows, shown
 from framework.models.state import Columns
+from framework.trees import Tree, flatten, map_leaves, real_tree, rows_in, sample_shape, take
 
-Batch = tuple[Array, Array, Array | None]
+Batch = tuple[Any, Array, Array | None]
+"""x, a tree of arrays; the targets; the weights, where there are some."""
 
 NO_COLUMNS = Columns()
 
@@ -45,21 +48,21 @@ def settling(model: Model, data: Any, name: str) -> Iterator[None]:
         yield
         return
     x = data[0] if isinstance(data, tuple | list) and data else data.read(0, 1)[0] if hasattr(data, "read") else None
-    shape = np.shape(x) if x is not None else ()
+    shapes = map_leaves(np.shape, dict(x) if isinstance(x, Mapping) else x) if x is not None else ()
     try:
-        if shape:
-            require_samples(shape, model, f"{name}: argument 'x'")
-            model.settle(shape[1:])
+        if shapes:
+            require_samples(shapes, model, f"{name}: argument 'x'")
+            model.settle(map_leaves(lambda shape: shape[1:], shapes))
         yield
     except BaseException:
         model.unsettle(layers)
         raise
 
 
-def target_shape(model: Model, x: Array) -> tuple[int, ...]:
+def target_shape(model: Model, x: Tree) -> tuple[int, ...]:
     """Return the shape of the model's outputs for these rows."""
-    each = model.shape_after(x.shape[1:])
-    return (len(x), *(each if is_known(each) else model.output(x[:1])[1].shape[1:]))
+    each = model.shape_after(sample_shape(x))
+    return (rows_in(x), *(each if is_known(each) else model.output(take(x, slice(1)))[1].shape[1:]))
 
 
 def checked(
@@ -67,13 +70,16 @@ def checked(
 ) -> Batch:
     """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
     x = checked_rows(x, model, name, columns.inputs)
-    if len(x) == 0:
-        raise DataError(f"{name}: argument 'x' must have a row at least; got shape {x.shape}")
+    rows, form = rows_in(x), shown(map_leaves(np.shape, x))
+    if rows == 0:
+        raise DataError(f"{name}: argument 'x' must have a row at least; got shape {form}")
+    if isinstance(y, Mapping):
+        raise DataError(f"{name}: argument 'y' must be one array, as the model has one output; got {brief(sorted(y))}")
     if known := columns.targets or model.target_columns:
         model.require_columns(y, f"{name}: argument 'y'", known)
     y = real_array(y, f"{name}: argument 'y'")
-    if y.ndim == 0 or len(y) != len(x):
-        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {x.shape} and {y.shape}")
+    if y.ndim == 0 or len(y) != rows:
+        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {form} and {y.shape}")
     shape = target_shape(model, x)
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
@@ -81,16 +87,19 @@ def checked(
     forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
     y = forms[0]  # that of the loss which is trained on
     if weight is not None:
-        weight = require_weights(weight, len(x), f"{name}: argument 'weight'", model.dtype)
+        weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
     return x, y, weight
 
 
-def require_samples(shape: tuple[int, ...], model: Model, name: str) -> None:
-    """Check that an array of this shape holds rows of the model's input shape.
+def require_samples(shape: Any, model: Model, name: str) -> None:
+    """Check that an array of this shape, or arrays of these shapes by name, hold rows of the model's input shape.
 
     Raises:
-        ShapeError: It does not; says how to add an axis that is missing.
+        ShapeError: They do not; names the array, or says how to add an axis that is missing.
     """
+    if isinstance(shape, dict) or isinstance(model.input_shape, dict):
+        require_rows(shape, model.input_shape, name)
+        return
     if shape and model.takes(shape[1:]):
         return
     hint = ""
@@ -102,20 +111,22 @@ def require_samples(shape: tuple[int, ...], model: Model, name: str) -> None:
     raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}")
 
 
-def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Array:
-    """Return x as rows of the model's dtype, finite and of its input shape.
+def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Any:
+    """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
 
     Raises:
         ShapeError: x is no batch of the model's samples.
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
     model.require_columns(x, f"{name}: argument 'x'", known)
-    array = real_array(x, f"{name}: argument 'x'", model.dtype)
-    require_samples(array.shape, model, f"{name}: argument 'x'")
-    require_finite(array, f"{name}: argument 'x'")
+    array = real_tree(x, f"{name}: argument 'x'", model.dtype)
+    require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
+    rows_in(array, f"{name}: argument 'x'")
+    for leaf, values in flatten(array, f"{name}: argument 'x'").items():
+        require_finite(values, leaf)
     first = model
     while isinstance(first, Composite):
         first = next(iter(first.parts.values()))
-    if isinstance(first, Embedding):
+    if isinstance(first, Embedding) and not isinstance(array, dict):
         first.require_ids(array, f"{name}: argument 'x'")
     return array

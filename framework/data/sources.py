@@ -7,7 +7,9 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import getitem, itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,9 +21,10 @@ from framework.fingerprints import fingerprints
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
-from framework.models.shapes import shown
+from framework.models.shapes import of_rows, shown
 from framework.models.state import Columns
 from framework.random_streams import random_generator
+from framework.trees import Tree, flatten, map_leaves, names, rows_in, sample_shape, take
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -83,7 +86,7 @@ class ArraySource:
         """Check and cast; ``name`` is the caller in messages, ``columns`` are those that frames must have."""
         self.columns = columns_of(x, y)
         x, y, weight = checked(x, y, weight, model, losses, name, columns)
-        self.rows = len(x)
+        self.rows = rows_in(x)
         if weight is not None and not weight.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
         for metric in metrics:
@@ -91,12 +94,19 @@ class ArraySource:
                 metric.require_targets(y, weight, target_shape(model, x))
             except DataError as error:
                 raise type(error)(f"{name}: argument 'y': {error}") from None
-        self.x, self.y, self.weight = read_only(x), read_only(y), None if weight is None else read_only(weight)
+        self.x, self.y, self.weight = (
+            map_leaves(read_only, x),
+            read_only(y),
+            None if weight is None else read_only(weight),
+        )
         self._memory: dict[str, Array] = {}
 
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches: views in the data's own order, gathered into reused memory when shuffled."""
-        arrays = {"x": self.x, "y": self.y} | ({} if self.weight is None else {"weight": self.weight})
+        arrays = flatten(self.x) | {"y": self.y} | ({} if self.weight is None else {"weight": self.weight})
+        x_of: Callable[[dict[str, Array]], Tree] = itemgetter("x")
+        if isinstance(self.x, dict):
+            x_of = partial(_assembled, names(self.x))
         rows = None if order is None else permutation(self.rows, *order)
         for first in range(start, self.rows, size):
             part = slice(first, min(first + size, self.rows))
@@ -104,7 +114,7 @@ class ArraySource:
                 batch = {name: array[part] for name, array in arrays.items()}
             else:
                 batch = {name: self._gather(name, array, rows[part], size) for name, array in arrays.items()}
-            yield batch["x"], batch["y"], batch.get("weight")
+            yield x_of(batch), batch["y"], batch.get("weight")
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds."""
@@ -143,9 +153,10 @@ class DatasetSource:
     def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give batches; a batch that spans two windows is joined from both."""
         for x, y, weight in self.pieces(size, start, order):
-            for first in range(0, len(x), size):
+            part_of = take if isinstance(x, dict) else getitem
+            for first in range(0, len(y), size):
                 part = slice(first, first + size)
-                yield x[part], y[part], None if weight is None else weight[part]
+                yield part_of(x, part), y[part], None if weight is None else weight[part]
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
         """Give the rows from ``start`` on in pieces of whole batches; the last piece may end with a smaller one."""
@@ -158,14 +169,14 @@ class DatasetSource:
                 skip -= rows
                 continue
             x, y, weight = self._read(window, order)
-            rest.append((x[skip:], y[skip:], None if weight is None else weight[skip:]))
+            rest.append((take(x, slice(skip, None)), y[skip:], None if weight is None else weight[skip:]))
             held += rows - skip
             skip = 0
             x, y, weight = joined(rest)
             whole = held - held % size
             if whole:
-                yield x[:whole], y[:whole], None if weight is None else weight[:whole]
-            rest = [(x[whole:], y[whole:], None if weight is None else weight[whole:])]
+                yield take(x, slice(whole)), y[:whole], None if weight is None else weight[:whole]
+            rest = [(take(x, slice(whole, None)), y[whole:], None if weight is None else weight[whole:])]
             held -= whole
         if held:
             yield joined(rest)
@@ -202,8 +213,8 @@ class DatasetSource:
         x, y, weight = joined([self._read_block(start, stop) for start, stop in window])
         if order is None:
             return x, y, weight
-        rows = permutation(len(x), *order, window[0][0])
-        return x[rows], y[rows], None if weight is None else weight[rows]
+        rows = permutation(len(y), *order, window[0][0])
+        return take(x, rows), y[rows], None if weight is None else weight[rows]
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
@@ -215,17 +226,17 @@ class DatasetSource:
         x, y, weight = checked(got[0], got[1], weight, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
             self.columns = columns_of(got[0], got[1])  # the first block's are those of all
-        if len(x) != stop - start:
-            raise ShapeError(f"{name} must return {stop - start} rows; got {len(x)}")
+        if len(y) != stop - start:
+            raise ShapeError(f"{name} must return {stop - start} rows; got {len(y)}")
         weights = "no weights" if weight is None else "weights"
-        form = f"x {shown(('rows', *x.shape[1:]))}, y {shown(('rows', *y.shape[1:]))}, {weights}"
+        form = f"x {shown(of_rows(sample_shape(x)))}, y {shown(('rows', *y.shape[1:]))}, {weights}"
         if form != (self._form or form):
             raise DataError(
                 f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
             )
         self._form = form
         # Copies, because a Dataset may fill the same memory at every read.
-        return x.copy(), y.copy(), None if weight is None else weight.copy()
+        return map_leaves(np.copy, x), y.copy(), None if weight is None else weight.copy()
 
 
 def read_only(array: Array) -> Array:
@@ -233,6 +244,12 @@ def read_only(array: Array) -> Array:
     view = array.view()
     view.setflags(write=False)
     return view
+
+
+def _assembled(form: Any, batch: dict[str, Array]) -> Tree:
+    """Return the tree whose leaves are the named arrays of a batch."""
+    tree: Tree = map_leaves(batch.__getitem__, form)
+    return tree
 
 
 def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
@@ -256,7 +273,7 @@ def prepare(
     """Check ``data`` and make it a source of batches.
 
     Args:
-        data: (x, y), (x, y, weight) or a Dataset.
+        data: (x, y), (x, y, weight) or a Dataset; x may be a dict of arrays by name.
         model: What the data is for.
         losses: What the targets are for: the loss, then metrics that are losses.
         name: The caller, for messages.
@@ -289,7 +306,7 @@ def joined(parts: list[Batch]) -> Batch:
         return parts[0]
     weights = [weight for _, _, weight in parts if weight is not None]
     return (
-        np.concatenate([x for x, _, _ in parts]),
+        map_leaves(lambda *leaves: np.concatenate(leaves), *(x for x, _, _ in parts)),
         np.concatenate([y for _, y, _ in parts]),
         np.concatenate(weights) if weights else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from framework.arrays import Array
 from framework.derivatives.checks import require_like
 from framework.derivatives.differences import resolved_bounds, slope_along
 from framework.errors import DerivativeError
+from framework.trees import flatten, map_leaves
 
 
 def check_layer(layer: Any) -> bool:
@@ -59,19 +61,25 @@ class _Trial:
         object.__setattr__(twin, "_state", state)
         state.parameters.vector[:] = _waves(state.parameters.vector.shape, 1.3) + 0.125
         self.name = f"{type(layer).__name__}.apply_backward"
-        axes = (size if axis is None else axis for axis in twin.input_shape if axis is not ...)
-        self._x = _waves((3, *axes), 1.3).astype(dtype)
+
+        powers = count(1.3, 0.03)  # leaves of equal numbers could cancel out
+
+        def made_up(shape: Any) -> Array:
+            axes = (size if axis is None else axis for axis in shape if axis is not ...)
+            return _waves((3, *axes), next(powers)).astype(dtype)
+
+        self._x = map_leaves(made_up, twin.input_shape)
 
     def takes(self, scale: float) -> bool:
         """Return whether the layer takes a batch of this scale, and keep the batch."""
-        self.x, self.record = self._x * self._x.dtype.type(scale), self._new_record()
-        self._before = self.x.copy()
+        self.x, self.record = map_leaves(lambda leaf: leaf * leaf.dtype.type(scale), self._x), self._new_record()
+        self._before = flatten(map_leaves(np.copy, self.x))
         try:
             with np.errstate(all="ignore"):
                 output = np.asarray(self.twin.apply(self.x, self.twin.parameters.views, self.record))
         except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             return False
-        self.gradient = _waves(output.shape, 1.7).astype(self.x.dtype)
+        self.gradient = _waves(output.shape, 1.7).astype(self.twin.dtype)
         return True
 
     def gradients(self) -> dict[str, Array]:
@@ -80,16 +88,15 @@ class _Trial:
         twin.parameters.gradient[:] = 0.7  # what the step before left, which backward overwrites
         gradient = self.gradient.copy()
         with np.errstate(all="ignore"):
-            result = np.array(
-                twin.apply_backward(gradient, twin.parameters.views, self.record, twin.parameters.gradients)
-            )
-        changed = [("apply", "x", self.x, self._before), ("apply_backward", "gradient", gradient, self.gradient)]
+            result = twin.apply_backward(gradient, twin.parameters.views, self.record, twin.parameters.gradients)
+        changed = [("apply", leaf, array, self._before[leaf]) for leaf, array in flatten(self.x).items()]
+        changed.append(("apply_backward", "gradient", gradient, self.gradient))
         for method, name, array, kept in changed:
             if not np.array_equal(array, kept):
                 raise DerivativeError(
                     f"{type(twin).__name__}.{method} changes its argument '{name}' in place; make a new array"
                 )
-        return {**{name: np.array(found) for name, found in twin.parameters.gradients.items()}, "x": result}
+        return {name: np.array(found) for name, found in {**twin.parameters.gradients, **flatten(result)}.items()}
 
     def check(self) -> dict[str, Array]:
         """Compare the gradients with differences along two directions, and return them.
@@ -98,7 +105,7 @@ class _Trial:
             DerivativeError: They differ.
         """
         found = self.gradients()
-        arrays = {**self.twin.parameters.views, "x": self.x}
+        arrays = {**self.twin.parameters.views, **flatten(self.x)}
         for name, given in found.items():
             require_like(self.twin, f"apply_backward: {_shown(name)}", given, arrays[name].shape)
             for power in (1.7, 1.9):
@@ -116,7 +123,9 @@ class _Trial:
 
 
 def _shown(name: str) -> str:
-    return "dL/dx, which it returns," if name == "x" else f"gradients['{name}']"
+    if name == "x" or name.startswith("x["):
+        return f"dL/d{name}, which it returns,"
+    return f"gradients['{name}']"
 
 
 def _require_slope(what: str, value: Callable[[], float], array: Array, gradient: Array, power: float) -> None:

@@ -28,7 +28,8 @@ class LayerProgram:
     """A layer's formula for one shape of samples.
 
     Attributes:
-        traced: The formula as a graph: x and the parameters, then the output and the new buffers.
+        traced: The formula as a graph: the leaves of x and the parameters, then the output and the new buffers.
+        leaves: The names of the arguments that are leaves of x.
         call: The call of an activation that ends the formula, or None.
         activates_input: Whether h, the argument of that call, is x itself.
         reads: What the formula reads beside its arguments and settings.
@@ -40,6 +41,7 @@ class LayerProgram:
         shapes: Mapping[str, tuple[int, ...]],
         dtype: str,
         *,
+        leaves: tuple[str, ...],
         parameters: tuple[str, ...],
         mixes_rows: bool,
         reads: Reads,
@@ -48,9 +50,10 @@ class LayerProgram:
         """Trace a formula.
 
         Args:
-            formula: (x, parameters, ...) -> the output, or a tuple of the output and the new buffers.
+            formula: (leaves of x, parameters, ...) -> the output, or a tuple of the output and the new buffers.
             shapes: The shape of each argument, x first, with ``trace.ROWS`` for the number of rows.
             dtype: The dtype of floats.
+            leaves: The names of the arguments that are leaves of x; a plain x is one leaf.
             parameters: The names of the arguments that are learnt.
             mixes_rows: Whether the output of a row may depend on other rows.
             reads: What the formula reads beside its arguments and settings.
@@ -69,9 +72,9 @@ class LayerProgram:
                 f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use another axis, "
                 "or set mixes_rows = True in the class, as BatchNorm does"
             )
-        self.traced, self.parameters, self.reads = traced, parameters, reads
+        self.traced, self.leaves, self.parameters, self.reads = traced, leaves, parameters, reads
         self.call: Call | None = traced.graph.calls.get(output)
-        self.activates_input = self.call is not None and self.call.argument is traced.inputs["x"]
+        self.activates_input = self.call is not None and self.call.argument is traced.inputs.get("x")
         self.sample_shape = output.shape[1:]
         self._variants: dict[tuple[bool, bool], Emitted] = {}
 
@@ -98,7 +101,7 @@ class LayerProgram:
         return self._graph.kept
 
     def backward(self, *, fused: bool, input_gradient: bool) -> Emitted:
-        """Return the backward pass: (gradient, x and parameters, saved) -> dL/dx; fills the parameters' gradients.
+        """Return the backward pass: (gradient, leaves of x, parameters, saved) -> dL/dx; fills parameters' gradients.
 
         Args:
             fused: Whether ``gradient`` is dL/dh of the activation that ends the formula, not dL/d(output).
@@ -110,7 +113,7 @@ class LayerProgram:
             found = lowered.gradients[fused]
             outputs = {f"d_{name}": found[name] for name in self.parameters}
             if input_gradient:
-                outputs = {"dx": found["x"], **outputs}
+                outputs = {**{f"d{leaf}": found[leaf] for leaf in self.leaves}, **outputs}
             saved = {f"saved_{place}": node for place, node in enumerate(lowered.saved)}
             given = {"gradient": lowered.seeds[fused], **lowered.inputs, **saved}
             into = {f"d_{name}": f"out_{name}" for name in self.parameters}
@@ -134,7 +137,7 @@ class _Lowered:
     def __init__(self, program: LayerProgram) -> None:
         traced, call = program.traced, program.call
         names = list(traced.inputs)
-        wanted = ["x", *program.parameters]
+        wanted = [*program.leaves, *program.parameters]
         h = None if call is None else call.argument
         first = [traced.output, h, *traced.outputs[1:], *traced.inputs.values()]
         calls = traced.graph.calls

@@ -185,7 +185,8 @@ class Neuron(_Affine):
         One sample is written by hand: arrays of one number would take several times as long.
         """
         if not record.sample:
-            return super().apply_backward(gradient, values, record, gradients)
+            dx: Array = super().apply_backward(gradient, values, record, gradients)
+            return dx
         h, x = record.preactivation, record["x"]
         delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
         if type(delta) is not type(h):

@@ -3,7 +3,8 @@
 ``model(x)`` predicts and remembers nothing, so several threads may share a model. ``forward(x)`` records what
 ``backward(gradient)`` needs; backward uses the record up. What a caller receives is the caller's own array.
 
-One sample, of shape ``input_shape``, gives one prediction; a batch with one axis more in front gives a batch.
+One sample, of shape ``input_shape``, gives one prediction; a batch with one axis more in front gives a batch. A model
+of several inputs has a dict of shapes by name as its ``input_shape``; its samples and batches are dicts of arrays.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from framework.arrays import Array, Record, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.messages import printable
-from framework.models.shapes import Shape, fits, narrowed, shown
+from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
 from framework.models.state import State
 from framework.parameters import Parameters, Views
+from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
@@ -73,8 +75,8 @@ class Model(Component):
 
     @property
     @abstractmethod
-    def input_shape(self) -> Shape:
-        """The shape of one sample; None is any size."""
+    def input_shape(self) -> Any:
+        """The shape of one sample; None is any size. A dict of shapes by name for a model of several inputs."""
 
     @property
     @abstractmethod
@@ -84,17 +86,19 @@ class Model(Component):
     leading_axes: ClassVar[bool] = False
     """Whether a sample may have further axes in front, such as steps; ``input_shape`` is then that of the last axes."""
 
-    def takes(self, shape: Shape) -> bool:
+    def takes(self, shape: Any) -> bool:
         """Return whether samples may have this shape."""
         expected = self.input_shape
-        return fits(shape[len(shape) - len(expected) :] if self.leading_axes else shape, expected)
+        if self.leading_axes and not isinstance(shape, dict):
+            shape = shape[len(shape) - len(expected) :]
+        return fits(shape, expected)
 
-    def narrowed(self, shape: Shape) -> Shape:
+    def narrowed(self, shape: Any) -> Any:
         """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
         return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
 
     @abstractmethod
-    def shape_after(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Any) -> Shape:
         """Return the shape of a prediction for samples of this shape."""
 
     @property
@@ -113,7 +117,7 @@ class Model(Component):
         object.__setattr__(self, "_state", None)
 
     @abstractmethod
-    def settle(self, shape: Shape) -> Shape:
+    def settle(self, shape: Any) -> Shape:
         """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
 
     @property
@@ -122,14 +126,14 @@ class Model(Component):
         return None
 
     @abstractmethod
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         """Return the outputs for a batch, and leave in ``record`` what backward needs."""
 
     @abstractmethod
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Fill ``gradients`` from dL/d(output), and return dL/dx."""
+    ) -> Any:
+        """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
 
     @abstractmethod
     def layout(self) -> dict[str, tuple[int, ...]]:
@@ -217,12 +221,12 @@ class Model(Component):
             DtypeError: ``x`` holds no real numbers.
         """
         x, sample = self._accept(x, self._built().dtype)
-        _, a = self.output(x[None] if sample else x)
-        if np.may_share_memory(a, x):  # a layer that hands on its input
+        _, a = self.output(_batch_of(x) if sample else x)
+        if any(np.may_share_memory(a, leaf) for leaf in leaves(x)):  # a layer that hands on its input
             a = a.copy()
         return a[0] if sample else a
 
-    def output(self, x: Array) -> tuple[Array | None, Array]:
+    def output(self, x: Tree) -> tuple[Array | None, Array]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation."""
         state = self._built()
         record = self._new_record(training=False)
@@ -235,7 +239,7 @@ class Model(Component):
         ``x`` must not change before backward: the record refers to it.
 
         Args:
-            x: One sample or a batch.
+            x: One sample or a batch: an array, or a dict of arrays by name.
             key: (seed, epoch, step, ...): the key of this pass's random numbers, for layers that draw some.
             copy: Whether the prediction is the caller's own array; False hands out working memory, which the next
                 forward overwrites.
@@ -250,7 +254,7 @@ class Model(Component):
         record.ready = False
         record.key = key
         record.sample = sample
-        a = self.apply(x[None] if sample and not self.takes_a_sample else x, state.parameters.views, record)
+        a = self.apply(_batch_of(x) if sample and not self.takes_a_sample else x, state.parameters.views, record)
         record.output = a
         record.ready = True
         if not a.shape:
@@ -277,8 +281,8 @@ class Model(Component):
             raise UsageError(f"backward: call {type(self).__name__}.forward(x) first; each forward serves one backward")
         return state.record
 
-    def backward(self, gradient: Any, *, accumulate: bool = False) -> Array:
-        """Fill every parameter's gradient from dL/d(prediction), and return dL/dx.
+    def backward(self, gradient: Any, *, accumulate: bool = False) -> Any:
+        """Fill every parameter's gradient from dL/d(prediction), and return dL/dx, which has the form of x.
 
         Args:
             gradient: dL/d(prediction), of the shape of the last forward's prediction.
@@ -297,10 +301,11 @@ class Model(Component):
             raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {gradient.shape}")
         before = state.parameters.gradient.copy() if accumulate else None
         gradient = gradient[None] if single else gradient[()]
-        result = np.array(self.backpropagate(gradient, fused=False, input_gradient=True), state.dtype)
+        result = self.backpropagate(gradient, fused=False, input_gradient=True)
+        result = map_leaves(lambda leaf: np.array(leaf, state.dtype), result)
         if before is not None:
             state.parameters.gradient += before
-        return result[0] if single else result
+        return map_leaves(lambda leaf: leaf[0], result) if single else result
 
     def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
         """Carry a gradient of the last forward's shape back; see ``backward``, which checks it first.
@@ -320,11 +325,13 @@ class Model(Component):
             frozen[...] = 0.0
         return result
 
-    def _accept(self, x: Any, dtype: np.dtype[Any]) -> tuple[Array, bool]:
-        """Return x as a contiguous array of the model's dtype, and whether it is one sample."""
+    def _accept(self, x: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
+        """Return x as contiguous arrays of the model's dtype, and whether it is one sample."""
         if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:  # strides change last bits
             self.require_columns(x, "x")
-            x = real_array(x, "x", dtype)
+            x = real_tree(x, "x", dtype)
+            if isinstance(x, dict):
+                return x, self._is_sample(x)
         expected = self.input_shape
         shape = x.shape
         if shape == expected:
@@ -335,11 +342,22 @@ class Model(Component):
             return x, False
         if fits(shape, expected):
             return x, True
+        if isinstance(expected, dict):
+            require_rows(shape, expected, "x")
         hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
         raise ShapeError(
             f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
             f"got {shape}{hint}"
         )
+
+    def _is_sample(self, x: Tree) -> bool:
+        """Return whether a tree is one sample and not a batch."""
+        shapes = map_leaves(np.shape, x)
+        sample = fits(shapes, self.input_shape)
+        if not sample:
+            require_rows(shapes, self.input_shape, "x")
+            rows_in(x)
+        return sample
 
     def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
         """Return a model of its own with the same settings and numbers, owned by no other model."""
@@ -381,3 +399,8 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]: ...
+
+
+def _batch_of(sample: Tree) -> Any:
+    """Return a batch of one sample."""
+    return map_leaves(lambda leaf: leaf[None], sample)

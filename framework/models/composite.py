@@ -148,7 +148,7 @@ class Composite(Model):
         """The models inside by name, an activation as a layer."""
         return self._parts
 
-    def forward_child(self, name: str, x: Array, record: Record) -> Array:
+    def forward_child(self, name: str, x: Any, record: Record) -> Array:
         """Return what a child makes of x, and record what its backward needs."""
         place = self._places[name]
         child, part = self._parts[name], record.parts[place]
@@ -157,7 +157,7 @@ class Composite(Model):
 
     def backward_child(
         self, name: str, gradient: Array, record: Record, *, fused: bool = False, input_gradient: bool = True
-    ) -> Array:
+    ) -> Any:
         """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input)."""
         child, part = self._parts[name], record.parts[self._places[name]]
         part.fused, part.needs_input_gradient = fused, input_gradient
@@ -184,7 +184,7 @@ class Composite(Model):
         return next(iter(self._parts.values())).dtype
 
     @property
-    def input_shape(self) -> Shape:
+    def input_shape(self) -> Any:
         """The shape that the first child takes."""
         return next(iter(self._parts.values())).input_shape
 
@@ -198,7 +198,7 @@ class Composite(Model):
         """Whether a sample may have further axes in front."""
         return next(iter(self._parts.values())).leading_axes
 
-    def shape_after(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Any) -> Shape:
         """Return the shape of a prediction for samples of this shape: that of the first child, unless overridden."""
         return next(iter(self._parts.values())).shape_after(shape)
 
@@ -212,7 +212,7 @@ class Composite(Model):
         for part in self._parts.values():
             part.unsettle([])
 
-    def settle(self, shape: Shape) -> Shape:
+    def settle(self, shape: Any) -> Shape:
         """Take the numbers of inputs that were left out from the shape of a sample; every child sees this shape."""
         for part in self._parts.values():
             part.settle(shape)

@@ -28,6 +28,7 @@ from framework.models.state import State
 from framework.parameters import Parameters
 from framework.plain_functions import PlainFunction, require_function
 from framework.random_streams import random_generator
+from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
 
 class Layer(Model):
@@ -37,7 +38,8 @@ class Layer(Model):
     declares arrays of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the
     formula receives both by name, and with buffers it returns (output, new buffers). ``predict_formula`` is the formula
     of prediction, where that is another one. ``inputs: int | None = None`` is the size of the last axis; left out, it
-    comes from the layer before or from the data.
+    comes from the layer before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of
+    arrays: ``x["city"]``.
 
     Instead of a formula, ``apply`` and ``apply_backward`` may be written by hand: ``record`` holds what forward leaves
     for backward, ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
@@ -151,8 +153,8 @@ class Layer(Model):
         return {}
 
     @property
-    def input_shape(self) -> Shape:
-        """The shape of one sample: (inputs,), unless the class says otherwise."""
+    def input_shape(self) -> Any:
+        """The shape of one sample: (inputs,), unless the class says otherwise; a dict of shapes for several inputs."""
         return (getattr(self, "inputs", None),)
 
     @property
@@ -163,11 +165,15 @@ class Layer(Model):
     @property
     def output_shape(self) -> Shape:
         """The shape of one prediction: that of the formula's output; without a formula, that of the input."""
-        if not self._derives:
-            return self.input_shape
-        return self.shape_after(self.input_shape)
+        expected: Any = self.input_shape
+        if self._derives:
+            return self.shape_after(expected)
+        if isinstance(expected, dict):
+            raise SettingsError(f"{type(self).__name__} is not complete: write output_shape in the class")
+        shape: Shape = expected
+        return shape
 
-    def shape_after(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Any) -> Shape:
         """Return the shape of a prediction for samples of this shape."""
         if not self._derives:
             declared = self.output_shape
@@ -204,32 +210,39 @@ class Layer(Model):
         """Return the layer itself while its number of inputs is not known."""
         return [] if getattr(self, "inputs", 0) is not None else [self]
 
-    def settle(self, shape: Shape) -> Shape:
+    def settle(self, shape: Any) -> Shape:
         """Take the number of inputs from the shape of a sample, where it was left out; return the output's shape.
 
         Raises:
             ShapeError: The layer takes samples of another shape.
         """
-        if not self.settled and len(shape) >= len(self.input_shape):
+        expected = self.input_shape
+        one_form = isinstance(shape, dict) == isinstance(expected, dict)
+        if not self.settled and one_form and len(shape) >= len(expected):
             self.__dict__["inputs"] = self.inputs_of(shape)
         self._require_taken(shape)
         return self.shape_after(shape)
 
-    def _require_taken(self, shape: Shape) -> None:
+    def _require_taken(self, shape: Any) -> None:
         if not self.takes(shape):
-            more = len(shape) - len(self.input_shape)
+            expected = self.input_shape
+            plain = not isinstance(shape, dict) and not isinstance(expected, dict)
+            more = len(shape) - len(expected) if plain else 0
             advice = "" if not (more and shape) else f": put {'Flatten()' if more > 0 else 'Reshape(...)'} before it"
-            raise ShapeError(
-                f"{self._label} takes samples of shape {shown(self.input_shape)}; got {shown(shape)}{advice}"
-            )
+            raise ShapeError(f"{self._label} takes samples of shape {shown(expected)}; got {shown(shape)}{advice}")
 
     @property
     def _label(self) -> str:
         """The name in messages and in the summary."""
         return type(self).__name__
 
-    def inputs_of(self, shape: Shape) -> int | None:
+    def inputs_of(self, shape: Any) -> int | None:
         """Return the number of inputs of samples of this shape: the size of the last axis."""
+        if isinstance(shape, dict):
+            raise SettingsError(
+                f"{type(self).__name__}: give inputs=..., or write inputs_of(shape) in the class; shape is "
+                f"{shown(shape)}"
+            )
         size: int | None = shape[-1]
         return size
 
@@ -248,7 +261,7 @@ class Layer(Model):
             programs = [self.program(self.input_shape)]
         return programs[0].call.activation if programs and programs[0].call is not None else None
 
-    def program(self, shape: Shape, *, training: bool = True) -> LayerProgram:
+    def program(self, shape: Any, *, training: bool = True) -> LayerProgram:
         """Return the formula's passes for samples of this shape, traced once.
 
         Args:
@@ -260,46 +273,54 @@ class Layer(Model):
         """
         training = training or type(self).predict_formula is Layer.predict_formula
         programs = programs_of(self)
-        program = programs.get((shape, training))
+        key = (shape if type(shape) is tuple else _key(shape), training)
+        program = programs.get(key)
         if program is None:
             self._require_taken(shape)  # the layer before may give any size
-            if 0 in shape:
-                raise ShapeError(f"{self._label} takes samples without an empty axis; got {shape}")
-            program = programs[shape, training] = self._shared_program(shape, training=training)
+            if any(0 in part for part in leaves(shape)):
+                raise ShapeError(f"{self._label} takes samples without an empty axis; got {shown(shape)}")
+            program = programs[key] = self._shared_program(shape, training=training)
         return program
 
-    def _shared_program(self, shape: Shape, *, training: bool) -> LayerProgram:
+    def _shared_program(self, shape: Any, *, training: bool) -> LayerProgram:
         """Return the program of an equal layer, or trace the formula."""
         unread = ("seed", "initializer") if ":" not in self.tag() else ()
         settings = {name: value for name, value in self.settings().items() if name not in unread}
-        key = (tuple(settings.items()), repr(settings), shape, training)  # 1, 1.0 and True are equal, as 0.0 and -0.0
+        key = (
+            tuple(settings.items()),
+            repr(settings),
+            _key(shape),
+            training,
+        )  # 1, 1.0 and True are equal, as 0.0, -0.0
         shared = _SHARED.setdefault(type(self), {})
         program = shared.get(key)
         if program is None or program.reads.changed() is not None:
             program = shared[key] = self._traced(shape, training=training)
         return program
 
-    def _traced(self, shape: Shape, *, training: bool) -> LayerProgram:
+    def _traced(self, shape: Any, *, training: bool) -> LayerProgram:
         formula = self.formula if training else self.predict_formula
         parameters, buffers = self.layout(), self.initial_buffers()
         draws = self.draws(shape) if training else {}
-        names = [*parameters, *draws, *buffers]
+        inputs, named = names(shape), flatten(shape)
+        declared = [*parameters, *draws, *buffers]
         try:
-            inspect.signature(formula).bind("x", **dict.fromkeys(names))
+            inspect.signature(formula).bind("x", **dict.fromkeys(declared))
         except TypeError as error:
             raise SettingsError(
-                f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *names])}), as the class "
+                f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *declared])}), as the class "
                 f"declares: {error}"
             ) from None
         shapes = {
-            "x": (ROWS, *shape),
+            **{name: (ROWS, *size) for name, size in named.items()},
             **parameters,
             **{name: (ROWS, *size) for name, size in draws.items()},
             **{name: np.shape(value) for name, value in buffers.items()},
         }
 
-        def flat(x: Any, **named: Any) -> Any:
-            found = formula(x, **named)
+        def flat(**given: Any) -> Any:
+            x = map_leaves(given.pop, inputs)
+            found = formula(x, **given)
             output, new = found if buffers and isinstance(found, tuple) and len(found) == 2 else (found, {})
             if training or new:
                 _require_buffers(new, buffers)
@@ -312,6 +333,7 @@ class Layer(Model):
                 flat,
                 shapes,
                 self.dtype,
+                leaves=tuple(named),
                 parameters=tuple(parameters),
                 mixes_rows=self.mixes_rows,
                 reads=Reads([formula], type(self)),
@@ -323,22 +345,23 @@ class Layer(Model):
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         """Return the outputs for a batch by the formula, and leave in ``record`` what backward needs."""
-        program = self.program(x.shape[1:], training=record.training)
+        given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
+        program = self.program(shape, training=record.training)
         buffers = (self._state or self._built()).buffers
         old = (
             (value.copy() for value in buffers.values()) if record.training else buffers.values()
         )  # backward reads them
-        extra = [*self._drawn(x, record), *old]
+        extra = [*self._drawn(x, shape, record), *old]
         emitted = program.forward if record.training else program.predict
-        results = _several(emitted.function(record.memory(emitted), x, *values.values(), *extra))
+        results = _several(emitted.function(record.memory(emitted), *given, *values.values(), *extra))
         if record.training:
             new = results[1 : len(buffers) + 1]
             if all(np.isfinite(value).all() for value in new):  # else the loss diverges, and the buffers stay finite
                 for buffer, value in zip(buffers.values(), new, strict=True):
                     buffer[...] = value
-            record["passes"] = (program, x, extra, [results[place] for place in program.kept])
+            record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
         if program.call is not None:
             record.preactivation = x if program.activates_input else results[len(buffers) + 1]
         output: Array = results[0]
@@ -346,14 +369,19 @@ class Layer(Model):
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
+    ) -> Any:
         """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
-        program, x, extra, saved = record["passes"]
+        program, x, given, extra, saved = record["passes"]
         emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
         found = emitted.function(
-            record.memory(emitted), gradient, x, *values.values(), *extra, *saved, *gradients.values()
+            record.memory(emitted), gradient, *given, *values.values(), *extra, *saved, *gradients.values()
         )
-        return _several(found)[0] if record.needs_input_gradient else gradient
+        if not record.needs_input_gradient:
+            return gradient
+        if type(x) is not dict:
+            return _several(found)[0]
+        by_leaf = iter(_several(found))
+        return map_leaves(lambda _: next(by_leaf), x)
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
@@ -367,9 +395,9 @@ class Layer(Model):
             )
         return {"a": programs[-1].traced.output}
 
-    def _drawn(self, x: Array, record: Record) -> list[Array]:
+    def _drawn(self, x: Any, sample: Any, record: Record) -> list[Array]:
         """Return the random numbers of this pass."""
-        draws = self.draws(x.shape[1:]) if record.training else {}
+        draws = self.draws(sample) if record.training else {}
         if draws and not record.key:
             raise UsageError(
                 f"{type(self).__name__} draws random numbers in training: write forward(x, key=(seed, epoch, step))"
@@ -377,7 +405,7 @@ class Layer(Model):
         found = []
         for name, shape in draws.items():
             seed, *counters = record.key or (0,)
-            numbers = record.array(f"drawn {name}", (len(x), *shape), np.float32)
+            numbers = record.array(f"drawn {name}", (rows_in(x), *shape), np.float32)
             random_generator(seed, name, *counters).random(dtype=np.float32, out=numbers)
             found.append(numbers)
         return found
@@ -523,6 +551,11 @@ def _require_checked(layer: Layer) -> None:
     settings = repr(layer.settings())
     if settings not in passed and check_layer(layer):
         passed.add(settings)
+
+
+def _key(shape: Any) -> Any:
+    """Return a hashable form of a shape or a tree of shapes."""
+    return shape if isinstance(shape, tuple) else tuple(flatten(shape).items())
 
 
 def _several(results: Any) -> tuple[Any, ...]:

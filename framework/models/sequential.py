@@ -86,47 +86,50 @@ class Sequential(Composite):
             gives = part.settle(part.narrowed(gives))
 
     @property
-    def input_shape(self) -> Shape:
+    def input_shape(self) -> Any:
         """The shape that the first layer takes, with the axes in front that a later one needs."""
-        return (*self._front, *super().input_shape)
+        return (*self._front, *super().input_shape) if self._front else super().input_shape
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
         """Whether a sample may have further axes in front."""
         return not self._front and super().leading_axes
 
-    def shape_after(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Any) -> Shape:
         """Return the shape of a prediction for samples of this shape."""
+        gives: Shape = shape
         for part in self.parts.values():
-            shape = part.shape_after(part.narrowed(shape))
-        return shape
+            gives = part.shape_after(part.narrowed(gives))
+        return gives
 
-    def settle(self, shape: Shape) -> Shape:
+    def settle(self, shape: Any) -> Shape:
         """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
+        gives: Shape = shape
         for place, part in enumerate(self.parts.values()):
             try:
-                shape = part.settle(part.narrowed(shape))
+                gives = part.settle(part.narrowed(gives))
             except ShapeError as error:
                 raise ShapeError(f"layer {place}: {error}") from None
-        return shape
+        return gives
 
     @property
     def output_activation(self) -> Activation | None:
         """The last layer's activation."""
         return [*self.parts.values()][-1].output_activation
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         """Go through the layers; each finds its own values, as views of this model's."""
+        a: Array = x
         for place, layer in enumerate(self._parts.values()):
             part = record.parts[place]
             part.key = None if record.key is None else self._child_key(record.key, place)
-            x = layer.apply(x, layer.parameters.views, part)
+            a = layer.apply(a, layer.parameters.views, part)
         record.preactivation = record.parts[-1].preactivation
-        return x
+        return a
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
+    ) -> Any:
         """Go back through the layers; each fills its own gradients, as views of this model's."""
         last = len(self.parts) - 1
         for place, name in reversed([*enumerate(self.parts)]):

@@ -1,20 +1,29 @@
-"""Shapes in which sizes may be open: compared, and written in messages."""
+"""Shapes in which sizes may be open: compared, and written in messages.
+
+A tree of arrays has a tree of shapes: a dict of shapes by name.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from framework.arrays import name_of
+from framework.errors import ShapeError
+from framework.trees import flatten, leaves, map_leaves, names
+
 Shape = tuple[Any, ...]
 """Sizes of axes; None is any size, and ``...`` in front any number of axes."""
 
 
-def fits(shape: Shape, expected: Shape) -> bool:
-    """Return whether two shapes can be the same.
+def fits(shape: Any, expected: Any) -> bool:
+    """Return whether two shapes, or trees of shapes, can be the same.
 
     Example:
         >>> fits((3, 4), (None, 4)), fits((3,), (None, 4)), fits((..., 4), (None, 4))
         (True, False, True)
     """
+    if isinstance(expected, dict) or isinstance(shape, dict):
+        return names(shape) == names(expected) and all(map(fits, leaves(shape), leaves(expected)))
     if is_open(shape) or is_open(expected):
         count = min(len(shape) - is_open(shape), len(expected) - is_open(expected))
         shape, expected = shape[len(shape) - count :], expected[len(expected) - count :]
@@ -23,12 +32,12 @@ def fits(shape: Shape, expected: Shape) -> bool:
     )
 
 
-def is_open(shape: Shape) -> bool:
+def is_open(shape: Any) -> bool:
     """Return whether the number of axes is not known."""
-    return shape[:1] == (...,)
+    return isinstance(shape, tuple) and shape[:1] == (...,)
 
 
-def narrowed(shape: Shape, expected: Shape) -> Shape:
+def narrowed(shape: Any, expected: Any) -> Any:
     """Return an open shape as one of the expected axes, with the sizes that either knows.
 
     Example:
@@ -41,22 +50,57 @@ def narrowed(shape: Shape, expected: Shape) -> Shape:
     return tuple(b if a is None else a for a, b in zip(expected, known[len(known) - len(expected) :], strict=True))
 
 
-def is_known(shape: Shape) -> bool:
+def is_known(shape: Any) -> bool:
     """Return whether no size is open.
 
     Example:
         >>> is_known((3, 4)), is_known((None, 4))
         (True, False)
     """
-    return all(isinstance(size, int) for size in shape)
+    return all(isinstance(size, int) for part in leaves(shape) for size in part)
 
 
-def shown(shape: Shape) -> str:
+def of_rows(shape: Any) -> Any:
+    """Return the shape of a batch of samples, for a message.
+
+    Example:
+        >>> of_rows({"city": (), "numbers": (3,)})
+        {'city': ('rows',), 'numbers': ('rows', 3)}
+    """
+    return map_leaves(lambda part: ("rows", *part), shape)
+
+
+def shown(shape: Any) -> str:
     """Write a shape for a message, ``any`` where the size is open.
 
     Example:
         >>> shown(("rows", None, 3))
         '(rows, any, 3)'
     """
+    if isinstance(shape, dict):
+        return f"{{{', '.join(f'{key!r}: {shown(shape[key])}' for key in sorted(shape))}}}"
     sizes = ["any" if size is None else "..." if size is ... else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def require_rows(shapes: Any, expected: Any, name: str) -> None:
+    """Check that the leaves of a tree have the shapes of a batch.
+
+    Raises:
+        ShapeError: There are other leaves, or a leaf has another shape; names the leaf.
+
+    Example:
+        >>> require_rows({"city": (5, 2)}, {"city": ()}, "x")
+        Traceback (most recent call last):
+        framework.errors.ShapeError: x['city'] must have the shape (rows,) in a batch; got (5, 2)
+    """
+    found, wanted = flatten(shapes, name), flatten(expected, name)
+    if found.keys() != wanted.keys():
+        listed = ", ".join(map(name_of, found))
+        got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"
+        raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}")
+    for leaf, shape in wanted.items():
+        if not found[leaf] or not fits(found[leaf][1:], shape):
+            raise ShapeError(
+                f"{leaf} must have the shape {shown(('rows', *shape))} in a batch; got {shown(found[leaf])}"
+            )
