@@ -350,15 +350,14 @@ class Layer(Model):
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
         buffers = (self._state or self._built()).buffers
-        old = (
-            (value.copy() for value in buffers.values()) if record.training else buffers.values()
-        )  # backward reads them
-        extra = [*self._drawn(x, shape, record), *old]
+        extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
+        if buffers:
+            extra += [value.copy() if record.training else value for value in buffers.values()]  # backward reads them
         emitted = program.forward if record.training else program.predict
         results = _several(emitted.function(record.memory(emitted), *given, *values.values(), *extra))
         if record.training:
             new = results[1 : len(buffers) + 1]
-            if all(np.isfinite(value).all() for value in new):  # else the loss diverges, and the buffers stay finite
+            if new and all(np.isfinite(value).all() for value in new):  # else the loss diverges: they stay finite
                 for buffer, value in zip(buffers.values(), new, strict=True):
                     buffer[...] = value
             record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
