@@ -807,7 +807,10 @@ class _Loop:
         self._end({place for place in aimed if body.outputs[place] not in writer.targets})
         writer.indent = writer.indent[4:]
         for place in range(self.count):
-            writer._free((node, place, "next"))
+            last, free = (node, place), (node, place, "next")
+            if free in writer.slots and self.steps % 2:  # the last swap has left the state in the other array
+                writer.slots[last], writer.slots[free] = writer.slots[free], writer.slots[last]
+            writer._free(free)
 
     def _begin_sum(self, place: int) -> None:
         output, key = self.body.outputs[place], (self.node, place)

@@ -21,6 +21,7 @@ from framework import (
     Trainer,
     show,
 )
+from framework.graph.loop import loop
 from framework.models.shapes import fits, narrowed
 
 X = np.random.default_rng(0).normal(size=(6, 5, 4))
@@ -233,3 +234,19 @@ def test_a_gather_of_no_rows_has_a_gradient():
     layer = Layer.of(lambda x: np.take_along_axis(x, np.argmax(x, axis=1)[:, None], axis=1))
     layer.forward(np.empty((0, 3)))
     assert layer.backward(np.empty((0, 1))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 6])
+def test_the_last_state_of_a_loop_keeps_its_memory(steps):
+    def rows(x, w):
+        return loop(lambda h, matrix: (np.tanh(h @ matrix), h), x[:, 0], w, axis=0)[0]
+
+    layer = Layer.of(rows, shapes={"w": (steps, 3, 3)}, initializers={"w": Glorot()})
+    x = np.random.default_rng(steps).normal(size=(2, 4, 3))
+    layer.forward(x)
+    found = layer.backward(np.ones((2, 3)))
+    step = 1e-6 * np.ones_like(x) * (np.arange(12).reshape(4, 3) - 5)
+    differences = (layer(x + step) - layer(x - step)).sum() / 2
+    np.testing.assert_allclose((found * step).sum(), differences, rtol=1e-6)
+    assert not found[:, 1:].any()
+    assert found[:, 0].any()
