@@ -235,11 +235,10 @@ class _Lives:
 
     def _follow_body(self, loop: Node) -> None:
         body = loop.attributes["body"]
-        given = {*body.states, *body.entries, *body.captured}
         for node in (*body.states, *body.entries):
             self.home[node] = node
             self.strides[node] = None
-        self.orders[loop] = [node for node in ordered(body.outputs, given) if node not in given]
+        self.orders[loop] = body.order()
         self.follow(self.orders[loop])
         for output in nodes_in(body.outputs):
             self.last[self.home.setdefault(output, output)] = self.clock

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.refuse import refuse
-from framework.graph.symbol import FUNCTIONS, Symbol, record, symbol_of, value_of, view, write
+from framework.graph.symbol import FUNCTIONS, Symbol, array_symbol, graph_of, record, symbol_of, value_of, view, write
 
 _ROWS = "a formula must work for any number of rows"
 
@@ -25,13 +25,9 @@ def implements(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return register
 
 
-def _graph(*values: Any) -> Any:
-    return next(value.graph for value in values if isinstance(value, Symbol))
-
-
-def _symbol(value: Any, *others: Any) -> Any:
+def _symbol(value: Any, *others: Any) -> Symbol:
     """Return a value as a symbol, in the graph of the others."""
-    return value if isinstance(value, Symbol) else symbol_of(_graph(*others).constant(np.asarray(value)))
+    return value if isinstance(value, Symbol) else array_symbol(value, graph_of(*others))
 
 
 def _axis(x: Any, axis: int) -> int:
@@ -703,7 +699,7 @@ def _astype(x: Any, dtype: Any, copy: bool = True) -> Any:
 
 @implements("result_type")
 def _result_type(*values: Any) -> Any:
-    return np.dtype(_graph(*values).dtype)
+    return np.dtype(graph_of(*values).dtype)
 
 
 @implements("isscalar")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.loop import reverse_loop
-from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS, unspread
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import region_of, slope
@@ -51,10 +51,7 @@ class _Reverse:
         self.graph = wrt[0].graph
         self.graph.simplifies = self.graph.reorders = True
         self.order = ordered((output for output, _ in seeds), given)
-        self.reached: set[Node] = set()
-        for node in self.order:
-            if node in wrt or (node not in given and any(arg in self.reached for arg in nodes_in(node.args))):
-                self.reached.add(node)
+        self.reached = dependents(self.order, wrt, given)
         self.consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
             for arg in nodes_in(node.args) if node not in given else ():
@@ -85,18 +82,16 @@ class _Reverse:
 
     def _gradient(self, node: Node) -> Node:
         """Return the gradient of one of ``wrt`` as a node of its shape."""
-        g = self.adjoints.get(node, 0.0)
-        made: Node = self.graph.made("broadcast_to", (0.0,), {"shape": node.shape}, node.shape)
-        if isinstance(g, Symbol):
-            made = g.node if g.shape == node.shape else self.graph.add("broadcast_to", g.node, shape=node.shape)
-        elif g != 0.0:
-            made = self.graph.made("broadcast_to", (float(g),), {"shape": node.shape}, node.shape)
+        g = value_of(self.adjoints.get(node, 0.0))
+        if not isinstance(g, Node):
+            return self.graph.filled(g, node.shape)
+        made: Node = self.graph.add("broadcast_to", g, shape=node.shape)
         return made
 
     def _back(self, node: Node, g: Any) -> None:
         """Carry the adjoint of a node back to its arguments."""
         if not isinstance(g, Symbol) or g.shape != node.shape:
-            g = _spread(g, node)
+            g = Symbol(node.graph.filled(value_of(g), node.shape))
         call = self.calls.get(node)
         if call is not None and call.pullback is not None:
             self._give(call.argument, call.pullback(g, Symbol(call.argument), Symbol(node)))
@@ -121,11 +116,6 @@ class _Reverse:
                 self._give(arg, unspread(_pushed(node, rule, g, args), arg.shape))
 
 
-def _spread(g: Any, node: Node) -> Symbol:
-    """Return a gradient in the shape of a node, also where it is a number."""
-    return Symbol(node.graph.made("broadcast_to", (value_of(g),), {"shape": node.shape}, node.shape))
-
-
 def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
     """Apply the rule of one argument; a gradient where(c, t, 0) keeps its choice outermost, so 0 * inf never occurs."""
     y = Symbol(node)
@@ -135,4 +125,4 @@ def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
         if isinstance(inner, Symbol) and inner.shape == node.shape:
             return np.where(condition, rule(inner, y, *args), 0.0)
     found = rule(g, y, *args)
-    return found if isinstance(found, Symbol) else _spread(found, node)
+    return found if isinstance(found, Symbol) else Symbol(node.graph.filled(found, node.shape))

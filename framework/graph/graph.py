@@ -52,7 +52,7 @@ class Graph:
 
     def __init__(self, dtype: str = "float64", rows: int = STAND_IN) -> None:
         """Start empty."""
-        self.dtype, self.rows, self.lowered = dtype, rows, False
+        self.dtype, self.rows = dtype, rows
         self.nodes: list[Node] = []
         self.simplifies = self.reorders = self.lowered = False
         self.calls: dict[Node, Call] = {}
@@ -64,7 +64,7 @@ class Graph:
 
     def input(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Add an input."""
-        return self._add("input", (), {"name": name}, tuple(shape), kind)
+        return self.made("input", (), {"name": name}, tuple(shape), kind)
 
     def add(self, op: str, *args: Any, **attributes: Any) -> Any:
         """Return the node of an operation, or the node or number that it simplifies to.
@@ -88,7 +88,7 @@ class Graph:
             shape = row.shape(self, *(arg.shape if isinstance(arg, Node) else () for arg in args), **attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{line_at_fault()}") from None
-        return self._add(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
+        return self.made(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
 
     def _promoted(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:
         if op == "astype":
@@ -98,13 +98,23 @@ class Graph:
 
     def copy_of(self, node: Node) -> Node:
         """Return a node without arguments, such as an input, in this graph."""
-        return self._add(node.op, (), node.attributes, node.shape, node.kind)
+        return self.made(node.op, (), node.attributes, node.shape, node.kind)
 
     def made(
         self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str = "f"
     ) -> Node:
         """Return the node of an operation whose shape is known."""
-        return self._add(op, args, attributes, shape, kind)
+        compared = ((arg if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
+        key = (op, kind, shape, *compared, *attributes.items())
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Node(self, op, args, attributes, shape, kind)
+            self.nodes.append(known)
+        return known
+
+    def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
+        """Return a number, or a node, spread over a shape."""
+        return self.made("broadcast_to", (value,), {"shape": shape}, shape, kind)
 
     def lift(self, value: Any) -> Any:
         """Return a value as a node or a plain number."""
@@ -118,7 +128,7 @@ class Graph:
             return value
         if isinstance(value, int):
             times = self.rows_in(int(value))
-            return self._add("rows", (), {"times": times}, (), "f") if times else int(value)
+            return self.made("rows", (), {"times": times}, (), "f") if times else int(value)
         if isinstance(value, float):
             return float(value)
         refuse(f"a setting or constant of type {type(value).__name__}", "use plain numbers as settings")
@@ -132,19 +142,17 @@ class Graph:
         """
         if value.dtype.kind not in _KINDS:
             refuse(f"an array of dtype {value.dtype}", "use real numbers")
-        kind, open_axes = (
-            _KINDS[value.dtype.kind],
-            [axis for axis, size in enumerate(value.shape) if self.rows_in(size)],
-        )
+        kind, shape = _KINDS[value.dtype.kind], value.shape
+        open_axes = [axis for axis, size in enumerate(shape) if self.rows_in(size)]
         if value.size and (value == value.flat[0]).all():
-            return self._add("broadcast_to", (value.flat[0].item(),), {"shape": value.shape}, value.shape, kind)
+            return self.filled(value.flat[0].item(), shape, kind)
         if open_axes:
             if value.ndim == 1 and kind == "i" and np.array_equal(value, np.arange(len(value))):
-                return self._add("row_numbers", (), {"shape": value.shape}, value.shape, "i")
+                return self.made("row_numbers", (), {"shape": shape}, shape, "i")
             if open_axes == [0] and (value == value[:1]).all():
-                return self._add("broadcast_to", (self.constant(value[0]),), {"shape": value.shape}, value.shape, kind)
+                return self.filled(self.constant(value[0]), shape, kind)
             refuse("an array with a number of its own for each row", "a formula must work for any number of rows")
-        return self._add("constant", (), {"value": Constant(value), "shape": value.shape}, value.shape, kind)
+        return self.made("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
 
     def size_text(self, size: int) -> str:
         """Return a size as text, ``rows`` for the number of rows."""
@@ -155,17 +163,6 @@ class Graph:
         """Return a shape as text."""
         sizes = [self.size_text(size) for size in shape]
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-
-    def _add(
-        self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str
-    ) -> Node:
-        compared = ((arg if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
-        key = (op, kind, shape, *compared, *attributes.items())
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = Node(self, op, args, attributes, shape, kind)
-            self.nodes.append(known)
-        return known
 
 
 def kind_of(value: Any) -> str:

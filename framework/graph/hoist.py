@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from framework.graph.graph import Graph, rewrite_node
-from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.loop import Body, looped, part
+from framework.graph.node import Node, dependents, matching, ordered
 
 
 def hoisted(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
@@ -32,16 +33,17 @@ class _Hoisted:
     def __init__(self, new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
         self.new, self.node, self.body = new, node, node.attributes["body"]
         args = [known[arg] for arg in node.args]
-        count, self.steps = len(self.body.states), node.attributes["steps"]
+        count = len(self.body.states)
         self.firsts, self.sequences = args[:count], args[count : count + len(self.body.entries)]
         self.inner: dict[Node, Any] = {outside: known[outside] for outside in self.body.captured}
         self.states = [self._input(state) for state in self.body.states]
         self.entries = [self._input(entry) for entry in self.body.entries]
-        for part in ordered(self.body.outputs, {*self.inner}):
-            if part not in self.inner and not self._made_before(part):
-                rewrite_node(new, part, self.inner, rule)
+        for inner in self.body.order():
+            if not self._made_before(inner):
+                rewrite_node(new, inner, self.inner, rule)
         self.outputs = [self.inner[output] for output in self.body.outputs]
-        self.inside = self._inside()
+        moving = {*self.states, *self.entries}
+        self.inside = dependents(ordered(self.outputs, moving), moving)  # what changes from step to step
         self.stacks: list[Node] = []
 
     def _input(self, node: Node) -> Node:
@@ -49,24 +51,19 @@ class _Hoisted:
         made: Node = self.inner[node]
         return made
 
-    def _made_before(self, part: Node) -> bool:
+    def _made_before(self, product: Node) -> bool:
         """Make the product of an entry and a matrix before the loop, if a node is one."""
-        if part.op != "matmul" or part.args[0] not in self.body.entries or part.args[1] not in self.body.captured:
+        if product.op != "matmul":
             return False
-        sequence = self.sequences[self.body.entries.index(part.args[0])]
-        if sequence.ndim != 3 or part.args[1].ndim != 2:
+        entry, matrix = product.args
+        if entry not in self.body.entries or matrix not in self.body.captured:
             return False
-        self.sequences.append(self._product(sequence, self.inner[part.args[1]]))
-        self.entries.append(self._input(part))
+        sequence = self.sequences[self.body.entries.index(entry)]
+        if sequence.ndim != 3 or matrix.ndim != 2:
+            return False
+        self.sequences.append(self._product(sequence, self.inner[matrix]))
+        self.entries.append(self._input(product))
         return True
-
-    def _inside(self) -> set[Node]:
-        """Return the nodes that change from step to step."""
-        inside = {*self.states, *self.entries}
-        for node in ordered(self.outputs, inside):
-            if any(arg in inside for arg in nodes_in(node.args)):
-                inside.add(node)
-        return inside
 
     def results(self) -> list[Any]:
         """Return what each output of the loop has become."""
@@ -79,14 +76,15 @@ class _Hoisted:
         outputs = [*self.outputs[:count], *self.stacks, *sums]
         used = set(ordered(outputs))
         pairs = [pair for pair in zip(self.entries, self.sequences, strict=True) if pair[0] in used]
-        body = type(self.body)(self.states, [entry for entry, _ in pairs], outputs, len(self.stacks))
-        args = (*self.firsts, *(sequence for _, sequence in pairs), *body.captured)
-        attributes = {"body": body, "steps": self.steps, "reverse": self.node.attributes["reverse"]}
-        self.loop = self.new.made("loop", args, attributes, ())
+        body = Body(self.states, [entry for entry, _ in pairs], outputs, len(self.stacks))
+        moving = [*self.firsts, *(sequence for _, sequence in pairs)]
+        self.loop = looped(
+            self.new, body, moving, self.node.attributes["steps"], reverse=self.node.attributes["reverse"]
+        )
         kept = iter(range(count + len(self.stacks), len(outputs)))
         return [
-            *(self._part(place) for place in range(count)),
-            *(self._part(next(kept)) if made is None else made() for made in after),
+            *(part(self.loop, place) for place in range(count)),
+            *(part(self.loop, next(kept)) if made is None else made() for made in after),
         ]
 
     def _stacked_after(self, output: Node) -> Callable[[], Any]:
@@ -122,13 +120,7 @@ class _Hoisted:
         """Return the values of all steps."""
         if value in self.entries:
             return self.sequences[self.entries.index(value)]
-        return self._part(len(self.states) + self.stacks.index(value))
-
-    def _part(self, place: int) -> Node:
-        output = self.loop.attributes["body"].outputs[place]
-        stacked = len(self.states) <= place < len(self.states) + len(self.stacks)
-        shape = (self.steps, *output.shape) if stacked else output.shape
-        return self.new.made("part", (self.loop,), {"index": place}, shape, output.kind)
+        return part(self.loop, len(self.states) + self.stacks.index(value))
 
     def _flat(self, value: Node, *, turned: bool = False) -> Any:
         """Return the values of all steps below each other."""

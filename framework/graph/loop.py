@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from framework.graph.graph import Graph, rewrite_node, signature
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, dependents, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
-from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.symbol import Symbol, array_symbol, value_of
 
 _EVERYWHERE = frozenset({"constant", "rows", "row_numbers"})
 """Operations without arguments that a body makes itself."""
@@ -46,12 +46,12 @@ class Body:
 
     def inside(self) -> set[Node]:
         """Return the nodes that change from step to step."""
-        given = self.given
-        found = set(given)
-        for node in ordered(self.outputs, given):
-            if node not in given and any(arg in found for arg in nodes_in(node.args)):
-                found.add(node)
-        return found
+        return dependents(ordered(self.outputs, self.given), self.given)
+
+    def order(self) -> list[Node]:
+        """Return the nodes that a step computes, in the order of computation."""
+        given = {*self.states, *self.entries, *self.captured}
+        return [node for node in ordered(self.outputs, given) if node not in given]
 
     def _found(self) -> list[Node]:
         inside, given = self.inside(), self.given
@@ -75,24 +75,16 @@ class Body:
         inner: dict[Node, Any] = {outside: known[outside] for outside in self.captured}
         for given in (*self.states, *self.entries):
             inner[given] = new.input(f"step_{len(new.nodes)}", given.shape, given.kind)
-        for part in ordered(self.outputs, {*inner}):
-            if part not in inner:
-                rewrite_node(new, part, inner, rule)
+        for part in self.order():
+            rewrite_node(new, part, inner, rule)
         body = Body(
             [inner[state] for state in self.states],
             [inner[entry] for entry in self.entries],
             [inner[output] for output in self.outputs],
             self.stacked,
         )
-        states, entries = len(self.states), len(self.entries)
-        return _looped(
-            new,
-            body,
-            args[:states],
-            args[states : states + entries],
-            node.attributes["steps"],
-            node.attributes["reverse"],
-        )
+        moving = args[: len(self.states) + len(self.entries)]
+        return looped(new, body, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
 
 
 def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any, axis: int = 1) -> tuple[Any, Any]:
@@ -130,36 +122,31 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
             outputs.append(output)
         return state, np.stack(outputs, axis)
     graph = symbols[0].graph
-    moved = [value_of(np.moveaxis(_symbol(graph, part), axis, 0)) for part in sequences]
-    firsts = [_symbol(graph, part).node for part in (state if isinstance(state, tuple) else (state,))]
+    moved = [value_of(np.moveaxis(array_symbol(part, graph), axis, 0)) for part in sequences]  # type: ignore[type-var]
+    firsts = [array_symbol(part, graph).node for part in (state if isinstance(state, tuple) else (state,))]
     states = [graph.input(f"state_{len(graph.nodes)}", first.shape, first.kind) for first in firsts]
     entries = [graph.input(f"entry_{len(graph.nodes)}", part.shape[1:], part.kind) for part in moved]
     before = tuple(Symbol(node, fixed=True) for node in states)
     new, output = step(
         before if isinstance(state, tuple) else before[0], entry([Symbol(e, fixed=True) for e in entries])
     )
-    results = [_symbol(graph, part).node for part in (*(new if isinstance(new, tuple) else (new,)), output)]
+    results = [array_symbol(part, graph).node for part in (*(new if isinstance(new, tuple) else (new,)), output)]
     for first, result in zip(firsts, results, strict=False):
         if first.shape != result.shape:
             raise ValueError(
                 f"loop: the state must keep its shape, {graph.shape_text(first.shape)}; step returned "
                 f"{graph.shape_text(result.shape)}"
             )
-    node = _looped(graph, Body(states, entries, results, 1), firsts, moved, moved[0].shape[0], reverse=False)
+    node = looped(graph, Body(states, entries, results, 1), [*firsts, *moved], moved[0].shape[0])
     parts = [Symbol(part(node, place)) for place in range(len(results))]
     last = tuple(parts[:-1]) if isinstance(state, tuple) else parts[0]
     return last, np.moveaxis(parts[-1], 0, axis)  # type: ignore[type-var]
 
 
-def _symbol(graph: Graph, value: Any) -> Any:
-    return value if isinstance(value, Symbol) else symbol_of(graph.constant(np.asarray(value)))
-
-
-def _looped(
-    graph: Graph, body: Body, firsts: Sequence[Any], sequences: Sequence[Any], steps: int, reverse: bool
-) -> Node:
+def looped(graph: Graph, body: Body, moving: Iterable[Any], steps: int, *, reverse: bool = False) -> Node:
+    """Return the loop of a body; ``moving`` are the first states, then the sequences."""
     attributes = {"body": body, "steps": steps, "reverse": reverse}
-    return graph.made("loop", (*firsts, *sequences, *body.captured), attributes, ())
+    return graph.made("loop", (*moving, *body.captured), attributes, ())
 
 
 def part(node: Node, index: int) -> Node:
@@ -200,16 +187,13 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
     body.stacked += len(kept)
     entries = [value for value in saved if value in body.entries]
     back = Body(state_gradients, [*stacked_gradients.values(), *kept, *entries], found, len(body.entries))
-    firsts = [
-        given[place] if place in given else graph.made("broadcast_to", (0.0,), {"shape": output.shape}, output.shape)
-        for place, output in enumerate(body.outputs[:count])
-    ]
-    sequences = [
+    moving = [
+        *(given.get(place) or graph.filled(0.0, output.shape) for place, output in enumerate(body.outputs[:count])),
         *(given[place] for place in stacked_gradients),
         *(part(node, start + place) for place in range(len(kept))),
         *(node.args[count + body.entries.index(entry)] for entry in entries),
     ]
-    made = _looped(graph, back, firsts, sequences, steps, reverse=not node.attributes["reverse"])
+    made = looped(graph, back, moving, steps, reverse=not node.attributes["reverse"])
     parts = [part(made, place) for place in range(len(found))]
     by_captured = dict(zip(captured, parts[count + len(body.entries) :], strict=True))
     return [*parts[: count + len(body.entries)], *(by_captured.get(outside) for outside in body.captured)]

@@ -6,7 +6,7 @@ The leading axis of most arrays is the number of rows, which stays open. A stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,9 +106,21 @@ def ordered(outputs: Iterable[Any], given: Collection[Node] = ()) -> list[Node]:
     return sorted(needed(outputs, given), key=lambda node: node.place)
 
 
+def dependents(order: Iterable[Node], sources: Collection[Node], given: Collection[Node] = ()) -> set[Node]:
+    """Return the nodes of an order of computation that depend on ``sources``, themselves included.
+
+    Args:
+        order: The nodes, in the order of computation.
+        sources: The nodes to depend on.
+        given: Nodes that depend on nothing.
+    """
+    found = set(sources)
+    for node in order:
+        if node not in given and any(arg in found for arg in nodes_in(node.args)):
+            found.add(node)
+    return found
+
+
 def matching(node: Any, op: str) -> bool:
     """Return whether a value is a node of this operation."""
     return isinstance(node, Node) and node.op == op
-
-
-Rule = Callable[..., Any]

@@ -14,15 +14,10 @@ def mixing(output: Node) -> str | None:
         'mean over the rows'
     """
     for node in ordered([output]):
-        for node_inside in _bodies(node):
-            if found := _mixes(node_inside):
+        for part in node.attributes["body"].order() if node.op == "loop" else [node]:
+            if found := _mixes(part):
                 return found
     return None
-
-
-def _bodies(node: Node) -> list[Node]:
-    """Return a node, or the nodes of a step where it is a loop."""
-    return ordered(node.attributes["body"].outputs) if node.op == "loop" else [node]
 
 
 def _mixes(node: Node) -> str | None:
@@ -48,11 +43,7 @@ def _mixes(node: Node) -> str | None:
         return "an index into the rows"
     if node.shape and sum(rows(size) > 0 for size in node.shape) > 1:
         return "pairs of rows"
-    return _ALONE.get(node.op)
-
-
-_ALONE = {"rows": "the number of rows"}
-"""Operations that depend on other rows whatever their arguments are."""
+    return "the number of rows" if node.op == "rows" else None
 
 
 _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all", "argmax", "argmin", "softmax"})

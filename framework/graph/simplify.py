@@ -22,11 +22,8 @@ Shape = tuple[int, ...]
 
 def _is(x: Any, number: float) -> bool:
     """Return whether x is this number, plain or spread."""
-    return (
-        bool((x.fill if isinstance(x, Node) else x) == number)
-        if not isinstance(x, Node) or x.fill is not None
-        else False
-    )
+    value = x.fill if isinstance(x, Node) else x
+    return value is not None and bool(value == number)
 
 
 def _fits(kept: Any, *others: Any) -> bool:
@@ -112,7 +109,7 @@ def _number_times(graph: Graph, x: Any, product: Any) -> Any:
     """Return a number, plain or spread, times another, or times a product that has one; None for anything else."""
     number = x.fill if isinstance(x, Node) else x
     if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
-        return graph.made("broadcast_to", (number * product.fill,), {"shape": product.shape}, product.shape)
+        return graph.filled(number * product.fill, product.shape)
     if number is not None and matching(product, "multiply") and _fits(product, x):
         for place in (0, 1):
             if not isinstance(product.args[place], Node):

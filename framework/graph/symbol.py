@@ -35,32 +35,8 @@ REDUCTIONS |= {"logical_and": "all", "logical_or": "any"}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """NumPy functions on symbols, by name; ``functions`` fills it."""
 
-METHODS = frozenset(
-    [
-        "sum",
-        "max",
-        "min",
-        "mean",
-        "prod",
-        "var",
-        "std",
-        "any",
-        "all",
-        "ravel",
-        "flatten",
-        "swapaxes",
-        "squeeze",
-        "take",
-        "repeat",
-        "clip",
-        "dot",
-        "cumsum",
-        "argmax",
-        "argmin",
-        "round",
-        "conj",
-    ]
-)
+METHODS = frozenset({"sum", "max", "min", "mean", "prod", "var", "std", "any", "all", "cumsum", "argmax", "argmin"})
+METHODS |= {"ravel", "flatten", "swapaxes", "squeeze", "take", "repeat", "clip", "dot", "round", "conj"}
 """Methods of arrays that are functions of the same name."""
 
 
@@ -280,8 +256,17 @@ def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 def record(op: str, *args: Any, **attributes: Any) -> Any:
     """Add an operation to the graph of the symbols among the arguments; return a symbol or a plain number."""
-    graph = next(arg.graph for arg in args if isinstance(arg, Symbol))
-    return symbol_of(graph.add(op, *map(value_of, args), **attributes))
+    return symbol_of(graph_of(*args).add(op, *map(value_of, args), **attributes))
+
+
+def graph_of(*values: Any) -> Graph:
+    """Return the graph of the first symbol among the values."""
+    return next(value.graph for value in values if isinstance(value, Symbol))
+
+
+def array_symbol(value: Any, graph: Graph) -> Symbol:
+    """Return a symbol unchanged, and an array or a number as a constant of a graph."""
+    return value if isinstance(value, Symbol) else Symbol(graph.constant(np.asarray(value)))
 
 
 def view(op: str, x: Symbol, **attributes: Any) -> Any:

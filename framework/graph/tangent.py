@@ -17,7 +17,7 @@ import numpy as np
 
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, kind_of
-from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.node import Node, dependents, matching, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.region import DENOMINATOR, ORDER, Region, elementwise, kinks_of, overflowing, region_of
 from framework.graph.symbol import symbol_of, value_of
@@ -56,20 +56,18 @@ def derivative(output: Any, variable: Node, *, textbook: bool = False) -> Any:
     Source:
         Griewank and Walther, Evaluating derivatives (2008), chapters 3 and 14.
     """
-    depends = {variable}
-    members = []
-    for node in ordered([output], {variable}):
-        if node is not variable and any(arg in depends for arg in nodes_in(node.args)):
-            if not elementwise(node):
-                raise DerivativeError(
-                    f"the formula works on several elements, in {node.op}: it has a gradient, and no derivative "
-                    "of each element"
-                )
-            depends.add(node)
-            members.append(node)
     if output is variable:
         return 1.0
-    return _slope(Region(variable, tuple(members)), textbook=textbook) if output in depends else 0.0
+    order = ordered([output], {variable})
+    depends = dependents(order, {variable}, {variable})
+    members = tuple(node for node in order if node in depends and node is not variable)
+    for node in members:
+        if not elementwise(node):
+            raise DerivativeError(
+                f"the formula works on several elements, in {node.op}: it has a gradient, and no derivative "
+                "of each element"
+            )
+    return _slope(Region(variable, members), textbook=textbook) if output in depends else 0.0
 
 
 def _slope(region: Region, *, textbook: bool) -> Any:
