@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from framework.emit.lives import Home, Lives, Shape, shared_stack
 from framework.emit.memory import Layout, Memory
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, windows
+from framework.emit.text import entry_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
-from framework.graph.lower import is_columns, lower
+from framework.graph.lower import lower
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
-
-Shape = tuple[int, ...]
-Home = Any
-"""The node whose array a value lies in; (loop, place) for a result of a loop."""
 
 _NAMESPACE: dict[str, Any] = {
     "np": np,
@@ -150,53 +148,7 @@ def _safe(name: str, place: int) -> str:
 
 def _index(index: Iterable[Any]) -> str:
     """Return the text of an index with an entry for each axis."""
-    return ", ".join(map(_entry, index))
-
-
-def _entry(part: Any) -> str:
-    if part is None:
-        return ":"
-    if part == "reversed":
-        return "::-1"
-    if isinstance(part, int):
-        return str(part)
-    start, stop, step = part
-    return f"{start}:{stop if stop >= 0 else ''}{f':{step}' if step != 1 else ''}"
-
-
-def _strided(shape: Shape) -> Shape:
-    """Return the strides, in elements, of a C contiguous array."""
-    strides, stride = [], 1
-    for size in reversed(shape):
-        strides.append(stride)
-        stride *= size
-    return tuple(reversed(strides))
-
-
-def _reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
-    """Return the strides after a reshape, or None where NumPy must copy."""
-    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
-    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that lie one within the other
-    for size, stride in axes:
-        if blocks and blocks[-1][1] == size * stride:
-            blocks[-1] = (blocks[-1][0] * size, stride)
-        else:
-            blocks.append((size, stride))
-    found: list[int] = []
-    rest, stride = 1, 1
-    for size in reversed(new):
-        if size == 1:
-            found.append(stride)
-            continue
-        if rest == 1:
-            if not blocks:
-                return None
-            rest, stride = blocks.pop()
-        if rest % size:
-            return None
-        found.append(stride)
-        rest, stride = rest // size, stride * size
-    return tuple(reversed(found))
+    return ", ".join(map(entry_text, index))
 
 
 def _region(shape: Shape, index: Iterable[Any]) -> Shape | None:
@@ -207,122 +159,12 @@ def _region(shape: Shape, index: Iterable[Any]) -> Shape | None:
     return tuple(len(range(size)[slice(*part)]) for size, part in pairs)
 
 
-class _Lives:
-    """Where each value lies, and when its array is used for the last time."""
-
-    def __init__(self) -> None:
-        self.home: dict[Node, Home] = {}
-        self.last: dict[Home, float] = {}
-        self.read: dict[Node, float] = {}  # when a value itself is read for the last time
-        self.strides: dict[Node, Shape | None] = {}
-        self.orders: dict[Node, list[Node]] = {}
-        self.time: dict[Node, int] = {}
-        self.copies: set[Node] = set()  # reshapes that NumPy copies, and transposed matrices that are worth a copy
-        self.clock = 0
-
-    def follow(self, order: Iterable[Node]) -> None:
-        """Go through nodes in the order of computation; a loop comes after its body."""
-        order = list(order)
-        for node in order:
-            self.copies |= _turned(node) if node.op == "loop" else set()
-        for node in order:
-            if node.op == "loop":
-                self._follow_body(node)
-            self.home[node], self.time[node] = self._home(node), self.clock
-            for used in (node, *nodes_in(node.args)):
-                self.last[self.home.setdefault(used, used)] = self.read[used] = self.clock
-            self.clock += 1
-
-    def _follow_body(self, loop: Node) -> None:
-        body = loop.attributes["body"]
-        for node in (*body.states, *body.entries):
-            self.home[node] = node
-            self.strides[node] = None
-        self.orders[loop] = body.order()
-        self.follow(self.orders[loop])
-        for output in nodes_in(body.outputs):
-            self.last[self.home.setdefault(output, output)] = self.clock
-        for place in range(len(body.outputs)):
-            self.last[loop, place] = self.clock
-
-    def _home(self, node: Node) -> Home:
-        if node.op == "part":
-            loop, place = node.args[0], node.attributes["index"]
-            return loop, shared_stack(loop, place)
-        if is_columns(node):
-            self.copies.add(node)
-        self.strides[node] = _strided(node.shape) if node in self.copies else self._strides(node)
-        first = node.args[0] if node.args else None
-        if not OPERATIONS[node.op].view or not isinstance(first, Node) or node in self.copies:
-            return node
-        return self.home.setdefault(first, first)
-
-    def _strides(self, node: Node) -> Shape | None:
-        """Return the strides that are known of a value, in elements."""
-        if not OPERATIONS[node.op].view:
-            known = node.op not in ("gather", "scatter_add", "python", "loop", "part", "astype", "constant")
-            return _strided(node.shape) if known else None
-        first = node.args[0]
-        if not isinstance(first, Node):
-            return (0,) * node.ndim
-        strides = self.strides.get(first)
-        if strides is None:
-            return None
-        if node.op == "transpose":
-            return tuple(strides[axis] for axis in node.attributes["axes"])
-        if node.op == "index":
-            return tuple(
-                stride * (1 if part is None else -1 if part == "reversed" else part[2])
-                for stride, part in zip(strides, node.attributes["index"], strict=True)
-                if not isinstance(part, int)
-            )
-        if node.op == "reshape":
-            found = _reshaped(first.shape, strides, node.shape)
-            if found is None:
-                self.copies.add(node)
-                found = _strided(node.shape)
-            return found
-        if node.op == "windows":
-            axes, steps = node.attributes["axes"], node.attributes["steps"]
-            outer = list(strides)
-            for axis, step in zip(axes, steps, strict=True):
-                outer[axis] *= step
-            return (*outer, *(strides[axis] for axis in axes))
-        extra = node.ndim - first.ndim
-        spread = (0 if size == 1 else stride for size, stride in zip(first.shape, strides, strict=True))
-        return (*(0,) * extra, *spread)
-
-    def contiguous(self, node: Node) -> bool:
-        """Return whether a value is known to be C contiguous."""
-        strides = self.strides.get(node)
-        return strides is not None and _reshaped(node.shape, strides, (math.prod(node.shape),)) == (1,)
-
-
-def _turned(loop: Node) -> set[Node]:
-    """Return the transposed matrices that every step multiplies by: BLAS is half as fast with them as with a copy."""
-    body = loop.attributes["body"]
-    inside = ordered(body.outputs, {*body.states, *body.entries, *body.captured})
-    factors = {node.args[1] for node in inside if node.op == "matmul"} & {*body.captured}
-    return {factor for factor in factors if factor.op == "transpose"}
-
-
-def shared_stack(loop: Node, place: int) -> int:
-    """Return the place of the result that holds a result of a loop: a state that is also stacked lies in the stack."""
-    body = loop.attributes["body"]
-    count = len(body.states)
-    if place < count:
-        for stacked in range(count, count + body.stacked):
-            if body.outputs[stacked] is body.outputs[place]:
-                return stacked
-    return place
-
-
 class _Writer:
     """Writes one function."""
 
     def __init__(self, graph: Graph, layout: Layout | None, *, share: bool = False) -> None:
         self.graph, self.layout, self.share = graph, layout, share
-        self.lives = _Lives()
+        self.lives = Lives()
         self.names: dict[Any, str] = {}
         self.constants: dict[str, Any] = {}
         self.lines: list[str] = []

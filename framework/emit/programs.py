@@ -24,7 +24,6 @@ from framework.plain_functions import PlainFunction
 _WIDTH = 4
 """The length of a row that a formula is traced with first; an elementwise one then serves arrays of any shape."""
 
-
 _FLOAT32 = np.dtype(np.float32)
 _CALM = COMPARISONS | {"input", "add", "subtract", "multiply", "negative", "tanh", "sin", "cos", "where", "bitwise_and"}
 _CALM |= {"maximum", "minimum", "abs", "sign", "broadcast_to"}

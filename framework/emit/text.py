@@ -6,6 +6,7 @@ subexpressions that repeat get a letter.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -237,13 +238,14 @@ def _is_one(value: Any) -> bool:
 
 def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:
     """Return the text of an index; whole axes at the end are left out."""
-    parts = [_slice(part, size) for part, size in zip(index, shape, strict=True)]
+    parts = [entry_text(part, size) for part, size in zip(index, shape, strict=True)]
     while parts[-1] == ":":
         parts.pop()
     return ", ".join(parts)
 
 
-def _slice(part: Any, size: int) -> str:
+def entry_text(part: Any, size: float = math.inf) -> str:
+    """Return the text of an index into an axis; a slice to the end of the axis has no stop."""
     if part is None:
         return ":"
     if part == "reversed":
@@ -268,4 +270,4 @@ def _latex_word(word: str) -> str:
     return rf"\mathrm{{{escaped}}}" if not word.isdigit() else word
 
 
-__all__ = ["Shown", "latex", "shown", "text"]
+__all__ = ["Shown", "entry_text", "latex", "shown", "text"]
