@@ -111,8 +111,7 @@ def check_gradients(
         return loss.backward(model, y, weight)
 
     value()
-    model.forward(inputs, key=key)
-    arrays = {**{name: (view, model.parameters.gradients[name].copy()) for name, view in model.parameters.items()}}
+    arrays = {name: (view, model.parameters.gradients[name].copy()) for name, view in model.parameters.items()}
     if not takes_ids(model):
         found = flatten(_input_gradient(model, loss, inputs, y, weight, key))
         arrays |= {leaf: (array, found[leaf]) for leaf, array in flatten(inputs).items()}
@@ -127,8 +126,8 @@ def check_gradients(
 def _input_gradient(model: Model, loss: Loss, x: Tree, y: Any, weight: Any, key: tuple[int, ...]) -> Any:
     """Return dL/dx: the loss's gradient by the prediction, carried back to the input."""
     prediction = model.forward(x, key=key)
-    gradient = loss.gradient(prediction, _like(y, prediction, loss), weight)
-    return model.backward(gradient)
+    target = y if loss.by_row else np.reshape(y, prediction.shape)  # (rows,) and (rows, 1) mean the same
+    return model.backward(loss.gradient(prediction, target, weight))
 
 
 def takes_ids(model: Model) -> bool:
@@ -136,11 +135,6 @@ def takes_ids(model: Model) -> bool:
     while isinstance(model, Composite):
         model = next(iter(model.parts.values()))
     return model.takes_ids
-
-
-def _like(y: Any, prediction: Array, loss: Loss) -> Any:
-    """Give targets the prediction's shape where (rows,) and (rows, 1) mean the same."""
-    return y if loss.by_row or np.shape(y) == prediction.shape else np.reshape(y, prediction.shape)
 
 
 def _worst(

@@ -115,11 +115,12 @@ def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds
     return Bounds(low[best], high[best], left[best], right[best], resolved)
 
 
-Measure = Callable[..., Bounds]
-
-
 def slope_along(
-    value: Callable[[], float], array: Array, direction: Any, step: Any = None, bounds: Measure = derivative_bounds
+    value: Callable[[], float],
+    array: Array,
+    direction: Any,
+    step: Any = None,
+    bounds: Callable[..., Bounds] = derivative_bounds,
 ) -> Bounds:
     """Bound the derivative of a number as an array moves along a direction.
 

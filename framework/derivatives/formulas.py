@@ -38,53 +38,58 @@ def check_activation(activation: Any) -> None:
         DerivativeError: A derivative is not that of the formula.
     """
     name = type(activation).__name__
-    written = [
-        (method, has)
-        for method, has in (
-            ("derivative_from_output", activation._has_derivative_from_output),  # first: derivative may call it
-            ("derivative", activation._has_derivative),
-        )
-        if has
-    ]
-    subject = partial(
-        Subject,
-        name,
-        program=partial(_own_program, activation),
-        text=lambda: show(activation).text.splitlines()[-1],
-        factors=named_factors(activation.settings()),
-    )
     if activation.coupled:
         require_like(name, "__call__", activation(ROWS), ROWS.shape)
-        _check_coupled(activation, subject)
+        _check_coupled(activation)
         return
     require_elementwise(name, activation)
+    methods = ("derivative_from_output", "derivative")  # in this order: the second may call the first
+    written = [method for method in methods if getattr(activation, f"_has_{method}")]
+    for method in written:
+        _check_written(activation, method)
     if not written:
-        program = activation.program()
-        require_traced(name, program, activation, POINTS)
-        check_elementwise(
-            Subject(
-                name,
-                "derivative (derived)",
-                written=False,
-                program=activation.program,
-                advice="write derivative(h), and report the formula: the derived one should be right",
-            ),
-            activation,
-            activation.derivative,
-        )
-    for method, _ in written:
-        function = getattr(activation, method)
-        if method == "derivative":
-            meaning = "it is written in terms of the output a: name it derivative_from_output(a)"
-            given, other = function, lambda h, f=function: f(activation(h))
-        else:
-            meaning = "it is written in terms of h: name it derivative(h)"
-            given, other = (lambda h, f=function: f(activation(h))), function
-        it = subject(method, alternative=(other, meaning))
-        derived = it.traced.derivative if it.derives and it.traced.elementwise else None
-        if derived is not None:
-            require_traced(name, it.traced, activation, POINTS)
-        check_elementwise(it, activation, given, derived)
+        _check_derived(activation)
+
+
+def _check_derived(activation: Any) -> None:
+    program = activation.program()
+    require_traced(type(activation).__name__, program, activation, POINTS)
+    it = Subject(
+        type(activation).__name__,
+        "derivative (derived)",
+        written=False,
+        program=activation.program,
+        advice="write derivative(h), and report the formula: the derived one should be right",
+    )
+    check_elementwise(it, activation, activation.derivative)
+
+
+def _check_written(activation: Any, method: str) -> None:
+    of_h = getattr(activation, method)
+
+    def of_a(h: Array) -> Any:
+        return of_h(activation(h))
+
+    given, other, meaning = of_h, of_a, "it is written in terms of the output a: name it derivative_from_output(a)"
+    if method == "derivative_from_output":
+        given, other, meaning = of_a, of_h, "it is written in terms of h: name it derivative(h)"
+    it = Subject(
+        type(activation).__name__,
+        method,
+        program=partial(_own_program, activation),
+        text=partial(_textbook, activation),
+        alternative=(other, meaning),
+        factors=named_factors(activation.settings()),
+    )
+    derived = it.traced.derivative if it.derives and it.traced.elementwise else None
+    if derived is not None:
+        require_traced(it.name, it.traced, activation, POINTS)
+    check_elementwise(it, activation, given, derived)
+
+
+def _textbook(formula: Any) -> str:
+    """Return the derived derivative as text."""
+    return show(formula).text.splitlines()[-1]
 
 
 def _own_program(activation: Any) -> Program:
@@ -110,15 +115,20 @@ def _calls_python(program: Program) -> bool:
     return any(node.op == "python" for node in needed(program.traced.outputs))
 
 
-def _check_coupled(activation: Any, subject: Any) -> None:
+def _check_coupled(activation: Any) -> None:
     """Check an activation over rows, near 0 and far from it."""
-    it = subject("backward", written=activation._has_backward, text=None)
-    if not it.written:
+    it = Subject(
+        type(activation).__name__,
+        "backward (derived)",
+        written=False,
+        advice="write backward(gradient, h, a), and report the formula",
+    )
+    if activation._has_backward:
         it = Subject(
             it.name,
-            "backward (derived)",
-            written=False,
-            advice="write backward(gradient, h, a), and report the formula",
+            "backward",
+            program=partial(_own_program, activation),
+            factors=named_factors(activation.settings()),
         )
     rows = np.concatenate([ROWS, 12.0 * ROWS])
     derived = it.traced.pullback if it.derives else None
@@ -131,7 +141,11 @@ def check_loss(loss: Any, *, written: bool) -> None:
     Raises:
         DerivativeError: The slope is not that of the value, or the canonical pair does not belong to it.
     """
-    (_check_row_loss if loss.by_row else _check_loss)(loss, written)
+    if loss.by_row:
+        _check_row_loss(loss, written)
+        return
+    for target in _accepted(loss, TARGETS):
+        _check_loss(loss, target, written)
 
 
 def _accepted(loss: Any, targets: Any) -> list[Any]:
@@ -146,97 +160,80 @@ def _accepted(loss: Any, targets: Any) -> list[Any]:
     return accepted
 
 
-def _check_loss(loss: Any, written: bool) -> None:
-    name = type(loss).__name__
-    for target in _accepted(loss, TARGETS):
-        it = Subject(
-            f"{name} (target {target:g})",
-            "slope" if written else "slope (derived)",
-            "prediction",
-            written=written,
-            program=loss.program,
-            text=lambda: show(loss).text.splitlines()[-1],
-            factors=named_factors(loss.settings()),
-        )
-        value, slope = (partial(_with_target, loss, method, target) for method in ("value", "slope"))
-        derived = None
-        if not isinstance(it.traced, DerivativeError):
-            goal = np.full_like(POINTS, target)
-            require_traced(name, it.traced, loss.value, POINTS + target, goal)
-            derived = (lambda p, t=target, of=it.traced: of.derivative(p, np.full_like(p, t))) if written else None
-        check_elementwise(it, value, slope, derived, np.concatenate([SPARSE, target + SPARSE]))
-        if loss.canonical is not None:
-            _check_pair(loss, target)
+def _check_loss(loss: Any, target: float, written: bool) -> None:
+    def of(method: str, p: Array) -> Array:
+        return _untouched(loss, method, p, np.full_like(p, target))
 
-
-def _with_target(loss: Any, method: str, target: float, p: Array) -> Array:
-    return _untouched(loss, method, p, np.full_like(p, target))
-
-
-def _check_pair(loss: Any, target: float) -> None:
-    """Check that value_from_preactivation(h) is value(f(h)) and that its slope by h is f(h) - target."""
-    name, activation = type(loss).__name__, loss.canonical()
-    with np.errstate(all="ignore"):
-        fused = loss.value_from_preactivation(MODERATE, np.full_like(MODERATE, target))
-        plain = loss.value(activation(MODERATE), np.full_like(MODERATE, target))
-    _require_same(name, fused, plain, MODERATE)
-    check_elementwise(
-        Subject(
-            f"{name} (target {target:g})",
-            f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
-            written=False,
-            advice="correct value_from_preactivation or fused_slope, or leave canonical out",
-        ),
-        lambda h: np.asarray(loss.value_from_preactivation(h, np.full_like(h, target))),
-        lambda h: np.asarray(loss.fused_slope(activation(h), np.full_like(h, target))),
-        points=POINTS,
+    it = Subject(
+        f"{type(loss).__name__} (target {target:g})",
+        "slope" if written else "slope (derived)",
+        "prediction",
+        written=written,
+        program=loss.program,
+        text=partial(_textbook, loss),
+        factors=named_factors(loss.settings()),
     )
+    if not isinstance(it.traced, DerivativeError):
+        require_traced(type(loss).__name__, it.traced, loss.value, POINTS + target, np.full_like(POINTS, target))
+    derived = (lambda p: it.traced.derivative(p, np.full_like(p, target))) if it.derives else None
+    points = np.concatenate([SPARSE, target + SPARSE])
+    check_elementwise(it, partial(of, "value"), partial(of, "slope"), derived, points)
+    if loss.canonical is not None:
+        pair, activation = _fused(loss, it.name, MODERATE, np.full_like(MODERATE, target))
+        value = partial(of, "value_from_preactivation")
+        check_elementwise(pair, value, lambda h: of("fused_slope", activation(h)), points=POINTS)
+
+
+def _fused(loss: Any, name: str, h: Array, goal: Array) -> tuple[Subject, Any]:
+    """Check that value_from_preactivation(h) is value(f(h)), and return what is checked of its slope, and f.
+
+    Raises:
+        DerivativeError: It is another value.
+    """
+    activation = loss.canonical()
+    with np.errstate(all="ignore"):
+        fused, plain = loss.value_from_preactivation(h, goal), loss.value(activation(h), goal)
+    both = np.isfinite(fused) & np.isfinite(plain)
+    if not np.allclose(np.where(both, fused, 0.0), np.where(both, plain, 0.0), rtol=1e-6, atol=1e-9):
+        place = int(np.argmax(np.where(both, np.abs(fused - plain), 0.0)))
+        raise DerivativeError(
+            f"{type(loss).__name__}.value_from_preactivation is wrong at h = {h[place]}: it gives "
+            f"{np.ravel(fused)[place]:.9g}, but value of the canonical activation's output there is "
+            f"{np.ravel(plain)[place]:.9g}"
+        )
+    it = Subject(
+        name,
+        f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
+        written=False,
+        advice="correct value_from_preactivation or fused_slope, or leave canonical out",
+    )
+    return it, activation
 
 
 def _check_row_loss(loss: Any, written: bool) -> None:
-    name = type(loss).__name__
     classes = len(getattr(loss, "class_weights", None) or ROWS[0])
     rows = np.resize(ROWS, (3, classes))
     shifted = np.exp(rows)
     predictions = shifted / shifted.sum(axis=1, keepdims=True)
     soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
     goals = [np.eye(classes)[[0, classes // 2, classes - 1]], soft / soft.sum(axis=1, keepdims=True), 60.0 * rows - 7.0]
-    it = Subject(name, "slope", "prediction", written=written, program=lambda: loss.program(predictions))
+    it = Subject(type(loss).__name__, "slope", "prediction", written=written, program=lambda: loss.program(predictions))
     for goal in _accepted(loss, goals):
-        at = predictions if goal.max() <= 1.0 else goal + 5.0 * rows
-
-        def pullback(g: Array, p: Array, goal: Array = goal) -> Array:
-            return np.asarray(g[:, None] * _untouched(loss, "slope", p, goal.astype(p.dtype)))
-
-        def derived(g: Array, p: Array, goal: Array = goal) -> Array:
-            return np.asarray(it.traced.pullback(g, p, goal))
-
-        check_rows(it, partial(_of_rows, loss, "value", goal), pullback, at, derived if it.derives else None)
-        if loss.canonical is None or at is not predictions:
-            continue
-        activation = loss.canonical()
-        fused, plain = loss.value_from_preactivation(rows, goal), loss.value(activation(rows), goal)
-        _require_same(name, fused, plain, rows)
-
-        def fused_pullback(g: Array, h: Array, goal: Array = goal, f: Any = activation) -> Array:
-            return np.asarray(g[:, None] * loss.fused_slope(f(h), goal))
-
-        check_rows(
-            Subject(
-                name,
-                f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
-                written=False,
-                advice="correct value_from_preactivation or fused_slope, or leave canonical out",
-            ),
-            partial(_of_rows, loss, "value_from_preactivation", goal),
-            fused_pullback,
-            rows,
-        )
+        _check_rows(loss, it, rows, predictions, goal)
 
 
-def _of_rows(loss: Any, method: str, goal: Array, p: Array) -> Array:
-    """Return what a formula gives for as many rows as there are predictions: the targets are repeated."""
-    return _untouched(loss, method, p, np.resize(goal, p.shape).astype(p.dtype))
+def _check_rows(loss: Any, it: Subject, rows: Array, predictions: Array, goal: Array) -> None:
+    def of(method: str, p: Array) -> Array:  # for as many rows as p has: the targets are repeated
+        return _untouched(loss, method, p, np.resize(goal, p.shape).astype(p.dtype))
+
+    probable = goal.max() <= 1.0
+    at = predictions if probable else goal + 5.0 * rows
+    derived = (lambda g, p: np.asarray(it.traced.pullback(g, p, goal))) if it.derives else None
+    check_rows(it, partial(of, "value"), lambda g, p: g[:, None] * of("slope", p), at, derived)
+    if loss.canonical is not None and probable:
+        pair, activation = _fused(loss, it.name, rows, goal)
+        value = partial(of, "value_from_preactivation")
+        check_rows(pair, value, lambda g, h: g[:, None] * of("fused_slope", activation(h)), rows)
 
 
 def _untouched(loss: Any, method: str, prediction: Array, target: Array) -> Array:
@@ -250,13 +247,3 @@ def _untouched(loss: Any, method: str, prediction: Array, target: Array) -> Arra
                 f"'{name} = {name} - 1', not '{name} -= 1'"
             )
     return result
-
-
-def _require_same(name: str, fused: Any, plain: Any, h: Array) -> None:
-    both = np.isfinite(fused) & np.isfinite(plain)
-    if not np.allclose(np.where(both, fused, 0.0), np.where(both, plain, 0.0), rtol=1e-6, atol=1e-9):
-        place = int(np.argmax(np.where(both, np.abs(fused - plain), 0.0)))
-        raise DerivativeError(
-            f"{name}.value_from_preactivation is wrong at h = {h[place]}: it gives {np.ravel(fused)[place]:.9g}, but "
-            f"value of the canonical activation's output there is {np.ravel(plain)[place]:.9g}"
-        )
