@@ -9,13 +9,12 @@ import click
 import numpy as np
 
 from framework.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
-from framework.arrays import Array
 from framework.callbacks import ProgressBar
 from framework.checkpoint import describe
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.errors import FrameworkError
 from framework.losses import BinaryCrossEntropy, CrossEntropy
-from framework.metrics import Accuracy
+from framework.metrics import Accuracy, ConfusionMatrix
 from framework.models import Dense, Neuron, Sequential
 from framework.optimizers import SGDOptimizer
 from framework.splits import split
@@ -122,7 +121,11 @@ def _demo_neuron() -> None:
     click.echo(
         f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
     )
-    click.echo(_confusion(Accuracy().classes(trainer.predict(neuron, x_test)), y_test, BREAST_CANCER_CLASSES))
+    counts = ConfusionMatrix(classes=2)(trainer.predict(neuron, x_test), y_test)
+    width = max(map(len, BREAST_CANCER_CLASSES)) + 2
+    click.echo(f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in BREAST_CANCER_CLASSES))
+    for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True):
+        click.echo(f"{name:<20}" + "".join(f"{count:>{width}}" for count in row))
 
 
 def _demo_network() -> None:
@@ -140,13 +143,3 @@ def _demo_network() -> None:
     )
     trainer.fit(model, train)
     click.echo(f"\nheld-out accuracy {trainer.evaluate(model, test)['accuracy']:.3f} on {len(test[1])} rows")
-
-
-def _confusion(predicted: Array, actual: Array, names: tuple[str, ...]) -> str:
-    """Return a table: a row for each actual class, a column for each predicted one."""
-    width = max(map(len, names)) + 2
-    lines = [f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in names)]
-    for label, name in enumerate(names):
-        counts = [int(np.sum((actual == label) & (predicted == other))) for other in range(len(names))]
-        lines.append(f"{name:<20}" + "".join(f"{count:>{width}}" for count in counts))
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 
@@ -21,25 +21,6 @@ from framework.losses import HalfSquaredError, Loss
 from framework.models import Model, Neuron
 from framework.optimizers import SGDOptimizer
 from framework.run import Run
-
-LABELS = {
-    "x": "x",
-    "weights": "w",
-    "bias": "b",
-    "h": "h = w . x + b",
-    "output": "output f(h)",
-    "slope": "f'(h)",
-    "target": "y",
-    "error": "error y - f(h)",
-    "error_term": "error term",
-    "learning_rate": "learning rate",
-    "increment": "increment",
-    "new_weights": "new w",
-    "new_bias": "new b",
-    "new_output": "new output",
-    "new_error": "new error",
-}
-"""What a table calls each quantity, in the order of the algorithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +50,21 @@ class TracedStep:
         [0.7999999999999999, 0.8999999999999999]
     """
 
-    x: Any
-    weights: Any
-    bias: Any
-    h: Any
-    output: Any
-    slope: Any
-    target: Any
-    error: Any
-    error_term: Any
-    learning_rate: Any
-    increment: Any
-    new_weights: Any
-    new_bias: Any
-    new_output: Any
-    new_error: Any
+    x: Annotated[Any, "x"]
+    weights: Annotated[Any, "w"]
+    bias: Annotated[Any, "b"]
+    h: Annotated[Any, "h = w . x + b"]
+    output: Annotated[Any, "output f(h)"]
+    slope: Annotated[Any, "f'(h)"]
+    target: Annotated[Any, "y"]
+    error: Annotated[Any, "error y - f(h)"]
+    error_term: Annotated[Any, "error term"]
+    learning_rate: Annotated[Any, "learning rate"]
+    increment: Annotated[Any, "increment"]
+    new_weights: Annotated[Any, "new w"]
+    new_bias: Annotated[Any, "new b"]
+    new_output: Annotated[Any, "new output"]
+    new_error: Annotated[Any, "new error"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the quantities as plain numbers and lists, in the order of the algorithm."""
@@ -109,6 +90,10 @@ class TracedStep:
 
     def _rows(self) -> list[tuple[str, str]]:
         return [(LABELS[name], str(value)) for name, value in self.to_dict().items()]
+
+
+LABELS = {name: hint.__metadata__[0] for name, hint in get_type_hints(TracedStep, include_extras=True).items()}
+"""What a table calls each quantity, in the order of the algorithm."""
 
 
 def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) -> Any:

@@ -32,7 +32,7 @@ from framework.regularizers import Regularizer
 from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.run import Run, add_sums
 from framework.session import Session
-from framework.trees import Tree, rows_in, take
+from framework.trees import rows_in, take
 
 EVALUATION_ROWS = 4096
 
@@ -227,10 +227,6 @@ class Trainer(Component):
             return {}
         return {"penalty": sum(regularizer.penalty(model) for regularizer in self.regularizers)}
 
-    def _batches(self, source: Source, run: Run) -> Iterator[Batch]:
-        """Return the batches of the run's epoch that are not done yet."""
-        return source.batches(*self._place(run))
-
     def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None]:
         """Return the rows in a batch, the first row of the next batch, and the order of the run's epoch."""
         return self.batch_size, run.batch * self.batch_size, (run.seed, run.epoch) if self.shuffle else None
@@ -240,7 +236,7 @@ class Trainer(Component):
         run = session.run
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
-            return partial(self._batches, source, run)
+            return lambda: source.batches(*self._place(run))
         sums = partial(self._metric_sums, run.model) if self._summed else None
         after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
         engine = Engine(run, source, self.loss, self.batch_size, sums, after, quiet=self.engine == "auto")
@@ -352,10 +348,6 @@ class Trainer(Component):
         """
         require_model(model, "predict")
         x = checked_rows(x, model, "predict")
+        starts = range(0, rows_in(x), EVALUATION_ROWS) or [0]  # of no rows, one empty batch
         with np.errstate(all="ignore"):
-            return self._predicted(model, x)
-
-    def _predicted(self, model: Model, x: Tree) -> Array:
-        starts = range(0, rows_in(x), EVALUATION_ROWS)
-        parts = [model.output(take(x, slice(start, start + EVALUATION_ROWS)))[1] for start in starts]
-        return np.concatenate(parts) if parts else model.output(x)[1]
+            return np.concatenate([model.output(take(x, slice(n, n + EVALUATION_ROWS)))[1] for n in starts])

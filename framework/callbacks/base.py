@@ -106,7 +106,7 @@ class Callback(Component):
 
     def required_keys(self) -> tuple[str, ...]:
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
-        return ()
+        return tuple(self.judged())
 
 
 _CALLBACK_NAMES = frozenset(dir(Callback))

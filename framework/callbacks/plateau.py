@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from framework.callbacks.base import Callback
-from framework.callbacks.stopping import monitored
+from framework.callbacks.stopping import remember_best
 from framework.component import Count, NonNegative
 from framework.errors import SettingsError
 from framework.run import Run
@@ -60,10 +59,6 @@ class ReduceOnPlateau(Callback):
         """Return the monitor and its mode."""
         return {self.monitor: self.mode}
 
-    def required_keys(self) -> tuple[str, ...]:
-        """Return the monitor."""
-        return (self.monitor,)
-
     def on_train_begin(self, run: Run) -> None:
         """Refuse a schedule, which would be lost with the first reduction."""
         rate = run.optimizer.learning_rate
@@ -75,14 +70,8 @@ class ReduceOnPlateau(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         """Remember the best value, and lower the rate after ``patience`` epochs without a better one."""
-        value = monitored(self, run, self.monitor)
+        remember_best(self, run)
         memory = run.memory(self)
-        best = memory.get("best")
-        gain = math.inf if best is None else (best - value if self.mode == "min" else value - best)
-        if math.isfinite(value) and gain > self.min_delta:
-            memory.update(best=value, waited=0)
-        else:
-            memory["waited"] = memory.get("waited", 0) + 1
         if memory.get("cooling", 0):
             memory.update(cooling=memory["cooling"] - 1, waited=0)
         if memory["waited"] >= self.patience:

@@ -84,10 +84,6 @@ class Checkpoint(Callback):
         """Return the monitor, if there is one, and its mode."""
         return {} if self.monitor is None else {self.monitor: self.mode}
 
-    def required_keys(self) -> tuple[str, ...]:
-        """Return the monitor, if there is one."""
-        return () if self.monitor is None else (self.monitor,)
-
     def hooks(self) -> dict[str, Any]:
         """Return the hooks; without a number of steps or a time, batches cost nothing."""
         hooks = super().hooks()

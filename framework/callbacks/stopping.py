@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,19 @@ def monitored(callback: Callback, run: Run, key: str) -> float:
             f"got {key!r}{nearest(key, row)}"
         )
     return float(row[key])
+
+
+def remember_best(callback: Any, run: Run) -> bool:
+    """Remember a value of the newest row that is the best, or count the epochs since; return whether it is."""
+    value = monitored(callback, run, callback.monitor)
+    memory = run.memory(callback)
+    best = memory.get("best")
+    gain = math.inf if best is None else (best - value if callback.mode == "min" else value - best)
+    if math.isfinite(value) and gain > callback.min_delta:
+        memory.update(best=value, best_epoch=run.epoch, waited=0)
+        return True
+    memory["waited"] = memory.get("waited", 0) + 1
+    return False
 
 
 class EarlyStopping(Callback):
@@ -62,26 +75,18 @@ class EarlyStopping(Callback):
         """Return the monitor and its mode."""
         return {self.monitor: self.mode}
 
-    def required_keys(self) -> tuple[str, ...]:
-        """Return the monitor."""
-        return (self.monitor,)
-
     def on_epoch_end(self, run: Run) -> None:
         """Remember the best value, and stop after ``patience`` epochs without a better one."""
-        value = monitored(self, run, self.monitor)
         memory = run.memory(self)
-        best = memory.get("best")
-        gain = math.inf if best is None else (best - value if self.mode == "min" else value - best)
-        if math.isfinite(value) and gain > self.min_delta:
-            memory.update(best=value, best_epoch=run.epoch, waited=0)
+        if remember_best(self, run):
             if self.restore_best:
                 memory["values"] = run.model.parameters.vector
                 memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
-            return
-        memory["waited"] = memory.get("waited", 0) + 1
-        if memory["waited"] >= self.patience:
-            best_text = "was never finite" if best is None else f"was best, {best:.6g}, in epoch {memory['best_epoch']}"
-            run.stop(f"EarlyStopping: {self.monitor} {best_text}; no improvement in {memory['waited']} epochs")
+        elif memory["waited"] >= self.patience:
+            best = "never finite"
+            if "best" in memory:
+                best = f"best, {memory['best']:.6g}, in epoch {memory['best_epoch']}"
+            run.stop(f"EarlyStopping: {self.monitor} was {best}; no improvement in {memory['waited']} epochs")
 
     def on_train_end(self, run: Run) -> None:
         """Put the best weights back on request."""

@@ -26,27 +26,6 @@ _Listed = Field(strict=False)  # JSON has lists where Python has tuples; what is
 _Object = dict[str, Any]
 _Form = tuple[tuple[int, ...], str]
 
-PLAIN = (
-    "seed",
-    "epoch",
-    "step",
-    "batch",
-    "target_epoch",
-    "batches",
-    "layout",
-    "recipe",
-    "loss",
-    "stop_reason",
-    "ended",
-    "unserved",
-    "identity",
-    "engine",
-    "epoch_begun",
-    "sums",
-    "seconds",
-)
-"""The attributes of a run that are saved as they are."""
-
 
 class Document(BaseModel):
     """Everything in a checkpoint that is no array. Unknown or missing names and wrong kinds are refused."""
@@ -93,6 +72,14 @@ class Document(BaseModel):
         except ValidationError as error:
             part = error.errors(include_url=False)[0]
             raise CheckpointError(f"its document: {'.'.join(map(str, part['loc']))}: {part['msg']}") from None
+
+
+_MADE = {
+    *("model", "frozen", "columns", "target_columns", "loss_function", "history", "memories"),
+    *("optimizer", "optimizer_steps", "optimizer_rate"),
+}
+PLAIN = tuple(name for name in Document.model_fields if name not in _MADE)
+"""The attributes of a run that are saved as they are."""
 
 
 def take_apart(run: Run) -> tuple[dict[str, Array], str]:
