@@ -12,7 +12,7 @@ from framework.datasets import load_breast_cancer
 
 
 class LongestGradient(Callback):  # noqa: D101
-    def on_gradients(self, run):  # noqa: D102
+    def on_gradients(self, run):
         norm = float(np.linalg.norm(run.model.parameters.gradient))
         run.memory(self)["norm"] = max(norm, run.memory(self).get("norm", 0.0))
 

@@ -30,11 +30,11 @@ from framework.datasets import load_digits
 # fmt: off
 class Arctan(Activation):  # noqa: D101
     scale: float = 1.0
-    def __call__(self, h): return np.arctan(self.scale * h)  # noqa: D102
+    def __call__(self, h): return np.arctan(self.scale * h)
 
 
 class WrongArctan(Arctan):  # noqa: D101
-    def derivative(self, h): return 1 / (1 + (self.scale * h) ** 2)  # noqa: D102 (the factor s is forgotten)
+    def derivative(self, h): return 1 / (1 + (self.scale * h) ** 2)  # the factor s is forgotten
 # fmt: on
 
 

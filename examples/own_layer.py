@@ -40,10 +40,10 @@ class Convolution(Layer):  # noqa: D101
     kernel: int = 3
     inputs: int | None = None
     input_shape = property(lambda self: (self.inputs, None, None))
-    def inputs_of(self, shape): return shape[0]  # noqa: D102
-    def shapes(self): return {"weights": (self.inputs, self.kernel, self.kernel, self.filters), "bias": (self.filters,)}  # noqa: D102
-    def initializers(self): return {"weights": He()}  # noqa: D102
-    def formula(self, x, weights, bias):  # noqa: D102
+    def inputs_of(self, shape): return shape[0]
+    def shapes(self): return {"weights": (self.inputs, self.kernel, self.kernel, self.filters), "bias": (self.filters,)}
+    def initializers(self): return {"weights": He()}
+    def formula(self, x, weights, bias):
         windows = np.lib.stride_tricks.sliding_window_view(x, (self.kernel, self.kernel), axis=(2, 3))
         return np.einsum("ncstij,cijf->nfst", windows, weights) + bias[:, None, None]
 # fmt: on

@@ -187,7 +187,6 @@ class L1(Regularizer):
     """
 
     def value(self, values: Any) -> Any:
-        """Return sum(|w|)."""
         return np.sum(np.abs(values))
 
 
@@ -208,7 +207,6 @@ class L2(Regularizer):
     """
 
     def value(self, values: Any) -> Any:
-        """Return 1/2 sum(w^2)."""
         return 0.5 * np.sum(np.square(values))
 
 

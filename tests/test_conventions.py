@@ -1,9 +1,11 @@
 """The house rules that a machine can check."""
 
 import ast
+import importlib
 import inspect
 import re
 import textwrap
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,24 @@ def test_public_names_have_an_example(name):
         return
     assert "Example:" in (value.__doc__ or ""), f"{name} has no example"
     assert ">>>" in value.__doc__
+
+
+def undocumented(path):
+    """The public methods and properties of a file's public classes that have no docstring, own or inherited."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    for name, cls in vars(module).items():
+        if name[0] == "_" or not inspect.isclass(cls) or cls.__module__ != module.__name__:
+            continue
+        for member, value in vars(cls).items():
+            method = getattr(value, "__func__", value)
+            public = member[0] != "_" and (inspect.isfunction(method) or isinstance(method, property | cached_property))
+            if public and not any(getattr(vars(base).get(member), "__doc__", None) for base in cls.__mro__):
+                yield f"{module.__name__}.{name}.{member}"
+
+
+def test_methods_have_a_docstring_or_inherit_one():
+    assert not [name for path in FILES if path.stem != "__main__" for name in undocumented(path)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -214,5 +214,4 @@ class _FunctionActivation(PlainFunction, Activation):
     made_by = "Activation.of"
 
     def __call__(self, h: Any) -> Any:
-        """Return what the function returns."""
         return self.function(h)

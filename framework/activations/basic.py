@@ -33,7 +33,6 @@ class Identity(Activation):
     output_range = (-np.inf, np.inf)
 
     def __call__(self, h: Any) -> Any:
-        """Return h."""
         return h
 
 
@@ -55,13 +54,11 @@ class Sigmoid(Activation):
     output_range = (0.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return 1 / (1 + exp(-h))."""
         return 1.0 / (1.0 + np.exp(np.minimum(-h, largest_exponent(h))))
 
     # Written although it is derived to the same: the scripted step of one neuron takes 1.28 times as long without it
     # and without the slope of HalfSquaredError (benchmarks: step).
     def derivative_from_output(self, a: Any) -> Any:
-        """Return a (1 - a)."""
         return a * (1.0 - a)
 
 
@@ -79,7 +76,6 @@ class Tanh(Activation):
     output_range = (-1.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return tanh(h)."""
         return np.tanh(h)
 
 
@@ -99,6 +95,5 @@ class Softmax(Activation):
     output_range = (0.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return exp(h) / sum(exp(h)) along the last axis."""
         exponentials = np.exp(h - np.max(h, axis=-1, keepdims=True))
         return exponentials / np.sum(exponentials, axis=-1, keepdims=True)

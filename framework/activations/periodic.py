@@ -33,5 +33,4 @@ class Sine(Activation):
     frequency: Positive = 30.0
 
     def __call__(self, h: Any) -> Any:
-        """Return sin(omega h)."""
         return np.sin(scaled(h, self.frequency))

@@ -26,7 +26,6 @@ class HardTanh(Activation):
     output_range = (-1.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return min(max(h, -1), 1)."""
         return np.clip(h, -1.0, 1.0)
 
 
@@ -46,7 +45,6 @@ class HardSigmoid(Activation):
     output_range = (0.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return min(max(h + 3, 0), 6) / 6."""
         return np.clip(h + 3.0, 0.0, 6.0) / 6.0
 
 
@@ -67,7 +65,6 @@ class HardSwish(Activation):
     output_range = (-0.375, np.inf)
 
     def __call__(self, h: Any) -> Any:
-        """Return h min(max(h + 3, 0), 6) / 6."""
         return h * (np.clip(h + 3.0, 0.0, 6.0) / 6.0)
 
 
@@ -91,9 +88,7 @@ class Step(Activation):
     check: ClassVar[Literal["on", "off"]] = "off"
 
     def __call__(self, h: Any) -> Any:
-        """Return 1 where h > 0, else 0."""
         return np.heaviside(h, 0.0)
 
     def derivative(self, h: Any) -> Any:  # on purpose not the formula's, which is 0
-        """Return 1 where |h| <= 1, else 0."""
         return indicator(np.abs(h) <= 1.0, h)

@@ -30,7 +30,6 @@ class ReLU(Activation):
     output_range = (0.0, np.inf)
 
     def __call__(self, h: Any) -> Any:
-        """Return max(h, 0)."""
         return np.maximum(h, 0.0)
 
 
@@ -54,7 +53,6 @@ class LeakyReLU(Activation):
     negative_slope: Fraction = 0.01
 
     def __call__(self, h: Any) -> Any:
-        """Return h where h > 0, else s h."""
         return np.where(h > 0, h, self.negative_slope * h)[()]
 
 
@@ -79,7 +77,6 @@ class ELU(Activation):
     alpha: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        """Return h where h > 0, else alpha (exp(h) - 1)."""
         return np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))[()]
 
 
@@ -103,7 +100,6 @@ class SELU(Activation):
     alpha: ClassVar[float] = 1.6732632423543772
 
     def __call__(self, h: Any) -> Any:
-        """Return lambda h where h > 0, else lambda alpha (exp(h) - 1)."""
         return self.scale * np.where(h > 0, h, self.alpha * np.expm1(np.minimum(h, 1.0)))
 
 
@@ -127,7 +123,6 @@ class CELU(Activation):
     alpha: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        """Return h where h > 0, else alpha (exp(h / alpha) - 1)."""
         return np.where(h > 0, h, self.alpha * np.expm1(self._exponent(h)))[()]
 
     def _exponent(self, h: Any) -> Any:

@@ -38,7 +38,6 @@ class GELU(Activation):
     approximate: Literal["none", "tanh"] = "none"
 
     def __call__(self, h: Any) -> Any:
-        """Return h P(h)."""
         if self.approximate == "tanh":
             return h * logistic(_tanh_argument(h))
         return 0.5 * h * erfc(-h / _ROOT_2)
@@ -64,7 +63,6 @@ class SiLU(Activation):
     output_range = (-0.2785, np.inf)
 
     def __call__(self, h: Any) -> Any:
-        """Return h s(h)."""
         return h * logistic(h)
 
 
@@ -88,7 +86,6 @@ class Swish(Activation):
     beta: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        """Return h s(beta h)."""
         return h * logistic(scaled(h, self.beta))
 
 
@@ -108,7 +105,6 @@ class Mish(Activation):
     output_range = (-0.3089, np.inf)
 
     def __call__(self, h: Any) -> Any:
-        """Return h tanh(log(1 + exp(h)))."""
         return h * np.tanh(softplus(h))
 
 
@@ -133,11 +129,9 @@ class Softplus(Activation):
     beta: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        """Return log(1 + exp(beta h)) / beta."""
         return np.maximum(h, 0.0) + np.log1p(np.exp(-np.abs(scaled(h, self.beta)))) / self.beta
 
     def derivative(self, h: Any) -> Any:  # measured: 1.8 times faster than derived where beta is not 1
-        """Return 1 / (1 + exp(-beta h))."""
         return logistic(scaled(h, self.beta))
 
 
@@ -155,7 +149,6 @@ class LogSigmoid(Activation):
     output_range = (-np.inf, 0.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return -log(1 + exp(-h))."""
         return -softplus(-h)
 
 
@@ -173,10 +166,8 @@ class Softsign(Activation):
     output_range = (-1.0, 1.0)
 
     def __call__(self, h: Any) -> Any:
-        """Return h / (1 + |h|)."""
         return h / (1.0 + np.abs(h))
 
     def derivative(self, h: Any) -> Any:  # measured: 1.4 times faster than derived, and right for large h
-        """Return 1 / (1 + |h|)^2."""
         share = 1.0 / (1.0 + np.abs(h))
         return share * share

@@ -371,7 +371,6 @@ class _FunctionLoss(PlainFunction, Loss):
         return name_of(self.function)
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return what the function returns."""
         return self.function(prediction, target)
 
 

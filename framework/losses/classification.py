@@ -47,7 +47,6 @@ class BinaryCrossEntropy(Loss):
     canonical = Sigmoid
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return -(w t log p + (1 - t) log(1 - p)), with 0 log 0 = 0."""
         t = smoothed(target, self.label_smoothing, 2)
         return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
 
@@ -60,16 +59,13 @@ class BinaryCrossEntropy(Loss):
         return (1.0 - t) * h + (1.0 + (self.positive_weight - 1.0) * t) * (np.maximum(-h, 0.0) + tail)
 
     def fused_slope(self, a: Any, target: Any) -> Any:
-        """Return p - t, or p (1 + (w - 1) t) - w t."""
         t, w = smoothed(target, self.label_smoothing, 2), self.positive_weight
         return a - t if w == 1.0 else a * (1.0 + (w - 1.0) * t) - w * t
 
     def require_target(self, target: Array, name: str) -> None:
-        """Refuse targets outside [0, 1]."""
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1; for more classes use CrossEntropy")
 
     def require_output(self, activation: Any) -> None:
-        """Refuse outputs that are no probabilities."""
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
 
 
@@ -98,7 +94,6 @@ class CrossEntropy(RowLoss):
     canonical = Softmax
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return -sum(c t log p) for each row, with 0 log 0 = 0."""
         return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
@@ -111,7 +106,6 @@ class CrossEntropy(RowLoss):
         return log_sum - np.sum(t * shifted, axis=-1)
 
     def fused_slope(self, a: Any, target: Any) -> Any:
-        """Return p - t, or p sum(c t) - c t."""
         t = self._weighted(target)
         return a - t if self.class_weights is None else a * np.sum(t, axis=-1, keepdims=True) - t
 
@@ -134,11 +128,9 @@ class CrossEntropy(RowLoss):
         return super().require_targets(array, shape, name)
 
     def require_target(self, target: Array, name: str) -> None:
-        """Refuse rows that are no distribution over the classes."""
         require_distributions(name, target)
 
     def require_output(self, activation: Any) -> None:
-        """Refuse outputs that are no distribution over the classes."""
         require_distribution_output(self, activation)
 
 
@@ -157,19 +149,15 @@ class Hinge(Loss):
     """
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return max(0, 1 - t p)."""
         return np.maximum(1.0 - target * prediction, 0.0)
 
     def slope(self, prediction: Any, target: Any) -> Any:  # measured: 1.3 times faster than derived
-        """Return -t where t p < 1, else 0."""
         return -target * (target * prediction < 1.0)
 
     def require_target(self, target: Array, name: str) -> None:
-        """Refuse targets other than -1 and +1."""
         _require_signs(name, target)
 
     def require_output(self, activation: Any) -> None:
-        """Refuse outputs of one sign."""
         _require_both_signs(self, activation)
 
 
@@ -187,19 +175,15 @@ class SquaredHinge(Loss):
     """
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return max(0, 1 - t p)^2."""
         return np.square(np.maximum(1.0 - target * prediction, 0.0))
 
     def slope(self, prediction: Any, target: Any) -> Any:  # measured: 1.8 times faster than derived
-        """Return -2 t max(0, 1 - t p)."""
         return -2.0 * target * np.maximum(1.0 - target * prediction, 0.0)
 
     def require_target(self, target: Array, name: str) -> None:
-        """Refuse targets other than -1 and +1."""
         _require_signs(name, target)
 
     def require_output(self, activation: Any) -> None:
-        """Refuse outputs of one sign."""
         _require_both_signs(self, activation)
 
 
@@ -227,17 +211,14 @@ class Focal(Loss):
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return -(a t (1 - p)^g log p + (1 - a) (1 - t) p^g log(1 - p)), with 0 log 0 = 0."""
         log_yes, log_no = _logarithms(prediction, target)
         yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
         return -(self._weight_of_1() * target * yes + self._weight_of_0() * (1.0 - target) * no)
 
     def require_target(self, target: Array, name: str) -> None:
-        """Refuse targets outside [0, 1]."""
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1")
 
     def require_output(self, activation: Any) -> None:
-        """Refuse outputs that are no probabilities."""
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")
 
     def _focused(self, miss: Any, log: Any) -> Any:

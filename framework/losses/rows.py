@@ -83,11 +83,9 @@ class _FunctionRowLoss(PlainFunction, RowLoss):
 
     @property
     def key(self) -> str:
-        """The function's name."""
         return name_of(self.function)
 
     def value(self, prediction: Any, target: Any) -> Any:
-        """Return what the function returns."""
         return self.function(prediction, target)
 
 

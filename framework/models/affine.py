@@ -30,12 +30,10 @@ class _Affine(Layer):
         self.activation.require_derivative()
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights; the bias starts at 0."""
         return {"weights": self.initializer}
 
     @property
     def output_activation(self) -> Activation:
-        """The activation."""
         return self.activation
 
     @property
@@ -73,7 +71,6 @@ class _Affine(Layer):
         return self
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        """Return f(x @ weights + bias)."""
         return self.activation(x @ weights + bias)
 
 
@@ -115,7 +112,6 @@ class Neuron(_Affine):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
-        """Validate the settings; the weights are drawn at first use."""
         if isinstance(activation, Activation) and activation.coupled:
             raise SettingsError(
                 f"Neuron: setting 'activation' must work on one unit; {activation!r} couples a row of units: "
@@ -149,20 +145,16 @@ class Neuron(_Affine):
 
     @property
     def input_shape(self) -> Shape:
-        """(inputs,)."""
         return (self.inputs,)
 
     @property
     def output_shape(self) -> Shape:
-        """(): a number."""
         return ()
 
     def shape_after(self, shape: Shape) -> Shape:
-        """(): a number."""
         return ()
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs,) and a bias."""
         return {"weights": (self.inputs or 0,), "bias": ()}
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
@@ -237,7 +229,6 @@ class Dense(_Affine):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
-        """Validate the settings; the weights are drawn at first use."""
         if units is None:
             raise SettingsError("Dense: missing a required argument: 'units'; write Dense(64, 32), or Dense(units=32)")
         super().__init__(
@@ -282,13 +273,10 @@ class Dense(_Affine):
 
     @property
     def output_shape(self) -> Shape:
-        """(units,)."""
         return (self.units,)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the shape with ``units`` as its last axis."""
         return (*shape[:-1], self.units)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs, units) and a bias (units,)."""
         return {"weights": (self.inputs or 0, self.units), "bias": (self.units,)}

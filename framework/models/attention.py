@@ -91,21 +91,17 @@ class MultiHeadAttention(Layer):
         return units // self.heads
 
     def inputs_of(self, shape: Shape) -> int | None:
-        """Return the number of inputs."""
         self._size(shape[-1])
         return super().inputs_of(shape)
 
     @property
     def input_shape(self) -> Shape:
-        """(steps, inputs)."""
         return (None if self.mask is None else len(self.mask), self.inputs)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape."""
         return (*shape[:-1], self.inputs)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs, 3 units) and (units, inputs), and their biases."""
         inputs, units = self.inputs or 0, self.heads * self._size()
         return {
             "weights": (inputs, 3 * units),
@@ -115,11 +111,9 @@ class MultiHeadAttention(Layer):
         }
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights; the biases start at 0."""
         return {"weights": self.initializer, "output_weights": self.initializer}
 
     def formula(self, x: Any, weights: Any, bias: Any, output_weights: Any, output_bias: Any) -> Any:
-        """Return the attention of all heads."""
         rows, steps, size = len(x), x.shape[1], self._size()
         packed = (x @ weights + bias).reshape(rows, steps, 3, self.heads, size)
         query, key, value = np.moveaxis(packed, (2, 3), (0, 2))  # each (rows, heads, steps, size)
@@ -162,15 +156,12 @@ class PositionalEncoding(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(steps, inputs)."""
         return (None, None)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape."""
         return shape
 
     def formula(self, x: Any) -> Any:
-        """Return x plus the encoding of each step."""
         steps, inputs = x.shape[1:]
         even = np.arange(inputs) // 2 * 2
         angles = np.arange(steps)[:, None] / self.base ** (even / inputs)

@@ -58,33 +58,27 @@ class _Convolution(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(channels, sizes)."""
         return (self.inputs, *(None,) * self.axes)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return (filters, sizes)."""
         if not is_known(shape[1:]):
             return (self.filters, *(None,) * self.axes)
         return (self.filters, *self._places(shape[-self.axes :]))
 
     def inputs_of(self, shape: Shape) -> int | None:
-        """Return the number of channels."""
         size: int | None = shape[0]
         return size
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs, kernel, filters) and a bias (filters,)."""
         return {
             "weights": (self.inputs or 0, *spread(self, "kernel", self.axes), self.filters),
             "bias": (self.filters,),
         }
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights; the bias starts at 0."""
         return {"weights": self.initializer}
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        """Return the sum of weights times inputs in the window at each place, plus the bias."""
         self._places(x.shape[2:])
         places = range(2, 2 + self.axes)
         reach, strides, dilation = self._reach(), spread(self, "stride", self.axes), spread(self, "dilation", self.axes)

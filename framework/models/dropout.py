@@ -46,21 +46,16 @@ class Dropout(Layer):
     rate: Fraction
 
     def __init__(self, rate: float, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        """Validate the settings."""
         super().__init__(rate=rate, seed=seed, dtype=dtype)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape."""
         return shape
 
     def draws(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
-        """A number for each input; none for a rate of 0."""
         return {"dropout": shape} if self.rate else {}
 
     def formula(self, x: Any, dropout: Any = None) -> Any:
-        """Return x / (1 - rate) where the number reaches the rate, else 0."""
         return x * np.where(dropout >= self.rate, 1.0 / (1.0 - self.rate), 0.0) if self.rate else x
 
     def predict_formula(self, x: Any) -> Any:
-        """Return x."""
         return x

@@ -63,7 +63,6 @@ class Embedding(Layer):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
-        """Validate the settings; the weights are drawn at first use."""
         super().__init__(vocabulary=vocabulary, units=units, initializer=initializer, seed=seed, dtype=dtype)
 
     def model_post_init(self, context: object) -> None:
@@ -76,28 +75,22 @@ class Embedding(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(any,)."""
         return (None,)
 
     @property
     def output_shape(self) -> Shape:
-        """(any, units)."""
         return (None, self.units)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (vocabulary, units)."""
         return {"weights": (self.vocabulary, self.units)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights."""
         return {"weights": self.initializer}
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the shape with an axis of units."""
         return (*shape, self.units)
 
     def formula(self, x: Any, weights: Any) -> Any:
-        """Return the weights' row of each id."""
         return np.take(weights, x.astype(int), axis=0)
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:

@@ -28,15 +28,12 @@ class _Normalization(Layer):
     epsilon: Positive = 1e-5
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape."""
         return shape
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Scale and shift (units,)."""
         return {"scale": (self.units,), "shift": (self.units,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Start with scale 1 and shift 0."""
         return {"scale": Constant(value=1.0)}
 
 
@@ -84,7 +81,6 @@ class BatchNorm(_Normalization):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
-        """Validate the settings."""
         super().__init__(units=units, momentum=momentum, epsilon=epsilon, seed=seed, dtype=dtype)
 
     @property
@@ -93,7 +89,6 @@ class BatchNorm(_Normalization):
         return 2
 
     def initial_buffers(self) -> Mapping[str, Array]:
-        """Start with running mean 0 and variance 1."""
         return {
             "running_mean": np.zeros(self.units, self.dtype),
             "running_variance": np.ones(self.units, self.dtype),
@@ -101,11 +96,9 @@ class BatchNorm(_Normalization):
 
     @property
     def input_shape(self) -> Shape:
-        """(units,)."""
         return (self.units,)
 
     def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
-        """Normalize by the mean and variance of the batch, and move the running ones towards them."""
         mean, unbiased = x.mean(axis=0), x.var(axis=0, ddof=1)
         output = scale * (x - mean) / np.sqrt(x.var(axis=0) + self.epsilon) + shift
         return output, {
@@ -114,11 +107,9 @@ class BatchNorm(_Normalization):
         }
 
     def predict_formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
-        """Normalize by the running mean and variance."""
         return (x - running_mean) * (scale / np.sqrt(running_variance + self.epsilon)) + shift
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Normalize a batch; in training it needs two rows."""
         if record.training and len(x) < 2:
             raise ShapeError(
                 f"BatchNorm needs 2 rows or more in training; got {len(x)}: "
@@ -159,7 +150,6 @@ class LayerNorm(_Normalization):
         seed: int | None = None,
         dtype: npt.DTypeLike = "float64",
     ) -> None:
-        """Validate the settings."""
         super().__init__(units=units, epsilon=epsilon, seed=seed, dtype=dtype)
 
     def model_post_init(self, context: object) -> None:
@@ -173,6 +163,5 @@ class LayerNorm(_Normalization):
         return (self.units,)
 
     def formula(self, x: Any, scale: Any, shift: Any) -> Any:
-        """Normalize each row over its units."""
         deviation = x - x.mean(axis=-1, keepdims=True)
         return scale * deviation / np.sqrt(x.var(axis=-1, keepdims=True) + self.epsilon) + shift

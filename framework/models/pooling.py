@@ -47,7 +47,6 @@ class _Pool(Layer):
         return max((len(v) for v in (self.window, self.stride, self.padding) if isinstance(v, tuple)), default=0)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return (channels, sizes)."""
         if is_known(shape):
             return super().shape_after(shape)
         return (shape[0], *(None,) * (len(shape) - 1))
@@ -108,7 +107,6 @@ class MaxPool(_Pool):
     """
 
     def formula(self, x: Any) -> Any:
-        """Return the largest input of each window."""
         windows, axes = self._windows(x, -np.inf)
         return windows.max(axis=axes)
 
@@ -141,7 +139,6 @@ class AveragePool(_Pool):
     """
 
     def formula(self, x: Any) -> Any:
-        """Return the mean of each window."""
         windows, axes = self._windows(x, 0.0)
         return windows.mean(axis=axes)
 
@@ -162,9 +159,7 @@ class GlobalAverage(Layer):
     """
 
     def shape_after(self, shape: Shape) -> Shape:
-        """(channels,)."""
         return shape[:1]
 
     def formula(self, x: Any) -> Any:
-        """Return the mean of each channel."""
         return x.mean(axis=tuple(range(2, x.ndim)))

@@ -61,29 +61,23 @@ class Bilinear(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(inputs,)."""
         return (self.inputs,)
 
     def inputs_of(self, shape: Shape) -> int | None:
-        """Return the number of inputs."""
         if shape[-1] is not None and shape[-1] <= self.first:
             raise ShapeError(f"Bilinear takes more than first={self.first} inputs; got samples of {shape[-1]}")
         return super().inputs_of(shape)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """(units,)."""
         return (self.units,)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (first, inputs - first, units) and a bias (units,)."""
         return {"weights": (self.first, (self.inputs or self.first) - self.first, self.units), "bias": (self.units,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights; the bias starts at 0."""
         return {"weights": self.initializer}
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        """Return the bilinear form of each unit."""
         return np.einsum("ni,nj,ijk->nk", x[:, : self.first], x[:, self.first :], weights) + bias
 
 
@@ -120,22 +114,17 @@ class RBF(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(inputs,)."""
         return (self.inputs,)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """(units,)."""
         return (self.units,)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Centers (units, inputs) and a scale (units,)."""
         return {"centers": (self.units, self.inputs or 0), "scale": (self.units,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the centers; the scale starts at 1."""
         return {"centers": self.initializer, "scale": Constant(value=1.0)}
 
     def formula(self, x: Any, centers: Any, scale: Any) -> Any:
-        """Return the bell of each center."""
         distances = ((x[:, None, :] - centers) ** 2).sum(axis=-1)
         return np.exp(-0.5 * scale**2 * distances)

@@ -41,24 +41,19 @@ class _Recurrent(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """(steps, inputs)."""
         return (None, self.inputs)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """(units,), or (steps, units) where all states are returned."""
         return (self.units,) if self.returns == "last" else (*shape[-2:-1], self.units)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs, gates * units), recurrent weights (units, gates * units) and a bias (gates * units,)."""
         width = self.gates * self.units
         return {"weights": (self.inputs or 0, width), "recurrent": (self.units, width), "bias": (width,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws the weights; biases start at 0."""
         return {"weights": self.initializer, "recurrent": self.recurrent_initializer}
 
     def formula(self, x: Any, weights: Any, recurrent: Any, bias: Any, **more: Any) -> Any:
-        """Return the last state, or all states."""
         x = x.swapaxes(0, 1)
         start = np.zeros_like(x, shape=(x.shape[1], self.units))
         entries = x @ weights + bias  # of all steps at once
@@ -129,7 +124,6 @@ class SimpleRNN(_Recurrent):
     gates = 1
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
-        """Return the state after a step."""
         return (np.tanh(entry + state[0] @ recurrent),)
 
 
@@ -178,11 +172,9 @@ class GRU(_Recurrent):
     gates = 3
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Weights (inputs, 3 units), recurrent weights (units, 3 units), biases (3 units,) and (units,)."""
         return {**super().shapes(), "reset_bias": (self.units,)}
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
-        """Return the state after a step."""
         (before,), n = state, self.units
         product = before @ recurrent
         gates = _SIGMOID(entry[:, : 2 * n] + product[:, : 2 * n])
@@ -236,7 +228,6 @@ class LSTM(_Recurrent):
         return zeros, zeros
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
-        """Return h and c after a step."""
         (before, cell), n = state, self.units
         h = entry + before @ recurrent
         gates = _SIGMOID(h[:, : 2 * n])

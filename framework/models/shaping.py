@@ -38,7 +38,6 @@ class Flatten(Layer):
     shape: tuple[Count, ...] | None = None
 
     def __init__(self, shape: Any = None, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        """Validate the settings."""
         super().__init__(shape=shape, seed=seed, dtype=dtype)
 
     @property
@@ -52,12 +51,10 @@ class Flatten(Layer):
         return self.shape is None
 
     def shape_after(self, shape: Shape) -> Shape:
-        """One axis."""
         shape = shape if self.shape is None else self.shape
         return (math.prod(shape) if is_known(shape) else None,)
 
     def formula(self, x: Any) -> Any:
-        """Return x with one axis a sample."""
         return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
@@ -85,7 +82,6 @@ class Reshape(Layer):
     shape: tuple[int, ...]
 
     def __init__(self, shape: Any, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        """Validate the settings."""
         super().__init__(shape=shape, seed=seed, dtype=dtype)
 
     def model_post_init(self, context: object) -> None:
@@ -105,7 +101,6 @@ class Reshape(Layer):
         return tuple(count // rest if size == -1 else size for size in self.shape)
 
     def formula(self, x: Any) -> Any:
-        """Return x in the new shape."""
         return x.reshape(len(x), *self.shape_after(x.shape[1:]))
 
 
@@ -137,7 +132,6 @@ class Permute(Layer):
     axes: tuple[Annotated[int, Field(ge=1)], ...]
 
     def __init__(self, axes: Any, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        """Validate the settings."""
         super().__init__(axes=axes, seed=seed, dtype=dtype)
 
     def model_post_init(self, context: object) -> None:
@@ -149,13 +143,10 @@ class Permute(Layer):
 
     @property
     def input_shape(self) -> Shape:
-        """As many axes as are permuted."""
         return (None,) * len(self.axes)
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the sizes in the new order."""
         return tuple(shape[axis - 1] for axis in self.axes) if len(shape) == len(self.axes) else self.input_shape
 
     def formula(self, x: Any) -> Any:
-        """Return x with its axes in the new order."""
         return np.transpose(x, (0, *self.axes))

@@ -63,7 +63,6 @@ class AdamOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * m_hat / (sqrt(v_hat) + epsilon)."""
         m, v = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
@@ -120,7 +119,6 @@ class AdamWOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w)."""
         m, v = memory
         m *= self.beta1
         m += (1 - self.beta1) * gradients
@@ -180,7 +178,6 @@ class NAdamOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * ahead / (sqrt(v_hat) + epsilon)."""
         m, v = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values

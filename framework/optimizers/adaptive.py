@@ -62,7 +62,6 @@ class RMSPropOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * g / (sqrt(v) + epsilon), with what is asked for."""
         v, m, velocity = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
@@ -123,7 +122,6 @@ class AdagradOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * g / (sqrt(s) + epsilon)."""
         (squares,) = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
@@ -177,7 +175,6 @@ class AdadeltaOptimizer(Optimizer):
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * sqrt(d + epsilon) / sqrt(v + epsilon) * g."""
         v, d = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values

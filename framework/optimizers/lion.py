@@ -51,7 +51,6 @@ class LionOptimizer(Optimizer):
     elementwise = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * (sign(beta1 m + (1 - beta1) g) + weight_decay * w)."""
         (m,) = memory
         direction = np.sign(self.beta1 * m + (1 - self.beta1) * gradients)
         values -= rate * (direction + self.weight_decay * values)

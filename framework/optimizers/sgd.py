@@ -49,7 +49,6 @@ class SGDOptimizer(Optimizer):
             raise SettingsError("SGDOptimizer: setting 'nesterov' needs momentum; write momentum=0.9, nesterov=True")
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        """W <- w - rate * g, with what is asked for added to g."""
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
         if self.momentum:
