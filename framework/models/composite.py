@@ -37,16 +37,13 @@ class ActivationLayer(Layer):
         self.activation.require_derivative()
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape."""
         return shape
 
     @property
     def output_activation(self) -> Activation:
-        """The activation."""
         return self.activation
 
     def formula(self, x: Any) -> Any:
-        """Return f(x)."""
         return self.activation(x)
 
     @property
@@ -164,15 +161,12 @@ class Composite(Model):
         return child.apply_backward(gradient, child.parameters.views, part, child.parameters.gradients)
 
     def __len__(self) -> int:
-        """Return the number of children."""
         return len(self._parts)
 
     def __iter__(self) -> Iterator[Model | Activation]:  # type: ignore[override]  # not the settings of pydantic
-        """Iterate over the children, in order."""
         return iter(self.children().values())
 
     def __getitem__(self, place: int | str) -> Model | Activation:
-        """Return a child by its position or its name."""
         children = self.children()
         if isinstance(place, str):
             return children[place]
@@ -185,17 +179,14 @@ class Composite(Model):
 
     @property
     def input_shape(self) -> Any:
-        """The shape that the first child takes."""
         return next(iter(self._parts.values())).input_shape
 
     @property
     def output_shape(self) -> Shape:
-        """The shape of one prediction."""
         return self.shape_after(self.input_shape)
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        """Whether a sample may have further axes in front."""
         return next(iter(self._parts.values())).leading_axes
 
     def shape_after(self, shape: Any) -> Shape:
@@ -203,11 +194,9 @@ class Composite(Model):
         return next(iter(self._parts.values())).shape_after(shape)
 
     def unsettled(self) -> list[Model]:
-        """Return the layers whose number of inputs is not known."""
         return [layer for part in self._parts.values() for layer in part.unsettled()]
 
     def unsettle(self, layers: list[Model]) -> None:
-        """Forget the numbers of inputs that ``settle`` gave to these layers, and all numbers drawn since."""
         super().unsettle(layers)
         for part in self._parts.values():
             part.unsettle([])
@@ -224,7 +213,6 @@ class Composite(Model):
         return max(part.minimum_rows for part in self._parts.values())
 
     def layout(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter by name, without making any."""
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _build(self, *place: int, draw: bool = True) -> State:

@@ -80,7 +80,6 @@ class Layer(Model):
     dtype: Dtype = "float64"
 
     def __init__(self, *args: object, **settings: Any) -> None:
-        """Validate the settings; the numbers are drawn at first use, or by the model that takes this one in."""
         self._require_complete()
         super().__init__(*args, **settings)
 
@@ -174,7 +173,6 @@ class Layer(Model):
         return shape
 
     def shape_after(self, shape: Any) -> Shape:
-        """Return the shape of a prediction for samples of this shape."""
         if not self._derives:
             declared = self.output_shape
             return shape if declared == self.input_shape and not is_known(declared) else declared
@@ -207,7 +205,6 @@ class Layer(Model):
         return None
 
     def unsettled(self) -> list[Model]:
-        """Return the layer itself while its number of inputs is not known."""
         return [] if getattr(self, "inputs", 0) is not None else [self]
 
     def settle(self, shape: Any) -> Shape:
@@ -346,7 +343,6 @@ class Layer(Model):
         return program
 
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
-        """Return the outputs for a batch by the formula, and leave in ``record`` what backward needs."""
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
         buffers = (self._state or self._built()).buffers
@@ -422,7 +418,6 @@ class Layer(Model):
             raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
 
     def layout(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter by name, without making any."""
         shapes = self.shapes()
         if not isinstance(shapes, Mapping) or not all(isinstance(shape, tuple) for shape in shapes.values()):
             kind = type(self).__name__
@@ -508,15 +503,12 @@ class _FunctionLayer(PlainFunction, Layer):
     drawn: tuple[tuple[str, Initializer], ...]
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shapes that were given."""
         return dict(self.parameter_shapes)
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return the initializers that were given."""
         return dict(self.drawn)
 
     def formula(self, x: Any, **parameters: Any) -> Any:
-        """Return what the function returns."""
         return self.function(x, **parameters)
 
 

@@ -46,7 +46,6 @@ class Residual(Composite):
     block: Sequential
 
     def __init__(self, *layers: Model | Activation) -> None:
-        """Take the layers in."""
         if not layers:
             raise SettingsError("Residual: give one layer or more, e.g. Residual(Dense(8, 8, ReLU()), Dense(8, 8))")
         alone = layers[0] if len(layers) == 1 else None
@@ -59,7 +58,6 @@ class Residual(Composite):
         return cls(*(block for block in settings.values()))
 
     def children(self) -> Mapping[str, Model | Activation]:
-        """Return the block."""
         return {"block": self.block}
 
     def _connect(self) -> None:
@@ -73,13 +71,11 @@ class Residual(Composite):
             )
 
     def shape_after(self, shape: Shape) -> Shape:
-        """Return the same shape, which the block keeps."""
         if is_known(shape):
             self._require_same(shape, self.block.shape_after(shape))
         return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Return x + block(x)."""
         a = self.forward_child("block", x, record)
         return np.add(x, a, out=record.array("a", a.shape))  # not in place: the block's backward needs its own output
 

@@ -53,7 +53,6 @@ class Sequential(Composite):
     seed: Seed | None = None
 
     def __init__(self, *layers: Model | Activation, seed: int | None = None) -> None:
-        """Take the layers in."""
         if not layers:
             raise SettingsError("Sequential: give one layer or more, e.g. Sequential(Dense(4, 8, ReLU()), Dense(8, 1))")
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
@@ -70,7 +69,6 @@ class Sequential(Composite):
         return cls(*layers, **{name: value for name, value in settings.items() if name == "seed"})
 
     def children(self) -> Mapping[str, Model | Activation]:
-        """Return the layers, named by their places."""
         return {str(place): layer for place, layer in enumerate(self.layers)}
 
     def _connect(self) -> None:
@@ -92,18 +90,15 @@ class Sequential(Composite):
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        """Whether a sample may have further axes in front."""
         return not self._front and super().leading_axes
 
     def shape_after(self, shape: Any) -> Shape:
-        """Return the shape of a prediction for samples of this shape."""
         gives: Shape = shape
         for part in self.parts.values():
             gives = part.shape_after(part.narrowed(gives))
         return gives
 
     def settle(self, shape: Any) -> Shape:
-        """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
         gives: Shape = shape
         for place, part in enumerate(self.parts.values()):
             try:
@@ -114,7 +109,6 @@ class Sequential(Composite):
 
     @property
     def output_activation(self) -> Activation | None:
-        """The last layer's activation."""
         return [*self.parts.values()][-1].output_activation
 
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
