@@ -26,7 +26,7 @@ from framework.datasets import load_digits
 
 
 def train(folder: str) -> Run:
-    """Begin, or go on from the newest file in the folder."""
+    """Start, or resume from the newest file in the folder."""
     x, y = load_digits()
     model = Sequential(Dense(64, 64, ReLU()), Dropout(rate=0.2), Dense(64, 10, Softmax()))
     trainer = Trainer(
@@ -38,7 +38,7 @@ def train(folder: str) -> Run:
     newest = latest(folder)
     if newest is None:
         return trainer.fit(model, (x / 16.0, y))
-    print(f"goes on from {newest.name}")
+    print(f"resumes from {newest.name}")
     return trainer.resume(newest, (x / 16.0, y))
 
 

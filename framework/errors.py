@@ -11,7 +11,7 @@
     ├── DivergedError    (ArithmeticError)  a loss or gradient is no longer finite
     └── CheckpointError  (OSError)          a checkpoint cannot be written, or is damaged, foreign or from elsewhere
 
-and one warning: ResumeWarning (UserWarning), a run goes on with something else than it began with.
+and one warning: ResumeWarning (UserWarning), a run is resumed with other settings or data
 
 A message names the argument, what was expected, what came, and what to do next. It comes before anything is changed.
 """
@@ -63,7 +63,7 @@ class CheckpointError(FrameworkError, OSError):
 
 
 class ResumeWarning(UserWarning):
-    """A run goes on with other settings, data or library versions than it began with; the message lists them."""
+    """A run is resumed with other settings, data or library versions than it started with; the message lists them."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Resuming: what a run must agree with before it goes on, and what is told when something has changed."""
+"""Checks before a run is resumed, and the warning that lists what has changed since it started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from framework.models import Model
 from framework.run import Run, names_of
 
 OWN = ("optimizer", "seed", "engine")
-"""Settings that belong to the run: with a trainer that has others, the run's go on."""
+"""Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
 
 
 def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str, str]:
@@ -50,7 +50,7 @@ def _versions() -> str:
 
 
 def require_own(run: Run, model: Model, loss: Loss) -> None:
-    """Refuse a run that cannot go on with this model and loss.
+    """Raise an error for a run that cannot be resumed with this model and loss.
 
     Raises:
         UsageError: It is none, is in training, is not consistent, or belongs to another model or loss.
@@ -66,8 +66,8 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
         raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
     if run.loss_function != loss:
         raise UsageError(
-            f"resume: the run descends {run.loss_function!r}, the trainer {loss!r}; use a trainer with the run's "
-            "loss, or begin a new run with fit(run.model, ...)"
+            f"resume: the run minimizes {run.loss_function!r}, the trainer {loss!r}; use a trainer with the run's "
+            "loss, or start a new run with fit(run.model, ...)"
         )
     if not run.consistent:
         raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
@@ -96,15 +96,15 @@ def set_end(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) 
     """Set where the run ends now.
 
     Args:
-        run: A new run, or one that goes on.
+        run: A new run, or one that is resumed.
         recipe: What this training is made of.
         epochs: The trainer's.
-        more: How many more are asked for; whoever asks wants them, so a stop that was to come is forgotten.
+        more: How many more epochs are asked for. Asking for more clears a pending stop.
     """
     if more is not None:
         run.stop_reason, run.target_epoch = None, run.epoch + more
     elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
-        run.target_epoch = epochs  # else the fit that was cut off had its own number, and goes on to it
+        run.target_epoch = epochs  # else keep the number of the fit that was cut off
     run.recipe = run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
 
 
@@ -114,15 +114,15 @@ def _laid_out(layout: tuple[int, int, bool]) -> str:
 
 
 def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
-    """Warn of everything that is not as it was when the run began, callbacks that are new or missing among it."""
+    """Warn of settings, data, versions and callbacks that changed since the run started."""
     before, lines = run.recipe, []
-    for name in dict.fromkeys([*before, *recipe] if before else ()):  # that of a run made by hand says nothing
-        was, now = before.get(name, "not there"), recipe.get(name, "not there")
+    for name in dict.fromkeys([*before, *recipe] if before else ()):  # empty for a run made by hand
+        was, now = before.get(name, "absent"), recipe.get(name, "absent")
         if was != now and name != "epochs":
-            kept = "; the run's own goes on" if name in OWN else ""
-            lines.append(printable(f"{name}: began with {was}, now {now}{kept}"))
+            kept = "; the run keeps its own" if name in OWN else ""
+            lines.append(printable(f"{name}: was {was}, now {now}{kept}"))
     if lines:
         warn(
-            "\n".join(["resume: not everything is as when the run began; it may go on differently:", *lines]),
+            "\n".join(["resume: these changed since the run started, so results may differ:", *lines]),
             ResumeWarning,
         )

@@ -1,4 +1,4 @@
-"""verify_resume: the proof that a training goes on bit for bit, for a user's own pieces too."""
+"""verify_resume: prove that a training resumes bit for bit, with a user's own parts too."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from framework.trainer import Trainer
 def verify_resume(
     trainer: Trainer, model: Model, data: Any, validation: Any = None, *, epochs: int = 3
 ) -> tuple[int, ...]:
-    """Prove that a training resumes bit for bit: run, save on the way, load in a fresh process, go on, compare.
+    """Prove that a training resumes bit for bit: run, save on the way, load in a new process, resume, compare.
 
     It trains a copy of ``model`` for some epochs, and saves it after the first step, at the end of the first epoch, in
-    the middle of the second, and before the last step; each file goes on to the end in a fresh process. Callbacks that
+    the middle of the second, and before the last step; each file is resumed to the end in a new process. Callbacks that
     save are left out; one that writes files for itself, such as CSVLog, writes them here too. Trainer and data travel
-    to the fresh process by pickle, so classes and functions of your own must stand in a module, or in a script whose
-    own calls are under ``if __name__ == "__main__":``.
+    to the new process by pickle, so define your classes and functions in a module, or in a script whose calls are
+    under ``if __name__ == "__main__":``.
 
     Args:
         trainer: The recipe, with its callbacks.
@@ -39,10 +39,10 @@ def verify_resume(
         epochs: How many to train, at least 2.
 
     Returns:
-        The steps from which the training went on, each with the same bits.
+        The steps from which the training was resumed, each with the same bits.
 
     Raises:
-        CheckpointError: Something differs after a resume; names the first thing that does. Or the fresh process failed.
+        CheckpointError: Something differs after a resume (the message names the first difference), or the new process failed.
 
     Example:
         >>> from framework import AdamOptimizer, Dropout, Dense, MeanSquaredError, Sequential, Tanh
@@ -65,14 +65,14 @@ def verify_resume(
             for name, without, resumed in differences(straight, load(_path(folder, step, "resumed"))):
                 raise CheckpointError(
                     f"verify_resume: {name} is {resumed} after a resume from step {step}, {without} without; "
-                    "what a callback remembers belongs into run.memory(self), what a layer does into its buffers, "
-                    "and random numbers come from run.rng(self) or record.key"
+                    "keep the state of a callback in run.memory(self) and that of a layer in its buffers, "
+                    "and draw random numbers from run.rng(self) or record.key"
                 )
     return stops
 
 
 def _edges(run: Run) -> list[int]:
-    """Return the steps to go on from: at the edges and in the middle of the training."""
+    """Return the steps to resume from: at the edges and in the middle of the training."""
     last = run.batches * run.target_epoch - 1
     wanted = {1, run.batches, run.batches + (run.batches + 1) // 2, last}
     return sorted(step for step in wanted if 0 < step <= last)
@@ -121,7 +121,7 @@ def _in_a_fresh_process(folder: str, recipe: Trainer, model: Model, *data_and_st
 
 
 def _resume(folder: str) -> None:
-    """Go on from each stop; this runs in the fresh process."""
+    """Resume from each stop; this runs in the new process."""
     try:
         recipe, _, data, validation, stops = pickle.loads((Path(folder) / "arguments").read_bytes())
         for step in stops:

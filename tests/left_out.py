@@ -1,7 +1,7 @@
-"""A mark for tests in which a run goes on with other hooks than it began with: that is told, and they mean it."""
+"""A mark for tests that resume a run with other hooks on purpose: it ignores that warning, and no other."""
 
 import pytest
 
-_CALLBACKS_ALONE = r"resume. not everything is as when the run began; [^\n]*(\ncallback [^\n]*)+\Z"
+_CALLBACKS_ALONE = r"resume. these changed since the run started, [^\n]*(\ncallback [^\n]*)+\Z"
 
 hooks_differ = pytest.mark.filterwarnings(f"ignore:{_CALLBACKS_ALONE}:framework.errors.ResumeWarning")

@@ -102,7 +102,7 @@ def test_what_a_resume_tells_does_not_command_the_terminal(whole):
     with pytest.warns(ResumeWarning) as caught:
         TRAINER.resume("forged", DATA, DATA)
     text = str(caught[0].message)
-    assert r"data: began with \x1b]0;title\x07, now" in text
+    assert r"data: was \x1b]0;title\x07, now" in text
     assert all(line.isprintable() for line in text.splitlines())
 
 

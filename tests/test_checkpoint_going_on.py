@@ -120,12 +120,12 @@ def test_resume_takes_a_path(path):
 
 
 CHANGES = {
-    "optimizer: began with SGDOptimizer(.*), now SGDOptimizer(.*); the run's own goes on": {
+    "optimizer: was SGDOptimizer(.*), now SGDOptimizer(.*); the run keeps its own": {
         "optimizer": SGDOptimizer(learning_rate=0.5)
     },
-    "seed: began with 0, now 7; the run's own goes on": {"seed": 7},
-    "batch_size: began with 4, now 2": {"batch_size": 2},
-    "shuffle: began with True, now False": {"shuffle": False},
+    "seed: was 0, now 7; the run keeps its own": {"seed": 7},
+    "batch_size: was 4, now 2": {"batch_size": 2},
+    "shuffle: was True, now False": {"shuffle": False},
 }
 
 
@@ -147,9 +147,9 @@ class Scale(Callback):
 
 
 CALLBACKS = {
-    r"callback Scale.0: began with Scale\(factor=2.0\), now Scale\(factor=3.0\)": (Scale(factor=2), Scale(factor=3)),
-    r"callback Scale.0: began with Scale\(factor=2.0\), now not there": (Scale(factor=2), None),
-    r"callback Scale.0: began with not there, now Scale\(factor=3.0\)": (None, Scale(factor=3)),
+    r"callback Scale.0: was Scale\(factor=2.0\), now Scale\(factor=3.0\)": (Scale(factor=2), Scale(factor=3)),
+    r"callback Scale.0: was Scale\(factor=2.0\), now absent": (Scale(factor=2), None),
+    r"callback Scale.0: was absent, now Scale\(factor=3.0\)": (None, Scale(factor=3)),
 }
 
 
@@ -180,7 +180,7 @@ def test_changed_data_are_told(change, path):
         "weights": lambda: (x, y, np.ones(6)),
     }[change]()
     for given, which in (((data, (X, Y)), "data"), (((X, Y), data), "validation")):
-        with pytest.warns(ResumeWarning, match=f"{which}: began with x float64"):
+        with pytest.warns(ResumeWarning, match=f"{which}: was x float64"):
             recipe().resume(path, *given, epochs=1)
 
 
@@ -194,17 +194,17 @@ def test_another_version_is_told(path):
     run = recipe().fit(Neuron(2), (X, Y))
     run.recipe["versions"] = "framework 0.0.1, NumPy 2.0.0, x86_64"
     save(run, path)
-    with pytest.warns(ResumeWarning, match=r"versions: began with framework 0.0.1, NumPy 2.0.0, x86_64, now framework"):
+    with pytest.warns(ResumeWarning, match=r"versions: was framework 0.0.1, NumPy 2.0.0, x86_64, now framework"):
         recipe().resume(path, (X, Y), epochs=1)
 
 
 def test_what_is_told_is_told_against_the_beginning(path):
     run = recipe().fit(Neuron(2), (X, Y))
-    with pytest.warns(ResumeWarning, match="seed: began with 0, now 5"):
+    with pytest.warns(ResumeWarning, match="seed: was 0, now 5"):
         recipe(seed=5).resume(run, (X, Y), epochs=1)
     recipe().resume(run, (X, Y), epochs=1)  # as it began
     save(run, path)
-    with pytest.warns(ResumeWarning, match="seed: began with 0, now 7"):
+    with pytest.warns(ResumeWarning, match="seed: was 0, now 7"):
         recipe(seed=7).resume(path, (X, Y), epochs=1)
 
 
@@ -266,7 +266,7 @@ def test_a_resume_that_is_refused_changes_nothing(path):
 
 def test_another_loss_is_refused(path):
     save(recipe().fit(Neuron(2), (X, Y)), path)
-    with pytest.raises(UsageError, match=r"the run descends MeanSquaredError\(\), the trainer HalfSquaredError\(\)"):
+    with pytest.raises(UsageError, match=r"the run minimizes MeanSquaredError\(\), the trainer HalfSquaredError\(\)"):
         recipe(loss=HalfSquaredError()).resume(path, (X, Y))
 
 

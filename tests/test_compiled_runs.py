@@ -65,7 +65,7 @@ def test_resume_in_mid_epoch_keeps_the_engine():
     whole = trainer(optimizer=optimizer, epochs=4).fit(model.copy(), (X, Y))
     cut = trainer(optimizer=optimizer, epochs=4, callbacks=[stop]).fit(model.copy(), (X, Y))
     assert (cut.engine, cut.step, cut.batch, cut.stop_reason) == ("compiled", 10, 3, "enough")
-    with pytest.warns(ResumeWarning, match=r"engine: began with 'compiled', now 'numpy'; the run's own goes on"):
+    with pytest.warns(ResumeWarning, match=r"engine: was 'compiled', now 'numpy'; the run keeps its own"):
         resumed = trainer(optimizer=optimizer, epochs=4, engine="numpy", callbacks=[stop]).resume(cut, (X, Y))
     assert resumed.engine == "compiled"
     require_same(resumed, whole)

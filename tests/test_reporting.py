@@ -128,17 +128,17 @@ def test_the_log_is_on_disk_after_every_epoch(log):
 
 def test_the_log_of_a_resumed_run_holds_all_rows_and_columns(log, tmp_path):
     run = recipe(CSVLog(path=str(log)), epochs=2).fit(Neuron(1), (X, Y))
-    with pytest.warns(ResumeWarning, match="validation: began with none, now x float64"):
+    with pytest.warns(ResumeWarning, match="validation: was none, now x float64"):
         recipe(CSVLog(path=str(log))).resume(run, (X, Y), (X, Y), epochs=2)
     assert log.read_text() == run.history.to_csv()
     rows = list(csv.DictReader(log.read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["val_loss"] == "" for row in rows] == [True, True, False, False]
-    with pytest.warns(ResumeWarning, match="validation: began with none, now x float64"):
+    with pytest.warns(ResumeWarning, match="validation: was none, now x float64"):
         recipe(CSVLog(path=str(log))).resume(run, (X, Y), (X, Y))  # nothing is left to do
     assert log.read_text() == run.history.to_csv()
     elsewhere = tmp_path / "other.csv"
-    with pytest.warns(ResumeWarning, match="validation: began with none, now x float64"):
+    with pytest.warns(ResumeWarning, match="validation: was none, now x float64"):
         recipe(CSVLog(path=str(elsewhere))).resume(run, (X, Y), (X, Y), epochs=1)
     assert elsewhere.read_text() == run.history.to_csv()
 

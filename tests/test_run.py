@@ -101,7 +101,7 @@ class Keeper(Callback):
 def test_memory_is_kept_under_class_and_ordinal_and_survives_a_resume():
     run = train(Keeper(), Keeper())
     assert run.memories == {"Keeper.0": {"epochs": 2}, "Keeper.1": {"epochs": 2}}
-    with pytest.warns(ResumeWarning, match=r"callback Keeper.1: began with Keeper\(\), now not there"):
+    with pytest.warns(ResumeWarning, match=r"callback Keeper.1: was Keeper\(\), now absent"):
         recipe(Keeper()).resume(run, DATA, epochs=3)
     assert run.memories == {"Keeper.0": {"epochs": 5}, "Keeper.1": {"epochs": 2}}
 

@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_fit(tmp_path):
 def test_a_new_run_does_not_mix_with_the_files_of_another(folder):
     recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
     before = names(folder)
-    with pytest.raises(SettingsError, match=r"holds another run's 'step-000000009.safetensors' already; go on with it"):
+    with pytest.raises(SettingsError, match=r"holds another run's 'step-000000009.safetensors' already; resume it"):
         recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
     assert names(folder) == before
 

@@ -1,4 +1,4 @@
-"""The callback that saves the run while it goes on."""
+"""The callback that saves the run during training."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _interval(every: object) -> object:
 
 
 class Checkpoint(Callback):
-    """Save the run into a folder as it goes on: the newest, some before it, and the best.
+    """Save the run into a folder during training: the newest state, some before it, and the best.
 
     Files are named ``step-000000123.safetensors``; ``latest(folder)`` finds the newest whole one, and
-    ``trainer.resume(latest(folder), data)`` goes on from it, bit for bit. An older file is deleted only after the newer
+    ``trainer.resume(latest(folder), data)`` resumes from it, bit for bit. An older file is deleted only after the newer
     one is whole and on disk. At the end of training, after an interruption or an error too, the newest state is saved
     if it is not yet.
 
@@ -117,7 +117,7 @@ class Checkpoint(Callback):
                 )
             if identity_of(newest) != run.identity:
                 raise SettingsError(
-                    f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; go on with it, "
+                    f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; resume it, "
                     f"trainer.resume(latest({self.folder!r}), data), or give another folder"
                 )
 

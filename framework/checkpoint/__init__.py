@@ -96,7 +96,7 @@ def load_model(path: str | os.PathLike[str], *, into: Model, names: str | tuple[
 def load_model(
     path: str | os.PathLike[str], *, into: Model | None = None, names: str | tuple[str, ...] = "*"
 ) -> Model | Loaded:
-    """Load the model alone, to predict with or to train anew; or a part of it into another model, to fine-tune that.
+    """Load the model alone, to predict or to train again; or a part of it into another model, to fine-tune that one.
 
     With ``into``, the file's classes need not be defined, and the dtypes may differ.
 

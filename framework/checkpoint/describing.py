@@ -52,7 +52,7 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         *([f"frozen: {', '.join(document.frozen)}"] if document.frozen else []),
         f"loss: {_line(document.loss_function)}",
         f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
-        "began with:",
+        "started with:",
         *(f"  {name}: {text}" for name, text in document.recipe.items() if name not in _SHOWN_ABOVE),
         *([f"newest row: {_line(document.history[-1])}"] if document.history else []),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),

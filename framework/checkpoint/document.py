@@ -87,14 +87,14 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
 
     Raises:
         UsageError: The run is in the middle of a step, or other callbacks have not yet seen the end of it.
-        DivergedError: A parameter is not finite, so that nothing could go on from the file.
+        DivergedError: A parameter is not finite, so that no training could resume from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
     _require_between_steps(run)
     if bad := not_finite(run.model.parameters):
         raise DivergedError(
-            f"save: {', '.join(bad)} of the model must be finite, or no training could go on from the file; nothing "
-            "was written. Go on from an earlier checkpoint, or begin anew, with a lower learning rate"
+            f"save: {', '.join(bad)} of the model must be finite, or no training could resume from the file; nothing "
+            "was written. Resume from an earlier checkpoint, or start again, with a lower learning rate"
         )
     binding = run.optimizer.binding
     groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
@@ -130,7 +130,7 @@ def _json(component: Component) -> Any:
     if name := _redefined(component, again):
         raise CheckpointError(
             f"the class {name} has been defined again since this one was made, and the file would be loaded with the "
-            "newer formula; make and train the model anew, or define a class once"
+            "newer formula; make the model again and train it, or define the class once"
         )
     return json.loads(text)
 
