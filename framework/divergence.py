@@ -83,7 +83,7 @@ def _found(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
     yield _cause(run, run.current, twin, a, total / count, None if rows is None else rows())
     yield kept(run)
     if not np.isfinite(total) or not_finite(twin.parameters.gradients):  # no hook did it
-        yield "the same step fails again from these weights: resume from earlier ones, or start again, with a lower rate"
+        yield "the same step fails again from these weights: resume from earlier ones, or start over, with a lower rate"
 
 
 def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: Array | None) -> str:

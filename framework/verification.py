@@ -42,7 +42,7 @@ def verify_resume(
         The steps from which the training was resumed, each with the same bits.
 
     Raises:
-        CheckpointError: Something differs after a resume (the message names the first difference), or the new process failed.
+        CheckpointError: Something differs after a resume; names the first difference. Or the new process failed.
 
     Example:
         >>> from framework import AdamOptimizer, Dropout, Dense, MeanSquaredError, Sequential, Tanh

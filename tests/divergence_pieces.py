@@ -25,7 +25,7 @@ SPIKE = 7
 SPIKED = X.copy()
 SPIKED[SPIKE, 0] = 1e6
 KEPT = "the model keeps its last finite weights (error.run)"
-AGAIN = "the same step fails again from these weights: resume from earlier ones, or start again, with a lower rate"
+AGAIN = "the same step fails again from these weights: resume from earlier ones, or start over, with a lower rate"
 
 
 class Spike(Activation):
