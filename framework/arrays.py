@@ -197,6 +197,8 @@ class Record(dict[str, Any]):
         output: What forward computed.
         accepted_by: The loss that last accepted the output activation.
         parts: The records of a composed model's layers.
+        calls: The record of each call of a child in this forward, by the child's name.
+        adds: Whether a child's gradients of this pass are there already, so that further ones add to them.
 
     Example:
         >>> record = Record("float64", training=True)
@@ -206,6 +208,8 @@ class Record(dict[str, Any]):
 
     __slots__ = (
         "accepted_by",
+        "adds",
+        "calls",
         "dtype",
         "fused",
         "key",
@@ -234,6 +238,8 @@ class Record(dict[str, Any]):
         self.preactivation: Any = None
         self.output: Any = None
         self.accepted_by: object = None
+        self.calls: dict[str, list[Record]] = {}
+        self.adds = False
         self._buffers: dict[str, Array] = {}
         self._memories: dict[Any, Any] = {}
 

@@ -16,7 +16,7 @@ from framework.data import Batch
 from framework.losses import Loss
 from framework.models import Model, Residual, Sequential
 from framework.run import Run
-from framework.trees import flatten
+from framework.trees import flatten, map_leaves
 
 SHOWN_ROWS = 5
 """Rows that a line lists; of more it says the number."""
@@ -113,7 +113,8 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: 
     delta: Any = record.array("delta", a.shape)
     if not np.isfinite(delta).all():
         return f"the loss is finite, but its slope is {_in_rows(delta, numbers)}"
-    layer, outputs = _backward(delta, [(twin, record, "")]) or ("", delta)
+    places = [(twin, record, "")]
+    layer, outputs = _backward(delta, places, lambda: twin.forward(x, key=run.key, copy=False)) or ("", delta)
     if bad_leaves := not_finite(flatten(outputs)):
         what = f"for {bad_leaves[0]} " if isinstance(outputs, dict) else ""
         return f"{layer} hands back a gradient {what}of {_in_rows(flatten(outputs)[bad_leaves[0]], numbers)}"
@@ -132,20 +133,23 @@ def _inside(model: Model, record: Record, name: str) -> list[Place]:
 def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
     """Return the innermost layer that first gives something not finite, and what it gives."""
     for layer, record, name in places:
+        record.calls = {}
         before, x = x, layer.apply(x, layer.parameters.views, record)
         if not np.isfinite(x).all():
             return _forward(before, _inside(layer, record, name)) or (_named(layer, name), x)
     return None
 
 
-def _backward(gradient: Any, places: list[Place]) -> tuple[str, Any] | None:
+def _backward(gradient: Any, places: list[Place], forward: Callable[[], Any]) -> tuple[str, Any] | None:
     """Return the innermost layer where the gradient first is not finite, and what it hands back."""
+    gradient = map_leaves(np.copy, gradient)
+    forward()  # each serves one backward
     for layer, record, name in reversed(places):
         record.needs_input_gradient = True  # which shows the rows, in the first layer too
         parameters = layer.parameters
         before, gradient = gradient, layer.apply_backward(gradient, parameters.views, record, parameters.gradients)
         if not_finite(flatten(gradient)) or not_finite(parameters.gradients):
-            return _backward(before, _inside(layer, record, name)) or (_named(layer, name), gradient)
+            return _backward(before, _inside(layer, record, name), forward) or (_named(layer, name), gradient)
     return None
 
 

@@ -254,6 +254,8 @@ class Model(Component):
         record.ready = False
         record.key = key
         record.sample = sample
+        if record.calls:
+            record.calls = {}
         a = self.apply(_batch_of(x) if sample and not self.takes_a_sample else x, state.parameters.views, record)
         record.output = a
         record.ready = True

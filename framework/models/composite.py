@@ -59,9 +59,10 @@ class Composite(Model):
 
     ``children()`` names the models inside; an activation may stand among them and stays itself, because it has no
     numbers. ``apply`` calls ``self.forward_child(name, x, record)`` and ``apply_backward`` calls
-    ``self.backward_child(name, gradient, record)``. The children move in: their numbers become views of this model's
-    vector, and no other model may take them. Every child takes the samples of the composite, and the first one gives
-    the output's shape; where one child feeds another, write ``settle`` and ``shape_after``.
+    ``self.backward_child(name, gradient, record)``; several calls of a child share its weights. The children move in:
+    their numbers become views of this model's vector, and no other model may take them. Every child takes the samples
+    of the composite, and the first one gives the output's shape; where one child feeds another, write ``settle`` and
+    ``shape_after``.
 
     Example:
         >>> from framework import Dense, Sigmoid
@@ -146,19 +147,46 @@ class Composite(Model):
         return self._parts
 
     def forward_child(self, name: str, x: Any, record: Record) -> Array:
-        """Return what a child makes of x, and record what its backward needs."""
+        """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
         place = self._places[name]
         child, part = self._parts[name], record.parts[place]
+        part.adds = False
+        calls = record.calls.setdefault(name, [])
+        if calls:
+            part = child._new_record(training=record.training)
+            place += len(calls) * len(self._parts)  # which gives the call random numbers of its own
+        calls.append(part)
         part.key = None if record.key is None else self._child_key(record.key, place)
+        if part.calls:
+            part.calls = {}
         return child.apply(x, child.parameters.views, part)
 
     def backward_child(
         self, name: str, gradient: Array, record: Record, *, fused: bool = False, input_gradient: bool = True
     ) -> Any:
-        """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input)."""
-        child, part = self._parts[name], record.parts[self._places[name]]
+        """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input).
+
+        Where ``forward_child`` was called several times, each call needs its own ``backward_child``, the last call
+        first; the child's gradients are the sum.
+
+        Raises:
+            UsageError: ``forward_child`` was not called as often for this child.
+        """
+        calls = record.calls.get(name)
+        if not calls:
+            raise UsageError(
+                f"{type(self).__name__}: each backward_child({name!r}) needs a forward_child({name!r}) in apply; "
+                "where an output is used twice, add its gradients first"
+            )
+        child, first, part = self._parts[name], record.parts[self._places[name]], calls.pop()
         part.fused, part.needs_input_gradient = fused, input_gradient
-        return child.apply_backward(gradient, child.parameters.views, part, child.parameters.gradients)
+        parameters = child.parameters
+        before = parameters.gradient.copy() if first.adds else None
+        first.adds = True
+        result = child.apply_backward(gradient, parameters.views, part, parameters.gradients)
+        if before is not None:
+            parameters.gradient += before
+        return result
 
     def __len__(self) -> int:
         return len(self._parts)

@@ -117,6 +117,8 @@ class Sequential(Composite):
         for place, layer in enumerate(self._parts.values()):
             part = record.parts[place]
             part.key = None if record.key is None else self._child_key(record.key, place)
+            if part.calls:
+                part.calls = {}
             a = layer.apply(a, layer.parameters.views, part)
         record.preactivation = record.parts[-1].preactivation
         return a
@@ -125,15 +127,12 @@ class Sequential(Composite):
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Go back through the layers; each fills its own gradients, as views of this model's."""
-        last = len(self.parts) - 1
-        for place, name in reversed([*enumerate(self.parts)]):
-            gradient = self.backward_child(
-                name,
-                gradient,
-                record,
-                fused=record.fused and place == last,
-                input_gradient=record.needs_input_gradient or place > 0,
-            )
+        last = len(self._parts) - 1
+        for place, layer in reversed([*enumerate(self._parts.values())]):
+            part, parameters = record.parts[place], layer.parameters
+            part.fused = record.fused and place == last
+            part.needs_input_gradient = record.needs_input_gradient or place > 0
+            gradient = layer.apply_backward(gradient, parameters.views, part, parameters.gradients)
         return gradient
 
     def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
