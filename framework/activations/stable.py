@@ -44,14 +44,3 @@ def scaled(h: Any, factor: float) -> Any:
     largest = 3.4e38 if getattr(h, "dtype", None) == np.float32 else 1.7e308
     limit = largest / factor
     return factor * np.clip(h, -limit, limit)
-
-
-def indicator(condition: Any, h: Any) -> Any:
-    """Return 1 where the condition holds, else 0, in the dtype of ``h``.
-
-    Example:
-        >>> h = np.array([-1.0, 2.0], np.float32)
-        >>> indicator(h > 0, h)
-        array([0., 1.], dtype=float32)
-    """
-    return np.where(condition, 1.0, 0.0).astype(np.result_type(h, 0.0))[()]

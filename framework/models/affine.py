@@ -143,14 +143,6 @@ class Neuron(_Affine):
             raise ShapeError(f"weights must be a vector (inputs,); got {weights.shape}")
         return cls(len(weights), activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
 
-    @property
-    def input_shape(self) -> Shape:
-        return (self.inputs,)
-
-    @property
-    def output_shape(self) -> Shape:
-        return ()
-
     def shape_after(self, shape: Shape) -> Shape:
         return ()
 
@@ -215,8 +207,6 @@ class Dense(_Affine):
         Goodfellow, Bengio and Courville, Deep learning (2016), chapter 6.
     """
 
-    leading_axes = True
-
     units: Count
 
     def __init__(
@@ -270,10 +260,6 @@ class Dense(_Affine):
             raise ShapeError(f"weights must be a matrix (inputs, units); got {weights.shape}")
         inputs, units = weights.shape
         return cls(inputs, units, activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
-
-    @property
-    def output_shape(self) -> Shape:
-        return (self.units,)
 
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.units)

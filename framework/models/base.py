@@ -65,10 +65,8 @@ class Model(Component):
     takes_a_sample: ClassVar[bool] = False
     """Whether ``apply`` also takes one sample without a row axis."""
 
-    @property
-    def minimum_rows(self) -> int:
-        """How many rows a batch must have in training."""
-        return 1
+    minimum_rows: ClassVar[int] = 1
+    """How many rows a batch must have in training."""
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

@@ -236,7 +236,7 @@ class Composite(Model):
         return self.shape_after(shape)
 
     @property
-    def minimum_rows(self) -> int:
+    def minimum_rows(self) -> int:  # type: ignore[override]
         """How many rows a batch must have in training: the largest number that a child needs."""
         return max(part.minimum_rows for part in self._parts.values())
 

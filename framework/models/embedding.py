@@ -77,10 +77,6 @@ class Embedding(Layer):
     def input_shape(self) -> Shape:
         return (None,)
 
-    @property
-    def output_shape(self) -> Shape:
-        return (None, self.units)
-
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"weights": (self.vocabulary, self.units)}
 

@@ -27,6 +27,10 @@ class _Normalization(Layer):
     units: Count
     epsilon: Positive = 1e-5
 
+    @property
+    def input_shape(self) -> Shape:
+        return (self.units,)
+
     def shape_after(self, shape: Shape) -> Shape:
         return shape
 
@@ -69,6 +73,7 @@ class BatchNorm(_Normalization):
     """
 
     mixes_rows = True
+    minimum_rows = 2
 
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
 
@@ -83,20 +88,11 @@ class BatchNorm(_Normalization):
     ) -> None:
         super().__init__(units=units, momentum=momentum, epsilon=epsilon, seed=seed, dtype=dtype)
 
-    @property
-    def minimum_rows(self) -> int:
-        """Two: one row alone has no variance."""
-        return 2
-
     def initial_buffers(self) -> Mapping[str, Array]:
         return {
             "running_mean": np.zeros(self.units, self.dtype),
             "running_variance": np.ones(self.units, self.dtype),
         }
-
-    @property
-    def input_shape(self) -> Shape:
-        return (self.units,)
 
     def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
         mean, unbiased = x.mean(axis=0), x.var(axis=0, ddof=1)
@@ -156,11 +152,6 @@ class LayerNorm(_Normalization):
         """Refuse a single unit."""
         if self.units == 1:
             raise SettingsError("LayerNorm: setting 'units' must be 2 or more; a row of 1 unit normalizes to 0")
-
-    @property
-    def input_shape(self) -> Shape:
-        """(units,), the last axis of a sample."""
-        return (self.units,)
 
     def formula(self, x: Any, scale: Any, shift: Any) -> Any:
         deviation = x - x.mean(axis=-1, keepdims=True)

@@ -46,6 +46,8 @@ class Bilinear(Layer):
         Tenenbaum and Freeman, Separating style and content with bilinear models (2000), equation 1.
     """
 
+    leading_axes = False
+
     units: Count
     first: Count
     inputs: Count | None = None
@@ -58,10 +60,6 @@ class Bilinear(Layer):
                 f"Bilinear: setting 'inputs' must be more than first={self.first}, because x2 is what is left; "
                 f"got {self.inputs}"
             )
-
-    @property
-    def input_shape(self) -> Shape:
-        return (self.inputs,)
 
     def inputs_of(self, shape: Shape) -> int | None:
         if shape[-1] is not None and shape[-1] <= self.first:
@@ -108,13 +106,11 @@ class RBF(Layer):
         layer.
     """
 
+    leading_axes = False
+
     units: Count
     inputs: Count | None = None
     initializer: Initializer = Normal(deviation=1.0)
-
-    @property
-    def input_shape(self) -> Shape:
-        return (self.inputs,)
 
     def shape_after(self, shape: Shape) -> Shape:
         return (self.units,)
