@@ -359,20 +359,17 @@ class Model(Component):
             rows_in(x)
         return sample
 
+    @abstractmethod
     def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
         """Return a model of its own with the same settings and numbers, owned by no other model."""
-        return self._twin()
-
-    @abstractmethod
-    def _twin(self) -> Self: ...
 
     def __copy__(self) -> Self:
         """Return ``copy()``: two models never share numbers."""
-        return self._twin()
+        return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return ``copy()``."""
-        return self._twin()
+        return self.copy()
 
     def summary(self) -> str:
         """Return a table of layers, output shapes and numbers of parameters.

@@ -273,7 +273,7 @@ class Composite(Model):
         parts = tuple(part._new_record(training=training) for part in self._parts.values())
         return Record(self.dtype, training=training, parts=parts)
 
-    def _twin(self) -> Self:
+    def copy(self) -> Self:  # type: ignore[override]
         twin = self.replace()
         if self._state is not None:
             twin._built().columns = self._state.columns
@@ -302,7 +302,7 @@ def _twin_of(value: Any) -> Any:
         return tuple(map(_twin_of, value))
     if not isinstance(value, Model):
         return value
-    return value._undrawn() if isinstance(value, Layer) and value._state is None else value.copy()
+    return value.replace() if isinstance(value, Layer) and value._state is None else value.copy()
 
 
 def _unpickle(cls: type[Composite], settings: dict[str, Any], columns: Columns) -> Composite:

@@ -187,8 +187,11 @@ class Layer(Model):
                 raise
             return (...,)
 
-    def _sample_program(self) -> LayerProgram:
-        """Return the program for samples of ``input_shape``, with more axes in front where the formula needs them."""
+    def _any_program(self) -> LayerProgram | None:
+        """Return the newest program, or else that for samples of ``input_shape`` where all its sizes are known."""
+        newest: LayerProgram | None = next(reversed(programs_of(self).values()), None)
+        if newest is not None or not (self.settled and is_known(self.input_shape)):
+            return newest
         try:
             return self.program(self.input_shape)
         except (DerivativeError, ValueError, IndexError):
@@ -253,10 +256,8 @@ class Layer(Model):
         """The activation that ends the formula, or None."""
         if type(self).apply is not Layer.apply:
             return None
-        programs = [program for program in programs_of(self).values() if isinstance(program, LayerProgram)]
-        if not programs and is_known(self.input_shape) and self.settled:
-            programs = [self.program(self.input_shape)]
-        return programs[0].call.activation if programs and programs[0].call is not None else None
+        program = self._any_program()
+        return None if program is None or program.call is None else program.call.activation
 
     def program(self, shape: Any, *, training: bool = True) -> LayerProgram:
         """Return the formula's passes for samples of this shape, traced once.
@@ -283,12 +284,8 @@ class Layer(Model):
         """Return the program of an equal layer, or trace the formula."""
         unread = ("seed", "initializer") if ":" not in self.tag() else ()
         settings = {name: value for name, value in self.settings().items() if name not in unread}
-        key = (
-            tuple(settings.items()),
-            repr(settings),
-            _key(shape),
-            training,
-        )  # 1, 1.0 and True are equal, as 0.0, -0.0
+        # With the repr, because 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+        key = (tuple(settings.items()), repr(settings), _key(shape), training)
         shared = _SHARED.setdefault(type(self), {})
         program = shared.get(key)
         if program is None or program.reads.changed() is not None:
@@ -380,15 +377,13 @@ class Layer(Model):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
-        programs = [program for program in programs_of(self).values() if isinstance(program, LayerProgram)]
-        if not programs and self.settled and is_known(self.input_shape):
-            programs = [self._sample_program()]
-        if not programs:
+        program = self._any_program()
+        if program is None:
             raise UsageError(
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
                 "call the layer on a sample first, or fit its model"
             )
-        return {"a": programs[-1].traced.output}
+        return {"a": program.traced.output}
 
     def _drawn(self, x: Any, sample: Any, record: Record) -> list[Array]:
         """Return the random numbers of this pass."""
@@ -457,11 +452,8 @@ class Layer(Model):
             )
         return super()._built(*place, draw=draw)
 
-    def _undrawn(self) -> Self:
-        return self._made_of(self.settings())
-
-    def _twin(self) -> Self:
-        twin = self._made_of(self.settings())
+    def copy(self) -> Self:  # type: ignore[override]
+        twin = self.replace()
         source = self._state if self._owner is None else self._built()
         if source is not None:
             parameters = source.parameters
