@@ -196,11 +196,10 @@ def test_roc_auc_without_both_classes_is_refused():
 
 def test_a_whole_metric_is_no_sum():
     metric = ROCAUC()
-    assert metric.whole
     assert isinstance(metric, WholeMetric)
     assert isinstance(metric, Metric)
     assert metric.key == "roc_auc"
-    assert not any(metric.whole for metric, _, _ in ADDITIVE)
+    assert not any(isinstance(metric, WholeMetric) for metric, _, _ in ADDITIVE)
     for call in (lambda: metric.sums(PROBABILITY, BINARY), lambda: metric.result(1.0)):
         with pytest.raises(UsageError, match="whole_result"):
             call()

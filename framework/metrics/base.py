@@ -24,8 +24,6 @@ class Metric(Component):
     """A figure for people: write ``sums`` for some rows, and ``result`` from the sums over all rows.
 
     Attributes:
-        whole: Whether the figure needs all rows at once; see WholeMetric.
-        classes_needed: Whether the outputs must be (rows, classes), one output for each class.
         better: Which values are better, where that is known: a callback that judges the other way is refused.
 
     Example:
@@ -39,8 +37,6 @@ class Metric(Component):
         1.5
     """
 
-    whole: ClassVar[bool] = False
-    classes_needed: ClassVar[bool] = False
     better: ClassVar[Literal["greater", "smaller"] | None] = None
 
     @staticmethod
@@ -126,8 +122,6 @@ class WholeMetric(Metric):
         >>> MedianError()([1.0, 2.0, 9.0], [0.0, 0.0, 0.0])
         2.0
     """
-
-    whole: ClassVar[bool] = True
 
     @abstractmethod
     def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,7 @@ from framework.metrics.labels import (
     is_single,
     labels_of,
     predicted_classes,
+    require_labels,
     true_classes,
     weighted_count,
 )
@@ -40,6 +41,7 @@ class Accuracy(Metric):
     """
 
     better = "greater"
+    require_targets = require_labels
 
     threshold: float = 0.5
 
@@ -49,10 +51,6 @@ class Accuracy(Metric):
         if is_single(prediction):
             labels = binary_labels(self, labels)
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
-
-    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are no classes."""
-        self.sums(np.broadcast_to(0.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return right / all."""
@@ -85,10 +83,9 @@ class TopK(Metric):
     """
 
     better = "greater"
+    require_targets = require_labels
 
     k: Count
-
-    classes_needed: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -108,10 +105,6 @@ class TopK(Metric):
         )  # NaN is behind nothing and leaves nothing behind
         return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
 
-    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are no classes, and fewer classes than k."""
-        self.sums(np.broadcast_to(0.0, shape), target, weight)
-
     def result(self, *sums: float) -> float:
         """Return right / all."""
         right, count = sums
@@ -127,6 +120,7 @@ class _Counted(Metric):
     """
 
     better = "greater"
+    require_targets = require_labels
 
     threshold: float = 0.5
     average: Literal["macro", "micro"] = "macro"
@@ -152,10 +146,6 @@ class _Counted(Metric):
             np.bincount(true, weight, classes),
         )
         return tuple(np.concatenate(counts).astype(np.float64).tolist())
-
-    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are no classes."""
-        self.sums(np.broadcast_to(0.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return the figure of class 1, or the average over the classes."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from framework.arrays import Array
 from framework.losses.requirements import require_distributions, require_range
 from framework.metrics.base import Metric
-from framework.metrics.labels import (
-    true_classes,
-)
+from framework.metrics.labels import require_labels, true_classes
 
 
 class Perplexity(Metric):
@@ -29,7 +25,7 @@ class Perplexity(Metric):
     """
 
     better = "smaller"
-    classes_needed: ClassVar[bool] = True
+    require_targets = require_labels
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return (weighted sum of cross-entropies, sum of weights)."""
@@ -47,10 +43,6 @@ class Perplexity(Metric):
             return float(each.sum()), float(len(each))
         counted = weight > 0  # 0 times an infinite loss would be no number
         return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
-
-    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that are neither classes nor probabilities."""
-        self.sums(np.broadcast_to(1.0, shape), target, weight)
 
     def result(self, *sums: float) -> float:
         """Return exp(total / count)."""
