@@ -1,7 +1,7 @@
 """Arrays: what comes in is checked and cast once; working memory is kept and reused from step to step.
 
 Whatever harmless form data has (integers, bool, any byte or memory order, lists, frames), it becomes one contiguous
-array of the model's dtype. What cannot be a real number is refused with the first value that is none.
+array of the model's dtype. Anything else is refused, with the first value that is not a real number.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _is_masked(value: Any) -> bool:
 
 
 def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
-    """Say which row is the first of another length than its neighbours, or nothing where that is not the trouble."""
+    """Name the first row whose length differs from that of row 0; return "" if there is none."""
     if not isinstance(value, list | tuple) or len(place) == 32:
         return ""
     lengths = [len(row) if hasattr(row, "__len__") else None for row in value]
@@ -181,10 +181,10 @@ def blocks(rows: int, row_size: int) -> Iterator[slice]:
 
 
 class Record(dict[str, Any]):
-    """What a layer's forward leaves for its backward: arrays by name, and the working memory of both.
+    """What a layer's forward keeps for its backward: arrays by name, and the working memory of both.
 
     In training a layer has one record and ``array`` returns the same memory at every step. In prediction each call
-    has a record of its own, so a model can predict from several threads.
+    has its own record, so a model can predict from several threads.
 
     Attributes:
         training: Whether this is a training pass.

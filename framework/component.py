@@ -10,7 +10,7 @@ import itertools
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 import numpy as np
 from pydantic import (
@@ -24,11 +24,15 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic._internal._model_construction import ModelMetaclass  # the only way to word its class-creation errors
 
 from framework.errors import FrameworkError, SettingsError, nearest
 from framework.json_text import parsed
 from framework.messages import brief, class_message, require_arguments, settings_message
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # not imported: another version of pydantic may keep it elsewhere
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -46,7 +50,6 @@ def _dtype_name(value: Any) -> Any:
 
 Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
-
 _BIRTHS = itertools.count()
 
 
@@ -54,7 +57,7 @@ class ComponentType(ModelMetaclass):
     """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
 
     Attributes:
-        born: The class's place in the order in which classes were made; a class that was refused has none of its own.
+        born: The class's place in the order of creation; unset on a rejected class.
     """
 
     born: int

@@ -1,7 +1,7 @@
-"""Divergence: where in the model, and in which rows of the data, a loss or gradient ceased to be finite.
+"""Divergence: find the layer and the rows of the data in which a loss or gradient is no longer finite.
 
 A step only asks whether its loss and its gradient are finite. When one is not, the step is made once more on a copy of
-the model, layer by layer, to find the first place: nothing of this costs a step that goes well, or changes the model.
+the model, layer by layer, to find the first place. This costs nothing in other steps and does not change the model.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from framework.run import Run
 from framework.trees import flatten, map_leaves
 
 SHOWN_ROWS = 5
-"""Rows that a line lists; of more it says the number."""
+"""How many rows a line lists; of the others it gives the number."""
 
 Place = tuple[Model, Record, str]
-"""A layer, its record, and its place in the whole model: ``"1"``, ``"2.block.0"``, or nothing for the model itself."""
+"""A layer, its record, and its name in the whole model: ``"1"``, ``"2.block.0"``, or ``""`` for the model itself."""
 
 
 def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
-    """Say in lines why the step in work diverged: epoch and step, loss, layer or parameters, rows, what is kept.
+    """Return lines that say why the current step diverged: epoch and step, loss, layer or parameters, rows, weights.
 
-    It never raises: an error has already happened, and that one matters. What cannot be found out is left out.
+    It never raises, so that the original error is the one that the caller sees.
 
     Args:
         run: The run, as the failed step left it.
@@ -46,7 +46,7 @@ def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
 
 
 def place_of(run: Run) -> str:
-    """Return which step it is."""
+    """Return the epoch and the step."""
     return f"in epoch {run.epoch + 1}, step {run.step + 1}"
 
 

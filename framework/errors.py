@@ -5,7 +5,7 @@
     ├── CallbackError    (TypeError)        a hook is misspelt or takes the wrong arguments
     ├── DataError        (ValueError)       data holds something that no model can learn from
     │   ├── ShapeError   (ValueError)       two shapes do not fit together
-    │   └── DtypeError   (TypeError)        the kind of the values is no real number
+    │   └── DtypeError   (TypeError)        the values are not real numbers
     ├── UsageError       (RuntimeError)     a call came out of order: backward before forward, a layer with two owners
     ├── DerivativeError  (ArithmeticError)  a formula has no derivative, or a wrong one
     ├── DivergedError    (ArithmeticError)  a loss or gradient is no longer finite
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class FrameworkError(Exception):
-    """The root: ``except FrameworkError`` catches whatever this package raises on purpose."""
+    """The base class: ``except FrameworkError`` catches every error that this package raises itself."""
 
 
 class SettingsError(FrameworkError, ValueError):

@@ -33,7 +33,7 @@ class History(Sequence[dict[str, Any]]):
         """Start from copies of these rows.
 
         Raises:
-            DataError: A row is no dict of columns.
+            DataError: A row is not a dict of columns.
         """
         for place, row in enumerate(rows):
             if not isinstance(row, dict):
@@ -70,7 +70,7 @@ class History(Sequence[dict[str, Any]]):
         """Read what ``to_json`` wrote.
 
         Raises:
-            DataError: The text is no JSON list of objects.
+            DataError: The text is not a JSON list of objects.
         """
         rows = parsed(text, "History.from_json", DataError)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -1,4 +1,4 @@
-"""JSON text from a file or a person: what is no JSON, or says one thing twice, is refused in words."""
+"""Parse JSON strictly: invalid text and duplicate keys raise a readable error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages: pydantic's errors in the words of this package, one readable line for each setting."""
+"""Messages: pydantic's errors in this package's words, one line for each setting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _is_literal(value: str, kind: str) -> bool:
 
 
 def brief(value: object) -> str:
-    """Return a value's repr, cut in the middle where it is long: a message is no place for a data set.
+    """Return ``repr(value)``, shortened in the middle if it is long.
 
     Example:
         >>> brief("short"), len(brief(list(range(1000))))

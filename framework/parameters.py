@@ -49,7 +49,7 @@ class Views(dict[str, Array]):
     __delitem__ = clear = pop = popitem = setdefault = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as a plain dict: copies are no views."""
+        """Copy and pickle as a plain dict: copies are not views."""
         return dict, (dict(self),)
 
 
@@ -63,7 +63,7 @@ class Parameters(Mapping[str, Array]):
         views: The same mapping as a plain dict, for hot loops.
         frozen_gradients: The gradient views of the frozen parameters.
         bound: Whether an optimizer has been bound to these parameters.
-        version: Counts freezing and unfreezing and moves into a larger model: whoever keeps views compares it.
+        version: Counts freezing and unfreezing and moves into a larger model, after which views must be taken again.
 
     Example:
         >>> parameters = Parameters({"weights": (2,), "bias": ()}, "float64")
@@ -104,7 +104,7 @@ class Parameters(Mapping[str, Array]):
         self._lay(shapes, np.zeros(size, dtype), np.zeros(size, dtype))
 
     def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
-        """Point at these flat arrays and make the views anew."""
+        """Point at these flat arrays and make the views."""
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "gradient", gradient)
         views: dict[str, Array] = {}

@@ -13,7 +13,7 @@ from framework.run import Run
 
 
 def require_model(model: object, name: str) -> None:
-    """Refuse what is no model.
+    """Refuse anything but a model.
 
     Raises:
         SettingsError: ``model`` is something else, such as a model's class.

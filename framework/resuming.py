@@ -22,7 +22,7 @@ OWN = ("optimizer", "seed", "engine")
 
 
 def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str, str]:
-    """Return what a training is made of, as text by name: a run keeps it, and a resume compares it."""
+    """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     settings = trainer.settings()
     callbacks = settings.pop("callbacks")
     names = names_of(callbacks)
@@ -53,7 +53,7 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
     """Raise an error for a run that cannot be resumed with this model and loss.
 
     Raises:
-        UsageError: It is none, is in training, is not consistent, or belongs to another model or loss.
+        UsageError: It is not a Run, is in training, is not consistent, or belongs to another model or loss.
     """
     if not isinstance(run, Run):
         raise UsageError(f"fit: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
@@ -70,7 +70,7 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
             "loss, or start a new run with fit(run.model, ...)"
         )
     if not run.consistent:
-        raise UsageError("resume: the run was cut off in the middle of an update; start again with fit")
+        raise UsageError("resume: the run was interrupted in the middle of an update; start again with fit")
 
 
 def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Run: one training run, everything that changes while it goes on. A checkpoint is a Run."""
+"""Run: one training run, and everything that changes during it. A checkpoint is a Run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from framework.trees import leaves
 
 
 class Labelled(Protocol):
-    """What a run asks of a callback: under which name to keep its memory."""
+    """A callback, as a run sees it: the name under which its memory is kept."""
 
     @property
     def label(self) -> str:
@@ -35,12 +35,12 @@ class Run:
     Attributes:
         model: The model in training.
         optimizer: The bound optimizer; ``run.optimizer.learning_rate = 0.01`` in a hook is safe.
-        loss_function: What is descended.
+        loss_function: The loss that is minimized.
         seed: The seed of every random number in the run.
         epoch: Epochs finished.
         step: Updates made.
-        batch: Batches finished in the epoch that is not finished yet.
-        current: (x, y, weight) of the batch in work, where x is a dict for a model of several inputs: working memory
+        batch: Batches finished in the current epoch.
+        current: (x, y, weight) of the current batch, where x is a dict for a model of several inputs: working memory
             that the next batch overwrites.
         loss: The loss of the last batch, or None before the first.
         history: A row for each finished epoch.
@@ -49,17 +49,17 @@ class Run:
         layout: (rows, rows in a batch, whether they are shuffled) of this training.
         recipe: What the training is made of, as text by name: settings, data, versions. A resume compares it.
         stop_reason: Why training stopped early, or None.
-        ended: Whether a stop has taken effect, so that ``resume`` goes on; False in what a hook saves: there a stop is
-            still to come.
-        active: Whether ``fit`` or ``resume`` is at work on the run.
+        ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
+            is still pending.
+        active: Whether ``fit`` or ``resume`` is running.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
-        waiting: The callbacks whose call of this hook is still to come, each with its function.
-        unserved: The hook that an error cut off, then the names of the callbacks that have not had it, a save that
-            failed among them: they get it first when the run goes on.
-        in_step: Whether a batch is in work: the step is not made yet.
-        identity: Random text that tells this run from every other.
+        waiting: The callbacks that this hook has not been called for yet, each with its function.
+        unserved: The hook that an error interrupted, then the names of the callbacks that it was not called for, or
+            whose save failed; a resume calls it for them first.
+        in_step: True while a batch is being processed and its update is not applied yet.
+        identity: Random text that identifies this run.
 
     Example:
         >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
@@ -72,7 +72,7 @@ class Run:
     def __init__(
         self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int, engine: str = "numpy"
     ) -> None:
-        """Begin at epoch 0 with an optimizer that is bound to the model, whatever steps it has made by hand."""
+        """Start at epoch 0 with an optimizer that is bound to the model; steps that it has made by hand count."""
         self.model = model
         self.optimizer = optimizer
         self.loss_function = loss_function
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def consistent(self) -> bool:
-        """Whether model, optimizer, counters and history agree; False after an update was cut off half-way."""
+        """Whether model, optimizer, counters and history agree; False after an interrupted update."""
         binding = self.optimizer.binding
         return not binding.updating and binding.steps == self.step and len(self.history) == self.epoch
 
@@ -140,7 +140,7 @@ class Run:
         finds it again.
 
         Raises:
-            DataError: What is put into it cannot be saved; or ``callback`` is none of this run's.
+            DataError: What is put into it cannot be saved; or ``callback`` is not one of this run's.
         """
         name = self.name_of(callback)
         if name not in self.memories:
@@ -153,7 +153,7 @@ class Run:
         return self._live.setdefault(id(callback), {})
 
     def rng(self, callback: object) -> np.random.Generator:
-        """Return the random numbers of ``callback`` in this hook, at this epoch and step: no part of the training."""
+        """Return a generator for ``callback`` in this hook, epoch and step; it does not change the training."""
         place = (id(callback), self.hook, self.epoch, self.step)
         if place not in self._generators:
             self._generators = {key: value for key, value in self._generators.items() if key[1:] == place[1:]}
@@ -169,7 +169,7 @@ class Run:
         return name
 
     def begin(self, callbacks: Iterable[Labelled]) -> None:
-        """Name the callbacks and clear what an earlier end of training left; a stop that is still to come stays."""
+        """Name the callbacks and clear what an earlier end of training left, but keep a pending stop."""
         if self.ended:
             self.stop_reason = None
         self.active, self.ended, self.error = True, False, None
@@ -182,23 +182,23 @@ class Run:
         self._live, self._generators, self.current, self.kept, self.active = {}, {}, None, None, False
 
     def begin_step(self, batch: tuple[Any, Array, Array | None]) -> None:
-        """Take a batch in work, and keep the model's buffers, which its forward may change before the step is made."""
+        """Set the current batch, and keep the model's buffers, which forward may change before the step is made."""
         self.current, self.in_step = batch, True
         if self.model.buffers:
             self.kept = {name: array.copy() for name, array in self.model.buffers.items()}
 
     def put_back(self) -> None:
-        """Undo what the forward of a step that was not made has changed in the model's buffers."""
+        """Restore the model's buffers after a forward whose step was not made."""
         for name, array in (self.kept or {}).items():
             self.model.buffers[name][...] = array
         self.kept, self.in_step = None, False
 
     def require_savable(self) -> None:
-        """Refuse memory that cannot be saved; what is put into a memory is checked then, changes inside it now.
+        """Refuse memory that cannot be saved: values are checked when they are put in, changes inside them here.
 
         Raises:
             DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
-                dict, an array that training goes on changing: a resumed run would have another one.
+                dict, an array that training changes.
         """
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
@@ -208,7 +208,7 @@ class Run:
 
     def finish_step(self, sums: dict[str, tuple[float, ...]]) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
-        self.kept = None  # first: cut off from here to the last line, the run is not consistent
+        self.kept = None  # first: interrupted between here and the last line, the run is not consistent
         add_sums(self.sums, sums)
         self.batch += 1
         self.step += 1
@@ -218,33 +218,33 @@ class Run:
         """Count an epoch, and add its row to the history."""
         rate = self.optimizer.binding.rate
         row = {"epoch": self.epoch + 1, **results, "learning_rate": rate, "seconds": self.seconds}
-        self.epoch += 1  # first: cut off from here to the last line, the run is not consistent
+        self.epoch += 1  # first: interrupted between here and the last line, the run is not consistent
         self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False
         self.history.append(row)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle without the callbacks: what is found by their ids means nothing elsewhere."""
+        """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
         return self.__dict__ | empty | {"active": False, "current": None, "hook": None, "waiting": ()}
 
     def __copy__(self) -> Run:
-        """Return a copy with a model of its own: two runs never share numbers."""
+        """Return a copy with its own model: two runs never share numbers."""
         return copy.deepcopy(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state; a step that was in work is to be made again, from the buffers before it."""
+        """Take the state; a step that was not finished is made again, from the buffers before it."""
         self.__dict__.update(state)
         self.put_back()
 
     def __repr__(self) -> str:
-        """Show what a person asks first."""
+        """Show the counts, the loss of the last epoch and the stop reason."""
         loss = self.history[-1].get("loss") if len(self.history) else math.nan
         shown = f"{loss:g}" if isinstance(loss, int | float) else repr(loss)
         return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
 
 
 def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
-    """Return under which name each callback's memory is kept, by the callback's id: its class and its ordinal there."""
+    """Return the name of each callback's memory by the callback's id: its class, and its ordinal in that class."""
     ordinals: dict[str, int] = {}
     names = {}
     for callback in callbacks:
@@ -255,7 +255,7 @@ def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
 
 
 class Memory(dict[str, Any]):
-    """What one callback remembers: what cannot be saved is refused when it is put in; an array is copied.
+    """What one callback remembers. A value that cannot be saved is refused; an array is copied.
 
     Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
 
@@ -291,7 +291,7 @@ class Memory(dict[str, Any]):
         self.require_savable(new)
         for key, value in new.items():
             if isinstance(value, np.ndarray) and value is not self.get(key):
-                new[key] = value.copy()  # the model's weights, say, go on changing
+                new[key] = value.copy()  # training changes the model's weights
         super().update(new)
 
     def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
@@ -307,7 +307,7 @@ class Memory(dict[str, Any]):
             changing: Arrays that training writes into; none of the values may share memory with them.
 
         Raises:
-            DataError: A value is neither a JSON value nor an array of numbers, or shares memory, or a key is no text.
+            DataError: A value is neither a JSON value nor an array of numbers, or shares memory, or a key is not text.
         """
         for key, value in values.items():
             if not isinstance(key, str):
@@ -322,8 +322,8 @@ class Memory(dict[str, Any]):
             for name, array in arrays.items():
                 if any(np.may_share_memory(array, other) for other in changing):
                     raise DataError(
-                        f"run.memory of {self.name}: {name} must be an array of its own; got one that training goes on "
-                        "changing, so that a resumed run would remember other numbers; write .copy()"
+                        f"run.memory of {self.name}: {name} must not share memory with what training changes, such as "
+                        "the weights; write .copy()"
                     )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Session: what surrounds the loop of ``Trainer.fit``: hooks, interruption, and an orderly end whatever happens."""
+"""Session: what surrounds the loop of ``Trainer.fit``: hooks, signals, and cleaning up after any error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Session:
     """
 
     def __init__(self, run: Run, callbacks: tuple[Callback, ...], rows: Callable[[], Array] | None = None) -> None:
-        """Order the callbacks: those that save come last; ``rows`` numbers the rows of the batch in work."""
+        """Order the callbacks: those that save come last; ``rows`` numbers the rows of the current batch."""
         self.run = run
         self._rows = rows
         self._begun = -1
@@ -67,7 +67,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End: ``on_train_end`` for all who started; the first error leaves as itself, later ones are notes on it."""
+        """End: ``on_train_end`` of every callback that started. The first error is raised, later ones are notes."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
         run.error = error
@@ -96,22 +96,22 @@ class Session:
             raise run.error
 
     def _tell(self, error: BaseException | None) -> None:
-        """Put back what must be after an error, and say of a divergence where it was."""
+        """Restore buffers after an error; annotate where divergence began."""
         if error is not None:
             self.run.put_back()
         if isinstance(error, DivergedError):
-            # An error that has a run is another fit's, which a callback called; after a step no batch is in work.
-            in_work = self._begun == self.run.step and not hasattr(error, "run")
-            for line in explain(self.run, self._rows) if in_work else [place_of(self.run), kept(self.run)]:
+            # An error that has a run comes from a fit inside a callback; after a step there is no current batch.
+            in_step = self._begun == self.run.step and not hasattr(error, "run")
+            for line in explain(self.run, self._rows) if in_step else [place_of(self.run), kept(self.run)]:
                 error.add_note(line)
 
     def _require_finite_weights(self) -> None:
-        """Refuse weights that are not finite where no loss is to come that would show it."""
+        """Refuse weights that are not finite, where no later loss would show it."""
         if not np.isfinite(self.run.model.parameters.vector).all():
             raise DivergedError("the last update made weights that are not finite. Lower the learning rate")
 
     def _attempt(self, action: Callable[[], Any]) -> None:
-        """Do one thing of the end; the first error is what ends the run, later ones are notes on it."""
+        """Do one part of the end; the first error ends the run, later ones are notes on it."""
         try:
             action()
         except BaseException as error:  # noqa: BLE001 (__exit__ raises it)
@@ -130,14 +130,14 @@ class Session:
         self._call_each(hook, self._hooks[hook])
 
     def _serve(self) -> None:
-        """Call the hook that an error cut off for those callbacks that have not had it."""
+        """Call the hook that an error interrupted, for the callbacks that it was not called for."""
         hook, *names = self.run.unserved or [""]
         calls = [call for call in self._hooks.get(hook, []) if self.run.name_of(call[0]) in names]
         self.run.unserved = []
         self._call_each(hook, calls)
 
     def _call_each(self, hook: str, calls: list[tuple[Callback, Callable[[Run], Any]]]) -> None:
-        """Call some callbacks; what an error cuts off is noted in the run, to be made up for when it goes on."""
+        """Call some callbacks; the run notes those that an error leaves out, and a resume calls them."""
         left = calls
         try:
             while left:
@@ -162,7 +162,7 @@ class Session:
             self.run.hook, self.run.waiting = None, ()
 
     def begin_epoch(self) -> bool:
-        """Begin the next epoch, or go on with one that was cut off; False when training is to end."""
+        """Begin or continue an epoch; return False when training ends."""
         run = self.run
         self._raise_signal()
         if run.stop_reason is not None or run.epoch >= run.target_epoch:
@@ -173,9 +173,9 @@ class Session:
         return True
 
     def batches(self, source: Iterator[Batch | None]) -> Iterator[Batch]:
-        """Give the batches until a stop; a batch whose weights are all 0 makes no step.
+        """Yield the batches until a stop; a batch whose weights are all 0 makes no step.
 
-        None is a boundary at which training may end, between steps that the compiled engine makes by itself.
+        None is a boundary between steps of the compiled engine, at which training may end.
         """
         for batch in source:
             self._raise_signal()

@@ -1,4 +1,4 @@
-"""Testing: the checks that every component of the library passes, for yours too.
+"""Testing: the checks that every component of the library passes, for your components too.
 
 ``check_component(MyActivation())`` runs all that apply to its kind and lists everything that fails.
 """
@@ -224,7 +224,7 @@ def _metric_sums(metric: Metric) -> None:
     whole = metric(prediction, target)
     added = metric.result(*(sum(values) for values in zip(*parts, strict=True)))
     _require(np.isclose(added, whole), "sums over uneven batches do not add up to the whole")
-    _require(isinstance(whole, float), "the result is no plain float")
+    _require(isinstance(whole, float), "the result is not a plain float")
 
 
 def _initializer(initializer: Initializer) -> None:
@@ -264,7 +264,7 @@ def _optimizer_resumes(optimizer: Optimizer) -> None:
         for one in (straight, twin):
             _train(one.binding.model, one, 3)
         a, b = (one.binding.model.parameters.vector for one in (straight, twin))
-        _require(np.array_equal(a, b), "a copy or a pickle goes on with other bits")
+        _require(np.array_equal(a, b), "a copy or a pickle continues with other bits")
 
 
 def _optimizer_frozen(optimizer: Optimizer) -> None:
@@ -313,7 +313,7 @@ def _callback_resumes(callback: Callback) -> None:
         loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=4, batch_size=3, callbacks=[callback]
     )
     if callback.saves:
-        return  # it would write where its owner's runs are
+        return  # it would write into its folder
     straight, run = (trainer.fit(Neuron(1), (x, y), (x, y), epochs=epochs) for epochs in (4, 2))
     if straight.epoch == 4:
         with tempfile.TemporaryDirectory() as folder:
@@ -347,7 +347,7 @@ _CHECKS: dict[type, dict[str, Check]] = {
     Initializer: {"it is a pure function of shape and generator": _initializer},
     Schedule: {"it is a pure function of the step": _schedule},
     Optimizer: {
-        "it goes on after a copy or a pickle": _optimizer_resumes,
+        "it continues after a copy or a pickle": _optimizer_resumes,
         "it leaves frozen parameters alone": _optimizer_frozen,
         "it may be called in blocks if it says so": _optimizer_blocks,
     },

@@ -138,7 +138,7 @@ def trace_step(
         x: One sample (inputs,) or rows (rows, inputs).
         target: y, a number or (rows,).
         learning_rate: The rate of the step.
-        loss: What is descended; None is the half squared error, the textbook's.
+        loss: What is minimized; None is the half squared error, the textbook's.
 
     Example:
         >>> from framework import Sigmoid
@@ -177,7 +177,7 @@ class TraceSteps(Callback):
         limit: How many steps to keep.
 
     Raises:
-        SettingsError: The model in training is no single Neuron.
+        SettingsError: The model in training is not a single Neuron.
 
     Example:
         >>> from framework import SGDOptimizer, Trainer
@@ -197,7 +197,7 @@ class TraceSteps(Callback):
         return [TracedStep.from_dict(quantities) for quantities in run.memory(self).get("steps", [])]
 
     def on_train_begin(self, run: Run) -> None:
-        """Refuse a model that is no single neuron."""
+        """Refuse a model that is not a single neuron."""
         _require_neuron(run.model)
 
     def on_gradients(self, run: Run) -> None:

@@ -38,10 +38,10 @@ EVALUATION_ROWS = 4096
 
 
 class Trainer(Component):
-    """A recipe for training: a loss, an optimizer, how long, in what batches, and what happens beside it.
+    """A recipe for training: a loss, an optimizer, the number of epochs, the batches, metrics and callbacks.
 
     Attributes:
-        loss: What is descended.
+        loss: The loss that is minimized.
         optimizer: An unbound optimizer; each ``fit`` binds a copy to its model.
         epochs: Passes over the data.
         batch_size: Rows in a batch; the last one of an epoch may be smaller, and counts by its rows.
@@ -53,7 +53,7 @@ class Trainer(Component):
         callbacks: What is called at the hooks, in this order; those that save come last.
         engine: What computes the steps. ``"compiled"`` is one native kernel made from the formulas; it needs
             ``framework[compiled]``, and NumPy takes over, with a warning, where a formula cannot be compiled.
-            ``"auto"`` takes it where it can, and is quiet where it cannot.
+            ``"auto"`` does the same without the warning.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -107,7 +107,7 @@ class Trainer(Component):
                 several inputs x is a dict of arrays by name.
             validation: Data of the same form, evaluated after each epoch, or None.
             epochs: How many; None is the trainer's.
-            run: A run to go on with; ``resume`` gives it.
+            run: The run to resume; ``resume`` gives it.
 
         Returns:
             The run: history, counters, why it stopped.
@@ -194,7 +194,7 @@ class Trainer(Component):
         return run, source, held_out
 
     def _require(self, model: Model, name: str) -> None:
-        """Refuse what is no model, or one whose output cannot serve the loss or a metric."""
+        """Refuse anything but a model, or one whose output cannot serve the loss or a metric."""
         require_model(model, name)
         self.loss.require_model(model.output_activation)
         for loss in self._losses:
@@ -232,7 +232,7 @@ class Trainer(Component):
         return self.batch_size, run.batch * self.batch_size, (run.seed, run.epoch) if self.shuffle else None
 
     def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
-        """Return what gives an epoch's batches: all of them, or those that the compiled engine leaves to NumPy."""
+        """Return a function that yields an epoch's batches: all, or those that the compiled engine leaves to NumPy."""
         run = session.run
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
@@ -246,10 +246,10 @@ class Trainer(Component):
     def resume(
         self, run: Run | str | os.PathLike[str], data: Any, validation: Any = None, *, epochs: int | None = None
     ) -> Run:
-        """Train on from where ``run`` ended, in the middle of an epoch too, as if it had not ended.
+        """Continue training where ``run`` ended, also in the middle of an epoch, as if it had not ended.
 
-        Seed and optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what is not as it was
-        when the run began: settings, data, versions.
+        Seed and optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what has
+        changed since the run started: settings, data, versions.
 
         Args:
             run: What ``fit`` returned, the ``run`` of the exception that left it, or the path of a checkpoint.
@@ -258,7 +258,7 @@ class Trainer(Component):
             epochs: How many more; None trains up to the trainer's ``epochs``.
 
         Raises:
-            UsageError: The run was cut off in the middle of an update, its loss is another one, or the unfinished epoch
+            UsageError: The run was interrupted in the middle of an update, its loss is another, or the unfinished epoch
                 had other batches.
             CheckpointError: The file cannot be loaded.
         """
@@ -317,7 +317,7 @@ class Trainer(Component):
     def _metric_sums(
         self, model: Model, h: Array | None, a: Array, y: Array, weight: Array | None
     ) -> dict[str, tuple[float, ...]]:
-        """Return the sums of every metric; what a metric is handed, it cannot change."""
+        """Return the sums of every metric; a metric cannot change its arguments."""
         if not self._summed:
             return {}
         a, y = read_only(a), read_only(y)
@@ -337,7 +337,7 @@ class Trainer(Component):
         """Return the predictions for rows of x, (rows, ...); no rows give no predictions.
 
         Raises:
-            ShapeError: x is no batch of the model's samples.
+            ShapeError: x is not a batch of the model's samples.
             DataError: A value is not finite, or a frame's columns are not those of ``fit``.
 
         Example:

@@ -79,7 +79,7 @@ def _edges(run: Run) -> list[int]:
 
 
 class _SaveAtEdges(Callback):
-    """Saves the run after certain steps, as a kill just then would leave it."""
+    """Save the run after certain steps, as a kill at that moment would leave it."""
 
     saves = True
     observes = True
@@ -115,7 +115,7 @@ def _in_a_fresh_process(folder: str, recipe: Trainer, model: Model, *data_and_st
         raise CheckpointError(f"verify_resume: the resume failed in a fresh process:\n{report.read_text('utf-8')}")
     if process.exitcode != 0:
         raise CheckpointError(
-            "verify_resume: the fresh process could not begin; put the call under if __name__ == '__main__': and your "
+            "verify_resume: the fresh process could not start; put the call under if __name__ == '__main__': and your "
             "own classes at the top of a module (its error is printed above)"
         )
 

@@ -55,7 +55,7 @@ def test_a_misspelt_hook_is_refused_when_the_class_is_made(name, meant, mixed_in
     body = {name: lambda _self, _run: None}
     bases, body = ((type("Mixin", (), body), Callback), {}) if mixed_in else ((Callback,), body)
     hint = f"; did you mean '{meant}'?" if meant else ""
-    with pytest.raises(CallbackError, match=f"Wrong.{name} is no hook{hint}".replace("?", ".")) as caught:
+    with pytest.raises(CallbackError, match=f"Wrong.{name} is not a hook{hint}".replace("?", ".")) as caught:
         type("Wrong", bases, body)
     assert str(caught.value).endswith(f"Hooks: {', '.join(HOOKS)}")
 

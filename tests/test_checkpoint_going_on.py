@@ -62,7 +62,7 @@ def test_a_run_is_not_saved_within_a_step(hook, path):
     def saving(run):
         save(run, path)
 
-    with pytest.raises(UsageError, match="a step is in the middle of its work; save in on_batch_end or on_epoch_end"):
+    with pytest.raises(UsageError, match="the step is not finished; save in on_batch_end or on_epoch_end"):
         recipe(saving).fit(network(), (X, Y))
     assert not path.exists()
 
@@ -97,14 +97,14 @@ def test_a_run_is_not_saved_from_within_a_formula(path):
     remember = on("train_begin")(runs.append)
     recipe(remember, regularizers=[Spy(strength=0.1)]).fit(network(), (X, Y))
     assert len(seen) == 2
-    assert "a step is in the middle of its work" in str(seen[0])
+    assert "the step is not finished" in str(seen[0])
     assert not path.exists()
 
 
 def test_a_run_cut_off_in_an_update_is_not_saved(path):
     run = recipe().fit(Neuron(2), (X, Y))
     run.optimizer.binding.updating = True
-    with pytest.raises(UsageError, match="cut off in the middle of an update; load the last checkpoint"):
+    with pytest.raises(UsageError, match="interrupted in the middle of an update; load the last checkpoint"):
         save(run, path)
 
 

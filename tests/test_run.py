@@ -293,12 +293,12 @@ def test_an_array_that_training_goes_on_changing_is_not_remembered_inside_a_list
         run.memory(remember)["newest"] = taken(run)  # a copy
         run.memory(remember).setdefault("trail", []).append({"array": taken(run)})
 
-    with pytest.raises(DataError, match=r"remember.0: 'trail'\.0\.array must be an array of its own; .*write .copy()"):
+    with pytest.raises(DataError, match=r"remember.0: 'trail'\.0\.array must not share memory with .*write .copy()"):
         train(remember)
 
 
 def test_save_refuses_a_memory_that_training_goes_on_changing(tmp_path):
     run = train()
     run.memories["Keeper.0"] = Memory("Keeper.0", {"trail": [run.model.weights]})
-    with pytest.raises(CheckpointError, match=r"'trail'\.0 must be an array of its own"):
+    with pytest.raises(CheckpointError, match=r"'trail'\.0 must not share memory"):
         save(run, tmp_path / "run.safetensors")

@@ -287,7 +287,7 @@ def test_a_run_cut_off_in_an_update_is_not_consistent_and_resume_refuses_it():
     with pytest.raises(KeyboardInterrupt) as caught:
         trainer.fit(Neuron(1), DATA)
     assert not caught.value.run.consistent
-    with pytest.raises(RuntimeError, match="cut off in the middle of an update; start again with fit"):
+    with pytest.raises(RuntimeError, match="interrupted in the middle of an update; start again with fit"):
         trainer.resume(caught.value.run, DATA)
 
 

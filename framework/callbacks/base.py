@@ -49,7 +49,7 @@ class Callback(Component):
         ...     def on_epoch_ends(self, run):
         ...         pass
         Traceback (most recent call last):
-        framework.errors.CallbackError: Wrong.on_epoch_ends is no hook; did you mean 'on_epoch_end'? Hooks: ...
+        framework.errors.CallbackError: Wrong.on_epoch_ends is not a hook; did you mean 'on_epoch_end'? Hooks: ...
     """
 
     saves: ClassVar[bool] = False
@@ -118,14 +118,14 @@ def _bare(name: str) -> str:
 
 
 def _require_hook(cls: type[Callback], name: str) -> None:
-    """Refuse a method that looks like a hook and is none."""
+    """Refuse a method that is named like a hook but is not one."""
     if not callable(inspect.getattr_static(cls, name, None)) or name in cls.model_fields:
         return
     hooks = {_bare(hook): hook for hook in HOOKS}
     like = difflib.get_close_matches(_bare(name), hooks, n=1, cutoff=0.85)
     if name.startswith("on_") or like:
         hint = f"; did you mean '{hooks[like[0]]}'?" if like else nearest(name, HOOKS) or "."
-        raise CallbackError(f"{cls.__name__}.{name} is no hook{hint} Hooks: {', '.join(HOOKS)}")
+        raise CallbackError(f"{cls.__name__}.{name} is not a hook{hint} Hooks: {', '.join(HOOKS)}")
 
 
 def _require_signature(cls: type[Callback], hook: str) -> None:

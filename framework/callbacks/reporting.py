@@ -17,7 +17,7 @@ from framework.run import Run
 class ProgressBar(Callback):
     """A tqdm bar that counts epochs and shows the newest row; a second one counts batches when asked.
 
-    It is quiet when the output is no terminal, and becomes a widget in a notebook. It writes to standard error.
+    It is silent when the output is not a terminal, and becomes a widget in a notebook. It writes to standard error.
 
     Attributes:
         batches: Whether a second bar counts the batches of each epoch.
@@ -41,7 +41,7 @@ class ProgressBar(Callback):
         return self.keys
 
     def on_train_begin(self, run: Run) -> None:
-        """Open the bar of epochs, and that of an epoch which was cut off."""
+        """Open the bar of epochs, and that of an unfinished epoch."""
         run.live(self)["epochs"] = _bar(total=run.target_epoch, initial=run.epoch, unit="epoch", leave=True)
         if run.epoch_begun:
             self.on_epoch_begin(run)
@@ -87,7 +87,7 @@ def _bar(**options: Any) -> Any:
     # Imported here because finding out which front end runs is too slow for `import framework`.
     from tqdm.auto import tqdm  # noqa: PLC0415
 
-    return tqdm(disable=None, **options)  # None: quiet where the output is no terminal; a notebook's widget ignores it
+    return tqdm(disable=None, **options)  # None: silent if the output is not a terminal; a notebook's widget ignores it
 
 
 def text_of_path(path: object) -> object:
@@ -96,7 +96,7 @@ def text_of_path(path: object) -> object:
 
 
 class CSVLog(Callback):
-    """Write a row to a CSV file after every epoch; a resumed run goes on with its rows, a new one starts the file anew.
+    """Write a row to a CSV file after every epoch; a resumed run keeps its rows, a new run overwrites the file.
 
     Attributes:
         path: The file. Its folder must exist.
@@ -114,7 +114,7 @@ class CSVLog(Callback):
     path: Annotated[str, BeforeValidator(text_of_path)]
 
     def on_train_begin(self, run: Run) -> None:
-        """Open the file, and write the rows again that the run already has."""
+        """Open the file, and write the rows that the run already has."""
         try:
             file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
         except OSError as error:
@@ -128,7 +128,7 @@ class CSVLog(Callback):
         self._write(run)
 
     def _write(self, run: Run) -> None:
-        """Add the newest row; with new columns, write all rows anew."""
+        """Add the newest row; with new columns, write all rows again."""
         live = run.live(self)
         row = run.history[-1]
         if "writer" in live and row.keys() <= set(live["writer"].fieldnames):

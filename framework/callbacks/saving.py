@@ -176,7 +176,7 @@ class Checkpoint(Callback):
 
 
 def _state(run: Run) -> tuple[int, str]:
-    """Return what tells whether there is something new to save."""
+    """Return what changes when there is something new to save."""
     return run.step, fingerprint(run.model.parameters.vector)
 
 

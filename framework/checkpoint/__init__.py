@@ -73,7 +73,7 @@ def load(path: str | os.PathLike[str]) -> Run:
     ``Trainer.resume(path, data)`` does it too. Classes of your own must be defined before.
 
     Raises:
-        CheckpointError: The file is not there, damaged, no checkpoint, or of classes that are not defined here.
+        CheckpointError: The file is missing, damaged, not a checkpoint, or of classes that are not defined here.
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
@@ -141,7 +141,7 @@ def load_model(
 
 
 def _refused(path: object, error: Exception) -> CheckpointError:
-    """Word whatever building from a file raised; a hostile one can ask for anything."""
+    """Wrap whatever error building from a file raised: a hostile file can cause any."""
     said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
     return CheckpointError(f"{shown(path)} cannot be loaded: {said}")
 
@@ -149,9 +149,9 @@ def _refused(path: object, error: Exception) -> CheckpointError:
 def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 
-    Files that end in ``.safetensors`` are looked at. A damaged one is skipped, with a warning that names it. The newest
-    is that which was written last, which may be ``best.safetensors``: the one of the latest time, and ``save`` gives
-    each a later time than those beside it have, whatever the clock says. A copy of a folder must keep them (``cp -p``).
+    A damaged file is skipped with a warning. The newest file has the latest modification time, and may be
+    ``best.safetensors``; ``save`` gives each file a later time than the others in its folder, even if the clock was set
+    back. A copy of a folder must keep the times (``cp -p``).
 
     Raises:
         CheckpointError: ``folder`` is a file.
@@ -173,7 +173,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def identity_of(path: str | os.PathLike[str]) -> str:
-    """Return the text that tells the run in a file from every other."""
+    """Return the text that identifies the run in a file."""
     return Document.from_text(read(path)[1]).identity
 
 

@@ -1,4 +1,4 @@
-"""The document: what of a run is no array, as one validated JSON object; a run taken apart and put together again."""
+"""The document: everything in a Run except its arrays, as one validated JSON object; and how a run is taken apart."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Form = tuple[tuple[int, ...], str]
 
 
 class Document(BaseModel):
-    """Everything in a checkpoint that is no array. Unknown or missing names and wrong kinds are refused."""
+    """Everything in a checkpoint except its arrays. Unknown or missing names and wrong kinds are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -65,7 +65,7 @@ class Document(BaseModel):
         """Read and validate.
 
         Raises:
-            CheckpointError: The text is no such document; names the first thing that is wrong.
+            CheckpointError: The text is not such a document; names the first thing that is wrong.
         """
         try:
             return cls.model_validate(parsed(text, "its document", CheckpointError))
@@ -148,14 +148,14 @@ def _redefined(one: Any, other: Any) -> str | None:
 
 def _require_between_steps(run: Run) -> None:
     if run.in_step:
-        raise UsageError("save: a step is in the middle of its work; save in on_batch_end or on_epoch_end")
+        raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
     if waiting := [repr(callback) for callback, _ in run.waiting if not callback.saves]:
         raise UsageError(
             f"save: {run.hook} of {', '.join(waiting)} is still to come, and would be lost; write "
             "'saves = True' in your callback, or put it last in the trainer's callbacks"
         )
     if not run.consistent:
-        raise UsageError("save: the run was cut off in the middle of an update; load the last checkpoint")
+        raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")
 
 
 def put_together(arrays: dict[str, Array], text: str) -> Run:
@@ -183,12 +183,12 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
 
 
 def _require_agreement(document: Document) -> None:
-    """Refuse counts that no training has: with them a resume would never end."""
+    """Refuse counts that contradict one another: a resume would never end."""
     rows, size, _ = document.layout
     finished = document.optimizer_steps == document.step and len(document.history) == document.epoch
     under_way = document.batch <= document.batches == -(-rows // max(1, size))
     if not finished or not under_way or (document.batch and not document.epoch_begun):
-        raise CheckpointError("its counts do not agree: it holds no run between two steps")
+        raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
 
 
 def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ...] | None = None) -> Model:

@@ -62,13 +62,13 @@ def encode(arrays: dict[str, Array], text: str) -> bytes:
 
 
 def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
-    """Return what ``encode`` was given. The checksum comes first: of a damaged file nothing else is looked at.
+    """Return what ``encode`` was given. The checksum is compared first, before anything else is read.
 
     Raises:
-        CheckpointError: The bytes are no checkpoint, or not every bit is as it was written.
+        CheckpointError: The bytes are not a checkpoint, or some bit has changed.
     """
     if data is None:
-        raise CheckpointError("it is no file; latest(folder) finds the newest checkpoint of a folder")
+        raise CheckpointError("it is not a file; latest(folder) finds the newest checkpoint of a folder")
     place = _digest_place(data)
     view = memoryview(data)
     digest = hashlib.sha256(view[: place.start])
@@ -80,9 +80,9 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
         metadata = parsed(data[_LENGTH.size : _header_end(data)], "its header", CheckpointError)["__metadata__"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"it is no valid safetensors file: {error}") from None
+        raise CheckpointError(f"it is not a valid safetensors file: {error}") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("run"), str):
-        raise CheckpointError("it is a safetensors file, but no checkpoint of this framework")
+        raise CheckpointError("it is a safetensors file, but not a checkpoint of this framework")
     version = metadata.get("version")
     if version != str(VERSION):
         raise CheckpointError(
@@ -97,7 +97,7 @@ def _header_end(data: bytes) -> int:
         raise CheckpointError(f"it is too short for a checkpoint: {len(data)} bytes")
     (length,) = _LENGTH.unpack_from(data)
     if length > len(data) - _LENGTH.size:
-        raise CheckpointError("it is cut off, or no safetensors file: the header would be longer than the file")
+        raise CheckpointError("it is truncated, or not a safetensors file: the header would be longer than the file")
     if length > _HEADER_LIMIT:
         raise CheckpointError(f"its header has {length} bytes, more than the {_HEADER_LIMIT} of a safetensors file")
     return _LENGTH.size + int(length)
@@ -108,7 +108,7 @@ def _digest_place(data: bytes) -> slice:
     end = _header_end(data)
     start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
     if start < len(_MARK) or start + 64 > end or data.find(_MARK, start, end) >= 0:
-        raise CheckpointError("it is no checkpoint of this framework: its header has no checksum")
+        raise CheckpointError("it is not a checkpoint of this framework: its header has no checksum")
     return slice(start, start + 64)
 
 
@@ -123,7 +123,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
     """Read and verify a file.
 
     Raises:
-        CheckpointError: It cannot be read, or is no whole checkpoint.
+        CheckpointError: It cannot be read, or is not a whole checkpoint.
     """
     try:
         return decode(_contents(path))
@@ -134,7 +134,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
 
 
 def _contents(path: str | os.PathLike[str]) -> bytes | None:
-    """Return a file's bytes; None of a folder, a pipe or a device, of which nothing is read."""
+    """Return a file's bytes; None for a folder, a pipe or a device, which is not read."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe would block
     handle = os.open(path, flags)
     try:
@@ -176,7 +176,7 @@ def _replace(target: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         if replaces := target.exists():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
-            with contextlib.suppress(OSError):  # a file system without links: there the undoing finds nothing to do
+            with contextlib.suppress(OSError):  # a file system without links: nothing can be undone there
                 os.link(target, old)  # so that a rename which cannot be made durable can be undone
         os.replace(new, target)  # noqa: PTH105 (os's own, like link and fsync)
         undo = partial(os.replace, old, target) if replaces else target.unlink
@@ -247,7 +247,7 @@ def _sync_folder(folder: Path) -> None:
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no such thing
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
                 raise
         finally:
             os.close(handle)

@@ -1,4 +1,4 @@
-"""Metrics: figures for people, beside the loss that training descends."""
+"""Metrics: figures for people, beside the loss that training minimizes."""
 
 from framework.metrics.base import Metric, WholeMetric
 from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Precision, Recall, TopK

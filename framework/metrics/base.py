@@ -1,6 +1,6 @@
-"""Metrics: figures for people. Each is a sum until the last moment, so batches and workers add up exactly.
+"""Metrics: figures for people. Each is a sum over rows until the end, so that batches add up exactly.
 
-A figure that is no sum over rows is a WholeMetric. A loss serves as a metric too: ``metrics=[MeanSquaredError()]``.
+A figure that is not a sum over rows is a WholeMetric. A loss serves as a metric too: ``metrics=[MeanSquaredError()]``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class WholeMetric(Metric):
         Raises:
             UsageError: Always.
         """
-        raise UsageError(f"{type(self).__name__} is no sum over rows: call whole_result with all of them")
+        raise UsageError(f"{type(self).__name__} is not a sum over rows: call whole_result with all of them")
 
     def result(self, *sums: float) -> NoReturn:
         """Refuse: there are no sums.
@@ -144,7 +144,7 @@ class WholeMetric(Metric):
         Raises:
             UsageError: Always.
         """
-        raise UsageError(f"{type(self).__name__} is no sum over rows: call whole_result with all of them")
+        raise UsageError(f"{type(self).__name__} is not a sum over rows: call whole_result with all of them")
 
 
 class _FunctionMetric(PlainFunction, WholeMetric):

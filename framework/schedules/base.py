@@ -59,7 +59,7 @@ class _FunctionSchedule(PlainFunction, Schedule):
 
 
 def rate_at(schedule: Schedule, step: int) -> float:
-    """Return ``schedule(step)``, or refuse what is no rate.
+    """Return ``schedule(step)``, checked.
 
     Raises:
         SettingsError: The schedule gives no number, or one that is negative or not finite.
