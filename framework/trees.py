@@ -85,10 +85,17 @@ def names(tree: Any, name: str = "x") -> Any:
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Return the tree of ``function(leaf, *others)`` for the leaves at each place of trees of the same form.
 
+    Raises:
+        ShapeError: The trees have other forms.
+
     Example:
         >>> map_leaves(len, {"numbers": [1, 2], "city": [3]}), map_leaves(max, 1, 2)
         ({'city': 1, 'numbers': 2}, 2)
     """
+    if others:
+        forms = {str(sorted(one)) if isinstance(one, dict) else "one leaf" for one in (tree, *others)}
+        if len(forms) > 1:
+            raise ShapeError(f"trees must have the same names; got {' and '.join(sorted(forms))}")
     if not isinstance(tree, dict):
         return function(tree, *others)
     return {key: map_leaves(function, tree[key], *(other[key] for other in others)) for key in sorted(tree)}

@@ -75,3 +75,11 @@ def test_fingerprints_cover_names_and_leaves():
     assert fingerprints(dict(reversed(TREE.items())), y, None) == first
     assert fingerprints({"c": TREE["b"], "a": TREE["a"]}, y, None) != first
     assert fingerprints({**TREE, "a": {**TREE["a"], "y": np.array([0, 2, 1])}}, y, None) != first
+
+
+@pytest.mark.parametrize("other", [{"city": 1}, {"city": 1, "numbers": 2, "town": 3}, {"city": 1, "town": 2}, 1])
+def test_trees_of_other_forms_are_refused(other):
+    form = {"city": 1, "numbers": 2}
+    for trees in ((form, other), (other, form), ({"a": form}, {"a": other})):
+        with pytest.raises(ShapeError, match=r"trees must have the same names; got .*'city', 'numbers'"):
+            map_leaves(max, *trees)
