@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import CallbackError, DataError
+from framework.errors import CallbackError, DataError, UsageError
 from framework.history import History
 from framework.losses import Loss
 from framework.models import Model
@@ -51,7 +52,6 @@ class Run:
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
             is still pending.
-        active: Whether ``fit`` or ``resume`` is running.
         error: The exception that ended training, in ``on_train_end``; else None.
         engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
@@ -89,7 +89,7 @@ class Run:
         self.history = History()
         self.stop_reason: str | None = None
         self.ended = False
-        self.active = False
+        self._training: threading.Lock | None = None
         self.error: BaseException | None = None
         self.engine = engine
         self.hook: str | None = None
@@ -169,17 +169,33 @@ class Run:
         return name
 
     def begin(self, callbacks: Iterable[Labelled]) -> None:
-        """Name the callbacks and clear what an earlier end of training left, but keep a pending stop."""
+        """Name the callbacks and clear what an earlier end of training left, but keep a pending stop.
+
+        Raises:
+            UsageError: Another run trains the model, or one that it is a part of.
+        """
+        training = self.model.training_lock
+        if not training.acquire(blocking=False):
+            raise UsageError("fit: the model is in training at this moment, by another fit; train model.copy()")
+        self._training = training
         if self.ended:
             self.stop_reason = None
-        self.active, self.ended, self.error = True, False, None
+        self.ended, self.error = False, None
         self._live, self._generators = {}, {}
         self._callbacks = tuple(callbacks)  # held, so that no later object can get the id of one of them
         self._names = names_of(self._callbacks)
 
     def end(self) -> None:
         """Drop what must not outlive training."""
-        self._live, self._generators, self.current, self.kept, self.active = {}, {}, None, None, False
+        self._live, self._generators, self.current, self.kept = {}, {}, None, None
+        if self._training is not None:
+            self._training.release()
+            self._training = None
+
+    @property
+    def active(self) -> bool:
+        """Whether ``fit`` or ``resume`` is running."""
+        return self._training is not None
 
     def begin_step(self, batch: tuple[Any, Array, Array | None]) -> None:
         """Set the current batch, and keep the model's buffers, which forward may change before the step is made."""
@@ -225,7 +241,7 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"active": False, "current": None, "hook": None, "waiting": ()}
+        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None, "waiting": ()}
 
     def __copy__(self) -> Run:
         """Return a copy with its own model: two runs never share numbers."""

@@ -49,10 +49,10 @@ class Session:
 
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
+        self.run.begin(self.callbacks)
         self._errstate.__enter__()
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
-            self.run.begin(self.callbacks)
             self._catch_signals()
             for callback in self.callbacks:
                 if id(callback) in hooks:

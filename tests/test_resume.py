@@ -12,6 +12,7 @@ from framework import (
     Callback,
     Dense,
     EarlyStopping,
+    MeanSquaredError,
     ReLU,
     Sequential,
     SGDOptimizer,
@@ -173,6 +174,29 @@ def test_a_run_in_training_is_not_resumed(uninterrupted, hook):
     run = watched(resume).fit(network(), (X, Y), HELD_OUT)
     assert bits_of(run) == uninterrupted
     assert watched().resume(run, (X, Y), HELD_OUT, epochs=1).epoch == EPOCHS + 1
+
+
+@pytest.mark.parametrize("hook", ["train_begin", "batch_end", "epoch_end", "train_end"])
+@pytest.mark.parametrize("part", [lambda model: model, lambda model: model[0]], ids=["model", "layer"])
+def test_a_model_in_training_is_not_fitted_by_another_run(uninterrupted, hook, part):
+    refused = []
+
+    def fit(model):
+        with pytest.raises(UsageError, match=r"the model is in training at this moment.* train model\.copy"):
+            recipe(loss=MeanSquaredError(), metrics=[]).fit(model, (X, np.ones((11, *model.output_shape))))
+        refused.append(model)
+
+    @on(hook)
+    def fit_beside(run):
+        thread = threading.Thread(target=fit, args=(part(run.model),))
+        thread.start()
+        thread.join()
+
+    run = watched(fit_beside).fit(network(), (X, Y), HELD_OUT)
+    assert all(model is part(run.model) for model in refused)
+    assert refused
+    assert bits_of(run) == uninterrupted
+    assert watched().fit(run.model, (X, Y), HELD_OUT).epoch == EPOCHS
 
 
 def test_a_stop_that_has_taken_effect_is_over_also_when_the_end_failed(uninterrupted):

@@ -170,6 +170,11 @@ class Model(Component):
         return self._built().parameters
 
     @property
+    def training_lock(self) -> threading.Lock:
+        """Held while this model, or the one that it is a part of, is trained: by one run at a time."""
+        return self._built().training if self._owner is None else self._owner.training_lock
+
+    @property
     def buffers(self) -> Views:
         """Numbers that belong to the model but that no optimizer sees, such as running means; write into them."""
         return self._built().buffers

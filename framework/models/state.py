@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,9 +29,10 @@ class State:
         record: What the last forward left for backward.
         dtype: That of all numbers.
         columns: Those of the frames that the model was fitted with.
+        training: Held while the model is trained, which one run at a time may do.
     """
 
-    __slots__ = ("_new_record", "buffers", "columns", "dtype", "parameters", "record")
+    __slots__ = ("_new_record", "buffers", "columns", "dtype", "parameters", "record", "training")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class State:
         self.buffers = Views(buffers)
         self.dtype = np.dtype(dtype)
         self.columns = Columns()
+        self.training = threading.Lock()
         self._new_record = new_record
 
     def __getattr__(self, name: str) -> Any:
