@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from framework.errors import ShapeError
 from framework.graph.graph import Graph, rewrite_node, signature
 from framework.graph.node import Node, dependents, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
+from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol, array_symbol, value_of
 
 _EVERYWHERE = frozenset({"constant", "rows", "row_numbers"})
 """Operations without arguments that a body makes itself."""
+_KINDS = {"f": "float", "i": "int", "b": "bool"}
 
 
 class Body:
@@ -102,6 +105,11 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
     Returns:
         The last state, and the outputs stacked along ``axis``.
 
+    Raises:
+        ShapeError: The sequences differ in the number of steps, or a step changes the shape or kind of the state.
+        TypeError: ``step`` does not return a pair.
+        DerivativeError: The steps are the rows of a formula.
+
     Example:
         >>> import numpy as np
         >>> def add(total, x):
@@ -110,33 +118,44 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
         (array([6.]), array([[1., 3., 6.]]))
     """
     sequences = sequence if isinstance(sequence, tuple) else (sequence,)
+    firsts = state if isinstance(state, tuple) else (state,)
+    symbols = [x for x in (*sequences, *firsts) if isinstance(x, Symbol)]
+    sizes = [np.shape(part)[axis] for part in sequences]
+    if symbols and any(map(symbols[0].graph.rows_in, sizes)):
+        refuse("a loop whose steps are the rows", "use another axis: the number of rows is open")
+    if len(set(sizes)) > 1:
+        raise ShapeError(f"loop: the sequences must have the same number of steps, axis {axis}; they have {sizes}")
 
-    def entry(parts: Sequence[Any]) -> Any:
-        return tuple(parts) if isinstance(sequence, tuple) else parts[0]
+    def made(state: Any, parts: Sequence[Any]) -> Any:
+        result = step(state, tuple(parts) if isinstance(sequence, tuple) else parts[0])
+        if not isinstance(result, tuple) or len(result) != 2 or result[1] is None:
+            got = f"{len(result)} values" if isinstance(result, tuple) else "one value"
+            raise TypeError(
+                "loop: step must return a pair of arrays, (new state, output); "
+                f"it returned {got if got != '2 values' else 'no output'}"
+            )
+        return result
 
-    symbols = [x for x in (*sequences, *(state if isinstance(state, tuple) else (state,))) if isinstance(x, Symbol)]
     if not symbols:
         outputs = []
-        for place in range(np.shape(sequences[0])[axis]):
-            state, output = step(state, entry([np.take(part, place, axis) for part in sequences]))
+        for place in range(sizes[0]):
+            state, output = made(state, [np.take(part, place, axis) for part in sequences])
             outputs.append(output)
         return state, np.stack(outputs, axis)
     graph = symbols[0].graph
     moved = [value_of(np.moveaxis(array_symbol(part, graph), axis, 0)) for part in sequences]  # type: ignore[type-var]
-    firsts = [array_symbol(part, graph).node for part in (state if isinstance(state, tuple) else (state,))]
+    firsts = tuple(array_symbol(part, graph).node for part in firsts)
     states = [graph.input(f"state_{len(graph.nodes)}", first.shape, first.kind) for first in firsts]
     entries = [graph.input(f"entry_{len(graph.nodes)}", part.shape[1:], part.kind) for part in moved]
     before = tuple(Symbol(node, fixed=True) for node in states)
-    new, output = step(
-        before if isinstance(state, tuple) else before[0], entry([Symbol(e, fixed=True) for e in entries])
-    )
+    new, output = made(before if isinstance(state, tuple) else before[0], [Symbol(e, fixed=True) for e in entries])
     results = [array_symbol(part, graph).node for part in (*(new if isinstance(new, tuple) else (new,)), output)]
-    for first, result in zip(firsts, results, strict=False):
-        if first.shape != result.shape:
-            raise ValueError(
-                f"loop: the state must keep its shape, {graph.shape_text(first.shape)}; step returned "
-                f"{graph.shape_text(result.shape)}"
-            )
+    kept, found = (
+        ", ".join(f"{_KINDS[part.kind]} {graph.shape_text(part.shape)}" for part in parts)
+        for parts in (firsts, results[:-1])
+    )
+    if kept != found:
+        raise ShapeError(f"loop: the state must keep its shape and kind, {kept}; step returned {found}")
     node = looped(graph, Body(states, entries, results, 1), [*firsts, *moved], moved[0].shape[0])
     parts = [Symbol(part(node, place)) for place in range(len(results))]
     last = tuple(parts[:-1]) if isinstance(state, tuple) else parts[0]
@@ -201,13 +220,9 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
 
 def _saved(body: Body, inside: set[Node], found: list[Node], fresh: set[Node]) -> list[Node]:
     """Return the nodes of a step that the way back reads; a view is taken anew from its array."""
-    read = [
-        arg
-        for node in ordered(found, {*inside, *body.captured, *fresh})
-        if node not in inside
-        for arg in nodes_in(node.args)
-        if arg in inside
-    ]
+    order = ordered(found, {*inside, *body.captured, *fresh})
+    inside |= {node for node in order if node.op == "part" and node.args[0] in inside}  # what inner loops stack by now
+    read = [arg for node in order if node not in inside for arg in nodes_in(node.args) if arg in inside]
     saved = []
     for value in dict.fromkeys([*read, *(node for node in found if node in inside)]):
         base = value

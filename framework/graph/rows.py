@@ -5,18 +5,18 @@ from __future__ import annotations
 from framework.graph.node import Node, nodes_in, ordered
 
 
-def mixing(output: Node) -> str | None:
-    """Return the operation by which a row's output depends on other rows, or None.
+def mixing(*outputs: Node) -> str | None:
+    """Return the operation by which a row's outputs depend on other rows, or None.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
         >>> mixing(trace(lambda x: x - x.mean(axis=0), {"x": (ROWS, 3)}).output)
         'mean over the rows'
     """
-    for node in ordered([output]):
-        for part in node.attributes["body"].order() if node.op == "loop" else [node]:
-            if found := _mixes(part):
-                return found
+    for node in ordered(outputs):
+        found = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)
+        if found is not None:
+            return found
     return None
 
 
