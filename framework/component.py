@@ -27,7 +27,7 @@ from pydantic import (
 
 from framework.errors import FrameworkError, SettingsError, nearest
 from framework.json_text import parsed
-from framework.messages import brief, class_message, require_arguments, settings_message
+from framework.messages import brief, class_message, elsewhere, require_arguments, settings_message
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -169,6 +169,14 @@ class Component(BaseModel, metaclass=ComponentType):
         raise SettingsError(
             f"{kind} has no setting '{name}'{hint}{keeps or f'; write {name}: float = ... in the class'}"
         )
+
+    if not TYPE_CHECKING:  # so that a type checker still reports unknown attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError; for a method of another library, say what to write here."""
+            if advice := elsewhere(type(self), name):
+                raise AttributeError(f"{type(self).__name__} has no {name!r}: {advice}", name=name, obj=self)
+            return super().__getattr__(name)
 
     def __delattr__(self, name: str) -> None:
         """Refuse: components are frozen."""

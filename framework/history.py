@@ -89,6 +89,8 @@ class History(Sequence[dict[str, Any]]):
         """Return the row of this index, a list of rows for a slice, or the column of this name."""
         if isinstance(index, str):
             return self.column(index)
+        if not self.rows and not isinstance(index, slice):
+            raise IndexError("history has no row before the first epoch ends; the loss of a batch is run.loss")
         return self.rows[index]
 
     def __len__(self) -> int:

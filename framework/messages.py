@@ -69,9 +69,47 @@ _OTHER_NAMES = {
     "random_state": "seed",
     "criterion": "loss",
     "in_features": "inputs",
+    "in_channels": "inputs",
+    "input_size": "inputs",
     "out_features": "units",
+    "hidden_size": "units",
+    "embed_dim": "units",
+    "num_features": "units",
+    "out_channels": "filters",
+    "kernel_size": "kernel",
+    "num_heads": "heads",
+    "p": "rate",
 }
 """What other libraries call a setting."""
+
+_NO_GRADIENT_TO_CLEAR = "leave it out: backward overwrites the gradients"
+
+_ELSEWHERE = {
+    "Model": {
+        **dict.fromkeys(("fit", "compile"), "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
+        **dict.fromkeys(("train", "eval"), "leave it out: forward(x) trains, model(x) predicts"),
+        **dict.fromkeys(("save", "state_dict"), "write save(run, path), with the run that fit returned"),
+        **dict.fromkeys(("load_state_dict", "load_weights"), "write load_model(path, into=model)"),
+        "predict": "write model(x)",
+        "evaluate": "write trainer.evaluate(model, (x, y))",
+        "zero_grad": _NO_GRADIENT_TO_CLEAR,
+    },
+    "Layer": {"inputs": "declare inputs: int | None = None in the class"},
+    "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR},
+}
+"""What to write here for a method that a class of other libraries has."""
+
+
+def elsewhere(cls: type, name: str) -> str | None:
+    """Return what to write instead of an attribute that such a class has in another library, or None.
+
+    Example:
+        >>> class Model: ...
+        >>> elsewhere(Model, "predict")
+        'write model(x)'
+    """
+    advice = (_ELSEWHERE[base.__name__].get(name) for base in cls.__mro__ if base.__name__ in _ELSEWHERE)
+    return next(filter(None, advice), None)
 
 
 def meant(name: str, choices: Iterable[str]) -> str:
@@ -157,6 +195,13 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **settings)
 
     return call
+
+
+def require_formula(caller: str, formula: object, method: str, kinds: str) -> None:
+    """Raise SettingsError for an argument without this method, such as a class or a function; say what to write."""
+    if isinstance(formula, type) or not hasattr(formula, method):
+        hint = _component_hint(formula, ["Activation", "Loss"], ())
+        raise SettingsError(f"{caller}: argument 'formula' must be {kinds}; got {brief(formula)}{hint}")
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

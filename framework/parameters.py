@@ -184,9 +184,7 @@ class Parameters(Mapping[str, Array]):
     def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
         for name in names:
             if name not in self.views:
-                raise SettingsError(
-                    f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"
-                )
+                raise SettingsError(self._unknown(name))
         for name in names or tuple(self.views):
             if self._parts:
                 key, _, rest = name.partition(".")
@@ -222,9 +220,15 @@ class Parameters(Mapping[str, Array]):
             start = stop
         return runs
 
+    def _unknown(self, name: str) -> str:
+        return f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"
+
     def __getitem__(self, name: str) -> Array:
         """Return the view of this name."""
-        return self.views[name]
+        try:
+            return self.views[name]
+        except KeyError:
+            raise KeyError(self._unknown(name)) from None
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, in the order of the flat vector."""

@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from pydantic import model_serializer
+
 from framework.component import Component, Count
 from framework.errors import CallbackError, nearest
 from framework.run import Run
@@ -175,6 +177,10 @@ class FunctionCallback(Callback):
         """Pickle as a function is: by the name of the module's variable, where ``@on(...)`` has put this under it."""
         names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
         return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
+
+    @model_serializer
+    def _refused(self) -> dict[str, Any]:
+        raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
     def __repr__(self) -> str:
         """Show the decorator and the function's name."""

@@ -246,7 +246,7 @@ def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
             layers.append(part)
             activations.append(part.activation)
         elif type(part) is not ActivationLayer:
-            raise CannotLower(f"a kernel has Dense, Neuron, Sequential and activations; got {type(part).__name__}")
+            raise CannotLower(f"a kernel takes Dense, Neuron, Sequential and activations; got {type(part).__name__}")
         elif not layers or type(activations[-1]) is not Identity:
             name = type(part.activation).__name__
             raise CannotLower(f"the activation {name} stands as a layer, but not behind a Dense without an activation")
@@ -411,7 +411,8 @@ def _derived(component: Any, method: str, given: Mapping[str, Any], *, gradient:
     like = next(value for value in (*given.values(), gradient) if isinstance(value, Symbol))
     try:
         shapes = dict.fromkeys(given, (ROWS, *like.shape[1:]))
-        traced = trace(getattr(component, method), shapes, like.graph.dtype, open_rows=False)
+        formula = getattr(component, method)
+        traced = trace(lambda **named: formula(*named.values()), shapes, like.graph.dtype, open_rows=False)
         result, *inputs = [traced.output, *traced.inputs.values()]
         known: dict[Any, Any] = {}
         if gradient is None:

@@ -19,6 +19,7 @@ from framework.arrays import Array
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
 from framework.errors import DerivativeError, DtypeError, ShapeError
 from framework.graph.node import Node, needed
+from framework.messages import require_formula
 
 _SMALL = (1e-12, 1e-8, 1e-3, 0.05, 0.3, 0.7, 1.0, 1.6, 2.3, 3.0, 4.5, 5.3, 6.0, 7.5, 9.0, 12.0, 15.0, 20.0)
 _MAGNITUDES = (*_SMALL, 27.0, 40.0, 110.0, 700.0)
@@ -52,9 +53,10 @@ def check_derivative(formula: Checked) -> None:
     Training does this by itself, once for a class and its settings; here it can be asked for.
 
     Args:
-        formula: An activation or a loss, elementwise or over rows.
+        formula: An activation, a loss or a regularizer.
 
     Raises:
+        SettingsError: The argument is no such formula.
         DerivativeError: A derivative is wrong; says at which point, what it gives, what the formula's slope is there,
             the derivative that is derived from the formula, and what is probably meant.
 
@@ -72,6 +74,7 @@ def check_derivative(formula: Checked) -> None:
         derived from the formula: f'(h) = 1 - a ** 2  where a = f(h)
         it is written in terms of the output a: name it derivative_from_output(a)
     """
+    require_formula("check_derivative", formula, "check_derivative", "an activation, a loss or a regularizer")
     formula.check_derivative()
 
 

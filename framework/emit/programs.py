@@ -77,9 +77,11 @@ class Program:
         self.elementwise = all(map(_elementwise, needed(traced.outputs)))
         if not self.elementwise:
             if shape is None and (mixed := mixing(traced.output)):
+                advice = "Use the last axis, axis=-1"
+                if names[0] == "prediction":
+                    advice = "Return a value for each element, or for each row of a RowLoss; the mean is taken for you"
                 raise DerivativeError(
-                    f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use the last "
-                    "axis, axis=-1"
+                    f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. {advice}"
                 )
             output, *inputs = recognise([traced.output, *traced.inputs.values()])
             traced = Traced(dict(zip(names, inputs, strict=True)), (output,))

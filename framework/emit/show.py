@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from framework.emit.text import Shown, shown
 from framework.errors import FrameworkError
 from framework.graph.tangent import derivative
+from framework.messages import require_formula
 
 
 class Formula(Protocol):
@@ -24,6 +25,7 @@ def show(formula: Formula) -> Shown:
 
     Raises:
         DerivativeError: The formula cannot be traced.
+        SettingsError: The argument is no such formula.
 
     Example:
         >>> from framework import Sigmoid
@@ -31,6 +33,7 @@ def show(formula: Formula) -> Shown:
         f(h) = 1 / (1 + exp(min(-h, 709.783)))
         f'(h) = a * (1 - a)  where a = f(h)
     """
+    require_formula("show", formula, "shown", "an activation, a loss or a layer")
     return shown(formula.shown())
 
 

@@ -22,6 +22,7 @@ from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
 from framework.initializers import Initializer, Zeros
+from framework.messages import brief
 from framework.models.base import Model
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import State
@@ -381,7 +382,7 @@ class Layer(Model):
         if program is None:
             raise UsageError(
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
-                "call the layer on a sample first, or fit its model"
+                "give inputs=..., fit its model, or call the layer on a sample first"
             )
         return {"a": program.traced.output}
 
@@ -431,6 +432,11 @@ class Layer(Model):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
                 f"{nearest(min(unknown), parameters)}; there are: {', '.join(parameters)}"
+            )
+        if wrong := [name for name, initializer in initializers.items() if not callable(initializer)]:
+            raise SettingsError(
+                f"{type(self).__name__}.initializers must return an Initializer for each name, "
+                f"{{'{wrong[0]}': Glorot()}}; got {brief(initializers[wrong[0]])}"
             )
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)

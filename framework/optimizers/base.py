@@ -7,6 +7,7 @@ A subclass writes one formula, ``update``, on flat arrays and in place. Nothing 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
@@ -106,7 +107,7 @@ class Optimizer(Component):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Refuse a memory that is one text, and give an inherited ``elementwise`` up where ``update`` is written anew.
+        """Check ``memory`` and the arguments of ``update``; drop an inherited ``elementwise`` with a new ``update``.
 
         The letters of a text would be taken for names, and the new formula may sum over all elements.
         """
@@ -115,14 +116,20 @@ class Optimizer(Component):
             cls.elementwise = False
         if isinstance(cls.memory, str):
             raise SettingsError(f"{cls.__name__}: write memory = ('{cls.memory}',), with a comma")
+        wanted = ("self", "values", "gradients", "rate", "step", *cls.memory)
+        signature = inspect.signature(cls.update)
+        try:
+            signature.bind(*wanted)
+        except TypeError:
+            raise SettingsError(f"{cls.__name__}.update must take ({', '.join(wanted)}); got {signature}") from None
 
     def __init__(self, model: Model | None = None, **settings: Any) -> None:
         """Validate the settings, and bind to ``model`` if there is one."""
         if model is not None and not isinstance(model, Model):
-            raise SettingsError(
-                f"{type(self).__name__}: argument 'model' must be a model; got {model!r}; settings go by name, "
-                "e.g. learning_rate=0.1"
+            advice = (
+                "give the model" if isinstance(model, Parameters) else "settings go by name, e.g. learning_rate=0.1"
             )
+            raise SettingsError(f"{type(self).__name__}: argument 'model' must be a model; got {model!r}; {advice}")
         super().__init__(**settings)
         object.__setattr__(self, "_binding", None if model is None else self._bound_to(model))
 
