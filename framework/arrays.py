@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.errors import DataError, DtypeError, ShapeError, UsageError
+from framework.errors import DataError, DtypeError, ShapeError
 from framework.messages import brief
 
 Array = npt.NDArray[Any]
@@ -242,13 +242,6 @@ class Record(dict[str, Any]):
         self.adds = False
         self._buffers: dict[str, Array] = {}
         self._memories: dict[Any, Any] = {}
-
-    def __missing__(self, name: str) -> Any:
-        """Raise UsageError: apply has stored nothing under this name."""
-        raise UsageError(
-            f"record has no {name!r}: apply has not stored it; in a Composite, call forward_child(name, x, record), "
-            "not the child itself"
-        )
 
     def memory(self, emitted: Any) -> Any:
         """Return the working memory of an emitted function: kept in training, fresh in prediction."""

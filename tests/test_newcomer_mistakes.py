@@ -8,7 +8,6 @@ import pytest
 
 from framework import (
     CheckpointError,
-    Composite,
     CrossEntropy,
     Dense,
     DerivativeError,
@@ -25,7 +24,6 @@ from framework import (
     SGDOptimizer,
     Softmax,
     Trainer,
-    UsageError,
     check_derivative,
     on,
     save,
@@ -159,24 +157,6 @@ def test_an_update_with_other_arguments_is_refused_when_the_class_is_made():
 
             def update(self, values, gradients, rate, step):
                 values -= rate * gradients
-
-
-def test_a_composite_that_calls_its_child_is_told_to_forward_it():
-    class Direct(Composite):
-        inner: Dense
-
-        def children(self):
-            return {"inner": self.inner}
-
-        def apply(self, x, values, record):
-            return self.inner(x)
-
-        def apply_backward(self, gradient, values, record, gradients):
-            return self.backward_child("inner", gradient, record)
-
-    model = Sequential(Direct(inner=Dense(2, 3)), Softmax())
-    with pytest.raises(UsageError, match=r"in a Composite, call forward_child\(name, x, record\)"):
-        TRAINER.fit(model, (X, Y))
 
 
 def test_the_history_of_a_batch_hook_names_the_loss_of_the_batch():
