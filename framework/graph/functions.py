@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.errors import ShapeError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import FUNCTIONS, Symbol, array_symbol, graph_of, record, symbol_of, value_of, view, write
 
@@ -646,11 +647,20 @@ def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float 
 def _sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, subok: bool = False, writeable: bool = False
 ) -> Any:
-    window = (window_shape,) if isinstance(window_shape, int) else tuple(map(int, window_shape))
-    axes = _axes(x, axis)
+    window = (window_shape,) if isinstance(window_shape, int | np.integer) else tuple(map(int, window_shape))
+    chosen = range(x.ndim) if axis is None else axis
+    axes = np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim, allow_duplicate=True)
     if any(x.graph.rows_in(x.shape[n]) for n in axes):
         refuse("sliding_window_view along the rows", "give the axis")
-    return view("windows", x, axes=axes, window=window, steps=(1,) * len(axes))
+    if len(window) != len(axes) or min(window) < 0:
+        raise ShapeError(
+            f"sliding_window_view: the window must have a size, which is not negative, for each axis of {tuple(axes)}; got {window}"
+        )
+    if len(set(axes)) < len(axes):  # windows of windows
+        for width, n in zip(window, axes, strict=True):
+            x = _sliding_window_view(x, width, n)
+        return x
+    return view("windows", x, axes=tuple(axes), window=tuple(map(int, window)), steps=(1,) * len(axes))
 
 
 # arrays that are filled, and small things

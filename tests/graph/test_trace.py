@@ -125,6 +125,8 @@ RIGHT = {
     "len": written("x.sum(axis=0) / len(x) + x"),
     "shape": written("x.reshape(x.shape[0], -1) * x.shape[1]"),
     "windows": written("windows(x, 2, axis=1).mean(axis=-1)"),
+    "windows of a NumPy number": written("windows(x, np.int64(2), axis=1)"),
+    "windows of windows along one axis": written("windows(x, (2, 2), axis=(1, 1)) * np.arange(4.0).reshape(2, 2)"),
     "einsum": written("np.einsum('ri,ij->rj', x, np.arange(6.0).reshape(3, 2))"),
     "take along": written("np.take_along_axis(x, np.argmax(x, axis=1)[:, None], axis=1)"),
     "select": written("np.select([x < -1, x > 1], [-1.0, 1.0], x)"),
@@ -162,6 +164,12 @@ def test_shapes_that_do_not_fit_are_named_with_rows():
         trace(lambda x: x @ np.ones((2, 4)) * np.arange(4.0), {"x": (ROWS, 3)})
     with pytest.raises(ShapeError, match=r"shapes \(rows, 3\) and \(2,\) do not broadcast"):
         trace(lambda x: x + np.arange(2.0), {"x": (ROWS, 3)})
+
+
+@pytest.mark.parametrize("arguments", ["(2, 2), axis=(1,)", "2, axis=(1, 1)", "-1, axis=1"])
+def test_windows_have_a_size_for_each_axis(arguments):
+    with pytest.raises(ShapeError, match=r"for each axis of \(1"):
+        trace(written(f"windows(x, {arguments})"), {"x": (ROWS, 3)})
 
 
 @pytest.mark.parametrize("size", [10007, 10009, 20014])
