@@ -649,18 +649,18 @@ def _sliding_window_view(
 ) -> Any:
     window = (window_shape,) if isinstance(window_shape, int | np.integer) else tuple(map(int, window_shape))
     chosen = range(x.ndim) if axis is None else axis
-    axes = np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim, allow_duplicate=True)
+    axes = tuple(map(int, np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim, allow_duplicate=True)))
     if any(x.graph.rows_in(x.shape[n]) for n in axes):
         refuse("sliding_window_view along the rows", "give the axis")
     if len(window) != len(axes) or min(window) < 0:
         raise ShapeError(
-            f"sliding_window_view: the window must have a size, which is not negative, for each axis of {tuple(axes)}; got {window}"
+            f"sliding_window_view: the window must have a size, 0 or more, for each axis of {axes}; got {window}"
         )
     if len(set(axes)) < len(axes):  # windows of windows
         for width, n in zip(window, axes, strict=True):
             x = _sliding_window_view(x, width, n)
         return x
-    return view("windows", x, axes=tuple(axes), window=tuple(map(int, window)), steps=(1,) * len(axes))
+    return view("windows", x, axes=axes, window=tuple(map(int, window)), steps=(1,) * len(axes))
 
 
 # arrays that are filled, and small things
