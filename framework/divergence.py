@@ -13,6 +13,7 @@ import numpy as np
 
 from framework.arrays import Array, Record
 from framework.data import Batch
+from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model, Residual, Sequential
 from framework.run import Run
@@ -39,6 +40,8 @@ def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
         with np.errstate(all="ignore"):
             for line in _found(run, rows):
                 lines.append(line)  # noqa: PERF402 (what is found before an error stays)
+    except DivergedError:  # the forward of a layer raised it
+        lines += [place_of(run), kept(run)]
     except Exception as error:  # noqa: BLE001 (a formula of the user's may raise anything)
         where = "" if lines else f"{place_of(run)}: "
         lines += [f"{where}the batch could not be examined further: {type(error).__name__}: {error}", kept(run)]

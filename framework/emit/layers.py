@@ -23,6 +23,9 @@ from framework.graph.trace import ROWS, trace
 _FREE = frozenset({"constant", "rows", "row_numbers"})
 """Operations without arguments, which cost nothing to make again."""
 
+_WHOLE = {"i": "int64", "b": "bool"}
+"""The dtype of made-up numbers of a kind."""
+
 
 class LayerProgram:
     """A layer's formula for one shape of samples.
@@ -41,6 +44,7 @@ class LayerProgram:
         shapes: Mapping[str, tuple[int, ...]],
         dtype: str,
         *,
+        kinds: Mapping[str, str],
         leaves: tuple[str, ...],
         parameters: tuple[str, ...],
         mixes_rows: bool,
@@ -53,6 +57,7 @@ class LayerProgram:
             formula: (leaves of x, parameters, ...) -> the output, or a tuple of the output and the new buffers.
             shapes: The shape of each argument, x first, with ``trace.ROWS`` for the number of rows.
             dtype: The dtype of floats.
+            kinds: The kind of each buffer.
             leaves: The names of the arguments that are leaves of x; a plain x is one leaf.
             parameters: The names of the arguments that are learnt.
             mixes_rows: Whether the output of a row may depend on other rows.
@@ -62,7 +67,7 @@ class LayerProgram:
         Raises:
             DerivativeError: The formula cannot be traced, or it mixes rows.
         """
-        traced = trace(formula, shapes, dtype, open_rows=not ours)
+        traced = trace(formula, shapes, dtype, kinds=kinds, open_rows=not ours)
         output = traced.output
         if not isinstance(output, Node) or not output.shape or traced.graph.rows_in(output.shape[0]) != 1:
             found = traced.graph.shape_text(output.shape) if isinstance(output, Node) else repr(output)
@@ -203,6 +208,8 @@ def require_same(program: LayerProgram, formula: Callable[..., Any], shapes: Map
     for rows in (2, 5, 1):
         sizes = [tuple(rows if size == ROWS else size for size in shape) for shape in shapes.values()]
         arrays = [np.cos(np.arange(1.0, 1.0 + math.prod(size)) ** 1.3).reshape(size).astype(dtype) for size in sizes]
+        kinds = [node.kind for node in program.traced.inputs.values()]
+        arrays = [a if kind == "f" else (a > 0).astype(_WHOLE[kind]) for a, kind in zip(arrays, kinds, strict=True)]
         with np.errstate(all="ignore"):
             try:
                 expected, *_ = formula(**dict(zip(shapes, arrays, strict=True)))

@@ -17,7 +17,7 @@ from framework.graph.simplify import SIMPLER
 STAND_IN = 10007
 """The prime that stands for the number of rows."""
 
-_KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
+KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
 """Which arguments give the result its kind, where not all do."""
 
@@ -140,9 +140,9 @@ class Graph:
         Raises:
             DerivativeError: It does, or its elements are not real numbers.
         """
-        if value.dtype.kind not in _KINDS:
+        if value.dtype.kind not in KINDS:
             refuse(f"an array of dtype {value.dtype}", "use real numbers")
-        kind, shape = _KINDS[value.dtype.kind], value.shape
+        kind, shape = KINDS[value.dtype.kind], value.shape
         open_axes = [axis for axis, size in enumerate(shape) if self.rows_in(size)]
         if value.size and (value == value.flat[0]).all():
             return self.filled(value.flat[0].item(), shape, kind)

@@ -17,7 +17,8 @@ from framework.derivatives import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
 from framework.emit.programs import is_ours, programs_of
-from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
+from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
+from framework.graph.graph import KINDS
 from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
@@ -328,6 +329,7 @@ class Layer(Model):
                 flat,
                 shapes,
                 self.dtype,
+                kinds={name: KINDS.get(np.asarray(value).dtype.kind, "f") for name, value in buffers.items()},
                 leaves=tuple(named),
                 parameters=tuple(parameters),
                 mixes_rows=self.mixes_rows,
@@ -350,15 +352,27 @@ class Layer(Model):
         emitted = program.forward if record.training else program.predict
         results = _several(emitted.function(record.memory(emitted), *given, *values.values(), *extra))
         if record.training:
-            new = results[1 : len(buffers) + 1]
-            if new and all(np.isfinite(value).all() for value in new):  # else the loss diverges: they stay finite
-                for buffer, value in zip(buffers.values(), new, strict=True):
-                    buffer[...] = value
+            self._take_buffers(dict(zip(buffers, results[1 : len(buffers) + 1], strict=True)), results[0])
             record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
         if program.call is not None:
             record.preactivation = x if program.activates_input else results[len(buffers) + 1]
         output: Array = results[0]
         return output
+
+    def _take_buffers(self, new: Mapping[str, Array], output: Array) -> None:
+        """Write the new buffers. Where the output is not finite they stay, and the loss raises.
+
+        Raises:
+            DivergedError: A new buffer is not finite although the output is.
+        """
+        bad = [name for name, value in new.items() if not np.isfinite(value).all()]
+        if bad and np.isfinite(output).all():
+            raise DivergedError(
+                f"{self._label}: the new value of buffer '{bad[0]}' is not finite, although the output is; scale the "
+                "inputs, or guard the formula with np.where"
+            )
+        for name, value in new.items() if not bad else ():
+            self.buffers[name][...] = value
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
@@ -519,13 +533,21 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
 
 
 def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:
-    """Check that a formula returns a new value of the same shape for each buffer."""
+    """Check that a formula returns a new value of the same shape for each buffer, of a kind that it can hold."""
     wanted = {name: np.shape(value) for name, value in buffers.items()}
     found = {name: np.shape(value) for name, value in new.items()} if isinstance(new, Mapping) else type(new).__name__
     if found != wanted:
         raise DerivativeError(
             f"the formula must return (output, new buffers), with the buffers' names and shapes {wanted}; got {found}"
         )
+    for name, value in buffers.items():
+        kept, found = np.asarray(value).dtype, new[name]
+        dtype = (found if isinstance(found, Symbol) else np.asarray(found)).dtype
+        if not np.can_cast(dtype, kept, "same_kind"):
+            raise DerivativeError(
+                f"the new value of buffer '{name}' must be {kept}, as in initial_buffers; got {dtype}, which it cannot "
+                "hold: cast one of them"
+            )
 
 
 _SHARED: weakref.WeakKeyDictionary[type, dict[Any, LayerProgram]] = weakref.WeakKeyDictionary()

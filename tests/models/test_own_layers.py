@@ -6,6 +6,7 @@ import pytest
 from framework import (
     Dense,
     DerivativeError,
+    DivergedError,
     GlobalAverage,
     Glorot,
     Layer,
@@ -223,6 +224,49 @@ def test_a_formula_must_return_every_buffer(new):
 
     with pytest.raises(DerivativeError, match=r"must return \(output, new buffers\)"):
         Odd()([[1.0, 2.0]])
+
+
+class Counted(Layer):
+    by: float = 1
+
+    def initial_buffers(self):
+        return {"steps": np.zeros((), int), "seen": np.zeros(2, bool)}
+
+    mixes_rows = True
+
+    def formula(self, x, steps, seen):
+        new = steps + (int(self.by) if self.by == int(self.by) else self.by)
+        return x * (1 + steps % 2), {"steps": new, "seen": seen | (x > 1).any(axis=0)}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_buffers_of_integers_and_booleans_stay_what_they_are(dtype):
+    layer = Counted(dtype=dtype)
+    for factor in (1, 2, 1):
+        np.testing.assert_array_equal(layer.forward([[0.5, 2.0]]), [[factor * 0.5, factor * 2.0]])
+        np.testing.assert_array_equal(layer.backward([[1.0, 1.0]]), [[factor, factor]])
+    assert layer.buffers["steps"] == 3
+    assert layer.buffers["steps"].dtype == int
+    np.testing.assert_array_equal(layer.buffers["seen"], [False, True])
+
+
+def test_a_buffer_of_integers_refuses_fractions():
+    with pytest.raises(DerivativeError, match="new value of buffer 'steps' must be int64, as in initial_buffers; got"):
+        Counted(by=0.5).forward([[0.5, 2.0]])
+
+
+def test_a_buffer_that_is_not_finite_while_the_output_is_raises():
+    class Logarithm(Growing):
+        mixes_rows = True
+
+        def formula(self, x, level):
+            return 2 * x, {"level": level + np.log(x).sum(axis=0)}
+
+    model = Sequential(Logarithm(), Dense(2, 1))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(DivergedError, match="the new value of buffer 'level' is not finite, although the output"):
+        trainer.fit(model, ([[1.0, 2.0], [0.0, 3.0]], [[1.0], [2.0]]))
+    np.testing.assert_array_equal(model.buffers["0.level"], [1.0, 1.0])
 
 
 def test_a_branch_on_a_single_row_is_refused():
