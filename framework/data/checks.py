@@ -14,7 +14,7 @@ from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.messages import brief
 from framework.models import Composite, Embedding, Model
-from framework.models.shapes import is_known, require_rows, shown
+from framework.models.shapes import is_known, shown
 from framework.models.state import Columns
 from framework.trees import Tree, flatten, map_leaves, real_tree, rows_in, sample_shape, take
 
@@ -98,7 +98,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         ShapeError: They do not; names the array, or says how to add an axis that is missing.
     """
     if isinstance(shape, dict) or isinstance(model.input_shape, dict):
-        require_rows(shape, model.input_shape, name)
+        model.require_rows(shape, name)
         return
     if shape and model.takes(shape[1:]):
         return
@@ -108,7 +108,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
     elif len(shape) == len(model.input_shape):
         hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
     expected = shown(("rows", *model.input_shape))
-    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}")
+    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model._advice}")
 
 
 def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Any:

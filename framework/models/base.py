@@ -348,19 +348,32 @@ class Model(Component):
         if fits(shape, expected):
             return x, True
         if isinstance(expected, dict):
-            require_rows(shape, expected, "x")
+            self.require_rows(shape, "x")
         hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
         raise ShapeError(
             f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
-            f"got {shape}{hint}"
+            f"got {shape}{hint}{self._advice}"
         )
+
+    def require_rows(self, shapes: Any, name: str) -> None:
+        """Check that a tree of arrays of these shapes is a batch, where it or the input is a dict of arrays.
+
+        Raises:
+            ShapeError: It is not; names the leaf.
+        """
+        require_rows(shapes, self.input_shape, name, self._advice)
+
+    @property
+    def _advice(self) -> str:
+        """What to do about an input of another shape, beside giving another one."""
+        return ""
 
     def _is_sample(self, x: Tree) -> bool:
         """Return whether a tree is one sample and not a batch."""
         shapes = map_leaves(np.shape, x)
         sample = fits(shapes, self.input_shape)
         if not sample:
-            require_rows(shapes, self.input_shape, "x")
+            self.require_rows(shapes, "x")
             rows_in(x)
         return sample
 

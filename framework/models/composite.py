@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record
-from framework.errors import SettingsError, UsageError
+from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
 from framework.models.base import Model
 from framework.models.layer import Layer
-from framework.models.shapes import Shape
+from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import Columns, State
 from framework.parameters import Parameters
+from framework.trees import map_leaves, rows_in, sample_shape
 
 
 class ActivationLayer(Layer):
@@ -60,9 +63,9 @@ class Composite(Model):
     ``children()`` names the models inside; an activation may stand among them and stays itself, because it has no
     numbers. ``apply`` calls ``self.forward_child(name, x, record)`` and ``apply_backward`` calls
     ``self.backward_child(name, gradient, record)``; several calls of a child share its weights. The children move in:
-    their numbers become views of this model's vector, and no other model may take them. Every child takes the samples
-    of the composite, and the first one gives the output's shape; where one child feeds another, write ``settle`` and
-    ``shape_after``.
+    their numbers become views of this model's vector, and no other model may take them. The shapes of
+    the children's inputs and of the output come from ``apply`` itself, which is tried on zeros. Samples have the shape
+    that the first child takes; for another shape, or for several inputs, write ``input_shape``.
 
     Example:
         >>> from framework import Dense, Sigmoid
@@ -148,6 +151,8 @@ class Composite(Model):
 
     def forward_child(self, name: str, x: Any, record: Record) -> Array:
         """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
+        if isinstance(record, _Trial):
+            return record.called(name, self._parts[name], x)
         place = self._places[name]
         child, part = self._parts[name], record.parts[place]
         part.adds = False
@@ -203,11 +208,23 @@ class Composite(Model):
     @property
     def dtype(self) -> str:
         """The dtype of parameters and outputs."""
-        return next(iter(self._parts.values())).dtype
+        return self._first.dtype
+
+    @property
+    def _first(self) -> Model:
+        return next(iter(self._parts.values()))
 
     @property
     def input_shape(self) -> Any:
-        return next(iter(self._parts.values())).input_shape
+        return self._first.input_shape
+
+    @property
+    def _advice(self) -> str:
+        if ":" not in self.tag():
+            return self._first._advice
+        if type(self).input_shape is not Composite.input_shape:
+            return ""
+        return f"; {type(self).__name__} takes what its first child takes: for another shape, write input_shape"
 
     @property
     def output_shape(self) -> Shape:
@@ -215,11 +232,38 @@ class Composite(Model):
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        return next(iter(self._parts.values())).leading_axes
+        return type(self).input_shape is Composite.input_shape and self._first.leading_axes
 
     def shape_after(self, shape: Any) -> Shape:
-        """Return the shape of a prediction for samples of this shape: that of the first child, unless overridden."""
-        return next(iter(self._parts.values())).shape_after(shape)
+        """Return the shape of a prediction for samples of this shape: that of ``apply``."""
+        trial = self._tried(shape)
+        return (...,) if trial is None or trial.output is None else np.shape(trial.output)[1:]
+
+    def _tried(self, shape: Any, *, settle: bool = False) -> _Trial | None:
+        """Call ``apply`` on a sample of zeros, where its shape is known; children are asked for their shapes alone.
+
+        Raises:
+            ShapeError: A child does not take what it is given, or ``apply`` fails.
+        """
+        if not is_known(shape):
+            return None
+        trial = _Trial(self.dtype, settle=settle)
+        zeros = map_leaves(lambda part: np.zeros((1, *part), self.dtype), shape)
+        values = {name: np.zeros(size, self.dtype) for name, size in self.layout().items()} if self.settled else {}
+        try:
+            with np.errstate(all="ignore"):
+                trial.output = self.apply(zeros, values, trial)
+        except _OpenShape:
+            pass
+        except FrameworkError as error:
+            raise type(error)(f"{type(self).__name__}: {error}") from None
+        except Exception as error:
+            raise ShapeError(
+                f"{type(self).__name__}.apply fails on a sample of zeros of shape {shown(shape)}, with which the "
+                f"shapes inside are found: {type(error).__name__}: {error}; or write settle and "
+                "shape_after in the class"
+            ) from error
+        return trial
 
     def unsettled(self) -> list[Model]:
         return [layer for part in self._parts.values() for layer in part.unsettled()]
@@ -230,9 +274,9 @@ class Composite(Model):
             part.unsettle([])
 
     def settle(self, shape: Any) -> Shape:
-        """Take the numbers of inputs that were left out from the shape of a sample; every child sees this shape."""
-        for part in self._parts.values():
-            part.settle(shape)
+        """Take the numbers of inputs that were left out from what ``apply`` gives to each child."""
+        if self.unsettled():
+            self._tried(shape, settle=True)
         return self.shape_after(shape)
 
     @property
@@ -291,9 +335,43 @@ class Composite(Model):
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
         start = f"{prefix}." if prefix else ""
         rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]
+        trial = None
+        with suppress(FrameworkError):  # a class that writes shape_after need not take zeros
+            trial = self._tried(sample)
         for name, part in self._parts.items():
-            rows += part._summary_rows(f"{start}{name}", sample)
+            given = trial.given.get(name) if trial else None
+            rows += part._summary_rows(f"{start}{name}", part.input_shape if given is None else sample_shape(given))
         return rows
+
+
+class _OpenShape(Exception):  # noqa: N818 (not an error)
+    """A child's output has a shape that is not known yet."""
+
+
+class _Trial(Record):
+    """The record of a call of ``apply`` that only asks for shapes.
+
+    Attributes:
+        given: What each child was given, in its first call.
+    """
+
+    __slots__ = ("_settle", "given")
+
+    def __init__(self, dtype: str, *, settle: bool) -> None:
+        super().__init__(dtype, training=False)
+        self._settle = settle
+        self.given: dict[str, Any] = {}
+
+    def called(self, name: str, child: Model, x: Any) -> Array:
+        """Return zeros of the shape of a child's output; ``settle`` takes its numbers of inputs from x."""
+        self.given.setdefault(name, x)
+        try:
+            shape = (child.settle if self._settle or child.settled else child.shape_after)(sample_shape(x))
+        except FrameworkError as error:
+            raise type(error)(f"child '{name}': {error}") from None
+        if not is_known(shape):
+            raise _OpenShape
+        return np.zeros((rows_in(x), *shape), self.dtype)
 
 
 def _twin_of(value: Any) -> Any:

@@ -70,6 +70,10 @@ class Residual(Composite):
                 f"Residual: the layers must give the shape that they take, {shown(takes)}; they give {shown(gives)}"
             )
 
+    def settle(self, shape: Shape) -> Shape:
+        self.block.settle(shape)
+        return self.shape_after(shape)
+
     def shape_after(self, shape: Shape) -> Shape:
         if is_known(shape):
             self._require_same(shape, self.block.shape_after(shape))

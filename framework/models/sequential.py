@@ -90,7 +90,7 @@ class Sequential(Composite):
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        return not self._front and super().leading_axes
+        return not self._front and self._first.leading_axes
 
     def shape_after(self, shape: Any) -> Shape:
         gives: Shape = shape

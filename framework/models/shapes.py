@@ -83,8 +83,8 @@ def shown(shape: Any) -> str:
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def require_rows(shapes: Any, expected: Any, name: str) -> None:
-    """Check that the leaves of a tree have the shapes of a batch.
+def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> None:
+    """Check that the leaves of a tree have the shapes of a batch; ``advice`` ends the message where names differ.
 
     Raises:
         ShapeError: There are other leaves, or a leaf has another shape; names the leaf.
@@ -98,7 +98,7 @@ def require_rows(shapes: Any, expected: Any, name: str) -> None:
     if found.keys() != wanted.keys():
         listed = ", ".join(map(name_of, found))
         got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"
-        raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}")
+        raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}{advice}")
     for leaf, shape in wanted.items():
         if not found[leaf] or not fits(found[leaf][1:], shape):
             raise ShapeError(

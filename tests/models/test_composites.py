@@ -10,11 +10,15 @@ from framework import (
     Dense,
     DivergedError,
     Dropout,
+    Embedding,
+    Flatten,
     HalfSquaredError,
     Model,
+    Reshape,
     Residual,
     Sequential,
     SGDOptimizer,
+    ShapeError,
     Tanh,
     Trainer,
     UsageError,
@@ -140,3 +144,139 @@ def test_a_divergence_in_a_child_with_several_calls_is_found(wrapped):
     place = "1.block.0" if wrapped is Residual else "1.0"
     line = f"layer {place} Shared hands back a gradient of nan in 1 of 6 rows: row 3 of the data"
     assert line in caught.value.__notes__
+
+
+class Branches(Composite):
+    """Two inputs, each through a child of its own."""
+
+    table: Model
+    dense: Model
+
+    def children(self):
+        return {"table": self.table, "dense": self.dense}
+
+    @property
+    def input_shape(self):
+        return {"numbers": (None,), "city": (1,)}
+
+    def apply(self, x, values, record):
+        city = self.forward_child("table", x["city"], record)
+        return self.forward_child("dense", x["numbers"], record) + city[:, 0]
+
+    def apply_backward(self, gradient, values, record, gradients):
+        city = self.backward_child("table", gradient[:, None], record)
+        return {"city": city, "numbers": self.backward_child("dense", gradient, record)}
+
+
+INPUTS = {"numbers": np.cos(np.arange(1.0, 19.0)).reshape(6, 3), "city": np.arange(6)[:, None] % 5}
+
+
+def branches(**changes):
+    return Branches(**{"table": Embedding(5, 2, seed=1), "dense": Dense(units=2, seed=2)} | changes)
+
+
+@pytest.mark.parametrize("after", [None, (), (Dense(units=2),)], ids=["alone", "in a sequence", "before a layer"])
+def test_children_take_their_numbers_of_inputs_from_what_apply_gives_them(after):
+    model = branches() if after is None else Sequential(branches(), *(layer.copy() for layer in after))
+    assert not model.settled
+    TRAINER.fit(model, (INPUTS, np.ones((6, 2))), epochs=1)
+    first = model if isinstance(model, Branches) else model[0]
+    assert first.dense.inputs == 3
+    assert check_gradients(model, HalfSquaredError(), INPUTS, np.ones((6, 2))).passed
+    sample = {name: leaf[0] for name, leaf in INPUTS.items()}
+    assert model.shape_after({"numbers": (3,), "city": (1,)}) == model(sample).shape
+
+
+def test_parts_of_one_array_go_into_children_of_other_shapes():
+    class Split(Branches):
+        @property
+        def input_shape(self):
+            return (4,)
+
+        def apply(self, x, values, record):
+            self.forward_child("table", x[:, :1], record)
+            return self.forward_child("dense", x[:, 1:], record)
+
+    model = Sequential(Split(table=Embedding(5, 2), dense=Dense(units=2)), Dense(units=1))  # known without data
+    assert model[0].dense.inputs == 3
+    assert model.output_shape == (1,)
+
+
+class Chain(Composite):
+    down: Model
+    up: Model
+
+    def children(self):
+        return {"down": self.down, "up": self.up}
+
+    def apply(self, x, values, record):
+        return x + self.forward_child("up", self.forward_child("down", x, record), record)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient + self.backward_child("down", self.backward_child("up", gradient, record), record)
+
+
+def test_the_summary_shows_what_a_child_makes_of_another_childs_output():
+    model = Chain(down=Dense(4, 2), up=Sequential(Reshape((2, 1)), Dense(units=3), Flatten(), Dense(units=4)))
+    TRAINER.fit(model, (np.ones((6, 4)), np.ones((6, 4))), epochs=1)
+    lines = [
+        line.split("  ")[0] + line[line.index("(rows") :].split("  ")[0] for line in model.summary().splitlines()[1:7]
+    ]
+    assert lines == [
+        "Chain(rows, 4)",
+        "down Dense(Identity)(rows, 2)",
+        "up.0 Reshape()(rows, 2, 1)",
+        "up.1 Dense(Identity)(rows, 2, 3)",
+        "up.2 Flatten()(rows, 6)",
+        "up.3 Dense(Identity)(rows, 4)",
+    ]
+
+
+def test_a_child_that_does_not_fit_is_named():
+    with pytest.raises(ShapeError, match=re.escape("Chain: child 'up': Dense takes samples of shape (3,); got (2,)")):
+        Sequential(Chain(down=Dense(4, 2), up=Dense(3, 4)))
+    with pytest.raises(ShapeError, match=re.escape("Branches: child 'dense': Dense takes samples of shape (4,); got")):
+        TRAINER.fit(branches(dense=Dense(4, 2)), (INPUTS, np.ones((6, 2))))
+
+
+def test_an_apply_that_cannot_take_zeros_says_what_to_write():
+    class Picky(Chain):
+        def apply(self, x, values, record):
+            return super().apply(x, values, record)[np.argwhere(x > 0)[0]]
+
+    message = "Picky.apply fails on a sample of zeros of shape (4,), with which the shapes inside are found: IndexError"
+    with pytest.raises(ShapeError, match=re.escape(message)):
+        Sequential(Picky(down=Dense(4, 2), up=Dense(2, 4)))
+
+    class Told(Picky):
+        def settle(self, shape):
+            return self.up.settle(self.down.settle(shape))
+
+        def shape_after(self, shape):
+            return shape
+
+    assert "down Dense" in Sequential(Told(down=Dense(4, 2), up=Dense(units=4))).summary()
+
+
+def test_samples_of_another_shape_than_the_first_childs_need_an_input_shape():
+    class Silent(Branches):
+        input_shape = Composite.input_shape
+
+    model = Silent(table=Embedding(5, 2), dense=Dense(3, 2))
+    advice = "Silent takes what its first child takes: for another shape, write input_shape"
+    for wrapped in (model, Sequential(model.copy())):
+        for x in (INPUTS, np.ones((6, 2, 2))):
+            with pytest.raises(ShapeError, match=advice):
+                TRAINER.fit(wrapped, (x, np.ones((6, 2))))
+            with pytest.raises(ShapeError, match=advice):
+                wrapped(x)
+    with pytest.raises(ShapeError) as caught:
+        Dense(3, 2)(INPUTS)
+    assert "input_shape" not in str(caught.value)
+
+
+def test_numbers_of_inputs_are_forgotten_after_a_refused_fit():
+    model = branches()
+    with pytest.raises(ShapeError):
+        TRAINER.fit(model, (INPUTS, np.ones((6, 3))))
+    assert not model.settled

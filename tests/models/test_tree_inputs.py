@@ -525,9 +525,6 @@ class Branches(Composite):
     def input_shape(self):
         return {"numbers": (NUMBERS,), "city": (1,)}
 
-    def shape_after(self, shape):
-        return (2,)
-
     def apply(self, x, values, record):
         city = self.forward_child("table", x["city"], record)
         return self.forward_child("dense", x["numbers"], record) + city[:, 0]
