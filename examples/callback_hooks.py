@@ -59,7 +59,7 @@ def main():
     run = trainer.fit(Neuron(30, Sigmoid()), train, validation=test)
     print("run.memory keeps", {name: memory for name, memory in run.memories.items() if memory})
 
-    run = trainer.resume(run, train, test, epochs=2)  # what is remembered goes on with the run; enough is still enough
+    run = trainer.resume(run, train, test, epochs=2)  # the run keeps the callbacks' memory, so the limit still holds
     print(f"trained on to epoch {run.epoch}; held-out accuracy {run.history[-1]['val_accuracy']:.4f}")
 
 

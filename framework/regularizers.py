@@ -60,7 +60,7 @@ class Regularizer(Component):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Derive the slope anew where a class inherits it with another value."""
+        """Drop a slope that is inherited with another value; it is derived instead."""
         super().__pydantic_init_subclass__(**options)
         if not belongs_to(cls, "slope", "value"):
             cls.slope = Regularizer.slope  # type: ignore[method-assign]

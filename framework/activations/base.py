@@ -56,7 +56,7 @@ class Activation(Component):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Derive anew what a class inherits with another formula, and note which derivatives it writes."""
+        """Drop derivatives inherited with another formula, and note which ones the class writes."""
         super().__pydantic_init_subclass__(**options)
         if "__call__" in vars(cls):
             cls._formula = vars(cls)["__call__"]

@@ -72,7 +72,7 @@ def load(source: str) -> ModuleType:
 
 
 def load_anew(source: str) -> None:
-    """Make the module of a kernel anew, which ``load`` then returns, without what is kept of it on the disk.
+    """Build the module of a kernel again without its cache files; ``load`` then returns it.
 
     A file that a full disk has cut off would fail in every process to come, so it is deleted.
     """

@@ -190,7 +190,7 @@ class Engine:
         return kernel
 
     def _compile(self, plan: Plan, form: Form, written: Written, data: Batch, rows: Array) -> Kernel:
-        """Return a new kernel, compiled by a call without batches; what cannot be read from the disk is made anew."""
+        """Return a new kernel, compiled by a call without batches; a damaged cache file is replaced."""
 
         def compiled() -> Kernel:
             kernel = Kernel(plan, form, written, self.run.model, self.size)

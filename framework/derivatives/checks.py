@@ -164,7 +164,7 @@ def check_elementwise(
     """Compare the derivative of an elementwise formula with the derived one, and with differences.
 
     Args:
-        subject: What is checked.
+        subject: The method to check.
         formula: The formula.
         derivative: What it is said to be.
         derived: The derived derivative; None compares with differences alone.
@@ -372,7 +372,7 @@ def check_rows(
     """Compare the gradient of a formula over rows with the derived one, and with differences.
 
     Args:
-        subject: What is checked.
+        subject: The method to check.
         formula: Rows (n, k) to (n, k) or (n,).
         pullback: (gradient, rows) to dL/drows.
         rows: Where to look, (n, k).

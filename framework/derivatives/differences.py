@@ -1,7 +1,7 @@
 """Finite differences: the one place where slopes are measured.
 
-They are taken on both sides of a point. At a kink any value between the two sides is right, so that a kink is told from
-a mistake. Each measured slope comes with bounds: what the extrapolation and the rounding of the values leave open.
+They are taken on both sides of a point. At a kink any value between the two sides is accepted; anything else is a
+mistake. Each measured slope comes with bounds, which cover the errors of extrapolation and rounding.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def slope_along(
 
     Args:
         value: Computes the number from ``array``, which is moved and put back.
-        array: What is moved.
+        array: The array to move.
         direction: An array of the same shape, or the index of one element.
         step: The largest step, in multiples of the direction.
         bounds: ``derivative_bounds``, or ``resolved_bounds``, which takes no step.

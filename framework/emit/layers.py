@@ -177,7 +177,7 @@ class _Lowered:
         self.kept = tuple(forward.index(node) for node in self.saved)
 
     def _read(self) -> list[Node]:
-        """Return the forward pass's nodes that a gradient reads; a view is taken anew from its array."""
+        """Return the forward pass's nodes that a gradient reads; of a view, the array it is taken from."""
         forward = needed(self.results.values())
         backward = [ordered(part.values()) for part in self.gradients.values()]
         forward |= {node for part in backward for node in part if node.op == "part" and node.args[0] in forward}

@@ -59,7 +59,7 @@ class Layout:
         return slot
 
     def share(self, slot: int, shape: tuple[int, ...], kind: str) -> None:
-        """Add an array to a slot in place of the one that lies there, which is no longer used."""
+        """Put an array into a slot whose present array is no longer used."""
         self.arrays.append((slot, self._dtypes[kind], tuple(open_size(size, self._rows) for size in shape)))
 
     def give_back(self, slot: int) -> None:

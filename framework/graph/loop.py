@@ -219,7 +219,7 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
 
 
 def _saved(body: Body, inside: set[Node], found: list[Node], fresh: set[Node]) -> list[Node]:
-    """Return the nodes of a step that the way back reads; a view is taken anew from its array."""
+    """Return the nodes of a step that the backward pass reads; of a view, the array it is taken from."""
     order = ordered(found, {*inside, *body.captured, *fresh})
     inside |= {node for node in order if node.op == "part" and node.args[0] in inside}  # what inner loops stack by now
     read = [arg for node in order if node not in inside for arg in nodes_in(node.args) if arg in inside]

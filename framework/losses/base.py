@@ -59,7 +59,7 @@ class Loss(Component):
         super().__pydantic_init_subclass__(**options)
         require_order(cls)
         if not belongs_to(cls, "slope", "value"):
-            cls.slope = Loss.slope  # type: ignore[method-assign]  # derived anew, with the value
+            cls.slope = Loss.slope  # type: ignore[method-assign]  # derive it from the new value
         if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
             cls.canonical = None
 

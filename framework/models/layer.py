@@ -87,7 +87,7 @@ class Layer(Model):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Drop the inherited output activation when a subclass writes ``apply`` or ``formula`` anew."""
+        """Drop the inherited output activation when a subclass overrides ``apply`` or ``formula``."""
         super().__pydantic_init_subclass__(**options)
         own = vars(cls)
         if ":" in cls.tag() and ("apply" in own or "formula" in own) and "output_activation" not in own:
@@ -483,7 +483,7 @@ class Layer(Model):
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as settings and numbers; the views are made anew."""
+        """Pickle as settings and numbers; unpickling makes the views again."""
         state = self._state if self._owner is None else self._built()
         if state is None:
             return _unpickle, (type(self), self.settings(), None)
@@ -554,7 +554,7 @@ _SHARED: weakref.WeakKeyDictionary[type, dict[Any, LayerProgram]] = weakref.Weak
 """The programs of each class by settings, shape and whether they train: equal layers share them."""
 
 _CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
-"""The settings with which each class has passed its check: once is enough, and a class made anew is another one."""
+"""The settings with which each class has passed its check. A class that is defined again is checked again."""
 
 
 def _require_checked(layer: Layer) -> None:
