@@ -339,8 +339,10 @@ class Composite(Model):
         with suppress(FrameworkError):  # a class that writes shape_after need not take zeros
             trial = self._tried(sample)
         for name, part in self._parts.items():
-            given = trial.given.get(name) if trial else None
-            rows += part._summary_rows(f"{start}{name}", part.input_shape if given is None else sample_shape(given))
+            shape = sample if part.takes(sample) else part.input_shape
+            if trial is not None and name in trial.given:
+                shape = sample_shape(trial.given[name])
+            rows += part._summary_rows(f"{start}{name}", shape)
         return rows
 
 
