@@ -6,7 +6,7 @@ array of the model's dtype. Anything else is refused, with the first value that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,60 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
         'float32'
     """
+    columns = None if isinstance(value, np.ndarray) else _columns(value, name)
+    if columns is not None:
+        return _grid(columns, dtype)
+    array = _numbers(value, name)
+    wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
+    with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
+        return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+
+
+def column_names(value: Any) -> tuple[str, ...] | None:
+    """Return the names of a frame's columns, or None for what is no frame.
+
+    Example:
+        >>> column_names([[1.0]]) is None
+        True
+    """
+    names = getattr(value, "column_names", getattr(value, "columns", None))  # pyarrow's columns are the data
+    return tuple(map(str, names)) if isinstance(names, Iterable) else None
+
+
+def _columns(frame: Any, name: str) -> list[tuple[Any, str]] | None:
+    """Return a frame's columns, each with its name in messages; None where there are none to be taken by name.
+
+    As one array they would have one dtype, in which a date is a number like any other.
+    """
+    names = column_names(frame)
+    if not names or not hasattr(frame, "__getitem__"):
+        return None
+    # In pandas, two columns may have one name.
+    pairs = frame.items() if hasattr(frame, "items") else [(label, frame[label]) for label in names]
+    columns = [column for _, column in pairs]
+    for column, label in zip(columns, names, strict=True):
+        if isinstance(nulls := getattr(column, "null_count", 0), int) and nulls:
+            # pyarrow: the array of a column of categories has a wrong number there
+            raise DataError(f"{name}: column {label!r} must have no nulls; got {nulls}; fill or drop them first")
+    return [(column, f"{name}: column {label!r}") for label, column in zip(names, columns, strict=True)]
+
+
+def _grid(columns: list[tuple[Any, str]], dtype: npt.DTypeLike | None) -> Array:
+    """Return a frame's columns side by side, each judged by its own dtype, with no further copy of the data."""
+    arrays = [_numbers(column, name) for column, name in columns]
+    for array, (_, name) in zip(arrays, columns, strict=True):
+        if array.ndim != 1 or len(array) != len(arrays[0]):
+            raise ShapeError(f"{name} must hold one number a row; got shape {array.shape}")
+    grid = np.empty((len(arrays[0]), len(arrays)), dtype or np.result_type(*arrays).newbyteorder("="))
+    with np.errstate(over="ignore"):
+        for part in blocks(*grid.shape):  # which stay in the cache, however far apart a column's numbers are
+            for place, array in enumerate(arrays):
+                grid[part, place] = array[part]
+    return grid
+
+
+def _numbers(value: Any, name: str) -> Array:
+    """Return ``value`` as an array of real numbers, of any dtype and order."""
     if _is_masked(value):
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     try:
@@ -71,10 +125,9 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
     if kind := _NO_NUMBERS.get(array.dtype.kind):
         if isinstance(value, list | tuple):  # whose numbers are still numbers, not text like all the rest
             array = np.asarray(value, dtype=object)
-        array = _unboxed(array, name, kind)
-    wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
-    with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
-        return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+        return _unboxed(array, name, kind)
+    found: Array = array
+    return found
 
 
 def floats(value: Any, name: str) -> Array:
@@ -139,12 +192,14 @@ def _unboxed(array: Array, name: str, kind: str) -> Array:
 
 
 def name_of(name: str) -> str:
-    """Return the bare argument of ``"fit: argument 'x'"``: ``x``."""
-    return name.rpartition("argument ")[2].strip("'")
+    """Return the bare argument of ``"fit: argument 'x'"``: ``x``; that of a frame's column is ``x['age']``."""
+    argument, _, column = name.rpartition("argument ")[2].partition(": column ")
+    argument = argument.strip("'")
+    return f"{argument}[{column}]" if column else argument
 
 
-def require_finite(array: Array, name: str) -> None:
-    """Refuse NaN and infinity, with their number and the first place.
+def require_finite(array: Array, name: str, columns: Sequence[str] | None = None) -> None:
+    """Refuse NaN and infinity, with their number and the first place; ``columns`` are the names of a frame's.
 
     Raises:
         DataError: Some value is not finite.
@@ -164,6 +219,8 @@ def require_finite(array: Array, name: str) -> None:
         return
     first = tuple(int(i) for i in np.argwhere(~finite)[0])
     where = f"{name_of(name)}[{', '.join(map(str, first))}]" if first else name_of(name)
+    if columns is not None and array.ndim == 2 and len(columns) == array.shape[1]:
+        where = f"{name_of(name)}[{columns[first[1]]!r}][{first[0]}]"
     bad = array.size - int(np.count_nonzero(finite))
     raise DataError(f"{name} must be finite; got {array[first]} at {where} ({bad} of {array.size} values)")
 

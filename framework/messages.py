@@ -67,6 +67,7 @@ _OTHER_NAMES = {
     "max_iter": "epochs",
     "validation_data": "validation",
     "random_state": "seed",
+    "test_size": "fraction",
     "criterion": "loss",
     "in_features": "inputs",
     "in_channels": "inputs",
@@ -174,7 +175,7 @@ def require_arguments(cls: type[Any], args: tuple[Any, ...], settings: Mapping[s
 
 
 def worded(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function, so that an argument it does not have is refused with the one that was meant.
+    """Decorate a function, so that an argument it does not have is refused, with the one that was meant.
 
     Example:
         >>> @worded
@@ -184,10 +185,19 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
         Traceback (most recent call last):
         framework.errors.SettingsError: fit: unknown argument 'valid'; did you mean 'validation'? Known: x, validation
     """
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function).parameters
+    names = [name for name in parameters if name != "self"]
+    placed = [name for name, parameter in parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY]
 
     @functools.wraps(function)
     def call(*args: P.args, **settings: P.kwargs) -> R:
+        if len(args) > len(placed):
+            taken = [name for name in placed if name != "self"]
+            hint = "; x and y go together, as one tuple (x, y)" if "data" in names else ""
+            raise SettingsError(
+                f"{function.__name__}: the arguments without a name are {', '.join(taken)}; "
+                f"got {len(args) - len(placed) + len(taken)}{hint}"
+            )
         for name in settings:
             if name not in names:
                 hint = meant(name, names) or "."

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, require_finite
-from framework.errors import SettingsError, ShapeError
+from framework.errors import DataError, SettingsError, ShapeError
+from framework.messages import brief, worded
 from framework.random_streams import random_generator
 from framework.trees import Tree, flatten, real_tree, rows_in, take
 
 
+@worded
 def split(
     data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -30,6 +32,7 @@ def split(
     Raises:
         SettingsError: The fraction is not between 0 and 1, or leaves a part empty.
         ShapeError: The arrays differ in rows.
+        DataError: ``stratify`` is asked for and y holds real numbers, not classes.
 
     Example:
         >>> train, test = split((np.arange(8).reshape(8, 1), np.arange(8)), 0.25)
@@ -37,7 +40,8 @@ def split(
         ((6, 1), (2,))
     """
     if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or not isinstance(fraction, numbers.Real):
-        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {type(data).__name__} and {fraction!r}")
+        got = f"{type(data).__name__} and {brief(fraction)}"
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}")
     arrays = [real_tree(tree, f"split: argument 'data[{i}]'") for i, tree in enumerate(data)]
     if not 0 < fraction < 1:
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
@@ -67,7 +71,13 @@ def _stratified(order: Array, labels: Tree, fraction: float) -> tuple[Array, int
     require_finite(labels, "split: argument 'data[1]'")  # NaN equals no class
     shuffled = labels[order]
     rank = np.empty(len(order))
-    for label in np.unique(shuffled):
+    classes = np.unique(shuffled)
+    if 2 * len(classes) > len(order) or not np.array_equal(classes, np.floor(classes)):
+        raise DataError(
+            "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
+            f"{len(classes)} different numbers in {len(order)} rows; leave stratify out"
+        )
+    for label in classes:
         places = np.flatnonzero(shuffled == label)
         rank[places] = (np.arange(len(places)) + 0.5) / len(places)
     by_share = np.argsort(rank, kind="stable")

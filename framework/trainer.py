@@ -333,6 +333,7 @@ class Trainer(Component):
         figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self._summed}}
         return {key: float(figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
+    @worded
     def predict(self, model: Model, x: Any) -> Array:
         """Return the predictions for rows of x, (rows, ...); no rows give no predictions.
 

@@ -120,7 +120,7 @@ BAD_X = {
     "frame with nan": (
         Frame(["a", "b"], put(X, (7, 1), np.nan)),
         DataError,
-        "must be finite; got nan at x[7, 1] (1 of",
+        "must be finite; got nan at x['b'][7] (1 of",
     ),
     "records": (X.view([("a", float)]), DtypeError, f"{REAL} records, first np.void((-3.0,), dtype=[('a', '<f8')]) at"),
     "text of variable width": (X.astype(np.dtypes.StringDType()), DtypeError, f"{REAL} text, first '-3.0' at x[0, 0]"),

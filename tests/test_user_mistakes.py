@@ -1,5 +1,7 @@
 """Own classes that change what they are handed, or that would never run: found when they are first put to work."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -206,6 +208,9 @@ def test_the_best_model_comes_back_with_its_buffers():
     assert trainer.evaluate(model, (x[:10], y[:10] + 1.0))["loss"] == pytest.approx(min(run.history["val_loss"]))
 
 
+TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+
+
 class Frame:
     def __init__(self, columns):
         self.columns = columns
@@ -227,6 +232,27 @@ def test_a_frame_of_other_columns_is_refused_by_the_model_itself():
 def test_split_needs_a_tuple_and_a_number(arguments):
     with pytest.raises(SettingsError, match="split: give a tuple"):
         split(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: split(X, Y, 0.25), "split: the arguments without a name are data, fraction; got 3; x and y go tog"),
+        (lambda: split((X, Y), test_size=0.25), "split: unknown argument 'test_size'; did you mean 'fraction'?"),
+        (lambda: TRAINER.evaluate(Neuron(2), X, Y), "evaluate: the arguments without a name are model, data; got 3"),
+        (lambda: TRAINER.predict(Neuron(2), X, Y), "predict: the arguments without a name are model, x; got 3$"),
+        (lambda: TRAINER.predict(Neuron(2), data=X), "predict: unknown argument 'data'. Known: model, x"),
+    ],
+)
+def test_a_call_with_arguments_as_elsewhere_says_how_they_go_here(call, said):
+    with pytest.raises(SettingsError, match=re.escape(said).replace(r"\$", "$")):
+        call()
+
+
+@pytest.mark.parametrize("labels", [np.linspace(0, 1, 40), np.arange(40), np.arange(40) % 3 + 0.5])
+def test_stratify_refuses_what_are_no_classes(labels):
+    with pytest.raises(DataError, match=f"holds {len(np.unique(labels))} different numbers in 40 rows"):
+        split((np.ones((40, 1)), labels), stratify=True)
 
 
 def test_a_number_too_large_for_a_float_is_refused():

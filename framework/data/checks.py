@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, column_names, real_array, require_finite
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
@@ -27,17 +27,6 @@ NO_COLUMNS = Columns()
 def columns_of(x: Any, y: Any) -> Columns:
     """Return the names of the columns of both, where they are frames."""
     return Columns(column_names(x), column_names(y))
-
-
-def column_names(x: Any) -> tuple[str, ...] | None:
-    """Return the names of a frame's columns, or None for what is no frame.
-
-    Example:
-        >>> column_names([[1.0]]) is None
-        True
-    """
-    names = getattr(x, "columns", None)
-    return tuple(map(str, names)) if isinstance(names, Iterable) else None
 
 
 @contextmanager
@@ -77,13 +66,13 @@ def checked(
         raise DataError(f"{name}: argument 'y' must be one array, as the model has one output; got {brief(sorted(y))}")
     if known := columns.targets or model.target_columns:
         model.require_columns(y, f"{name}: argument 'y'", known)
-    y = real_array(y, f"{name}: argument 'y'")
+    y_columns, y = column_names(y), real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != rows:
         raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {form} and {y.shape}")
     shape = target_shape(model, x)
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
-    require_finite(y, f"{name}: argument 'y'")
+    require_finite(y, f"{name}: argument 'y'", y_columns)
     forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
     y = forms[0]  # that of the loss which is trained on
     if weight is not None:
@@ -123,7 +112,7 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")
     for leaf, values in flatten(array, f"{name}: argument 'x'").items():
-        require_finite(values, leaf)
+        require_finite(values, leaf, column_names(x))
     first = model
     while isinstance(first, Composite):
         first = next(iter(first.parts.values()))

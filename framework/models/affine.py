@@ -81,7 +81,8 @@ class Neuron(_Affine):
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
         activation: f.
         initializer: What draws the weights; the bias starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the neuron in.
+        seed: What the weights are drawn from; None is 0, or the place in the model that takes the neuron in. Equal
+            neurons with seed=None that stand alone have the same weights.
         dtype: "float64" or "float32".
 
     Raises:

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
-from framework.arrays import Array, Record, real_array
+from framework.arrays import Array, Record, column_names, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.messages import printable
@@ -208,12 +208,12 @@ class Model(Component):
         Raises:
             DataError: They are others; lists both.
         """
-        columns = getattr(x, "columns", None)
+        columns = column_names(x)
         known = self.columns if known is None else known
-        if columns is not None and known is not None and tuple(map(str, columns)) != known:
+        if columns is not None and known is not None and columns != known:
             raise DataError(
                 f"{name} must have the columns of fit, in that order: {printable(', '.join(known))}; "
-                f"got {', '.join(map(str, columns))}"
+                f"got {printable(', '.join(columns))}"
             )
 
     def __call__(self, x: Any) -> Array:
