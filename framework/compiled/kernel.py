@@ -36,33 +36,34 @@ class Kernel:
 
     def __init__(self, plan: Plan, form: Form, source: Written, model: Model, size: int) -> None:
         """Load the source and lay out the memory."""
+        dtype = plan.formulas.dtype
         self._train = load(source.text).train
         self._address = 0
         if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
-            self._address = importlib.import_module("framework.compiled.native").gemm_address(plan.dtype)
+            self._address = importlib.import_module("framework.compiled.native").gemm_address(dtype)
         self.form, self.model, self.size = form, model, size
         self.constants = np.array(source.constants)
-        self._limit = LIMITS[plan.dtype]
-        self._folds = plan.descends
+        self._limit = LIMITS[dtype]
+        self._folds = plan.formulas.descends
         sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
         self._sizes = np.array(sizes)
         self.longest = max(1, KEPT_NUMBERS // (size * sizes[-1])) if form.keeps else math.inf
-        self._kept = (np.zeros((0, sizes[-1]), plan.dtype), np.zeros((0, sizes[-1]), plan.dtype))
+        self._kept = (np.zeros((0, sizes[-1]), dtype), np.zeros((0, sizes[-1]), dtype))
         self._layers, self._source = plan.layers, source
-        spread = np.zeros(size * max(sizes), plan.dtype)  # dL/dx of one layer at a time
+        spread = np.zeros(size * max(sizes), dtype)  # dL/dx of one layer at a time
         at_once = min(size, max(LEAST_ROWS, SCRATCH_NUMBERS // max(sizes)))
         self._memory = {
-            "scratch_0": np.zeros((source.scratch * max(sizes), at_once), plan.dtype),
-            "columns_0": np.zeros((source.columns, at_once), plan.dtype),
-            "scales_0": np.zeros(size, plan.dtype),
-            "values_0": np.zeros(size, plan.dtype),
+            "scratch_0": np.zeros((source.scratch * max(sizes), at_once), dtype),
+            "columns_0": np.zeros((source.columns, at_once), dtype),
+            "scales_0": np.zeros(size, dtype),
+            "values_0": np.zeros(size, dtype),
         }
         for i in range(len(plan.layers)):
             for name, width in (("x", sizes[i]), ("h", sizes[i + 1])):
-                self._memory[f"{name}_{i}"] = np.zeros((size, width), plan.dtype)
+                self._memory[f"{name}_{i}"] = np.zeros((size, width), dtype)
             self._memory[f"s_{i}"] = spread[: size * sizes[i]].reshape(size, sizes[i])
         for name in ("target", "a"):
-            self._memory[f"{name}_{len(plan.layers) - 1}"] = np.zeros((size, sizes[-1]), plan.dtype)
+            self._memory[f"{name}_{len(plan.layers) - 1}"] = np.zeros((size, sizes[-1]), dtype)
         self._classes = np.zeros(size, np.int64)
         self._arrays: tuple[tuple[Array, ...], tuple[Array, ...]] = ((), ())
         self._version = -1

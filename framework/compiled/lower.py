@@ -111,6 +111,18 @@ class Formulas:
         """Whether a formula reads another value by now."""
         return any(reads.changed() is not None for _, reads in self.reads)
 
+    @property
+    def descends(self) -> bool:
+        """Whether a step is w <- w - rate * g and nothing else, so that it can be part of the product that gives g."""
+        inputs, outputs, recipe = self.update.inputs, self.update.outputs, self.optimizer
+        match outputs["values"]:
+            case Node(op="subtract", args=(before, Node(op="multiply", args=factors))):
+                plain = before is inputs["values"] and {*factors} == {inputs["rate"], inputs["gradients"]}
+            case _:
+                plain = False
+        kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
+        return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -119,61 +131,10 @@ class Plan:
     Attributes:
         layers: The layers, from the first to the last.
         formulas: Their formulas, with those of the loss and the optimizer.
-        clip_norm: The optimizer's.
-        clip_value: The optimizer's.
     """
 
     layers: tuple[Any, ...]
     formulas: Formulas
-    clip_norm: float | None
-    clip_value: float | None
-
-    @property
-    def activations(self) -> tuple[Activation, ...]:
-        """The activation of each layer."""
-        return self.formulas.activations
-
-    @property
-    def hidden(self) -> tuple[Record, ...]:
-        """The records of the hidden activations."""
-        return self.formulas.hidden
-
-    @property
-    def backwards(self) -> tuple[Record | None, ...]:
-        """The records of the way back through activations over rows."""
-        return self.formulas.backwards
-
-    @property
-    def output(self) -> Record:
-        """The record of the last activation with the loss."""
-        return self.formulas.output
-
-    @property
-    def update(self) -> Record:
-        """The record of the update."""
-        return self.formulas.update
-
-    @property
-    def by_row(self) -> bool:
-        """Whether the loss has one value a row."""
-        return self.formulas.loss.by_row
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of all numbers."""
-        return self.formulas.dtype
-
-    @property
-    def descends(self) -> bool:
-        """Whether a step is w <- w - rate * g and nothing else, so that it can be part of the product that gives g."""
-        inputs, outputs = self.update.inputs, self.update.outputs
-        match outputs["values"]:
-            case Node(op="subtract", args=(before, Node(op="multiply", args=factors))):
-                plain = before is inputs["values"] and {*factors} == {inputs["rate"], inputs["gradients"]}
-            case _:
-                plain = False
-        kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
-        return plain and kept and self.clip_norm is None and self.clip_value is None
 
     def require_unchanged(self) -> None:
         """Check that no formula reads another value than when it was recorded.
@@ -204,7 +165,7 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     formulas = _formulas(*key)
     if formulas.changed:
         formulas = _formulas.__wrapped__(*key)
-    return Plan(layers, formulas, optimizer.clip_norm, optimizer.clip_value)
+    return Plan(layers, formulas)
 
 
 @lru_cache(maxsize=64)
@@ -271,8 +232,7 @@ _FORMULAS: dict[type, tuple[str, ...]] = {
 
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
-    RowLoss: ("backward", "count", "expand", "targets", "_total", "_fill"),
-    Loss: ("backward", "count", "expand", "targets", "_total", "_fill"),
+    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
     Optimizer: ("step", "rate", "_clip"),
 }
 """The methods of the base classes that the kernel stands for."""

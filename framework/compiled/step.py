@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from framework.compiled.expressions import Writer
-from framework.compiled.lower import Plan
+from framework.compiled.lower import Formulas
+from framework.optimizers import Optimizer
 
 Product = Callable[[str, int], list[str]]
 """Gives the lines of a product of a layer: ("weights", 0) are those of the first layer's gradient."""
@@ -13,27 +14,27 @@ Product = Callable[[str, int], list[str]]
 _OVER_PARAMETERS = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
 
 
-def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
+def step_source(formulas: Formulas, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
     """Return the lines of the end of a step, and the source of the function ``update``.
 
     Args:
-        plan: The plan of the kernel.
+        formulas: The formulas of the kernel.
         writer: What writes the update.
         widths: For each layer, what says how many units it has.
         product: What gives the lines of a product.
     """
-    text, constants = writer.update(plan.update)
-    names = [name for name in plan.update.inputs if name.startswith("memory_")]
+    text, constants = writer.update(formulas.update)
+    names = [name for name in formulas.update.inputs if name.startswith("memory_")]
     # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
     arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
     parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
     gradients = _gradients(widths, product)
     update = [
-        *_clip(plan, writer),
+        *_clip(formulas.optimizer, writer),
         "for run in range(len(starts)):",
         f"    update(rates[made], float(steps + made + 1){parts}{constants})",
     ]
-    if plan.descends:
+    if formulas.descends:
         # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
         wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
         gradients = [wanted, *indented(gradients)]
@@ -61,16 +62,16 @@ def _descent(widths: list[str], product: Product) -> list[str]:
     return lines
 
 
-def _clip(plan: Plan, writer: Writer) -> list[str]:
+def _clip(optimizer: Optimizer, writer: Writer) -> list[str]:
     """Clip the gradient of all trainable parameters: first its norm, then each value."""
     lines: list[str] = []
-    if plan.clip_norm is not None:
-        most = f"c{writer.place(plan.clip_norm)}"
+    if optimizer.clip_norm is not None:
+        most = f"c{writer.place(optimizer.clip_norm)}"
         lines += ["norm = 0.0", *_OVER_PARAMETERS, "        norm += float(gradient[i]) * float(gradient[i])"]
         lines += ["norm = math.sqrt(norm)", f"if norm > {most}:", f"    shrink = real({most} / norm)"]
         lines += [*indented(_OVER_PARAMETERS), "            gradient[i] *= shrink"]
-    if plan.clip_value is not None:
-        most = f"c{writer.place(plan.clip_value)}"
+    if optimizer.clip_value is not None:
+        most = f"c{writer.place(optimizer.clip_value)}"
         inner = f"gradient[i] = minimum(maximum(gradient[i], real(-{most})), real({most}))"
         lines += [*_OVER_PARAMETERS, f"        {inner}"]
     return lines
