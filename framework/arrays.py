@@ -168,7 +168,7 @@ def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
     for row, length in enumerate(lengths):
         if length != lengths[0]:
             said = ["is a single value" if size is None else f"has length {size}" for size in (length, lengths[0])]
-            at, first = (f"{name}[{', '.join(map(str, (*place, index)))}]" for index in (row, 0))
+            at, first = (element(name, (*place, index)) for index in (row, 0))
             return f"rows of different lengths: {at} {said[0]}, {first} {said[1]}"
     return next((found for row, item in enumerate(value) if (found := _unlike(item, name, (*place, row)))), "")
 
@@ -180,10 +180,9 @@ def _unboxed(array: Array, name: str, kind: str) -> Array:
     for index, item in np.ndenumerate(array):
         real = isinstance(item, int | float | np.integer | np.floating | np.bool_)
         if not real or isinstance(item, np.timedelta64):  # which NumPy counts among the whole numbers
-            where = f"[{', '.join(map(str, index))}]" if index else ""
             shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
             raise DtypeError(
-                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {name_of(name)}{where}"
+                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}"
             )
     try:
         return array.astype(np.float64)
@@ -196,6 +195,11 @@ def name_of(name: str) -> str:
     argument, _, column = name.rpartition("argument ")[2].partition(": column ")
     argument = argument.strip("'")
     return f"{argument}[{column}]" if column else argument
+
+
+def element(name: str, place: tuple[int, ...]) -> str:
+    """Return how messages write an element of an argument: ``x[1, 0]``."""
+    return name_of(name) + (f"[{', '.join(map(str, place))}]" if place else "")
 
 
 def require_finite(array: Array, name: str, columns: Sequence[str] | None = None) -> None:
@@ -214,15 +218,25 @@ def require_finite(array: Array, name: str, columns: Sequence[str] | None = None
     with np.errstate(all="ignore"):
         if np.isfinite(np.add.reduce(array, axis=None)):  # one cheap pass; a sum may overflow, so look closer below
             return
-    finite = np.isfinite(array)
-    if finite.all():
+    bad = ~np.isfinite(array)
+    if not bad.any():
         return
-    first = tuple(int(i) for i in np.argwhere(~finite)[0])
-    where = f"{name_of(name)}[{', '.join(map(str, first))}]" if first else name_of(name)
+    place = first_place(bad)
+    where = element(name, place)
     if columns is not None and array.ndim == 2 and len(columns) == array.shape[1]:
-        where = f"{name_of(name)}[{columns[first[1]]!r}][{first[0]}]"
-    bad = array.size - int(np.count_nonzero(finite))
-    raise DataError(f"{name} must be finite; got {array[first]} at {where} ({bad} of {array.size} values)")
+        where = f"{name_of(name)}[{columns[place[1]]!r}][{place[0]}]"
+    count = np.count_nonzero(bad)
+    raise DataError(f"{name} must be finite; got {array[place]} at {where} ({count} of {array.size} values)")
+
+
+def first_place(mask: Any) -> tuple[int, ...]:
+    """Return the index of the first True of a mask that has one.
+
+    Example:
+        >>> first_place(np.array([[False, False], [True, True]]))
+        (1, 0)
+    """
+    return tuple(map(int, np.argwhere(mask)[0]))
 
 
 def blocks(rows: int, row_size: int) -> Iterator[slice]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, first_place
 from framework.component import Component, Positive, belongs_to
 from framework.derivatives import numerical_gradient
 from framework.emit.programs import Program, programs_of
@@ -139,7 +139,7 @@ class Regularizer(Component):
         expected = numerical_gradient(lambda array: float(self.value(array.copy())), values)
         wrong = ~np.isclose(given, expected, rtol=1e-5, atol=1e-7 * max(1.0, float(np.abs(expected).max())))
         if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            place = first_place(wrong)
             raise DerivativeError(
                 f"{type(self).__name__}.slope is wrong at the value {values[place]:.6g}: it gives "
                 f"{given[place]:.9g}, but the slope of value there is {expected[place]:.9g}; value is written without "

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, first_place
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
 from framework.errors import DerivativeError, DtypeError, ShapeError
 from framework.graph.node import Node, needed
@@ -442,7 +442,7 @@ def _raise_at(
     subject: Subject, dtype: str, wrong: Array, rows: Array, given: Array, truth: Array, text: str, meaning: str | None
 ) -> None:
     """Raise the error for the first wrong element of some rows."""
-    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    place = first_place(wrong)
     row = ", ".join(f"{number:.6g}" for number in rows[place[0]])
     where = f"{dtype}at element {place[1]} of the row [{row}]"
     raise subject.error(where, given[place], f"{text} {truth[place]:.9g}", meaning)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, first_place
 from framework.derivatives.checks import require_like
 from framework.derivatives.differences import resolved_bounds, slope_along
 from framework.errors import DerivativeError
@@ -158,7 +158,7 @@ def _require_equal(name: str, narrow: dict[str, Array], wide: dict[str, Array]) 
         size = float(np.max(np.abs(exact), initial=0.0))
         wrong = np.isfinite(exact) & ~(np.abs(given - exact) <= 2e-2 * size)
         if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            place = first_place(wrong)
             raise DerivativeError(
                 f"{name}: {_shown(key)} is wrong in float32: at {list(place)} it gives {given[place]:.6g}, "
                 f"in float64 {exact[place]:.6g}"

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from framework.activations import Sigmoid, Softmax
-from framework.arrays import Array
+from framework.arrays import Array, first_place
 from framework.component import Fraction, NonNegative, Positive
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
@@ -249,7 +249,7 @@ def _require_signs(name: str, target: Array) -> None:
     """
     bad = np.abs(target) != 1.0
     if np.any(bad):
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        first = first_place(bad)
         where = f" at row {first[0]}" if first else ""
         raise DataError(f"{name} must be -1 or +1; got {target[first]}{where}. For labels y of 0 and 1 give 2 * y - 1")
 

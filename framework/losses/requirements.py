@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from framework.activations import Activation
-from framework.arrays import Array, Record, real_array, require_finite
+from framework.arrays import Array, Record, first_place, real_array, require_finite
 from framework.component import Component
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.plain_functions import name_of, require_function
@@ -56,7 +56,7 @@ def require_range(name: str, target: Array, low: float, high: float, advice: str
         DataError: A target is out of range.
     """
     if target.size and (target.min() < low or target.max() > high):
-        first = tuple(int(i) for i in np.argwhere((target < low) | (target > high))[0])
+        first = first_place((target < low) | (target > high))
         where = f" at row {first[0]}" if first else ""
         raise DataError(f"{name} must lie in [{low:g}, {high:g}]; got {target[first]}{where}. {advice}")
 
@@ -100,8 +100,8 @@ def diverged(loss: Component, values: Any, a: Array) -> str:
     """Say at which row of a batch a loss is not finite, given its values and the outputs a."""
     numbers = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(numbers)
-    place = tuple(np.argwhere(bad)[0]) if bad.any() else ()
-    row = int(place[0]) if place else 0
+    place = first_place(bad) if bad.any() else ()
+    row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
     if place and np.isnan(numbers[place]):
         if np.isfinite(a[row]).all():

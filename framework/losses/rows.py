@@ -11,9 +11,8 @@ from framework.arrays import Array, Record
 from framework.derivatives import ROWS
 from framework.emit.programs import Program, program_of
 from framework.errors import ShapeError
-from framework.losses.base import Loss
+from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_pair
-from framework.plain_functions import PlainFunction, name_of
 
 
 class RowLoss(Loss):
@@ -76,17 +75,10 @@ class RowLoss(Loss):
         return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
 
 
-class _FunctionRowLoss(PlainFunction, RowLoss):
+class _FunctionRowLoss(_FunctionLoss, RowLoss):
     """A plain function of (prediction, target); made by ``RowLoss.of``."""
 
     made_by = "RowLoss.of"
-
-    @property
-    def key(self) -> str:
-        return name_of(self.function)
-
-    def value(self, prediction: Any, target: Any) -> Any:
-        return self.function(prediction, target)
 
 
 def one_hot(classes: Array, out: Array, flat: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Record, name_of
+from framework.arrays import Array, Record, element, first_place
 from framework.component import Count
 from framework.errors import DataError, SettingsError
 from framework.initializers import Initializer, Uniform
@@ -103,8 +103,8 @@ class Embedding(Layer):
         """
         bad = ~((x >= 0) & (x < self.vocabulary) & (x == np.floor(x)))
         if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            place = first_place(bad)
             raise DataError(
-                f"{name} must hold whole ids in 0..{self.vocabulary - 1}; got {x[first]} "
-                f"at {name_of(name)}[{', '.join(map(str, first))}] ({np.count_nonzero(bad)} of {x.size} ids)"
+                f"{name} must hold whole ids in 0..{self.vocabulary - 1}; got {x[place]} "
+                f"at {element(name, place)} ({np.count_nonzero(bad)} of {x.size} ids)"
             )
