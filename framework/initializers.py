@@ -43,7 +43,6 @@ class Zeros(Initializer):
     """
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return zeros."""
         return np.zeros(shape)
 
 
@@ -58,7 +57,6 @@ class Constant(Initializer):
     value: float
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return ``value`` everywhere."""
         return np.full(shape, self.value)
 
 
@@ -82,7 +80,6 @@ class Uniform(Initializer):
             raise SettingsError(f"Uniform: setting 'low' must be less than high; got low={self.low}, high={self.high}")
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return uniform numbers."""
         return rng.uniform(self.low, self.high, shape)
 
 
@@ -99,7 +96,6 @@ class Normal(Initializer):
     deviation: Positive = 0.05
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return normal numbers."""
         return rng.normal(self.mean, self.deviation, shape)
 
 
@@ -137,7 +133,6 @@ class Glorot(_Scaled):
         return self.gain**2 * 2.0 / (fan_in + fan_out)
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return random numbers scaled by both fans."""
         return self._draw(shape, rng, self.distribution)
 
 
@@ -158,7 +153,6 @@ class He(_Scaled):
         return 2.0 / fan_in
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return random numbers scaled by the inputs."""
         return self._draw(shape, rng, self.distribution)
 
 
@@ -181,7 +175,6 @@ class LeCun(_Scaled):
         return 1.0 / fan_in
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return random numbers scaled by the inputs."""
         return self._draw(shape, rng, self.distribution)
 
 
@@ -205,7 +198,6 @@ class Orthogonal(Initializer):
     gain: Positive = 1.0
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        """Return gain times an orthogonal matrix."""
         inputs, units = (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else fans(shape)
         normal = rng.normal(size=(max(inputs, units), min(inputs, units)))
         q, r = np.linalg.qr(normal)

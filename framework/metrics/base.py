@@ -154,7 +154,6 @@ class _FunctionMetric(PlainFunction, WholeMetric):
 
     @property
     def key(self) -> str:
-        """The function's name."""
         return name_of(self.function)
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
@@ -167,7 +166,6 @@ class _FunctionMetric(PlainFunction, WholeMetric):
             raise DataError(f"{self!r} cannot weigh rows: write {name_of(self.function)}(prediction, target, weight)")
 
     def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
-        """Return what the function returns."""
         self.require_targets(target, weight, prediction.shape)
         result: float = self.function(prediction, target, *([weight] if _takes_weights(self.function) else []))
         return result

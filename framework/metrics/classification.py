@@ -46,14 +46,12 @@ class Accuracy(Metric):
     threshold: float = 0.5
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return (sum of the weights of right rows, sum of weights)."""
         labels = labels_of(target, prediction)
         if is_single(prediction):
             labels = binary_labels(self, labels)
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
 
     def result(self, *sums: float) -> float:
-        """Return right / all."""
         right, count = sums
         return right / count
 
@@ -89,11 +87,9 @@ class TopK(Metric):
 
     @property
     def key(self) -> str:
-        """``top_`` and k."""
         return f"top_{self.k}"
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return (sum of the weights of right rows, sum of weights)."""
         labels = true_classes(self, target, prediction)[:, None]
         classes = prediction.shape[1]
         if self.k > classes:
@@ -106,7 +102,6 @@ class TopK(Metric):
         return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
 
     def result(self, *sums: float) -> float:
-        """Return right / all."""
         right, count = sums
         return right / count
 
@@ -148,7 +143,6 @@ class _Counted(Metric):
         return tuple(np.concatenate(counts).astype(np.float64).tolist())
 
     def result(self, *sums: float) -> float:
-        """Return the figure of class 1, or the average over the classes."""
         counts = np.reshape(np.array(sums), (3, -1))
         if self.average == "micro":
             counts = counts.sum(axis=1, keepdims=True)
@@ -268,11 +262,9 @@ class ROCAUC(WholeMetric):
 
     @property
     def key(self) -> str:
-        """``roc_auc``."""
         return "roc_auc"
 
     def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
-        """Return the area."""
         require_finite(prediction, "prediction")
         labels = labels_of(target, prediction)
         if is_single(prediction):

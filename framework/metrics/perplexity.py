@@ -28,7 +28,6 @@ class Perplexity(Metric):
     require_targets = require_labels
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return (weighted sum of cross-entropies, sum of weights)."""
         labels = true_classes(self, target, prediction)
         require_range("prediction", prediction, 0.0, 1.0, "Perplexity needs probabilities, as Softmax gives them")
         if target.shape == prediction.shape:
@@ -45,7 +44,6 @@ class Perplexity(Metric):
         return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
 
     def result(self, *sums: float) -> float:
-        """Return exp(total / count)."""
         total, count = sums
         with np.errstate(over="ignore"):
             return float(np.exp(total / count))

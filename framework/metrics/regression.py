@@ -22,7 +22,6 @@ class RootMeanSquaredError(Metric):
     better = "smaller"
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return (sum of weighted squared errors, sum of weights over all values)."""
         errors = np.square(prediction - _like(target, prediction), dtype=np.float64)
         if weight is None:
             return float(errors.sum()), float(errors.size)
@@ -30,7 +29,6 @@ class RootMeanSquaredError(Metric):
         return float(weight @ errors.reshape(len(errors), -1).sum(axis=1)), float(weight.sum()) * columns
 
     def result(self, *sums: float) -> float:
-        """Return sqrt(total / count)."""
         total, count = sums
         return math.sqrt(total / count)
 
@@ -68,11 +66,9 @@ class R2(Metric):
         return (float(weight.sum()), *np.concatenate(columns).tolist())
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-        """Refuse targets that do not differ."""
         self.result(*self.sums(np.zeros(shape), target, weight))
 
     def result(self, *sums: float) -> float:
-        """Return the mean of 1 - errors / spread over the outputs."""
         count = sums[0]
         errors, distances, squares = np.reshape(sums[1:], (3, -1))
         spread = squares - distances**2 / count

@@ -54,7 +54,6 @@ class _FunctionSchedule(PlainFunction, Schedule):
     made_by = "Schedule.of"
 
     def __call__(self, step: int) -> Any:
-        """Return what the function returns."""
         return self.function(step)
 
 

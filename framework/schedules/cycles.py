@@ -39,7 +39,6 @@ class WarmupSchedule(Schedule):
     length: Count
 
     def __call__(self, step: int) -> float:
-        """Return a part of the other schedule's first rate, or its rate ``length`` steps ago."""
         if step < self.length:
             return rate_at(self.schedule, 0) * (step + 1) / (self.length + 1)
         return rate_at(self.schedule, step - self.length)
@@ -90,7 +89,6 @@ class OneCycleSchedule(Schedule):
             )
 
     def __call__(self, step: int) -> float:
-        """Return the rate on the way up, on the way down, or at the end."""
         first = self.maximum / self.division
         top, end = self.rise * self.length - 1, self.length - 1
         way = cosine if self.shape == "cosine" else _line
@@ -123,7 +121,6 @@ class CosineRestartsSchedule(Schedule):
     final: NonNegative = 0.0
 
     def __call__(self, step: int) -> float:
-        """Return the rate, counted from the last restart."""
         length = self.length
         if self.growth == 1:
             step %= length

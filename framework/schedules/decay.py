@@ -24,7 +24,6 @@ class ConstantSchedule(Schedule):
     rate: NonNegative
 
     def __call__(self, step: int) -> float:
-        """Return the rate."""
         return self.rate
 
 
@@ -46,7 +45,6 @@ class StepSchedule(Schedule):
     decay: Positive = 0.1
 
     def __call__(self, step: int) -> float:
-        """Return initial * decay^floor(step / every)."""
         return self.initial * _power(self.decay, step // self.every)
 
 
@@ -78,7 +76,6 @@ class MultiStepSchedule(Schedule):
             )
 
     def __call__(self, step: int) -> float:
-        """Return initial * decay^(number of milestones up to step)."""
         return self.initial * _power(self.decay, bisect.bisect_right(self.milestones, step))
 
 
@@ -98,7 +95,6 @@ class ExponentialSchedule(Schedule):
     decay: Positive = 0.999
 
     def __call__(self, step: int) -> float:
-        """Return initial * decay^step."""
         return self.initial * _power(self.decay, step)
 
 
@@ -123,7 +119,6 @@ class InverseTimeSchedule(Schedule):
     decay: Positive
 
     def __call__(self, step: int) -> float:
-        """Return initial / (1 + decay * step)."""
         return self.initial / (1 + self.decay * step)
 
 
@@ -147,7 +142,6 @@ class PolynomialSchedule(Schedule):
     power: Positive = 1.0
 
     def __call__(self, step: int) -> float:
-        """Return final + (initial - final) (1 - step / length)^power."""
         left = 1 - min(step, self.length) / self.length
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
@@ -175,7 +169,6 @@ class CosineSchedule(Schedule):
     final: NonNegative = 0.0
 
     def __call__(self, step: int) -> float:
-        """Return final + (initial - final) (1 + cos(pi step / length)) / 2."""
         return cosine(self.initial, self.final, min(step / self.length, 1.0))
 
 
