@@ -154,11 +154,6 @@ class Parameters(Mapping[str, Array]):
         self._lay(self._shapes, vector, gradient)
 
     @property
-    def owned(self) -> bool:
-        """Whether these are part of a larger model's parameters."""
-        return self._parent is not None
-
-    @property
     def frozen(self) -> tuple[str, ...]:
         """The names of the frozen parameters, in order."""
         if not self._parts:

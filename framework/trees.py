@@ -142,15 +142,3 @@ def rows_in(tree: Any, name: str = "x") -> int:
                 f"{name} must have as many rows in every leaf; got {count} in {first} and {other} in {leaf}"
             )
     return count
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Return whether two trees have the same form and equal leaves.
-
-    Example:
-        >>> equal({"city": np.arange(2)}, {"city": np.arange(2)}), equal({"city": np.arange(2)}, np.arange(2))
-        (True, False)
-    """
-    if names(a) != names(b):
-        return False
-    return all(np.array_equal(one, other) for one, other in zip(leaves(a), leaves(b), strict=True))

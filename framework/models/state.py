@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +27,10 @@ class State:
     Attributes:
         parameters: The numbers that are learnt.
         buffers: Numbers that are saved and that no optimizer sees; written into, never replaced.
-        record: What the last forward left for backward.
         dtype: That of all numbers.
         columns: Those of the frames that the model was fitted with.
         training: Held while the model is trained, which one run at a time may do.
     """
-
-    __slots__ = ("_new_record", "buffers", "columns", "dtype", "parameters", "record", "training")
 
     def __init__(
         self,
@@ -49,12 +47,10 @@ class State:
         self.training = threading.Lock()
         self._new_record = new_record
 
-    def __getattr__(self, name: str) -> Any:
-        """Make the record: a layer inside a model has its part of the model's record, and needs none of its own."""
-        if name != "record":
-            raise AttributeError(name)
-        self.record = self._new_record(training=True)
-        return self.record
+    @cached_property
+    def record(self) -> Record:
+        """What the last forward left for backward; a layer inside a model uses its part of the model's record."""
+        return self._new_record(training=True)
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""
