@@ -217,6 +217,8 @@ def require_unchanged(component: Component) -> None:
     Raises:
         DerivativeError: One does; names the value.
     """
+    for part in _parts(component):
+        require_unchanged(part)
     for program in programs_of(component).values():
         name = program.reads.changed()
         if name is not None:
@@ -224,8 +226,6 @@ def require_unchanged(component: Component) -> None:
                 f"{type(component).__name__}: {name} has changed while training; its formula would no longer belong to "
                 "its derivative. Make it a setting, or let the formula depend on its arguments alone"
             )
-    for part in _parts(component):
-        require_unchanged(part)
 
 
 def programs_of(component: Component) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from framework import Activation, CrossEntropy, Dense, DerivativeError, Loss, Sigmoid, Softmax
 from framework.emit.programs import Program, program_of, refresh, require_unchanged
+from framework.graph.reads import Reads
 
 INSIDE = np.linspace(-3.1, 3.3, 41)
 
@@ -154,6 +155,96 @@ def test_a_changed_closure_cell_class_attribute_and_helper_are_found():
     Own.offset = np.array(2.0)
     with pytest.raises(DerivativeError, match="class attribute 'offset' has changed"):
         require_unchanged(own)
+
+
+class Settings:
+    """An object that formulas of tests read."""
+
+    def __init__(self):
+        self.factor = 2.0
+        self.inner = self
+
+    def __call__(self, h):
+        return self.factor * h
+
+    def times(self, h):
+        return self.factor * h
+
+
+def default(h, factors=[2.0]):  # noqa: B006 (a formula may)
+    return factors[0] * h
+
+
+def by(factors):
+    return lambda h: factors[0] * h
+
+
+SETTINGS, NUMBERS = Settings(), [1.0]
+ONE, TWO = by([1.0]), by(NUMBERS)
+PARTIAL = partial(lambda settings, h: settings.factor * h, SETTINGS)
+
+
+def grow_factor():
+    SETTINGS.factor += 1.0
+
+
+def grow_default():
+    default.__defaults__[0][0] += 1.0
+
+
+def grow_number():
+    NUMBERS[0] += 1.0
+
+
+def replace_inner():
+    SETTINGS.inner = Settings()
+    SETTINGS.inner.factor = -1.0
+
+
+def replace_partial():
+    globals()["PARTIAL"] = partial(lambda _, h: h, SETTINGS)
+
+
+READ = {
+    "called": (lambda h: 2 * SETTINGS(h), grow_factor),
+    "method": (lambda h: 2 * SETTINGS.times(h), grow_factor),
+    "attribute": (lambda h: SETTINGS.inner.factor * h, replace_inner),
+    "partial": (lambda h: 2 * PARTIAL(h), replace_partial),
+    "default": (lambda h: 2 * default(h), grow_default),
+    "second closure": (lambda h: ONE(h) + TWO(h), grow_number),
+    "first closure": (lambda h: TWO(h) + ONE(h), grow_number),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_whatever_a_formula_reads_a_change_is_found(name):
+    formula, change = READ[name]
+    reads = Reads([formula])
+    assert reads.changed() is None
+    change()
+    assert reads.changed() is not None
+
+
+class Offset(Activation):
+    offset: ClassVar = 1.0
+
+    def __call__(self, h):
+        return np.tanh(h) + self.offset
+
+
+class Around(Activation):
+    inner: Activation
+
+    def __call__(self, h):
+        return self.inner(h) * 2.0
+
+
+@pytest.mark.parametrize("activation", [Offset, lambda: Around(inner=Offset())], ids=["own", "inside another"])
+def test_a_new_layer_reads_what_its_activation_reads_anew(activation, monkeypatch):
+    before = Dense(1, 1, activation(), seed=0)([0.5])
+    monkeypatch.setattr(Offset, "offset", 3.0)
+    factor = 2.0 if activation is not Offset else 1.0
+    np.testing.assert_allclose(Dense(1, 1, activation(), seed=0)([0.5]), before + factor * 2.0)
 
 
 def test_parts_of_a_component_are_looked_at_too(monkeypatch):
