@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -288,11 +288,8 @@ class Optimizer(Component):
     def __hash__(self) -> int:
         """Hash the settings of an unbound recipe; a bound one changes and has no hash."""
         if self._binding is not None:
-            self._unhashable()
+            raise TypeError(f"unhashable: {type(self).__name__} is bound to a model, its settings may change")
         return hash((type(self), tuple(self.settings().values())))
-
-    def _unhashable(self) -> NoReturn:
-        raise TypeError(f"unhashable: {type(self).__name__} is bound to a model, its settings may change")
 
     def __eq__(self, other: object) -> bool:
         """Compare class and settings; what is bound or remembered does not count."""
@@ -304,31 +301,23 @@ class Optimizer(Component):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return an optimizer bound to the copied model, with its own memory."""
-        twin = self.replace()
-        if self._binding is not None:
-            twin._restore(copy.deepcopy(self._binding.model, memo), self._binding)
+        make, arguments = self.__reduce__()
+        twin: Self = make(*copy.deepcopy(arguments, memo))
         return twin
-
-    def _restore(self, model: Model, source: Binding) -> None:
-        binding = self._bound_to(model)
-        for name, array in binding.memory.items():
-            array[:] = source.memory[name]
-        binding.steps, binding.rate, binding.updating = source.steps, source.rate, source.updating
-        object.__setattr__(self, "_binding", binding)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings, model and memory."""
         b = self._binding
         held = None if b is None else (b.model, b.memory, b.steps, b.rate, b.updating)
-        return _unpickle, (type(self), self.settings(), held)
+        return _restored, (type(self), self.settings(), held)
 
 
-def _unpickle(cls: type[Optimizer], settings: dict[str, Any], held: Any) -> Optimizer:
+def _restored(cls: type[Optimizer], settings: dict[str, Any], held: Any) -> Optimizer:
     optimizer = cls(**settings)
     if held is not None:
         model, memory, steps, rate, updating = held
-        binding = Binding(model, memory)
         model.parameters.bound = True
+        binding = Binding(model, memory)
         binding.steps, binding.rate, binding.updating = steps, rate, updating
         object.__setattr__(optimizer, "_binding", binding)
     return optimizer
