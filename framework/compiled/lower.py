@@ -41,9 +41,9 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
     """A formula has no form that a kernel can compute; the message names it and says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
-    """A formula as a graph, with its outputs by name.
+    """A formula as a graph, with its outputs by name; records of the same operations are equal.
 
     Attributes:
         inputs: The nodes of the arguments by name.
@@ -63,9 +63,15 @@ class Record:
         """Whether elements of a row depend on one another."""
         return any(node.op in REDUCTIONS for node in self.nodes)
 
-    def signature(self) -> tuple[Any, ...]:
-        """Return what two records of the same formula have in common."""
+    @cached_property
+    def _signature(self) -> tuple[Any, ...]:
         return tuple(self.outputs), signature(self.outputs.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self._signature == other._signature
+
+    def __hash__(self) -> int:
+        return hash(self._signature)
 
 
 def bare(value: Any) -> Any:

@@ -51,52 +51,39 @@ def rehearse(formulas: Formulas) -> None:
     """
     dtype, activations = formulas.dtype, formulas.activations
     for activation, record, backward in zip(activations, formulas.hidden, formulas.backwards, strict=False):
-        _rehearse_hidden(activation, dtype, _Same(record), None if backward is None else _Same(backward))
-    _rehearse_output(activations[-1], formulas.loss, dtype, _Same(formulas.output))
-    _rehearse_update(formulas.optimizer, dtype, _Same(formulas.update))
-
-
-class _Same:
-    """A record that equals every other record of the same operations, so that a rehearsal is remembered for it."""
-
-    def __init__(self, record: Record) -> None:
-        self.record, self.signature = record, record.signature()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.signature == other.signature
-
-    def __hash__(self) -> int:
-        return hash(self.signature)
+        _rehearse_hidden(activation, dtype, record, backward)
+    _rehearse_output(activations[-1], formulas.loss, dtype, formulas.output)
+    _rehearse_update(formulas.optimizer, dtype, formulas.update)
 
 
 @lru_cache(maxsize=256)
-def _rehearse_hidden(activation: Any, dtype: str, forward: _Same, backward: _Same | None) -> None:
+def _rehearse_hidden(activation: Any, dtype: str, forward: Record, backward: Record | None) -> None:
     with np.errstate(all="ignore"):
         if backward is None:
-            h = np.concatenate([POINTS, _kinks(forward.record, [])]).astype(dtype)
+            h = np.concatenate([POINTS, _kinks(forward, [])]).astype(dtype)
             a = activation(h)
-            found = _by_element(forward.record, dtype, h)
+            found = _by_element(forward, dtype, h)
             _compare(activation, "__call__", found["a"], a)
             _compare(activation, "derivative", found["slope"], activation.backward(np.ones_like(h), h, a))
             return
-        h = _rows(TIED_ROWS, forward.record, dtype)
+        h = _rows(TIED_ROWS, forward, dtype)
         a = activation(h)
-        _compare(activation, "__call__", _by_row(forward.record, h)["a"], a)
+        _compare(activation, "__call__", _by_row(forward, h)["a"], a)
         gradient = np.cos(np.arange(h.size, dtype=dtype)).reshape(h.shape)
-        found = _by_row(backward.record, gradient, h, a)
+        found = _by_row(backward, gradient, h, a)
         _compare(activation, "backward", found["delta"], activation.backward(gradient, h, a))
 
 
 @lru_cache(maxsize=256)
-def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: _Same) -> None:
+def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: Record) -> None:
     with np.errstate(all="ignore"):
         if loss.by_row or activation.coupled:
-            h, target = (_rows(rows, output.record, dtype) for rows in (TIED_ROWS, GOAL_ROWS))
-            found = _by_row(output.record, h, target)
+            h, target = (_rows(rows, output, dtype) for rows in (TIED_ROWS, GOAL_ROWS))
+            found = _by_row(output, h, target)
         else:
-            points = [(h, t) for t in TARGETS for h in (*MODERATE, *_kinks(output.record, [t]))]
+            points = [(h, t) for t in TARGETS for h in (*MODERATE, *_kinks(output, [t]))]
             h, target = np.array(points, dtype).T.copy()
-            found = _by_element(output.record, dtype, h, target)
+            found = _by_element(output, dtype, h, target)
         a = activation(h)
         _compare(activation, "__call__", found["a"], a)
         if type(activation) is loss.canonical:
@@ -110,13 +97,13 @@ def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: _Same) -> 
 
 
 @lru_cache(maxsize=256)
-def _rehearse_update(optimizer: Optimizer, dtype: str, update: _Same) -> None:
+def _rehearse_update(optimizer: Optimizer, dtype: str, update: Record) -> None:
     name = f"{type(optimizer).__name__}.update"
-    if _Same(lowered_update(optimizer, dtype)) != update:
+    if lowered_update(optimizer, dtype) != update:
         raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
-    if _Same(lowered_update(optimizer, dtype, 0.25 if optimizer.learning_rate == 0.5 else 0.5)) != update:
+    if lowered_update(optimizer, dtype, 0.25 if optimizer.learning_rate == 0.5 else 0.5) != update:
         raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
-    text, _ = (writer := Writer(dtype)).update(update.record)
+    text, _ = (writer := Writer(dtype)).update(update)
     run = _function(text, "update", writer)
     numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
     numbers[:, 0] = 0.0
