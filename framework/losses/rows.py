@@ -44,8 +44,7 @@ class RowLoss(Loss):
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the classes of ``like``."""
-        weights = getattr(self, "class_weights", None)
-        given = np.empty((1, len(weights or ROWS[0]))) if like is None else like
+        given = np.empty((1, len(ROWS[0]))) if like is None else like
         return program_of(self, "value", ("prediction", "target"), given, rows=True)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
