@@ -179,11 +179,9 @@ class Component(BaseModel, metaclass=ComponentType):
             return super().__getattr__(name)
 
     def __delattr__(self, name: str) -> None:
-        """Refuse: components are frozen."""
         raise SettingsError(f"{type(self).__name__} is frozen: '{name}' cannot be deleted")
 
     def __str__(self) -> str:
-        """Return the repr, which evaluates back."""
         return repr(self)
 
     def replace(self, **changes: Any) -> Self:

@@ -58,7 +58,6 @@ class GradientReport:
         return all(row.relative_error <= self.tolerance for row in self.rows)
 
     def __str__(self) -> str:
-        """Return a table."""
         header = ("parameter", "worst element", "analytic", "numeric", "relative error")
         cells = [
             (r.parameter, str(list(r.element)), f"{r.analytic:.9g}", f"{r.numeric:.9g}", f"{r.relative_error:.1e}")
@@ -176,7 +175,6 @@ class StepComparison:
     largest_ulps: float
 
     def __str__(self) -> str:
-        """Return one sentence."""
         if self.first_step is None:
             return f"equal to the last bit over {self.steps} steps"
         return (

@@ -94,11 +94,9 @@ class History(Sequence[dict[str, Any]]):
         return self.rows[index]
 
     def __len__(self) -> int:
-        """Return the number of finished epochs."""
         return len(self.rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the rows."""
         return iter(self.rows)
 
     def __eq__(self, other: object) -> bool:
@@ -108,7 +106,6 @@ class History(Sequence[dict[str, Any]]):
     __hash__ = None  # type: ignore[assignment]  # rows are added
 
     def __repr__(self) -> str:
-        """Show the number of epochs and the last row."""
         return f"History({len(self.rows)} epochs, last {self.rows[-1] if self.rows else None})"
 
 

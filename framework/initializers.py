@@ -75,7 +75,6 @@ class Uniform(Initializer):
     high: float = 0.05
 
     def model_post_init(self, context: object) -> None:
-        """Refuse an empty interval."""
         if self.low >= self.high:
             raise SettingsError(f"Uniform: setting 'low' must be less than high; got low={self.low}, high={self.high}")
 

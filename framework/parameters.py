@@ -34,12 +34,10 @@ class Views(dict[str, Array]):
             raise UsageError(f"write into the array: ...['{name}'][...] = value; a new array would be lost")
 
     def update(self, *values: Any, **named: Array) -> None:
-        """Refuse other arrays, as an assignment does."""
         for name, value in dict(*values, **named).items():
             self[name] = value
 
     def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
-        """Refuse other arrays, as an assignment does."""
         self.update(values)
         return self
 
@@ -219,22 +217,18 @@ class Parameters(Mapping[str, Array]):
         return f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"
 
     def __getitem__(self, name: str) -> Array:
-        """Return the view of this name."""
         try:
             return self.views[name]
         except KeyError:
             raise KeyError(self._unknown(name)) from None
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names, in the order of the flat vector."""
         return iter(self.views)
 
     def __len__(self) -> int:
-        """Return the number of named parameters."""
         return len(self.views)
 
     def __repr__(self) -> str:
-        """Show names, shapes and what is frozen."""
         frozen = self.frozen
         rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
         return f"Parameters({rows})"

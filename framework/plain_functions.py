@@ -36,7 +36,6 @@ class PlainFunction(Component):
         return f"function:{cls.__name__}"
 
     def __repr__(self) -> str:
-        """Show how it was made."""
         return f"{self.made_by}({name_of(self.function)})"
 
     def __eq__(self, other: object) -> bool:

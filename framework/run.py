@@ -253,7 +253,6 @@ class Run:
         self.put_back()
 
     def __repr__(self) -> str:
-        """Show the counts, the loss of the last epoch and the stop reason."""
         loss = self.history[-1].get("loss") if len(self.history) else math.nan
         shown = f"{loss:g}" if isinstance(loss, int | float) else repr(loss)
         return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
@@ -286,23 +285,19 @@ class Memory(dict[str, Any]):
     __slots__ = ("name",)
 
     def __init__(self, name: str, values: Mapping[str, Any] | None = None) -> None:
-        """Start with these values."""
         super().__init__()
         self.name = name
         self.update(values or {})
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Put a value in, or refuse it."""
         self.update({key: value})
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of this key; put the default in first where there is none."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def update(self, *values: Any, **named: Any) -> None:
-        """Put several values in, or refuse them all."""
         new = dict(*values, **named)
         self.require_savable(new)
         for key, value in new.items():
@@ -311,7 +306,6 @@ class Memory(dict[str, Any]):
         super().update(new)
 
     def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
-        """Put several values in, or refuse them all."""
         self.update(values)
         return self
 
@@ -343,7 +337,6 @@ class Memory(dict[str, Any]):
                     )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle by name and values."""
         return Memory, (self.name, dict(self))
 
 

@@ -197,7 +197,6 @@ class TraceSteps(Callback):
         return [TracedStep.from_dict(quantities) for quantities in run.memory(self).get("steps", [])]
 
     def on_train_begin(self, run: Run) -> None:
-        """Refuse a model that is not a single neuron."""
         _require_neuron(run.model)
 
     def on_gradients(self, run: Run) -> None:

@@ -166,7 +166,6 @@ class FunctionCallback(Callback):
         return f"on.{self.hook}.{getattr(self.function, '__qualname__', 'function')}"
 
     def hooks(self) -> dict[str, Callable[[Run], Any]]:
-        """Return the one hook."""
         return {self.hook: self._call}
 
     def _call(self, run: Run) -> None:

@@ -56,7 +56,6 @@ class ReduceOnPlateau(Callback):
     minimum: NonNegative = 0.0
 
     def judged(self) -> dict[str, str]:
-        """Return the monitor and its mode."""
         return {self.monitor: self.mode}
 
     def on_train_begin(self, run: Run) -> None:

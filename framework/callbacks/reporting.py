@@ -37,7 +37,6 @@ class ProgressBar(Callback):
     keys: tuple[str, ...] = ()
 
     def required_keys(self) -> tuple[str, ...]:
-        """Return the columns to show."""
         return self.keys
 
     def on_train_begin(self, run: Run) -> None:
@@ -47,14 +46,12 @@ class ProgressBar(Callback):
             self.on_epoch_begin(run)
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Open the bar of batches."""
         if self.batches:
             run.live(self)["batches"] = _bar(
                 total=run.batches, initial=run.batch, unit="batch", desc=f"epoch {run.epoch + 1}", leave=False
             )
 
     def on_batch_end(self, run: Run) -> None:
-        """Count a batch, with its loss."""
         bar = run.live(self).get("batches")
         if bar is not None:
             bar.set_postfix(loss=f"{run.loss:.4g}", refresh=False)
@@ -68,7 +65,6 @@ class ProgressBar(Callback):
         return hooks
 
     def on_epoch_end(self, run: Run) -> None:
-        """Count an epoch, with its row."""
         live = run.live(self)
         if "batches" in live:
             live.pop("batches").close()
@@ -78,7 +74,6 @@ class ProgressBar(Callback):
         live["epochs"].update()
 
     def on_train_end(self, run: Run) -> None:
-        """Close the bars."""
         for bar in run.live(self).values():
             bar.close()
 
@@ -142,6 +137,5 @@ class CSVLog(Callback):
         live["file"].flush()
 
     def on_train_end(self, run: Run) -> None:
-        """Close the file."""
         if "file" in run.live(self):
             run.live(self)["file"].close()

@@ -81,7 +81,6 @@ class Checkpoint(Callback):
     mode: Literal["min", "max"] = "min"
 
     def judged(self) -> dict[str, str]:
-        """Return the monitor, if there is one, and its mode."""
         return {} if self.monitor is None else {self.monitor: self.mode}
 
     def hooks(self) -> dict[str, Any]:

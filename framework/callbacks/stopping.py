@@ -72,7 +72,6 @@ class EarlyStopping(Callback):
     restore_best: bool = False
 
     def judged(self) -> dict[str, str]:
-        """Return the monitor and its mode."""
         return {self.monitor: self.mode}
 
     def on_epoch_end(self, run: Run) -> None:
@@ -89,7 +88,6 @@ class EarlyStopping(Callback):
             run.stop(f"EarlyStopping: {self.monitor} was {best}; no improvement in {memory['waited']} epochs")
 
     def on_train_end(self, run: Run) -> None:
-        """Put the best weights back on request."""
         values = run.memory(self).get("values")
         if self.restore_best and values is not None and run.error is None:
             run.model.parameters.vector[:] = values
@@ -120,11 +118,9 @@ class StopOnConvergence(Callback):
     patience: Count = 1
 
     def required_keys(self) -> tuple[str, ...]:
-        """Return the monitor."""
         return (self.monitor,)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Compare with the epoch before."""
         value = monitored(self, run, self.monitor)
         memory = run.memory(self)
         previous = memory.get("previous")

@@ -35,7 +35,6 @@ class Loaded:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return three lines, one for each group."""
         groups = (("loaded", self.loaded), ("kept", self.kept), ("unused", self.unused))
         return "\n".join(f"{f'{name}:':<8}{', '.join(names) or 'nothing'}" for name, names in groups)
 

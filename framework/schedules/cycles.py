@@ -81,7 +81,6 @@ class OneCycleSchedule(Schedule):
     shape: Literal["cosine", "linear"] = "cosine"
 
     def model_post_init(self, context: object) -> None:
-        """Refuse a cycle without room to rise."""
         if self.rise * self.length <= 1:
             raise SettingsError(
                 f"OneCycleSchedule: setting 'length' must be more than 1 / rise = {1 / self.rise:g}, so that the rate "

@@ -69,7 +69,6 @@ class MultiStepSchedule(Schedule):
     decay: Positive = 0.1
 
     def model_post_init(self, context: object) -> None:
-        """Refuse milestones that do not rise."""
         if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
             raise SettingsError(
                 f"MultiStepSchedule: setting 'milestones' must rise, e.g. (100, 200); got {self.milestones}"
