@@ -146,52 +146,47 @@ class Trainer(Component):
         name = "fit" if run is None else "resume"
         require_model(model, name)
         with settling(model, data, name):
-            return self._prepared_for(model, data, validation, epochs, run, name)
-
-    def _prepared_for(
-        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
-    ) -> tuple[Run, Source, Source | None]:
-        self._require(model, name)
-        for component in (self.loss, model):
-            refresh(component)
-        if run is not None:
-            require_own(run, model, self.loss)
-        epochs = None if epochs is None else self.replace(epochs=epochs).epochs
-        source = prepare(data, model, self._losses, name, metrics=self._summed)
-        held_out = None
-        if validation is not None:
-            held_out = prepare(validation, model, self._losses, f"{name}: validation", source.columns, self.metrics)
-        for regularizer in self.regularizers:
-            regularizer.names(model.parameters)  # refuses a pattern that matches none
-        keys = self._keys(validated=held_out is not None)
-        if held_out is None and (whole := [metric.key for metric in self._whole]):
-            raise SettingsError(
-                f"{name}: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
-                f"give {name} validation=(x, y)"
-            )
-        require_columns(self.callbacks, keys, name)
-        require_modes(self.callbacks, self.metrics, name)
-        require_last_batch(source.rows, self.batch_size, model, name)
-        layout = (source.rows, self.batch_size, self.shuffle)
-        recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
-        if run is None:
-            engine = choose(self.engine, model, self.loss, self.optimizer)
-            run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
-        else:
-            if run.engine == "compiled":
-                require_available()
-            require_same_epoch(run, layout, recipe)
-            tell_differences(run, recipe)
-        for callback in self.callbacks:
-            callback.require(run)
-        set_end(run, recipe, self.epochs, epochs)
-        run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
-        run.recipe = recipe | run.recipe
-        if run.step == 0:
-            model.columns = model.target_columns = None
-        model.columns = source.columns.inputs or model.columns
-        model.target_columns = source.columns.targets or model.target_columns
-        return run, source, held_out
+            self._require(model, name)
+            for component in (self.loss, model):
+                refresh(component)
+            if run is not None:
+                require_own(run, model, self.loss)
+            epochs = None if epochs is None else self.replace(epochs=epochs).epochs
+            source = prepare(data, model, self._losses, name, metrics=self._summed)
+            held_out = None
+            if validation is not None:
+                held_out = prepare(validation, model, self._losses, f"{name}: validation", source.columns, self.metrics)
+            for regularizer in self.regularizers:
+                regularizer.names(model.parameters)  # refuses a pattern that matches none
+            keys = self._keys(validated=held_out is not None)
+            if held_out is None and (whole := [metric.key for metric in self._whole]):
+                raise SettingsError(
+                    f"{name}: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
+                    f"give {name} validation=(x, y)"
+                )
+            require_columns(self.callbacks, keys, name)
+            require_modes(self.callbacks, self.metrics, name)
+            require_last_batch(source.rows, self.batch_size, model, name)
+            layout = (source.rows, self.batch_size, self.shuffle)
+            recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
+            if run is None:
+                engine = choose(self.engine, model, self.loss, self.optimizer)
+                run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
+            else:
+                if run.engine == "compiled":
+                    require_available()
+                require_same_epoch(run, layout, recipe)
+                tell_differences(run, recipe)
+            for callback in self.callbacks:
+                callback.require(run)
+            set_end(run, recipe, self.epochs, epochs)
+            run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
+            run.recipe = recipe | run.recipe
+            if run.step == 0:
+                model.columns = model.target_columns = None
+            model.columns = source.columns.inputs or model.columns
+            model.target_columns = source.columns.targets or model.target_columns
+            return run, source, held_out
 
     def _require(self, model: Model, name: str) -> None:
         """Refuse anything but a model, or one whose output cannot serve the loss or a metric."""

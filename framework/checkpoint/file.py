@@ -31,20 +31,7 @@ _LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of it
 _MARK = b'"sha256":"'  # inside a JSON text every quote is escaped, so this stands once in a header
 _NO_DIGEST = b"0" * 64
 _HEADER_LIMIT = 100_000_000  # that of safetensors
-_DTYPES = {
-    "BOOL": "?",
-    "U8": "u1",
-    "I8": "i1",
-    "U16": "<u2",
-    "I16": "<i2",
-    "F16": "<f2",
-    "U32": "<u4",
-    "I32": "<i4",
-    "F32": "<f4",
-    "U64": "<u8",
-    "I64": "<i8",
-    "F64": "<f8",
-}
+_DTYPES = {"BOOL": "?"} | {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "UIF" for size in (1, 2, 4, 8)}
 
 
 def encode(arrays: dict[str, Array], text: str) -> bytes:

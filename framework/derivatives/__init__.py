@@ -6,11 +6,9 @@ from framework.derivatives.checks import (
     Subject,
     check_derivative,
     check_elementwise,
-    check_rows,
     require_like,
 )
 from framework.derivatives.differences import (
-    Bounds,
     derivative_bounds,
     numerical_gradient,
     resolved_bounds,
@@ -20,11 +18,9 @@ from framework.derivatives.differences import (
 __all__ = [
     "POINTS",
     "ROWS",
-    "Bounds",
     "Subject",
     "check_derivative",
     "check_elementwise",
-    "check_rows",
     "derivative_bounds",
     "numerical_gradient",
     "require_like",

@@ -112,8 +112,3 @@ class Memory:
                 del self._known[next(iter(self._known))]
             found = self._known[rows] = self._layout.made(rows)
         return found
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of all arrays."""
-        return sum(len(found[0].base) for found in self._known.values() if found and found[0].base is not None)

@@ -8,7 +8,20 @@ import enum
 import math
 
 import numpy as np
-from derivatives.own_formulas import activation, layer, opaque, row_activation, row_loss, sigmoid, softmax
+from derivatives.own_formulas import (
+    activation,
+    attended,
+    convolution,
+    layer,
+    linear,
+    linear_backward,
+    opaque,
+    recurrent,
+    row_activation,
+    row_loss,
+    sigmoid,
+    softmax,
+)
 
 from framework import Layer
 
@@ -340,21 +353,6 @@ ROW_LOSSES = {
 LINEAR = {"weights": (3, 2), "bias": (2,)}
 
 
-def linear(x, v):
-    return x @ v["weights"] + v["bias"]
-
-
-def linear_backward(g, x, v):
-    return {"weights": x.T @ g, "bias": g.sum(axis=0), "x": g @ v["weights"].T}
-
-
-def recurrent(x, v):
-    h = np.zeros_like(x[:, 0])
-    for t in range(x.shape[1]):
-        h = np.tanh(x[:, t] + h @ v["u"])
-    return h
-
-
 def recurrent_backward(g, x, v):
     states = [np.zeros_like(x[:, 0])]
     for t in range(x.shape[1]):
@@ -368,19 +366,11 @@ def recurrent_backward(g, x, v):
     return {"u": to_u, "x": to_x}
 
 
-def convolution(x, v):
-    return sum(x[:, k : k + 4] * v["kernel"][k] for k in range(3))
-
-
 def convolution_backward(g, x, v):
     to_x = np.zeros_like(x)
     for k in range(3):
         to_x[:, k : k + 4] += g * v["kernel"][k]
     return {"kernel": [np.sum(g * x[:, k : k + 4]) for k in range(3)], "x": to_x}
-
-
-def attended(x, v):
-    return softmax(x @ v["query"] @ x.swapaxes(1, 2)) @ x
 
 
 def attended_backward(g, x, v):

@@ -3,7 +3,21 @@
 import math
 
 import numpy as np
-from derivatives.own_formulas import activation, layer, loss, opaque, row_activation, row_loss, sigmoid, softmax
+from derivatives.own_formulas import (
+    activation,
+    attended,
+    convolution,
+    layer,
+    linear,
+    linear_backward,
+    loss,
+    opaque,
+    recurrent,
+    row_activation,
+    row_loss,
+    sigmoid,
+    softmax,
+)
 
 from framework import Layer
 
@@ -483,14 +497,6 @@ ROW_LOSSES = {
 LINEAR = {"weights": (3, 3), "bias": (3,)}
 
 
-def linear(x, v):
-    return x @ v["weights"] + v["bias"]
-
-
-def linear_backward(g, x, v):
-    return {"weights": x.T @ g, "bias": g.sum(axis=0), "x": g @ v["weights"].T}
-
-
 def dense_but(**wrong):
     """Return a dense layer with one wrong gradient."""
     return layer(LINEAR, linear, lambda g, x, v: linear_backward(g, x, v) | {n: f(g, x, v) for n, f in wrong.items()})
@@ -538,13 +544,6 @@ def gated(x, v):
     return x * sigmoid(x @ v["gate"])
 
 
-def recurrent(x, v):
-    h = np.zeros_like(x[:, 0])
-    for t in range(x.shape[1]):
-        h = np.tanh(x[:, t] + h @ v["u"])
-    return h
-
-
 def recurrent_backward_of_one_step(g, x, v):
     h = np.zeros_like(x[:, 0])
     for t in range(x.shape[1]):
@@ -553,10 +552,6 @@ def recurrent_backward_of_one_step(g, x, v):
     to_x = np.zeros_like(x)
     to_x[:, -1] = slope
     return {"u": before.T @ slope, "x": to_x}
-
-
-def convolution(x, v):
-    return sum(x[:, k : k + 4] * v["kernel"][k] for k in range(3))
 
 
 def convolution_backward_without_sum(g, x, v):
@@ -568,10 +563,6 @@ def convolution_backward_without_sum(g, x, v):
 
 def normalized(x):
     return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-3)
-
-
-def attended(x, v):
-    return softmax(x @ v["query"] @ x.swapaxes(1, 2)) @ x
 
 
 def attended_backward_without_the_sum(g, x, v):

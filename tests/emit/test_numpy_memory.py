@@ -35,6 +35,10 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+def nbytes(memory):
+    return sum(len(arrays[0].base) for arrays in memory._known.values())
+
+
 def test_results_lie_in_the_memory_and_are_overwritten_by_its_next_call(emitted):
     memory = emitted.new_memory()
     first = emitted(*made(5), memory=memory)
@@ -70,16 +74,16 @@ def test_the_arrays_of_two_numbers_of_rows_are_kept(emitted):
     emitted(*made(2), memory=memory)
     assert emitted(*made(5), memory=memory)[0] is first[0]
     emitted(*made(9), memory=memory)
-    small = memory.nbytes
+    small = nbytes(memory)
     emitted(*made(2), memory=memory)
-    assert memory.nbytes < small * 2
+    assert nbytes(memory) < small * 2
 
 
 def test_arrays_are_used_again_when_their_values_are_not():
     traced = trace(lambda x: np.exp(np.sin(np.tanh(np.sqrt(np.exp(x) + 1.0)))), {"x": (ROWS, 8)})
     memory = (emitted := emit({"y": traced.output}, traced.inputs)).new_memory()
     emitted(np.ones((100, 8)), memory=memory)
-    assert memory.nbytes < 100 * 8 * 8 + 200
+    assert nbytes(memory) < 100 * 8 * 8 + 200
 
 
 def aliased(x):
