@@ -27,7 +27,7 @@ from framework.parameters import Parameters
 class Regularizer(Component):
     """A penalty strength * (sum over arrays of value(array)): write ``value(values)``, and its slope is derived.
 
-    A written ``slope(values)`` is compared with differences of the value when it is first put to work.
+    A written ``slope(values)`` is compared with differences of the value at first use.
 
     Attributes:
         strength: What the penalty is multiplied by.

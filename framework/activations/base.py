@@ -30,14 +30,14 @@ class Activation(Component):
     A formula works on each element alone, or on rows: the last axis is the row, as in Softmax. ``derivative(h)`` of an
     elementwise formula is derived unless it is written; ``derivative_from_output(a)`` may be written where the
     derivative is cheaper in terms of the output. The way back through a formula over rows is
-    ``backward(gradient, h, a)``. A written derivative is checked against the formula when it is first put to work.
+    ``backward(gradient, h, a)``. A written derivative is checked against the formula at first use.
 
     Attributes:
         output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it.
         check: ``"off"`` for a derivative that differs from the formula's on purpose.
 
     Raises:
-        DerivativeError: A written derivative is wrong, or the formula cannot be derived; when first put to work.
+        DerivativeError: A written derivative is wrong, or the formula cannot be derived; at first use.
 
     Example:
         >>> class Cubic(Activation):

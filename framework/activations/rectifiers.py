@@ -84,7 +84,7 @@ class SELU(Activation):
     """f(h) = lambda h where h > 0, else lambda alpha (exp(h) - 1): the ELU that keeps mean 0 and variance 1.
 
     f'(h) = lambda where h > 0, else lambda alpha exp(h). Range (-lambda alpha, inf) = (-1.7581, inf). lambda and alpha
-    are the solution of the paper's fixed point, no settings. At 0 the derivative is lambda alpha, as in PyTorch. The
+    are the solution of the paper's fixed point, not settings. At 0 the derivative is lambda alpha, as in PyTorch. The
     weights should be drawn with variance 1 / inputs (LeCun).
 
     Example:

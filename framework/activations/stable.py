@@ -13,7 +13,7 @@ import numpy as np
 def logistic(h: Any) -> Any:
     """Return 1 / (1 + exp(-h)), with its relative accuracy kept down to the smallest numbers and exactly 0 beyond.
 
-    ``Sigmoid`` keeps the bits of the textbook formula instead, and stays above 0: times h = -1e308 that is no longer 0.
+    ``Sigmoid`` keeps the bits of the textbook formula and stays above 0, so its product with h = -1e308 is not 0.
 
     Example:
         >>> float(logistic(0.0)), float(logistic(-1e308))

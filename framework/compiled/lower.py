@@ -408,7 +408,7 @@ def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None
     Args:
         optimizer: The optimizer; whether it is bound makes no difference.
         dtype: "float64" or "float32".
-        learning_rate: What ``update`` finds in place of its own; a record that is to last must not depend on it.
+        learning_rate: What ``update`` sees as its own; a record must not depend on it.
 
     Raises:
         CannotLower: ``update`` cannot be recorded, or changes nothing.
@@ -420,7 +420,7 @@ def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
     arrays = {name: Symbol(node) for name, node in inputs.items()}
-    recipe = optimizer.replace()  # bound to no model: what a run counts is no setting
+    recipe = optimizer.replace()  # unbound: the counters of a run are not settings
     recipe.__dict__["learning_rate"] = optimizer.learning_rate if learning_rate is None else learning_rate
     _called(recipe, "update", *arrays.values(), changes=True)
     changed = {name: arrays[name].node for name in ("values", *memory)}

@@ -56,7 +56,7 @@ def row_function(
         single: Whether a batch has one row.
 
     Raises:
-        CannotLower: An operation has no form, or what a row is to have one of has no value of its own.
+        CannotLower: An operation has no form, or an output of each row is constant.
     """
     rows = _Rows(writer, record, reads, writes, single=single)
     lines = rows.lines()

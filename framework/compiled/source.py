@@ -18,7 +18,7 @@ from framework.compiled.step import indented, step_source
 
 @dataclass(frozen=True)
 class Form:
-    """What a kernel is written for beside its formulas; sizes are no part of it.
+    """The form of the batches that a kernel is written for, whatever their sizes.
 
     Attributes:
         single: Whether batches have one row.
@@ -40,7 +40,7 @@ ARGUMENTS = (
 """What ``train`` takes, in this order: what ``Kernel.train`` gives it."""
 
 AHEAD = 8
-"""How many rows before its turn a row is asked for: enough to hide the way to memory, few enough to stay in cache."""
+"""How many rows ahead a row is prefetched: enough to hide the latency of memory, few enough to stay in cache."""
 
 SOON = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
 

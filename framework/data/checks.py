@@ -104,7 +104,7 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
 
     Raises:
-        ShapeError: x is no batch of the model's samples.
+        ShapeError: x is not a batch of the model's samples.
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
     model.require_columns(x, f"{name}: argument 'x'", known)

@@ -283,7 +283,7 @@ def prepare(
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
         ShapeError: Shapes do not fit the model or each other.
-        DtypeError: Values are no real numbers.
+        DtypeError: Values are not real numbers.
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         weight = data[2] if len(data) == 3 else None

@@ -34,7 +34,7 @@ class Loss(Component):
     """An elementwise loss: write ``value(prediction, target)``, and its slope is derived from it.
 
     ``value`` gives a loss for each element, ``slope`` its derivative with respect to the prediction. A written slope is
-    checked against the value when it is first put to work. The base class gives the weighted mean
+    checked against the value at first use. The base class gives the weighted mean
     ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
 
     Attributes:

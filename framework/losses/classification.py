@@ -32,7 +32,7 @@ class BinaryCrossEntropy(Loss):
     Attributes:
         label_smoothing: s moves the targets from 0 and 1 to s/2 and 1 - s/2.
         positive_weight: w, how much a target of 1 counts against one of 0, for rare positives; PyTorch's pos_weight.
-            The mean is over the number of values all the same.
+            The mean still divides by the number of values.
 
     Example:
         >>> round(BinaryCrossEntropy()([0.9, 0.2], [1.0, 0.0]), 6)
@@ -116,7 +116,7 @@ class CrossEntropy(RowLoss):
         return a - t if self.class_weights is None else a * np.sum(t, axis=-1, keepdims=True) - t
 
     def _weighted(self, target: Any) -> Any:
-        """Return c t, with the smoothing that is asked for."""
+        """Return c t, with label smoothing."""
         t = target if self.label_smoothing == 0.0 else smoothed(target, self.label_smoothing, target.shape[-1])
         return t if self.class_weights is None else t * np.asarray(self.class_weights, t.dtype)
 
@@ -228,7 +228,7 @@ class Focal(Loss):
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")
 
     def _focused(self, miss: Any, log: Any) -> Any:
-        """Return miss^g log, whose slope is 0 where the miss is 0: a root of it has none there."""
+        """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""
         focused = miss**self.gamma * log
         return np.where(miss == 0.0, 0.0, focused)[()] if 0.0 < self.gamma < 1.0 else focused
 
@@ -240,7 +240,7 @@ class Focal(Loss):
 
 
 def _logarithms(prediction: Any, target: Any) -> tuple[Any, Any]:
-    """Return log p and log(1 - p), and 0 for the one that counts 0 times."""
+    """Return log p and log(1 - p), and 0 for the one whose factor is 0."""
     return (
         np.log(np.where(target == 0.0, 1.0, prediction)),
         np.log1p(-np.where(target == 1.0, 0.0, prediction)),

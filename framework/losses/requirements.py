@@ -30,7 +30,7 @@ class Output(Protocol):
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
-    """Return labels as integers, or refuse one that is no integer in 0..classes-1.
+    """Return labels as integers, which must lie in 0..classes-1.
 
     Raises:
         DataError: A label is out of range or fractional.
@@ -120,7 +120,7 @@ def diverged(loss: Component, values: Any, a: Array) -> str:
 
 
 def require_distributions(name: str, target: Array) -> None:
-    """Refuse rows that are no distribution over the classes.
+    """Check that every row is a distribution over the classes.
 
     Raises:
         DataError: A number is outside [0, 1], or a row does not sum to 1.

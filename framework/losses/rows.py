@@ -52,7 +52,7 @@ class RowLoss(Loss):
 
         Raises:
             ShapeError: The shape is neither.
-            DataError: A class is no integer in 0..classes-1, or a row is no distribution.
+            DataError: A class is not an integer in 0..classes-1, or a row is not a distribution.
         """
         if len(shape) != 2:
             raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}")

@@ -80,8 +80,8 @@ class Neuron(_Affine):
     Args:
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
         activation: f.
-        initializer: What draws the weights; the bias starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the neuron in. Equal
+        initializer: Draws the weights; the bias starts at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the neuron's position. Equal
             neurons with seed=None that stand alone have the same weights.
         dtype: "float64" or "float32".
 
@@ -133,7 +133,7 @@ class Neuron(_Affine):
         """Make a neuron from its weights (inputs,) and bias; ``train_bias=False`` keeps the bias where it is.
 
         Raises:
-            ShapeError: The weights are no vector, or the bias is no number.
+            ShapeError: The weights are not a vector, or the bias is not a number.
 
         Example:
             >>> float(Neuron.from_weights([1.0, 2.0], bias=0.5)([1.0, 1.0]))
@@ -190,8 +190,8 @@ class Dense(_Affine):
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
         units: The number of outputs.
         activation: f, elementwise or over the row of units.
-        initializer: What draws the weights (inputs, units); the bias starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in. Equal
+        initializer: Draws the weights (inputs, units); the bias starts at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position. Equal
             layers with seed=None that stand alone have the same weights.
         dtype: "float64" or "float32".
 
@@ -250,7 +250,7 @@ class Dense(_Affine):
         """Make a layer from its weights (inputs, units) and bias (units,), zeros when None.
 
         Raises:
-            ShapeError: The weights are no matrix, or the bias does not fit.
+            ShapeError: The weights are not a matrix, or the bias does not fit.
 
         Example:
             >>> Dense.from_weights([[1.0, 2.0]], bias=[0.5, 0.5])([1.0])

@@ -1,4 +1,7 @@
-"""Attention: each step of a sequence takes from the others, by likeness. A batch is (rows, steps, inputs)."""
+"""Attention: each step of a sequence is a mean of all steps, weighted by similarity.
+
+A batch is (rows, steps, inputs).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from framework.models.shapes import Shape
 
 _SOFTMAX = Softmax()
 _NEVER = -1e30
-"""The score of a key that is not to be seen: its weight is 0, and a row without any other key has no NaN."""
+"""The score of a hidden key: its weight is 0. Unlike -inf, it gives no NaN where every key is hidden."""
 
 
 class MultiHeadAttention(Layer):
@@ -31,13 +34,13 @@ class MultiHeadAttention(Layer):
         heads: The number of heads.
         units: The numbers of all heads together; left out, as many as inputs.
         causal: Whether a step sees only itself and those before it.
-        masking: A step whose inputs all equal this number is seen by none; None hides none. Its own output means
-            nothing.
-        mask: Which step sees which: ``mask[query][key]`` is True where it does, for sequences of this length; None is
-            everywhere.
+        masking: Steps whose inputs all equal this number are hidden from every step, and their own outputs have no
+            meaning; None hides none.
+        mask: ``mask[query][key]`` is True where step ``query`` sees step ``key``, for sequences of this length; None
+            lets every step see all.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: What draws the weights; the biases start at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws the weights; the biases start at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``MultiheadAttention(inputs, heads, batch_first=True)``, whose masks are True where
@@ -136,7 +139,7 @@ class PositionalEncoding(Layer):
 
     Args:
         base: The wavelengths run from 2 pi to 2 pi base.
-        seed: Of no use here: there are no parameters.
+        seed: Unused: there are no parameters.
         dtype: "float64" or "float32".
 
     Raises:

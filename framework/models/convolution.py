@@ -136,8 +136,8 @@ class Conv1D(_Convolution):
             end; a number adds so many zeros before and after.
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (inputs, kernel, filters); ``bias`` (filters,) starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``weights`` (inputs, kernel, filters); ``bias`` (filters,) starts at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``Conv1d(inputs, filters, kernel)``, which are (filters, inputs, kernel)::
@@ -178,8 +178,8 @@ class Conv2D(_Convolution):
             a number adds so many zeros on each side.
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``Conv2d(inputs, filters, kernel)``, which are (filters, inputs, kernel, kernel)::

@@ -22,7 +22,7 @@ class Dropout(Layer):
 
     Args:
         rate: The fraction that is left out, in [0, 1). A rate of 0 draws nothing and needs no key.
-        seed: Of no use here: the mask is drawn from the key of ``forward``.
+        seed: Unused: the mask is drawn from the key of ``forward``.
         dtype: "float64" or "float32".
 
     Raises:

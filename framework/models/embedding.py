@@ -16,7 +16,7 @@ from framework.models.layer import Layer
 from framework.models.shapes import Shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
-"""Up to here every whole number has a float of its own."""
+"""Every integer up to here is a float."""
 
 
 class Embedding(Layer):
@@ -24,13 +24,13 @@ class Embedding(Layer):
 
     One id a row is ``ids.reshape(-1, 1)``. Ids are whole numbers in 0..vocabulary-1, of any dtype; the model casts
     them to its own. ``Flatten((n, units))`` leads on to Dense. The gradient is dense: an id that a batch does not have
-    has the gradient 0, and an id that it has twice the sum of both. By the ids there is no derivative: dL/dx is 0.
+    has the gradient 0, and an id that occurs twice the sum of both. The gradient with respect to the ids, dL/dx, is 0.
 
     Args:
         vocabulary: How many ids there are.
         units: How many numbers each has.
-        initializer: What draws the weights (vocabulary, units).
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws the weights (vocabulary, units).
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     Raises:
@@ -96,7 +96,7 @@ class Embedding(Layer):
         return super().apply(x, values, record)
 
     def require_ids(self, x: Array, name: str) -> None:
-        """Refuse what is no whole id of the vocabulary; training looks at all rows before the first step.
+        """Check that x holds ids of the vocabulary; training checks all rows before the first step.
 
         Raises:
             DataError: An id is fractional or out of range; says how many, and where the first is.

@@ -51,7 +51,7 @@ class Layer(Model):
     Attributes:
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
         mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
-        seed: What the first values are drawn from; None leaves it to the model that the layer becomes part of.
+        seed: The seed of the first values; None leaves it to the model that the layer becomes part of.
         dtype: "float64" or "float32".
 
     Raises:

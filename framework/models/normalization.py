@@ -54,7 +54,7 @@ class BatchNorm(_Normalization):
         momentum: The part of the running numbers that a batch replaces, in (0, 1]: PyTorch's meaning; Keras's is 1
             minus this.
         epsilon: Added to the variance, so that a constant unit divides by no 0.
-        seed: Of no use here: scale starts at 1 and shift at 0.
+        seed: Unused: scale starts at 1 and shift at 0.
         dtype: "float64" or "float32".
 
     Raises:
@@ -122,7 +122,7 @@ class LayerNorm(_Normalization):
     Args:
         units: The number of inputs, and of outputs: 2 or more.
         epsilon: Added to the variance, so that a constant row divides by no 0.
-        seed: Of no use here: scale starts at 1 and shift at 0.
+        seed: Unused: scale starts at 1 and shift at 0.
         dtype: "float64" or "float32".
 
     Raises:

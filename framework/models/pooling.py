@@ -88,7 +88,7 @@ class MaxPool(_Pool):
         window: The size of the window, one number for all axes or one for each.
         stride: How far the window moves; None is the window's size, so that windows do not overlap.
         padding: How many places are added before and after each axis: at most half of the window.
-        seed: Of no use here: there are no parameters.
+        seed: Unused: there are no parameters.
         dtype: "float64" or "float32".
 
     Raises:
@@ -121,7 +121,7 @@ class AveragePool(_Pool):
         window: The size of the window, one number for all axes or one for each.
         stride: How far the window moves; None is the window's size, so that windows do not overlap.
         padding: How many places are added before and after each axis: at most half of the window.
-        seed: Of no use here: there are no parameters.
+        seed: Unused: there are no parameters.
         dtype: "float64" or "float32".
 
     Raises:
@@ -147,7 +147,7 @@ class GlobalAverage(Layer):
     """a[c] = the mean of x[c] over all places: (channels, sizes) gives (channels,), for samples of any size.
 
     Args:
-        seed: Of no use here: there are no parameters.
+        seed: Unused: there are no parameters.
         dtype: "float64" or "float32".
 
     Example:

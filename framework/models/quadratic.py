@@ -23,8 +23,8 @@ class Bilinear(Layer):
         units: The number of outputs.
         first: The number of inputs in x1.
         inputs: The number of inputs in x1 and x2; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (first, inputs - first, units); ``bias`` (units,) starts at 0.
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``weights`` (first, inputs - first, units); ``bias`` (units,) starts at 0.
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``Bilinear(first, inputs - first, units)``::
@@ -87,8 +87,8 @@ class RBF(Layer):
     Args:
         units: The number of centers.
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
-        initializer: What draws ``centers`` (units, inputs): standard normal, for inputs of mean 0 and variance 1.
-        seed: What the centers are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``centers`` (units, inputs): standard normal, for inputs of mean 0 and variance 1.
+        seed: The seed of the first centers; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     Raises:

@@ -95,9 +95,9 @@ class SimpleRNN(_Recurrent):
         returns: "last" for the state after the last step, "all" for the states after each step.
         masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (inputs, units); ``bias`` (units,) starts at 0.
-        recurrent_initializer: What draws ``recurrent`` (units, units).
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``weights`` (inputs, units); ``bias`` (units,) starts at 0.
+        recurrent_initializer: Draws ``recurrent`` (units, units).
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``RNN(inputs, units, batch_first=True)``, which has two biases that it adds up::
@@ -141,10 +141,10 @@ class GRU(_Recurrent):
         returns: "last" for the state after the last step, "all" for the states after each step.
         masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (inputs, 3 units); ``bias`` (3 units,) and ``reset_bias`` c (units,) start
+        initializer: Draws ``weights`` (inputs, 3 units); ``bias`` (3 units,) and ``reset_bias`` c (units,) start
             at 0.
-        recurrent_initializer: What draws ``recurrent`` (units, 3 units).
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        recurrent_initializer: Draws ``recurrent`` (units, 3 units).
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``GRU(inputs, units, batch_first=True)``, whose two biases of r and z add up::
@@ -196,9 +196,9 @@ class LSTM(_Recurrent):
         returns: "last" for h after the last step, "all" for h after each step.
         masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: What draws ``weights`` (inputs, 4 units); ``bias`` (4 units,) starts at 0.
-        recurrent_initializer: What draws ``recurrent`` (units, 4 units).
-        seed: What the weights are drawn from; None is 0, or the place in the model that takes the layer in.
+        initializer: Draws ``weights`` (inputs, 4 units); ``bias`` (4 units,) starts at 0.
+        recurrent_initializer: Draws ``recurrent`` (units, 4 units).
+        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
     To load the weights of PyTorch's ``LSTM(inputs, units, batch_first=True)``, which has two biases that it adds up::

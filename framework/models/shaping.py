@@ -21,7 +21,7 @@ class Flatten(Layer):
     Args:
         shape: The shape of a sample, ``(28, 28)``; ``()`` turns one number a row into one column. Left out, samples of
             every shape are taken, and the size of the output is known once the samples' shape is.
-        seed: Of no use here: nothing is drawn.
+        seed: Unused: nothing is drawn.
         dtype: "float64" or "float32".
 
     Raises:
@@ -63,7 +63,7 @@ class Reshape(Layer):
 
     Args:
         shape: The new shape of a sample; one size may be -1, and is then what is left.
-        seed: Of no use here: nothing is drawn.
+        seed: Unused: nothing is drawn.
         dtype: "float64" or "float32".
 
     Raises:
@@ -112,7 +112,7 @@ class Permute(Layer):
 
     Args:
         axes: The numbers 1, 2, ... in the new order.
-        seed: Of no use here: nothing is drawn.
+        seed: Unused: nothing is drawn.
         dtype: "float64" or "float32".
 
     Raises:
