@@ -90,7 +90,7 @@ class History(Sequence[dict[str, Any]]):
         if isinstance(index, str):
             return self.column(index)
         if not self.rows and not isinstance(index, slice):
-            raise IndexError("history has no row before the first epoch ends; the loss of a batch is run.loss")
+            raise IndexError("history has no row before the first epoch ends; the loss of a batch is run.batch_loss")
         return self.rows[index]
 
     def __len__(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +42,7 @@ class Run:
         batch: Batches finished in the current epoch.
         current: (x, y, weight) of the current batch, where x is a dict for a model of several inputs: working memory
             that the next batch overwrites.
-        loss: The loss of the last batch, or None before the first.
+        batch_loss: The loss of the last batch, or None before the first. ``loss`` is that of the last epoch.
         history: A row for each finished epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
         batches: Batches in an epoch.
@@ -85,7 +84,7 @@ class Run:
         self.layout = (0, 0, False)
         self.recipe: dict[str, str] = {}
         self.current: tuple[Any, Array, Array | None] | None = None
-        self.loss: float | None = None
+        self.batch_loss: float | None = None
         self.history = History()
         self.stop_reason: str | None = None
         self.ended = False
@@ -111,6 +110,11 @@ class Run:
     def key(self) -> tuple[int, int, int]:
         """(seed, epoch, step): the key of this step's random numbers."""
         return (self.seed, self.epoch, self.step)
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the last finished epoch, as in the history; None before the first."""
+        return self.history[-1].get("loss") if len(self.history) else None
 
     @property
     def consistent(self) -> bool:
@@ -253,8 +257,7 @@ class Run:
         self.put_back()
 
     def __repr__(self) -> str:
-        loss = self.history[-1].get("loss") if len(self.history) else math.nan
-        shown = f"{loss:g}" if isinstance(loss, int | float) else repr(loss)
+        shown = f"{self.loss:g}" if isinstance(self.loss, int | float) else repr(self.loss)
         return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
 
 

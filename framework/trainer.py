@@ -127,10 +127,10 @@ class Trainer(Component):
                 for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
                     prediction = model.forward(x, key=run.key, copy=False)
-                    run.loss = self.loss.backward(model, y, weight, check=False)
+                    run.batch_loss = self.loss.backward(model, y, weight, check=False)
                     for regularizer in self.regularizers:
                         regularizer.backward(model)
-                    sums = self._sums(model, run.loss, prediction, y, weight)
+                    sums = self._sums(model, run.batch_loss, prediction, y, weight)
                     session.call("on_gradients")
                     run.optimizer.step()
                     run.finish_step(sums)

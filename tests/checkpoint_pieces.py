@@ -132,7 +132,7 @@ def tensors(arrays):
 
 def metadata(text, **changes):
     """Return the metadata of a checkpoint with this text, its checksum still to come."""
-    return {"format": "framework.checkpoint", "version": "1", "run": text, "sha256": ZEROS} | changes
+    return {"format": "framework.checkpoint", "version": "2", "run": text, "sha256": ZEROS} | changes
 
 
 def forged(arrays, document):

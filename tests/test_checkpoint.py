@@ -51,7 +51,7 @@ def test_a_run_comes_back_with_everything(path):
         "batches",
         "layout",
         "recipe",
-        "loss",
+        "batch_loss",
         "ended",
         "engine",
         "epoch_begun",

@@ -89,7 +89,7 @@ TAKEN = {  # which of these values each field may have; the run's own must fit t
     "seed": [10**400],
     "target_epoch": [10**400],
     "recipe": [{}],
-    "loss": [None, -1, 0.5, NAN, INF],
+    "batch_loss": [None, -1, 0.5, NAN, INF],
     "stop_reason": [None, "text"],
     "ended": [True],
     "engine": ["text"],

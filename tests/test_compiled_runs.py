@@ -79,7 +79,7 @@ class Seen(Callback):
         memory = run.memory(self)
         memory["hooks"].append("batch_end")
         memory.setdefault("rows", []).append(run.current[0].copy())
-        memory.setdefault("losses", []).append(run.loss)
+        memory.setdefault("losses", []).append(run.batch_loss)
         memory.setdefault("gradients", []).append(run.model.parameters.gradient.copy())
 
     def on_epoch_end(self, run):

@@ -66,9 +66,9 @@ def test_hooks_see_the_batch_its_gradients_and_its_loss():
         x, y, weight = run.current
         error = run.model(x) - y
         assert weight is None
-        assert run.loss == pytest.approx(np.mean(error**2))
+        assert run.batch_loss == pytest.approx(np.mean(error**2))
         assert run.model.parameters.gradients["bias"] == pytest.approx(2 * error.mean())
-        losses.append(run.loss)
+        losses.append(run.batch_loss)
 
     run = train(look, epochs=2)
     assert run.history.column("loss") == pytest.approx([np.mean(losses[:2]), np.mean(losses[2:])])
@@ -302,3 +302,13 @@ def test_save_refuses_a_memory_that_training_goes_on_changing(tmp_path):
     run.memories["Keeper.0"] = Memory("Keeper.0", {"trail": [run.model.weights]})
     with pytest.raises(CheckpointError, match=r"'trail'\.0 must not share memory"):
         save(run, tmp_path / "run.safetensors")
+
+
+def test_the_loss_of_a_run_is_that_of_its_history_and_its_print():
+    batches = []
+    run = train(on("batch_end")(lambda run: batches.append((run.batch_loss, run.loss))), epochs=2)
+    assert batches[0][1] is None
+    assert batches[-1][1] == run.history[0]["loss"] != batches[1][0]
+    assert run.loss == run.history[-1]["loss"]
+    assert run.batch_loss == batches[-1][0]
+    assert f"loss={run.loss:g}" in repr(run)

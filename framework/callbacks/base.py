@@ -81,7 +81,7 @@ class Callback(Component):
         """After backward, before the optimizer's step: the gradients are in ``run.model.parameters.gradient``."""
 
     def on_batch_end(self, run: Run) -> None:
-        """After the optimizer's step; ``run.loss`` is the batch's loss, before the step."""
+        """After the optimizer's step; ``run.batch_loss`` is the batch's loss, before the step."""
 
     def on_epoch_end(self, run: Run) -> None:
         """After validation; the epoch's row is ``run.history[-1]``."""

@@ -54,7 +54,7 @@ class ProgressBar(Callback):
     def on_batch_end(self, run: Run) -> None:
         bar = run.live(self).get("batches")
         if bar is not None:
-            bar.set_postfix(loss=f"{run.loss:.4g}", refresh=False)
+            bar.set_postfix(loss=f"{run.batch_loss:.4g}", refresh=False)
             bar.update()
 
     def hooks(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Document(BaseModel):
     batches: _Count
     layout: Annotated[tuple[_Count, _Count, bool], _Listed]
     recipe: dict[str, str]
-    loss: float | None
+    batch_loss: float | None
     stop_reason: str | None
     ended: bool
     unserved: list[str]

@@ -123,7 +123,7 @@ class Engine:
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
-            run.loss, binding.rate = float(sums[2]), float(rates[made - 1])
+            run.batch_loss, binding.rate = float(sums[2]), float(rates[made - 1])
         for batch_sums in metrics:
             add_sums(run.sums, batch_sums)
         run.batch += stop - first
