@@ -5,8 +5,8 @@
     python -m benchmarks --quick                      # tiny sizes: does it work?
     python -m benchmarks --json docs/benchmarks.json --chart docs/benchmarks.png
 
-A round runs every contender once; the next round begins with another one. So whatever else the machine does meets all
-alike. Every process gets the same number of threads and of cores. docs/benchmarks.md says what is measured.
+A round runs every contender once, and each round begins with another one, so background load affects all of them
+equally. Every process gets the same number of threads and of cores. docs/benchmarks.md says what is measured.
 """
 
 import argparse
@@ -73,7 +73,10 @@ class Bench:
             with ThreadPoolExecutor(at_once) as pool:
                 for name, result in zip(names, pool.map(lambda name: attempt(pairs[name]), names), strict=True):
                     if isinstance(result, pyperf.Benchmark):
-                        self.add(name, result)
+                        if name in self.results:
+                            self.results[name].add_runs(result)
+                        else:
+                            self.results[name] = result
                         continue
                     print(f"  {name}: {'skipped' if isinstance(result, SkipError) else 'FAILED'}: {result}", flush=True)
                     if isinstance(result, FailedError):
@@ -95,13 +98,6 @@ class Bench:
         if self.options.quick:
             names = [name for name in names if (quick := CONTENDERS[name].quick) is None or work.name in quick]
         return {name: lambda name=name: self.worker(work, name) for name in names}
-
-    def add(self, name: str, bench: pyperf.Benchmark) -> None:
-        """Add a round."""
-        if name in self.results:
-            self.results[name].add_runs(bench)
-        else:
-            self.results[name] = bench
 
     def worker(self, work: Workload, name: str) -> pyperf.Benchmark:
         """Run a contender once in a process of its own."""

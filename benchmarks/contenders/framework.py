@@ -14,7 +14,6 @@ from framework import (
     CrossEntropy,
     Dense,
     Flatten,
-    FrameworkError,
     HalfSquaredError,
     Layer,
     MaxPool,
@@ -26,6 +25,7 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
+    UsageError,
 )
 
 INCLUDES = "check of all data, order, gather, loss, checks of every step, history"
@@ -81,21 +81,18 @@ def memory(work: Workload, engine: str) -> Task:
 def fit(work: Workload, engine: str, data) -> Task:
     """One epoch of Trainer."""
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
-    settings = {"engine": engine} if "engine" in Trainer.model_fields else {}
-    if engine != "numpy" and not settings:
-        raise SkipError("this Trainer has no setting 'engine'")
-    try:
-        optimizer = SGDOptimizer(learning_rate=work.rate)
-        trainer = Trainer(loss=loss, optimizer=optimizer, batch_size=work.batch, seed=SEED, **settings)
-    except FrameworkError as error:
-        raise SkipError(str(error)) from error
+    optimizer = SGDOptimizer(learning_rate=work.rate)
+    trainer = Trainer(loss=loss, optimizer=optimizer, batch_size=work.batch, seed=SEED, engine=engine)
     models = []
 
     def begin() -> None:
         models[:] = [build(work)]
 
     def run() -> None:
-        done = trainer.fit(models[0], data, epochs=1)
+        try:
+            done = trainer.fit(models[0], data, epochs=1)
+        except UsageError as error:
+            raise SkipError(f"not installed: {error}") from error
         if done.engine != engine:
             raise SkipError(f"Trainer chose the engine {done.engine!r}")
 
