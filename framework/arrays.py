@@ -239,6 +239,39 @@ def first_place(mask: Any) -> tuple[int, ...]:
     return tuple(map(int, np.argwhere(mask)[0]))
 
 
+def require_ids(array: Array, cardinality: Any, name: str) -> None:
+    """Refuse what is no whole id from 0 to ``cardinality - 1``.
+
+    Args:
+        array: Ids, or a batch of samples that hold some.
+        cardinality: How many ids there are; for a batch an array for each sample, inf for a number that is no id.
+        name: The argument's name in messages.
+
+    Raises:
+        DataError: An id is fractional or out of range; says how many, and where the first is.
+
+    Example:
+        >>> require_ids(np.array([[0.5, 3.0], [1.5, 5.0]]), np.array([np.inf, 5]), "x")
+        Traceback (most recent call last):
+        framework.errors.DataError: x must hold whole ids in 0..4; got 5.0 at x[1, 1] (1 of 2 ids)
+    """
+    at_each_step = isinstance(cardinality, int) and array.size > 0  # for which a cheaper look is enough
+    if at_each_step and array.min() >= 0 and array.max() < cardinality and (array == np.floor(array)).all():
+        return
+    ids = np.less(cardinality, np.inf)
+    if not ids.any():
+        return
+    bad = ~((array >= 0) & (array < cardinality) & (array == np.floor(array))) & ids
+    if bad.any():
+        place = first_place(bad)
+        largest = int(np.broadcast_to(cardinality, array.shape)[place]) - 1
+        count = np.count_nonzero(np.broadcast_to(ids, array.shape))
+        raise DataError(
+            f"{name} must hold whole ids in 0..{largest}; got {array[place]} at {element(name, place)} "
+            f"({np.count_nonzero(bad)} of {count} ids)"
+        )
+
+
 def blocks(rows: int, row_size: int) -> Iterator[slice]:
     """Cut ``rows`` into slices of about ``BLOCK`` elements.
 

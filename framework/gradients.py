@@ -14,11 +14,11 @@ from framework.callbacks import on
 from framework.derivatives import slope_along
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
-from framework.models import Composite, Model
+from framework.models import Model
 from framework.random_streams import random_generator
 from framework.run import Run
 from framework.trainer import Trainer
-from framework.trees import Tree, flatten, map_leaves, real_tree
+from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,14 @@ def check_gradients(
         return loss.backward(model, y, weight)
 
     value()
-    arrays = {name: (view, model.parameters.gradients[name].copy()) for name, view in model.parameters.items()}
-    if not takes_ids(model):
-        found = flatten(_input_gradient(model, loss, inputs, y, weight, key))
-        arrays |= {leaf: (array, found[leaf]) for leaf, array in flatten(inputs).items()}
-    scale = max(float(np.max(np.abs(gradient), initial=0.0)) for _, gradient in arrays.values())
-    rows = tuple(_worst(name, array, gradient, value, elements, scale) for name, (array, gradient) in arrays.items())
+    arrays = {name: (view, model.parameters.gradients[name].copy(), np.inf) for name, view in model.parameters.items()}
+    found = leaves(_input_gradient(model, loss, inputs, y, weight, key))
+    limits = leaves(model.cardinalities(sample_shape(inputs)))
+    for (leaf, array), gradient, limit in zip(flatten(inputs).items(), found, limits, strict=True):
+        if not np.isfinite(limit).all():  # ids have no gradient
+            arrays[leaf] = (array, gradient, limit)
+    scale = max(float(np.max(np.abs(gradient), initial=0.0)) for _, gradient, _ in arrays.values())
+    rows = tuple(_worst(name, *given, value, elements, scale) for name, given in arrays.items())
     report = GradientReport(rows, tolerance)
     if not report.passed:
         raise DerivativeError(f"the gradients of {type(model).__name__} with {loss!r} are wrong:\n{report}")
@@ -129,17 +131,10 @@ def _input_gradient(model: Model, loss: Loss, x: Tree, y: Any, weight: Any, key:
     return model.backward(loss.gradient(prediction, target, weight))
 
 
-def takes_ids(model: Model) -> bool:
-    """Return whether a model's inputs are whole numbers that stand for things, as an Embedding's are."""
-    while isinstance(model, Composite):
-        model = next(iter(model.parts.values()))
-    return model.takes_ids
-
-
 def _worst(
-    name: str, array: Array, gradient: Array, value: Callable[[], float], elements: int, scale: float
+    name: str, array: Array, gradient: Array, limit: Any, value: Callable[[], float], elements: int, scale: float
 ) -> GradientRow:
-    places = list(np.ndindex(array.shape))
+    places = [tuple(place) for place in np.argwhere(np.broadcast_to(np.isinf(limit), array.shape)).tolist()]
     if len(places) > elements:
         chosen = random_generator(0, f"check {name}").choice(len(places), elements, replace=False)
         places = [places[i] for i in sorted(chosen)]

@@ -22,7 +22,7 @@ from framework.checkpoint import save
 from framework.component import Component
 from framework.derivatives import numerical_gradient
 from framework.errors import FrameworkError, UsageError
-from framework.gradients import check_gradients, takes_ids
+from framework.gradients import check_gradients
 from framework.initializers import Initializer
 from framework.losses import HalfSquaredError, Loss
 from framework.metrics import Metric, WholeMetric
@@ -292,8 +292,7 @@ def _optimizer_blocks(optimizer: Optimizer) -> None:
 def _layer(layer: Model) -> None:
     shape = map_leaves(lambda part: tuple(3 if size is None else size for size in part), layer.input_shape)
     x = map_leaves(lambda part: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(part))).reshape(4, *part), shape)
-    if takes_ids(layer):
-        x = np.zeros_like(x)
+    x = map_leaves(lambda leaf, limit: np.where(np.isinf(limit), leaf, 0.0), x, layer.cardinalities(shape))
     model = layer.copy()
     try:
         prediction = model.forward(x, key=(0, 0, 0))

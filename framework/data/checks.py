@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, column_names, real_array, require_finite
+from framework.arrays import Array, column_names, real_array, require_finite, require_ids
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.messages import brief
-from framework.models import Composite, Embedding, Model
+from framework.models import Model
 from framework.models.shapes import is_known, shown
 from framework.models.state import Columns
-from framework.trees import Tree, flatten, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 Batch = tuple[Any, Array, Array | None]
 """x, a tree of arrays; the targets; the weights, where there are some."""
@@ -111,11 +111,8 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     array = real_tree(x, f"{name}: argument 'x'", model.dtype)
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")
-    for leaf, values in flatten(array, f"{name}: argument 'x'").items():
+    limits = leaves(model.cardinalities(sample_shape(array)))
+    for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
         require_finite(values, leaf, column_names(x))
-    first = model
-    while isinstance(first, Composite):
-        first = next(iter(first.parts.values()))
-    if isinstance(first, Embedding) and not isinstance(array, dict):
-        first.require_ids(array, f"{name}: argument 'x'")
+        require_ids(values, limit, leaf)
     return array

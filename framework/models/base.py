@@ -59,9 +59,6 @@ class Model(Component):
         object.__setattr__(self, "_owner", None)
         object.__setattr__(self, "_state", None)
 
-    takes_ids: ClassVar[bool] = False
-    """Whether the inputs are whole numbers that stand for things, so that there is no gradient by them."""
-
     takes_a_sample: ClassVar[bool] = False
     """Whether ``apply`` also takes one sample without a row axis."""
 
@@ -94,6 +91,10 @@ class Model(Component):
     def narrowed(self, shape: Any) -> Any:
         """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
         return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
+
+    @abstractmethod
+    def cardinalities(self, shape: Any) -> Any:
+        """Return how many ids each number in a sample of this shape may be, as arrays; inf for what is no id."""
 
     @abstractmethod
     def shape_after(self, shape: Any) -> Shape:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,7 +17,7 @@ from framework.models.layer import Layer
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import Columns, State
 from framework.parameters import Parameters
-from framework.trees import map_leaves, rows_in, sample_shape
+from framework.trees import map_leaves, rows_in, sample_shape, take
 
 
 class ActivationLayer(Layer):
@@ -234,30 +233,45 @@ class Composite(Model):
     def leading_axes(self) -> bool:  # type: ignore[override]
         return type(self).input_shape is Composite.input_shape and self._first.leading_axes
 
+    def cardinalities(self, shape: Any) -> Any:
+        """Return how many ids each number in a sample may be: as many as the children take that ``apply`` gives it."""
+        trial = self._tried(shape, strict=False)
+        map_leaves(lambda leaf: leaf.fill(np.inf), trial.x)
+        for name, x in trial.given:  # views of the sample, of which some parts may go into a child
+            map_leaves(_lower, x, self._parts[name].cardinalities(sample_shape(x)))
+        return take(trial.x, 0)
+
     def shape_after(self, shape: Any) -> Shape:
         """Return the shape of a prediction for samples of this shape: that of ``apply``."""
         trial = self._tried(shape)
-        return (...,) if trial is None or trial.output is None else np.shape(trial.output)[1:]
+        return (...,) if trial.output is None else np.shape(trial.output)[1:]
 
-    def _tried(self, shape: Any, *, settle: bool = False) -> _Trial | None:
+    def _tried(self, shape: Any, *, settle: bool = False, strict: bool = True) -> _Trial:
         """Call ``apply`` on a sample of zeros, where its shape is known; children are asked for their shapes alone.
+
+        Args:
+            shape: The shape of a sample.
+            settle: Whether the children take their numbers of inputs from what they are given.
+            strict: Whether errors are raised; a class that writes ``shape_after`` need not take zeros.
 
         Raises:
             ShapeError: A child does not take what it is given, or ``apply`` fails.
         """
-        if not is_known(shape):
-            return None
         trial = _Trial(self.dtype, settle=settle)
-        zeros = map_leaves(lambda part: np.zeros((1, *part), self.dtype), shape)
+        if not is_known(shape):
+            return trial
+        trial.x = map_leaves(lambda part: np.zeros((1, *part), self.dtype), shape)
         values = {name: np.zeros(size, self.dtype) for name, size in self.layout().items()} if self.settled else {}
         try:
             with np.errstate(all="ignore"):
-                trial.output = self.apply(zeros, values, trial)
+                trial.output = self.apply(trial.x, values, trial)
         except _OpenShape:
             pass
-        except FrameworkError as error:
-            raise type(error)(f"{type(self).__name__}: {error}") from None
         except Exception as error:
+            if not strict:
+                return trial
+            if isinstance(error, FrameworkError):
+                raise type(error)(f"{type(self).__name__}: {error}") from None
             raise ShapeError(
                 f"{type(self).__name__}.apply fails on a sample of zeros of shape {shown(shape)}, with which the "
                 f"shapes inside are found: {type(error).__name__}: {error}; or write settle and "
@@ -335,14 +349,10 @@ class Composite(Model):
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
         start = f"{prefix}." if prefix else ""
         rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]
-        trial = None
-        with suppress(FrameworkError):  # a class that writes shape_after need not take zeros
-            trial = self._tried(sample)
+        given = dict(reversed(self._tried(sample, strict=False).given))
         for name, part in self._parts.items():
             shape = sample if part.takes(sample) else part.input_shape
-            if trial is not None and name in trial.given:
-                shape = sample_shape(trial.given[name])
-            rows += part._summary_rows(f"{start}{name}", shape)
+            rows += part._summary_rows(f"{start}{name}", sample_shape(given[name]) if name in given else shape)
         return rows
 
 
@@ -354,19 +364,21 @@ class _Trial(Record):
     """The record of a call of ``apply`` that only asks for shapes.
 
     Attributes:
-        given: What each child was given, in its first call.
+        x: A batch of one sample of zeros; empty where the sizes are not known.
+        given: What each call gave to a child, after the child's name.
     """
 
-    __slots__ = ("_settle", "given")
+    __slots__ = ("_settle", "given", "x")
 
     def __init__(self, dtype: str, *, settle: bool) -> None:
         super().__init__(dtype, training=False)
         self._settle = settle
-        self.given: dict[str, Any] = {}
+        self.x: Any = {}
+        self.given: list[tuple[str, Any]] = []
 
     def called(self, name: str, child: Model, x: Any) -> Array:
         """Return zeros of the shape of a child's output; ``settle`` takes its numbers of inputs from x."""
-        self.given.setdefault(name, x)
+        self.given.append((name, x))
         try:
             shape = (child.settle if self._settle or child.settled else child.shape_after)(sample_shape(x))
         except FrameworkError as error:
@@ -374,6 +386,11 @@ class _Trial(Record):
         if not is_known(shape):
             raise _OpenShape
         return np.zeros((rows_in(x), *shape), self.dtype)
+
+
+def _lower(array: Array, limits: Array) -> None:
+    if array.flags.writeable:
+        np.minimum(array, limits, out=array)
 
 
 def _twin_of(value: Any) -> Any:

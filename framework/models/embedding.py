@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Record, element, first_place
 from framework.component import Count
-from framework.errors import DataError, SettingsError
 from framework.initializers import Initializer, Uniform
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
-
-_EXACT = {"float32": 2**24, "float64": 2**53}
-"""Every integer up to here is a float."""
 
 
 class Embedding(Layer):
@@ -48,8 +43,6 @@ class Embedding(Layer):
         Bengio et al., A neural probabilistic language model (2003).
     """
 
-    takes_ids = True
-
     vocabulary: Count
     units: Count
     initializer: Initializer = Uniform()
@@ -65,13 +58,10 @@ class Embedding(Layer):
     ) -> None:
         super().__init__(vocabulary=vocabulary, units=units, initializer=initializer, seed=seed, dtype=dtype)
 
-    def model_post_init(self, context: object) -> None:
-        """Refuse more ids than the dtype can tell apart."""
-        if self.vocabulary > _EXACT[self.dtype]:
-            raise SettingsError(
-                f"Embedding: setting 'vocabulary' must be at most {_EXACT[self.dtype]} in {self.dtype}; "
-                f"got {self.vocabulary}; write dtype='float64'"
-            )
+    @property
+    def cardinality(self) -> int:
+        """The size of the vocabulary."""
+        return self.vocabulary
 
     @property
     def input_shape(self) -> Shape:
@@ -88,23 +78,3 @@ class Embedding(Layer):
 
     def formula(self, x: Any, weights: Any) -> Any:
         return np.take(weights, x.astype(int), axis=0)
-
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        """Check the ids, and return the weights' row of each."""
-        if x.size and not (x.min() >= 0 and x.max() < self.vocabulary and (x == np.floor(x)).all()):
-            self.require_ids(x, "Embedding: argument 'x'")
-        return super().apply(x, values, record)
-
-    def require_ids(self, x: Array, name: str) -> None:
-        """Check that x holds ids of the vocabulary; training checks all rows before the first step.
-
-        Raises:
-            DataError: An id is fractional or out of range; says how many, and where the first is.
-        """
-        bad = ~((x >= 0) & (x < self.vocabulary) & (x == np.floor(x)))
-        if bad.any():
-            place = first_place(bad)
-            raise DataError(
-                f"{name} must hold whole ids in 0..{self.vocabulary - 1}; got {x[place]} "
-                f"at {element(name, place)} ({np.count_nonzero(bad)} of {x.size} ids)"
-            )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from framework.activations import Activation
-from framework.arrays import Array, Record, require_finite
+from framework.arrays import Array, Record, require_finite, require_ids
 from framework.component import Dtype, Seed, belongs_to
 from framework.derivatives import require_like
 from framework.derivatives.layers import check_layer
@@ -32,6 +32,9 @@ from framework.plain_functions import PlainFunction, require_function
 from framework.random_streams import random_generator
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
+_EXACT = {"float32": 2**24, "float64": 2**53}
+"""Up to here every whole number has a float of its own."""
+
 
 class Layer(Model):
     """A model with arrays of its own. Write ``formula(x, **parameters)``, and its gradients are derived.
@@ -49,6 +52,8 @@ class Layer(Model):
     Written gradients are checked against differences of the outputs when the layer is first put to work.
 
     Attributes:
+        cardinality: How many ids there are, where x holds ids and not numbers; ``{"city": 5}`` for one of several
+            inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
         mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
         seed: The seed of the first values; None leaves it to the model that the layer becomes part of.
@@ -74,6 +79,7 @@ class Layer(Model):
         array([3., 4.])
     """
 
+    cardinality: ClassVar[Any] = None
     check: ClassVar[Literal["on", "off"]] = "on"
     mixes_rows: ClassVar[bool] = False
     keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
@@ -84,6 +90,12 @@ class Layer(Model):
     def __init__(self, *args: object, **settings: Any) -> None:
         self._require_complete()
         super().__init__(*args, **settings)
+        for count in self._cardinality("").values():
+            if count > _EXACT[self.dtype]:
+                raise SettingsError(
+                    f"{type(self).__name__}: a cardinality must be at most {_EXACT[self.dtype]} in {self.dtype}; "
+                    f"got {count}; write dtype='float64'"
+                )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -209,6 +221,13 @@ class Layer(Model):
                 return self.program((*more, *shape))
         return None
 
+    def cardinalities(self, shape: Any) -> Any:
+        counts = self._cardinality("x")
+        return map_leaves(lambda leaf, part: np.full(part, counts.get(leaf, np.inf)), names(shape), shape)
+
+    def _cardinality(self, name: str) -> dict[str, int]:
+        return {} if self.cardinality is None else flatten(self.cardinality, name)
+
     def unsettled(self) -> list[Model]:
         return [] if getattr(self, "inputs", 0) is not None else [self]
 
@@ -299,6 +318,10 @@ class Layer(Model):
         parameters, buffers = self.layout(), self.initial_buffers()
         draws = self.draws(shape) if training else {}
         inputs, named = names(shape), flatten(shape)
+        if unknown := set(self._cardinality("x")) - set(named):
+            raise SettingsError(
+                f"{type(self).__name__}.cardinality is that of {min(unknown)}, but the inputs are {', '.join(named)}"
+            )
         declared = [*parameters, *draws, *buffers]
         try:
             inspect.signature(formula).bind("x", **dict.fromkeys(declared))
@@ -336,7 +359,7 @@ class Layer(Model):
                 reads=Reads([formula], type(self)),
                 ours=ours,
             )
-            if self.check == "on" and not ours and not self.takes_ids:
+            if self.check == "on" and not ours and self.cardinality is None:
                 require_same(program, flat, shapes)
         except (DerivativeError, ShapeError) as error:
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
@@ -345,6 +368,8 @@ class Layer(Model):
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
+        if self.cardinality is not None:
+            self._require_ids(x)
         buffers = (self._state or self._built()).buffers
         extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
         if buffers:
@@ -389,6 +414,12 @@ class Layer(Model):
             return _several(found)[0]
         by_leaf = iter(_several(found))
         return map_leaves(lambda _: next(by_leaf), x)
+
+    def _require_ids(self, x: Any) -> None:
+        name = f"{self._label}: argument 'x'"
+        arrays = flatten(x, name)
+        for leaf, count in self._cardinality(name).items():
+            require_ids(arrays[leaf], count, leaf)
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""

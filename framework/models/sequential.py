@@ -92,6 +92,9 @@ class Sequential(Composite):
     def leading_axes(self) -> bool:  # type: ignore[override]
         return not self._front and self._first.leading_axes
 
+    def cardinalities(self, shape: Any) -> Any:
+        return self._first.cardinalities(shape)
+
     def shape_after(self, shape: Any) -> Shape:
         gives: Shape = shape
         for part in self.parts.values():
