@@ -110,7 +110,7 @@ class Model(Component):
         """Return the layers whose number of inputs is not known."""
 
     def unsettle(self, layers: list[Model]) -> None:
-        """Forget the numbers of inputs that ``settle`` gave to these layers, and all numbers drawn since."""
+        """Forget the numbers of inputs that ``settle`` gave to these layers, and their parameters."""
         for layer in layers:
             layer.__dict__["inputs"] = None
         object.__setattr__(self, "_state", None)

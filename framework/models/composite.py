@@ -115,7 +115,12 @@ class Composite(Model):
         }
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_places", {name: place for place, name in enumerate(parts)})
-        self._connect()
+        open_layers = self.unsettled()
+        try:
+            self._connect()
+        except BaseException:
+            self.unsettle(open_layers)
+            raise
         for part in parts.values():
             object.__setattr__(part, "_owner", self)
 
@@ -285,7 +290,8 @@ class Composite(Model):
     def unsettle(self, layers: list[Model]) -> None:
         super().unsettle(layers)
         for part in self._parts.values():
-            part.unsettle([])
+            if part.unsettled():  # the numbers of the others may have been given
+                part.unsettle([])
 
     def settle(self, shape: Any) -> Shape:
         """Take the numbers of inputs that were left out from what ``apply`` gives to each child."""

@@ -14,6 +14,7 @@ from framework import (
     Component,
     Composite,
     CrossEntropy,
+    DataError,
     Dense,
     DerivativeError,
     Dropout,
@@ -154,6 +155,25 @@ def test_a_fit_that_refuses_its_data_leaves_the_sizes_open():
     assert not model.settled
     trainer(MeanSquaredError()).fit(model, (X[:, :2], np.ones((6, 1))))
     assert model.parameters["0.weights"].shape == (2, 5)
+
+
+def test_a_fit_that_refuses_its_data_keeps_the_numbers_that_a_layer_was_given():
+    given = Neuron.from_weights([7.0, 8.0], bias=9.0, train_bias=False)
+    model = Sequential(Dense(units=2), given)
+    with pytest.raises(DataError):
+        trainer(MeanSquaredError()).fit(model, (X, [1.0, 2.0, np.nan, 3.0, 4.0, 5.0]))
+    assert not model.settled
+    assert given.weights.tolist() == [7.0, 8.0]
+    trainer(MeanSquaredError()).fit(model, (X, np.ones(6)))
+    assert given.bias == 9.0  # frozen as before
+
+
+def test_a_model_that_is_refused_leaves_the_sizes_of_its_layers_open():
+    layer = Dense(units=3)
+    with pytest.raises(ShapeError):
+        Sequential(Dense(2, 4), layer, Dense(5, 1))
+    assert not layer.settled
+    assert Sequential(Dense(2, 6), layer)(np.ones(2)).shape == (3,)
 
 
 def test_dense_without_units_says_what_to_write():
