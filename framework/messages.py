@@ -83,12 +83,12 @@ _OTHER_NAMES = {
 }
 """What other libraries call a setting."""
 
-_NO_GRADIENT_TO_CLEAR = "leave it out: backward overwrites the gradients"
+_NO_GRADIENT_TO_CLEAR = "leave it out, backward overwrites the gradients"
 
 _ELSEWHERE = {
     "Model": {
         **dict.fromkeys(("fit", "compile"), "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
-        **dict.fromkeys(("train", "eval"), "leave it out: forward(x) trains, model(x) predicts"),
+        **dict.fromkeys(("train", "eval"), "leave it out, forward(x) trains and model(x) predicts"),
         **dict.fromkeys(("save", "state_dict"), "write save(run, path), with the run that fit returned"),
         **dict.fromkeys(("load_state_dict", "load_weights"), "write load_model(path, into=model)"),
         "predict": "write model(x)",
@@ -202,6 +202,9 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
             if name not in names:
                 hint = meant(name, names) or "."
                 raise SettingsError(f"{function.__name__}: unknown argument '{name}'{hint} Known: {', '.join(names)}")
+        if len(args) > len(names) + 1:
+            hint = "; data is (x, y), in brackets" if "data" in names else ""
+            raise SettingsError(f"{function.__name__}: takes ({', '.join(names)}); got {len(args) - 1} arguments{hint}")
         return function(*args, **settings)
 
     return call

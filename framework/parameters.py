@@ -222,6 +222,10 @@ class Parameters(Mapping[str, Array]):
         except KeyError:
             raise KeyError(self._unknown(name)) from None
 
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        """Refuse: another array would not reach the model."""
+        raise UsageError(f"write into the array: parameters['{name}'][...] = value")
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.views)
 

@@ -9,6 +9,7 @@ import pytest
 from framework import (
     CheckpointError,
     CrossEntropy,
+    DataError,
     Dense,
     DerivativeError,
     Dropout,
@@ -24,6 +25,7 @@ from framework import (
     SGDOptimizer,
     Softmax,
     Trainer,
+    UsageError,
     check_derivative,
     on,
     save,
@@ -45,7 +47,7 @@ def network():
     [
         ("fit", r"write Trainer\(loss=..., optimizer=...\).fit\(model, \(x, y\)\)"),
         ("predict", r"write model\(x\)"),
-        ("eval", r"leave it out: forward\(x\) trains, model\(x\) predicts"),
+        ("eval", r"leave it out, forward\(x\) trains and model\(x\) predicts"),
         ("state_dict", r"write save\(run, path\)"),
         ("load_state_dict", r"write load_model\(path, into=model\)"),
     ],
@@ -108,6 +110,30 @@ def test_a_misspelt_parameter_is_a_key_error_with_the_nearest_name():
         parameters["0.weight"]
     assert "0.weight" not in parameters
     assert parameters.get("0.weight") is None
+
+
+def test_a_new_array_for_a_parameter_is_refused():
+    parameters = network().parameters
+    with pytest.raises(UsageError, match=r"parameters\['0.bias'\]\[...\] = value"):
+        parameters["0.bias"] = np.zeros(4)
+
+
+@pytest.mark.parametrize("call", [TRAINER.evaluate, TRAINER.fit])
+def test_x_and_y_without_brackets_are_answered_with_brackets(call):
+    with pytest.raises((SettingsError, DataError), match=r"\(x, y\)"):
+        call(network(), X, Y)
+
+
+def test_a_model_inside_a_formula_is_answered_with_composite():
+    class Squared(Layer):
+        inner: Dense
+
+        def formula(self, x):
+            return self.inner(x) ** 2
+
+    message = r"Squared.formula: .* a call of a Dense \(line .*self.inner\(x\).*\): make a Composite"
+    with pytest.raises(DerivativeError, match=message):
+        Squared(inner=Dense(2, 3))(X)
 
 
 @pytest.mark.parametrize(

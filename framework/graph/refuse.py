@@ -8,7 +8,14 @@ from typing import NoReturn
 
 from framework.errors import DerivativeError
 
-_OURS = ("framework.graph", "framework.emit", "framework.compiled", "framework.activations.base", "numpy")
+_OURS = (
+    "framework.graph",
+    "framework.emit",
+    "framework.compiled",
+    "framework.activations.base",
+    "framework.models.base",
+    "numpy",
+)
 """The modules that trace; the line at fault belongs to their caller."""
 
 NO_RULE = (

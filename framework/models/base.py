@@ -21,6 +21,8 @@ from framework.activations import Activation
 from framework.arrays import Array, Record, column_names, real_array
 from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
+from framework.graph.refuse import refuse
+from framework.graph.symbol import Symbol
 from framework.messages import printable
 from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
 from framework.models.state import State
@@ -223,7 +225,10 @@ class Model(Component):
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.
             DtypeError: ``x`` holds no real numbers.
+            DerivativeError: It is called in a formula.
         """
+        if isinstance(x, Symbol):
+            refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built().dtype)
         _, a = self.output(_batch_of(x) if sample else x)
         if any(np.may_share_memory(a, leaf) for leaf in leaves(x)):  # a layer that hands on its input
