@@ -18,7 +18,7 @@ from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_activation
 from framework.emit.programs import Program, program_of, programs_of
 from framework.emit.show import labelled, latex_of
-from framework.errors import DerivativeError
+from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
 from framework.plain_functions import PlainFunction, require_function
@@ -154,6 +154,17 @@ class Activation(Component):
         """
         _checked(self)
         return self
+
+    def require_units(self, units: int | None, name: str = "") -> None:
+        """Check that the output over a row of so many units is not constant; ``name`` begins the message.
+
+        Raises:
+            SettingsError: It is, as that of Softmax over one unit.
+        """
+        if units == 1 and self.coupled:
+            first, second = self(np.array([[-0.7], [1.3]]))
+            if first == second:
+                raise SettingsError(f"{name}{self!r} over a row of 1 unit is constant: use Sigmoid for two classes")
 
     def check_derivative(self) -> None:
         """Compare the derivatives that training uses with the formula; see ``check_derivative``."""

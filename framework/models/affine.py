@@ -229,13 +229,7 @@ class Dense(_Affine):
     def model_post_init(self, context: object) -> None:
         """Refuse an activation that has no derivative, or one over a row of a single unit."""
         self.activation.require_derivative()
-        if self.units == 1 and self.activation.coupled:
-            first, second = self.activation(np.array([[-0.7], [1.3]]))
-            if first == second:
-                raise SettingsError(
-                    f"Dense: setting 'activation' must work on 1 unit; {self.activation!r} over a row of 1 unit is "
-                    "constant: use Sigmoid for two classes"
-                )
+        self.activation.require_units(self.units, "Dense: setting 'activation' must work on 1 unit; ")
 
     @classmethod
     def from_weights(

@@ -38,6 +38,16 @@ class ActivationLayer(Layer):
         """Check the activation's derivative."""
         self.activation.require_derivative()
 
+    def takes(self, shape: Any) -> bool:
+        """Return whether samples may have this shape: any, where f works on each number alone."""
+        return (isinstance(shape, tuple) and not self.activation.coupled) or super().takes(shape)
+
+    def settle(self, shape: Any) -> Shape:
+        """Return the same shape, in which there must be more than one unit for an activation like Softmax."""
+        gives = super().settle(shape)
+        self.activation.require_units(gives[-1] if gives else None)
+        return gives
+
     def shape_after(self, shape: Shape) -> Shape:
         return shape
 

@@ -11,6 +11,7 @@ import pytest
 from framework import (
     Activation,
     BatchNorm,
+    BinaryCrossEntropy,
     Component,
     Composite,
     CrossEntropy,
@@ -182,6 +183,27 @@ def test_dense_without_units_says_what_to_write():
 
 
 # activations as layers
+
+
+def test_an_activation_stands_behind_a_neuron():
+    parts, whole = Sequential(Neuron(4, seed=1), Sigmoid()), Neuron(4, Sigmoid(), seed=1)
+    y = (X[:, 0] > 0) * 1.0
+    for model in (parts, whole):
+        trainer(BinaryCrossEntropy()).fit(model, (X, y))
+    assert np.array_equal(parts.parameters.vector, whole.parameters.vector)
+    assert parts(X[0]) == whole(X[0])
+    with pytest.raises(ShapeError, match=r"layer 0 gives \(\)"):  # a row of units has no meaning there
+        Sequential(Neuron(4), Softmax())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Sequential(Dense(2, 1), Softmax()), lambda: Residual(Dense(1, 1), Softmax())],
+    ids=["Sequential", "Residual"],
+)
+def test_a_softmax_of_one_unit_is_refused_as_a_layer_too(make):
+    with pytest.raises(SettingsError, match="a row of 1 unit is constant: use Sigmoid"):
+        make()
 
 
 def test_an_activation_stands_as_a_layer_and_stays_itself():
