@@ -28,6 +28,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Softmax,
     Tanh,
     Trainer,
@@ -290,3 +291,76 @@ def test_a_function_that_depends_on_the_type_of_its_argument_is_refused():
         loss.backward(model, np.ones(1))
     with pytest.raises(DerivativeError, match="gives other values than the formula itself"):
         Layer.of(by_type)(np.ones((1, 2)))
+
+
+WEIGHTS = np.array([1.0, 2.0])
+
+
+def squares_of_two(p, t):
+    return WEIGHTS * (p - t) ** 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Dense(3, 2, Activation.of(lambda h: h * WEIGHTS)),
+        lambda: Dense(3, 2, Activation.of(lambda h: np.exp(h.reshape(-1, 3)).reshape(h.shape))),
+        lambda: Loss.of(squares_of_two).check_derivative(),
+        lambda: RowLoss.of(lambda p, t: squares_of_two(p, t).sum(axis=-1)).check_derivative(),
+    ],
+    ids=["factors", "groups", "loss", "row loss"],
+)
+def test_a_formula_for_rows_of_one_width_is_refused_with_what_to_write(make):
+    with pytest.raises(ShapeError, match=r"must serve rows of any width; it fails for rows of 4: .* setting: weights"):
+        make()
+
+
+def test_what_to_write_for_rows_of_one_width_works():
+    class PerUnit(Activation):
+        weights: tuple[float, ...]
+
+        def __call__(self, h):
+            return h * np.array(self.weights)
+
+    class PerOutput(RowLoss):
+        weights: tuple[float, ...]
+
+        def value(self, prediction, target):
+            return (np.array(self.weights) * (prediction - target) ** 2).sum(axis=-1)
+
+    h = np.array([[0.5, -1.0], [2.0, 3.0]])
+    activation, loss = PerUnit(weights=(1.0, 2.0)), PerOutput(weights=(1.0, 3.0))
+    Dense(3, 2, activation)
+    loss.check_derivative()
+    np.testing.assert_array_equal(activation(h), h * WEIGHTS)
+    np.testing.assert_array_equal(activation.backward(h, h, activation(h)), h * WEIGHTS)
+    np.testing.assert_array_equal(Layer.of(lambda x: x * WEIGHTS)(h), h * WEIGHTS)
+    np.testing.assert_array_equal(loss.slope(h, 0.0 * h), 2 * h * [1.0, 3.0])
+
+
+def test_a_function_without_a_rule_is_derived_by_hand_in_a_class():
+    with pytest.raises(DerivativeError, match="write the derivative in a class: derivative or backward of an Act"):
+        Dense(3, 2, Activation.of(np.sort))
+
+    class Sorted(Activation):
+        def __call__(self, h):
+            return np.sort(h)
+
+        def backward(self, gradient, h, a):
+            out = np.empty_like(h)
+            np.put_along_axis(out, np.argsort(h, axis=-1), gradient, axis=-1)
+            return out
+
+    class Exact(Loss):
+        def value(self, prediction, target):
+            return np.nan_to_num(prediction - target) ** 2
+
+        def slope(self, prediction, target):
+            return 2 * (prediction - target)
+
+    Sorted().check_derivative()
+    Exact().check_derivative()
+    model = Dense(3, 2, Sorted())
+    model.forward(X)
+    Exact().backward(model, np.zeros((len(X), 2)))
+    assert np.isfinite(model.parameters.gradient).all()

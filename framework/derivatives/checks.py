@@ -17,7 +17,7 @@ import numpy as np
 
 from framework.arrays import Array, first_place
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
-from framework.errors import DerivativeError, DtypeError, ShapeError
+from framework.errors import DerivativeError, DtypeError, FrameworkError, ShapeError
 from framework.graph.node import Node, needed
 from framework.messages import require_formula
 
@@ -149,7 +149,7 @@ class Subject:
         elif not self.written and not np.isfinite(given):
             meaning = (
                 "the chain rule meets 0 * inf there, as in np.sqrt(h) at 0: keep the inner argument away from 0 with "
-                "np.where, or write the derivative by hand"
+                "np.where, or write derivative(h) in a class"
             )
         return DerivativeError("\n".join([*lines, meaning or self.advice or usual]))
 
@@ -514,8 +514,8 @@ def require_traced(name: str, program: Any, formula: Callable[..., Array], *argu
     if not np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True):
         raise DerivativeError(
             f"{name}: the traced formula gives other values than the formula itself; it depends on something besides "
-            "its arguments and settings, such as the type or shape of h, or random numbers: write the derivative "
-            "by hand"
+            "its arguments and settings, such as the type or shape of h, or random numbers: let it depend on them "
+            "alone, or write a Layer"
         )
 
 
@@ -530,14 +530,19 @@ def require_elementwise(name: str, formula: Callable[[Array], Array]) -> None:
     with np.errstate(all="ignore"):
         try:
             result = formula(h)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError) as error:
             if "truth value" in str(error):
                 raise DerivativeError(f"{name}.__call__ branches on h, an array: use np.where") from None
             if "converted to Python scalar" in str(error):
                 raise DerivativeError(
                     f"{name}.__call__ uses a function of one number on h, an array: use np.exp for math.exp"
                 ) from None
-            raise
+            if isinstance(error, FrameworkError | TypeError):
+                raise
+            raise ShapeError(
+                f"{name}.__call__ must serve arrays of any shape, as it works on each element alone; it fails for "
+                f"{h.shape}: {error}. A formula over rows has backward(gradient, h, a) in place of derivative(h)"
+            ) from None
         if not np.array_equal(h, kept):
             raise DerivativeError(f"{name}.__call__ changes its argument in place; make a new array instead")
         require_like(name, "__call__", result, h.shape)

@@ -20,7 +20,7 @@ from framework.derivatives.checks import (
     require_like,
     require_traced,
 )
-from framework.emit.programs import Program
+from framework.emit.programs import Program, one_width_error, tried_width
 from framework.emit.show import show
 from framework.errors import DataError, DerivativeError
 from framework.graph.node import needed
@@ -39,8 +39,13 @@ def check_activation(activation: Any) -> None:
     """
     name = type(activation).__name__
     if activation.coupled:
-        require_like(name, "__call__", activation(ROWS), ROWS.shape)
-        _check_coupled(activation)
+        rows = np.resize(ROWS, (3, tried_width(activation)))
+        try:
+            a = activation(rows)
+        except (ValueError, IndexError) as error:
+            raise one_width_error(activation, rows.shape[1], error) from None
+        require_like(name, "__call__", a, rows.shape)
+        _check_coupled(activation, np.concatenate([rows, 12.0 * rows]))
         return
     require_elementwise(name, activation)
     methods = ("derivative_from_output", "derivative")  # in this order: the second may call the first
@@ -102,7 +107,7 @@ def _own_program(activation: Any) -> Program:
     if program.elementwise and not _calls_python(program):
         return program  # its derivative comes from the formula alone
     try:
-        program = Program(activation._formula)
+        program = Program(activation._formula, width=tried_width(activation))
     except DerivativeError as error:
         raise DerivativeError(f"{type(activation).__name__}.__call__: {error}") from None
     if _calls_python(program):
@@ -115,8 +120,8 @@ def _calls_python(program: Program) -> bool:
     return any(node.op == "python" for node in needed(program.traced.outputs))
 
 
-def _check_coupled(activation: Any) -> None:
-    """Check an activation over rows, near 0 and far from it."""
+def _check_coupled(activation: Any, rows: Array) -> None:
+    """Check an activation over rows."""
     it = Subject(
         type(activation).__name__,
         "backward (derived)",
@@ -130,7 +135,6 @@ def _check_coupled(activation: Any) -> None:
             program=partial(_own_program, activation),
             factors=named_factors(activation.settings()),
         )
-    rows = np.concatenate([ROWS, 12.0 * ROWS])
     derived = it.traced.pullback if it.derives else None
     check_rows(it, activation, lambda g, h: np.asarray(activation.backward(g, h, activation(h))), rows, derived)
 
@@ -211,7 +215,7 @@ def _fused(loss: Any, name: str, h: Array, goal: Array) -> tuple[Subject, Any]:
 
 
 def _check_row_loss(loss: Any, written: bool) -> None:
-    classes = len(getattr(loss, "class_weights", None) or ROWS[0])
+    classes = tried_width(loss)
     rows = np.resize(ROWS, (3, classes))
     shifted = np.exp(rows)
     predictions = shifted / shifted.sum(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.component import Component
 from framework.emit.numpy import emit
-from framework.errors import DerivativeError
+from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import gradients
 from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
@@ -181,7 +181,8 @@ def program_of(
         if isinstance(like, np.floating):
             programs[type(like)] = known  # found at once from then on, for the scripted step on one sample
         return known
-    width = np.shape(like)[-1] if np.ndim(like) else _WIDTH
+    tried = tried_width(component)
+    width = np.shape(like)[-1] if np.ndim(like) else tried
 
     def traced(width: int, *key: Any) -> Program:
         program: Program | None = programs.get(key)
@@ -194,13 +195,38 @@ def program_of(
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
                 raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
+            except (ValueError, IndexError) as error:
+                if width != tried:
+                    raise
+                raise one_width_error(component, width, error) from None
         return program
 
     if not rows:
-        program = traced(_WIDTH, method, dtype)
+        program = traced(tried, method, dtype)
         if program.elementwise or program.first.shape[-1] == width:
             return program
     return traced(width, method, dtype, width)
+
+
+def tried_width(component: Component) -> int:
+    """Return the width of the rows that a formula is tried with: the length of a tuple among the settings, or 4.
+
+    Example:
+        >>> from framework import CrossEntropy
+        >>> tried_width(CrossEntropy()), tried_width(CrossEntropy(class_weights=(1.0, 2.0, 3.0)))
+        (4, 3)
+    """
+    lengths = (len(value) for value in component.settings().values() if isinstance(value, tuple))
+    return next((length for length in lengths if length > 1), _WIDTH)
+
+
+def one_width_error(component: Component, width: int, error: Exception) -> ShapeError:
+    """Return the error for a formula that fails for rows of a width that the user may never have written."""
+    return ShapeError(
+        f"{type(component).__name__}: the formula must serve rows of any width; it fails for rows of {width}: {error}. "
+        "A Layer serves one width. So does a formula over rows, for a loss in a RowLoss, whose numbers are a setting: "
+        "weights: tuple[float, ...]"
+    )
 
 
 def refresh(component: Component) -> None:
@@ -250,4 +276,13 @@ def _parts(component: Component) -> list[Component]:
     return [part for part in flat if isinstance(part, Component)]
 
 
-__all__ = ["Program", "is_ours", "program_of", "programs_of", "refresh", "require_unchanged"]
+__all__ = [
+    "Program",
+    "is_ours",
+    "one_width_error",
+    "program_of",
+    "programs_of",
+    "refresh",
+    "require_unchanged",
+    "tried_width",
+]

@@ -59,7 +59,7 @@ def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> A
 
 def _reduction(op: str, *names: str) -> None:
     def function(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _reduced(op, x, axis, keepdims)
+        return _reduced(op, x if dtype is None else x.astype(dtype), axis, keepdims)
 
     implements(op, *names)(function)
 
@@ -130,7 +130,8 @@ def _cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
     if axis is None:
         x, axis = _reshape(x, (-1,)), 0
     _require_no_rows(x, _axis(x, axis), "np.cumsum")
-    return record("cumsum", x if x.kind != "b" else x.astype(int), axis=_axis(x, axis))
+    x = x.astype(dtype or (int if x.kind == "b" else x.dtype))
+    return record("cumsum", x, axis=_axis(x, axis))
 
 
 @implements("diff")
@@ -695,6 +696,11 @@ def _full_like(
     prototype: Any, fill_value: Any, dtype: Any = None, order: Any = None, *, shape: Any = None, **options: Any
 ) -> Any:
     return _full(prototype, fill_value, dtype, shape, options.get("like"))
+
+
+@implements("asarray")
+def _asarray(value: Any, dtype: Any = None, *, like: Any) -> Any:
+    return array_symbol(value if isinstance(value, Symbol) else np.asarray(value, dtype), like.graph)
 
 
 @implements("copy")

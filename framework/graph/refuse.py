@@ -15,11 +15,13 @@ _OURS = (
     "framework.activations.base",
     "framework.models.base",
     "numpy",
+    "scipy",
 )
 """The modules that trace; the line at fault belongs to their caller."""
 
 NO_RULE = (
-    "it has no rule; use functions that have one, or write the derivative by hand; in a layer, apply and apply_backward"
+    "it has no rule; use functions that have one, or write the derivative in a class: derivative or backward of an "
+    "Activation, slope of a Loss, apply and apply_backward of a Layer"
 )
 """What to do about a function that the table of operations does not have."""
 

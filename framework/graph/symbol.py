@@ -102,6 +102,11 @@ class Symbol(NDArrayOperatorsMixin):
         return np.transpose(self)
 
     @property
+    def real(self) -> Symbol:
+        """The array itself."""
+        return self
+
+    @property
     def mT(self) -> Any:  # noqa: N802 (NumPy's name)
         """The transpose of the last two axes."""
         return np.swapaxes(self, -1, -2)
@@ -130,7 +135,10 @@ class Symbol(NDArrayOperatorsMixin):
             inputs = tuple(np.asarray(part) if isinstance(part, list | tuple) else part for part in inputs)
         if options.get("where") is True:  # the default
             del options["where"]
-        options = {key: value for key, value in options.items() if key not in ("dtype", "casting")}
+        options.pop("casting", None)
+        dtype = options.pop("dtype", None)
+        if dtype is not None:
+            inputs = tuple(part.astype(dtype) if isinstance(part, Symbol) else part for part in inputs)
         if method == "reduce" and name in REDUCTIONS and not options.keys() - {"axis", "keepdims"}:
             found = FUNCTIONS[REDUCTIONS[name]](
                 inputs[0], options.get("axis", 0), keepdims=options.get("keepdims", False)
@@ -141,7 +149,7 @@ class Symbol(NDArrayOperatorsMixin):
             a, b = inputs
             found = ufunc(np.reshape(a, (*np.shape(a), *(1,) * np.ndim(b))), b)
         elif method != "__call__" or options:
-            refuse(f"np.{ufunc.__name__}.{method} with {', '.join(options) or 'this method'}", "write it without")
+            _refuse_options(f"np.{ufunc.__name__}{'' if method == '__call__' else f'.{method}'}", options)
         elif name in ("matmul", "vecdot"):
             found = FUNCTIONS[name](*inputs)
         else:
@@ -157,7 +165,7 @@ class Symbol(NDArrayOperatorsMixin):
         if handler is None:
             refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
         options = dict(options)
-        if name in ("zeros", "ones", "empty", "full"):  # called with like=self, which NumPy takes off
+        if name in ("zeros", "ones", "empty", "full", "asarray"):  # called with like=self, which NumPy takes off
             options["like"] = self
         return _called(name, args, options)
 
@@ -189,9 +197,10 @@ class Symbol(NDArrayOperatorsMixin):
 
     def astype(self, dtype: Any, *, copy: bool = True, **_options: Any) -> Any:
         """Record a cast between floats, integers and booleans; the width of floats is the framework's choice."""
-        kind = np.dtype(dtype).kind
-        if kind not in "fiub":
-            refuse(f"x.astype({dtype})", "use real numbers")
+        wanted = np.dtype(dtype)
+        kind = wanted.kind
+        if kind not in "fiub" or wanted.itemsize < {"f": self.dtype.itemsize, "b": 1}.get(kind, 4):
+            refuse(f"x.astype({wanted})", "use float, int or bool; the dtype of floats is a setting of the model")
         kind = "i" if kind == "u" else kind
         if kind != self.kind:
             return self.record("astype", to=kind)
@@ -225,20 +234,31 @@ class Symbol(NDArrayOperatorsMixin):
 
     def __float__(self) -> NoReturn:
         """Refuse."""
-        refuse("float(x) or a function of 'math'", "use the NumPy function, e.g. np.exp for math.exp")
+        refuse(
+            "float(x), int(x), a function of 'math', or an assignment of x to an element of an array that NumPy made",
+            "use the NumPy function, e.g. np.exp for math.exp or np.trunc for int; np.stack the elements",
+        )
 
     __int__ = __index__ = __complex__ = __float__
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         """Refuse."""
         refuse(
-            "np.asarray(x), np.array(x), or an assignment of x into an array that NumPy made",
-            "leave np.asarray out; collect parts in a list and np.stack them, or make the array by np.zeros_like(x)",
+            "np.asarray(x), np.array(x), array[x], or an assignment of x into an array that NumPy made",
+            "leave np.asarray out; collect parts in a list and np.stack them, or make the array by np.zeros_like(x); "
+            "np.asarray(array, like=x)[x] for array[x]",
         )
 
     def __repr__(self) -> str:
         """Show the node."""
         return repr(self._node)
+
+
+def _refuse_options(what: str, options: dict[str, Any]) -> NoReturn:
+    if not options:
+        refuse(what, NO_RULE)
+    instead = "use np.where(condition, a, b)" if "where" in options else "write it without"
+    refuse(f"{what} with {', '.join(options)}", instead)
 
 
 def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -250,7 +270,8 @@ def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        refuse(f"np.{name} with these arguments", str(error).replace(f"{handler.__qualname__}()", f"np.{name}"))
+        found = str(error).replace(f"{handler.__qualname__}()", f"np.{name}")
+        refuse(f"np.{name} with these arguments", f"write it without, or with other functions: {found}")
     return found if out is None else _into(out, found)
 
 
@@ -293,7 +314,7 @@ def write(x: Any, value: Any) -> Any:
     if x.fixed:
         refuse("a change of an argument in place", "make a new array: 'h = h * 2', not 'h *= 2'")
     if x._source is not None:
-        refuse("a change of a view in place", "assign into the whole array: out[:, t] = h")
+        refuse("a change of a view in place", "assign into the whole array: out[:, t] = out[:, t] + h")
     node = value_of(value)
     if not isinstance(node, Node) or node.shape != x.shape:
         node = x.graph.add("broadcast_to", node, shape=x.shape)

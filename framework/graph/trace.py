@@ -101,7 +101,12 @@ def _called(
         symbols[name] = Symbol(graph.input(name, sizes, kinds.get(name, "f")), fixed=True)
     nodes = {name: symbol.node for name, symbol in symbols.items()}
     with np.errstate(all="ignore"):
-        results = formula(**symbols)
+        try:
+            results = formula(**symbols)
+        except ValueError as error:
+            if isinstance(error.__cause__, DerivativeError):  # NumPy hides the error of an assignment to an element
+                raise error.__cause__ from None
+            raise
     return Traced(nodes, tuple(map(graph_value(graph), results if isinstance(results, tuple) else (results,))))
 
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from framework.activations import Sigmoid, Softmax
 from framework.arrays import Array, first_place
 from framework.component import Fraction, NonNegative, Positive
-from framework.emit.programs import Program
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
 from framework.losses.requirements import (
@@ -93,11 +92,6 @@ class CrossEntropy(RowLoss):
     class_weights: tuple[Positive, ...] | None = None
 
     canonical = Softmax
-
-    def program(self, like: Any = None) -> Program:
-        if like is None and self.class_weights is not None:
-            like = np.empty((1, len(self.class_weights)))
-        return super().program(like)
 
     def value(self, prediction: Any, target: Any) -> Any:
         return -np.sum(times_log(self._weighted(target), prediction), axis=-1)

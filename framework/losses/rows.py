@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.arrays import Array, Record
-from framework.derivatives import ROWS
-from framework.emit.programs import Program, program_of
+from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import ShapeError
 from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_pair
@@ -44,7 +43,7 @@ class RowLoss(Loss):
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the classes of ``like``."""
-        given = np.empty((1, len(ROWS[0]))) if like is None else like
+        given = np.empty((1, tried_width(self))) if like is None else like
         return program_of(self, "value", ("prediction", "target"), given, rows=True)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
