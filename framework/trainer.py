@@ -122,7 +122,7 @@ class Trainer(Component):
         with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
             batches = self._stream(source, session)
             while session.begin_epoch():
-                for component in (self.loss, model):
+                for component in (self.loss, model, *self.regularizers):
                     require_unchanged(component)
                 for x, y, weight in session.batches(batches()):
                     session.call("on_batch_begin")
@@ -147,7 +147,7 @@ class Trainer(Component):
         require_model(model, name)
         with settling(model, data, name):
             self._require(model, name)
-            for component in (self.loss, model):
+            for component in (self.loss, model, *self.regularizers):
                 refresh(component)
             if run is not None:
                 require_own(run, model, self.loss)

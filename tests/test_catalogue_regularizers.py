@@ -4,6 +4,7 @@ import pytest
 from oracles import jax_gradients
 
 from framework.activations import Tanh
+from framework.callbacks import on
 from framework.component import Component
 from framework.derivatives import numerical_gradient
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
@@ -11,6 +12,7 @@ from framework.losses import MeanSquaredError
 from framework.models import Dense, Neuron, Sequential
 from framework.optimizers import AdamOptimizer, SGDOptimizer
 from framework.regularizers import L1, L2, Regularizer
+from framework.trainer import Trainer
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
@@ -276,3 +278,28 @@ class Branching(Regularizer):
 def test_a_penalty_that_cannot_be_derived_says_why():
     with pytest.raises(DerivativeError, match=r"Branching\.value: the formula cannot be traced through an 'if'"):
         gradients_with(network(), Branching(strength=0.1))
+
+
+POWER = 2.0
+
+
+class Powered(Regularizer):
+    def value(self, values):
+        return (np.abs(values) ** POWER).sum()
+
+
+def test_a_changed_global_is_named_while_training_and_read_anew_by_the_next_fit(monkeypatch):
+    def change(_run):
+        monkeypatch.setitem(globals(), "POWER", 4.0)
+
+    trainer = Trainer(
+        loss=MeanSquaredError(),
+        optimizer=SGDOptimizer(learning_rate=0.1),
+        regularizers=[Powered(strength=0.1)],
+        epochs=2,
+    )
+    with pytest.raises(DerivativeError, match="Powered: global 'POWER' has changed while training"):
+        trainer.replace(callbacks=[on("epoch_end")(change)]).fit(network(), (X, Y))
+    again = trainer.fit(network(), (X, Y)).model.parameters.vector
+    new = trainer.replace(regularizers=[Powered(strength=0.1)]).fit(network(), (X, Y)).model.parameters.vector
+    np.testing.assert_array_equal(again, new)
