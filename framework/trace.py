@@ -229,7 +229,8 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     slope = activation.derivative_at(h, output)
     if np.shape(target) != np.shape(output):
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
-    fused = type(activation) is loss.canonical
+    # 0 - x and not -x, so that an error of 0 is not shown as -0
+    term = 0.0 - (loss.fused_slope(output, target) if loss.fuses(activation) else loss.slope(output, target) * slope)
     return {
         "x": x,
         "weights": parameters["weights"].copy(),
@@ -239,7 +240,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
         "slope": slope,
         "target": target,
         "error": target - output,
-        "error_term": target - output if fused else -loss.slope(output, target) * slope,
+        "error_term": term,
     }
 
 

@@ -92,6 +92,13 @@ def test_a_canonical_pair_has_the_plain_error_as_error_term(neuron):
     assert step.error_term == step.error
 
 
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(positive_weight=3.0), BinaryCrossEntropy(label_smoothing=0.2)])
+def test_the_error_term_of_a_weighted_or_smoothed_loss_is_minus_its_slope_by_h(neuron, loss):
+    h, width = neuron.weights.sum() + neuron.bias, 1e-5
+    up, down = (loss.value_from_preactivation(h + step, 1.0) for step in (width, -width))
+    np.testing.assert_allclose(error_term(neuron, [1.0, 1.0], 1.0, loss), (down - up) / (2 * width), rtol=1e-8)
+
+
 def test_a_batch_adds_the_mean_over_its_rows(neuron):
     x, y = np.array([[1.0, 1.0], [2.0, 0.5]]), np.array([1.0, 0.0])
     step = trace_step(neuron, x, y, learning_rate=0.5)

@@ -306,7 +306,7 @@ def _output(loss: Loss, activation: Activation, units: int, dtype: str) -> Recor
 
     def all_three(h: Symbol, target: Symbol) -> dict[str, Any]:
         a = _called(activation, "_formula", h)
-        if type(activation) is loss.canonical:
+        if loss.fuses(activation):
             value = _called(loss, "value_from_preactivation", h, target)
             return {"a": a, "value": value, "delta": _called(loss, "fused_slope", a, target)}
         value = _called(loss, "value", a, target)

@@ -86,7 +86,7 @@ def _rehearse_output(activation: Any, loss: Loss, dtype: str, output: Record) ->
             found = _by_element(output, dtype, h, target)
         a = activation(h)
         _compare(activation, "__call__", found["a"], a)
-        if type(activation) is loss.canonical:
+        if loss.fuses(activation):
             _compare(loss, "value_from_preactivation", found["value"], loss.value_from_preactivation(h, target))
             _compare(loss, "fused_slope", found["delta"], loss.fused_slope(a, target))
             return

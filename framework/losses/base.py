@@ -108,6 +108,10 @@ class Loss(Component):
         """Compare the slope and the canonical pair that training uses with the value; see ``check_derivative``."""
         check_loss(self, written=type(self).slope is not Loss.slope)
 
+    def fuses(self, activation: Any) -> bool:
+        """Return whether the loss works on the pre-activation of this output activation: a subclass is another one."""
+        return type(activation) is self.canonical
+
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
         raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
@@ -208,7 +212,7 @@ class Loss(Component):
         if record.accepted_by is not self:
             self.require_model(model.output_activation)
             record.accepted_by = self
-        fused = type(model.output_activation) is self.canonical
+        fused = self.fuses(model.output_activation)
         h, a = record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
             target = self._one_target(target, weight, a.dtype) if check else target
@@ -238,7 +242,7 @@ class Loss(Component):
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
     ) -> tuple[float, float]:
         """Return (sum(w l), sum(w)) of a model's outputs, from h when ``activation`` is the canonical one."""
-        fused = type(activation) is self.canonical
+        fused = self.fuses(activation)
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         target = self.targets(target, a.shape, "target", check=False)
         return self._total(formula, first, target, weight), self.count(a.shape, weight)
