@@ -330,7 +330,10 @@ class Model(Component):
         record.ready = False
         record.fused = fused
         record.needs_input_gradient = input_gradient
-        parameters = (self._state or self._built()).parameters
+        state = self._state or self._built()
+        parameters = state.parameters
+        if state.skips:
+            parameters.gradient[...] = 0.0
         result = self.apply_backward(gradient, parameters.views, record, parameters.gradients)
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0

@@ -201,6 +201,8 @@ class Composite(Model):
         part.fused, part.needs_input_gradient = fused, input_gradient
         parameters = child.parameters
         before = parameters.gradient.copy() if first.adds else None
+        if before is not None:
+            parameters.gradient[...] = 0.0  # this call may leave out a layer that the other one used
         first.adds = True
         result = child.apply_backward(gradient, parameters.views, part, parameters.gradients)
         if before is not None:
@@ -322,7 +324,9 @@ class Composite(Model):
         states = {name: part._built() for name, part in self._parts.items()}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
         buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
-        return State(parameters, buffers, self.dtype, self._new_record)
+        state = State(parameters, buffers, self.dtype, self._new_record)
+        state.skips = ":" in self.tag() or any(inside.skips for inside in states.values())
+        return state
 
     def _build_inside(self, place: tuple[int, ...], *, draw: bool) -> None:
         """Build the models inside, the innermost first, without a call for each level."""

@@ -30,6 +30,7 @@ class State:
         dtype: That of all numbers.
         columns: Those of the frames that the model was fitted with.
         training: Held while the model is trained, which one run at a time may do.
+        skips: Whether a backward pass may leave out a layer, whose gradient is then 0.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class State:
         self.dtype = np.dtype(dtype)
         self.columns = Columns()
         self.training = threading.Lock()
+        self.skips = False
         self._new_record = new_record
 
     @cached_property

@@ -102,6 +102,51 @@ def test_gradients_of_several_calls_accumulate_and_freeze():
     assert np.array_equal(model.parameters.gradient[4:], once[4:])
 
 
+class Skipping(Composite):
+    """body(x) + extra(x) where the first number of the batch is positive, else body(x)."""
+
+    body: Model
+    extra: Model
+
+    def children(self):
+        return {"body": self.body, "extra": self.extra}
+
+    def apply(self, x, values, record):
+        record["used"] = used = [name for name in self.children() if name == "body" or x[0, 0] > 0]
+        return np.sum([self.forward_child(name, x, record) for name in used], axis=0)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return np.sum([self.backward_child(name, gradient, record) for name in reversed(record["used"])], axis=0)
+
+
+@pytest.mark.parametrize(
+    "around", [Sequential, lambda model: model, lambda model: Shared(body=model)], ids=["layers", "alone", "shared"]
+)
+def test_a_child_that_a_step_does_not_use_has_the_gradient_0(around):
+    model = around(Skipping(body=dense(), extra=dense(2)))
+    extra = [name for name in model.parameters if "extra" in name]
+    for x in (np.abs(X), -np.abs(X)):
+        model.forward(x)
+        model.backward(np.ones((6, 2)))
+        assert all(np.any(model.parameters.gradients[name]) == (x[0, 0] > 0) for name in extra)
+
+
+class Mirrored(Shared):
+    """body(x) + body(-x)."""
+
+    def apply(self, x, values, record):
+        return self.forward_child("body", x, record) + self.forward_child("body", -x, record)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return self.backward_child("body", gradient, record) * -1 + self.backward_child("body", gradient, record)
+
+
+def test_a_child_that_one_of_two_calls_does_not_use_has_the_gradient_of_the_other():
+    model = Mirrored(body=Skipping(body=dense(), extra=dense(2)))
+    for x in (X, -X):
+        assert check_gradients(model, HalfSquaredError(), x, np.ones((6, 2))).passed
+
+
 def test_a_model_with_a_shared_child_trains():
     teacher = Shared(body=dense(9))
     run = TRAINER.fit(Sequential(Shared(body=dense(3))), (X, teacher(X)))
