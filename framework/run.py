@@ -12,6 +12,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import CallbackError, DataError, UsageError
+from framework.figures import Sums, add_sums
 from framework.history import History
 from framework.losses import Loss
 from framework.models import Model
@@ -96,7 +97,7 @@ class Run:
         self.unserved: list[str] = []
         self.identity = os.urandom(8).hex()
         self.epoch_begun = False
-        self.sums: dict[str, tuple[float, ...]] = {}
+        self.sums: Sums = {}
         self.seconds = 0.0
         self.memories: dict[str, Memory] = {}
         self.kept: dict[str, Array] | None = None
@@ -226,7 +227,7 @@ class Run:
         for memory in self.memories.values():
             memory.require_savable(memory, [*numbers, *self.optimizer.binding.memory.values(), *batch])
 
-    def finish_step(self, sums: dict[str, tuple[float, ...]]) -> None:
+    def finish_step(self, sums: Sums) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
         self.kept = None  # first: interrupted between here and the last line, the run is not consistent
         add_sums(self.sums, sums)
@@ -341,17 +342,3 @@ class Memory(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.name, dict(self))
-
-
-def add_sums(totals: dict[str, tuple[float, ...]], sums: dict[str, tuple[float, ...]]) -> None:
-    """Add the sums of some rows to the totals, in place.
-
-    Example:
-        >>> totals = {"loss": (1.0, 2.0)}
-        >>> add_sums(totals, {"loss": (0.5, 1.0)})
-        >>> totals
-        {'loss': (1.5, 3.0)}
-    """
-    for name, values in sums.items():
-        before = totals.get(name)
-        totals[name] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
-from framework.data import Batch
+from framework.data import Piece
 from framework.divergence import explain, kept, place_of
 from framework.errors import DivergedError
 from framework.run import Run
@@ -32,7 +32,6 @@ class Session:
         """Order the callbacks: those that save come last; ``rows`` numbers the rows of the current batch."""
         self.run = run
         self._rows = rows
-        self._begun = -1
         self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
@@ -97,11 +96,10 @@ class Session:
 
     def _tell(self, error: BaseException | None) -> None:
         """Restore buffers after an error; annotate where divergence began."""
+        in_step = self.run.in_step and not hasattr(error, "run")  # an error with a run comes from a fit in a callback
         if error is not None:
             self.run.put_back()
         if isinstance(error, DivergedError):
-            # An error that has a run comes from a fit inside a callback; after a step there is no current batch.
-            in_step = self._begun == self.run.step and not hasattr(error, "run")
             for line in explain(self.run, self._rows) if in_step else [place_of(self.run), kept(self.run)]:
                 error.add_note(line)
 
@@ -172,24 +170,14 @@ class Session:
             self.call("on_epoch_begin")
         return True
 
-    def batches(self, source: Iterator[Batch | None]) -> Iterator[Batch]:
-        """Yield the batches until a stop; a batch whose weights are all 0 makes no step.
-
-        None is a boundary between steps of the compiled engine, at which training may end.
-        """
-        for batch in source:
-            self._raise_signal()
-            if self.run.stop_reason is not None:
-                return
-            if batch is None:
-                continue
-            weight = batch[2]
-            if weight is not None and not weight.any():
-                self.run.batch += 1
-                continue
-            self.run.begin_step(batch)
-            self._begun = self.run.step
-            yield batch
+    def unfinished(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
+        for piece in pieces:
+            while not piece.done:
+                self._raise_signal()
+                if self.run.stop_reason is not None:
+                    return
+                yield piece
         self._require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 

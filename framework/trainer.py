@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,24 +15,24 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
-from framework.compiled import Engine, choose, comes_between, require_available
+from framework.compiled import CompiledEngine, choose, comes_between, require_available
 from framework.component import Component, Count, Seed
-from framework.data import Batch, Source, checked_rows, joined, prepare, read_only, settling
-from framework.emit.programs import refresh, require_unchanged
+from framework.data import Source, checked_rows, prepare, settling
+from framework.emit.programs import refresh
+from framework.engines import Engine
 from framework.errors import SettingsError, UsageError
+from framework.figures import EVALUATION_ROWS, Figures
 from framework.losses import Loss
 from framework.messages import worded
-from framework.metrics import Metric, WholeMetric
+from framework.metrics import Metric
 from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.regularizers import Regularizer
 from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
-from framework.run import Run, add_sums
+from framework.run import Run
 from framework.session import Session
 from framework.trees import rows_in, take
-
-EVALUATION_ROWS = 4096
 
 
 class Trainer(Component):
@@ -44,7 +42,11 @@ class Trainer(Component):
         loss: The loss that is minimized.
         optimizer: An unbound optimizer; each ``fit`` binds a copy to its model.
         epochs: Passes over the data.
-        batch_size: Rows in a batch; the last one of an epoch may be smaller, and counts by its rows.
+        batch_size: Rows that go through the model at once. The last batch of an epoch may be smaller; it counts by its
+            rows.
+        accumulate: How many batches make one update. The gradient is that of the mean over all their rows, so
+            ``batch_size=8, accumulate=4`` trains as ``batch_size=32`` does, with the memory of 8 rows. Epochs, hooks
+            and schedules count updates.
         seed: What every random number of a run is drawn from, with purpose, epoch and step.
         shuffle: Whether each epoch sees the rows in a new order.
         metrics: What is reported beside the loss, on training and validation data. A loss serves too.
@@ -72,6 +74,7 @@ class Trainer(Component):
     optimizer: Optimizer
     epochs: Count = 1
     batch_size: Count = 32
+    accumulate: Count = 1
     seed: Seed = 0
     shuffle: bool = True
     metrics: tuple[Metric | Loss, ...] = ()
@@ -120,23 +123,13 @@ class Trainer(Component):
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
         with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
-            batches = self._stream(source, session)
+            engine = self._engine(session)
             while session.begin_epoch():
-                for component in (self.loss, model, *self.regularizers):
-                    require_unchanged(component)
-                for x, y, weight in session.batches(batches()):
-                    session.call("on_batch_begin")
-                    prediction = model.forward(x, key=run.key, copy=False)
-                    run.batch_loss = self.loss.backward(model, y, weight, check=False)
-                    for regularizer in self.regularizers:
-                        regularizer.backward(model)
-                    sums = self._sums(model, run.batch_loss, prediction, y, weight)
-                    session.call("on_gradients")
-                    run.optimizer.step()
-                    run.finish_step(sums)
-                    session.call("on_batch_end")
+                engine.begin_epoch()
+                for piece in session.unfinished(source.pieces(*self._place(run))):
+                    engine.advance(piece)
                 if run.batch == run.batches:
-                    session.end_epoch(self._results(run.sums) | self._penalty(model) | self._validated(model, held_out))
+                    session.end_epoch(self._figured(run, held_out))
         return run
 
     def _prepared(
@@ -152,14 +145,17 @@ class Trainer(Component):
             if run is not None:
                 require_own(run, model, self.loss)
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
-            source = prepare(data, model, self._losses, name, metrics=self._summed)
+            figures = self._figures
+            source = prepare(data, model, figures.losses, name, metrics=figures.summed)
             held_out = None
             if validation is not None:
-                held_out = prepare(validation, model, self._losses, f"{name}: validation", source.columns, self.metrics)
+                held_out = prepare(
+                    validation, model, figures.losses, f"{name}: validation", source.columns, self.metrics
+                )
             for regularizer in self.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             keys = self._keys(validated=held_out is not None)
-            if held_out is None and (whole := [metric.key for metric in self._whole]):
+            if held_out is None and (whole := [metric.key for metric in figures.whole]):
                 raise SettingsError(
                     f"{name}: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
                     f"give {name} validation=(x, y)"
@@ -167,7 +163,7 @@ class Trainer(Component):
             require_columns(self.callbacks, keys, name)
             require_modes(self.callbacks, self.metrics, name)
             require_last_batch(source.rows, self.batch_size, model, name)
-            layout = (source.rows, self.batch_size, self.shuffle)
+            layout = (source.rows, self._step_rows, self.shuffle)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
             if run is None:
                 engine = choose(self.engine, model, self.loss, self.optimizer)
@@ -180,7 +176,7 @@ class Trainer(Component):
             for callback in self.callbacks:
                 callback.require(run)
             set_end(run, recipe, self.epochs, epochs)
-            run.batches, run.layout = math.ceil(source.rows / self.batch_size), layout
+            run.batches, run.layout = math.ceil(source.rows / self._step_rows), layout
             run.recipe = recipe | run.recipe
             if run.step == 0:
                 model.columns = model.target_columns = None
@@ -192,50 +188,48 @@ class Trainer(Component):
         """Refuse anything but a model, or one whose output cannot serve the loss or a metric."""
         require_model(model, name)
         self.loss.require_model(model.output_activation)
-        for loss in self._losses:
+        for loss in self._figures.losses:
             loss.require_output(model.output_activation)
 
     @property
-    def _losses(self) -> tuple[Loss, ...]:
-        """The loss, then the metrics that are losses too."""
-        return (self.loss, *(metric for metric in self.metrics if isinstance(metric, Loss)))
+    def _figures(self) -> Figures:
+        return Figures(self.loss, self.metrics)
+
+    @property
+    def _step_rows(self) -> int:
+        """The rows of one update."""
+        return self.batch_size * self.accumulate
 
     def _keys(self, *, validated: bool) -> list[str]:
         """Return the columns that a history will have."""
-        keys = ["loss", *(metric.key for metric in self._summed)]
+        figures = self._figures
         penalty = ["penalty"] if self.regularizers else []
-        val_keys = [f"val_{key}" for key in [*keys, *(metric.key for metric in self._whole)] if validated]
-        return ["epoch", *keys, *penalty, *val_keys, "learning_rate", "seconds"]
+        val_keys = [f"val_{key}" for key in [*figures.keys, *(metric.key for metric in figures.whole)] if validated]
+        return ["epoch", *figures.keys, *penalty, *val_keys, "learning_rate", "seconds"]
 
-    @property
-    def _summed(self) -> tuple[Metric | Loss, ...]:
-        """The metrics that add up over batches."""
-        return tuple(metric for metric in self.metrics if not isinstance(metric, WholeMetric))
-
-    @property
-    def _whole(self) -> tuple[WholeMetric, ...]:
-        """The metrics that need all rows at once."""
-        return tuple(metric for metric in self.metrics if isinstance(metric, WholeMetric))
-
-    def _penalty(self, model: Model) -> dict[str, float]:
-        if not self.regularizers:
-            return {}
-        return {"penalty": sum(regularizer.penalty(model) for regularizer in self.regularizers)}
+    def _figured(self, run: Run, held_out: Source | None) -> dict[str, float]:
+        """Return the columns of a finished epoch."""
+        figures = self._figures
+        results = figures.results(run.sums)
+        if self.regularizers:
+            results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
+        validated = {} if held_out is None else figures.evaluated(run.model, held_out)
+        return results | {f"val_{key}": value for key, value in validated.items()}
 
     def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None]:
         """Return the rows in a batch, the first row of the next batch, and the order of the run's epoch."""
-        return self.batch_size, run.batch * self.batch_size, (run.seed, run.epoch) if self.shuffle else None
+        return self._step_rows, run.batch * self._step_rows, (run.seed, run.epoch) if self.shuffle else None
 
-    def _stream(self, source: Source, session: Session) -> Callable[[], Iterator[Batch | None]]:
-        """Return a function that yields an epoch's batches: all, or those that the compiled engine leaves to NumPy."""
+    def _engine(self, session: Session) -> Engine:
+        """Return what makes the steps: NumPy where something acts within a step that a kernel makes whole."""
         run = session.run
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
+        options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
         if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
-            return lambda: source.batches(*self._place(run))
-        sums = partial(self._metric_sums, run.model) if self._summed else None
-        after = partial(session.call, "on_batch_end") if session.hears("on_batch_end") else None
-        engine = Engine(run, source, self.loss, self.batch_size, sums, after, quiet=self.engine == "auto")
-        return partial(engine.batches, shuffle=self.shuffle)
+            return Engine(run, self._figures, session.call, **options)
+        watched = session.hears("on_batch_end")
+        quiet = self.engine == "auto"
+        return CompiledEngine(run, self._figures, session.call, watched=watched, quiet=quiet, **options)
 
     @worded
     def resume(
@@ -280,53 +274,8 @@ class Trainer(Component):
             {'loss': 0.5}
         """
         self._require(model, "evaluate")
-        return self._evaluated(model, prepare(data, model, self._losses, "evaluate", metrics=self.metrics))
-
-    def _evaluated(self, model: Model, source: Source) -> dict[str, float]:
-        totals: dict[str, tuple[float, ...]] = {}
-        kept: list[Batch] = []
-        for x, y, weight in source.batches(EVALUATION_ROWS, 0, None):
-            with np.errstate(all="ignore"):
-                h, a = model.output(x)
-                total, count = self.loss.output_sums(model.output_activation, h, a, y, weight)
-                add_sums(totals, {"loss": (total, count)} | self._metric_sums(model, h, a, y, weight))
-            if self._whole:
-                kept.append((a, y.copy(), None if weight is None else weight.copy()))
-        if not self._whole:
-            return self._results(totals)
-        rows = joined(kept)
-        return self._results(totals) | {metric.key: float(metric.whole_result(*rows)) for metric in self._whole}
-
-    def _validated(self, model: Model, held_out: Source | None) -> dict[str, float]:
-        if held_out is None:
-            return {}
-        return {f"val_{key}": value for key, value in self._evaluated(model, held_out).items()}
-
-    def _sums(
-        self, model: Model, loss: float, prediction: Array, y: Array, weight: Array | None
-    ) -> dict[str, tuple[float, ...]]:
-        """Return the sums of one batch: what an epoch adds up."""
-        count = self.loss.count(prediction.shape, weight)
-        return {"loss": (loss * count, count)} | self._metric_sums(model, model.preactivation, prediction, y, weight)
-
-    def _metric_sums(
-        self, model: Model, h: Array | None, a: Array, y: Array, weight: Array | None
-    ) -> dict[str, tuple[float, ...]]:
-        """Return the sums of every metric; a metric cannot change its arguments."""
-        if not self._summed:
-            return {}
-        a, y = read_only(a), read_only(y)
-        return {
-            metric.key: metric.output_sums(model.output_activation, h, a, y, weight)
-            if isinstance(metric, Loss)
-            else metric.checked_sums(a, y, weight)
-            for metric in self._summed
-        }
-
-    def _results(self, sums: dict[str, tuple[float, ...]]) -> dict[str, float]:
-        """Return the loss and every metric from their sums."""
-        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self._summed}}
-        return {key: float(figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
+        figures = self._figures
+        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", metrics=self.metrics))
 
     @worded
     def predict(self, model: Model, x: Any) -> Array:

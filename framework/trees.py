@@ -108,7 +108,7 @@ def take(tree: Any, rows: Any) -> Any:
         >>> take({"city": np.arange(5)}, slice(2))
         {'city': array([0, 1])}
     """
-    return map_leaves(lambda leaf: leaf[rows], tree)
+    return map_leaves(lambda leaf: leaf[rows], tree) if isinstance(tree, dict) else tree[rows]
 
 
 def sample_shape(tree: Any) -> Any:

@@ -25,7 +25,7 @@ from framework import (
     on,
     split,
 )
-from framework.data import permutation, prepare
+from framework.data import batches, permutation, prepare
 
 ROWS = 23
 X = np.arange(ROWS, dtype=float)[:, None] / ROWS
@@ -68,7 +68,7 @@ def recipe(**settings):
 
 def rows_seen(data, order, size=4, start=0):
     source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit")
-    return [y.astype(int).tolist() for _, y, _ in source.batches(size, start, order)]
+    return [y.astype(int).tolist() for _, y, _ in batches(source, size, start, order)]
 
 
 EACH_DATA = pytest.mark.parametrize("data", [(X, Y), Rows(X, Y)], ids=["arrays", "dataset"])

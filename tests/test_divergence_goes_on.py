@@ -40,7 +40,7 @@ from framework import (
     divergence,
     on,
 )
-from framework.data import prepare, sources
+from framework.data import batches, prepare, sources
 
 
 class Poison:
@@ -250,7 +250,7 @@ def test_rows_of_a_batch_are_those_that_the_batch_holds(monkeypatch, shuffle, ro
     source = prepare(form(numbers[:, None], numbers), Neuron(1), (MeanSquaredError(),), "fit")
     order = (3, 1) if shuffle else None
     found = []
-    for place, (x, _, _) in enumerate(source.batches(size, 0, order)):
+    for place, (x, _, _) in enumerate(batches(source, size, 0, order)):
         found.append(source.rows_of(size, place * size, order))
         assert np.array_equal(found[-1], x[:, 0])
     assert sorted(np.concatenate(found)) == list(range(rows))

@@ -4,6 +4,6 @@ Needs the extra ``framework[compiled]``: Numba and SciPy. Neither is imported be
 """
 
 from framework.compiled.choice import choose, comes_between, require_available
-from framework.compiled.engine import Engine
+from framework.compiled.engine import CompiledEngine
 
-__all__ = ["Engine", "choose", "comes_between", "require_available"]
+__all__ = ["CompiledEngine", "choose", "comes_between", "require_available"]

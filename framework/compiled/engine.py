@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,14 @@ from framework.compiled.cache import COMPILING, load_anew
 from framework.compiled.kernel import Kernel
 from framework.compiled.lower import CannotLower, Plan, lowered
 from framework.compiled.rehearsal import rehearse
-from framework.compiled.source import Form, kernel_source
-from framework.compiled.source import Source as Written
-from framework.data import ArraySource, Batch, DatasetSource, Source, permutation
-from framework.losses import Loss
+from framework.compiled.source import Form, Source, kernel_source
+from framework.data import Batch, Piece, rows_of_batch
+from framework.engines import Engine
+from framework.figures import Figures, Sums, add_sums
 from framework.messages import warn
-from framework.run import Run, add_sums
+from framework.run import Run
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
-
-MetricSums = Callable[[Array, Array, Array, Array | None], dict[str, tuple[float, ...]]]
 
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""
@@ -32,89 +30,67 @@ GROWTH = 32.0
 """How many times longer than the one before a chunk may be: the first, of one batch, tells little about the time."""
 
 
-class Engine:
-    """Make the steps of a run in a kernel.
-
-    ``batches`` gives None at every boundary between chunks, where training may end, and a batch when NumPy must make
-    the step: the loss is not finite, or a gradient may not be.
-    """
+class CompiledEngine(Engine):
+    """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite."""
 
     def __init__(
         self,
         run: Run,
-        source: Source,
-        loss: Loss,
-        size: int,
-        sums: MetricSums | None,
-        after: Callable[[], None] | None,
+        figures: Figures,
+        call: Callable[[str], None],
         *,
+        watched: bool = False,
         quiet: bool = False,
+        **options: Any,
     ) -> None:
         """Prepare for a run.
 
         Args:
             run: The run.
-            source: Its data.
-            loss: What is descended.
-            size: Rows in a batch.
-            sums: Gives the sums of the metrics from (h, a, y, weight) of a batch; None where there are no metrics.
-            after: Is called after each step, which makes chunks of one batch; None where no callback asks for it.
+            figures: The loss and the metrics.
+            call: Calls a hook of every callback, by its name.
+            watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
             quiet: Whether NumPy makes a run's first step without a notice where the kernel cannot be compiled.
+            **options: Those of the NumPy engine.
         """
-        self.run, self.source, self.loss, self.sums, self.after, self.quiet = run, source, loss, sums, after, quiet
-        self.size = min(size, source.rows)
+        super().__init__(run, figures, call, **options)
+        self.watched, self.quiet = watched, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._settings: dict[str, Any] | None = None
         self._plan: Plan | None = None
 
-    def batches(self, *, shuffle: bool) -> Iterator[Batch | None]:
-        """Train to the end of the epoch, in the epoch's order of rows or in the data's own.
+    def begin_epoch(self) -> None:
+        """Check that no formula reads another value than when its kernel was made.
 
         Raises:
-            DerivativeError: A formula reads another value than when its kernel was made.
+            DerivativeError: One does; names the value.
         """
-        run = self.run
+        super().begin_epoch()
         if self._plan is not None:
             self._plan.require_unchanged()
-        for data, rows, before in self._pieces(shuffle=shuffle):
-            while (place := (run.batch - before) * self.size) < len(rows):
-                yield None
-                if not self._advance(data, rows, before):
-                    yield _taken(data, rows[place : place + self.size])
 
-    def _pieces(self, *, shuffle: bool) -> Iterator[tuple[Batch, Array, int]]:
-        """Give data, which rows make up its batches, and how many batches come before: arrays are one piece."""
-        run, source = self.run, self.source
-        order = (run.seed, run.epoch) if shuffle else None
-        if isinstance(source, ArraySource):
-            rows = np.arange(source.rows) if order is None else permutation(source.rows, *order)
-            yield (source.x, source.y, source.weight), rows, 0
-        elif isinstance(source, DatasetSource):
-            for piece in source.pieces(self.size, run.batch * self.size, order):
-                yield piece, np.arange(len(piece[0])), run.batch
+    def advance(self, piece: Piece) -> None:
+        """Make a chunk of steps in the kernel, or one with NumPy."""
+        if not self._chunk(piece):
+            super().advance(piece)
 
-    def _advance(self, data: Batch, rows: Array, before: int) -> bool:
-        """Make a chunk of steps from the run's batch on, and return whether the kernel made any.
-
-        Args:
-            data: x, y and weight.
-            rows: Which rows of them make up the batches, in order.
-            before: How many batches of the epoch come before the first of ``rows``.
-        """
-        kernel = self._kernel(data, rows)
+    def _chunk(self, piece: Piece) -> bool:
+        """Make a chunk of steps, and return whether the kernel made any."""
+        data, rows, size = piece.arrays, piece.rows, piece.size
+        kernel = self._kernel(data, rows, size)
         if kernel is None:
             return False
         run, binding = self.run, self.run.optimizer.binding
-        first = run.batch - before
+        first = piece.place // size
         begun = time.perf_counter()
-        length = 1 if self.after else max(1, int(min(self._length, kernel.longest)))
-        rates = self._rates(min(length, math.ceil(len(rows) / self.size) - first))
+        length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
+        rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (binding.parameters.vector, *binding.memory.values())
-        kept = [array.copy() for array in arrays] if self.sums else []
+        kept = [array.copy() for array in arrays] if self.figures.summed else []
         stop, made, sums = self._trained(kernel, first, data, rows, rates)
-        metrics, failure = self._metrics(kernel, data, rows, first, stop)
+        metrics, failure = self._metrics(kernel, piece, first, stop)
         if failure:  # as in the NumPy engine, the steps before it are made, and that of its batch is not
             for array, before_chunk in zip(arrays, kept, strict=True):
                 array[:] = before_chunk
@@ -128,14 +104,15 @@ class Engine:
             add_sums(run.sums, batch_sums)
         run.batch += stop - first
         run.step += made
+        piece.place = stop * size
         binding.steps += made
         binding.updating = False
-        if made and (self.after or stop * self.size >= len(rows)):
-            run.current = _taken(data, rows[(stop - 1) * self.size : stop * self.size])
+        if made and (self.watched or piece.done):
+            run.current = rows_of_batch(data, rows[(stop - 1) * size : stop * size])
         if failure:
             raise failure
-        if made and self.after:
-            self.after()
+        if made and self.watched:
+            self.call("on_batch_end")
         return stop > first
 
     def _trained(self, kernel: Kernel, first: int, data: Batch, rows: Array, rates: Array) -> tuple[int, int, Array]:
@@ -144,39 +121,39 @@ class Engine:
         sums = np.array([*self.run.sums.get("loss", (0.0, 0.0)), 0.0])
         binding.updating = True  # stays set when what the kernel has done is not counted
         try:
-            done = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, seen=bool(self.after))
+            done = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, seen=self.watched)
         except Exception:  # from before the first step: a kernel raises nothing
             binding.updating = False
             raise
         return *done, sums
 
-    def _kernel(self, data: Batch, rows: Array) -> Kernel | None:
+    def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
         settings = self.run.optimizer.settings()
         settings.pop("learning_rate")
         if settings != self._settings:
             self._kernels, self._settings = {}, settings
         form = Form(
-            single=self.size == 1,
-            classes=self.loss.by_row and data[1].ndim == 1,
+            single=size == 1,
+            classes=self.run.loss_function.by_row and data[1].ndim == 1,
             weighted=data[2] is not None,
-            keeps=self.sums is not None,
+            keeps=bool(self.figures.summed),
         )
         if form not in self._kernels:
-            self._kernels[form] = self._made(form, data, rows)
+            self._kernels[form] = self._made(form, data, rows, size)
         return self._kernels[form]
 
-    def _made(self, form: Form, data: Batch, rows: Array) -> Kernel | None:
+    def _made(self, form: Form, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
             _require_rows(data)
-            plan = lowered(run.model, self.loss, run.optimizer)
+            plan = lowered(run.model, run.loss_function, run.optimizer)
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
                 rehearse(plan.formulas)
-                kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows)
+                kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows, size)
             kernel.constants[:] = source.constants  # other settings may be all that is new
             self._plan = plan
         except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
@@ -189,11 +166,11 @@ class Engine:
             return None
         return kernel
 
-    def _compile(self, plan: Plan, form: Form, written: Written, data: Batch, rows: Array) -> Kernel:
+    def _compile(self, plan: Plan, form: Form, written: Source, data: Batch, rows: Array, size: int) -> Kernel:
         """Return a new kernel, compiled by a call without batches; a damaged cache file is replaced."""
 
         def compiled() -> Kernel:
-            kernel = Kernel(plan, form, written, self.run.model, self.size)
+            kernel = Kernel(plan, form, written, self.run.model, size)
             kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer.binding, np.zeros(3), seen=False)
             return kernel
 
@@ -218,21 +195,21 @@ class Engine:
                 return rates[:made]
         return rates
 
-    def _metrics(
-        self, kernel: Kernel, data: Batch, rows: Array, first: int, stop: int
-    ) -> tuple[list[dict[str, tuple[float, ...]]], BaseException | None]:
+    def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> tuple[list[Sums], BaseException | None]:
         """Return the metrics' sums of each batch of a chunk, up to the one at which a metric fails, and its error.
 
         They are added up one after another, as the NumPy engine does.
         """
-        found: list[dict[str, tuple[float, ...]]] = []
-        if self.sums is None:
+        found: list[Sums] = []
+        if not self.figures.summed:
             return found, None
+        activation, size = self.run.model.output_activation, kernel.size
         try:
             for batch in range(first, stop):
-                _, y, weight = _taken(data, rows[batch * self.size : (batch + 1) * self.size])
-                outputs = kernel.outputs((batch - first) * self.size, len(y))
-                found.append(self.sums(*outputs, y, weight) if weight is None or weight.any() else {})
+                _, y, weight = rows_of_batch(piece.arrays, piece.rows[batch * size : (batch + 1) * size])
+                outputs = kernel.outputs((batch - first) * size, len(y))
+                counts = weight is None or weight.any()
+                found.append(self.figures.metric_sums(activation, *outputs, y, weight) if counts else {})
         except BaseException as error:  # noqa: BLE001 (the engine raises it, once the steps before it are made)
             return found, error
         return found, None
@@ -241,8 +218,3 @@ class Engine:
 def _require_rows(data: Batch) -> None:
     if data[0].ndim != 2:
         raise CannotLower(f"a kernel takes samples of one axis; got x of shape {data[0].shape}")
-
-
-def _taken(data: Batch, rows: Array) -> Batch:
-    x, y, weight = data
-    return x[rows], y[rows], None if weight is None else weight[rows]

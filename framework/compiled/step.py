@@ -39,7 +39,7 @@ def step_source(formulas: Formulas, writer: Writer, widths: list[str], product: 
         wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
         gradients = [wanted, *indented(gradients)]
         update = ["if fold:", *indented(_descent(widths, product)), "else:", *indented(update)]
-    count = ["made += 1", "sums[0] += loss * count", "sums[1] += count", "sums[2] = loss"]
+    count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
     return [*gradients, *update, *count], text
 
 

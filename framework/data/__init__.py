@@ -5,11 +5,14 @@ from framework.data.sources import (
     ArraySource,
     Dataset,
     DatasetSource,
+    Piece,
     Source,
+    batches,
     joined,
     permutation,
     prepare,
     read_only,
+    rows_of_batch,
 )
 
 __all__ = [
@@ -17,11 +20,14 @@ __all__ = [
     "Batch",
     "Dataset",
     "DatasetSource",
+    "Piece",
     "Source",
+    "batches",
     "checked_rows",
     "joined",
     "permutation",
     "prepare",
     "read_only",
+    "rows_of_batch",
     "settling",
 ]

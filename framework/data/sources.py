@@ -7,9 +7,7 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from operator import getitem, itemgetter
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,7 +22,7 @@ from framework.models import Model
 from framework.models.shapes import of_rows, shown
 from framework.models.state import Columns
 from framework.random_streams import random_generator
-from framework.trees import Tree, flatten, map_leaves, names, rows_in, sample_shape, take
+from framework.trees import map_leaves, names, rows_in, sample_shape, take
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -62,11 +60,80 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
 
-    def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
-        """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
+        """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows.
+
+        The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
+        """
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the first of those batches holds, in its order."""
+
+
+class Piece:
+    """Rows of an epoch in the order of training, cut into batches one after another.
+
+    Attributes:
+        arrays: (x, y, weight).
+        size: Rows in a batch; the last one may have fewer.
+        place: How many rows are done.
+    """
+
+    def __init__(
+        self,
+        arrays: Batch,
+        size: int,
+        place: int = 0,
+        order: Array | None = None,
+        memory: dict[str, Array] | None = None,
+    ) -> None:
+        """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
+        self.arrays, self.size, self.place, self._order = arrays, size, place, order
+        self._memory: dict[str, Array] = {} if memory is None else memory
+
+    @property
+    def done(self) -> bool:
+        """Whether no rows are left."""
+        return self.place >= len(self.arrays[1])
+
+    @property
+    def rows(self) -> Array:
+        """Which rows of the arrays make up the batches, in order."""
+        if self._order is None:
+            self._order = np.arange(len(self.arrays[1]))
+        return self._order
+
+    def take(self) -> Batch:
+        """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
+        x, y, weight = self.arrays
+        part = slice(self.place, self.place + self.size)
+        self.place += self.size
+        if self._order is None:
+            return rows_of_batch(self.arrays, part)
+        rows = self._order[part]
+        taken = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
+        return taken, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
+
+    def _gather(self, name: str, array: Array, rows: Array) -> Array:
+        kept = self._memory.get(name)
+        if kept is None or len(kept) < len(rows):
+            kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
+        out = kept[: len(rows)]
+        np.take(array, rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
+        return out
+
+
+def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Iterator[Batch]:
+    """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
+    for piece in source.pieces(size, start, order):
+        while not piece.done:
+            yield piece.take()
+
+
+def rows_of_batch(batch: Batch, rows: Any) -> Batch:
+    """Return some rows of a batch, by a slice or by their numbers."""
+    x, y, weight = batch
+    return take(x, rows), y[rows], None if weight is None else weight[rows]
 
 
 class ArraySource:
@@ -101,20 +168,10 @@ class ArraySource:
         )
         self._memory: dict[str, Array] = {}
 
-    def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
-        """Give batches: views in the data's own order, gathered into reused memory when shuffled."""
-        arrays = flatten(self.x) | {"y": self.y} | ({} if self.weight is None else {"weight": self.weight})
-        x_of: Callable[[dict[str, Array]], Tree] = itemgetter("x")
-        if isinstance(self.x, dict):
-            x_of = partial(_assembled, names(self.x))
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
+        """Give all rows as one piece."""
         rows = None if order is None else permutation(self.rows, *order)
-        for first in range(start, self.rows, size):
-            part = slice(first, min(first + size, self.rows))
-            if rows is None:
-                batch = {name: array[part] for name, array in arrays.items()}
-            else:
-                batch = {name: self._gather(name, array, rows[part], size) for name, array in arrays.items()}
-            yield x_of(batch), batch["y"], batch.get("weight")
+        yield Piece((self.x, self.y, self.weight), min(size, self.rows), start, rows, self._memory)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds."""
@@ -124,14 +181,6 @@ class ArraySource:
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
         return fingerprints(self.x, self.y, self.weight)
-
-    def _gather(self, name: str, array: Array, rows: Array, size: int) -> Array:
-        kept = self._memory.get(name)
-        if kept is None or len(kept) < len(rows):
-            kept = self._memory[name] = np.empty((min(size, self.rows), *array.shape[1:]), array.dtype)
-        out = kept[: len(rows)]
-        np.take(array, rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
-        return out
 
 
 class DatasetSource:
@@ -150,16 +199,9 @@ class DatasetSource:
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have a row at least; got a Dataset of length 0")
 
-    def batches(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
-        """Give batches; a batch that spans two windows is joined from both."""
-        for x, y, weight in self.pieces(size, start, order):
-            part_of = take if isinstance(x, dict) else getitem
-            for first in range(0, len(y), size):
-                part = slice(first, first + size)
-                yield part_of(x, part), y[part], None if weight is None else weight[part]
-
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Batch]:
-        """Give the rows from ``start`` on in pieces of whole batches; the last piece may end with a smaller one."""
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
+        """Give a window after another; a batch that spans two windows is joined from both."""
+        size = min(size, self.rows)
         rest: list[Batch] = []
         held = 0
         skip = start
@@ -168,18 +210,17 @@ class DatasetSource:
             if skip >= rows:
                 skip -= rows
                 continue
-            x, y, weight = self._read(window, order)
-            rest.append((take(x, slice(skip, None)), y[skip:], None if weight is None else weight[skip:]))
+            rest.append(rows_of_batch(self._read(window, order), slice(skip, None)))
             held += rows - skip
             skip = 0
-            x, y, weight = joined(rest)
+            read = joined(rest)
             whole = held - held % size
             if whole:
-                yield take(x, slice(whole)), y[:whole], None if weight is None else weight[:whole]
-            rest = [(take(x, slice(whole, None)), y[whole:], None if weight is None else weight[whole:])]
+                yield Piece(rows_of_batch(read, slice(whole)), size)
+            rest = [rows_of_batch(read, slice(whole, None))]
             held -= whole
         if held:
-            yield joined(rest)
+            yield Piece(joined(rest), size)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
@@ -210,11 +251,8 @@ class DatasetSource:
             yield [(int(start), min(int(start) + BLOCK_ROWS, self.rows)) for start in chosen]
 
     def _read(self, window: list[tuple[int, int]], order: tuple[int, int] | None) -> Batch:
-        x, y, weight = joined([self._read_block(start, stop) for start, stop in window])
-        if order is None:
-            return x, y, weight
-        rows = permutation(len(y), *order, window[0][0])
-        return take(x, rows), y[rows], None if weight is None else weight[rows]
+        read = joined([self._read_block(start, stop) for start, stop in window])
+        return read if order is None else rows_of_batch(read, permutation(len(read[1]), *order, window[0][0]))
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
@@ -244,12 +282,6 @@ def read_only(array: Array) -> Array:
     view = array.view()
     view.setflags(write=False)
     return view
-
-
-def _assembled(form: Any, batch: dict[str, Array]) -> Tree:
-    """Return the tree whose leaves are the named arrays of a batch."""
-    tree: Tree = map_leaves(batch.__getitem__, form)
-    return tree
 
 
 def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:

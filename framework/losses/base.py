@@ -181,15 +181,27 @@ class Loss(Component):
             raise DataError(f"{type(self).__name__} needs a row of positive weight; the weights sum to {count:g}")
         return total / count
 
-    def backward(self, model: Output, target: Any, weight: Any = None, *, check: bool = True) -> float:
+    def backward(
+        self,
+        model: Output,
+        target: Any,
+        weight: Any = None,
+        *,
+        count: float | None = None,
+        accumulate: bool = False,
+        check: bool = True,
+    ) -> float:
         """Fill the model's gradients with those of this loss at its last forward, and return the loss.
 
-        First delta, the error term, then every parameter's gradient: the whole of backpropagation.
+        First delta, the error term, then every parameter's gradient: the whole of backpropagation. The loss is
+        sum(w l) / count, so that parts of a batch add up to the whole when each is given the count of the whole.
 
         Args:
             model: A model whose ``forward`` has run.
-            target: What the prediction should have been.
+            target: The target of the prediction.
             weight: One non-negative weight a row, or None.
+            count: What the sum is divided by; None is sum(w) of these rows, see ``count``.
+            accumulate: Whether to add to the gradients instead of overwriting them.
             check: Whether to check target and weight; False when the caller has done so for the whole data set.
 
         Raises:
@@ -205,6 +217,20 @@ class Loss(Component):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
+        total, own = self.backward_sums(model, target, weight, count=count, accumulate=accumulate, check=check)
+        return total / (own if count is None else count)
+
+    def backward_sums(
+        self,
+        model: Output,
+        target: Any,
+        weight: Any = None,
+        *,
+        count: float | None = None,
+        accumulate: bool = False,
+        check: bool = True,
+    ) -> tuple[float, float]:
+        """Do what ``backward`` does, and return (sum(w l), sum(w)) of these rows."""
         try:
             record = model.recorded()
         except AttributeError:
@@ -220,23 +246,27 @@ class Loss(Component):
             if not math.isfinite(value):
                 raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
-            model.backpropagate(delta, fused=fused, input_gradient=False)
-            return float(value)
+            own = 1.0 if weight is None else float(np.reshape(weight, -1)[0])
+            if count is not None:
+                delta = delta * (own / count)
+            model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
+            return float(value) * own, own
         target = self.targets(target, a.shape, "target", record=record, check=check)
         if weight is not None and check:
             weight = require_weights(weight, len(a), "weight", a.dtype)
-        count = self.count(a.shape, weight)
-        if count <= 0:
+        own = self.count(a.shape, weight)
+        if own <= 0 and count is None:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         with np.errstate(all="ignore"):  # what is not finite is found below
-            loss = self._total(formula, first, target, weight) / count
-            if not math.isfinite(loss):
+            total = self._total(formula, first, target, weight)
+            if not math.isfinite(total):
                 raise DivergedError(diverged(self, formula(first, target), a))
         delta = record.array("delta", a.shape)
-        self._fill(self.fused_slope if fused else self.slope, a, target, weight, count, delta)
-        model.backpropagate(delta, fused=fused, input_gradient=False)
-        return loss
+        divisor = own if count is None else count
+        self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
+        model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
+        return total, own
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any

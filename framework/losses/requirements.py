@@ -25,7 +25,7 @@ class Output(Protocol):
     def recorded(self) -> Record:
         """The record of the last forward."""
 
-    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
+    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool, accumulate: bool = False) -> Any:
         """Fill the parameters' gradients from dL/da, or from dL/dh when fused."""
 
 

@@ -310,21 +310,19 @@ class Model(Component):
         expected = record.output.shape[1:] if single else record.output.shape
         if gradient.shape != expected:
             raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {gradient.shape}")
-        before = state.parameters.gradient.copy() if accumulate else None
         gradient = gradient[None] if single else gradient[()]
-        result = self.backpropagate(gradient, fused=False, input_gradient=True)
+        result = self.backpropagate(gradient, fused=False, input_gradient=True, accumulate=accumulate)
         result = map_leaves(lambda leaf: np.array(leaf, state.dtype), result)
-        if before is not None:
-            state.parameters.gradient += before
         return map_leaves(lambda leaf: leaf[0], result) if single else result
 
-    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool) -> Any:
+    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool, accumulate: bool = False) -> Any:
         """Carry a gradient of the last forward's shape back; see ``backward``, which checks it first.
 
         Args:
             gradient: dL/da of the output, or dL/dh of the output layer when ``fused``.
             fused: Whether the output activation's derivative is already in ``gradient``.
             input_gradient: Whether dL/dx is wanted; what is returned otherwise means nothing.
+            accumulate: Whether to add to the parameters' gradients instead of overwriting them.
         """
         record = self.recorded()
         record.ready = False
@@ -332,9 +330,12 @@ class Model(Component):
         record.needs_input_gradient = input_gradient
         state = self._state or self._built()
         parameters = state.parameters
+        before = parameters.gradient.copy() if accumulate else None
         if state.skips:
             parameters.gradient[...] = 0.0
         result = self.apply_backward(gradient, parameters.views, record, parameters.gradients)
+        if before is not None:
+            parameters.gradient += before
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0
         return result

@@ -1,0 +1,106 @@
+"""Engine: makes the steps of a run with NumPy, and is the base of the engines that make them otherwise.
+
+A step has two halves: ``gradient`` fills the model's gradients from a batch, ``update`` applies them. ``advance`` makes
+whole steps, with the hooks around them. An engine that compiles overrides ``advance``, and calls this one for a step
+that it cannot make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from framework.arrays import Array
+from framework.data import Batch, Piece, rows_of_batch
+from framework.emit.programs import require_unchanged
+from framework.figures import Figures, Sums, add_sums
+from framework.regularizers import Regularizer
+from framework.run import Run
+
+
+class Strategy:
+    """How the gradients of workers that share a batch become one: serial, with one worker that has all rows."""
+
+    def total(self, count: float) -> float:
+        """Return the sum of a count over all workers."""
+        return count
+
+    def reduce(self, gradient: Array, sums: Sums) -> Sums:
+        """Add up the gradient of all workers in place, and return the sums over all workers."""
+        return sums
+
+
+class Engine:
+    """Makes the steps of a run with NumPy.
+
+    Attributes:
+        run: The run.
+        figures: The loss and the metrics.
+        call: Calls a hook of every callback, by its name.
+        part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
+        regularizers: What is added to the gradients.
+        strategy: How the gradients of several workers become one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        figures: Figures,
+        call: Callable[[str], None],
+        *,
+        part_rows: int,
+        regularizers: Sequence[Regularizer] = (),
+        strategy: Strategy | None = None,
+    ) -> None:
+        """Prepare for a run."""
+        self.run, self.figures, self.call = run, figures, call
+        self.part_rows, self.regularizers = part_rows, regularizers
+        self.strategy = Strategy() if strategy is None else strategy
+
+    def begin_epoch(self) -> None:
+        """Check that no formula reads another value than when it was traced.
+
+        Raises:
+            DerivativeError: One does; names the value.
+        """
+        for component in (self.run.loss_function, self.run.model, *self.regularizers):
+            require_unchanged(component)
+
+    def advance(self, piece: Piece) -> None:
+        """Make the next step of a piece of the epoch's rows; a batch whose weights are all 0 makes none."""
+        run, batch = self.run, piece.take()
+        if batch[2] is not None and not batch[2].any():
+            run.batch += 1
+            return
+        run.begin_step(batch)
+        self.call("on_batch_begin")
+        sums = self.gradient(batch)
+        self.call("on_gradients")
+        self.update()
+        run.finish_step(sums)
+        self.call("on_batch_end")
+
+    def gradient(self, batch: Batch) -> Sums:
+        """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
+        run, model, loss = self.run, self.run.model, self.run.loss_function
+        count = self.strategy.total(loss.count(batch[1].shape, batch[2]))
+        sums: Sums = {}
+        for place, (x, y, weight) in enumerate(self._parts(batch)):
+            prediction = model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
+            part = loss.backward_sums(model, y, weight, count=count, accumulate=place > 0, check=False)
+            metrics = self.figures.metric_sums(model.output_activation, model.preactivation, prediction, y, weight)
+            add_sums(sums, {"loss": part} | metrics)
+        sums = self.strategy.reduce(model.parameters.gradient, sums)
+        run.batch_loss = sums["loss"][0] / count
+        for regularizer in self.regularizers:
+            regularizer.backward(model)
+        return sums
+
+    def update(self) -> None:
+        """Apply the gradients: one step of the optimizer."""
+        self.run.optimizer.step()
+
+    def _parts(self, batch: Batch) -> Sequence[Batch]:
+        rows = len(batch[1])
+        if rows <= self.part_rows:
+            return [batch]
+        return [rows_of_batch(batch, slice(start, start + self.part_rows)) for start in range(0, rows, self.part_rows)]
