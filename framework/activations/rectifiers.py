@@ -123,8 +123,5 @@ class CELU(Activation):
     alpha: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        return np.where(h > 0, h, self.alpha * np.expm1(self._exponent(h)))[()]
-
-    def _exponent(self, h: Any) -> Any:
-        """Return h / alpha in [-800, 1]: below, exp is 0; above, it is not chosen."""
-        return np.clip(h, -800.0 * self.alpha, self.alpha) / self.alpha
+        exponent = np.clip(h, -800.0 * self.alpha, self.alpha) / self.alpha  # below, exp is 0
+        return np.where(h > 0, h, self.alpha * np.expm1(exponent))[()]

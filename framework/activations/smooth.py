@@ -39,14 +39,9 @@ class GELU(Activation):
 
     def __call__(self, h: Any) -> Any:
         if self.approximate == "tanh":
-            return h * logistic(_tanh_argument(h))
+            held = np.clip(h, -40.0, 40.0)  # beyond, the exponential is 0
+            return h * logistic(_TANH_FACTOR * (held + 0.044715 * held * held * held))
         return 0.5 * h * erfc(-h / _ROOT_2)
-
-
-def _tanh_argument(h: Any) -> Any:
-    """Return 2 u = 2 sqrt(2 / pi) (h + 0.044715 h^3), held where its exponential is 0."""
-    held = np.clip(h, -40.0, 40.0)
-    return _TANH_FACTOR * (held + 0.044715 * held * held * held)
 
 
 class SiLU(Activation):

@@ -211,9 +211,11 @@ class Focal(Loss):
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def value(self, prediction: Any, target: Any) -> Any:
-        log_yes, log_no = _logarithms(prediction, target)
+        a, b = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
+        log_yes = np.log(np.where(target == 0.0, 1.0, prediction))  # 0 where its factor is 0, as is log_no
+        log_no = np.log1p(-np.where(target == 1.0, 0.0, prediction))
         yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
-        return -(self._weight_of_1() * target * yes + self._weight_of_0() * (1.0 - target) * no)
+        return -(a * target * yes + b * (1.0 - target) * no)
 
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1")
@@ -225,20 +227,6 @@ class Focal(Loss):
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""
         focused = miss**self.gamma * log
         return np.where(miss == 0.0, 0.0, focused)[()] if 0.0 < self.gamma < 1.0 else focused
-
-    def _weight_of_1(self) -> float:
-        return 1.0 if self.alpha is None else self.alpha
-
-    def _weight_of_0(self) -> float:
-        return 1.0 if self.alpha is None else 1.0 - self.alpha
-
-
-def _logarithms(prediction: Any, target: Any) -> tuple[Any, Any]:
-    """Return log p and log(1 - p), and 0 for the one whose factor is 0."""
-    return (
-        np.log(np.where(target == 0.0, 1.0, prediction)),
-        np.log1p(-np.where(target == 1.0, 0.0, prediction)),
-    )
 
 
 def _require_signs(name: str, target: Array) -> None:
