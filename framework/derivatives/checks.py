@@ -182,8 +182,7 @@ def check_elementwise(
         bounds = derivative_bounds(formula, look)
         suspects = np.flatnonzero(_outside(given, bounds, look))
     else:
-        with np.errstate(all="ignore"):
-            expected = np.asarray(derived(points.copy()), np.float64) + np.zeros(points.shape)
+        expected = _values(derived, points.copy())
         undefined = np.isnan(given) & np.isnan(expected) & (np.abs(points) < 1e-12) & (points != 0)
         look, suspects = points, np.flatnonzero(~(_close(given, expected, _scale(expected, points)) | undefined))
     if len(suspects):
@@ -218,8 +217,7 @@ def _decide(
     with np.errstate(all="ignore"):
         relative = np.abs(given - truth) / (np.abs(given) + np.abs(truth))
     clear = wrong & ~(relative < 0.1)
-    distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))  # the clearest example: of moderate size
-    place = int(np.argmin(np.where(clear if clear.any() else wrong, distance, np.inf)))
+    place = _clearest(clear if clear.any() else wrong, points)
     slope = f"the slope of the formula there is {truth[place]:.6g}"
     low, high = bounds.low[place], bounds.high[place]
     if bounds.judged[place] and high - low > 0.01 * abs(truth[place]) and np.isfinite(given[place]):
@@ -235,8 +233,7 @@ def _decide(
 
     other = None
     if subject.alternative is not None:
-        with np.errstate(all="ignore"):
-            other = np.asarray(subject.alternative[0](points), np.float64), subject.alternative[1]
+        other = _values(subject.alternative[0], points), subject.alternative[1]
     clear_points = (np.abs(points) <= SURE) & (bounds.judged if expected is None else np.isfinite(expected))
     reference = np.where(clear_points, bounds.middle if expected is None else expected, np.nan)
     meaning = _meaning(given, reference, agrees, subject.factors, other)
@@ -255,7 +252,7 @@ def _meaning(
         if other is not None and agrees(other[0]):
             return str(other[1])
         far = np.isfinite(given) & np.isfinite(truth)  # where both are far from 0
-        least = 1e-4 * float(np.max(np.abs(truth), where=far, initial=0.0))
+        least = 1e-4 * _largest(truth, far)
         far &= (np.abs(given) > least) & (np.abs(truth) > least)
         if np.count_nonzero(far) >= 3:
             ratio = float(np.median(truth[far] / given[far]))
@@ -265,10 +262,31 @@ def _meaning(
     return None
 
 
+def _values(function: Any, points: Array) -> Array:
+    """Return what a function gives at points, as float64 of their shape."""
+    with np.errstate(all="ignore"):
+        return np.asarray(function(points), np.float64) + np.zeros(points.shape)
+
+
+def _moderate(points: Array) -> Array:
+    """Return which points are 0 or of moderate size."""
+    return np.asarray((points == 0) | ((np.abs(points) >= 0.05) & (np.abs(points) <= 10.0)))
+
+
+def _clearest(wrong: Array, points: Array) -> int:
+    """Return the place of the point among the wrong ones whose size is nearest to 1, for a message."""
+    distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))
+    return int(np.argmin(np.where(wrong, distance, np.inf)))
+
+
+def _largest(values: Array, where: Any = True) -> float:
+    """Return the largest size of the values that are finite."""
+    return float(np.max(np.abs(values), where=np.isfinite(values) & where, initial=0.0))
+
+
 def _scale(values: Array, points: Array) -> float:
     """Return the largest of the values at moderate points, away from a pole at 0."""
-    moderate = (points == 0) | ((np.abs(points) >= 0.05) & (np.abs(points) <= 10.0))
-    return float(np.max(np.abs(values), where=np.isfinite(values) & moderate, initial=0.0))
+    return _largest(values, _moderate(points))
 
 
 def _close(given: Array, expected: Array, scale: float, spread: Any = 0.0) -> Array:
@@ -282,9 +300,8 @@ def _close(given: Array, expected: Array, scale: float, spread: Any = 0.0) -> Ar
 def _spread(function: Any, points: Array, size: float = 2.0**-50) -> Array:
     """Return by how much a derivative changes where the argument changes in its last bits."""
     with np.errstate(all="ignore"):
-        found = [np.asarray(function(points * (1.0 + part * size)), np.float64) for part in (-4, -2, -1, 0, 1, 2, 4)]
-        found = [part + np.zeros(points.shape) for part in found]
-        spread = 2.0 * (np.max(found, axis=0) - np.min(found, axis=0))
+        found = [_values(function, points * (1.0 + part * size)) for part in (-4, -2, -1, 0, 1, 2, 4)]
+        spread = 2.0 * np.ptp(found, axis=0)
     return np.where(np.isfinite(spread), spread, np.inf)
 
 
@@ -293,8 +310,9 @@ def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
     with np.errstate(all="ignore"):
         near = bounds.judged & (np.abs(points) <= 1.0)
         slack = np.where(np.isfinite(given), 1e-5 * np.abs(given), 0.0)
-        usual = np.max(np.abs(bounds.middle), where=near, initial=0.0)
-        slack += np.where(np.abs(points) < 1e-6, 1e-7 * usual, 0.0)  # quotients such as sin(h) / h are noisy there
+        slack += np.where(
+            np.abs(points) < 1e-6, 1e-7 * _largest(bounds.middle, near), 0.0
+        )  # quotients such as sin(h) / h are noisy there
         wrong = ~bounds.hold(given, slack)
     return wrong & bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
 
@@ -311,9 +329,7 @@ def _unlike(given: Array, expected: Array, scale: float, formula: Any, derived: 
 
 def _beside(function: Any, points: Array) -> list[Array]:
     """Return what a derivative gives just below and above some points."""
-    with np.errstate(all="ignore"):
-        found = [np.asarray(function(points * (1.0 + part) + 1e-9 * part), np.float64) for part in (-1e-7, 1e-7)]
-    return [values + np.zeros(points.shape) for values in found]
+    return [_values(function, points * (1.0 + part) + 1e-9 * part) for part in (-1e-7, 1e-7)]
 
 
 def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Array) -> None:
@@ -322,8 +338,7 @@ def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Arra
     Raises:
         DerivativeError: They differ by more than rounding explains.
     """
-    moderate = (np.abs(points) <= 10.0) & ((np.abs(points) >= 0.05) | (points == 0))
-    narrow = points[moderate].astype(np.float32)
+    narrow = points[_moderate(points)].astype(np.float32)
     wide = narrow.astype(np.float64)
     with np.errstate(all="ignore"):
         given, expected = (subject.values(derivative, at) for at in (narrow, wide))
@@ -332,13 +347,13 @@ def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Arra
         if not suspects.any():
             return
         narrow, wide, given, expected = (array[suspects] for array in (narrow, wide, given, expected))
-        values, exact = np.asarray(formula(narrow), np.float64), np.asarray(formula(wide), np.float64)
+        values, exact = _values(formula, narrow), _values(formula, wide)
         same = np.abs(values - exact) <= 1e-2 * np.abs(exact) + 1e-5 * _scale(exact, wide)
         wrong = same & ~(
             np.abs(given - expected) <= 1e-2 * (np.abs(expected) + size) + _spread(derivative, wide, 2.0**-22)
         )
     if wrong.any():
-        place = int(np.argmin(np.where(wrong, np.abs(np.log(np.maximum(np.abs(wide), 1e-30))), np.inf)))
+        place = _clearest(wrong, wide)
         where = f"in float32 at {subject.argument} = {wide[place]:.6g}"
         raise subject.error(where, given[place], f"in float64 it gives {expected[place]:.6g}", None)
 
@@ -446,11 +461,6 @@ def _raise_at(
     row = ", ".join(f"{number:.6g}" for number in rows[place[0]])
     where = f"{dtype}at element {place[1]} of the row [{row}]"
     raise subject.error(where, given[place], f"{text} {truth[place]:.9g}", meaning)
-
-
-def _largest(values: Array) -> float:
-    """Return the largest size of the values that are finite."""
-    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
 
 
 def _column_bounds(formula: Any, gradient: Array, rows: Array, column: int) -> Bounds:

@@ -26,7 +26,9 @@ class RootMeanSquaredError(Metric):
         if weight is None:
             return float(errors.sum()), float(errors.size)
         columns = errors.size // max(1, len(errors))
-        return float(weight @ errors.reshape(len(errors), -1).sum(axis=1)), float(weight.sum()) * columns
+        return float(weight @ errors.reshape(len(errors), -1).sum(axis=1)), float(
+            weight.sum(dtype=np.float64)
+        ) * columns
 
     def result(self, *sums: float) -> float:
         total, count = sums
