@@ -42,7 +42,7 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What ``check_gradients`` found: a row for each parameter and one for the input.
+    """The result of ``check_gradients``: a row for each parameter and one for the input.
 
     Attributes:
         rows: The rows.
@@ -153,7 +153,7 @@ def _worst(
 
 @dataclass(frozen=True)
 class StepComparison:
-    """What ``compare_steps`` found.
+    """The result of ``compare_steps``.
 
     Attributes:
         steps: How many steps were compared.
@@ -186,14 +186,14 @@ def compare_steps(
     data: Any = None,
     steps: int = 100,
 ) -> StepComparison:
-    """Run the framework beside a plain NumPy step function, and say where they part: prove that a port is right.
+    """Compare training with a plain NumPy step function, step by step, to prove that a port is right.
 
     Args:
         loop: A Trainer, with ``model`` and ``data``; or a function that makes one step and returns parameters by name.
         reference: A function that makes one step in plain NumPy and returns the parameters by name. Beside a Trainer
             it is given each batch, (x, y).
-        model: What the trainer trains: a copy of it.
-        data: What the trainer trains on.
+        model: The model for the trainer; a copy is trained.
+        data: The data for the trainer.
         steps: How many steps to compare at most.
 
     Returns:

@@ -30,7 +30,7 @@ class Regularizer(Component):
     A written ``slope(values)`` is compared with differences of the value at first use.
 
     Attributes:
-        strength: What the penalty is multiplied by.
+        strength: The factor of the penalty.
         parameters: Which parameters, by name: a pattern in which ``*`` stands for any text and ``?`` for one letter.
             ``"*weights"`` is every layer's weights, ``"0.*"`` all of the first layer, ``"*"`` everything. Frozen
             parameters are left out, as they cannot change.

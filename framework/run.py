@@ -53,7 +53,7 @@ class Run:
         ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
             is still pending.
         error: The exception that ended training, in ``on_train_end``; else None.
-        engine: What computes the steps: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
+        engine: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         hook: The hook that is being called, or None.
         waiting: The callbacks that this hook has not been called for yet, each with its function.
         unserved: The hook that an error interrupted, then the names of the callbacks that it was not called for, or

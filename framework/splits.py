@@ -23,7 +23,7 @@ def split(
     Args:
         data: (x, y) or (x, y, weight): arrays with as many rows; each may be a dict of arrays by name.
         fraction: The held-out part of the rows, between 0 and 1.
-        seed: What the shuffle is drawn from.
+        seed: The seed of the shuffle.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow.
 
     Returns:

@@ -103,7 +103,7 @@ def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) ->
         neuron: The neuron, which is not changed.
         x: One sample (inputs,) or rows (rows, inputs).
         target: y, a number or (rows,).
-        loss: Whose -dL/dh to take instead; None is the half squared error.
+        loss: The loss for -dL/dh; None is the half squared error.
 
     Example:
         >>> from framework import Sigmoid
@@ -138,7 +138,7 @@ def trace_step(
         x: One sample (inputs,) or rows (rows, inputs).
         target: y, a number or (rows,).
         learning_rate: The rate of the step.
-        loss: What is minimized; None is the half squared error, the textbook's.
+        loss: The loss to minimize; None is the half squared error, the textbook's.
 
     Example:
         >>> from framework import Sigmoid

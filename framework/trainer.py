@@ -36,7 +36,7 @@ from framework.trees import rows_in, take
 
 
 class Trainer(Component):
-    """A recipe for training: a loss, an optimizer, the number of epochs, the batches, metrics and callbacks.
+    """The settings of a training: loss, optimizer, epochs, batches, metrics and callbacks.
 
     Attributes:
         loss: The loss that is minimized.
@@ -47,13 +47,13 @@ class Trainer(Component):
         accumulate: How many batches make one update. The gradient is that of the mean over all their rows, so
             ``batch_size=8, accumulate=4`` trains as ``batch_size=32`` does, with the memory of 8 rows. Epochs, hooks
             and schedules count updates.
-        seed: What every random number of a run is drawn from, with purpose, epoch and step.
+        seed: The seed of the run's random numbers, which also depend on purpose, epoch and step.
         shuffle: Whether each epoch sees the rows in a new order.
-        metrics: What is reported beside the loss, on training and validation data. A loss serves too.
+        metrics: Figures beside the loss, on training and validation data. A loss can be one too.
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
-            ``penalty``. ``loss`` stays that of the data, so that it compares with ``val_loss``.
-        callbacks: What is called at the hooks, in this order; those that save come last.
-        engine: What computes the steps. ``"compiled"`` is one native kernel made from the formulas; it needs
+            ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
+        callbacks: Called at the hooks, in this order; those that save come last.
+        engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
             ``framework[compiled]``, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning.
 
@@ -105,7 +105,7 @@ class Trainer(Component):
         """Train ``model`` in place, from its current weights, and return the run.
 
         Args:
-            model: What to train.
+            model: The model to train.
             data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes. For a model of
                 several inputs x is a dict of arrays by name.
             validation: Data of the same form, evaluated after each epoch, or None.
@@ -237,11 +237,12 @@ class Trainer(Component):
     ) -> Run:
         """Continue training where ``run`` ended, also in the middle of an epoch, as if it had not ended.
 
-        Seed and optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what has
-        changed since the run started: settings, data, versions.
+        Where a callback changed the weights after the last step, as ``restore_best`` does, it continues from those. The
+        seed and the optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what changed since
+        the run started: settings, data, versions.
 
         Args:
-            run: What ``fit`` returned, the ``run`` of the exception that left it, or the path of a checkpoint.
+            run: The run that ``fit`` returned, the ``run`` of its exception, or the path of a checkpoint.
             data: The same data.
             validation: The same validation data.
             epochs: How many more; None trains up to the trainer's ``epochs``.
@@ -265,7 +266,7 @@ class Trainer(Component):
         """Return the loss and every metric over ``data``, as plain floats.
 
         Raises:
-            DataError: The data holds something that the model cannot be judged by.
+            DataError: The data does not fit the model or the loss.
 
         Example:
             >>> from framework import MeanSquaredError, Neuron, SGDOptimizer

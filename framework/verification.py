@@ -32,8 +32,8 @@ def verify_resume(
     under ``if __name__ == "__main__":``.
 
     Args:
-        trainer: The recipe, with its callbacks.
-        model: What would be trained; it stays as it is.
+        trainer: The trainer, with its callbacks.
+        model: The model to train; a copy is trained.
         data: As for ``fit``.
         validation: As for ``fit``.
         epochs: How many to train, at least 2.

@@ -31,14 +31,14 @@ HOOKS = (
 
 
 class Callback(Component):
-    """Hooks into training: override those that you need.
+    """The base of callbacks: override the hooks that you need.
 
-    ``run.epoch`` and ``run.step`` count what is finished, so in the first ``on_epoch_end`` ``run.epoch`` is 1.
+    ``run.epoch`` and ``run.step`` count finished epochs and steps, so in the first ``on_epoch_end`` ``run.epoch`` is 1.
 
     Attributes:
         saves: Whether the callback saves the run; those that do come last, whatever the list says.
-        observes: Whether the callback changes nothing of the training, so that a resume without it, or with other
-            settings, need not be told.
+        observes: Whether the callback changes nothing in the training, so that a resume without it, or with other
+            settings, gives no warning.
 
     Raises:
         CallbackError: A hook is misspelt or takes other arguments than ``run``; when the class is made.

@@ -26,9 +26,9 @@ class ReduceOnPlateau(Callback):
     Attributes:
         monitor: A column of the history.
         mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
-        factor: What the rate is multiplied by, in (0, 1).
+        factor: The factor for the rate, in (0, 1).
         patience: Epochs without improvement to wait for.
-        min_delta: What counts as an improvement, in the unit of the monitor.
+        min_delta: An improvement must be larger than this, in the unit of the monitor.
         cooldown: Epochs after a reduction that do not count.
         minimum: The rate does not fall below this.
 

@@ -44,12 +44,12 @@ class Checkpoint(Callback):
 
     Files are named ``step-000000123.safetensors``; ``latest(folder)`` finds the newest whole one, and
     ``trainer.resume(latest(folder), data)`` resumes from it, bit for bit. An older file is deleted only after the newer
-    one is whole and on disk. At the end of training, after an interruption or an error too, the newest state is saved
-    if it is not yet.
+    one is whole and on disk. At the end of training, also after an interruption or an error, the newest state is
+    saved.
 
     Attributes:
-        folder: Where to save; it is made if it is not there. One folder serves one run.
-        every: ``"epoch"``, a number of steps, or a time such as ``"30 seconds"``, which is looked at after each step.
+        folder: Where to save; created if it is missing. One folder serves one run.
+        every: ``"epoch"``, a number of steps, or a time such as ``"30 seconds"``, checked after each step.
         keep: How many of the newest files to keep.
         monitor: A column of the history: the epoch that is best by it is kept as ``best.safetensors``.
         mode: ``"min"`` or ``"max"``; nothing is guessed from the name.

@@ -51,8 +51,9 @@ class EarlyStopping(Callback):
         monitor: A column of the history.
         mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
         patience: Epochs without improvement to wait for.
-        min_delta: What counts as an improvement, in the unit of the monitor.
-        restore_best: Whether the weights of the best epoch are put back when training ends without an error.
+        min_delta: An improvement must be larger than this, in the unit of the monitor.
+        restore_best: Whether to put the weights of the best epoch back when training ends without an error. A resumed
+            run then continues from these weights.
 
     Raises:
         SettingsError: The history has no such column; at ``fit`` where that can be known.

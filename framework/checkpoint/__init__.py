@@ -35,16 +35,16 @@ __all__ = [
 def save(run: Run, path: str | os.PathLike[str]) -> None:
     """Save a run, atomically and durably.
 
-    What was at ``path`` stays whole until the new file's bytes have been verified, written and forced to disk; then it
-    is replaced in one step.
+    The old file at ``path`` stays complete until the new one has been verified, written and forced to disk; then it is
+    replaced in one step.
 
     Args:
-        run: What ``fit`` returned, the ``run`` of an error, or the argument of a hook: ``on_batch_end`` or
+        run: The run that ``fit`` returned, the ``run`` of an error, or the argument of a hook: ``on_batch_end`` or
             ``on_epoch_end``, of a callback that comes last.
         path: The file; ``.safetensors`` is the usual ending.
 
     Raises:
-        CheckpointError: The file cannot be written, or the run holds what cannot be saved.
+        CheckpointError: The file cannot be written, or something in the run cannot be saved.
         DivergedError: The weights are not finite; no file was written or replaced.
         UsageError: The run is in the middle of a step.
 

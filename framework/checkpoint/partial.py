@@ -16,7 +16,7 @@ _GROUPS = ("parameters.", "buffers.")
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``load_model(path, into=model)`` did, by the names of parameters and buffers; it prints as a table.
+    """The result of ``load_model(path, into=model)``: names of parameters and buffers; it prints as a table.
 
     Attributes:
         loaded: Names whose numbers come from the file.

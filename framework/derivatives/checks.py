@@ -56,7 +56,7 @@ def check_derivative(formula: Checked) -> None:
         formula: An activation, a loss or a regularizer.
 
     Raises:
-        SettingsError: The argument is no such formula.
+        SettingsError: The argument is none of these.
         DerivativeError: A derivative is wrong; says at which point, what it gives, what the formula's slope is there,
             the derivative that is derived from the formula, and what is probably meant.
 

@@ -25,7 +25,7 @@ def show(formula: Formula) -> Shown:
 
     Raises:
         DerivativeError: The formula cannot be traced.
-        SettingsError: The argument is no such formula.
+        SettingsError: The argument is none of these.
 
     Example:
         >>> from framework import Sigmoid

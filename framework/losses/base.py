@@ -166,7 +166,7 @@ class Loss(Component):
         return out
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
-        """Return (sum(w l), sum(w)): what batches and workers add up before ``result`` divides."""
+        """Return (sum(w l), sum(w)), which add up over batches before ``result`` divides."""
         prediction, target, weight = self._checked(prediction, target, weight)
         with np.errstate(all="ignore"):
             return self._total(self.value, prediction, target, weight), self.count(prediction.shape, weight)
@@ -193,7 +193,7 @@ class Loss(Component):
     ) -> float:
         """Fill the model's gradients with those of this loss at its last forward, and return the loss.
 
-        First delta, the error term, then every parameter's gradient: the whole of backpropagation. The loss is
+        It computes delta, dL/dh of the output layer, and runs the model's backward pass. The loss is
         sum(w l) / count, so that parts of a batch add up to the whole when each is given the count of the whole.
 
         Args:

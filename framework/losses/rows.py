@@ -17,7 +17,7 @@ from framework.losses.requirements import require_classes, require_pair
 class RowLoss(Loss):
     """A loss with one value a row: write ``value(prediction, target)`` -> (rows,), and its slope is derived.
 
-    Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into that form.
+    Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into one-hot rows.
 
     Example:
         >>> from framework import CrossEntropy

@@ -103,7 +103,7 @@ class Metric(Component):
 
         Raises:
             ShapeError: There are not as many predictions as targets.
-            DtypeError: A value is no real number.
+            DtypeError: A value is not a real number.
             DataError: There are no rows, no row has a weight, or a value is not finite.
         """
         return float(self._figure(*checked_rows(self, prediction, target, weight)))
@@ -185,7 +185,7 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
 
     Raises:
         ShapeError: There are not as many predictions as targets.
-        DtypeError: A value is no real number.
+        DtypeError: A value is not a real number.
         DataError: There are no rows, no row has a weight, or a value is not finite.
     """
     prediction, target = np.atleast_1d(floats(prediction, "prediction"), floats(target, "target"))

@@ -227,7 +227,7 @@ class ConfusionMatrix(Component):
 
         Raises:
             ShapeError: The outputs are not those of that many classes, or there are not as many as targets.
-            DataError: A target is no class, there are no rows, or no row has a weight.
+            DataError: A target is not a class, there are no rows, or no row has a weight.
         """
         prediction, target, weight = checked_rows(self, prediction, target, weight)
         outputs = 2 if is_single(prediction) else prediction.shape[1]

@@ -76,7 +76,7 @@ def true_classes(metric: Component, target: Array, prediction: Array) -> Array:
 
     Raises:
         ShapeError: There is one output alone, or the target has another shape.
-        DataError: A target is no class.
+        DataError: A target is not a class.
 
     Example:
         >>> true_classes(Component(), np.array([1.0]), np.array([[0.4, 0.6]]))

@@ -43,7 +43,7 @@ class R2(Metric):
     when the targets' mean is large against their spread: then give ``center``, any number near the mean.
 
     Attributes:
-        center: What is taken from every target before it is squared.
+        center: A number that is subtracted from every target before it is squared.
 
     Raises:
         DataError: The targets of some output are constant, or spread less than 1e-5 of their distance to ``center``.

@@ -34,7 +34,7 @@ _DRAWING = threading.RLock()
 
 
 class Model(Component):
-    """What every model can do: predict, go forward and backward, copy itself, describe itself.
+    """The base of all models: they predict, run forward and backward passes, copy and describe themselves.
 
     Settings are frozen and print, compare and travel as JSON like those of any component; two models are equal only
     when they are the same object, because their numbers change. Models copy, deepcopy and pickle with their numbers.
@@ -220,7 +220,7 @@ class Model(Component):
             )
 
     def __call__(self, x: Any) -> Array:
-        """Predict: one sample gives one prediction, a batch a batch. Remembers nothing.
+        """Predict: one sample gives one prediction, a batch gives a batch. Nothing is recorded for ``backward``.
 
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.
@@ -250,8 +250,7 @@ class Model(Component):
         Args:
             x: One sample or a batch: an array, or a dict of arrays by name.
             key: (seed, epoch, step, ...): the key of this pass's random numbers, for layers that draw some.
-            copy: Whether the prediction is the caller's own array; False hands out working memory, which the next
-                forward overwrites.
+            copy: Whether to return a new array; False returns working memory, which the next forward overwrites.
 
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.

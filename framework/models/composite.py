@@ -69,12 +69,12 @@ class ActivationLayer(Layer):
 class Composite(Model):
     """A model made of other models. Declare them as settings, name them, and write how an array goes through.
 
-    ``children()`` names the models inside; an activation may stand among them and stays itself, because it has no
-    numbers. ``apply`` calls ``self.forward_child(name, x, record)`` and ``apply_backward`` calls
-    ``self.backward_child(name, gradient, record)``; several calls of a child share its weights. The children move in:
-    their numbers become views of this model's vector, and no other model may take them. The shapes of
-    the children's inputs and of the output come from ``apply`` itself, which is tried on zeros. Samples have the shape
-    that the first child takes; for another shape, or for several inputs, write ``input_shape``.
+    ``children()`` names the models inside; an activation may be among them. ``apply`` calls ``self.forward_child(name,
+    x, record)`` and ``apply_backward`` calls ``self.backward_child(name, gradient, record)``; several calls of a child
+    share its weights. The children move in: their numbers become views of this model's vector, and no other model may
+    take them. The shapes of the children's inputs and of the output come from ``apply`` itself, which is tried on
+    zeros. Samples have the shape that the first child takes; for another shape, or for several inputs, write
+    ``input_shape``. ``apply_backward`` is not checked by itself: call ``check_gradients`` once.
 
     Example:
         >>> from framework import Dense, Sigmoid

@@ -46,10 +46,10 @@ class Layer(Model):
     comes from the layer before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of
     arrays: ``x["city"]``.
 
-    Instead of a formula, ``apply`` and ``apply_backward`` may be written by hand: ``record`` holds what forward leaves
-    for backward, ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
+    Instead of a formula, you may write ``apply`` and ``apply_backward``: store in ``record`` what backward needs, as in
+    ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
     ``record.key`` is the key of this pass's random numbers and ``record.training`` tells training from prediction.
-    Written gradients are checked against differences of the outputs when the layer is first put to work.
+    Written gradients are compared with differences of the outputs when the layer is first used.
 
     Attributes:
         cardinality: How many ids there are, where x holds ids and not numbers; ``{"city": 5}`` for one of several
@@ -60,7 +60,7 @@ class Layer(Model):
         dtype: "float64" or "float32".
 
     Raises:
-        DerivativeError: The formula cannot be traced, or a written gradient is wrong; when first put to work.
+        DerivativeError: The formula cannot be traced, or a written gradient is wrong; at first use.
 
     Example:
         >>> from framework import Constant
@@ -119,7 +119,7 @@ class Layer(Model):
         Args:
             function: (x, parameters by name) -> the outputs for a batch x, (rows, ...).
             shapes: The shape of each parameter by name.
-            initializers: What draws each parameter; what is not named starts at 0.
+            initializers: The initializer of each parameter by name; others start at 0.
 
         Raises:
             SettingsError: The function does not take these parameters.

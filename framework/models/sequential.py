@@ -19,14 +19,14 @@ from framework.models.shapes import Shape, shown
 class Sequential(Composite):
     """Layers one after another: each layer's output is the next one's input.
 
-    An activation may stand as a layer; it stays itself, because it has no numbers. The layers move in: their numbers
-    become views of this model's vector, and no other model may take them. A layer without numbers yet is drawn at first
-    use from (seed, its place), in a model within a model from the whole path. A layer whose number of inputs was left
-    out takes it from the layer before, or from the data.
+    An activation may be a layer. The layers move in: their numbers become views of this model's vector, and no other
+    model may take them. A layer without numbers yet is drawn at first use from (seed, its place), in a model within a
+    model from the whole path. A layer whose number of inputs was left out takes it from the layer before, or from the
+    data.
 
     Args:
         *layers: One layer or more; a model may be a layer of another.
-        seed: What the layers without a seed of their own are drawn from; None is 0, or the place in the model that
+        seed: The seed of the layers that have none of their own; None is 0, or the place in the model that
             takes this one in. Models of the same layers with seed=None start with the same weights: give each model of
             an ensemble its own seed.
 

@@ -27,13 +27,13 @@ class AdamOptimizer(Optimizer):
     AdamWOptimizer decouples it. The paper's second form, with the corrections drawn into the rate, has another epsilon.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
-        epsilon: What keeps the quotient finite where the gradients are 0.
+        epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: Added to the gradient as weight_decay * w.
 
     Raises:
@@ -83,13 +83,13 @@ class AdamWOptimizer(Optimizer):
     Every trainable parameter decays, biases too.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
-        epsilon: What keeps the quotient finite where the gradients are 0.
+        epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: The part of w that each step removes, per unit of rate; PyTorch's 0.01 unless set.
 
     Raises:
@@ -140,13 +140,13 @@ class NAdamOptimizer(Optimizer):
     coupled: g <- g + weight_decay * w.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, and the limit of mu, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
-        epsilon: What keeps the quotient finite where the gradients are 0.
+        epsilon: Keeps the quotient finite where the gradients are 0.
         momentum_decay: How fast mu rises from about beta1 / 2 to beta1; 0 leaves it at beta1 / 2.
         weight_decay: Added to the gradient as weight_decay * w.
 

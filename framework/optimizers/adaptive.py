@@ -23,12 +23,12 @@ class RMSPropOptimizer(Optimizer):
     makes the variance negative, it is 0 here; PyTorch's root of it is NaN.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.
         rho: How much of the means is kept at each step, in [0, 1).
-        epsilon: What keeps the quotient finite where the gradients are 0.
+        epsilon: Keeps the quotient finite where the gradients are 0.
         momentum: In [0, 1).
         centered: Whether to divide by the standard deviation of the gradients in place of their root mean square.
         weight_decay: Added to the gradient as weight_decay * w.
@@ -87,12 +87,12 @@ class AdagradOptimizer(Optimizer):
     so the steps shrink like 1 / sqrt(step). Weight decay is coupled: g <- g + weight_decay * w.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.
-        initial: What the sum starts from; more than 0 shortens the first steps.
-        epsilon: What keeps the quotient finite where the gradients are 0.
+        initial: The first value of the sum; more than 0 shortens the first steps.
+        epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: Added to the gradient as weight_decay * w.
 
     Raises:
@@ -141,7 +141,7 @@ class AdadeltaOptimizer(Optimizer):
     g <- g + weight_decay * w.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule; 1 is the paper's.

@@ -56,13 +56,13 @@ class Binding:
 
 
 class Optimizer(Component):
-    """A recipe for descent: name the memory and write ``update``.
+    """The base of optimizers: name the memory and write ``update``.
 
-    Unbound, inside a Trainer, it is a frozen recipe like any component. ``Optimizer(model, ...)`` and ``bind(model)``
-    give one that works on that model: it owns its memory, and its settings may be assigned, validated each time.
+    Without a model, as inside a Trainer, an optimizer is frozen like any component. ``Optimizer(model, ...)`` and
+    ``bind(model)`` return one that is bound to the model: it has memory, and you can assign its settings.
 
     Args:
-        model: What to bind to; None leaves the recipe unbound.
+        model: The model to bind to; None leaves the optimizer unbound.
 
     Attributes:
         learning_rate: The rate of every step: a positive number, or a Schedule.

@@ -18,7 +18,7 @@ class LionOptimizer(Optimizer):
     in the paper, which takes rates 3 to 10 times smaller, and decays as many times larger, than AdamW's.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.

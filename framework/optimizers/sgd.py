@@ -16,7 +16,7 @@ class SGDOptimizer(Optimizer):
     part of v, and there is no dampening.
 
     Args:
-        model: What to bind to; None, inside a Trainer, leaves the recipe unbound.
+        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule.

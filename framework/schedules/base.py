@@ -19,7 +19,7 @@ from framework.plain_functions import PlainFunction, require_function
 class Schedule(Component):
     """A learning rate that changes: write ``__call__(step)``, where step counts the updates already made, from 0.
 
-    A schedule carries its own length, in steps, and never sees the trainer's, so training on gives the same rates.
+    A schedule has its own length, in steps, and ignores the trainer's, so a resumed run continues with the same rates.
 
     Example:
         >>> class Halving(Schedule):

@@ -22,7 +22,7 @@ class WarmupSchedule(Schedule):
     total_iters=length) and the other, with milestones=[length].
 
     Attributes:
-        schedule: What comes after the warm-up.
+        schedule: The schedule after the warm-up.
         length: Steps of warm-up.
 
     Example:
