@@ -1,4 +1,7 @@
-"""Models: a neuron, layers of every kind, and layers in sequence."""
+"""Models: a neuron, layers of every kind, and layers in sequence.
+
+docs/models.md says how to load the weights of PyTorch's layers.
+"""
 
 from framework.models.affine import Dense, Neuron
 from framework.models.attention import MultiHeadAttention, PositionalEncoding

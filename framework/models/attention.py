@@ -36,21 +36,12 @@ class MultiHeadAttention(Layer):
         causal: Whether a step sees only itself and those before it.
         masking: Steps whose inputs all equal this number are hidden from every step, and their own outputs have no
             meaning; None hides none.
-        mask: ``mask[query][key]`` is True where step ``query`` sees step ``key``, for sequences of this length; None
-            lets every step see all.
+        mask: ``mask[query][key]`` is True where step ``query`` sees step ``key``, the opposite of PyTorch's, for
+            sequences of this length; None lets every step see all.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
         initializer: Draws the weights; the biases start at 0.
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    To load the weights of PyTorch's ``MultiheadAttention(inputs, heads, batch_first=True)``, whose masks are True where
-    a key is hidden::
-
-        torch = {name: value.numpy() for name, value in attention.state_dict().items()}
-        layer.parameters["weights"][:] = torch["in_proj_weight"].T
-        layer.parameters["bias"][:] = torch["in_proj_bias"]
-        layer.parameters["output_weights"][:] = torch["out_proj.weight"].T
-        layer.parameters["output_bias"][:] = torch["out_proj.bias"]
 
     Raises:
         SettingsError: A setting is out of range, or the units cannot be split over the heads.

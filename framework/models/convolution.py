@@ -140,12 +140,6 @@ class Conv1D(_Convolution):
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
-    To load the weights of PyTorch's ``Conv1d(inputs, filters, kernel)``, which are (filters, inputs, kernel)::
-
-        torch = {name: value.numpy() for name, value in convolution.state_dict().items()}
-        layer.parameters["weights"][:] = np.moveaxis(torch["weight"], 0, -1)
-        layer.parameters["bias"][:] = torch["bias"]
-
     Raises:
         SettingsError: A setting is out of range, or a tuple has more than one entry.
         ShapeError: The kernel does not fit into a sample.
@@ -181,12 +175,6 @@ class Conv2D(_Convolution):
         initializer: Draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    To load the weights of PyTorch's ``Conv2d(inputs, filters, kernel)``, which are (filters, inputs, kernel, kernel)::
-
-        torch = {name: value.numpy() for name, value in convolution.state_dict().items()}
-        layer.parameters["weights"][:] = np.moveaxis(torch["weight"], 0, -1)
-        layer.parameters["bias"][:] = torch["bias"]
 
     Raises:
         SettingsError: A setting is out of range, or a tuple does not have two entries.

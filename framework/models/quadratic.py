@@ -27,12 +27,6 @@ class Bilinear(Layer):
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
-    To load the weights of PyTorch's ``Bilinear(first, inputs - first, units)``::
-
-        torch = {name: value.numpy() for name, value in bilinear.state_dict().items()}
-        layer.parameters["weights"][:] = np.moveaxis(torch["weight"], 0, -1)
-        layer.parameters["bias"][:] = torch["bias"]
-
     Raises:
         SettingsError: A setting is out of range, or nothing is left for x2.
 

@@ -100,13 +100,6 @@ class SimpleRNN(_Recurrent):
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
-    To load the weights of PyTorch's ``RNN(inputs, units, batch_first=True)``, which has two biases that it adds up::
-
-        torch = {name: value.numpy() for name, value in rnn.state_dict().items()}
-        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
-        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
-        layer.parameters["bias"][:] = torch["bias_ih_l0"] + torch["bias_hh_l0"]
-
     Raises:
         SettingsError: A setting is out of range.
 
@@ -146,15 +139,6 @@ class GRU(_Recurrent):
         recurrent_initializer: Draws ``recurrent`` (units, 3 units).
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    To load the weights of PyTorch's ``GRU(inputs, units, batch_first=True)``, whose two biases of r and z add up::
-
-        torch = {name: value.numpy() for name, value in gru.state_dict().items()}
-        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
-        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
-        layer.parameters["bias"][:] = torch["bias_ih_l0"]
-        layer.parameters["bias"][: 2 * units] += torch["bias_hh_l0"][: 2 * units]
-        layer.parameters["reset_bias"][:] = torch["bias_hh_l0"][2 * units :]
 
     Raises:
         SettingsError: A setting is out of range.
@@ -200,13 +184,6 @@ class LSTM(_Recurrent):
         recurrent_initializer: Draws ``recurrent`` (units, 4 units).
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    To load the weights of PyTorch's ``LSTM(inputs, units, batch_first=True)``, which has two biases that it adds up::
-
-        torch = {name: value.numpy() for name, value in lstm.state_dict().items()}
-        layer.parameters["weights"][:] = torch["weight_ih_l0"].T
-        layer.parameters["recurrent"][:] = torch["weight_hh_l0"].T
-        layer.parameters["bias"][:] = torch["bias_ih_l0"] + torch["bias_hh_l0"]
 
     Raises:
         SettingsError: A setting is out of range.
