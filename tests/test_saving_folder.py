@@ -108,6 +108,56 @@ def test_a_run_that_was_killed_before_its_first_save_blocks_nobody(folder):
     assert recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y)).epoch == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
+def test_a_run_that_was_killed_while_its_worker_lives_on_blocks_nobody(folder):
+    waits, ends = os.pipe()
+
+    def fork():
+        with warnings.catch_warnings():
+            for category in (DeprecationWarning, RuntimeWarning):  # NumPy and JAX have threads; the child uses none
+                warnings.simplefilter("ignore", category)
+            return os.fork()
+
+    def die_after_forking(_run):
+        if fork() == 0:
+            os.close(ends)
+            os.read(waits, 1)  # until the test is over
+        os._exit(9)
+
+    process = fork()
+    if process == 0:
+        recipe(on("batch_end")(die_after_forking), Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    assert recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y)).epoch == 3
+    os.close(ends)
+    os.close(waits)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
+def test_a_forked_process_neither_holds_nor_gives_back_the_lock(folder):
+    tried = []
+
+    def fork_and_leave(_run):
+        with warnings.catch_warnings():
+            for category in (DeprecationWarning, RuntimeWarning):
+                warnings.simplefilter("ignore", category)
+            process = os.fork()
+        if process == 0:
+            raise SystemExit  # ends fit in the child, as a pool's worker may
+        os.waitpid(process, 0)
+        with pytest.raises(SettingsError, match="no other run is saving into"):
+            recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+        tried.append(True)
+
+    parent = os.getpid()
+    try:
+        recipe(on("batch_end")(fork_and_leave), Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert tried == [True] * 9
+
+
 def test_a_refused_or_failed_run_gives_the_folder_back(folder):
     fail = on("train_begin")(lambda _run: {}["missing"])
     with pytest.raises(KeyError):

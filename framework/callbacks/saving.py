@@ -179,6 +179,20 @@ def _state(run: Run) -> tuple[int, str]:
     return run.step, fingerprint(run.model.parameters.vector)
 
 
+_LOCKED: set[int] = set()
+"""Handles of locked folders. A forked process closes them, because it would keep the lock when this one is killed."""
+
+
+def _let_go() -> None:
+    for handle in _LOCKED:
+        os.close(handle)
+    _LOCKED.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Lock a folder, so that two runs which begin in it at the same time do not mix their files.
@@ -193,6 +207,7 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _LOCKED.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,6 +220,8 @@ def _claimed(folder: Path) -> Iterator[None]:
             pass  # a folder that cannot be locked
         yield
     finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # else a process that was forked meanwhile would keep it
-        os.close(handle)
+        if handle in _LOCKED:  # in a forked process, the number may be another file's by now
+            _LOCKED.remove(handle)
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)
+            os.close(handle)
