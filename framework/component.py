@@ -6,11 +6,13 @@ changes during training lives elsewhere. pydantic does the validating; its own e
 
 from __future__ import annotations
 
-import itertools
+import json
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin
+from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import (
@@ -19,11 +21,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PydanticUserError,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from framework.errors import FrameworkError, SettingsError, nearest
 from framework.json_text import parsed
@@ -50,17 +51,17 @@ def _dtype_name(value: Any) -> Any:
 
 Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
-_BIRTHS = itertools.count()
-
 
 class ComponentType(ModelMetaclass):
     """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
 
     Attributes:
         born: The class's place in the order of creation; unset on a rejected class.
+        births: How many classes there have been.
     """
 
     born: int
+    births: ClassVar[int] = 0
 
     def __new__(
         cls, name: str, bases: tuple[type[Any], ...], namespace: dict[str, Any], **options: Any
@@ -89,7 +90,8 @@ class ComponentType(ModelMetaclass):
                     f"e.g. {field}: tuple[float, ...] = ()"
                 )
         component = cast("ComponentType", made)
-        component.born = next(_BIRTHS)
+        ComponentType.births += 1
+        component.born = ComponentType.births
         return component
 
     def __call__(cls, /, *args: Any, **settings: Any) -> Any:
@@ -138,7 +140,6 @@ class Component(BaseModel, metaclass=ComponentType):
         allow_inf_nan=False,
         validate_default=True,
         arbitrary_types_allowed=True,
-        polymorphic_serialization=True,  # without it a field typed with a base class drops the subclass's settings
     )
 
     def __init__(self, /, *args: object, **settings: Any) -> None:
@@ -234,10 +235,19 @@ class Component(BaseModel, metaclass=ComponentType):
             '{"type":"EarlyStopping","monitor":"val_l'
         """
         try:
-            return self.model_dump_json(indent=indent)
-        except ValueError as error:  # PydanticSerializationError
-            reason = str(error).rpartition("ValueError: ")[2]  # without pydantic's prefix
-            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {reason}") from None
+            separators = None if indent else (",", ":")
+            return json.dumps(self._as_json(), indent=indent, separators=separators, ensure_ascii=False)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {error}") from None
+        except RecursionError:
+            raise SettingsError(f"{type(self).__name__} cannot be written as JSON: it is nested too deeply") from None
+
+    def _as_json(self) -> dict[str, Any]:
+        """Return the JSON object, made here: an interruption in pydantic's serializer would come out as its error."""
+        made: dict[str, Any] = {"type": self.tag()}
+        for name in type(self).model_fields:
+            made[name] = _as_json(getattr(self, name))
+        return made
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -269,10 +279,6 @@ class Component(BaseModel, metaclass=ComponentType):
     def _plain(cls, settings: Any) -> Any:
         return {name: _plain(value) for name, value in settings.items()} if isinstance(settings, dict) else settings
 
-    @model_serializer(mode="wrap")
-    def _tagged(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {"type": self.tag(), **handler(self)}
-
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:
     """Return whether ``method`` was written for the formulas of ``cls``, not for those of a class it inherits from.
@@ -296,6 +302,18 @@ def belongs_to(cls: type, method: str, *formulas: str) -> bool:
 
 def _written(cls: type, name: str) -> Any:
     return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a setting as JSON, with two calls for each level of nesting."""
+    if isinstance(value, Component):
+        return value._as_json()
+    if isinstance(value, tuple):
+        items = []
+        for item in value:
+            items.append(_as_json(item))  # noqa: PERF401 (a comprehension is a call more)
+        return items
+    return value if value is None or type(value) in (bool, int, float, str) else to_jsonable_python(value)
 
 
 def _plain(value: Any) -> Any:
@@ -332,11 +350,20 @@ def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
         yield from _subclasses(subclass)
 
 
-def _class_of(tag: str) -> type[Component]:
-    """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
+@lru_cache(maxsize=1)
+def _classes(births: int) -> WeakValueDictionary[str, type[Component]]:  # noqa: ARG001 (a new class, a new key)
+    """Return the classes by tag, found once for each number of ``births``."""
     made = (found for found in _subclasses(Component) if "born" in vars(found))
     newest_last = sorted(made, key=lambda found: found.born)
-    known = {found.tag(): found for found in newest_last}
+    return WeakValueDictionary({found.tag(): found for found in newest_last})
+
+
+def _class_of(tag: str) -> type[Component]:
+    """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
+    known = _classes(ComponentType.births)
+    if tag not in known:
+        _classes.cache_clear()  # a class may have been renamed, or an older one be left
+        known = _classes(ComponentType.births)
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]

@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from pydantic import model_serializer
-
 from framework.component import Component
 from framework.errors import SettingsError
 from framework.messages import brief
@@ -49,8 +47,7 @@ class PlainFunction(Component):
         """Hash the function by identity."""
         return hash((type(self), id(self.function)))
 
-    @model_serializer
-    def _refused(self) -> dict[str, Any]:
+    def _as_json(self) -> dict[str, Any]:
         raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
 

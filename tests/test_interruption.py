@@ -11,11 +11,14 @@ import pytest
 from left_out import hooks_differ
 
 from framework import (
+    Activation,
     AdamOptimizer,
     BatchNorm,
     BinaryCrossEntropy,
+    Checkpoint,
     Dense,
     EarlyStopping,
+    MeanSquaredError,
     Sequential,
     Sigmoid,
     Tanh,
@@ -148,6 +151,26 @@ def test_a_second_one_in_a_forward_puts_the_buffers_back(uninterrupted, monkeypa
     monkeypatch.undo()
     assert run.step == 4
     assert resumed(run) == uninterrupted
+
+
+def test_a_second_one_while_a_checkpoint_is_made_stays_itself(tmp_path):
+    armed = []
+
+    class Slow(Activation):
+        def __call__(self, h):
+            return np.tanh(h)
+
+        @classmethod
+        def tag(cls):
+            while armed:
+                signal.raise_signal(armed.pop())
+            return super().tag()
+
+    arm = on("batch_end")(lambda run: armed.extend([signal.SIGINT] * 2) if run.step == 2 else None)
+    trainer = recipe(arm, Checkpoint(folder=tmp_path, every=1)).replace(loss=MeanSquaredError())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trainer.fit(Dense(3, 1, Slow()), (X, Y), HELD_OUT)
+    assert caught.value.run.step == 2
 
 
 @pytest.mark.parametrize(("number", "error"), SIGNALS)

@@ -5,16 +5,21 @@ import pytest
 
 from framework import (
     Accuracy,
+    CheckpointError,
     Dense,
     Initializer,
+    MeanSquaredError,
     Neuron,
     ReLU,
     Sequential,
     SettingsError,
+    SGDOptimizer,
     ShapeError,
     Sigmoid,
     Tanh,
+    Trainer,
     random_generator,
+    save,
 )
 from framework.initializers import Glorot
 
@@ -128,3 +133,14 @@ def test_what_it_tells_about_itself():
     assert model.output_shape == ()
     assert model.output_activation == Sigmoid()
     assert model.dtype == "float64"
+
+
+def test_models_nested_hundreds_deep_train_and_are_saved_or_refused_in_words(tmp_path):
+    model = Dense(1, 1, seed=0)
+    for _ in range(300):
+        model = Sequential(model)
+    data = np.ones((2, 1)), np.zeros((2, 1))
+    run = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, data)
+    assert run.step == 1
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        save(run, tmp_path / "run.safetensors")

@@ -12,8 +12,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pydantic import model_serializer
-
 from framework.component import Component, Count
 from framework.errors import CallbackError, nearest
 from framework.run import Run
@@ -177,8 +175,7 @@ class FunctionCallback(Callback):
         names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
         return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
 
-    @model_serializer
-    def _refused(self) -> dict[str, Any]:
+    def _as_json(self) -> dict[str, Any]:
         raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ from framework.errors import DataError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
 from framework.messages import printable
-from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
+from framework.models.shapes import Shape, fits, is_open, narrowed, require_rows, shown
 from framework.models.state import State
 from framework.parameters import Parameters, Views
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
@@ -92,6 +92,8 @@ class Model(Component):
 
     def narrowed(self, shape: Any) -> Any:
         """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
+        if not is_open(shape):  # first, because models inside models ask one another for the rest
+            return shape
         return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
 
     @abstractmethod

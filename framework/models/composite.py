@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -135,12 +136,12 @@ class Composite(Model):
             object.__setattr__(part, "_owner", self)
 
     def _require_free(self, children: Mapping[str, Model | Activation]) -> None:
-        seen: list[Model] = []
+        seen: set[Model] = set()
         for name, child in children.items():
             if not isinstance(child, Model):
                 continue
             parameters = None if child._state is None else child._state.parameters
-            if child._owner is not None or any(child is other for other in seen):
+            if child._owner is not None or child in seen:
                 raise UsageError(
                     f"{type(self).__name__}: layer {name} already belongs to a model; give layer.copy() instead"
                 )
@@ -149,7 +150,7 @@ class Composite(Model):
                     f"{type(self).__name__}: an optimizer is bound to layer {name}; give layer.copy(), or bind to the "
                     "model"
                 )
-            seen.append(child)
+            seen.add(child)
 
     def _connect(self) -> None:
         """Check that the children fit together, and settle the numbers of inputs that are known; by the subclass."""
@@ -314,7 +315,8 @@ class Composite(Model):
     @property
     def minimum_rows(self) -> int:  # type: ignore[override]
         """How many rows a batch must have in training: the largest number that a child needs."""
-        return max(part.minimum_rows for part in self._parts.values())
+        numbers: Iterable[int] = map(attrgetter("minimum_rows"), self._parts.values())
+        return max(numbers)
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
