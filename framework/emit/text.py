@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
 from typing import Any
 
@@ -112,8 +112,9 @@ class _Writer:
         """Return the expression of an output, and the names in it with their meaning."""
         if not isinstance(output, Node):
             return self._number(output)[0], []
-        steps = [node for node in ordered([output], labels) if _plain(node) is node]
-        uses = Counter(arg for node in steps if node not in labels for arg in map(_plain, node.args))
+        steps = [node for node in _with_bodies(ordered([output], labels)) if _plain(node) is node]
+        uses = Counter(arg for node in steps if node not in labels for arg in map(_plain, _read(node)))
+        given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
         letters = self._letters()
         outer = chain((letter for letter in "ay" if letter not in self.taken), letters)
         written: dict[Any, tuple[str, int]] = {}
@@ -127,9 +128,20 @@ class _Writer:
                     legend.append((name, known))
                 written[node], sizes[node] = (self._name(name), 5), 1
                 continue
-            args = [_plain(arg) for arg in node.args]
+            if node in given:
+                written[node], sizes[node] = (next(letters), 5), 1
+                continue
+            args = [_plain(arg) for arg in _read(node)]
             sizes[node] = 1 + sum(sizes.get(arg, 1) for arg in args)
-            made = self._written(node, args, [written[a] if isinstance(a, Node) else self._number(a) for a in args])
+            parts = [written[a] if isinstance(a, Node) else self._number(a) for a in args]
+            if node.op == "loop":
+                body, name = node.attributes["body"], next(letters)
+                parts, results = parts[: len(body.given)], [made for made, _ in parts[len(body.given) :]]
+                names = [written[part][0] for part in (*body.states, *body.entries)]
+                legend.append((f"{name}({', '.join(names)})", f"({', '.join(results)})"))
+                parts = [(name, 5), *parts, *([("reverse", 5)] if node.attributes["reverse"] else [])]
+                args = [name, *args]
+            made = self._written(node, args[: len(parts)], parts)
             if uses[node] > 1 and sizes[node] > 3:
                 name = self._name(next(letters))
                 legend.append((name, made[0]))
@@ -181,6 +193,10 @@ class _Writer:
         if len(axes) < first:
             back = [axis - first for axis in axes]
             found["along"] = f", axis={back[0] if len(back) == 1 else tuple(back)}"
+        if node.attributes.get("keepdims"):
+            found["along"] += ", keepdims=True"
+        if node.attributes.get("ddof"):
+            found["along"] += f", ddof={node.attributes['ddof']}"
         if "axis" in node.attributes:
             found["axis"] = str(node.attributes["axis"] - first)
         if node.op == "gather":
@@ -230,6 +246,23 @@ def _plain(value: Any) -> Any:
         else:
             break
     return value
+
+
+def _with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Return nodes in the order in which they are written: what a loop's step is given, its nodes, then the loop."""
+    for node in nodes:
+        if node.op == "loop":
+            body = node.attributes["body"]
+            yield from (*body.states, *body.entries, *_with_bodies(body.order()))
+        yield node
+
+
+def _read(node: Node) -> tuple[Any, ...]:
+    """Return the arguments of an operation; of a loop its first states and sequences, then the results of its step."""
+    if node.op != "loop":
+        return node.args
+    body = node.attributes["body"]
+    return (*node.args[: len(body.given)], *body.outputs)
 
 
 def _is_one(value: Any) -> bool:

@@ -1,11 +1,14 @@
 """Text and LaTeX of graphs read as a textbook, evaluate back to the formula, and hold no commands of users."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.emit.text import Shown, latex, shown, text
 from framework.graph.graph import Graph
+from framework.graph.loop import loop
 from framework.graph.operations import OPERATIONS
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
@@ -136,12 +139,12 @@ LAYERS = {
     "softmax": (
         "np.exp(x - x.max(axis=-1, keepdims=True)) / np.exp(x - x.max(axis=-1, keepdims=True)).sum(-1, keepdims=True)",
         {"x": (ROWS, 3)},
-        "u / sum(u, axis=-1)  where u = exp(x - max(x, axis=-1))",
+        "u / sum(u, axis=-1, keepdims=True)  where u = exp(x - max(x, axis=-1, keepdims=True))",
     ),
     "layer normalization": (
         "scale * (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)",
         {"x": (ROWS, 4), "scale": (4,)},
-        "scale * (x - mean(x, axis=-1)) / sqrt(var(x, axis=-1) + 1e-05)",
+        "scale * (x - mean(x, axis=-1, keepdims=True)) / sqrt(var(x, axis=-1, keepdims=True) + 1e-05)",
     ),
     "attention": (
         "x @ query @ (x @ key).swapaxes(-1, -2) / np.sqrt(4)",
@@ -154,7 +157,7 @@ LAYERS = {
     "pooling": (
         "sliding_window_view(x, 2, axis=1)[:, ::2].max(axis=-1)",
         {"x": (ROWS, 6)},
-        "max(windows(x, (2,))[:, ::2], axis=-1)",
+        "max(windows(x, (2,), axis=(1,))[:, ::2], axis=-1)",
     ),
     "contraction": ("np.einsum('rp,pu->ru', x, kernel)", {"x": (ROWS, 3), "kernel": (3, 2)}, None),
     "other axes": ("x.transpose(0, 2, 3, 1)", {"x": (ROWS, 2, 3, 4)}, "transpose(x, (0, 2, 3, 1))"),
@@ -175,6 +178,57 @@ def test_a_layer_reads_as_in_a_textbook(name):
     }.get(name, expected)
     assert text({"a": traced.output}) == f"a = {expected}"
     assert latex({"a": traced.output}).startswith("a &= ")
+
+
+RECURRENCES = {
+    "state": lambda x, w: loop(lambda h, e: (np.tanh(h @ w + e), h), x[:, 0], x, axis=0)[0],
+    "output": lambda x, w: loop(lambda h, e: ((t := np.tanh(h @ w + e)), t * 2), x[:, 0], x, axis=0)[1] + w[0],
+    "both": lambda x, w: sum(parts[-1] for parts in loop(lambda h, e: (h * e, h @ w), x[:, 0], x, axis=0)),
+    "two states": lambda x, w: loop(lambda s, e: ((s[1] - e, s[0] @ w), e), (x[:, 0], x[:, 1]), x, axis=0)[0][1],
+    "inner": lambda x, w: loop(
+        lambda h, e: (loop(lambda g, f: (g * f - w[0], g), h, x, axis=0)[0], e - h), x[:, 0], x, axis=0
+    )[1],
+}
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_the_text_of_a_recurrence_computes_it(name):
+    formula, shapes = RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}
+    traced = trace(formula, shapes, open_rows=False)
+    _, _, line = text({"y": traced.output}).partition(" = ")
+    expression, _, legend = line.partition("  where ")
+
+    def step_of_several(step):
+        def call(*given):
+            *state, entry = given
+            *new, output = step(*state, entry)
+            return tuple(new), output
+
+        return lambda state, entry: call(*state, entry)
+
+    def run(step, *given):
+        (*first, sequence) = given
+        last, outputs = loop(step_of_several(step), tuple(first), sequence, axis=0)
+        return (*last, outputs)
+
+    meanings = {}
+    for meaning in re.split(r", (?=\w+(?:\([\w, ]+\))? = )", legend):
+        head, _, body = meaning.partition(" = ")
+        name, _, names = head.rstrip(")").partition("(")
+        meanings[name] = names.split(", ") if names else [], body
+
+    class Scope(dict):
+        def __missing__(self, name):
+            names, body = meanings[name]
+
+            def call(*given):
+                return eval(body, {}, Scope(self, **dict(zip(names, given, strict=True))))
+
+            return call if names else call()
+
+    arrays = {name: np.sin(np.arange(np.prod(shape)) + 1).reshape(shape) for name, shape in shapes.items()}
+    found = eval(expression, {}, Scope(arrays, tanh=np.tanh, loop=run))
+    np.testing.assert_allclose(found, formula(**arrays), rtol=1e-12)
 
 
 def test_an_output_with_a_plain_label_stands_in_later_lines():

@@ -159,7 +159,7 @@ SHAPING: dict[str, Operation] = {
         (),
         _windows,
         "windows({0}, {axes}, {window}, {steps})",
-        "windows({0}, {window})",
+        "windows({0}, {window}, axis={axes})",
         r"\operatorname{{windows}}\left({0}\right)",
         view=True,
     ),
