@@ -1,7 +1,7 @@
 """Optimizers: how a gradient becomes a change of the parameters.
 
 A subclass writes one formula, ``update``, on flat arrays and in place. Nothing is hidden: plain SGDOptimizer is
-``w -= learning_rate * gradient``, with no clipping, decay or momentum unless it is asked for.
+``w -= learning_rate * gradient``, without clipping, decay or momentum.
 """
 
 from __future__ import annotations
