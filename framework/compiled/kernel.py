@@ -23,7 +23,7 @@ LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
 """How many rows a formula over rows takes at once: so many numbers of an element, and at least so many rows."""
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
-"""What the square of a gradient may be at most in the kernel; the NumPy engine makes the steps beyond it."""
+"""The largest square of a gradient in the kernel; the NumPy engine makes the steps beyond it."""
 
 
 class Kernel:

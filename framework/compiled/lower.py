@@ -1,4 +1,4 @@
-"""What can be compiled: the formulas of a model, its loss and its optimizer, as records for the kernel.
+"""Record the formulas of a model, its loss and its optimizer for a kernel.
 
 A record is made by calling the formula on symbols of ``graph``, so a user's formula lowers like the library's. Raise
 ``CannotLower`` if a formula cannot be recorded, or if a class replaces a method that the kernel stands for.
@@ -55,7 +55,7 @@ class Record:
 
     @cached_property
     def nodes(self) -> list[Node]:
-        """What must be computed, in that order, and the inputs that it needs; without views."""
+        """The operations in the order in which they must be computed, with their inputs; without views."""
         return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
 
     @property
@@ -371,7 +371,7 @@ def _derived(component: Any, method: str, given: Mapping[str, Any], *, gradient:
         component: The owner of the formula.
         method: The formula's name.
         given: The arguments by name.
-        gradient: What to pull back through a formula over rows; None is the slope of an elementwise formula.
+        gradient: The gradient to pull back through a formula over rows; None derives an elementwise formula.
         output: The formula's result where it is known, so that it is not computed again.
     """
     like = next(value for value in (*given.values(), gradient) if isinstance(value, Symbol))

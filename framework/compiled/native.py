@@ -1,4 +1,4 @@
-"""What compiled code calls that Numba has no word for: SciPy's matrix product, and rows that are fetched and copied.
+"""Functions that Numba lacks: SciPy's matrix product, and prefetching and copying a row.
 
 SciPy's BLAS is called by its address. Unlike np.dot it takes any transposition without a copy, adds to what is there,
 and multiplies by a number on the way, so that a plain step of descent can be part of the product.

@@ -1,8 +1,8 @@
-"""Rehearsal: before a kernel is compiled, Python runs its formulas at a few points, beside the classes' own methods.
+"""Rehearsal: compare the formulas of a kernel with the classes' own methods at a few points before it is compiled.
 
-A record can be another formula than the one that was called: one that draws random numbers, that asks for the type of
-an argument, or whose written derivative could not be recorded and differs at a kink from the derived one that takes
-its place. What differs is left to NumPy. A rehearsal is held once in a process for each record, so a fit costs little.
+A record may differ from its formula: where the formula draws random numbers or asks for the type of an argument, or
+where a written derivative could not be recorded and the derived one differs from it at a kink. NumPy then makes the
+steps. The result is cached for each record.
 """
 
 from __future__ import annotations

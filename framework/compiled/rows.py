@@ -47,12 +47,12 @@ def row_function(
     """Write the function of a formula over a row.
 
     Args:
-        writer: What writes the operations.
+        writer: Writes the operations.
         name: The function's name.
         record: The formula.
-        reads: How each input is read, such as ``h[i, j]``.
-        writes: Where outputs go, such as ``h[i, j]``; into ``values[i]``, one number a row, goes the sum of a row.
-        width: What says how long a row is, in the call.
+        reads: The source that reads each input, such as ``h[i, j]``.
+        writes: The target of each output, such as ``h[i, j]``; ``values[i]``, one number a row, gets the sum of a row.
+        width: The length of a row, as written in the call.
         single: Whether a batch has one row.
 
     Raises:
@@ -72,9 +72,9 @@ def row_function(
 
 
 class _Rows:
-    """Lays a record out in loops: an operation belongs to the first one at which all that it needs is known.
+    """Lays a record out in loops: an operation belongs to the first loop in which all its arguments are known.
 
-    What a later loop needs of an element is kept in ``scratch[place * width + j, l]``, what belongs to a row in
+    Numbers of an element that a later loop needs are kept in ``scratch[place * width + j, l]``, numbers of a row in
     ``columns[place, l]``, where l counts the rows from ``start`` on.
     """
 

@@ -37,7 +37,7 @@ ARGUMENTS = (
     "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
     "constants, matrices, vectors, classes, sums, kept_h, kept_a, limit, address"
 )
-"""What ``train`` takes, in this order: what ``Kernel.train`` gives it."""
+"""The arguments of ``train``, in this order, as ``Kernel.train`` gives them."""
 
 AHEAD = 8
 """How many rows ahead a row is prefetched: enough to hide the latency of memory, few enough to stay in cache."""

@@ -19,9 +19,9 @@ def step_source(formulas: Formulas, writer: Writer, widths: list[str], product: 
 
     Args:
         formulas: The formulas of the kernel.
-        writer: What writes the update.
-        widths: For each layer, what says how many units it has.
-        product: What gives the lines of a product.
+        writer: Writes the update.
+        widths: The number of units of each layer, as source.
+        product: Gives the lines of a product.
     """
     text, constants = writer.update(formulas.update)
     names = [name for name in formulas.update.inputs if name.startswith("memory_")]

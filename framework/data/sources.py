@@ -306,11 +306,11 @@ def prepare(
 
     Args:
         data: (x, y), (x, y, weight) or a Dataset; x may be a dict of arrays by name.
-        model: What the data is for.
-        losses: What the targets are for: the loss, then metrics that are losses.
+        model: The model that takes the data.
+        losses: The losses that take the targets: the trained one first, then metrics that are losses.
         name: The caller, for messages.
         columns: The columns that the frames x and y must have; None are those that the model was fitted with.
-        metrics: What else must be able to use the targets. Of a Dataset this shows when its rows are used.
+        metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.

@@ -19,7 +19,7 @@ from framework.models.shapes import Shape
 
 
 class _Affine(Layer):
-    """What a neuron and a layer of units share: h = x @ weights + bias, a = f(h)."""
+    """The base of Neuron and Dense: h = x @ weights + bias, a = f(h)."""
 
     inputs: Count | None = None
     activation: Activation = Identity()

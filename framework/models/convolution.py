@@ -39,7 +39,7 @@ def spread(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
 
 
 class _Convolution(Layer):
-    """What convolutions over one and over two axes share."""
+    """The base of convolutions over one and over two axes."""
 
     axes: ClassVar[int]
 

@@ -22,7 +22,7 @@ from framework.models.shapes import Shape
 
 
 class _Normalization(Layer):
-    """What both share: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
+    """The base of both: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
 
     units: Count
     epsilon: Positive = 1e-5

@@ -17,7 +17,7 @@ from framework.models.shapes import Shape, is_known
 
 
 class _Pool(Layer):
-    """What the maximum and the mean in a window share."""
+    """The base of the maximum and the mean in a window."""
 
     window: Count | tuple[Count, ...]
     stride: Count | tuple[Count, ...] | None = None

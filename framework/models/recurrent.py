@@ -28,7 +28,7 @@ _SIGMOID = Sigmoid()
 
 
 class _Recurrent(Layer):
-    """What all recurrent layers share."""
+    """The base of recurrent layers."""
 
     gates: ClassVar[int]
 
