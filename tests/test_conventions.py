@@ -31,6 +31,8 @@ ORDER = [  # a module imports only from those before it; a folder is one place
     "arrays",
     "trees",
     "special",
+    "graph",
+    "emit",
     "random_streams",
     "splits",
     "derivatives",
