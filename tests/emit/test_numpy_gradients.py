@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from graph.both_ways import jax_windows
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.emit.numpy import emit
@@ -13,14 +14,6 @@ from framework.graph.gradient import gradients
 from framework.graph.loop import loop
 from framework.graph.lower import lower, recognise
 from framework.graph.trace import ROWS, trace
-
-
-def jax_windows(x, window, axis):
-    window, axis = ((window,), (axis,)) if isinstance(window, int) else (window, axis)
-    for width, n in zip(window, axis, strict=True):
-        index = jnp.arange(x.shape[n] - width + 1)[:, None] + jnp.arange(width)
-        x = jnp.moveaxis(jnp.take(x, index, axis=n), n + 1, -1)
-    return x
 
 
 def jax_loop(step, state, sequence, axis=1):

@@ -461,7 +461,6 @@ def test_a_region_ends_where_a_value_is_used_elsewhere_is_given_or_needs_its_own
     found, traced = region(formula, shapes)
     assert found.variable.op == "tanh"
     for option in ("given", "ends"):
-        inner = traced.output
         traced = trace(lambda h: softplus(np.tanh(h)), shapes)
         inner = next(node for node in traced.graph.nodes if node.op == "tanh")
         order = ordered(traced.outputs)

@@ -101,17 +101,14 @@ TRAINED = [
 CLASSES = {name: layer_of(name) for name in TRAINED}
 
 
-@pytest.mark.parametrize("engine", ["numpy"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_textbook_layer_trains_and_is_saved_and_loaded(name, engine, tmp_path):
+def test_a_textbook_layer_trains_and_is_saved_and_loaded(name, tmp_path):
     rng = np.random.default_rng(len(name))
     model = CLASSES[name](seed=1)
     x = made_up({"x": LAYERS[name].shapes["x"]}, 23, rng)["x"]
     y = CLASSES[name](seed=2)(x)
     before = {key: array.copy() for key, array in model.parameters.items()}
-    trainer = Trainer(
-        loss=MeanSquaredError(), optimizer=AdamOptimizer(learning_rate=0.02), epochs=8, batch_size=7, engine=engine
-    )
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=AdamOptimizer(learning_rate=0.02), epochs=8, batch_size=7)
     run = trainer.fit(model, (x, y))
     losses = run.history["loss"]
     assert losses[-1] < losses[0]

@@ -37,6 +37,7 @@ from framework import (
     UsageError,
     check_gradients,
     load,
+    on,
     save,
     show,
 )
@@ -130,12 +131,12 @@ def test_two_equal_layers_share_a_program_and_no_memory():
 
 
 def test_the_number_of_inputs_comes_from_the_layer_before():
-    model = Sequential(Dense(4, 8), ReLU(), Scale(), Attention(units=3) if False else Dense(units=3))
+    model = Sequential(Dense(4, 8), ReLU(), Scale(), Dense(units=3))
     assert [layer.inputs for layer in model if isinstance(layer, Dense)] == [4, 8]
     assert model.parameters["3.weights"].shape == (8, 3)
     again = Component.from_json(model.to_json())
     assert again.to_json() == model.to_json()
-    assert '"inputs": 8' in model.to_json() or '"inputs":8' in model.to_json()
+    assert '"inputs":8' in model.to_json()
 
 
 def test_the_number_of_inputs_comes_from_the_data_at_fit():
@@ -332,23 +333,14 @@ def test_a_formula_that_branches_on_the_number_of_rows_is_found():
 FACTOR = 2.0
 
 
-def test_a_global_that_changes_while_training_is_named():
-    def formula(_, x):
-        return x * FACTOR
-
-    model = Sequential(Dense(4, 2), layer_of(formula))
-
-    class Changing(Component):
-        pass
-
-    from framework import on
+def test_a_global_that_changes_while_training_is_named(monkeypatch):
+    model = Sequential(Dense(4, 2), layer_of(lambda _, x: x * FACTOR))
 
     def change(_run):
-        globals()["FACTOR"] = 3.0
+        monkeypatch.setitem(globals(), "FACTOR", 3.0)
 
     with pytest.raises(DerivativeError, match="global 'FACTOR' has changed while training"):
         trainer(MeanSquaredError(), epochs=2, callbacks=[on("epoch_end")(change)]).fit(model, (X, np.ones((6, 2))))
-    globals()["FACTOR"] = 2.0
 
 
 # buffers, random numbers, composites
