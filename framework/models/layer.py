@@ -504,13 +504,10 @@ class Layer(Model):
         return super()._built(*place, draw=draw)
 
     def copy(self) -> Self:  # type: ignore[override]
-        twin = self.replace()
-        source = self._state if self._owner is None else self._built()
-        if source is not None:
-            parameters = source.parameters
-            state = twin._built(draw=False)
-            state.fill(parameters.vector, source.buffers, parameters.frozen, source.columns)
-            state.parameters.gradient = parameters.gradient
+        make, arguments = self.__reduce__()
+        twin: Self = make(*arguments)
+        if twin._state is not None:
+            twin.parameters.gradient = self.parameters.gradient
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
