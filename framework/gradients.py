@@ -30,7 +30,8 @@ class GradientRow:
         element: The index of the worst element.
         analytic: The gradient that backward gives.
         numeric: The gradient by differences.
-        relative_error: Their difference over the larger of both, or over a ten-thousandth of the largest gradient.
+        relative_error: How far the gradient is outside the error bounds of the differences, over the larger of both, or
+            over a ten-thousandth of the largest gradient.
     """
 
     parameter: str
