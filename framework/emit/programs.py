@@ -224,8 +224,8 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
     """Return the error for a formula that fails for rows of a width that the user may never have written."""
     return ShapeError(
         f"{type(component).__name__}: the formula must serve rows of any width; it fails for rows of {width}: {error}. "
-        "A Layer serves one width. So does a formula over rows, for a loss in a RowLoss, whose numbers are a setting: "
-        "weights: tuple[float, ...]"
+        "If it serves one width, write a Layer, or take the width from a setting such as weights: tuple[float, ...]; a "
+        "loss of that kind is a RowLoss"
     )
 
 
