@@ -141,3 +141,28 @@ def test_a_derived_derivative_is_compared_with_differences_on_a_dense_grid(monke
 def test_a_derived_derivative_that_is_not_finite_is_told_with_advice():
     with pytest.raises(DerivativeError, match=r"gives nan(.|\n)*0 \* inf there(.|\n)*np\.where"):
         check_derivative(activation(lambda h: np.cbrt(h) * h))
+
+
+def test_a_layer_of_open_sizes_is_checked_on_a_small_batch():
+    seen = []
+
+    class Open(Layer):
+        filters: int
+
+        @property
+        def input_shape(self):
+            return (None, None, None)
+
+        @property
+        def output_shape(self):
+            return (None, None, None)
+
+        def apply(self, x, values, record):
+            seen.append(x.size)
+            return 2 * x
+
+        def apply_backward(self, gradient, values, record, gradients):
+            return 2 * gradient
+
+    Open(filters=100, seed=120)(np.ones((1, 2, 2, 2)))
+    assert max(seen) < 1000
