@@ -311,7 +311,9 @@ def squares_of_two(p, t):
     ids=["factors", "groups", "loss", "row loss"],
 )
 def test_a_formula_for_rows_of_one_width_is_refused_with_what_to_write(make):
-    with pytest.raises(ShapeError, match=r"must serve rows of any width; it fails for rows of 4: .* setting such as weights"):
+    with pytest.raises(
+        ShapeError, match=r"must serve rows of any width; it fails for rows of 4: .* setting such as weights"
+    ):
         make()
 
 
