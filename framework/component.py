@@ -334,7 +334,9 @@ def _plain(value: Any) -> Any:
         case {"type": str()}:
             return _build(value)
         case dict():
-            raise SettingsError(f'expected a component or its JSON object with "type"; got {brief(value)}')
+            raise SettingsError(
+                f'a dict must be the JSON object of a component, with "type"; got {brief(value)}; numbers go into a tuple'
+            )
         case _:
             return value
 

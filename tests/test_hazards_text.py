@@ -35,7 +35,7 @@ JSON = {
     f'{SGD}, "momentum": 1e999}}': "SGDOptimizer: setting 'momentum' must be a finite number; got inf",
     f'{SGD}, "momentum": "0.9"}}': "SGDOptimizer: setting 'momentum' must be a valid number; got '0.9'",
     f'{SGD}, "momentum": -1}}': "SGDOptimizer: setting 'momentum' must be greater than or equal to 0; got -1",
-    f'{SGD}, "momentum": {{"a": 1}}}}': 'expected a component or its JSON object with "type"; got',
+    f'{SGD}, "momentum": {{"a": 1}}}}': 'a dict must be the JSON object of a component, with "type"; got',
     f'{SGD}, "momentum": {{"type": "ReLU"}}}}': "SGDOptimizer: setting 'momentum' must be a valid number; got ReLU()",
     '{"type": "Dense", "inputs": 2}': "Dense: missing a required argument: 'units'; write Dense(64, 32)",
     '{"type": "Dense", "inputs": 2, "units": 2.0}': "Dense: setting 'units' must be a valid integer; got 2.0",
