@@ -16,14 +16,15 @@ from framework.errors import DerivativeError
 from framework.trees import flatten, leaves, map_leaves
 
 
-def check_layer(layer: Any) -> bool:
+def check_layer(layer: Any, *, at_once: bool = False) -> bool:
     """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
 
     The layer is tried on made-up batches of moderate and of larger inputs, and in float32. One that cannot take them
     (its input has a special form) is left unchecked: check it with ``check_gradients`` on a batch of its own.
 
     Args:
-        layer: The layer; copies are worked on.
+        layer: The layer, or a model of several; copies are worked on.
+        at_once: Whether all parameters are tried together first, and one by one only where that fails.
 
     Returns:
         Whether the layer could take the made-up batch, so that the check was made.
@@ -35,14 +36,14 @@ def check_layer(layer: Any) -> bool:
     axes = max(shape.count(None) for shape in leaves(layer.input_shape))
     sizes = [value for name, value in layer.settings().items() if type(value) is int and value > 0 and name != "seed"]
     for size in (4, *(size for size in sizes if axes and size**axes < 10**6)):
-        trial = _Trial(layer, "float64", size)
+        trial = _Trial(layer, "float64", size, at_once=at_once)
         if trial.takes(1.0):
             break
     else:
         return False
     wide = trial.check()
-    narrow = _Trial(layer, "float32", size)
-    if narrow.takes(1.0):
+    narrow = None if at_once else _Trial(layer, "float32", size, at_once=False)
+    if narrow is not None and narrow.takes(1.0):
         _require_equal(trial.name, narrow.gradients(), wide)
     if trial.takes(10.0):
         trial.check()
@@ -56,10 +57,14 @@ class _Trial:
         name: The method that is checked, for messages.
     """
 
-    def __init__(self, layer: Any, dtype: str, size: int) -> None:
-        self.twin = twin = layer.replace(dtype=dtype, seed=0)
+    def __init__(self, layer: Any, dtype: str, size: int, *, at_once: bool) -> None:
+        self._at_once = at_once
+        self.twin = twin = layer.in_dtype(dtype)
         state = twin._laid_out(0)
         object.__setattr__(twin, "_state", state)
+        # A layer by hand may take its own buffers for constants; those of a child must not change the next output.
+        self._buffers = {name: value.copy() for name, value in twin.buffers.items()} if at_once else {}
+        state.parameters.lay_out()
         state.parameters.vector[:] = _waves(state.parameters.vector.shape, 1.3) + 0.125
         self.name = f"{type(layer).__name__}.apply_backward"
 
@@ -77,7 +82,7 @@ class _Trial:
         self._before = flatten(map_leaves(np.copy, self.x))
         try:
             with np.errstate(all="ignore"):
-                output = np.asarray(self.twin.apply(self.x, self.twin.parameters.views, self.record))
+                output = self._output(self.record)
         except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             return False
         self.gradient = _waves(output.shape, 1.7).astype(self.twin.dtype)
@@ -86,7 +91,8 @@ class _Trial:
     def gradients(self) -> dict[str, Array]:
         """Return what the layer gives as gradients, that of the input last."""
         twin = self.twin
-        twin.parameters.gradient[:] = 0.7  # what the step before left, which backward overwrites
+        # What the step before left, which backward overwrites; a child that is left out has the gradient 0.
+        twin.parameters.gradient[:] = 0.0 if twin._state.skips else 0.7
         gradient = self.gradient.copy()
         with np.errstate(all="ignore"):
             result = twin.apply_backward(gradient, twin.parameters.views, self.record, twin.parameters.gradients)
@@ -105,17 +111,33 @@ class _Trial:
         Raises:
             DerivativeError: They differ.
         """
-        found = self.gradients()
-        arrays = {**self.twin.parameters.views, **flatten(self.x)}
+        found, parameters, inputs = self.gradients(), self.twin.parameters, flatten(self.x)
+        arrays = {**parameters.views, **inputs}
         for name, given in found.items():
             require_like(self.twin, f"apply_backward: {_shown(name)}", given, arrays[name].shape)
-            for power in (1.7, 1.9):
-                _require_slope(f"{self.name}: {_shown(name)}", self._value, arrays[name], given, power)
+        one_by_one = {name: (arrays[name], given) for name, given in found.items()}
+        together = {"": (parameters.vector, parameters.gradient.copy())}
+        together |= {leaf: one_by_one[leaf] for leaf in inputs}
+        try:
+            self._require_slopes(together if self._at_once else one_by_one)
+        except DerivativeError:
+            if self._at_once:
+                self._require_slopes(one_by_one)  # which names the parameter
+            raise
         return found
 
+    def _require_slopes(self, gradients: dict[str, tuple[Array, Array]]) -> None:
+        for name, (array, given) in gradients.items():
+            for power in (1.7, 1.9):
+                _require_slope(f"{self.name}: {_shown(name)}", self._value, array, given, power)
+
     def _value(self) -> float:
-        output = np.asarray(self.twin.apply(self.x, self.twin.parameters.views, self._new_record()))
-        return float(np.sum(self.gradient * output))
+        return float(np.sum(self.gradient * self._output(self._new_record())))
+
+    def _output(self, record: Any) -> Array:
+        for name, value in self._buffers.items():
+            self.twin.buffers[name][...] = value
+        return np.asarray(self.twin.apply(self.x, self.twin.parameters.views, record))
 
     def _new_record(self) -> Any:
         record = self.twin._new_record(training=True)
@@ -126,6 +148,8 @@ class _Trial:
 def _shown(name: str) -> str:
     if name == "x" or name.startswith("x["):
         return f"dL/d{name}, which it returns,"
+    if not name:
+        return "the gradient of all parameters"
     return f"gradients['{name}']"
 
 

@@ -269,6 +269,11 @@ def is_ours(component: Component) -> bool:
     return not plain and ":" not in component.tag() and all(map(is_ours, _parts(component)))
 
 
+def is_checked(component: Component) -> bool:
+    """Return whether neither a component nor one of its parts has a derivative that differs on purpose."""
+    return getattr(component, "check", "on") == "on" and all(map(is_checked, _parts(component)))
+
+
 def _parts(component: Component) -> list[Component]:
     """Return the components among the settings."""
     settings = component.settings().values()

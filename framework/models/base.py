@@ -153,6 +153,14 @@ class Model(Component):
         """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
 
     @abstractmethod
+    def in_dtype(self, dtype: str) -> Self:
+        """Return a model of the same settings and of this dtype, with newly drawn numbers."""
+
+    @abstractmethod
+    def _laid_out(self, *place: int, draw: bool = True) -> State:
+        """Return the numbers as ``_build`` does, without a check of the gradients."""
+
+    @abstractmethod
     def _new_record(self, *, training: bool) -> Record:
         """Return an empty record with a part for each layer inside."""
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record
+from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
 from framework.models.base import Model
-from framework.models.layer import Layer
+from framework.models.layer import Layer, require_checked
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import Columns, State
 from framework.parameters import Parameters
@@ -75,7 +77,10 @@ class Composite(Model):
     share its weights. The children move in: their numbers become views of this model's vector, and no other model may
     take them. The shapes of the children's inputs and of the output come from ``apply`` itself, which is tried on
     zeros. Samples have the shape that the first child takes; for another shape, or for several inputs, write
-    ``input_shape``. ``apply_backward`` is not checked by itself: call ``check_gradients`` once.
+    ``input_shape``. The gradients are checked against differences of the outputs when the model is first put to work.
+
+    Attributes:
+        check: ``"off"`` for gradients that differ from the outputs' on purpose.
 
     Example:
         >>> from framework import Dense, Sigmoid
@@ -99,6 +104,8 @@ class Composite(Model):
         >>> model([1.0, 2.0]).shape, list(model.parameters)
         ((3,), ['value.weights', 'value.bias', 'gate.weights', 'gate.bias'])
     """
+
+    check: ClassVar[Literal["on", "off"]] = "on"
 
     __slots__ = ("_parts", "_places")
     if TYPE_CHECKING:
@@ -284,7 +291,7 @@ class Composite(Model):
             with np.errstate(all="ignore"):
                 trial.output = self.apply(trial.x, values, trial)
         except _OpenShape:
-            pass
+            return trial
         except Exception as error:
             if not strict:
                 return trial
@@ -295,6 +302,8 @@ class Composite(Model):
                 f"shapes inside are found: {type(error).__name__}: {error}; or write settle and "
                 "shape_after in the class"
             ) from error
+        if strict and not isinstance(trial.output, np.ndarray):
+            raise ShapeError(f"{type(self).__name__}.apply must return an array; got {type(trial.output).__name__}")
         return trial
 
     def unsettled(self) -> list[Model]:
@@ -322,6 +331,20 @@ class Composite(Model):
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _build(self, *place: int, draw: bool = True) -> State:
+        sizes = map(math.prod, self.layout().values())
+        if ":" in self.tag() and is_checked(self) and sum(sizes) <= _CHECKED_SIZE:
+            require_checked(self, at_once=True)
+        return self._laid_out(*place, draw=draw)
+
+    def in_dtype(self, dtype: str) -> Self:
+        def changed(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(changed, value))
+            return value.in_dtype(dtype) if isinstance(value, Model) else value
+
+        return self._made_of({name: changed(value) for name, value in self.settings().items()})
+
+    def _laid_out(self, *place: int, draw: bool = True) -> State:
         self._build_inside(place, draw=draw)
         states = {name: part._built() for name, part in self._parts.items()}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
@@ -376,6 +399,10 @@ class Composite(Model):
             shape = sample if part.takes(sample) else part.input_shape
             rows += part._summary_rows(f"{start}{name}", sample_shape(given[name]) if name in given else shape)
         return rows
+
+
+_CHECKED_SIZE = 100_000
+"""The gradients of a composite with more numbers are not checked, which would take too long."""
 
 
 class _OpenShape(Exception):  # noqa: N818 (not an error)

@@ -467,8 +467,11 @@ class Layer(Model):
 
     def _build(self, *place: int, draw: bool = True) -> State:
         if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
-            _require_checked(self)
+            require_checked(self)
         return self._laid_out(*place, draw=draw)
+
+    def in_dtype(self, dtype: str) -> Self:
+        return self.replace(dtype=dtype, seed=0)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)
@@ -585,10 +588,16 @@ _CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary(
 """The settings with which each class has passed its check. A class that is defined again is checked again."""
 
 
-def _require_checked(layer: Layer) -> None:
-    passed = _CHECKED.setdefault(type(layer), set())
-    settings = repr(layer.settings())
-    if settings not in passed and check_layer(layer):
+def require_checked(model: Model, *, at_once: bool = False) -> None:
+    """Check the gradients of a class that writes them, once for each of its settings.
+
+    Raises:
+        DerivativeError: A gradient is wrong.
+    """
+    passed = _CHECKED.setdefault(type(model), set())
+    settings = repr(model.settings())
+    if settings not in passed:
+        check_layer(model, at_once=at_once)
         passed.add(settings)
 
 

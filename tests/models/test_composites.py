@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 
 from framework import (
+    BatchNorm,
     Composite,
     Dense,
+    DerivativeError,
     DivergedError,
     Dropout,
     Embedding,
     Flatten,
     HalfSquaredError,
+    Layer,
     Model,
+    ReLU,
     Reshape,
     Residual,
     Sequential,
     SGDOptimizer,
     ShapeError,
+    Step,
     Tanh,
     Trainer,
     UsageError,
@@ -80,6 +85,8 @@ def test_a_forward_without_backward_leaves_nothing_behind():
 
 def test_each_call_of_a_child_draws_its_own_random_numbers():
     class Twice(Shared):
+        check = "off"  # it has no backward of its own
+
         def apply(self, x, values, record):
             return np.hstack([self.forward_child("body", x, record) for _ in range(2)])
 
@@ -100,6 +107,53 @@ def test_gradients_of_several_calls_accumulate_and_freeze():
     model.backward(np.ones((6, 2)))
     assert not model.parameters.gradients["body.0.weights"].any()
     assert np.array_equal(model.parameters.gradient[4:], once[4:])
+
+
+class Forgetting(Shared):
+    def apply_backward(self, gradient, values, record, gradients):
+        a, _ = record["ab"]
+        return 3 * self.backward_child("body", gradient * a, record)
+
+
+class Negated(Shared):
+    def apply_backward(self, gradient, values, record, gradients):
+        return -super().apply_backward(gradient, values, record, gradients)
+
+
+class Overwriting(Shared):
+    def apply(self, x, values, record):
+        record["ab"] = a, b = [self.forward_child("body", part, record) for part in (x, 2 * x)]
+        a *= b
+        return a
+
+
+WRONG = {
+    Forgetting: r"gradients\['body.(0.)?weights'\] is wrong",
+    Negated: "dL/dx, which it returns, is wrong.*sign is wrong",
+    Overwriting: r"gradients\['body.(0.)?weights'\] is wrong",
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_wrong_gradient_is_found_at_first_use(kind, dtype):
+    for body in (Dense(2, 2, Tanh(), dtype=dtype), Sequential(Dense(2, 2, Tanh(), dtype=dtype))):
+        with pytest.raises(DerivativeError, match=f"{kind.__name__}.apply_backward: {WRONG[kind]}"):
+            Sequential(kind(body=body))(X)
+
+
+def test_right_gradients_pass_whatever_the_children_do():
+    class Kept(Layer):
+        def initial_buffers(self):
+            return {"level": np.ones(2)}
+
+        def formula(self, x, level):
+            return x * level, {"level": level + 1.0}
+
+    for layer in (BatchNorm(2), Dropout(0.5), Kept(), ReLU(), Dense(2, 2, Step())):
+        model = Shared(body=Sequential(dense(), layer))
+        model.forward(X, key=(0, 0, 0))
+        model.backward(np.ones((6, 2)))
 
 
 class Skipping(Composite):
@@ -155,6 +209,7 @@ def test_a_model_with_a_shared_child_trains():
 
 def test_each_backward_of_a_child_needs_a_forward():
     class Forgetful(Shared):
+        check = "off"
         calls: int
 
         def apply(self, x, values, record):
@@ -286,6 +341,8 @@ def test_a_child_that_does_not_fit_is_named():
 
 def test_an_apply_that_cannot_take_zeros_says_what_to_write():
     class Picky(Chain):
+        check = "off"
+
         def apply(self, x, values, record):
             return super().apply(x, values, record)[np.argwhere(x > 0)[0]]
 
@@ -301,6 +358,16 @@ def test_an_apply_that_cannot_take_zeros_says_what_to_write():
             return shape
 
     assert "down Dense" in Sequential(Told(down=Dense(4, 2), up=Dense(units=4))).summary()
+
+
+@pytest.mark.parametrize("output", [None, [1.0]])
+def test_an_apply_must_return_an_array(output):
+    class Odd(Chain):
+        def apply(self, x, values, record):
+            return output
+
+    with pytest.raises(ShapeError, match=f"Odd.apply must return an array; got {type(output).__name__}"):
+        Sequential(Odd(down=Dense(4, 2), up=Dense(2, 4)))
 
 
 def test_samples_of_another_shape_than_the_first_childs_need_an_input_shape():
