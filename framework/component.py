@@ -335,7 +335,8 @@ def _plain(value: Any) -> Any:
             return _build(value)
         case dict():
             raise SettingsError(
-                f'a dict must be the JSON object of a component, with "type"; got {brief(value)}; numbers go into a tuple'
+                f'a dict must be the JSON object of a component, with "type"; got {brief(value)}; '
+                "write numbers as a tuple"
             )
         case _:
             return value

@@ -79,7 +79,10 @@ def test_a_library_tag_always_means_the_librarys_class():
         ('{"type": "Glorot", "gain": NaN}', "'gain' must be"),
         ('{"type": "Dense", "inputs": 3, "unts": 4}', "unknown setting 'unts'; did you mean 'units'"),
         ('{"type": "Dense", "inputs": 3}', "'units'"),
-        ('{"type": "Dense", "inputs": 3, "units": 2, "activation": {"beta": 1}}', 'JSON object with "type"'),
+        (
+            '{"type": "Dense", "inputs": 3, "units": 2, "activation": {"beta": 1}}',
+            'JSON object of a component, with "type"',
+        ),
         ('{"type": "Sequential", "layers": 5}', "'layers' must be a list"),
         ('{"type": "Sequential", "layers": [{"type": "Accuracy"}]}', "of class Model or Activation"),
     ],
