@@ -216,12 +216,13 @@ class TraceSteps(Callback):
 
 def _require_neuron(model: Model) -> Neuron:
     if not isinstance(model, Neuron):
-        raise SettingsError(f"TraceSteps: the model must be a single Neuron; got {model!r}")
+        raise SettingsError(f"trace: the model must be a single Neuron; got {model!r}")
     return model
 
 
 def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, Any]:
     """Return what is known before a step, without changing the neuron."""
+    _require_neuron(neuron)
     x, target = real_array(x, "x", neuron.dtype), real_array(target, "target", neuron.dtype)[()]
     activation, parameters = neuron.activation, neuron.parameters
     output = neuron(x)  # checks the shape of x

@@ -19,7 +19,18 @@ from framework import (
     Trainer,
     UsageError,
 )
-from framework.metrics import F1, R2, ROCAUC, ConfusionMatrix, Perplexity, Precision, Recall, TopK, WholeMetric
+from framework.metrics import (
+    F1,
+    R2,
+    ROCAUC,
+    Accuracy,
+    ConfusionMatrix,
+    Perplexity,
+    Precision,
+    Recall,
+    TopK,
+    WholeMetric,
+)
 
 RNG = np.random.default_rng(1)
 ROWS = 53
@@ -298,3 +309,9 @@ def test_a_trainer_reports_them_over_an_epoch_with_a_smaller_last_batch():
     for metric in metrics:
         assert row[f"val_{metric.key}"] == pytest.approx(metric(prediction, y, WEIGHT), rel=1e-12)
         assert np.isfinite(row[metric.key])
+
+
+@pytest.mark.parametrize("label", [2.0, -1.0, 0.5])
+def test_accuracy_of_several_outputs_refuses_a_target_that_is_no_class(label):
+    with pytest.raises(DataError, match=str(label)):
+        Accuracy()([[0.2, 0.7], [0.6, 0.4]], [0.0, label])

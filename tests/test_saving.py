@@ -275,7 +275,7 @@ def test_a_clock_that_is_set_back_costs_no_newer_file(folder):
     [0, -1, 2.5, True, "steps", "100 steps", "0.0 seconds", "00 seconds", "-1 seconds", "epochs", "1.5 steps", None],
 )
 def test_an_interval_that_is_none_is_refused(every):
-    with pytest.raises(SettingsError, match="setting 'every' must"):
+    with pytest.raises(SettingsError, match=r"setting 'every' must be 'epoch', a number of steps .*'30 seconds'; got"):
         Checkpoint(folder="a", every=every)
 
 

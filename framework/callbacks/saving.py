@@ -32,11 +32,10 @@ BEST = "best.safetensors"
 
 def _interval(every: object) -> object:
     """Accept ``"epoch"``, a number of steps, and ``"30 seconds"``."""
-    if isinstance(every, str) and every != "epoch":
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) seconds?", every)
-        if match is None or float(match[1]) == 0:
-            raise ValueError("be 'epoch', a number of steps such as 100, or a time in seconds such as '30 seconds'")
-    return every
+    seconds = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) seconds?", every) if isinstance(every, str) else None
+    if every == "epoch" or (type(every) is int and every > 0) or (seconds and float(seconds[1]) > 0):
+        return every
+    raise ValueError("be 'epoch', a number of steps such as 100, or a time in seconds such as '30 seconds'")
 
 
 class Checkpoint(Callback):
@@ -75,7 +74,7 @@ class Checkpoint(Callback):
     observes: ClassVar[bool] = True
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
-    every: Annotated[Count | str, BeforeValidator(_interval)] = "epoch"
+    every: Annotated[int | str, BeforeValidator(_interval)] = "epoch"
     keep: Count = 2
     monitor: str | None = None
     mode: Literal["min", "max"] = "min"

@@ -46,9 +46,10 @@ class Accuracy(Metric):
     threshold: float = 0.5
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        labels = labels_of(target, prediction)
         if is_single(prediction):
-            labels = binary_labels(self, labels)
+            labels = binary_labels(self, labels_of(target, prediction))
+        else:
+            labels = true_classes(self, target, prediction)
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
 
     def result(self, *sums: float) -> float:
