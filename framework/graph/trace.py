@@ -1,13 +1,15 @@
 """Trace: call a formula once on symbols, and return its graph.
 
 The formula is called twice, with two primes in place of the number of rows, and both graphs are compared. That finds a
-number that is computed from the number of rows, and random numbers.
+number that is computed from the number of rows, and random numbers. It also finds a size that the formula makes and
+that happens to be a multiple of one of the primes: other primes are tried then.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,17 +80,25 @@ def trace(
         Griewank and Walther, Evaluating derivatives (2008), chapters 2 and 3.
     """
     known = math.prod(size for shape in shapes.values() for size in shape if size > 0)
-    stand_in, other, *_ = [prime for prime in _STAND_INS if known % prime]  # no size of the formula looks like rows
-    first = _called(formula, shapes, dtype, kinds or {}, stand_in)
-    if open_rows:
-        second = _called(formula, shapes, dtype, kinds or {}, other)
-        if signature(first.outputs) != signature(second.outputs):
+    primes = [prime for prime in _STAND_INS if known % prime]  # no size of an argument looks like rows
+    twice = open_rows or known >= STAND_IN  # or else the formula hardly makes such a size
+
+    def traced(stand_in: int, other: int) -> Traced:
+        first = _called(formula, shapes, dtype, kinds or {}, stand_in)
+        if twice and signature(first.outputs) != signature(_called(formula, shapes, dtype, kinds or {}, other).outputs):
             raise DerivativeError(
                 "the formula cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
                 "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the size "
                 "itself, as in x / len(x)"
             )
-    return first
+        return first
+
+    try:
+        return traced(*primes[:2])
+    except (DerivativeError, ValueError):
+        with suppress(DerivativeError, ValueError):
+            return traced(*primes[2:4])  # a size that the formula makes may have looked like rows
+        raise
 
 
 def _called(

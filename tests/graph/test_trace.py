@@ -190,6 +190,26 @@ def test_a_size_that_could_stand_for_rows_is_a_plain_size(size):
     np.testing.assert_array_equal(emitted(np.ones((3, 2)), np.ones((2, size))), np.full((3, 5), 3.0))
 
 
+INSIDE = {
+    "a number": "x * 10007",
+    "a sum over a constant": "(x[:, :1] * np.ones(10007)).mean(axis=1)",
+    "a constant": "x[:, :1] * np.arange(10009.0)",
+    "padding": "np.pad(x, ((0, 0), (0, 10004))).cumsum(axis=1)",
+    "a part": "np.repeat(x, 10007, axis=1)[:, ::10007]",
+    "a product": "x @ np.full((3, 20014), 0.5) @ np.full((20014, 2), 0.1)",
+    "rows times a size": "np.repeat(x, 10007, axis=1).reshape(-1, 10007).max(axis=1).reshape(-1, 3)",
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_size_that_a_formula_makes_is_never_taken_for_rows(name):
+    formula, x = written(INSIDE[name]), np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
+    traced = trace(formula, {"x": (ROWS, 3)})
+    found = emit({"y": traced.output}, traced.inputs)(x)
+    np.testing.assert_allclose(found, formula(x), rtol=1e-12)
+    assert mixing(traced.output) is None
+
+
 MIXED = {
     "x - x.mean(axis=0)": "mean over the rows",
     "x / np.max(np.abs(x))": "max over the rows",

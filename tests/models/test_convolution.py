@@ -118,3 +118,11 @@ def test_the_backward_pass_keeps_the_columns_of_the_forward_pass():
     program = Conv2D(filters=2, kernel=3, inputs=1).program((1, 5, 5))
     assert "windows(" in program.forward.source
     assert "windows(" not in program.backward(fused=False, input_gradient=True).source
+
+
+def test_an_output_may_have_as_many_places_as_the_number_that_stands_for_rows():
+    layer = Conv1D(filters=1, kernel=3, inputs=1)
+    x = np.random.default_rng(0).normal(size=(2, 1, 10009))
+    kernel = layer.parameters["weights"].reshape(-1)
+    expected = [np.correlate(row[0], kernel) for row in x]
+    np.testing.assert_allclose(layer(x)[:, 0], expected, rtol=1e-12, atol=1e-12)
