@@ -5,6 +5,11 @@ import numpy as np
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 
 
+def settings_of(case):
+    """Return the numbers in the name of a stored case, by name."""
+    return {name: int(value) for name, value in (part.split("=") for part in case.split())}
+
+
 def filled(layer, parameters):
     """Give a layer these parameters, all of them, and return it."""
     assert {name: value.shape for name, value in parameters.items()} == layer.layout()

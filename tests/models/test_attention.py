@@ -1,5 +1,6 @@
 """Attention and positions against PyTorch, JAX and the paper's formula."""
 
+import jax
 import numpy as np
 import pytest
 from layer_pieces import compare
@@ -39,8 +40,6 @@ def test_value_and_gradients_are_those_of_pytorch(case, written):
 
 @pytest.mark.parametrize("case", [case for case in stored("multi_head_attention") if case.startswith("padding")])
 def test_masked_steps_are_seen_by_no_step(case):
-    import jax
-
     values = stored("multi_head_attention")[case]
     x = np.where(values["mask"][..., None], 7.0, values["x"])
     upstream = np.where(values["mask"][..., None], 0.0, values["upstream"])  # outputs of masked steps mean nothing

@@ -1,18 +1,14 @@
 """Convolution against PyTorch and JAX, and its shapes."""
 
+import jax
 import numpy as np
 import pytest
-from layer_pieces import compare, require_close
+from layer_pieces import compare, require_close, settings_of
 from oracles import jax_gradients, stored
 
 from framework import Conv1D, Conv2D, GlobalAverage, Reshape, Sequential, SettingsError, ShapeError
 
 KERNELS = {"conv1d": (Conv1D, 3), "conv2d": (Conv2D, (3, 2))}
-
-
-def settings_of(case):
-    """Return the numbers in the name of a case."""
-    return {name: int(value) for name, value in (part.split("=") for part in case.split())}
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name in KERNELS for case in stored(name)])
@@ -43,8 +39,6 @@ def test_value_and_gradients_are_those_of_pytorch(name, case):
 @pytest.mark.parametrize("stride", [1, 2, (1, 3)])
 @pytest.mark.parametrize(("kernel", "dilation"), [(2, (2, 1)), ((3, 1), 1)])
 def test_same_padding_is_that_of_jax(size, stride, dilation, kernel):
-    import jax
-
     layer = Conv2D(filters=4, kernel=kernel, stride=stride, dilation=dilation, padding="same", inputs=3, seed=1)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(7, 3, size, size + 1))

@@ -1,8 +1,9 @@
 """Pooling against PyTorch and JAX, and its shapes."""
 
+import jax
 import numpy as np
 import pytest
-from layer_pieces import compare, require_close
+from layer_pieces import compare, require_close, settings_of
 from oracles import jax_gradients, stored
 
 from framework import AveragePool, GlobalAverage, MaxPool, SettingsError, ShapeError
@@ -14,7 +15,7 @@ CASES = [(name, case) for name in POOLS for case in stored(name) if case.startsw
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_value_and_gradient_are_those_of_pytorch(name, case):
     values = stored(name)[case]
-    numbers = {key: int(value) for key, value in (part.split("=") for part in case.split())}
+    numbers = settings_of(case)
 
     def make(dtype):
         return POOLS[name](window=numbers["kernel"], stride=numbers["stride"], padding=numbers["padding"], dtype=dtype)
@@ -57,8 +58,6 @@ def test_global_average_is_that_of_pytorch(case):
 @pytest.mark.parametrize("shape", [(7, 3, 9), (1, 3, 4, 5), (7, 2, 3, 4, 5)])
 @pytest.mark.parametrize("stride", [None, 1])
 def test_a_window_covers_every_axis_after_the_channels(shape, stride):
-    import jax
-
     x = np.random.default_rng(0).normal(size=shape)
     window, steps = ((1, 1, *(size,) * (len(shape) - 2)) for size in (2, stride or 2))
 

@@ -1,5 +1,6 @@
 """Bilinear against PyTorch, and RBF against JAX."""
 
+import jax
 import numpy as np
 import pytest
 from layer_pieces import compare, filled
@@ -28,8 +29,6 @@ def test_bilinear_is_that_of_pytorch(case):
 
 @pytest.mark.parametrize("rows", [1, 7])
 def test_rbf_is_the_formula_in_jax(rows):
-    import jax
-
     rng = np.random.default_rng(0)
     x, centers, scale = rng.normal(size=(rows, 3)), rng.normal(size=(4, 3)), rng.uniform(0.5, 2.0, 4)
     upstream = rng.normal(size=(rows, 4))
