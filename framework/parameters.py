@@ -200,18 +200,21 @@ class Parameters(Mapping[str, Array]):
 
     def trainable_runs(self) -> list[slice]:
         """Return the longest runs of the flat vector that hold no frozen parameter."""
-        runs: list[slice] = []
+        return [run for _, run in self.groups(dict.fromkeys(self.views))]
+
+    def groups(self, labels: Mapping[str, Any]) -> list[tuple[Any, slice]]:
+        """Return the longest runs of the flat vector that hold trainable parameters of one label, with the label."""
+        groups: list[tuple[Any, slice]] = []
         start = 0
         frozen = {*self.frozen}
         for name, view in self.views.items():
             stop = start + view.size
             if view.size and name not in frozen:
-                if runs and runs[-1].stop == start:
-                    runs[-1] = slice(runs[-1].start, stop)
-                else:
-                    runs.append(slice(start, stop))
+                if groups and groups[-1][1].stop == start and groups[-1][0] == labels[name]:
+                    start = groups.pop()[1].start
+                groups.append((labels[name], slice(start, stop)))
             start = stop
-        return runs
+        return groups
 
     def _unknown(self, name: str) -> str:
         return f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"

@@ -16,7 +16,7 @@ from framework.figures import Sums, add_sums
 from framework.history import History
 from framework.losses import Loss
 from framework.models import Model
-from framework.optimizers import Optimizer
+from framework.optimizers import BoundOptimizer
 from framework.packing import pack
 from framework.random_streams import random_generator
 from framework.trees import leaves
@@ -70,7 +70,7 @@ class Run:
     """
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, loss_function: Loss, seed: int, engine: str = "numpy"
+        self, model: Model, optimizer: BoundOptimizer, loss_function: Loss, seed: int, engine: str = "numpy"
     ) -> None:
         """Start at epoch 0 with an optimizer that is bound to the model; steps that it has made by hand count."""
         self.model = model
@@ -78,7 +78,7 @@ class Run:
         self.loss_function = loss_function
         self.seed = seed
         self.epoch = 0
-        self.step = optimizer.binding.steps
+        self.step = optimizer.steps
         self.batch = 0
         self.target_epoch = 0
         self.batches = 0
@@ -120,8 +120,8 @@ class Run:
     @property
     def consistent(self) -> bool:
         """Whether model, optimizer, counters and history agree; False after an interrupted update."""
-        binding = self.optimizer.binding
-        return not binding.updating and binding.steps == self.step and len(self.history) == self.epoch
+        optimizer = self.optimizer
+        return not optimizer.updating and optimizer.steps == self.step and len(self.history) == self.epoch
 
     def stop(self, reason: str) -> None:
         """Ask training to stop at the next batch boundary; the first reason stays.
@@ -225,7 +225,7 @@ class Run:
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
         batch = [leaf for part in self.current or () if part is not None for leaf in leaves(part)]
         for memory in self.memories.values():
-            memory.require_savable(memory, [*numbers, *self.optimizer.binding.memory.values(), *batch])
+            memory.require_savable(memory, [*numbers, *self.optimizer.memory.values(), *batch])
 
     def finish_step(self, sums: Sums) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
@@ -237,7 +237,7 @@ class Run:
 
     def finish_epoch(self, results: dict[str, float]) -> None:
         """Count an epoch, and add its row to the history."""
-        rate = self.optimizer.binding.rate
+        rate = self.optimizer.last_rate
         row = {"epoch": self.epoch + 1, **results, "learning_rate": rate, "seconds": self.seconds}
         self.epoch += 1  # first: interrupted between here and the last line, the run is not consistent
         self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False

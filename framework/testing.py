@@ -28,7 +28,7 @@ from framework.losses import HalfSquaredError, Loss
 from framework.metrics import Metric, WholeMetric
 from framework.models import Dense, Model, Neuron, Sequential
 from framework.models.composite import ActivationLayer
-from framework.optimizers import Optimizer, SGDOptimizer
+from framework.optimizers import BoundOptimizer, Optimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.trainer import Trainer
@@ -242,7 +242,8 @@ def _schedule(schedule: Schedule) -> None:
 # optimizers, layers, callbacks
 
 
-def _train(model: Model, optimizer: Optimizer, steps: int) -> None:
+def _train(optimizer: BoundOptimizer, steps: int) -> None:
+    model = optimizer.model
     x = np.array([[0.5, -1.0], [1.5, 0.3], [-0.7, 0.8]])
     for _ in range(steps):
         model.forward(x, key=(0, 0, optimizer.steps))
@@ -256,12 +257,12 @@ def _small() -> Sequential:
 
 def _optimizer_resumes(optimizer: Optimizer) -> None:
     bound = optimizer.bind(_small())
-    _train(bound.binding.model, bound, 3)
+    _train(bound, 3)
     for twin in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):
         straight = copy.deepcopy(bound)
         for one in (straight, twin):
-            _train(one.binding.model, one, 3)
-        a, b = (one.binding.model.parameters.vector for one in (straight, twin))
+            _train(one, 3)
+        a, b = (one.model.parameters.vector for one in (straight, twin))
         _require(np.array_equal(a, b), "a copy or a pickle continues with other bits")
 
 
@@ -269,7 +270,7 @@ def _optimizer_frozen(optimizer: Optimizer) -> None:
     model = _small()
     model.parameters.freeze("0.weights")
     kept = model.parameters["0.weights"].copy()
-    _train(model, optimizer.bind(model), 3)
+    _train(optimizer.bind(model), 3)
     _require(np.array_equal(model.parameters["0.weights"], kept), "a frozen parameter moved")
 
 

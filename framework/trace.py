@@ -208,7 +208,7 @@ class TraceSteps(Callback):
     def on_batch_end(self, run: Run) -> None:
         """Record what the step changed."""
         neuron = _require_neuron(run.model)
-        step = _traced(neuron, run.live(self).pop("before"), run.optimizer.binding.rate)
+        step = _traced(neuron, run.live(self).pop("before"), run.optimizer.last_rate)
         steps = run.memory(self).setdefault("steps", [])
         steps.append(step.to_dict())
         del steps[: -self.limit]

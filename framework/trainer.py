@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import field_validator
 
 from framework.arrays import Array
 from framework.callbacks import Callback, Checkpoint
@@ -26,7 +27,7 @@ from framework.losses import Loss
 from framework.messages import worded
 from framework.metrics import Metric
 from framework.models import Model
-from framework.optimizers import Optimizer
+from framework.optimizers import BoundOptimizer, Optimizer
 from framework.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.regularizers import Regularizer
 from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
@@ -82,13 +83,18 @@ class Trainer(Component):
     callbacks: tuple[Callback, ...] = ()
     engine: Literal["auto", "numpy", "compiled"] = "numpy"
 
-    def model_post_init(self, context: object) -> None:
-        """Refuse a bound optimizer and metrics of the same name."""
-        if self.optimizer._binding is not None:
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _require_recipe(cls, value: Any) -> Any:
+        if isinstance(value, BoundOptimizer):
             raise SettingsError(
                 "Trainer: setting 'optimizer' must not be bound to a model; write "
-                f"{type(self.optimizer).__name__}(learning_rate=...) without the model: fit binds it"
+                f"{type(value.recipe).__name__}(learning_rate=...) without the model: fit binds it"
             )
+        return value
+
+    def model_post_init(self, context: object) -> None:
+        """Check that no two metrics have one name, and no two callbacks one folder."""
         folders = [Path(callback.folder).resolve() for callback in self.callbacks if isinstance(callback, Checkpoint)]
         if len(folders) != len(set(folders)):
             raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")

@@ -152,8 +152,8 @@ def differences(one: Run, other: Run) -> Iterator[tuple[str, Any, Any]]:
 _COMPARED: dict[str, Any] = {
     "parameter": lambda run: run.model.parameters,
     "buffer": lambda run: run.model.buffers,
-    "optimizer memory": lambda run: run.optimizer.binding.memory,
-    "optimizer setting": lambda run: run.optimizer.settings(),
+    "optimizer memory": lambda run: run.optimizer.memory,
+    "optimizer setting": lambda run: run.optimizer.recipe.settings(),
     "callback memory": lambda run: {
         f"{name}: {k}": v for name, memory in run.memories.items() for k, v in memory.items()
     },
@@ -162,7 +162,7 @@ _COMPARED: dict[str, Any] = {
     },
     "count": lambda run: {
         **{name: getattr(run, name) for name in ("epoch", "step", "batch", "stop_reason", "sums", "loss")},
-        "rate": run.optimizer.binding.rate,
+        "rate": run.optimizer.last_rate,
         "frozen": run.model.parameters.frozen,
     },
 }

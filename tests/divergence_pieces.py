@@ -101,7 +101,7 @@ def diverge(trainer, model, *data, **options):
 
 def state_of(run):
     """Everything that a step which is not made must leave as it is, bit for bit."""
-    memory = {name: array.tobytes() for name, array in run.optimizer.binding.memory.items()}
+    memory = {name: array.tobytes() for name, array in run.optimizer.memory.items()}
     buffers = {name: array.tobytes() for name, array in run.model.buffers.items()}
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
     counters = (run.epoch, run.step, run.batch, run.optimizer.steps, copy.deepcopy(run.sums), run.optimizer.rate())

@@ -86,7 +86,7 @@ def test_200_steps_on_a_badly_scaled_quadratic_are_pytorchs(twin):
     optimizer = TWINS[twin].bind(model)
     theirs = iter(stored("optimizers")[twin]["quadratic"])
     for step in range(1, STEPS[-1] + 1):
-        optimizer.binding.parameters.gradients["weights"][:] = SCALES * model.weights
+        optimizer.parameters.gradients["weights"][:] = SCALES * model.weights
         optimizer.step()
         if step in STEPS:
             assert_close(model.weights, next(theirs))

@@ -43,8 +43,8 @@ def test_a_run_comes_back_with_everything(path):
     assert again.model.to_json() == run.model.to_json()
     assert again.model.parameters.frozen == ("0.bias",)
     assert again.loss_function == run.loss_function
-    assert again.optimizer == run.optimizer
-    assert again.optimizer.binding.model is again.model
+    assert again.optimizer.recipe == run.optimizer.recipe
+    assert again.optimizer.model is again.model
     for name in (
         "seed",
         "target_epoch",

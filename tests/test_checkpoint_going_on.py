@@ -103,7 +103,7 @@ def test_a_run_is_not_saved_from_within_a_formula(path):
 
 def test_a_run_cut_off_in_an_update_is_not_saved(path):
     run = recipe().fit(Neuron(2), (X, Y))
-    run.optimizer.binding.updating = True
+    run.optimizer.updating = True
     with pytest.raises(UsageError, match="interrupted in the middle of an update; load the last checkpoint"):
         save(run, path)
 

@@ -92,8 +92,7 @@ def test_an_update_that_depends_on_more_than_its_arguments_is_refused():
         prepare(optimizer=Noisy(learning_rate=0.1))
     with pytest.raises(CannotLower, match=r"Asking.update gives other numbers than its record"):
         prepare(optimizer=Asking(learning_rate=0.1))
-    model = Dense(1, 1)
-    for optimizer in (Counting(learning_rate=0.1), Counting(model, learning_rate=0.1)):
+    for optimizer in (Counting(learning_rate=0.1), Counting(Dense(1, 1), learning_rate=0.1).recipe):
         with pytest.raises(CannotLower, match=r"Counting.update cannot be recorded: UsageError"):
             prepare(optimizer=optimizer)
 

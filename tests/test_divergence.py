@@ -132,7 +132,7 @@ def test_a_rate_far_too_large_stops_with_finite_weights(optimizer, dtype):
     assert np.isfinite(model.parameters.vector).all()
     assert state_of(run)[0] == before[0]
     assert state_of(run)[1] == before[1]
-    assert all(np.isfinite(array).all() for array in run.optimizer.binding.memory.values())
+    assert all(np.isfinite(array).all() for array in run.optimizer.memory.values())
     assert error.__notes__[0].startswith(f"in epoch {run.epoch + 1}, step {run.step + 1}: the loss is ")
     assert error.__notes__[1].endswith(" of the data")
     assert KEPT in error.__notes__

@@ -49,7 +49,7 @@ def test_the_pieces_of_that_run_all_change_something(tmp_path):
         "parameter '0.weights'": lambda: other.model.parameters["0.weights"].__setitem__((0, 0), 7.0),
         "buffer '1.running_mean'": lambda: other.model.buffers["1.running_mean"].__setitem__(0, 7.0),
         "buffer '2.passes'": lambda: other.model.buffers["2.passes"].__setitem__(0, 7.0),
-        "optimizer memory 'velocity'": lambda: other.optimizer.binding.memory["velocity"].__setitem__(0, 7.0),
+        "optimizer memory 'velocity'": lambda: other.optimizer.memory["velocity"].__setitem__(0, 7.0),
         "optimizer setting 'learning_rate'": lambda: setattr(other.optimizer, "learning_rate", 7.0),
         "callback memory 'Noise.0: hooks'": other.memories["Noise.0"]["hooks"].pop,
         "history row 2": lambda: other.history.rows[1].update(loss=np.nextafter(other.history[1]["loss"], 1)),

@@ -91,7 +91,7 @@ class World:
         found = []
         for run in (self.run, self.other, self.words_run):
             rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
-            memory = [array.tobytes() for array in run.optimizer.binding.memory.values()]
+            memory = [array.tobytes() for array in run.optimizer.memory.values()]
             found.append((run.model.parameters.vector.tobytes(), memory, repr(rows), run.step))
         return found
 

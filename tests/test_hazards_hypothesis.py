@@ -94,7 +94,7 @@ def trainer(loss):
 
 def bits(run):
     rows = [[value for key, value in row.items() if key != "seconds"] for row in run.history]
-    return run.model.parameters.vector.tobytes(), run.optimizer.binding.memory["velocity"].tobytes(), repr(rows)
+    return run.model.parameters.vector.tobytes(), run.optimizer.memory["velocity"].tobytes(), repr(rows)
 
 
 def through_all_doors(loss, make, x, y, weight):

@@ -192,7 +192,7 @@ CALLS = ["fit", "resume", "validation", "evaluate"]
 
 def bits_of(run):
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
-    memory = [array.tobytes() for array in run.optimizer.binding.memory.values()]
+    memory = [array.tobytes() for array in run.optimizer.memory.values()]
     return run.model.parameters.vector.tobytes(), memory, rows, run.step
 
 

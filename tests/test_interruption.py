@@ -53,7 +53,7 @@ def network():
 
 def bits_of(run):
     """Everything that an interruption must not change."""
-    memory = {name: array.tobytes() for name, array in run.optimizer.binding.memory.items()}
+    memory = {name: array.tobytes() for name, array in run.optimizer.memory.items()}
     buffers = {name: array.tobytes() for name, array in run.model.buffers.items()}
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
     return run.model.parameters.vector.tobytes(), memory, buffers, rows, run.memories, run.epoch, run.step, run.batch

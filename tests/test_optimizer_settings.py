@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from framework import (
+    AdamWOptimizer,
+    Dense,
     ExponentialSchedule,
     HalfSquaredError,
     Neuron,
     Optimizer,
+    Sequential,
     SettingsError,
     SGDOptimizer,
+    Trainer,
     UsageError,
 )
 
@@ -74,9 +78,9 @@ def test_bind_gives_working_copies_with_memory_of_their_own():
     models = [Neuron.from_weights([1.0]), Neuron.from_weights([1.0])]
     first, second = map(recipe.bind, models)
     step(models[0], first, 1.0)
-    assert not second.binding.memory["velocity"].any()
+    assert not second.memory["velocity"].any()
     assert (first.steps, second.steps) == (1, 0)
-    assert first == second == recipe
+    assert first.recipe == second.recipe == recipe
 
 
 def test_settings_of_a_bound_optimizer_are_validated_on_assignment():
@@ -90,15 +94,15 @@ def test_settings_of_a_bound_optimizer_are_validated_on_assignment():
             setattr(optimizer, name, value)
     with pytest.raises(SettingsError, match="no setting 'momentun'; did you mean 'momentum'"):
         optimizer.momentun = 0.9
-    assert optimizer == SGDOptimizer(learning_rate=ExponentialSchedule(initial=0.25))
+    assert optimizer.recipe == SGDOptimizer(learning_rate=ExponentialSchedule(initial=0.25))
 
 
-def test_a_bound_optimizer_shows_its_settings_only_and_has_no_hash():
-    _, optimizer = made(learning_rate=0.1)
-    assert repr(optimizer).startswith("SGDOptimizer(learning_rate=0.1,")
-    assert Optimizer.from_json(optimizer.to_json()) == optimizer
-    with pytest.raises(TypeError, match="unhashable"):
-        hash(optimizer)
+def test_a_bound_optimizer_shows_its_recipe_its_model_and_its_updates():
+    neuron, optimizer = made(learning_rate=0.1)
+    step(neuron, optimizer, 1.0)
+    assert repr(optimizer).startswith("<SGDOptimizer(learning_rate=0.1,")
+    assert repr(optimizer).endswith(" bound to Neuron, 1 updates made>")
+    assert Optimizer.from_json(optimizer.recipe.to_json()) == optimizer.recipe
 
 
 @pytest.mark.parametrize(
@@ -109,10 +113,10 @@ def test_a_copied_optimizer_goes_on_with_a_model_of_its_own(duplicate):
     step(neuron, optimizer, 1.0)
     twin = duplicate(optimizer)
     before = neuron.parameters.vector.copy()
-    step(twin.binding.model, twin, 1.0)
+    step(twin.model, twin, 1.0)
     assert np.array_equal(neuron.parameters.vector, before)
     step(neuron, optimizer, 1.0)
-    assert np.array_equal(twin.binding.model.parameters.vector, neuron.parameters.vector)
+    assert np.array_equal(twin.model.parameters.vector, neuron.parameters.vector)
     assert twin.steps == 2
     assert duplicate(SGDOptimizer(learning_rate=0.1)) == SGDOptimizer(learning_rate=0.1)
 
@@ -123,7 +127,7 @@ def test_a_copied_optimizer_goes_on_with_a_model_of_its_own(duplicate):
 def test_model_and_optimizer_copied_together_stay_together(duplicate):
     neuron, optimizer = made(learning_rate=0.1)
     model, twin = duplicate((neuron, optimizer))
-    assert twin.binding.model is model
+    assert twin.model is model
     model.forward(np.ones(3))
     HalfSquaredError().backward(model, 0.0)
     twin.step()
@@ -134,3 +138,63 @@ def test_a_shallow_copy_is_a_recipe():
     _, optimizer = made(learning_rate=0.1)
     with pytest.raises(UsageError, match="bound to no model"):
         copy.copy(optimizer).step()
+
+
+@pytest.mark.parametrize("name", ["step", "rate"])
+def test_a_recipe_that_writes_a_method_of_the_bound_optimizer_is_refused(name):
+    with pytest.raises(SettingsError, match=f"write update; {name} is a method of the bound optimizer"):
+        type("Own", (SGDOptimizer,), {name: Optimizer.step, "__module__": __name__})
+
+
+@pytest.mark.parametrize("recipe", [SGDOptimizer(learning_rate=0.1, momentum=0.9), AdamWOptimizer(learning_rate=0.1)])
+def test_factors_by_pattern_are_those_of_separate_optimizers(recipe):
+    rng = np.random.default_rng(0)
+    model = Sequential(Dense(3, 2), Dense(2, 2))
+    recipe = recipe.replace(weight_decay=0.1)
+    factors = {"0.weights": (0.1, 1.0), "0.bias": (0.1, 0.0), "1.weights": (1.0, 1.0), "1.bias": (2.0, 0.0)}
+    optimizer = recipe.replace(
+        rate_factors=(("0.*", 0.1), ("1.bias", 2.0)), decay_factors=(("*.bias", 0.5), ("*bias", 0.0))
+    ).bind(model)
+    expected = {name: array.copy().reshape(-1) for name, array in model.parameters.items()}
+    memory = {name: [np.zeros_like(array) for _ in recipe.memory] for name, array in expected.items()}
+    for step_number in (1, 2, 3):
+        model.parameters.gradient[:] = rng.normal(size=model.parameters.gradient.size)
+        for name, (rate, decay) in factors.items():
+            one = recipe.replace(weight_decay=decay * recipe.weight_decay)
+            gradient = model.parameters.gradients[name].reshape(-1)
+            one.update(expected[name], gradient, rate * 0.1, step_number, *memory[name])
+        optimizer.step()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(model.parameters[name].reshape(-1), values, err_msg=name)
+
+
+def test_factors_hold_when_parameters_are_frozen_and_when_a_setting_is_assigned():
+    model = Sequential(Dense(3, 2), Dense(2, 2))
+    optimizer = SGDOptimizer(model, learning_rate=1.0, rate_factors=(("1.*", 0.5),))
+    model.parameters.gradient[:] = 1.0
+    model.parameters.freeze("0.bias")
+    optimizer.learning_rate = 0.1
+    before = {name: array.copy() for name, array in model.parameters.items()}
+    optimizer.step()
+    moved = {name: float((before[name] - array).max()) for name, array in model.parameters.items()}
+    assert moved == pytest.approx({"0.weights": 0.1, "0.bias": 0.0, "1.weights": 0.05, "1.bias": 0.05})
+
+
+class Plain(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values -= rate * gradients
+
+
+def test_factors_that_no_parameter_has_are_refused():
+    with pytest.raises(SettingsError, match="'rate_factors' must match the name of a parameter; got '7"):
+        SGDOptimizer(Neuron(2), learning_rate=0.1, rate_factors=(("7.*", 0.5),))
+    with pytest.raises(SettingsError, match="'decay_factors' needs a setting 'weight_decay'"):
+        Plain(learning_rate=0.1, decay_factors=(("*", 0.5),))
+
+
+def test_the_compiled_engine_leaves_factors_to_numpy_and_says_so():
+    recipe = SGDOptimizer(learning_rate=0.1, rate_factors=(("bias", 0.5),))
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=recipe, engine="compiled")
+    with pytest.warns(UserWarning, match="one learning rate and one decay for all parameters"):
+        run = trainer.fit(Neuron(1), ([[1.0], [2.0]], [1.0, 2.0]))
+    assert run.engine == "numpy"

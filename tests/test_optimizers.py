@@ -221,10 +221,10 @@ def test_clipping_a_gradient_whose_square_is_out_of_range(scale):
 def test_a_gradient_that_is_not_finite_changes_nothing(value, settings):
     neuron, optimizer = made(learning_rate=0.1, **settings)
     step(neuron, optimizer, 1.0)
-    state = [neuron.parameters.vector.copy(), *(array.copy() for array in optimizer.binding.memory.values())]
+    state = [neuron.parameters.vector.copy(), *(array.copy() for array in optimizer.memory.values())]
     with pytest.raises(DivergedError, match="the gradient of weights is not finite; the update was not applied"):
         step(neuron, optimizer, [1.0, value, 1.0, 1.0])
-    for before, after in zip(state, [neuron.parameters.vector, *optimizer.binding.memory.values()], strict=True):
+    for before, after in zip(state, [neuron.parameters.vector, *optimizer.memory.values()], strict=True):
         assert np.array_equal(before, after)
     assert optimizer.steps == 1
     step(neuron, optimizer, 1.0)
@@ -251,7 +251,7 @@ def test_a_schedule_gives_the_rate_of_each_step():
         step(neuron, optimizer, 1.0)
         weights.append(neuron.weights[0])
     assert weights == [0.5, 0.5, 0.25]
-    assert optimizer.binding.rate == 0.25
+    assert optimizer.last_rate == 0.25
 
 
 @pytest.mark.parametrize("rate", [-0.1, -1e-300, 1e400, math.nan])
@@ -316,7 +316,7 @@ def test_values_that_grow_without_a_gradient_are_refused_before_anything_changes
     ):
         step(neuron, optimizer, 0.5)
     assert neuron.weights.tolist() == [10.0, 20.0]
-    assert not optimizer.binding.memory["previous"].any()
+    assert not optimizer.memory["previous"].any()
     assert optimizer.steps == 0
 
 

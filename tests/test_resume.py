@@ -60,7 +60,7 @@ def rows_of(run):
 
 def bits_of(run):
     """Everything that a stop must not change."""
-    memory = {name: array.tobytes() for name, array in run.optimizer.binding.memory.items()}
+    memory = {name: array.tobytes() for name, array in run.optimizer.memory.items()}
     counters = (run.epoch, run.step, run.batch, run.optimizer.steps)
     return run.model.parameters.vector.tobytes(), memory, rows_of(run), run.memories, counters
 

@@ -111,7 +111,7 @@ def test_a_copy_goes_on_with_its_memories_and_knows_no_callbacks():
     run = train(keeper)
     for twin in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
         assert twin.memories == run.memories
-        assert twin.model is twin.optimizer.binding.model is not run.model
+        assert twin.model is twin.optimizer.model is not run.model
         with pytest.raises(DataError, match="not one of this run's callbacks"):
             twin.memory(keeper)
         recipe(Keeper()).resume(twin, DATA, epochs=1)
@@ -200,9 +200,9 @@ def test_random_numbers_of_a_callback_change_no_training_result():
 def test_consistent_says_whether_model_counters_and_history_agree():
     run = train()
     assert run.consistent
-    run.optimizer.binding.updating = True
+    run.optimizer.updating = True
     assert not run.consistent
-    run.optimizer.binding.updating = False
+    run.optimizer.updating = False
     run.step += 1
     assert not run.consistent
     run.step -= 1
@@ -282,7 +282,7 @@ def test_what_no_file_could_hold_is_refused_when_it_is_put_in(value):
     [
         lambda run: run.model.weights,
         lambda run: run.model.parameters.gradient[:1],
-        lambda run: run.optimizer.binding.memory["velocity"],
+        lambda run: run.optimizer.memory["velocity"],
         lambda run: run.current[0],
     ],
     ids=["weights", "gradient", "optimizer's memory", "batch"],

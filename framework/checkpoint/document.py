@@ -96,8 +96,8 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             f"save: {', '.join(bad)} of the model must be finite, or no training could resume from the file; nothing "
             "was written. Resume from an earlier checkpoint, or start again, with a lower learning rate"
         )
-    binding = run.optimizer.binding
-    groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": binding.memory}
+    optimizer = run.optimizer
+    groups = {"parameters": run.model.parameters, "buffers": run.model.buffers, "optimizer": optimizer.memory}
     arrays = {f"{group}.{name}": array for group, items in groups.items() for name, array in items.items()}
     try:
         run.require_savable()
@@ -107,9 +107,9 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "columns": run.model.columns,
             "target_columns": run.model.target_columns,
             "loss_function": _json(run.loss_function),
-            "optimizer": _json(run.optimizer),
-            "optimizer_steps": binding.steps,
-            "optimizer_rate": binding.rate,
+            "optimizer": _json(optimizer.recipe),
+            "optimizer_steps": optimizer.steps,
+            "optimizer_rate": optimizer.last_rate,
             **{name: getattr(run, name) for name in PLAIN},
             "history": pack(run.history.rows, "history", arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
@@ -172,10 +172,10 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
     model = model_of(document, arrays, optimizer.memory)
     run = Run(model, optimizer.bind(model), loss, document.seed)
-    binding = run.optimizer.binding
-    for name, array in binding.memory.items():
+    bound = run.optimizer
+    for name, array in bound.memory.items():
         array[...] = arrays[f"optimizer.{name}"]
-    binding.steps, binding.rate = document.optimizer_steps, document.optimizer_rate
+    bound.steps, bound.last_rate = document.optimizer_steps, document.optimizer_rate
     for name in PLAIN:
         setattr(run, name, getattr(document, name))
     run.history, run.memories = history, memories

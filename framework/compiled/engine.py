@@ -82,12 +82,12 @@ class CompiledEngine(Engine):
         kernel = self._kernel(data, rows, size)
         if kernel is None:
             return False
-        run, binding = self.run, self.run.optimizer.binding
+        run, optimizer = self.run, self.run.optimizer
         first = piece.place // size
         begun = time.perf_counter()
         length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
         rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
-        arrays = (binding.parameters.vector, *binding.memory.values())
+        arrays = (optimizer.parameters.vector, *optimizer.memory.values())
         kept = [array.copy() for array in arrays] if self.figures.summed else []
         stop, made, sums = self._trained(kernel, first, data, rows, rates)
         metrics, failure = self._metrics(kernel, piece, first, stop)
@@ -99,14 +99,14 @@ class CompiledEngine(Engine):
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
-            run.batch_loss, binding.rate = float(sums[2]), float(rates[made - 1])
+            run.batch_loss, optimizer.last_rate = float(sums[2]), float(rates[made - 1])
         for batch_sums in metrics:
             add_sums(run.sums, batch_sums)
         run.batch += stop - first
         run.step += made
         piece.place = stop * size
-        binding.steps += made
-        binding.updating = False
+        optimizer.steps += made
+        optimizer.updating = False
         if made and (self.watched or piece.done):
             run.current = rows_of_batch(data, rows[(stop - 1) * size : stop * size])
         if failure:
@@ -117,19 +117,19 @@ class CompiledEngine(Engine):
 
     def _trained(self, kernel: Kernel, first: int, data: Batch, rows: Array, rates: Array) -> tuple[int, int, Array]:
         """Train on one batch for each rate; return the first that was not done, the steps made, and the loss's sums."""
-        binding = self.run.optimizer.binding
+        optimizer = self.run.optimizer
         sums = np.array([*self.run.sums.get("loss", (0.0, 0.0)), 0.0])
-        binding.updating = True  # stays set when what the kernel has done is not counted
+        optimizer.updating = True  # stays set when what the kernel has done is not counted
         try:
-            done = kernel.train(first, first + len(rates), data, rows, rates, binding, sums, seen=self.watched)
+            done = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
         except Exception:  # from before the first step: a kernel raises nothing
-            binding.updating = False
+            optimizer.updating = False
             raise
         return *done, sums
 
     def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
-        settings = self.run.optimizer.settings()
+        settings = self.run.optimizer.recipe.settings()
         settings.pop("learning_rate")
         if settings != self._settings:
             self._kernels, self._settings = {}, settings
@@ -148,7 +148,7 @@ class CompiledEngine(Engine):
         run = self.run
         try:
             _require_rows(data)
-            plan = lowered(run.model, run.loss_function, run.optimizer)
+            plan = lowered(run.model, run.loss_function, run.optimizer.recipe)
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
@@ -171,7 +171,7 @@ class CompiledEngine(Engine):
 
         def compiled() -> Kernel:
             kernel = Kernel(plan, form, written, self.run.model, size)
-            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer.binding, np.zeros(3), seen=False)
+            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer, np.zeros(3), seen=False)
             return kernel
 
         with COMPILING:
@@ -184,7 +184,7 @@ class CompiledEngine(Engine):
     def _rates(self, count: int) -> Array:
         """Return the rates of the next steps, up to the first that is none: NumPy makes that step, and says so."""
         optimizer = self.run.optimizer
-        rate, steps = optimizer.learning_rate, optimizer.binding.steps
+        rate, steps = optimizer.learning_rate, optimizer.steps
         if not isinstance(rate, Schedule):
             return np.full(count, rate)
         rates = np.zeros(count)

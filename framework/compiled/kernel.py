@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from framework.compiled.source import Form
 from framework.compiled.source import Source as Written
 from framework.data import Batch, read_only
 from framework.models import Model
+from framework.optimizers import BoundOptimizer
 
 KEPT_NUMBERS = 1_000_000
 """How many numbers a kernel may keep of a chunk's outputs."""
@@ -83,7 +83,16 @@ class Kernel:
         return array if name in self._source.matrices else array.reshape(-1)
 
     def train(
-        self, first: int, stop: int, data: Batch, rows: Array, rates: Array, binding: Any, sums: Array, *, seen: bool
+        self,
+        first: int,
+        stop: int,
+        data: Batch,
+        rows: Array,
+        rates: Array,
+        optimizer: BoundOptimizer,
+        sums: Array,
+        *,
+        seen: bool,
     ) -> tuple[int, int]:
         """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
 
@@ -91,7 +100,7 @@ class Kernel:
         somebody will look at every one.
         """
         x, y, weight = data
-        parameters = binding.parameters
+        parameters = optimizer.parameters
         runs = parameters.trainable_runs()
         if self._version != parameters.version:
             names = self._source.matrices, self._source.vectors
@@ -111,11 +120,11 @@ class Kernel:
             self._sizes,
             parameters.vector,
             parameters.gradient,
-            tuple(binding.memory.values()),
+            tuple(optimizer.memory.values()),
             np.array([run.start for run in runs]),
             np.array([run.stop for run in runs]),
             rates,
-            binding.steps,
+            optimizer.steps,
             int(self._folds and not parameters.frozen) * (2 if seen else 1),
             self.constants,
             *self._arrays,

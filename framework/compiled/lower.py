@@ -163,11 +163,13 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     Raises:
         CannotLower: Some part has no form that a kernel can compute.
     """
+    if optimizer.rate_factors or optimizer.decay_factors:
+        raise CannotLower("a kernel has one learning rate and one decay for all parameters")
     layers, activations = _layers(model)
     units = tuple(getattr(layer, "units", 1) for layer in layers)
     components = (*activations, loss, optimizer)
     methods = tuple(getattr(type(c), name) for c in components for name in _FORMULAS[_base(c)])
-    key = (activations, units, loss, optimizer.replace(), model.dtype, methods)
+    key = (activations, units, loss, optimizer, model.dtype, methods)
     formulas = _formulas(*key)
     if formulas.changed:
         formulas = _formulas.__wrapped__(*key)
@@ -238,8 +240,8 @@ _FORMULAS: dict[type, tuple[str, ...]] = {
 
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
-    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
-    Optimizer: ("step", "rate", "_clip"),
+    **dict.fromkeys((RowLoss, Loss), ("backward", "backward_sums", "count", "expand", "targets", "_total", "_fill")),
+    Optimizer: (),
 }
 """The methods of the base classes that the kernel stands for."""
 
@@ -406,21 +408,20 @@ def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None
     """Return the record of what ``update`` does to values and memory.
 
     Args:
-        optimizer: The optimizer; whether it is bound makes no difference.
+        optimizer: The optimizer.
         dtype: "float64" or "float32".
         learning_rate: What ``update`` sees as its own; a record must not depend on it.
 
     Raises:
         CannotLower: ``update`` cannot be recorded, or changes nothing.
     """
-    _require_own(optimizer)
     graph = Graph(dtype)
     memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
     arrays = {name: Symbol(node) for name, node in inputs.items()}
-    recipe = optimizer.replace()  # unbound: the counters of a run are not settings
+    recipe = optimizer.replace()
     recipe.__dict__["learning_rate"] = optimizer.learning_rate if learning_rate is None else learning_rate
     _called(recipe, "update", *arrays.values(), changes=True)
     changed = {name: arrays[name].node for name in ("values", *memory)}

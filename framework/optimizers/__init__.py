@@ -3,6 +3,7 @@
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
 from framework.optimizers.base import Optimizer
+from framework.optimizers.bound import BoundOptimizer
 from framework.optimizers.lion import LionOptimizer
 from framework.optimizers.sgd import SGDOptimizer
 
@@ -11,6 +12,7 @@ __all__ = [
     "AdagradOptimizer",
     "AdamOptimizer",
     "AdamWOptimizer",
+    "BoundOptimizer",
     "LionOptimizer",
     "NAdamOptimizer",
     "Optimizer",

@@ -1,0 +1,261 @@
+"""BoundOptimizer: an optimizer at work on a model, with its memory."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from framework.arrays import BLOCK, Array, blocks
+from framework.errors import DivergedError, SettingsError, UsageError, nearest
+from framework.messages import elsewhere
+from framework.models import Model
+from framework.parameters import require_finite_gradient
+from framework.schedules import Schedule
+from framework.schedules.base import rate_at
+
+if TYPE_CHECKING:
+    from framework.optimizers.base import Optimizer
+
+_vdot = np.vdot  # unlike dot it does not warn where a square overflows
+_set = object.__setattr__
+
+
+class BoundOptimizer:
+    """An optimizer at work on a model; ``recipe.bind(model)`` makes one.
+
+    A setting of the recipe is read and assigned as an attribute: ``optimizer.learning_rate = 0.01``. Each assignment is
+    validated and replaces the recipe.
+
+    Attributes:
+        recipe: The settings, and the formula ``update``.
+        model: The model.
+        parameters: Its parameters.
+        memory: The arrays that the recipe's ``memory`` names, flat.
+        steps: The number of updates made.
+        last_rate: The learning rate of the last update; NaN before the first.
+        updating: Whether an update was cut off half-way.
+
+    Example:
+        >>> from framework import Neuron, SGDOptimizer
+        >>> optimizer = SGDOptimizer(Neuron(2), learning_rate=0.5, momentum=0.9)
+        >>> optimizer.learning_rate = 0.25
+        >>> optimizer.recipe.learning_rate, optimizer.memory["velocity"], optimizer.steps
+        (0.25, array([0., 0., 0.]), 0)
+    """
+
+    __slots__ = ("_blocks", "_version", "last_rate", "memory", "model", "parameters", "recipe", "steps", "updating")
+    recipe: Optimizer
+    steps: int
+    last_rate: float
+    updating: bool
+
+    def __init__(self, recipe: Optimizer, model: Model) -> None:
+        """Start at step 0 with memory of zeros."""
+        parameters = model.parameters
+        _set(self, "recipe", recipe)
+        _set(self, "model", model)
+        _set(self, "parameters", parameters)
+        _set(self, "memory", {name: np.zeros_like(parameters.vector) for name in type(recipe).memory})
+        _set(self, "steps", 0)
+        _set(self, "last_rate", math.nan)
+        _set(self, "updating", False)
+        _set(self, "_blocks", [])
+        _set(self, "_version", -1)
+        self._factors()  # raises for a pattern that matches nothing
+        parameters.bound = True
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting of the recipe."""
+        if name in BoundOptimizer.__slots__:  # while it is copied or unpickled
+            raise AttributeError(name)
+        if name in type(self.recipe).model_fields:
+            return getattr(self.recipe, name)
+        kind = type(self.recipe)
+        advice = elsewhere(kind, name)
+        hint = f": {advice}" if advice else nearest(name, [*kind.model_fields, *BoundOptimizer.__slots__])
+        raise AttributeError(f"{kind.__name__} has no {name!r}{hint}", name=name, obj=self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a setting of the recipe, validated, or an attribute."""
+        if name in BoundOptimizer.__slots__:
+            _set(self, name, value)
+            return
+        if name not in type(self.recipe).model_fields:
+            kind = type(self.recipe).__name__
+            raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self.recipe).model_fields)}")
+        _set(self, "recipe", self.recipe.replace(**{name: value}))
+        _set(self, "_version", -1)
+
+    def rate(self) -> float:
+        """Return the learning rate of the next step.
+
+        Raises:
+            SettingsError: A schedule gave a number that is not a rate.
+        """
+        rate = self.recipe.learning_rate
+        return rate_at(rate, self.steps) if isinstance(rate, Schedule) else rate
+
+    def step(self) -> None:
+        """Update the model once from the gradients that backward left.
+
+        Raises:
+            DivergedError: A gradient is not finite; nothing was changed.
+            UsageError: The first update changed nothing, or moves the values without a gradient.
+        """
+        recipe, parameters = self.recipe, self.parameters
+        if self._version != parameters.version:
+            self._cut()
+        gradient = parameters.gradient
+        clips = recipe.clip_norm is not None or recipe.clip_value is not None
+        if not math.isfinite(_vdot(gradient, gradient)):
+            require_finite_gradient(parameters)
+            if recipe.squares and not clips:
+                raise DivergedError(
+                    f"{type(recipe).__name__} squares the gradient, whose square overflows {gradient.dtype}; the "
+                    "update was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
+                )
+        rate = recipe.learning_rate
+        if type(rate) is not float:
+            rate = self.rate()
+        if clips:
+            _clip(gradient, recipe.clip_norm, recipe.clip_value)
+        step = self.steps + 1
+        if step == 1 and ":" in recipe.tag():  # tests check the library's own
+            self._require_rest(rate)
+        before = parameters.vector.copy() if step == 1 else None
+        _set(self, "updating", True)  # stays set when update fails half-way
+        for update, factor, values, gradients, memory in self._blocks:
+            update(values, gradients, rate * factor, step, *memory)
+        _set(self, "steps", step)
+        _set(self, "last_rate", rate)
+        _set(self, "updating", False)
+        if before is not None:
+            self._require_change(before, rate)
+
+    def _cut(self) -> None:
+        """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
+        parameters = self.parameters
+        found: list[tuple[Callable[..., None], float, Array, Array, tuple[Array, ...]]] = []
+        for (rate_factor, decay_factor), run in parameters.groups(self._factors()):
+            recipe = self.recipe
+            if decay_factor != 1.0:
+                recipe = recipe.replace(weight_decay=decay_factor * self.weight_decay)
+            size = 2 * BLOCK if recipe.elementwise else run.stop - run.start
+            for start in range(run.start, run.stop, size):
+                part = slice(start, min(start + size, run.stop))
+                memory = tuple(array[part] for array in self.memory.values())
+                found.append((recipe.update, rate_factor, parameters.vector[part], parameters.gradient[part], memory))
+        _set(self, "_blocks", found)
+        _set(self, "_version", parameters.version)
+
+    def _factors(self) -> dict[str, tuple[float, float]]:
+        """Return the factors of rate and decay by parameter; the last pattern that matches counts.
+
+        Raises:
+            SettingsError: A pattern matches no parameter.
+        """
+        found = dict.fromkeys(self.parameters, (1.0, 1.0))
+        for setting, place in (("rate_factors", 0), ("decay_factors", 1)):
+            for pattern, factor in getattr(self.recipe, setting):
+                names = [name for name in found if fnmatchcase(name, pattern)]
+                if not names:
+                    raise SettingsError(
+                        f"{type(self.recipe).__name__}: setting '{setting}' must match the name of a parameter; got "
+                        f"{pattern!r}; there are: {', '.join(found)}"
+                    )
+                for name in names:
+                    found[name] = (factor, found[name][1]) if place == 0 else (found[name][0], factor)
+        return found
+
+    def _require_rest(self, rate: float) -> None:
+        """Check on copies that a zero gradient with fresh memory does not make the values grow in proportion.
+
+        Decay shrinks them, and noise is not in proportion to them.
+
+        Raises:
+            UsageError: It does, as a step of ``values - previous`` does while ``previous`` is 0.
+        """
+        for update, factor, values, gradients, memory in self._blocks[:1]:
+            moves = []
+            for scale in (1.0, 2.0):
+                start = scale * values
+                trial = start.copy()
+                try:
+                    with np.errstate(all="ignore"):
+                        update(trial, np.zeros_like(gradients), rate * factor, 1, *map(np.zeros_like, memory))
+                except Exception:  # noqa: BLE001 (the step itself raises it, if it comes again)
+                    return
+                moves.append(trial - start)
+            move, twice = moves
+            grows = (move * values > 1e-6 * values * values) & np.isclose(twice, 2.0 * move, rtol=1e-3)
+            if values.any() and grows[values != 0].all():
+                place = int(np.argmax(np.abs(values)))
+                raise UsageError(
+                    f"{type(self.recipe).__name__}.update moves the values although the gradient and the memory are 0: "
+                    f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
+                    "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
+                )
+
+    def _require_change(self, before: Array, rate: float) -> None:
+        moved = not np.array_equal(before, self.parameters.vector) or any(m.any() for m in self.memory.values())
+        if moved or rate == 0 or not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
+            return
+        if not np.any(before - rate * self.parameters.gradient != before):
+            return  # the step is too small for the dtype: no formula would have changed anything
+        _set(self, "steps", 0)
+        raise UsageError(
+            f"{type(self.recipe).__name__}.update changed neither values nor memory although the gradient is not 0; "
+            "write in place: 'values -= ...', not 'values = values - ...'"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.recipe!r} bound to {type(self.model).__name__}, {self.steps} updates made>"
+
+    def __copy__(self) -> Optimizer:
+        """Return the recipe: two bound optimizers never share memory."""
+        return self.recipe
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> BoundOptimizer:
+        """Return an optimizer bound to the copied model, with its own memory."""
+        make, arguments = self.__reduce__()
+        twin: BoundOptimizer = make(*copy.deepcopy(arguments, memo))
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as recipe, model and memory."""
+        return _restored, (self.recipe, self.model, self.memory, self.steps, self.last_rate, self.updating)
+
+
+def _restored(
+    recipe: Optimizer, model: Model, memory: dict[str, Array], steps: int, last_rate: float, updating: bool
+) -> BoundOptimizer:
+    bound = BoundOptimizer(recipe, model)
+    for name, value in (("memory", memory), ("steps", steps), ("last_rate", last_rate), ("updating", updating)):
+        _set(bound, name, value)
+    return bound
+
+
+def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:
+    """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
+    largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
+    if clip_norm is not None and largest:
+        norm = _norm(gradient, largest)  # in multiples of the largest element, so that no square can overflow
+        if norm > clip_norm / largest:
+            gradient /= largest
+            gradient *= clip_norm / norm
+    if clip_value is not None:
+        np.clip(gradient, -clip_value, clip_value, out=gradient)
+
+
+def _norm(gradient: Array, unit: float) -> float:
+    """Return the Euclidean norm in multiples of ``unit``, summed in float64, a block at a time."""
+    total = 0.0
+    for part in blocks(len(gradient), 1):
+        scaled = gradient[part].astype(np.float64) / unit
+        total += float(scaled.dot(scaled))
+    return math.sqrt(total)
