@@ -39,8 +39,7 @@ def encode(arrays: dict[str, Array], text: str) -> bytes:
 
     The checksum is that of the file with zeros in the checksum's own place.
     """
-    # Contiguous and little-endian: safetensors 0.8 scrambles any other array.
-    plain = {name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()}
+    plain = {name: _plain(array) for name, array in arrays.items()}
     metadata = {"format": FORMAT, "version": str(VERSION), "run": text, "sha256": _NO_DIGEST.decode()}
     data = safetensors_bytes(plain, metadata)
     place = _digest_place(data)
@@ -216,15 +215,18 @@ def reason(error: BaseException) -> str:
 def _require_same(decoded: tuple[dict[str, Array], str], arrays: dict[str, Array], text: str) -> None:
     again, text_again = decoded
     same = text_again == text and again.keys() == arrays.keys()
-    if not same or any(
-        again[name].dtype != a.dtype.newbyteorder("<") or again[name].shape != a.shape or not _same_bits(again[name], a)
-        for name, a in arrays.items()
-    ):
+    if not same or any(_bits(again[name]) != _bits(array) for name, array in arrays.items()):
         raise CheckpointError("what was encoded does not decode to the same bits; nothing was written")
 
 
-def _same_bits(one: Array, other: Array) -> bool:
-    return one.tobytes() == np.ascontiguousarray(other, one.dtype).tobytes()
+def _bits(array: Array) -> tuple[str, tuple[int, ...], bytes]:
+    plain = _plain(array)
+    return plain.dtype.str, plain.shape, plain.tobytes()
+
+
+def _plain(array: Array) -> Array:
+    """Return an array as contiguous and little-endian: safetensors 0.8 scrambles any other."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def _sync_folder(folder: Path) -> None:

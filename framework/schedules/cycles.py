@@ -90,7 +90,7 @@ class OneCycleSchedule(Schedule):
     def __call__(self, step: int) -> float:
         first = self.maximum / self.division
         top, end = self.rise * self.length - 1, self.length - 1
-        way = cosine if self.shape == "cosine" else _line
+        way = cosine if self.shape == "cosine" else lambda start, end, part: start + (end - start) * part
         if step <= top:
             return way(first, self.maximum, step / top)
         return way(self.maximum, first / self.final_division, (min(step, end) - top) / (end - top))
@@ -127,7 +127,3 @@ class CosineRestartsSchedule(Schedule):
             step -= length
             length *= self.growth
         return cosine(self.initial, self.final, step / length)
-
-
-def _line(start: float, end: float, part: float) -> float:
-    return start + (end - start) * part
