@@ -11,6 +11,7 @@ from framework import (
     Dense,
     DerivativeError,
     DivergedError,
+    Focal,
     HalfSquaredError,
     Identity,
     Loss,
@@ -44,6 +45,17 @@ def test_saturation_neither_diverges_nor_stops_the_gradient(x):
     model.forward(x)
     assert CrossEntropy().backward(model, 1 if np.ndim(x) == 1 else [1, 1]) == 1600.0
     assert model.parameters.gradients["bias"] == pytest.approx([1.0, -1.0])
+
+
+@pytest.mark.parametrize(("gamma", "value"), [(0.0, 800.0), (0.5, 800.0), (2.0, 800.0)])
+def test_a_saturated_focal_loss_is_finite_and_has_a_gradient(gamma, value):
+    model = saturated(Sigmoid())
+    model.forward([[1.0], [1.0]])
+    assert Focal(gamma=gamma).backward(model, [[0.0, 1.0]] * 2) == value
+    assert model.parameters.gradients["bias"] == pytest.approx([0.5, -0.5])
+    model.forward([[1.0], [1.0]])
+    assert Focal(gamma=gamma).backward(model, [[1.0, 0.0]] * 2) == 0.0  # and right by far
+    assert np.abs(model.parameters.gradient).max() < 1e-300
 
 
 def test_a_saturated_neuron_has_a_finite_loss_and_a_gradient():
@@ -189,7 +201,8 @@ class Hardmax(Activation):
 def test_a_saturated_output_that_is_not_canonical_names_its_row(loss, activation, y):
     model = Dense.from_weights([[2.0, -2.0]], activation=activation)
     model.forward([[1.0], [1.0]])
-    with pytest.raises(DivergedError, match=r"not finite, first at row 1 of the batch.*output is \[1\. 0\.\]"):
+    end = rf"The loss is infinite for this output: end the model with {loss.canonical.__name__}\(\)$"
+    with pytest.raises(DivergedError, match=rf"first at row 1 of the batch.*output is \[1\. 0\.\]; .*{end}"):
         loss.backward(model, y)
     assert not model.parameters.gradient.any()
 

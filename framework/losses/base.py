@@ -3,9 +3,9 @@
 The number that training descends is the weighted mean sum(w l) / sum(w), over all values for a Loss and over rows for
 a RowLoss. Totals stay sums until the last moment, so a smaller last batch counts by its rows.
 
-A loss may name its canonical activation: the one for which dL/dh is simply prediction - target. When the model's output
-is exactly that type, the gradient is that difference and the value is computed from the pre-activation h, in training
-and in evaluation alike, so saturation gives neither NaN nor a vanished gradient.
+A loss may name its canonical activation: the one for which dL/dh is simple, in most cases prediction - target. When the
+model's output is exactly that type, the gradient is dL/dh and the value is computed from the pre-activation h, in
+training and in evaluation alike, so saturation gives neither NaN nor a vanished gradient.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Loss(Component):
     ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
 
     Attributes:
-        canonical: The activation whose output makes dL/dh = prediction - target, or None.
+        canonical: The activation whose h the loss works on, or None. dL/dh is prediction - target unless
+            ``fused_slope`` is written.
         check: ``"off"`` for a slope that differs from the value's on purpose.
 
     Example:
@@ -244,7 +245,7 @@ class Loss(Component):
             target = self._one_target(target, weight, a.dtype) if check else target
             value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
-                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a)))
+                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a), fused=fused))
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
             own = 1.0 if weight is None else float(np.reshape(weight, -1)[0])
             if count is not None:
@@ -261,7 +262,7 @@ class Loss(Component):
         with np.errstate(all="ignore"):  # what is not finite is found below
             total = self._total(formula, first, target, weight)
             if not math.isfinite(total):
-                raise DivergedError(diverged(self, formula(first, target), a))
+                raise DivergedError(diverged(self, formula(first, target), a, fused=fused))
         delta = record.array("delta", a.shape)
         divisor = own if count is None else count
         self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from framework.activations import Sigmoid, Softmax
+from framework.activations.stable import softplus
 from framework.arrays import Array, first_place
 from framework.component import Fraction, NonNegative, Positive
 from framework.errors import DataError, SettingsError
@@ -192,8 +193,8 @@ class Focal(Loss):
 
     Binary cross-entropy that gives well-classified examples less weight, for rare classes; with g = 0 and without
     ``alpha`` it is BinaryCrossEntropy. The mean over all values. Without ``alpha`` both classes count with factor 1,
-    not 1/2. Targets between 0 and 1 mean the expected loss. Give the model a Sigmoid output; no activation makes dL/dh
-    a plain prediction - target, so nothing is fused, and a p of exactly 0 or 1 on the wrong side is an infinite loss.
+    not 1/2. Targets between 0 and 1 mean the expected loss. Canonical with Sigmoid: then log p = -log(1 + exp(-h)),
+    which never overflows. Give the model a Sigmoid output; the loss works on the logits h by itself.
 
     Attributes:
         gamma: g, how strongly a well-classified example is played down.
@@ -210,18 +211,32 @@ class Focal(Loss):
     gamma: NonNegative = 2.0
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
 
+    canonical = Sigmoid
+
     def value(self, prediction: Any, target: Any) -> Any:
-        a, b = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
         log_yes = np.log(np.where(target == 0.0, 1.0, prediction))  # 0 where its factor is 0, as is log_no
         log_no = np.log1p(-np.where(target == 1.0, 0.0, prediction))
         yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
-        return -(a * target * yes + b * (1.0 - target) * no)
+        return -self._weighted(target, yes, no)
+
+    def value_from_preactivation(self, h: Any, target: Any) -> Any:
+        yes, no = softplus(-h), softplus(h)  # -log p and -log(1 - p)
+        return self._weighted(target, np.exp(-no) ** self.gamma * yes, np.exp(-yes) ** self.gamma * no)
+
+    def fused_slope(self, a: Any, target: Any) -> Any:
+        b, g = 1.0 - a, self.gamma
+        return self._weighted(target, b**g * (g * times_log(a, a) - b), a**g * (a - g * times_log(b, b)))
 
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1")
 
     def require_output(self, activation: Any) -> None:
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")
+
+    def _weighted(self, target: Any, yes: Any, no: Any) -> Any:
+        """Return ``yes`` for the targets of 1 and ``no`` for those of 0, with the weight of each class."""
+        a, b = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
+        return a * target * yes + b * (1.0 - target) * no
 
     def _focused(self, miss: Any, log: Any) -> Any:
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""

@@ -96,17 +96,19 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     return array
 
 
-def diverged(loss: Component, values: Any, a: Array) -> str:
-    """Say at which row of a batch a loss is not finite, given its values and the outputs a."""
+def diverged(loss: Component, values: Any, a: Array, *, fused: bool = False) -> str:
+    """Say at which row of a batch a loss is not finite, given its values, the outputs a, and whether they are fused."""
     numbers = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(numbers)
     place = first_place(bad) if bad.any() else ()
     row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
-    if place and np.isnan(numbers[place]):
+    canonical = None if fused else getattr(loss, "canonical", None)
+    end = f": end the model with {canonical.__name__}()" if canonical else ""
+    if canonical and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
+        advice = f"The loss is infinite for this output{end}"
+    elif place and np.isnan(numbers[place]):
         if np.isfinite(a[row]).all():
-            canonical = getattr(loss, "canonical", None)
-            end = f": end the model with {canonical.__name__}()" if canonical else ""
             advice = f"The loss has no value for this output{end}. In a loss of your own, guard 0 / 0 with np.where"
         else:
             advice = (
