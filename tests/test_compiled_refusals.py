@@ -5,6 +5,7 @@ import pytest
 
 from framework import (
     Activation,
+    ConstantSchedule,
     Dense,
     HalfSquaredError,
     Identity,
@@ -41,7 +42,7 @@ class Own(Optimizer):
 
 
 class Decaying(Optimizer):
-    """Another one, which decays by a schedule, too."""
+    """An optimizer that decays unless a schedule does."""
 
     def update(self, values, gradients, rate, step):
         if not isinstance(self.learning_rate, Schedule):
@@ -49,9 +50,17 @@ class Decaying(Optimizer):
         values -= rate * gradients
 
 
-@pytest.mark.parametrize("optimizer", [Own(learning_rate=0.1), Own(learning_rate=0.5)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Own(learning_rate=0.1),
+        Own(learning_rate=0.5),
+        Decaying(learning_rate=0.1),
+        Decaying(learning_rate=ConstantSchedule(rate=0.1)),
+    ],
+)
 def test_an_update_that_reads_its_own_rate_is_refused(optimizer):
-    with pytest.raises(CannotLower, match=r"Own.update reads self.learning_rate.*use the argument 'rate'"):
+    with pytest.raises(CannotLower, match=r"update reads self.learning_rate.*use the argument 'rate'"):
         prepare(optimizer=optimizer)
 
 

@@ -28,6 +28,7 @@ from framework.losses import Loss, RowLoss
 from framework.models import Dense, Model, Neuron, Sequential
 from framework.models.composite import ActivationLayer
 from framework.optimizers import Optimizer
+from framework.schedules import Schedule
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
@@ -404,7 +405,7 @@ def _derived(component: Any, method: str, given: Mapping[str, Any], *, gradient:
     return symbol_of(known.get(found, found))
 
 
-def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | None = None) -> Record:
+def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule | None = None) -> Record:
     """Return the record of what ``update`` does to values and memory.
 
     Args:

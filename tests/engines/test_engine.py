@@ -44,9 +44,7 @@ TASKS = [(classifier, CrossEntropy(), CLASSES), (regressor, MeanSquaredError(), 
 
 
 @pytest.mark.parametrize("weight", [(), (WEIGHTS,)], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize(
-    ("model", "loss", "y"), [(classifier, CrossEntropy(), CLASSES), (regressor, MeanSquaredError(), VALUES)]
-)
+@pytest.mark.parametrize(("model", "loss", "y"), TASKS)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_accumulated_batches_train_as_one_large_batch_does(model, loss, y, weight, shuffle):
     settings = {
@@ -136,9 +134,7 @@ def test_two_workers_with_half_the_rows_each_have_the_gradient_of_all_rows():
     assert run.batch_loss == pytest.approx(sums["loss"][0] / sums["loss"][1], rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("model", "loss", "y"), [(classifier, CrossEntropy(), CLASSES), (regressor, MeanSquaredError(), VALUES)]
-)
+@pytest.mark.parametrize(("model", "loss", "y"), TASKS)
 def test_parts_with_the_count_of_the_whole_add_up_to_the_whole(model, loss, y):
     whole, parts = model(), model()
     whole.forward(X)
