@@ -86,6 +86,7 @@ from framework.losses import (
     RowLoss,
     SquaredHinge,
 )
+from framework.messages import answering as _answering
 from framework.metrics import (
     F1,
     R2,
@@ -327,3 +328,5 @@ __all__ = [
     "trace_step",
     "verify_resume",
 ]
+
+globals()["__getattr__"] = _answering(__name__, __all__)  # so, a type checker still reports unknown names

@@ -167,9 +167,8 @@ class Component(BaseModel, metaclass=ComponentType):
         if name in type(self).model_fields:
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
         hint = nearest(name, type(self).model_fields)
-        raise SettingsError(
-            f"{kind} has no setting '{name}'{hint}{keeps or f'; write {name}: float = ... in the class'}"
-        )
+        number = type(value).__name__ if type(value) in (bool, int, str) else "float"
+        raise SettingsError(f"{kind} has no setting '{name}'{hint}; write {name}: {number} = ... in the class{keeps}")
 
     if not TYPE_CHECKING:  # so that a type checker still reports unknown attributes
 
@@ -277,7 +276,15 @@ class Component(BaseModel, metaclass=ComponentType):
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, settings: Any) -> Any:
-        return {name: _plain(value) for name, value in settings.items()} if isinstance(settings, dict) else settings
+        if not isinstance(settings, dict):
+            return settings
+        for name, value in settings.items():
+            if isinstance(value, dict) and not isinstance(value.get("type"), str):
+                raise SettingsError(
+                    f"setting '{name}' must not be a dict, which could be changed in place; write a tuple; "
+                    f"got {brief(value)}"
+                )
+        return {name: _plain(value) for name, value in settings.items()}
 
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:

@@ -6,9 +6,11 @@ import difflib
 import functools
 import inspect
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dis import opmap
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
@@ -95,6 +97,13 @@ _ELSEWHERE = {
         "evaluate": "write trainer.evaluate(model, (x, y))",
         "zero_grad": _NO_GRADIENT_TO_CLEAR,
     },
+    "framework": {
+        **dict.fromkeys(("fit", "compile", "train"), "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
+        **dict.fromkeys(("zero_grad", "no_grad"), "leave it out: model(x) records nothing, backward overwrites"),
+        **dict.fromkeys(("tensor", "Tensor"), "give NumPy arrays"),
+        **dict.fromkeys(("DataLoader", "TensorDataset"), "give fit (x, y), and Trainer batch_size"),
+        **dict.fromkeys(("nn", "optim", "layers", "Module"), "layers and optimizers are names of framework itself"),
+    },
     "Layer": {"inputs": "declare inputs: int | None = None in the class"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR},
 }
@@ -111,6 +120,35 @@ def elsewhere(cls: type, name: str) -> str | None:
     """
     advice = (_ELSEWHERE[base.__name__].get(name) for base in cls.__mro__ if base.__name__ in _ELSEWHERE)
     return next(filter(None, advice), None)
+
+
+def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn]:
+    """Return a module's ``__getattr__``, which says what to write for a name that the module does not have.
+
+    Example:
+        >>> import framework
+        >>> framework.MSELoss
+        Traceback (most recent call last):
+        AttributeError: framework has no 'MSELoss': write MeanSquaredError
+    """
+
+    def absent(name: str) -> NoReturn:
+        message, caller = _absent(module, name, choices), sys._getframe(1)
+        if caller.f_code.co_code[caller.f_lasti] == opmap["IMPORT_FROM"]:  # which hides what an AttributeError says
+            raise ImportError(message)
+        raise AttributeError(message, name=name)
+
+    return absent
+
+
+def _absent(module: str, name: str, choices: Iterable[str]) -> str:
+    known = {choice.lower(): choice for choice in choices}
+    known |= {key.removesuffix("optimizer").removesuffix("schedule"): choice for key, choice in known.items()}
+    short = name.lower().removesuffix("loss").removesuffix("1d").removesuffix("2d")
+    like = [name.lower(), _SHORT_NAMES.get(short, short), *difflib.get_close_matches(name.lower(), known, n=1)]
+    found = next((known[key] for key in like if key in known), None)
+    advice = _ELSEWHERE[module].get(name) or (found and f"write {found}")
+    return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
 
 
 def meant(name: str, choices: Iterable[str]) -> str:
@@ -236,7 +274,20 @@ _MAKERS = {
 }
 """What makes a component of each kind of a plain function."""
 
-_SHORT_NAMES = {"mse": "meansquarederror", "bce": "binarycrossentropy", "mae": "meanabsoluteerror"}
+_SHORT_NAMES = {
+    "bce": "binarycrossentropy",
+    "bcewithlogits": "binarycrossentropy",
+    "categoricalcrossentropy": "crossentropy",
+    "kldiv": "kldivergence",
+    "l1": "meanabsoluteerror",
+    "linear": "dense",
+    "mae": "meanabsoluteerror",
+    "modelcheckpoint": "checkpoint",
+    "mse": "meansquarederror",
+    "nll": "crossentropy",
+    "rmse": "rootmeansquarederror",
+    "train_test_split": "split",
+}
 
 
 def _component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:

@@ -5,13 +5,16 @@ import re
 import numpy as np
 import pytest
 
+import framework
 from framework import (
     Accuracy,
+    Activation,
     BatchNorm,
     BinaryCrossEntropy,
     Callback,
     CallbackError,
     Constant,
+    CrossEntropy,
     DataError,
     Dense,
     DerivativeError,
@@ -21,6 +24,7 @@ from framework import (
     MeanSquaredError,
     Metric,
     Neuron,
+    Optimizer,
     Regularizer,
     Sequential,
     SettingsError,
@@ -304,3 +308,67 @@ def test_copies_of_models_not_yet_drawn_are_drawn_by_their_new_owners():
     block = Sequential(Dense(2, 2))
     model = Sequential(block.copy(), block.copy())
     assert not np.array_equal(model.parameters["0.0.weights"], model.parameters["1.0.weights"])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("SGD", "write SGDOptimizer"),
+        ("MSE", "write MeanSquaredError"),
+        ("CrossEntropyLoss", "write CrossEntropy"),
+        ("BCEWithLogitsLoss", "write BinaryCrossEntropy"),
+        ("Linear", "write Dense"),
+        ("Conv2d", "write Conv2D"),
+        ("EarlyStoping", "write EarlyStopping"),
+        ("fit", "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
+        ("compile", "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
+        ("zero_grad", "leave it out: model(x) records nothing, backward overwrites"),
+    ],
+)
+def test_a_name_of_another_library_is_answered_with_ours(name, said):
+    assert not hasattr(framework, name)
+    with pytest.raises(AttributeError) as got:
+        getattr(framework, name)
+    with pytest.raises(ImportError) as imported:
+        exec(f"from framework import {name}")
+    assert str(got.value) == str(imported.value) == f"framework has no '{name}': {said}"
+
+
+def test_a_name_like_no_other_is_only_refused():
+    with pytest.raises(ImportError, match=r"^framework has no 'qqqqq'$"):
+        exec("from framework import qqqqq")
+
+
+def test_a_backward_of_other_arguments_is_refused_with_the_class():
+    with pytest.raises(SettingsError, match=r"Torch.backward must take \(self, gradient, h, a\); got \(self, g\)"):
+
+        class Torch(Activation):
+            def __call__(self, h):
+                return np.tanh(h)
+
+            def backward(self, g):
+                return g
+
+
+def test_a_setting_that_the_class_does_not_declare_is_explained():
+    class Own(Callback):
+        def __init__(self, path):
+            self.path = path
+
+    with pytest.raises(SettingsError, match=r"Own has no setting 'path'; write path: str = \.\.\. in the class; w"):
+        Own("log.csv")
+
+
+def test_weights_of_classes_by_name_are_refused_with_their_setting():
+    with pytest.raises(SettingsError, match=r"CrossEntropy: setting 'class_weights' must not be a dict.* write a tuple"):
+        CrossEntropy(class_weights={0: 2.0})
+
+
+def test_an_update_that_cannot_be_compiled_is_not_told_to_write_a_derivative():
+    class Sorted(Optimizer):
+        def update(self, values, gradients, rate, step):
+            values -= rate * np.sort(gradients)
+
+    trainer = TRAINER.replace(optimizer=Sorted(learning_rate=0.1), engine="compiled")
+    with pytest.warns(UserWarning, match=r"Sorted.update cannot be recorded through np.sort \(line [^:]*: [^:]*\)$"):
+        trainer.fit(Neuron(2), (X, Y))

@@ -21,7 +21,7 @@ from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
-from framework.plain_functions import PlainFunction, require_function
+from framework.plain_functions import PlainFunction, require_function, require_method
 
 
 class Activation(Component):
@@ -67,6 +67,8 @@ class Activation(Component):
             cls.derivative_from_output = Activation.derivative_from_output  # type: ignore[method-assign]
         if not belongs_to(cls, "backward", "__call__"):
             cls.backward = Activation.backward  # type: ignore[method-assign]
+        if "backward" in vars(cls):
+            require_method(cls, "backward", "gradient", "h", "a")
         cls._has_derivative = cls.derivative is not Activation.derivative
         cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
         cls._has_backward = cls.backward is not Activation.backward

@@ -21,6 +21,7 @@ from framework.graph.lower import lower, recognise
 from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
+from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
@@ -459,7 +460,7 @@ def _reason(name: str, error: Exception) -> str:
     """Return why a formula cannot be recorded."""
     if not isinstance(error, DerivativeError):
         return f"{name} cannot be recorded: {type(error).__name__}: {error}"
-    start, text = "the formula cannot be traced ", str(error)
+    start, text = "the formula cannot be traced ", str(error).removesuffix(f": {NO_RULE}")
     return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
 
 
