@@ -86,9 +86,9 @@ class Engine:
         sums: Sums = {}
         for place, (x, y, weight) in enumerate(self._parts(batch)):
             prediction = model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
-            part = loss.backward_sums(model, y, weight, count=count, accumulate=place > 0, check=False)
+            value = loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
             metrics = self.figures.metric_sums(model.output_activation, model.preactivation, prediction, y, weight)
-            add_sums(sums, {"loss": part} | metrics)
+            add_sums(sums, {"loss": (value * count, loss.count(y.shape, weight))} | metrics)
         sums = self.strategy.reduce(model.parameters.gradient, sums)
         run.batch_loss = sums["loss"][0] / count
         for regularizer in self.regularizers:

@@ -218,20 +218,6 @@ class Loss(Component):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        total, own = self.backward_sums(model, target, weight, count=count, accumulate=accumulate, check=check)
-        return total / (own if count is None else count)
-
-    def backward_sums(
-        self,
-        model: Output,
-        target: Any,
-        weight: Any = None,
-        *,
-        count: float | None = None,
-        accumulate: bool = False,
-        check: bool = True,
-    ) -> tuple[float, float]:
-        """Do what ``backward`` does, and return (sum(w l), sum(w)) of these rows."""
         try:
             record = model.recorded()
         except AttributeError:
@@ -247,27 +233,26 @@ class Loss(Component):
             if not math.isfinite(value):
                 raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a), fused=fused))
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
-            own = 1.0 if weight is None else float(np.reshape(weight, -1)[0])
             if count is not None:
-                delta = delta * (own / count)
+                share = (1.0 if weight is None else float(np.reshape(weight, -1)[0])) / count
+                value, delta = value * share, delta * share
             model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
-            return float(value) * own, own
+            return float(value)
         target = self.targets(target, a.shape, "target", record=record, check=check)
         if weight is not None and check:
             weight = require_weights(weight, len(a), "weight", a.dtype)
-        own = self.count(a.shape, weight)
-        if own <= 0 and count is None:
+        divisor = self.count(a.shape, weight) if count is None else count
+        if divisor <= 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         with np.errstate(all="ignore"):  # what is not finite is found below
-            total = self._total(formula, first, target, weight)
-            if not math.isfinite(total):
+            loss = self._total(formula, first, target, weight) / divisor
+            if not math.isfinite(loss):
                 raise DivergedError(diverged(self, formula(first, target), a, fused=fused))
         delta = record.array("delta", a.shape)
-        divisor = own if count is None else count
         self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
-        return total, own
+        return loss
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any

@@ -10,6 +10,7 @@ from framework import (
     CrossEntropy,
     Dense,
     HalfSquaredError,
+    Huber,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -171,3 +172,17 @@ def test_one_sample_is_divided_by_the_count_that_is_given():
     neuron.forward([1.0, 1.0])
     assert loss.backward(neuron, 5.0, count=4.0) == pytest.approx(whole / 4, rel=1e-15)
     np.testing.assert_allclose(neuron.parameters.gradient, gradient / 4, rtol=1e-15)
+
+
+def test_a_loss_that_writes_backward_anew_is_trained_by_it():
+    class Doubled(Huber):
+        def backward(self, model, target, weight=None, **options):
+            loss = super().backward(model, target, weight, **options)
+            model.parameters.gradient *= 2.0
+            return loss
+
+    vectors = []
+    for loss, rate in ((Doubled(), 0.1), (Huber(), 0.2)):
+        trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=rate), epochs=2, engine="numpy")
+        vectors.append(trainer.fit(regressor(), (X, VALUES)).model.parameters.vector)
+    np.testing.assert_allclose(*vectors, rtol=1e-14)
