@@ -1,5 +1,7 @@
 """Checks of data: what becomes no array is refused by its name, and so are frames with other columns."""
 
+import io
+
 import numpy as np
 import pytest
 from oracles import stored
@@ -195,3 +197,31 @@ def test_samples_of_another_number_of_axes_are_refused_by_name_whether_inputs_ar
     with pytest.raises(ShapeError, match=message):
         trainer.fit(model, (np.zeros(shape), [0, 1, 0, 1]))
     assert model.settled == settled
+
+
+class Empty:
+    """A Dataset whose read returns nothing."""
+
+    def __len__(self):
+        return 4
+
+    def read(self, start, stop):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (([[1.0, 2.0], [3.0]], [1.0, 2.0]), ShapeError, r"x\[1\] has length 1, x\[0\] has length 2"),
+        ((None, [1.0, 2.0]), DtypeError, "argument 'x' must hold real numbers; got Python objects"),
+        ((np.ones((3, 0)), np.ones(3)), ShapeError, r"argument 'x' must not have an empty axis; got \(3, 0\)"),
+        (Empty(), DataError, r"Empty\.read\(0, 1\) must return \(x, y\) or \(x, y, weight\); got NoneType"),
+        (io.StringIO("1, 2"), DataError, "or a Dataset with len"),
+    ],
+    ids=["ragged", "None", "empty", "read", "file"],
+)
+def test_data_that_gives_no_sizes_is_refused_and_leaves_them_open(data, error, message):
+    model = Dense(units=1)
+    with pytest.raises(error, match=message):
+        Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, data)
+    assert not model.settled

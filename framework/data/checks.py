@@ -36,16 +36,38 @@ def settling(model: Model, data: Any, name: str) -> Iterator[None]:
     if not layers:
         yield
         return
-    x = data[0] if isinstance(data, tuple | list) and data else data.read(0, 1)[0] if hasattr(data, "read") else None
-    shapes = map_leaves(np.shape, dict(x) if isinstance(x, Mapping) else x) if x is not None else ()
     try:
-        if shapes:
-            require_samples(shapes, model, f"{name}: argument 'x'")
-            model.settle(map_leaves(lambda shape: shape[1:], shapes))
+        if isinstance(data, tuple | list) and len(data) in (2, 3):
+            _settle(model, data[0], f"{name}: argument 'x'")
+        elif hasattr(data, "read") and hasattr(data, "__len__"):
+            _settle(model, read(data, 0, 1, name)[0], f"{name}: argument 'x'")
         yield
     except BaseException:
         model.unsettle(layers)
         raise
+
+
+def _settle(model: Model, x: Any, name: str) -> None:
+    x = dict(x) if isinstance(x, Mapping) else x
+    shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
+    require_samples(shapes, model, name)
+    if any(0 in shape[1:] for shape in leaves(shapes)):
+        raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")
+    model.settle(map_leaves(lambda shape: shape[1:], shapes))
+
+
+def read(dataset: Any, start: int, stop: int, name: str) -> tuple[Any, Any, Any]:
+    """Return x, y and weight of some rows of a Dataset, as it gives them.
+
+    Raises:
+        DataError: It does not return two or three parts.
+    """
+    got = dataset.read(start, stop)
+    if not isinstance(got, tuple | list) or len(got) not in (2, 3):
+        parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
+        name = f"{name}: {type(dataset).__name__}.read({start}, {stop})"
+        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
+    return got[0], got[1], got[2] if len(got) == 3 else None
 
 
 def target_shape(model: Model, x: Tree) -> tuple[int, ...]:

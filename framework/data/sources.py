@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from framework.arrays import Array
-from framework.data.checks import NO_COLUMNS, Batch, checked, columns_of, target_shape
+from framework.data.checks import NO_COLUMNS, Batch, checked, columns_of, read, target_shape
 from framework.errors import DataError, ShapeError
 from framework.fingerprints import fingerprints
 from framework.losses import Loss
@@ -256,14 +256,10 @@ class DatasetSource:
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
-        got = self.dataset.read(start, stop)
-        if not isinstance(got, tuple | list) or len(got) not in (2, 3):
-            parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
-            raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
-        weight = got[2] if len(got) == 3 else None
-        x, y, weight = checked(got[0], got[1], weight, self.model, self.losses, name, self.columns)
+        got = read(self.dataset, start, stop, self.name)
+        x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
-            self.columns = columns_of(got[0], got[1])  # the first block's are those of all
+            self.columns = columns_of(*got[:2])  # the first block's are those of all
         if len(y) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(y)}")
         weights = "no weights" if weight is None else "weights"
