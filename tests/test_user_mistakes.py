@@ -360,7 +360,9 @@ def test_a_setting_that_the_class_does_not_declare_is_explained():
 
 
 def test_weights_of_classes_by_name_are_refused_with_their_setting():
-    with pytest.raises(SettingsError, match=r"CrossEntropy: setting 'class_weights' must not be a dict.* write a tuple"):
+    with pytest.raises(
+        SettingsError, match=r"CrossEntropy: setting 'class_weights' must not be a dict.* write a tuple"
+    ):
         CrossEntropy(class_weights={0: 2.0})
 
 

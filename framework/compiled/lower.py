@@ -242,7 +242,7 @@ _FORMULAS: dict[type, tuple[str, ...]] = {
 
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
-    **dict.fromkeys((RowLoss, Loss), ("backward", "backward_sums", "count", "expand", "targets", "_total", "_fill")),
+    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
     Optimizer: (),
 }
 """The methods of the base classes that the kernel stands for."""
