@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -92,14 +93,17 @@ class Parameters(Mapping[str, Array]):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike) -> None:
         """Lay out zeros of these shapes, in this order."""
-        size = sum(math.prod(shape) for shape in shapes.values())
         self.version = 0
         self.bound = False
         self._parent: Parameters | None = None
         self._parts: dict[str, Parameters] = {}
         self._frozen: set[str] = set()
         self._shapes = dict(shapes)
-        self._lay(shapes, np.zeros(size, dtype), np.zeros(size, dtype))
+        self._lay(shapes, np.zeros(self._size, dtype), np.zeros(self._size, dtype))
+
+    @property
+    def _size(self) -> int:
+        return sum(map(math.prod, self._shapes.values()))
 
     def _lay(self, shapes: Mapping[str, tuple[int, ...]], vector: Array, gradient: Array) -> None:
         """Point at these flat arrays and make the views."""
@@ -137,15 +141,13 @@ class Parameters(Mapping[str, Array]):
     def lay_out(self) -> None:
         """Move the parts into one vector, of which they become views."""
         if self._parts:
-            size = sum(math.prod(shape) for shape in self._shapes.values())
-            self._move(np.zeros(size, self.vector.dtype), np.zeros(size, self.vector.dtype))
+            self._move(*(np.zeros(self._size, self.vector.dtype) for _ in range(2)))
 
     def _move(self, vector: Array, gradient: Array) -> None:
         """Copy the values into a part of a larger vector, and become a view of it."""
         start = 0
         for part in self._parts.values():
-            size = sum(math.prod(shape) for shape in part._shapes.values())
-            place = slice(start, start := start + size)
+            place = slice(start, start := start + part._size)
             part._move(vector[place], gradient[place])
         if not self._parts:
             vector[...] = self.vector
@@ -161,13 +163,16 @@ class Parameters(Mapping[str, Array]):
     def freeze(self, *names: str) -> None:
         """Stop training these parameters; all of them when none is named.
 
+        Args:
+            *names: Names, or patterns such as ``"0.*"`` and ``"*bias"``.
+
         Raises:
             SettingsError: There is no parameter of that name.
         """
         self._set_frozen(names, frozen=True)
 
     def unfreeze(self, *names: str) -> None:
-        """Train these parameters again; all of them when none is named.
+        """Train these parameters again; the reverse of ``freeze``.
 
         Raises:
             SettingsError: There is no parameter of that name.
@@ -175,22 +180,27 @@ class Parameters(Mapping[str, Array]):
         self._set_frozen(names, frozen=False)
 
     def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
-        for name in names:
-            if name not in self.views:
-                raise SettingsError(self._unknown(name))
-        for name in names or tuple(self.views):
-            if self._parts:
-                key, _, rest = name.partition(".")
-                self._parts[key]._set_frozen((rest,), frozen=frozen)
-            elif frozen:
-                self._frozen.add(name)
-            else:
-                self._frozen.discard(name)
-        self._refresh()
+        patterns = [name for name in names if name not in self.views]
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in self.views):
+                raise SettingsError(self._unknown(pattern))
+        chosen = {*names} if names else {*self.views}
+        self._mark([n for n in self.views if n in chosen or any(fnmatchcase(n, p) for p in patterns)], frozen)
         node = self._parent
         while node is not None:
             node._refresh()
             node = node._parent
+
+    def _mark(self, names: list[str], frozen: bool) -> None:
+        inside: dict[str, list[str]] = {}
+        for name in names if self._parts else ():
+            key, _, rest = name.partition(".")
+            inside.setdefault(key, []).append(rest)
+        for key, rests in inside.items():
+            self._parts[key]._mark(rests, frozen)
+        if not self._parts:
+            self._frozen = self._frozen.union(names) if frozen else self._frozen.difference(names)
+        self._refresh()
 
     def _refresh(self) -> None:
         self.version += 1

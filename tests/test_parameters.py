@@ -110,6 +110,31 @@ def test_freezing_without_a_name_is_for_all():
     assert parameters.frozen == ()
 
 
+@pytest.mark.parametrize(
+    ("patterns", "frozen"),
+    [
+        (["0.*"], ["0.0.weights", "0.0.bias", "0.0.scale"]),
+        (["*bias"], ["0.0.bias", "1.bias"]),
+        (["1.scale", "0.0.w*"], ["0.0.weights", "1.scale"]),
+        (["?.weights"], ["1.weights"]),
+    ],
+)
+def test_parameters_are_frozen_by_pattern(patterns, frozen):
+    whole = joined({"0": joined({"0": numbered()}, "float64"), "1": numbered()}, "float64")
+    whole.freeze(*patterns)
+    assert list(whole.frozen) == frozen
+    whole.unfreeze(*patterns)
+    assert whole.frozen == ()
+
+
+def test_freezing_a_model_lays_out_each_part_once(monkeypatch):
+    whole = joined({str(place): numbered() for place in range(50)}, "float64")
+    calls, refresh = [], Parameters._refresh
+    monkeypatch.setattr(Parameters, "_refresh", lambda self: (calls.append(self), refresh(self)))
+    whole.freeze()
+    assert len(calls) == 51
+
+
 def test_the_version_tells_of_every_change_of_layout():
     parameters = numbered()
     versions = [parameters.version]
