@@ -99,7 +99,7 @@ class Regularizer(Component):
     def penalty(self, model: Model) -> float:
         """Return strength * (sum of value over the trainable parameters that the pattern matches)."""
         with np.errstate(all="ignore"):  # what is not finite is found where it matters, in backward
-            return self.strength * sum(float(self.value(model.parameters[name])) for name in self._trainable(model))
+            return self.strength * sum(self._number(model.parameters[name]) for name in self._trainable(model))
 
     def backward(self, model: Model) -> float:
         """Add strength * slope to the model's gradients, and return the penalty: call it after the loss's backward.
@@ -132,11 +132,12 @@ class Regularizer(Component):
         """
         values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
         trial = values.copy()
+        self._number(values.copy())
         given = np.array(self._shaped_slope(trial), dtype=np.float64)
         self.value(trial)
         if not np.array_equal(trial, values):
             raise DerivativeError(f"{type(self).__name__} changes the values in place; make a new array: 'v = v * 2'")
-        expected = numerical_gradient(lambda array: float(self.value(array.copy())), values)
+        expected = numerical_gradient(lambda array: self._number(array.copy()), values)
         wrong = ~np.isclose(given, expected, rtol=1e-5, atol=1e-7 * max(1.0, float(np.abs(expected).max())))
         if wrong.any():
             place = first_place(wrong)
@@ -161,6 +162,15 @@ class Regularizer(Component):
     def _trainable(self, model: Model) -> tuple[str, ...]:
         frozen = model.parameters.frozen
         return tuple(name for name in self.names(model.parameters) if name not in frozen)
+
+    def _number(self, values: Array) -> float:
+        penalty = self.value(values)
+        if np.ndim(penalty):
+            raise ShapeError(
+                f"{type(self).__name__}.value must return one number for an array of parameters, such as "
+                f"np.sum(values**2); got shape {np.shape(penalty)}"
+            )
+        return float(penalty)
 
     def _shaped_slope(self, values: Array) -> Any:
         slope = self.slope(values)

@@ -181,6 +181,16 @@ def test_a_slope_of_another_shape_is_refused():
         gradients_with(network(), Summed(strength=0.1))
 
 
+class Elementwise(Regularizer):
+    def value(self, values):
+        return values**2
+
+
+def test_a_penalty_that_is_not_one_number_is_refused():
+    with pytest.raises(ShapeError, match=r"Elementwise\.value must return one number .*np\.sum.*; got shape \(4, 3\)"):
+        gradients_with(network(), Elementwise(strength=0.1))
+
+
 class Deliberate(Doubled):
     check = "off"
 

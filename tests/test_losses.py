@@ -6,7 +6,20 @@ import pytest
 import sklearn.metrics
 from oracles import jax_gradients, weighted_mean
 
-from framework import BinaryCrossEntropy, CrossEntropy, DataError, HalfSquaredError, Loss, MeanSquaredError, ShapeError
+from framework import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DerivativeError,
+    HalfSquaredError,
+    Loss,
+    MeanSquaredError,
+    RowLoss,
+    SGDOptimizer,
+    ShapeError,
+    Trainer,
+)
 from framework.losses.requirements import diverged
 
 RNG = np.random.default_rng(0)
@@ -182,6 +195,34 @@ def test_a_formula_that_changes_the_shape_is_refused():
         own_loss(lambda p, t: np.sum(p - t), np.subtract)([1.0, 2.0], [0.0, 0.0])
     with pytest.raises(ShapeError, match=r"Own\.slope must have the shape of the prediction"):
         own_loss(np.subtract, lambda *_: 1.0).gradient([1.0, 2.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            Loss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1)),
+            "one value an element, .*; for one value a row write a Row",
+        ),
+        (RowLoss.of(lambda p, t: (p - t) ** 2), "one value a row, .*; for one value an element write a Loss"),
+        (
+            RowLoss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1, keepdims=True)),
+            r"one value a row, \(3,\); got \(3, 1",
+        ),
+    ],
+    ids=["a value a row", "a value an element", "a kept axis"],
+)
+def test_a_value_of_another_shape_is_named_before_training(loss, message):
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))
+    for model in (Dense(3, 4), Dense(3, 1)):
+        with pytest.raises(ShapeError, match=message):
+            trainer.fit(model, (P, np.ones((6, *model.output_shape))))
+
+
+def test_a_slope_that_differences_do_not_confirm_is_told_with_advice():
+    trainer = Trainer(loss=Loss.of(lambda p, t: np.rint((p - t) ** 2)), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(DerivativeError, match=r"slope \(derived\) is wrong(.|\n)*the formula jumps there.*write slope"):
+        trainer.fit(Dense(3, 1), (P, np.ones((6, 1))))
 
 
 def test_blocks_give_what_one_call_gives():

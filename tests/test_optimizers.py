@@ -129,6 +129,42 @@ def test_an_update_that_is_not_in_place_is_refused_at_the_first_step():
     assert optimizer.steps == 0
 
 
+class Rebound(Optimizer):
+    memory = ("mean", "count")
+
+    def update(self, values, gradients, rate, step, mean, count):
+        count += 1
+        mean = 0.9 * mean + gradients
+        values -= rate * mean
+
+
+class Corrected(Rebound):
+    momentum: float
+
+    def update(self, values, gradients, rate, step, mean, count):
+        if self.momentum:
+            mean *= self.momentum
+            mean += (1 - self.momentum) * gradients
+            mean = mean / (1 - self.momentum**step)
+        values -= rate * (mean if self.momentum else gradients)
+
+
+def test_memory_that_is_not_written_in_place_is_refused_at_the_first_step():
+    neuron = Neuron.from_weights(np.ones(2))
+    optimizer = Rebound(neuron, learning_rate=0.1)
+    with pytest.raises(UsageError, match=r"Rebound\.update makes a new array 'mean', which is lost.*'mean\[\.\.\.\]"):
+        step(neuron, optimizer, 1.0)
+    assert optimizer.steps == 0
+    assert np.all(neuron.weights == 1.0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_new_array_is_fine_where_the_memory_is_written_or_not_used(momentum):
+    neuron = Neuron.from_weights(np.ones(2))
+    step(neuron, Corrected(neuron, learning_rate=1.0, momentum=momentum), 1.0)
+    assert np.allclose(neuron.weights, 0.0)
+
+
 def test_a_step_too_small_for_the_dtype_is_no_error():
     neuron, optimizer = made(learning_rate=1e-30)
     neuron.bias = 1.0

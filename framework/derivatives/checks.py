@@ -151,6 +151,11 @@ class Subject:
                 "the chain rule meets 0 * inf there, as in np.sqrt(h) at 0: keep the inner argument away from 0 with "
                 "np.where, or write derivative(h) in a class"
             )
+        elif not self.written:
+            usual = (
+                f"the formula jumps there, or is too small or too steep for differences: write {method} in a class, "
+                'with check = "off" where it differs on purpose'
+            )
         return DerivativeError("\n".join([*lines, meaning or self.advice or usual]))
 
 

@@ -22,7 +22,7 @@ from framework.derivatives.checks import (
 )
 from framework.emit.programs import Program, one_width_error, tried_width
 from framework.emit.show import show
-from framework.errors import DataError, DerivativeError
+from framework.errors import DataError, DerivativeError, ShapeError
 from framework.graph.node import needed
 
 TARGETS = (0.0, 1.0, -1.0, 0.3, 2.5, 7.0, 40.0, 2500.0, 1e5, -30.0, 1e-3)
@@ -149,7 +149,19 @@ def check_loss(loss: Any, *, written: bool) -> None:
         _check_row_loss(loss, written)
         return
     for target in _accepted(loss, TARGETS):
+        _require_values(loss, ROWS, np.full_like(ROWS, target))
         _check_loss(loss, target, written)
+
+
+def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
+    """Check that a loss gives a value for each element, or for each row, as its class says."""
+    try:
+        with np.errstate(all="ignore"):
+            loss._total(loss.value, predictions, targets, None)
+    except ShapeError:
+        raise
+    except Exception:  # noqa: BLE001 (a formula for rows of another width; its trace says so)
+        return
 
 
 def _accepted(loss: Any, targets: Any) -> list[Any]:
@@ -225,6 +237,7 @@ def _check_row_loss(loss: Any, written: bool) -> None:
     if not written and isinstance(it.traced, DerivativeError):
         raise it.traced
     for goal in _accepted(loss, goals):
+        _require_values(loss, predictions, goal)
         _check_rows(loss, it, rows, predictions, goal)
 
 

@@ -342,7 +342,11 @@ class Loss(Component):
         return float((shape[0] if shape else 1) if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
 
     def _total(self, formula: Any, first: Any, target: Array, weight: Array | None) -> float:
-        """Return sum(w l), some rows at a time."""
+        """Return sum(w l), some rows at a time.
+
+        Raises:
+            ShapeError: The formula does not give one value an element, or one value a row for a row loss.
+        """
         if not first.shape:
             return float(formula(first, target) if weight is None else formula(first, target) * weight[0])
         total = 0.0
@@ -350,9 +354,13 @@ class Loss(Component):
         for part in blocks(len(first), first[0].size if len(first) else 1):
             values = formula(first[part], target[part])
             if np.shape(values) != first[part].shape[: len(shape)]:
+                of = ("an element", "a row")
+                other = first[part].shape if self.by_row else first[part].shape[:1]
+                hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
                 raise ShapeError(
-                    f"{type(self).__name__}.value must give one value {'a row' if self.by_row else 'an element'}, "
+                    f"{type(self).__name__}.value must give one value {of[self.by_row]}, "
                     f"{first[part].shape[: len(shape)]}; got {np.shape(values)}"
+                    f"{hint if np.shape(values) == other else ''}"
                 )
             if weight is not None:
                 values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,6 +204,15 @@ class BoundOptimizer:
                 )
 
     def _require_change(self, before: Array, rate: float) -> None:
+        lost = self._replaced(rate).intersection(name for name, memory in self.memory.items() if not memory.any())
+        if lost:
+            name = min(lost)
+            self.parameters.vector = before
+            _set(self, "steps", 0)
+            raise UsageError(
+                f"{type(self.recipe).__name__}.update makes a new array '{name}', which is lost; write into the "
+                f"memory: '{name}[...] = ...', not '{name} = ...'"
+            )
         moved = not np.array_equal(before, self.parameters.vector) or any(m.any() for m in self.memory.values())
         if moved or rate == 0 or not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
             return
@@ -212,6 +223,28 @@ class BoundOptimizer:
             f"{type(self.recipe).__name__}.update changed neither values nor memory although the gradient is not 0; "
             "write in place: 'values -= ...', not 'values = values - ...'"
         )
+
+    def _replaced(self, rate: float) -> set[str]:
+        """Return which memory the first update gives the name of to another array, where the gradient is not 0."""
+        if ":" not in self.recipe.tag() or not self.memory or not self.parameters.gradient.any():
+            return set()
+        update, factor, values, gradients, memory = self._blocks[0]
+        arrays = dict(zip(self.memory, map(np.zeros_like, memory), strict=True))
+        code = getattr(update, "__code__", None)
+        found: dict[str, Any] = {}
+
+        def watch(frame: FrameType, event: str, _: object) -> None:
+            if event == "return" and frame.f_code is code:
+                found.update(frame.f_locals)
+
+        outer = sys.getprofile()
+        sys.setprofile(watch)
+        try:
+            with np.errstate(all="ignore"):
+                update(values.copy(), gradients.copy(), rate * factor, 1, *arrays.values())
+        finally:
+            sys.setprofile(outer)
+        return {name for name, array in arrays.items() if found.get(name, array) is not array}
 
     def __repr__(self) -> str:
         return f"<{self.recipe!r} bound to {type(self.model).__name__}, {self.steps} updates made>"
