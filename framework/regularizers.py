@@ -17,7 +17,7 @@ import numpy as np
 from framework.arrays import Array, first_place
 from framework.component import Component, Positive, belongs_to
 from framework.derivatives import numerical_gradient
-from framework.emit.programs import Program, programs_of
+from framework.emit.programs import Program, programs_of, require_current
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
 from framework.graph.reads import Reads
 from framework.models import Model
@@ -157,6 +157,7 @@ class Regularizer(Component):
             except DerivativeError as error:
                 raise DerivativeError(f"{type(self).__name__}.value: {error}") from None
         program: Program = programs[key]
+        require_current(self, program)
         return program
 
     def _trainable(self, model: Model) -> tuple[str, ...]:

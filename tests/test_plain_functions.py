@@ -272,10 +272,12 @@ def test_a_value_that_the_function_reads_may_not_change_while_training():
         return np.tanh(factor * h)
 
     activation = Activation.of(scaled)
-    activation.program()
-    assert activation.program().reads.changed() is None
+    program = activation.program()
+    assert program.reads.changed() is None
     factor = 3.0
-    assert activation.program().reads.changed() == "closure variable 'factor'"
+    assert program.reads.changed() == "closure variable 'factor'"
+    with pytest.raises(DerivativeError, match="closure variable 'factor' has changed"):
+        activation.program()
 
 
 def test_a_function_that_depends_on_the_type_of_its_argument_is_refused():

@@ -16,7 +16,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_activation
-from framework.emit.programs import Program, program_of, programs_of
+from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
@@ -127,6 +127,7 @@ class Activation(Component):
         if self._has_derivative:
             return self.derivative(h)
         program = programs_of(self).get(type(h)) or self.program(h)
+        require_current(self, program)
         return program.derivative_at(h, a)
 
     @property

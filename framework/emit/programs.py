@@ -178,6 +178,7 @@ def program_of(
     dtype = "float32" if getattr(like, "dtype", None) is _FLOAT32 else "float64"
     known: Program | None = programs.get((method, dtype))
     if known is not None and known.elementwise:
+        require_current(component, known)
         if isinstance(like, np.floating):
             programs[type(like)] = known  # found at once from then on, for the scripted step on one sample
         return known
@@ -199,6 +200,7 @@ def program_of(
                 if width != tried:
                     raise
                 raise one_width_error(component, width, error) from None
+        require_current(component, program)
         return program
 
     if not rows:
@@ -237,19 +239,29 @@ def refresh(component: Component) -> None:
         refresh(part)
 
 
-def require_unchanged(component: Component) -> None:
+def require_current(component: Component, program: Any) -> None:
+    """Check at each use of a program, and cheaply, that no name which its formula reads has another value.
+
+    Raises:
+        DerivativeError: One has; names it.
+    """
+    if program.reads.bound and program.reads.moved():
+        require_unchanged(component, "since the formula was traced")
+
+
+def require_unchanged(component: Component, when: str = "while training") -> None:
     """Check that no formula reads another value than when it was traced.
 
     Raises:
         DerivativeError: One does; names the value.
     """
     for part in _parts(component):
-        require_unchanged(part)
+        require_unchanged(part, when)
     for program in programs_of(component).values():
         name = program.reads.changed()
         if name is not None:
             raise DerivativeError(
-                f"{type(component).__name__}: {name} has changed while training; its formula would no longer belong to "
+                f"{type(component).__name__}: {name} has changed {when}; its formula would no longer belong to "
                 "its derivative. Make it a setting, or let the formula depend on its arguments alone"
             )
 
@@ -288,6 +300,7 @@ __all__ = [
     "program_of",
     "programs_of",
     "refresh",
+    "require_current",
     "require_unchanged",
     "tried_width",
 ]

@@ -6,9 +6,10 @@ another value than its graph, so the values belong to the key of a graph, and ea
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ class Reads:
     Attributes:
         values: A comparable form of each value, by the place of the function that reads it and a name such as
             ``global 'scale'``.
+        bound: Where each of these names is bound, (mapping, name, object), so that a call can look whether it still is.
     """
 
     def __init__(self, functions: Iterable[Callable[..., Any]], owner: type | None = None) -> None:
@@ -42,15 +44,26 @@ class Reads:
         held = [part for function in functions for part in _held(getattr(function, "__self__", None))]
         self._functions = [*(() if library else functions), *held]
         self._owner = owner
-        self.values = self._read()
+        self.values, self.bound = self._read()
 
     def changed(self) -> str | None:
         """Return the name of the first value that is not what it was, or None."""
-        now = self._read()
-        return next((key[1] for key, value in self.values.items() if now.get(key, _MISSING) != value), None)
+        now, bound = self._read()
+        name = next((key[1] for key, value in self.values.items() if now.get(key, _MISSING) != value), None)
+        if name is None:
+            self.bound = bound
+        return name
 
-    def _read(self) -> dict[tuple[int, str], Any]:
+    def moved(self) -> bool:
+        """Return whether a name is bound to another object: a cheap look, which misses changes in place."""
+        for names, name, value in self.bound:  # noqa: SIM110 (a generator costs several times as much)
+            if names.get(name) is not value:
+                return True
+        return False
+
+    def _read(self) -> tuple[dict[tuple[int, str], Any], list[tuple[Any, str, Any]]]:
         found: dict[tuple[int, str], Any] = {}
+        bound = []
         seen: set[tuple[int, int]] = set()
         waiting: list[tuple[Any, Any]] = [(function, None) for function in self._functions]
         while waiting:
@@ -62,8 +75,9 @@ class Reads:
             if not isinstance(function, FunctionType):
                 waiting += [(part, None) for part in _held(called)]
                 continue
-            for name, value in self._named(function, instance):
+            for name, value, names, bare in self._named(function, instance):
                 key = len(seen), name
+                bound.append((names, bare, names.get(bare)))
                 if isinstance(value, _CALLED):
                     inner = getattr(value, "__func__", value)
                     if not _constant(inner.__module__):
@@ -73,44 +87,73 @@ class Reads:
                 if callable(value) and not isinstance(value, type):
                     waiting.append((value, None))
                 comparable = _comparable(value)
-                if comparable is not None:
+                if comparable is None:
+                    bound.pop()
+                else:
                     found[key] = comparable
-        return found
+        return found, bound
 
-    def _named(self, function: FunctionType, instance: Any) -> Iterable[tuple[str, Any]]:
-        """Return the names and values that a function may read: globals, cells, defaults, attributes."""
+    def _named(self, function: FunctionType, instance: Any) -> Iterable[tuple[str, Any, Any, str]]:
+        """Return what a function may read: globals, cells, defaults, attributes.
+
+        Returns:
+            For each a name for messages, its value, and the mapping and the name in it that lead there.
+        """
         names = sorted(set(_names(function.__code__)))
         ours = _constant(function.__module__)
         owner = self._owner if instance is None else type(instance)
         held = getattr(instance, "__dict__", {})
         for name in names:
-            if name in function.__globals__ and not ours:
+            if name in function.__globals__ and not ours and name in _globals(function.__code__):
                 value = function.__globals__[name]
-                yield f"global '{name}'", value
+                yield f"global '{name}'", value, function.__globals__, name
                 yield from _attributes(name, value, names)
             attribute = getattr(owner, name, _MISSING)
             attribute = attribute.fget if isinstance(attribute, property) else attribute
             if isinstance(attribute, FunctionType) and instance is not None:
                 attribute = MethodType(attribute, instance)
             if isinstance(attribute, (*_READ, *_CALLED)):
-                yield f"class attribute '{name}'", attribute
+                yield f"class attribute '{name}'", attribute, _home(owner, name), name
             if name in held:
-                yield f"'{type(instance).__name__}.{name}'", held[name]
+                yield f"'{type(instance).__name__}.{name}'", held[name], held, name
                 yield from _attributes(name, held[name], names)
-        for default in (function.__defaults__, function.__kwdefaults__):
-            if default:
-                yield f"default of '{function.__name__}'", default
+        for place in ("__defaults__", "__kwdefaults__"):
+            if default := getattr(function, place):
+                yield f"default of '{function.__name__}'", default, _Slot(function, place), place
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not assigned yet
-                continue
-            yield f"closure variable '{name}'", value
-            yield from _attributes(name, value, names)
+            slot = _Slot(cell, "cell_contents")
+            value = slot.get(name)
+            if value is not _MISSING:
+                yield f"closure variable '{name}'", value, slot, name
+                yield from _attributes(name, value, names)
 
 
-def _attributes(owner: str, value: Any, names: Iterable[str], depth: int = _DEPTH) -> Iterable[tuple[str, Any]]:
-    """Return the attributes of a module, a class or an object that a function may read, and theirs."""
+class _Slot:
+    """A closure cell, or a function's defaults, as a mapping of one name."""
+
+    __slots__ = ("_name", "_owner")
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def get(self, _name: str) -> Any:
+        try:
+            return getattr(self._owner, self._name)
+        except ValueError:  # a cell that is not assigned yet
+            return _MISSING
+
+
+def _home(owner: Any, name: str) -> Any:
+    """Return the mapping that an attribute of a module, a class or an object is in."""
+    classes = (owner if isinstance(owner, type) else type(owner)).__mro__
+    places = [getattr(owner, "__dict__", {}), *map(vars, classes)]
+    return next((place for place in places if name in place), {})
+
+
+def _attributes(
+    owner: str, value: Any, names: Iterable[str], depth: int = _DEPTH
+) -> Iterable[tuple[str, Any, Any, str]]:
+    """Return the attributes of a module, a class or an object that a function may read, and theirs; see ``_named``."""
     module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
     if isinstance(value, (*_READ, *_CALLED)) or _constant(module) or not depth:
         return
@@ -120,7 +163,7 @@ def _attributes(owner: str, value: Any, names: Iterable[str], depth: int = _DEPT
         if isinstance(found, FunctionType) and not isinstance(value, type | ModuleType):
             found = MethodType(found, value)
         if isinstance(found, (*_READ, *_CALLED)):
-            yield f"'{owner}.{part}'", found
+            yield f"'{owner}.{part}'", found, _home(value, part), part
         elif found is not _MISSING:
             yield from _attributes(f"{owner}.{part}", found, names, depth - 1)
 
@@ -145,6 +188,13 @@ def _several(setting: Any) -> tuple[Any, ...]:
 def _constant(module: str | None) -> bool:
     """Return whether nobody changes what is in a module."""
     return module is not None and module.partition(".")[0] in ("numpy", "framework")
+
+
+@lru_cache(maxsize=256)
+def _globals(code: CodeType) -> frozenset[str]:
+    """Return the names that a function and the functions inside it read as globals, not as attributes."""
+    own = {str(each.argval) for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return frozenset(own.union(*(_globals(each) for each in code.co_consts if isinstance(each, CodeType))))
 
 
 def _names(code: CodeType) -> Iterable[str]:

@@ -23,7 +23,7 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_loss
-from framework.emit.programs import Program, program_of, programs_of
+from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
@@ -91,6 +91,7 @@ class Loss(Component):
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
         program = programs_of(self).get(type(prediction)) or self.program(prediction)
+        require_current(self, program)
         return program.derivative(prediction, target)
 
     def program(self, like: Any = None) -> Program:

@@ -16,7 +16,7 @@ from framework.component import Dtype, Seed, belongs_to
 from framework.derivatives import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
-from framework.emit.programs import is_ours, programs_of
+from framework.emit.programs import is_ours, programs_of, require_current
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.graph.graph import KINDS
 from framework.graph.reads import Reads
@@ -299,6 +299,7 @@ class Layer(Model):
             if any(0 in part for part in leaves(shape)):
                 raise ShapeError(f"{self._label} takes samples without an empty axis; got {shown(shape)}")
             program = programs[key] = self._shared_program(shape, training=training)
+        require_current(self, program)
         return program
 
     def _shared_program(self, shape: Any, *, training: bool) -> LayerProgram:

@@ -1,0 +1,135 @@
+"""What a formula reads besides its arguments may not change after it was traced, in loops of one's own too."""
+
+import types
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from framework import (
+    Activation,
+    Dense,
+    DerivativeError,
+    HalfSquaredError,
+    Layer,
+    Loss,
+    Neuron,
+    Regularizer,
+    SGDOptimizer,
+    Trainer,
+)
+
+H = np.array([0.1, -0.2, 0.3])
+X = np.ones((4, 3))
+scale = 2.0
+shape = 1.0
+held = types.SimpleNamespace(factor=2.0, mean=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    yield
+    globals().update(scale=2.0, shape=1.0)
+    held.factor = 2.0
+
+
+class Scaled(Activation):
+    def __call__(self, h):
+        return np.tanh(scale * h)
+
+
+class ScaledLoss(Loss):
+    def value(self, prediction, target):
+        return scale * (prediction - target) ** 2
+
+
+class ScaledLayer(Layer):
+    def formula(self, x):
+        return x * scale
+
+
+class ScaledRegularizer(Regularizer):
+    strength: float = 1.0
+
+    def value(self, values):
+        return np.sum(scale * values**2)
+
+
+def neuron_step(model):
+    model.forward(H)
+    HalfSquaredError().backward(model, 1.0)
+
+
+def regularized(regularizer, model):
+    neuron_step(model)
+    regularizer.backward(model)
+
+
+USES = {
+    "an array": (Scaled(), lambda c: c.derivative(H)),
+    "a number": (Scaled(), lambda c: c.derivative(0.5)),
+    "a number and its output": (Scaled(), lambda c: c.derivative_at(np.float64(0.5), np.float64(0.5))),
+    "a gradient": (Scaled(), lambda c: c.backward(H, H, c(H))),
+    "a loss": (ScaledLoss(), lambda c: c.slope(H, H + 1)),
+    "a loss of a number": (ScaledLoss(), lambda c: c.slope(np.float64(1), np.float64(2))),
+    "a layer": (ScaledLayer(), lambda c: c.forward(X)),
+    "a prediction": (ScaledLayer(), lambda c: c(X)),
+    "an activation in a neuron": (Neuron(3, Scaled()), neuron_step),
+    "an activation in a dense layer": (Dense(3, 2, Scaled()), lambda c: c(X)),
+    "a regularizer": (ScaledRegularizer(), lambda c: regularized(c, Neuron(3))),
+}
+
+
+@pytest.mark.parametrize(("component", "use"), USES.values(), ids=USES)
+def test_a_changed_global_raises_at_each_use(component, use):
+    use(component)
+    globals()["scale"] = 3.0
+    for _ in range(2):
+        with pytest.raises(DerivativeError, match=r"global 'scale' has changed since the formula was traced"):
+            use(component)
+    globals()["scale"] = float("2.0")  # another object of the same value
+    use(component)
+    use(component)
+
+
+def test_fit_and_copies_trace_the_formula_again():
+    model = Neuron(3, Scaled(), seed=1)
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=1)
+    trainer.fit(model, (X, np.ones(4)))
+    globals()["scale"] = 3.0
+    activation = Scaled()
+    assert np.allclose(activation.derivative(H), 3 * (1 - np.tanh(3 * H) ** 2))
+    trainer.fit(model, (X, np.ones(4)))
+    neuron_step(model)
+
+
+def test_closures_class_attributes_and_objects_count_too():
+    factor = 2.0
+
+    class Attribute(Activation):
+        steep: ClassVar[float] = 2.0
+
+        def __call__(self, h):
+            return np.tanh(self.steep * h)
+
+    def change_closure():
+        nonlocal factor
+        factor = 3.0
+
+    changes = {
+        "closure variable 'factor'": (Activation.of(lambda h: np.tanh(factor * h)), change_closure),
+        "class attribute 'steep'": (Attribute(), lambda: setattr(Attribute, "steep", 3.0)),
+        "'held.factor'": (Activation.of(lambda h: np.tanh(held.factor * h)), lambda: setattr(held, "factor", 3.0)),
+    }
+    for name, (activation, change) in changes.items():
+        activation.derivative(H)
+        change()
+        with pytest.raises(DerivativeError, match=name):
+            activation.derivative(H)
+
+
+def test_a_global_with_the_name_of_an_attribute_is_not_read():
+    activation = Activation.of(lambda h: h / h.shape[-1])
+    before = activation.derivative(H)
+    globals()["shape"] = 2.0
+    assert np.array_equal(activation.derivative(H), before)
