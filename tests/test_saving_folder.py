@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_before_its_first_save_blocks_nobody(folder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
 def test_a_run_that_was_killed_while_its_worker_lives_on_blocks_nobody(folder):
-    waits, ends = os.pipe()
+    (waits, ends), (begun, begins) = os.pipe(), os.pipe()
 
     def fork():
         with warnings.catch_warnings():
@@ -121,7 +121,10 @@ def test_a_run_that_was_killed_while_its_worker_lives_on_blocks_nobody(folder):
     def die_after_forking(_run):
         if fork() == 0:
             os.close(ends)
+            os.write(begins, b".")  # by now it has closed the lock that it inherited
             os.read(waits, 1)  # until the test is over
+        else:
+            os.read(begun, 1)
         os._exit(9)
 
     process = fork()
@@ -129,8 +132,8 @@ def test_a_run_that_was_killed_while_its_worker_lives_on_blocks_nobody(folder):
         recipe(on("batch_end")(die_after_forking), Checkpoint(folder=folder)).fit(Neuron(2), (X, Y))
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
     assert recipe(Checkpoint(folder=folder)).fit(Neuron(2), (X, Y)).epoch == 3
-    os.close(ends)
-    os.close(waits)
+    for end in (waits, ends, begun, begins):
+        os.close(end)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")

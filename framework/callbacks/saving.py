@@ -154,11 +154,16 @@ class Checkpoint(Callback):
                 self._save(run)
 
     def _is_best(self, run: Run, key: str) -> bool:
-        """Return whether the newest row is the best so far; the history tells, so nothing need be remembered."""
-        value = monitored(self, run, key)
+        """Return whether the newest row is the best so far."""
         sign = 1.0 if self.mode == "min" else -1.0
-        earlier = (float(row.get(key, math.nan)) for row in run.history[:-1])
-        return math.isfinite(value) and all(sign * value < sign * other for other in earlier if math.isfinite(other))
+        value, live = sign * monitored(self, run, key), run.live(self)
+        if "best" not in live:  # when training begins or resumes, the history tells
+            earlier = (sign * float(row.get(key, math.nan)) for row in run.history[:-1])
+            live["best"] = min(filter(math.isfinite, earlier), default=math.inf)
+        better = math.isfinite(value) and value < live["best"]
+        if better:
+            live["best"] = value
+        return better
 
     def _save(self, run: Run) -> None:
         """Save, and only then delete what is older than the newest ``keep`` files."""
