@@ -232,6 +232,7 @@ class Trainer(Component):
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
         if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
+            run.engine = "numpy"
             return Engine(run, self._figures, session.call, **options)
         watched = session.hears("on_batch_end")
         quiet = self.engine == "auto"

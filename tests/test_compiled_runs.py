@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -114,6 +115,15 @@ def test_hooks_are_called_as_by_the_numpy_engine(callback, because):
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-12)
     np.testing.assert_allclose(found["gradients"], expected["gradients"], rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(runs[1].model.parameters.vector, runs[0].model.parameters.vector, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [{"regularizers": [L2(strength=0.1)]}, {"callbacks": [SeesGradients()]}])
+@pytest.mark.parametrize("engine", ["compiled", "auto"])
+def test_a_run_says_that_numpy_makes_the_steps_where_something_acts_within(engine, settings):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "engine='compiled': falling back to NumPy")
+        run = trainer(engine=engine, **settings).fit(NEURON.copy(), (X, Y))
+    assert run.engine == "numpy"
 
 
 def test_a_stop_before_the_first_batch_makes_no_step():
