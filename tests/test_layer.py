@@ -105,6 +105,13 @@ def test_gradients_of_an_own_layer_reach_the_layers_before_it():
     np.testing.assert_allclose(gradient, np.tile(2.0 * model.layers[0].weights.sum(axis=1), (6, 1)))
 
 
+@pytest.mark.parametrize("key", [3, "abc", [0, 0, 1], 0.5])
+def test_a_key_is_a_tuple(key):
+    for model in (Dropout(), Sequential(Dropout(), Dropout())):
+        with pytest.raises(UsageError, match=r"'key' must be a tuple, \(seed, epoch, step\); got"):
+            model.forward(np.ones((2, 3)), key=key)
+
+
 def test_a_key_tells_random_layers_and_steps_apart():
     model = Sequential(Dropout(), Dropout())
     one = np.ones((50, 8))

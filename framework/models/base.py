@@ -265,7 +265,10 @@ class Model(Component):
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.
             DtypeError: ``x`` holds no real numbers.
+            UsageError: The key is not a tuple.
         """
+        if key is not None and type(key) is not tuple:
+            raise UsageError(f"forward: argument 'key' must be a tuple, (seed, epoch, step); got {key!r}")
         state = self._state or self._built()
         x, sample = self._accept(x, state.dtype)
         record = state.record

@@ -159,6 +159,8 @@ def _front(parts: list[Model]) -> Shape:
     """Return the axes in front of those that the first layer names, where a later layer needs more."""
     shape = first = parts[0].input_shape
     for part in parts:
+        if isinstance(part.input_shape, dict):
+            return ()
         if not part.leading_axes:
             more = len(part.input_shape) - len(first)
             return part.input_shape[:more] if len(shape) == len(first) and more > 0 else ()

@@ -452,6 +452,11 @@ def test_calls_name_the_leaf():
             function({"numbers": x["numbers"][0], "city": x["city"]})
 
 
+def test_a_layer_of_several_inputs_stands_first():
+    with pytest.raises(ShapeError, match=re.escape("layer 0 gives (3,) but layer 1 takes {'city': ")):
+        Sequential(Dense(3, 3), Joined(units=2))
+
+
 def test_a_model_of_one_input_refuses_a_dict():
     x, y = made()
     with pytest.raises(
