@@ -6,6 +6,7 @@ import pytest
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
+    Conv1D,
     CrossEntropy,
     DataError,
     Dense,
@@ -15,6 +16,7 @@ from framework import (
     Flatten,
     HalfSquaredError,
     Layer,
+    MaxPool,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -115,6 +117,62 @@ def test_gradients_too_small_for_differences_are_right():
     trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=20)
     trainer.fit(model, (x / 16.0, y))  # the loss of these rows ends near 0, where it is rounding alone
     assert check_gradients(model, CrossEntropy(), x[:5] / 16.0 + 0.001, y[:5]).passed
+
+
+class Pool(Layer):
+    """The largest of two neighbours, by hand; ``ties`` is what each of two equal ones gets of the gradient."""
+
+    check = "off"
+    ties: float = 0.5
+
+    def shapes(self):
+        return {}
+
+    @property
+    def output_shape(self):
+        return (2, 6)
+
+    @property
+    def input_shape(self):
+        return (2, 12)
+
+    def apply(self, x, values, record):
+        record["x"] = x.reshape(-1, 2, 6, 2)
+        return record["x"].max(axis=-1)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        x = record["x"]
+        equal = x[..., :1] == x[..., 1:]
+        largest = x == x.max(axis=-1, keepdims=True)
+        return (gradient[..., None] * np.where(equal, self.ties, largest)).reshape(-1, 2, 12)
+
+
+def on_black(layer, seed):
+    """Return a small LeNet with biases of 0, and images on a background of 0."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((3, 1, 14))
+    x[:, :, 6:8] = rng.random((3, 1, 2))
+    hidden = Conv1D(filters=2, kernel=3, inputs=1), ReLU(), layer.copy(), Flatten()
+    layers = (*hidden, Dense(12, 5, ReLU()), Dense(5, 3, Softmax()))
+    return Sequential(*layers, seed=seed), CrossEntropy(), x, np.arange(3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("layer", [MaxPool(window=2), Pool()], ids=["library", "own"])
+def test_kinks_that_meet_at_pixels_and_biases_of_0_are_no_mistake(layer, seed):
+    assert check_gradients(*on_black(layer, seed)).passed
+
+
+class Stretched(Pool):
+    def apply_backward(self, gradient, values, record, gradients):
+        return super().apply_backward(gradient, values, record, gradients) * 1.001
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("layer", [Pool(ties=1.0), Pool(ties=0.25), Stretched()], ids=["twice", "half", "factor"])
+def test_a_mistake_is_found_where_kinks_meet(layer, seed):
+    with pytest.raises(DerivativeError, match="are wrong"):
+        check_gradients(*on_black(layer, seed))
 
 
 class Checked(Scale):
