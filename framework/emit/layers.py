@@ -100,7 +100,7 @@ class LayerProgram:
         lowered = self._graph
         return emit({**lowered.results, **lowered.further}, lowered.inputs, name="forward", share=True)
 
-    @property
+    @cached_property
     def kept(self) -> tuple[int, ...]:
         """The places in the result of ``forward`` of what the backward pass reads."""
         return self._graph.kept

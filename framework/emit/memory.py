@@ -84,8 +84,8 @@ class Layout:
         ]
 
 
-class Memory:
-    """The working arrays of one function for one model; it must not be shared between models or threads.
+class Memory(dict[int, list[Array]]):
+    """The working arrays of one function for one model by the number of rows; never shared between models or threads.
 
     The results of a call lie in it, and stay valid until the next call with the same memory.
 
@@ -93,22 +93,20 @@ class Memory:
         >>> layout = Layout("float64", rows=10007)
         >>> layout.take((10007, 2), "f")
         0
-        >>> [array.shape for array in Memory(layout)(3)]
+        >>> [array.shape for array in Memory(layout)[3]]
         [(3, 2)]
     """
 
-    __slots__ = ("_known", "_layout")
+    __slots__ = ("_layout",)
 
     def __init__(self, layout: Layout) -> None:
         """Start without arrays."""
+        super().__init__()
         self._layout = layout
-        self._known: dict[int, list[Array]] = {}
 
-    def __call__(self, rows: int) -> list[Array]:
-        """Return the arrays for a number of rows."""
-        found = self._known.get(rows)
-        if found is None:
-            if len(self._known) == _KEPT:
-                del self._known[next(iter(self._known))]
-            found = self._known[rows] = self._layout.made(rows)
+    def __missing__(self, rows: int) -> list[Array]:
+        """Make the arrays for a number of rows."""
+        if len(self) == _KEPT:
+            del self[next(iter(self))]
+        found = self[rows] = self._layout.made(rows)
         return found

@@ -175,6 +175,16 @@ def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) ->
     return new.add("reshape", new.add("einsum", a, b, subscripts=f"{letters},{letters}->{kept}"), shape=shape)
 
 
+def _reshape(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
+    """Leave the axes of a sum out at once, where nothing else reads the sum with them."""
+    x = args[0]
+    if not matching(x, "sum") or uses[node.args[0]] > 1:
+        return None
+    axes = x.attributes["axes"]
+    bare = tuple(size for axis, size in enumerate(x.args[0].shape) if axis not in axes)
+    return new.made("sum", x.args, {"axes": axes, "keepdims": False}, bare, x.kind) if bare == node.shape else None
+
+
 def _mean(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
     axes = node.attributes["axes"]
     total = new.add("sum", args[0], axes=axes, keepdims=node.attributes["keepdims"])
@@ -442,5 +452,6 @@ _RULES: dict[str, _Rule] = {
     "mean": _mean,
     "var": _var,
     "matmul": _matmul,
+    "reshape": _reshape,
     "fold": _fold,
 }

@@ -36,7 +36,7 @@ def assert_equal(found, expected):
 
 
 def nbytes(memory):
-    return sum(len(arrays[0].base) for arrays in memory._known.values())
+    return sum(len(arrays[0].base) for arrays in memory.values())
 
 
 def test_results_lie_in_the_memory_and_are_overwritten_by_its_next_call(emitted):
