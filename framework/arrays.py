@@ -6,7 +6,7 @@ array of the model's dtype. Anything else is refused, with the first value that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def _grid(columns: list[tuple[Any, str]], dtype: npt.DTypeLike | None) -> Array:
             raise ShapeError(f"{name} must hold one number a row; got shape {array.shape}")
     grid = np.empty((len(arrays[0]), len(arrays)), dtype or np.result_type(*arrays).newbyteorder("="))
     with np.errstate(over="ignore"):
-        for part in blocks(*grid.shape):  # which stay in the cache, however far apart a column's numbers are
+        for part in blocks(grid):  # which stay in the cache, however far apart a column's numbers are
             for place, array in enumerate(arrays):
                 grid[part, place] = array[part]
     return grid
@@ -272,16 +272,16 @@ def require_ids(array: Array, cardinality: Any, name: str) -> None:
         )
 
 
-def blocks(rows: int, row_size: int) -> Iterator[slice]:
-    """Cut ``rows`` into slices of about ``BLOCK`` elements.
+def blocks(array: Array) -> list[slice]:
+    """Cut the rows of an array into slices of about ``BLOCK`` elements.
 
     Example:
-        >>> list(blocks(10, 2048))
+        >>> blocks(np.zeros((10, 2048)))
         [slice(0, 4, None), slice(4, 8, None), slice(8, 12, None)]
     """
-    step = max(1, BLOCK // max(1, row_size))
-    for start in range(0, rows, step):
-        yield slice(start, start + step)
+    rows = len(array)
+    step = max(1, BLOCK * rows // max(1, array.size))
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 class Record(dict[str, Any]):
@@ -300,6 +300,7 @@ class Record(dict[str, Any]):
         preactivation: h of the output layer, or None where it has no activation.
         output: What forward computed.
         accepted_by: The loss that last accepted the output activation.
+        fuses: Whether that loss works on the pre-activation.
         parts: The records of a composed model's layers.
         calls: The record of each call of a child in this forward, by the child's name.
         adds: Whether a child's gradients of this pass are there already, so that further ones add to them.
@@ -316,6 +317,7 @@ class Record(dict[str, Any]):
         "calls",
         "dtype",
         "fused",
+        "fuses",
         "key",
         "needs_input_gradient",
         "output",
@@ -342,6 +344,7 @@ class Record(dict[str, Any]):
         self.preactivation: Any = None
         self.output: Any = None
         self.accepted_by: object = None
+        self.fuses = False
         self.calls: dict[str, list[Record]] = {}
         self.adds = False
         self._buffers: dict[str, Array] = {}

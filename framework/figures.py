@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import add
+
 import numpy as np
 
 from framework.activations import Activation
@@ -88,4 +90,4 @@ def add_sums(totals: Sums, sums: Sums) -> None:
     """
     for name, values in sums.items():
         before = totals.get(name)
-        totals[name] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))
+        totals[name] = values if before is None else tuple(map(add, before, values))

@@ -125,7 +125,8 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        self._call_each(hook, self._hooks[hook])
+        if calls := self._hooks[hook]:
+            self._call_each(hook, calls)
 
     def _serve(self) -> None:
         """Call the hook that an error interrupted, for the callbacks that it was not called for."""

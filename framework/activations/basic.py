@@ -8,12 +8,12 @@ import numpy as np
 
 from framework.activations.base import Activation
 
-_LARGEST_EXPONENT = {"float32": 88.72283, "float64": 709.782712893384}
-"""The logarithm of the largest number of each dtype: exp of it is still finite."""
+_FLOAT32 = np.dtype(np.float32)
 
 
 def _largest_exponent(h: Any) -> float:
-    return _LARGEST_EXPONENT["float32" if getattr(h, "dtype", None) == np.float32 else "float64"]
+    """Return the logarithm of the largest number of the dtype of ``h``: exp of it is still finite."""
+    return 88.72283 if getattr(h, "dtype", None) == _FLOAT32 else 709.782712893384
 
 
 class Identity(Activation):

@@ -111,15 +111,18 @@ class Piece:
         if self._order is None:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
-        taken = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
-        return taken, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
+        if isinstance(x, dict):
+            x = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
+        else:
+            x = self._gather("x", x, rows)
+        return x, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
 
     def _gather(self, name: str, array: Array, rows: Array) -> Array:
         kept = self._memory.get(name)
         if kept is None or len(kept) < len(rows):
             kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
         out = kept[: len(rows)]
-        np.take(array, rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
+        array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
         return out
 
 

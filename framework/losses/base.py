@@ -225,8 +225,8 @@ class Loss(Component):
             raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}") from None
         if record.accepted_by is not self:
             self.require_model(model.output_activation)
-            record.accepted_by = self
-        fused = self.fuses(model.output_activation)
+            record.accepted_by, record.fuses = self, self.fuses(model.output_activation)
+        fused = record.fuses
         h, a = record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
             target = self._one_target(target, weight, a.dtype) if check else target
@@ -352,16 +352,16 @@ class Loss(Component):
             return float(formula(first, target) if weight is None else formula(first, target) * weight[0])
         total = 0.0
         shape = first.shape[:1] if self.by_row else first.shape
-        for part in blocks(len(first), first[0].size if len(first) else 1):
-            values = formula(first[part], target[part])
-            if np.shape(values) != first[part].shape[: len(shape)]:
+        for part in blocks(first):
+            given = first[part]
+            values, expected = formula(given, target[part]), given.shape[: len(shape)]
+            if getattr(values, "shape", ()) != expected:
                 of = ("an element", "a row")
-                other = first[part].shape if self.by_row else first[part].shape[:1]
+                other = given.shape if self.by_row else given.shape[:1]
                 hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
                 raise ShapeError(
-                    f"{type(self).__name__}.value must give one value {of[self.by_row]}, "
-                    f"{first[part].shape[: len(shape)]}; got {np.shape(values)}"
-                    f"{hint if np.shape(values) == other else ''}"
+                    f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
+                    f"got {np.shape(values)}{hint if np.shape(values) == other else ''}"
                 )
             if weight is not None:
                 values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))
@@ -377,16 +377,16 @@ class Loss(Component):
             return
         scale: Any = 1.0 / count
         column = (-1, *(1,) * (out.ndim - 1))
-        for part in blocks(len(out), out[0].size if len(out) else 1):
-            slope = formula(prediction[part], target[part])
-            if np.shape(slope) != out[part].shape:
+        for part in blocks(out):
+            slope, filled = formula(prediction[part], target[part]), out[part]
+            if getattr(slope, "shape", ()) != filled.shape:
                 raise ShapeError(
-                    f"{type(self).__name__}.slope must have the shape of the prediction, {out[part].shape}; "
+                    f"{type(self).__name__}.slope must have the shape of the prediction, {filled.shape}; "
                     f"got {np.shape(slope)}"
                 )
             if weight is not None:
                 scale = (weight[part] / weight.dtype.type(count)).reshape(column)
-            np.multiply(slope, scale, out=out[part], casting="same_kind")
+            np.multiply(slope, scale, out=filled, casting="same_kind")
 
 
 class _FunctionLoss(PlainFunction, Loss):

@@ -180,7 +180,7 @@ class Model(Component):
     @property
     def parameters(self) -> Parameters:
         """Every number that is learnt: names to views of one flat vector. Drawn from seed 0 if not drawn before."""
-        return self._built().parameters
+        return (self._state or self._built()).parameters
 
     @property
     def training_lock(self) -> threading.Lock:
@@ -190,7 +190,7 @@ class Model(Component):
     @property
     def buffers(self) -> Views:
         """Numbers that belong to the model but that no optimizer sees, such as running means; write into them."""
-        return self._built().buffers
+        return (self._state or self._built()).buffers
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -290,7 +290,7 @@ class Model(Component):
     @property
     def preactivation(self) -> Array | None:
         """H of the output layer in the last forward, or None where there is none."""
-        h: Array | None = self._built().record.preactivation
+        h: Array | None = (self._state or self._built()).record.preactivation
         return h
 
     def recorded(self) -> Record:
@@ -336,11 +336,11 @@ class Model(Component):
             input_gradient: Whether dL/dx is wanted; what is returned otherwise means nothing.
             accumulate: Whether to add to the parameters' gradients instead of overwriting them.
         """
-        record = self.recorded()
+        state = self._state or self._built()
+        record = state.record if state.record.ready else self.recorded()
         record.ready = False
         record.fused = fused
         record.needs_input_gradient = input_gradient
-        state = self._state or self._built()
         parameters = state.parameters
         before = parameters.gradient.copy() if accumulate else None
         if state.skips:

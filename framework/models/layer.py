@@ -378,7 +378,8 @@ class Layer(Model):
         emitted = program.forward if record.training else program.predict
         results = _several(emitted.function(record.memory(emitted), *given, *values.values(), *extra))
         if record.training:
-            self._take_buffers(dict(zip(buffers, results[1 : len(buffers) + 1], strict=True)), results[0])
+            if buffers:
+                self._take_buffers(dict(zip(buffers, results[1 : len(buffers) + 1], strict=True)), results[0])
             record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
         if program.call is not None:
             record.preactivation = x if program.activates_input else results[len(buffers) + 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from framework.schedules.base import rate_at
 if TYPE_CHECKING:
     from framework.optimizers.base import Optimizer
 
-_vdot = np.vdot  # unlike dot it does not warn where a square overflows
+_vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
 _set = object.__setattr__
 
 
@@ -288,7 +289,7 @@ def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) ->
 def _norm(gradient: Array, unit: float) -> float:
     """Return the Euclidean norm in multiples of ``unit``, summed in float64, a block at a time."""
     total = 0.0
-    for part in blocks(len(gradient), 1):
+    for part in blocks(gradient):
         scaled = gradient[part].astype(np.float64) / unit
         total += float(scaled.dot(scaled))
     return math.sqrt(total)
