@@ -98,7 +98,7 @@ def demo() -> None:
     start = time.perf_counter()
     click.echo("1. One step of one sigmoid neuron (framework step)\n")
     neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid(), train_bias=False)
-    click.echo(trace_step(neuron, [1.0, 1.0], 1.0).to_text())
+    click.echo(trace_step(neuron, [1.0, 1.0], 1.0))
     _demo_neuron()
     _demo_network()
     click.echo(f"\nAll this took {time.perf_counter() - start:.1f} s.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from framework.errors import DataError, SettingsError, nearest
 from framework.json_text import parsed
+from framework.tables import as_html, as_text
 
 
 class History(Sequence[dict[str, Any]]):
@@ -105,9 +106,28 @@ class History(Sequence[dict[str, Any]]):
 
     __hash__ = None  # type: ignore[assignment]  # rows are added
 
+    def __str__(self) -> str:
+        """Return the rows as a table, of many the first and the last five."""
+        return as_text(self._table()) if self.rows else repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows."""
+        return as_html(self._table())
+
+    def _table(self) -> list[list[str]]:
+        keys, rows = self.keys, self.rows
+        cells = [[_cell(row.get(key)) for key in keys] for row in (rows if len(rows) <= 12 else rows[:5] + rows[-5:])]
+        if len(rows) > 12:
+            cells.insert(5, ["..."] * len(keys))
+        return [[*keys], *cells]
+
     def __repr__(self) -> str:
         return f"History({len(self.rows)} epochs, last {self.rows[-1] if self.rows else None})"
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {key: "nan" if value != value else value for key, value in row.items()}  # noqa: PLR0124 (only NaN is so)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -21,6 +21,7 @@ from framework.losses import HalfSquaredError, Loss
 from framework.models import Model, Neuron
 from framework.optimizers import SGDOptimizer
 from framework.run import Run
+from framework.tables import as_html
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,13 @@ class TracedStep:
         """Return the table in Markdown."""
         return "\n".join(["| quantity | value |", "|---|---|", *(f"| {a} | {b} |" for a, b in self._rows())])
 
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows."""
+        return as_html([("quantity", "value"), *self._rows()])
+
     def _rows(self) -> list[tuple[str, str]]:
         return [(LABELS[name], str(value)) for name, value in self.to_dict().items()]
 
@@ -143,7 +151,7 @@ def trace_step(
     Example:
         >>> from framework import Sigmoid
         >>> neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid(), train_bias=False)
-        >>> print(trace_step(neuron, [1.0, 1.0], 5.0).to_text())
+        >>> print(trace_step(neuron, [1.0, 1.0], 5.0))
         x               [1.0, 1.0]
         w               [0.1, 0.2]
         b               0.0

@@ -26,6 +26,7 @@ ORDER = [  # a module imports only from those before it; a folder is one place
     "errors",
     "messages",
     "json_text",
+    "tables",
     "component",
     "plain_functions",
     "arrays",

@@ -76,3 +76,18 @@ def test_csv_keeps_every_digit():
     assert [float(row["loss"]) for row in rows] == [0.1, 1 / 3, 1e-300]
     assert [row["val_loss"] for row in rows] == ["", "nan", "inf"]
     assert History().to_csv().strip() == ""
+
+
+def test_print_and_jupyter_show_a_table():
+    history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1 / 3, "<b>": 1e-300}])
+    assert str(history) == "epoch      loss     <b>\n    1       0.5        \n    2  0.333333  1e-300"
+    assert history._repr_html_() == (
+        "<table><tr><th>epoch</th><th>loss</th><th>&lt;b&gt;</th></tr>"
+        "<tr><td>1</td><td>0.5</td><td></td></tr><tr><td>2</td><td>0.333333</td><td>1e-300</td></tr></table>"
+    )
+    assert str(History()) == "History(0 epochs, last None)"
+
+
+def test_of_many_rows_the_table_has_the_first_and_the_last():
+    lines = str(History([{"epoch": epoch} for epoch in range(1, 1001)])).split()
+    assert lines == ["epoch", "1", "2", "3", "4", "5", "...", "996", "997", "998", "999", "1000"]

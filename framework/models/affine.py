@@ -38,7 +38,10 @@ class _Affine(Layer):
 
     @property
     def weights(self) -> Array:
-        """The weights: a view, valid until the layer becomes part of a model. Assigning copies into it."""
+        """The weights: a view, which training changes; ``weights.copy()`` keeps them. Assigning copies into it.
+
+        Taken before the layer becomes part of a model, the view shows its numbers no longer.
+        """
         return self.parameters["weights"]
 
     @weights.setter
@@ -47,7 +50,7 @@ class _Affine(Layer):
 
     @property
     def bias(self) -> Array:
-        """The bias: a view, valid until the layer becomes part of a model. Assigning copies into it."""
+        """The bias: a view, as ``weights`` is."""
         return self.parameters["bias"]
 
     @bias.setter
