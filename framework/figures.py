@@ -11,6 +11,7 @@ from framework.arrays import Array
 from framework.data import Batch, Source, batches, joined, read_only
 from framework.losses import Loss
 from framework.metrics import Metric, WholeMetric
+from framework.metrics.base import one_number
 from framework.models import Model
 
 EVALUATION_ROWS = 4096
@@ -61,7 +62,7 @@ class Figures:
     def results(self, sums: Sums) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
         figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self.summed}}
-        return {key: float(figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
+        return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
     def evaluated(self, model: Model, source: Source) -> dict[str, float]:
         """Return every figure of a model over a source of data."""
@@ -76,7 +77,9 @@ class Figures:
             if self.whole:
                 kept.append((a, y.copy(), None if weight is None else weight.copy()))
         rows = joined(kept) if kept else ()
-        return self.results(totals) | {metric.key: float(metric.whole_result(*rows)) for metric in self.whole}
+        return self.results(totals) | {
+            metric.key: one_number(metric, metric.whole_result(*rows)) for metric in self.whole
+        }
 
 
 def add_sums(totals: Sums, sums: Sums) -> None:

@@ -32,6 +32,7 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
+    UsageError,
     check_derivative,
     check_gradients,
     save,
@@ -158,6 +159,21 @@ def test_a_metric_with_weights():
     assert Metric.of(weighed)(Y + 1.0, Y, weight) == pytest.approx(78.0)
     with pytest.raises(DataError, match=r"cannot weigh rows: write worst\(prediction, target, weight\)$"):
         Metric.of(worst)(Y, Y, weight)
+
+
+@pytest.mark.parametrize("given", [np.ones(2), None, "text"], ids=["an array", "None", "text"])
+def test_a_metric_that_is_not_one_number_is_refused(given):
+    def odd(prediction, target):  # noqa: ARG001 (the names that a metric must have)
+        return given
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=[Metric.of(odd)])
+    for call in (
+        lambda: Metric.of(odd)(Y, Y),
+        lambda: trainer.evaluate(Dense(3, 1), (X, Y)),
+        lambda: trainer.fit(Dense(3, 1), (X, Y), validation=(X, Y)),
+    ):
+        with pytest.raises(UsageError, match=r"Metric\.of\(odd\) must give one number for all rows; got"):
+            call()
 
 
 def test_the_repr_names_the_function():

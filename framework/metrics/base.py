@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -17,6 +18,7 @@ from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
+from framework.messages import brief
 from framework.plain_functions import PlainFunction, name_of
 
 
@@ -105,8 +107,9 @@ class Metric(Component):
             ShapeError: There are not as many predictions as targets.
             DtypeError: A value is not a real number.
             DataError: There are no rows, no row has a weight, or a value is not finite.
+            UsageError: The figure is not one number.
         """
-        return float(self._figure(*checked_rows(self, prediction, target, weight)))
+        return one_number(self, self._figure(*checked_rows(self, prediction, target, weight)))
 
     def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
         return self.result(*self.checked_sums(prediction, target, weight))
@@ -169,6 +172,18 @@ class _FunctionMetric(PlainFunction, WholeMetric):
         self.require_targets(target, weight, prediction.shape)
         result: float = self.function(prediction, target, *([weight] if _takes_weights(self.function) else []))
         return result
+
+
+def one_number(figure: Component, value: Any) -> float:
+    """Return what a metric or a loss gives for all rows as a float.
+
+    Raises:
+        UsageError: It is not one number.
+    """
+    if np.ndim(value) == 0:
+        with suppress(TypeError, ValueError):
+            return float(value)
+    raise UsageError(f"{figure!r} must give one number for all rows; got {brief(value)}")
 
 
 def _takes_weights(function: Any) -> bool:
