@@ -6,9 +6,11 @@ import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
 from framework.arrays import Array
 from framework.errors import CallbackError, DataError, UsageError
@@ -30,21 +32,21 @@ class Labelled(Protocol):
         """The name, the same in every process."""
 
 
-class Run:
-    """One training run. Every callback hook gets it as its only argument, and ``fit`` returns it.
+Listed = Field(strict=False)
+"""Marks a tuple that is a list in JSON; its elements stay strict."""
+
+
+@dataclass(eq=False)
+class Progress:
+    """Everything of a run that a checkpoint saves as it is; the run adds model, optimizer, history and memories.
 
     Attributes:
-        model: The model in training.
-        optimizer: The bound optimizer; ``run.optimizer.learning_rate = 0.01`` in a hook is safe.
-        loss_function: The loss that is minimized.
         seed: The seed of every random number in the run.
+        engine: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the current epoch.
-        current: (x, y, weight) of the current batch, where x is a dict for a model of several inputs: working memory
-            that the next batch overwrites.
         batch_loss: The loss of the last batch, or None before the first. ``loss`` is that of the last epoch.
-        history: A row for each finished epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
         batches: Batches in an epoch.
         layout: (rows, rows in a batch, whether they are shuffled) of this training.
@@ -52,14 +54,50 @@ class Run:
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
             is still pending.
-        error: The exception that ended training, in ``on_train_end``; else None.
-        engine: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
-        hook: The hook that is being called, or None.
-        waiting: The callbacks that this hook has not been called for yet, each with its function.
         unserved: The hook that an error interrupted, then the names of the callbacks that it was not called for, or
             whose save failed; a resume calls it for them first.
-        in_step: True while a batch is being processed and its update is not applied yet.
         identity: Random text that identifies this run.
+        epoch_begun: Whether ``on_epoch_begin`` has been called for the current epoch.
+        sums: The sums of loss and metrics over the current epoch.
+        seconds: The time spent on the current epoch.
+    """
+
+    seed: NonNegativeInt
+    engine: str = "numpy"
+    epoch: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    batch: NonNegativeInt = 0
+    batch_loss: float | None = None
+    target_epoch: NonNegativeInt = 0
+    batches: NonNegativeInt = 0
+    layout: Annotated[tuple[NonNegativeInt, NonNegativeInt, bool], Listed] = (0, 0, False)
+    recipe: dict[str, str] = field(default_factory=dict)
+    stop_reason: str | None = None
+    ended: bool = False
+    unserved: list[str] = field(default_factory=list)
+    identity: str = field(default_factory=lambda: os.urandom(8).hex())
+    epoch_begun: bool = False
+    sums: dict[str, Annotated[tuple[float, ...], Listed]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Run(Progress):
+    """One training run. Every callback hook gets it as its only argument, and ``fit`` returns it.
+
+    Its counters and what else a checkpoint saves as it is are those of ``Progress``.
+
+    Attributes:
+        model: The model in training.
+        optimizer: The bound optimizer; ``run.optimizer.learning_rate = 0.01`` in a hook is safe.
+        loss_function: The loss that is minimized.
+        history: A row for each finished epoch.
+        memories: What callbacks remember, by the name of the callback.
+        current: (x, y, weight) of the current batch, where x is a dict for a model of several inputs: working memory
+            that the next batch overwrites.
+        in_step: True while a batch is being processed and its update is not applied yet.
+        hook: The hook that is being called, or None.
+        waiting: The callbacks that this hook has not been called for yet, each with its function.
+        error: The exception that ended training, in ``on_train_end``; else None.
 
     Example:
         >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
@@ -73,39 +111,32 @@ class Run:
         self, model: Model, optimizer: BoundOptimizer, loss_function: Loss, seed: int, engine: str = "numpy"
     ) -> None:
         """Start at epoch 0 with an optimizer that is bound to the model; steps that it has made by hand count."""
+        super().__init__(seed, engine, step=optimizer.steps)
         self.model = model
         self.optimizer = optimizer
         self.loss_function = loss_function
-        self.seed = seed
-        self.epoch = 0
-        self.step = optimizer.steps
-        self.batch = 0
-        self.target_epoch = 0
-        self.batches = 0
-        self.layout = (0, 0, False)
-        self.recipe: dict[str, str] = {}
-        self.current: tuple[Any, Array, Array | None] | None = None
-        self.batch_loss: float | None = None
         self.history = History()
-        self.stop_reason: str | None = None
-        self.ended = False
-        self._training: threading.Lock | None = None
-        self.error: BaseException | None = None
-        self.engine = engine
+        self.memories: dict[str, Memory] = {}
+        self.current: tuple[Any, Array, Array | None] | None = None
+        self.in_step = False
+        self.kept: dict[str, Array] | None = None
         self.hook: str | None = None
         self.waiting: Sequence[tuple[Any, Any]] = ()
-        self.unserved: list[str] = []
-        self.identity = os.urandom(8).hex()
-        self.epoch_begun = False
-        self.sums: Sums = {}
-        self.seconds = 0.0
-        self.memories: dict[str, Memory] = {}
-        self.kept: dict[str, Array] | None = None
-        self.in_step = False
+        self.error: BaseException | None = None
+        self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
         self._callbacks: tuple[Labelled, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
+
+    @property
+    def progress(self) -> Progress:
+        """A copy of what a checkpoint saves as it is."""
+        return Progress(**{each.name: getattr(self, each.name) for each in fields(Progress)})
+
+    @progress.setter
+    def progress(self, progress: Progress) -> None:
+        self.__dict__.update(vars(progress))
 
     @property
     def key(self) -> tuple[int, int, int]:

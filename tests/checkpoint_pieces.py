@@ -29,7 +29,7 @@ from framework import (
     load_model,
     save,
 )
-from framework.checkpoint.file import decode
+from framework.checkpoint.file import VERSION, decode
 
 DATA = np.random.default_rng(0).normal(size=(11, 2)), np.arange(11) % 2
 
@@ -132,7 +132,14 @@ def tensors(arrays):
 
 def metadata(text, **changes):
     """Return the metadata of a checkpoint with this text, its checksum still to come."""
-    return {"format": "framework.checkpoint", "version": "2", "run": text, "sha256": ZEROS} | changes
+    return {"format": "framework.checkpoint", "version": str(VERSION), "run": text, "sha256": ZEROS} | changes
+
+
+def changed(document, **changes):
+    """Return a document with other values; names of the progress are changed there."""
+    inner = {name: value for name, value in changes.items() if name in document["progress"]}
+    outer = {name: value for name, value in changes.items() if name not in inner}
+    return document | {"progress": document["progress"] | inner} | outer
 
 
 def forged(arrays, document):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_pieces import BUILDING, DATA, RUN, TAGS, TRAINER, forged, forgery_refused, names, opened
+from checkpoint_pieces import BUILDING, DATA, RUN, TAGS, TRAINER, changed, forged, forgery_refused, names, opened
 
 import framework
 from framework import (
@@ -53,7 +53,7 @@ COUNTS = {
 @pytest.mark.parametrize("what", COUNTS)
 def test_counts_that_do_not_agree_are_refused(whole, what):
     arrays, document = whole
-    assert "counts do not agree" in forgery_refused(forged(arrays, document | COUNTS[what]), RUN)["load"]
+    assert "counts do not agree" in forgery_refused(forged(arrays, changed(document, **COUNTS[what])), RUN)["load"]
 
 
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: repr(tag[:20]))
@@ -88,7 +88,7 @@ def test_a_component_of_the_wrong_kind_is_refused(whole):
 def test_a_description_does_not_command_the_terminal(whole):
     arrays, document = whole
     Path("forged").write_bytes(
-        forged(arrays | {"x\x1b[2J": np.zeros(1)}, document | {"engine": "\x1b]0;title\x07\u202e"})
+        forged(arrays | {"x\x1b[2J": np.zeros(1)}, changed(document, engine="\x1b]0;title\x07\u202e"))
     )
     text = describe("forged")
     assert "engine: \\x1b]0;title\\x07\\u202e" in text
@@ -97,8 +97,8 @@ def test_a_description_does_not_command_the_terminal(whole):
 
 def test_what_a_resume_tells_does_not_command_the_terminal(whole):
     arrays, document = whole
-    recipe = document["recipe"] | {"data": "\x1b]0;title\x07", "\x1b[2J": "\x1b[31m"}
-    Path("forged").write_bytes(forged(arrays, document | {"recipe": recipe}))
+    recipe = document["progress"]["recipe"] | {"data": "\x1b]0;title\x07", "\x1b[2J": "\x1b[31m"}
+    Path("forged").write_bytes(forged(arrays, changed(document, recipe=recipe)))
     with pytest.warns(ResumeWarning) as caught:
         TRAINER.resume("forged", DATA, DATA)
     text = str(caught[0].message)
@@ -203,7 +203,7 @@ FORGERIES = {
     ),
     "another array": lambda arrays, document: (arrays | {"optimizer.more": np.zeros(3)}, document),
     "frozen": lambda arrays, document: (arrays, document | {"frozen": ["nothing"]}),
-    "counts": lambda arrays, document: (arrays, document | {"step": 3}),
+    "counts": lambda arrays, document: (arrays, changed(document, step=3)),
     "memory": lambda arrays, document: (arrays, document | {"memories": {"x": {"x": {"$array": "nothing"}}}}),
     "loss": lambda arrays, document: (arrays, document | {"loss_function": {"type": "nothing"}}),
 }

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoint_pieces import RUN, TAGS, ZEROS, forged, forgery_refused, metadata, names, opened, sealed
+from checkpoint_pieces import RUN, TAGS, ZEROS, changed, forged, forgery_refused, metadata, names, opened, sealed
 
 from framework import load
+from framework.checkpoint.file import VERSION
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ HEADERS = {
     "metadata a list": ({"a": tensor((0,), (0, 0)) | {"sha256": ZEROS}, "__metadata__": [1]}, b""),
     "metadata of numbers": ({"__metadata__": EMPTY | {"version": 1}}, b""),
     "no run": ({"__metadata__": {k: v for k, v in EMPTY.items() if k != "run"}}, b""),
-    "a later version": ({"__metadata__": EMPTY | {"version": "2"}}, b""),
+    "a later version": ({"__metadata__": EMPTY | {"version": str(VERSION + 1)}}, b""),
     "another format": ({"__metadata__": EMPTY | {"format": "pt"}}, b""),
     "two checksums": ({"__metadata__": EMPTY, "a": {"sha256": ZEROS}}, b""),
     "a tensor that is a list": ({"__metadata__": EMPTY, "a": []}, b""),
@@ -104,21 +105,25 @@ TAKEN = {  # which of these values each field may have; the run's own must fit t
 
 def test_every_field_of_the_wrong_kind_is_refused(whole):
     arrays, document = whole
-    for name in document:
+    for name in (*document, *document["progress"]):
         for value in VALUES:
             if repr(value) in map(repr, TAKEN.get(name, [])):
-                Path("forged").write_bytes(forged(arrays, document | {name: value}))
+                Path("forged").write_bytes(forged(arrays, changed(document, **{name: value})))
                 load("forged")
             else:
-                forgery_refused(forged(arrays, document | {name: value}), RUN)
+                forgery_refused(forged(arrays, changed(document, **{name: value})), RUN)
 
 
 def test_every_missing_field_and_every_unknown_one_is_refused(whole):
     arrays, document = whole
-    for name in document:
-        shown = forgery_refused(forged(arrays, {k: v for k, v in document.items() if k != name}))
-        assert all(name in text for text in shown.values())
-    assert "other" in forgery_refused(forged(arrays, document | {"other": 1}))["load"]
+    progress = document["progress"]
+    without = [document | {"progress": {k: v for k, v in progress.items() if k != name}} for name in progress]
+    without += [{k: v for k, v in document.items() if k != name} for name in document]
+    for name, text in zip([*progress, *document], without, strict=True):
+        shown = forgery_refused(forged(arrays, text))
+        assert all(name in line for line in shown.values())
+    for other in (document | {"other": 1}, document | {"progress": progress | {"other": 1}}):
+        assert "other" in forgery_refused(forged(arrays, other))["load"]
 
 
 TEXTS = {
@@ -144,7 +149,7 @@ def test_nesting_is_taken_or_refused(whole, depth):
     arrays, document = whole
     for place in ("model", "memories", "recipe", "history"):
         for start, end in (("[", "]"), ('{"type":"Residual","block":', "}"), ('{"$tuple":[', "]}")):
-            text = json.dumps(document | {place: "HERE"}).replace('"HERE"', f"{start * depth}0{end * depth}")
+            text = json.dumps(changed(document, **{place: "HERE"})).replace('"HERE"', f"{start * depth}0{end * depth}")
             forgery_refused(forged(arrays, text), RUN)
         forgery_refused(
             forged(arrays, json.dumps(document).replace('"memories": {', f'"memories": {{"x": {text}, ')), ()

@@ -177,7 +177,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
 
 def identity_of(path: str | os.PathLike[str]) -> str:
     """Return the text that identifies the run in a file."""
-    return Document.from_text(read(path)[1]).identity
+    return Document.from_text(read(path)[1]).progress.identity
 
 
 def require_savable(run: Run) -> None:

@@ -43,17 +43,18 @@ def describe(path: str | os.PathLike[str]) -> str:
 
 
 def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
-    finished = f"{document.epoch} of {document.target_epoch} epochs, {document.step} steps"
+    progress = document.progress
+    finished = f"{progress.epoch} of {progress.target_epoch} epochs, {progress.step} steps"
     return [
-        f"{finished}, {document.batch} of {document.batches} batches of the next epoch",
-        *([f"stopped: {document.stop_reason}"] if document.stop_reason else []),
-        f"engine: {document.engine}; seed: {document.seed}",
+        f"{finished}, {progress.batch} of {progress.batches} batches of the next epoch",
+        *([f"stopped: {progress.stop_reason}"] if progress.stop_reason else []),
+        f"engine: {progress.engine}; seed: {progress.seed}",
         f"model: {_line(document.model)}",
         *([f"frozen: {', '.join(document.frozen)}"] if document.frozen else []),
         f"loss: {_line(document.loss_function)}",
         f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
         "started with:",
-        *(f"  {name}: {text}" for name, text in document.recipe.items() if name not in _SHOWN_ABOVE),
+        *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
         *([f"newest row: {_line(document.history[-1])}"] if document.history else []),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any
+from dataclasses import asdict, fields
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, create_model
 
 from framework.arrays import Array
 from framework.component import Component
@@ -19,18 +20,23 @@ from framework.models import Model
 from framework.models.state import Columns
 from framework.optimizers import Optimizer
 from framework.packing import pack, unpack
-from framework.run import Memory, Run
+from framework.run import Memory, Progress, Run
 
-_Count = Annotated[int, Field(ge=0)]
-_Listed = Field(strict=False)  # JSON has lists where Python has tuples; what is inside stays strict
 _Object = dict[str, Any]
 _Form = tuple[tuple[int, ...], str]
+
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_HINTS = get_type_hints(Progress, include_extras=True)
+_REQUIRED: Any = {each.name: (_HINTS[each.name], ...) for each in fields(Progress)}
+_STORED_PROGRESS = create_model("Progress", __config__=_STRICT, **_REQUIRED)
+"""The fields of Progress as a model that requires each of them."""
 
 
 class Document(BaseModel):
     """Everything in a checkpoint except its arrays. Unknown or missing names and wrong kinds are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = _STRICT
 
     model: _Object
     frozen: list[str]
@@ -38,25 +44,9 @@ class Document(BaseModel):
     target_columns: list[str] | None
     loss_function: _Object
     optimizer: _Object
-    optimizer_steps: _Count
+    optimizer_steps: NonNegativeInt
     optimizer_rate: float
-    seed: _Count
-    epoch: _Count
-    step: _Count
-    batch: _Count
-    target_epoch: _Count
-    batches: _Count
-    layout: Annotated[tuple[_Count, _Count, bool], _Listed]
-    recipe: dict[str, str]
-    batch_loss: float | None
-    stop_reason: str | None
-    ended: bool
-    unserved: list[str]
-    identity: str
-    engine: str
-    epoch_begun: bool
-    sums: dict[str, Annotated[tuple[float, ...], _Listed]]
-    seconds: float
+    progress: Progress
     history: list[_Object]
     memories: dict[str, _Object]
 
@@ -67,19 +57,14 @@ class Document(BaseModel):
         Raises:
             CheckpointError: The text is not such a document; names the first thing that is wrong.
         """
+        data = parsed(text, "its document", CheckpointError)
         try:
-            return cls.model_validate(parsed(text, "its document", CheckpointError))
+            if isinstance(data, dict) and "progress" in data:
+                data["progress"] = Progress(**dict(_STORED_PROGRESS.model_validate(data["progress"])))
+            return cls.model_validate(data)
         except ValidationError as error:
             part = error.errors(include_url=False)[0]
             raise CheckpointError(f"its document: {'.'.join(map(str, part['loc']))}: {part['msg']}") from None
-
-
-_MADE = {
-    *("model", "frozen", "columns", "target_columns", "loss_function", "history", "memories"),
-    *("optimizer", "optimizer_steps", "optimizer_rate"),
-}
-PLAIN = tuple(name for name in Document.model_fields if name not in _MADE)
-"""The attributes of a run that are saved as they are."""
 
 
 def take_apart(run: Run) -> tuple[dict[str, Array], str]:
@@ -110,7 +95,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "optimizer": _json(optimizer.recipe),
             "optimizer_steps": optimizer.steps,
             "optimizer_rate": optimizer.last_rate,
-            **{name: getattr(run, name) for name in PLAIN},
+            "progress": asdict(run.progress),
             "history": pack(run.history.rows, "history", arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
@@ -171,23 +156,23 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     memories = {name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()}
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
     model = model_of(document, arrays, optimizer.memory)
-    run = Run(model, optimizer.bind(model), loss, document.seed)
+    run = Run(model, optimizer.bind(model), loss, document.progress.seed)
     bound = run.optimizer
     for name, array in bound.memory.items():
         array[...] = arrays[f"optimizer.{name}"]
     bound.steps, bound.last_rate = document.optimizer_steps, document.optimizer_rate
-    for name in PLAIN:
-        setattr(run, name, getattr(document, name))
+    run.progress = document.progress
     run.history, run.memories = history, memories
     return run
 
 
 def _require_agreement(document: Document) -> None:
     """Refuse counts that contradict one another: a resume would never end."""
-    rows, size, _ = document.layout
-    finished = document.optimizer_steps == document.step and len(document.history) == document.epoch
-    under_way = document.batch <= document.batches == -(-rows // max(1, size))
-    if not finished or not under_way or (document.batch and not document.epoch_begun):
+    progress = document.progress
+    rows, size, _ = progress.layout
+    finished = document.optimizer_steps == progress.step and len(document.history) == progress.epoch
+    under_way = progress.batch <= progress.batches == -(-rows // max(1, size))
+    if not finished or not under_way or (progress.batch and not progress.epoch_begun):
         raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
 
 

@@ -26,7 +26,7 @@ from framework.errors import CheckpointError
 from framework.json_text import parsed
 
 FORMAT = "framework.checkpoint"
-VERSION = 2
+VERSION = 3
 _LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
 _MARK = b'"sha256":"'  # inside a JSON text every quote is escaped, so this stands once in a header
 _NO_DIGEST = b"0" * 64
