@@ -183,6 +183,12 @@ BAD = {
     **{f"weight: {k}": (binary, (X, Y, w), error, f" 'weight' {line}") for k, (w, error, line) in BAD_WEIGHT.items()},
     "x: too large": (single, (LARGE_X, Y), DataError, " 'x' must be finite; got inf at x[2, 1] (1 of 22 values)"),
     "y: too large": (single, (X, LARGE_Y), DataError, " 'y' must be finite; got inf at y[3] (1 of 11 values)"),
+    "weight: too large a sum in float32": (
+        single,
+        (X, Y, np.full(11, 1e38)),
+        DataError,
+        " 'weight' must have a sum that float32 holds; got 1.1e+39; divide",
+    ),
     "no rows": (binary, (X[:0], Y[:0]), DataError, " 'x' must have a row at least; got shape (0, 2)"),
     "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and"),
     "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and ()"),

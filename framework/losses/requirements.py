@@ -91,7 +91,7 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
         raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
     with np.errstate(over="ignore"):
         total = float(np.add.reduce(array, dtype=np.float64))
-    if total > np.finfo(array.dtype).max:
+    if total > float(np.finfo(array.dtype).max):
         raise DataError(f"{name} must have a sum that {array.dtype} holds; got {total:g}; divide by the largest weight")
     return array
 
