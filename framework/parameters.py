@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -249,6 +250,21 @@ class Parameters(Mapping[str, Array]):
         frozen = self.frozen
         rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
         return f"Parameters({rows})"
+
+
+@lru_cache(maxsize=256)
+def matching(pattern: str, names: tuple[str, ...], setting: str) -> tuple[str, ...]:
+    """Return the names that a pattern matches.
+
+    Raises:
+        SettingsError: It matches none; lists the names.
+    """
+    found = tuple(name for name in names if fnmatchcase(name, pattern))
+    if not found:
+        raise SettingsError(
+            f"{setting} must match the name of a parameter; got {pattern!r}; there are: {', '.join(names)}"
+        )
+    return found
 
 
 def require_finite_gradient(parameters: Parameters) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,10 +17,10 @@ from framework.arrays import Array, first_place
 from framework.component import Component, Positive, belongs_to
 from framework.derivatives import numerical_gradient
 from framework.emit.programs import Program, programs_of, require_current
-from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
+from framework.errors import DerivativeError, DivergedError, ShapeError
 from framework.graph.reads import Reads
 from framework.models import Model
-from framework.parameters import Parameters
+from framework.parameters import Parameters, matching
 
 
 class Regularizer(Component):
@@ -88,13 +87,7 @@ class Regularizer(Component):
             >>> L2(strength=0.1).names(Sequential(Dense(3, 2), Dense(2, 1)).parameters)
             ('0.weights', '1.weights')
         """
-        matching = _matching(self.parameters, tuple(parameters))
-        if not matching:
-            raise SettingsError(
-                f"{type(self).__name__}: setting 'parameters' must match the name of a parameter; got "
-                f"{self.parameters!r}; there are: {', '.join(parameters)}"
-            )
-        return matching
+        return matching(self.parameters, tuple(parameters), f"{type(self).__name__}: setting 'parameters'")
 
     def penalty(self, model: Model) -> float:
         """Return strength * (sum of value over the trainable parameters that the pattern matches)."""
@@ -219,11 +212,6 @@ class L2(Regularizer):
 
     def value(self, values: Any) -> Any:
         return 0.5 * np.sum(np.square(values))
-
-
-@functools.lru_cache(maxsize=256)
-def _matching(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if fnmatchcase(name, pattern))
 
 
 @functools.lru_cache(maxsize=256)

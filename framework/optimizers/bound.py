@@ -7,7 +7,6 @@ import inspect
 import math
 import sys
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from framework.arrays import BLOCK, Array, blocks
 from framework.errors import DivergedError, SettingsError, UsageError, nearest
 from framework.messages import elsewhere
 from framework.models import Model
-from framework.parameters import require_finite_gradient
+from framework.parameters import matching, require_finite_gradient
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from framework.optimizers.base import Optimizer
 
 _vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
-_set = object.__setattr__
+_set = object.__setattr__  # past the check of names, which a step need not pay for
 
 
 class BoundOptimizer:
@@ -52,25 +51,16 @@ class BoundOptimizer:
     """
 
     __slots__ = ("_blocks", "_version", "last_rate", "memory", "model", "parameters", "recipe", "steps", "updating")
-    recipe: Optimizer
-    steps: int
-    last_rate: float
-    updating: bool
 
     def __init__(self, recipe: Optimizer, model: Model) -> None:
         """Start at step 0 with memory of zeros."""
-        parameters = model.parameters
-        _set(self, "recipe", recipe)
-        _set(self, "model", model)
-        _set(self, "parameters", parameters)
-        _set(self, "memory", {name: np.zeros_like(parameters.vector) for name in type(recipe).memory})
-        _set(self, "steps", 0)
-        _set(self, "last_rate", math.nan)
-        _set(self, "updating", False)
-        _set(self, "_blocks", [])
-        _set(self, "_version", -1)
+        self.recipe, self.model, self.parameters = recipe, model, model.parameters
+        self.memory = {name: np.zeros_like(model.parameters.vector) for name in type(recipe).memory}
+        self.steps, self.last_rate, self.updating = 0, math.nan, False
+        self._blocks: list[tuple[Callable[..., None], float, Array, Array, tuple[Array, ...]]] = []
+        self._version = -1
         self._factors()  # raises for a pattern that matches nothing
-        parameters.bound = True
+        self.parameters.bound = True
 
     def __getattr__(self, name: str) -> Any:
         """Return a setting of the recipe."""
@@ -91,8 +81,7 @@ class BoundOptimizer:
         if name not in type(self.recipe).model_fields:
             kind = type(self.recipe).__name__
             raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self.recipe).model_fields)}")
-        _set(self, "recipe", self.recipe.replace(**{name: value}))
-        _set(self, "_version", -1)
+        self.recipe, self._version = self.recipe.replace(**{name: value}), -1
 
     def rate(self) -> float:
         """Return the learning rate of the next step.
@@ -143,7 +132,7 @@ class BoundOptimizer:
     def _cut(self) -> None:
         """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
         parameters = self.parameters
-        found: list[tuple[Callable[..., None], float, Array, Array, tuple[Array, ...]]] = []
+        self._blocks = []
         for (rate_factor, decay_factor), run in parameters.groups(self._factors()):
             recipe = self.recipe
             if decay_factor != 1.0:
@@ -152,9 +141,9 @@ class BoundOptimizer:
             for start in range(run.start, run.stop, size):
                 part = slice(start, min(start + size, run.stop))
                 memory = tuple(array[part] for array in self.memory.values())
-                found.append((recipe.update, rate_factor, parameters.vector[part], parameters.gradient[part], memory))
-        _set(self, "_blocks", found)
-        _set(self, "_version", parameters.version)
+                values, gradients = parameters.vector[part], parameters.gradient[part]
+                self._blocks.append((recipe.update, rate_factor, values, gradients, memory))
+        self._version = parameters.version
 
     def _factors(self) -> dict[str, tuple[float, float]]:
         """Return the factors of rate and decay by parameter; the last pattern that matches counts.
@@ -162,18 +151,13 @@ class BoundOptimizer:
         Raises:
             SettingsError: A pattern matches no parameter.
         """
-        found = dict.fromkeys(self.parameters, (1.0, 1.0))
-        for setting, place in (("rate_factors", 0), ("decay_factors", 1)):
+        names = tuple(self.parameters)
+        rates, decays = dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0)
+        for setting, factors in (("rate_factors", rates), ("decay_factors", decays)):
             for pattern, factor in getattr(self.recipe, setting):
-                names = [name for name in found if fnmatchcase(name, pattern)]
-                if not names:
-                    raise SettingsError(
-                        f"{type(self.recipe).__name__}: setting '{setting}' must match the name of a parameter; got "
-                        f"{pattern!r}; there are: {', '.join(found)}"
-                    )
-                for name in names:
-                    found[name] = (factor, found[name][1]) if place == 0 else (found[name][0], factor)
-        return found
+                found = matching(pattern, names, f"{type(self.recipe).__name__}: setting '{setting}'")
+                factors.update(dict.fromkeys(found, factor))
+        return {name: (rates[name], decays[name]) for name in names}
 
     def _require_rest(self, rate: float) -> None:
         """Check on copies that a zero gradient with fresh memory does not make the values grow in proportion.
@@ -219,7 +203,7 @@ class BoundOptimizer:
             return
         if not np.any(before - rate * self.parameters.gradient != before):
             return  # the step is too small for the dtype: no formula would have changed anything
-        _set(self, "steps", 0)
+        self.steps = 0
         raise UsageError(
             f"{type(self.recipe).__name__}.update changed neither values nor memory although the gradient is not 0; "
             "write in place: 'values -= ...', not 'values = values - ...'"
@@ -269,8 +253,7 @@ def _restored(
     recipe: Optimizer, model: Model, memory: dict[str, Array], steps: int, last_rate: float, updating: bool
 ) -> BoundOptimizer:
     bound = BoundOptimizer(recipe, model)
-    for name, value in (("memory", memory), ("steps", steps), ("last_rate", last_rate), ("updating", updating)):
-        _set(bound, name, value)
+    bound.memory, bound.steps, bound.last_rate, bound.updating = memory, steps, last_rate, updating
     return bound
 
 
