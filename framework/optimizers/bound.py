@@ -193,7 +193,7 @@ class BoundOptimizer:
         if lost:
             name = min(lost)
             self.parameters.vector = before
-            _set(self, "steps", 0)
+            self.steps = 0
             raise UsageError(
                 f"{type(self.recipe).__name__}.update makes a new array '{name}', which is lost; write into the "
                 f"memory: '{name}[...] = ...', not '{name} = ...'"
