@@ -393,13 +393,14 @@ class Layer(Model):
             DivergedError: A new buffer is not finite although the output is.
         """
         bad = [name for name, value in new.items() if not np.isfinite(value).all()]
-        if bad and np.isfinite(output).all():
+        if not bad:
+            for name, value in new.items():
+                self.buffers[name][...] = value
+        elif np.isfinite(output).all():
             raise DivergedError(
                 f"{self._label}: the new value of buffer '{bad[0]}' is not finite, although the output is; scale the "
                 "inputs, or guard the formula with np.where"
             )
-        for name, value in new.items() if not bad else ():
-            self.buffers[name][...] = value
 
     def apply_backward(
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
