@@ -6,12 +6,14 @@ changes during training lives elsewhere. pydantic does the validating; its own e
 
 from __future__ import annotations
 
+import inspect
 import json
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -62,6 +64,7 @@ class ComponentType(ModelMetaclass):
 
     born: int
     births: ClassVar[int] = 0
+    _signature: Any
 
     def __new__(
         cls, name: str, bases: tuple[type[Any], ...], namespace: dict[str, Any], **options: Any
@@ -93,6 +96,26 @@ class ComponentType(ModelMetaclass):
         ComponentType.births += 1
         component.born = ComponentType.births
         return component
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The settings with plain types, for help() and editors."""
+        made: inspect.Signature = cls._signature
+        shown = [
+            parameter.replace(annotation=_Text(_type_text(parameter.annotation)))
+            for parameter in made.parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_POSITIONAL  # settings go by name
+        ]
+        return made.replace(parameters=shown, return_annotation=inspect.Signature.empty)
+
+    @__signature__.setter
+    def __signature__(cls, value: Any) -> None:
+        """Take what pydantic makes of the fields."""
+        type.__setattr__(cls, "_signature", value)
+
+    def __dir__(cls) -> list[str]:
+        """Leave out what pydantic brings along: it is not part of this package's interface."""
+        return [name for name in super().__dir__() if name.startswith("_") or not _is_foreign(cls, name)]
 
     def __call__(cls, /, *args: Any, **settings: Any) -> Any:
         """Make an instance; an abstract class says which formula is missing."""
@@ -178,6 +201,10 @@ class Component(BaseModel, metaclass=ComponentType):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}: {advice}", name=name, obj=self)
             return super().__getattr__(name)
 
+    def __dir__(self) -> list[str]:
+        """Leave out what pydantic brings along: it is not part of this package's interface."""
+        return [name for name in super().__dir__() if name.startswith("_") or not _is_foreign(type(self), name)]
+
     def __delattr__(self, name: str) -> None:
         raise SettingsError(f"{type(self).__name__} is frozen: '{name}' cannot be deleted")
 
@@ -187,12 +214,27 @@ class Component(BaseModel, metaclass=ComponentType):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed, validated as a whole.
 
+        ``optimizer__learning_rate=0.1`` changes a setting of the setting ``optimizer``.
+
+        Raises:
+            SettingsError: A setting is unknown or out of range.
+
         Example:
-            >>> from framework import SGDOptimizer
-            >>> SGDOptimizer(learning_rate=0.1).replace(momentum=0.9).momentum
+            >>> from framework import MeanSquaredError, SGDOptimizer, Trainer
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+            >>> trainer.replace(epochs=3, optimizer__momentum=0.9).optimizer.momentum
             0.9
         """
-        return self._made_of({**self.settings(), **changes})
+        settings, inner = self.settings(), dict[str, dict[str, Any]]()
+        for name, value in changes.items():
+            outer, separator, rest = name.partition("__")
+            if separator and isinstance(settings.get(outer), Component):
+                inner.setdefault(outer, {})[rest] = value
+            else:
+                settings[name] = value
+        for outer, parts in inner.items():
+            settings[outer] = settings[outer].replace(**parts)
+        return self._made_of(settings)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name, as they are.
@@ -285,6 +327,42 @@ class Component(BaseModel, metaclass=ComponentType):
                     f"got {brief(value)}"
                 )
         return {name: _plain(value) for name, value in settings.items()}
+
+
+class _Text(str):
+    """A type as a signature shows it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _type_text(annotation: Any) -> str:
+    """Return a type in short words, without constraints and validators.
+
+    Example:
+        >>> _type_text(tuple[Positive, ...] | None)
+        'tuple[float, ...] | None'
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_text(arguments[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_text, arguments))
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin is not None:
+        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(_type_text, arguments))}]"
+    if annotation in (None, type(None), ...):
+        return "..." if annotation is ... else "None"
+    return annotation if isinstance(annotation, str) else str(getattr(annotation, "__name__", annotation))
+
+
+def _is_foreign(cls: type, name: str) -> bool:
+    """Return whether a public name comes from pydantic."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
+    return owner is BaseModel or name.startswith("model_") or name in ("born", "births")
 
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:

@@ -1,11 +1,14 @@
 import copy
+import inspect
 import json
 import math
 import pickle
+import re
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
+import pydantic
 import pytest
 
 import framework
@@ -18,6 +21,7 @@ from framework import (
     EarlyStopping,
     ExponentialSchedule,
     Glorot,
+    HalfSquaredError,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -269,3 +273,47 @@ def test_a_method_belongs_to_the_formula_it_was_written_with():
     assert belongs_to(Mixed, "derivative", "__call__")
     other = type("Other", (Sigmoid,), {"__call__": lambda *_: 1.0})
     assert other.derivative is Activation.derivative, "a derivative of another formula is derived anew"
+
+
+@pytest.mark.parametrize("cls", [Neuron, Dense, SGDOptimizer, Sigmoid, Trainer])
+def test_tab_completion_shows_nothing_of_pydantic(cls):
+    made = {
+        Trainer: lambda: Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)),
+        SGDOptimizer: lambda: SGDOptimizer(learning_rate=0.1),
+        Dense: lambda: Dense(2, 3),
+        Neuron: lambda: Neuron(2),
+    }.get(cls, cls)()
+    foreign = {name for name in vars(pydantic.BaseModel) if not name.startswith("_")} - {"copy"}
+    for shown in (dir(cls), dir(made)):
+        assert not foreign & {*shown}
+        assert {"replace", "to_json", "settings"} <= {*shown}
+    assert {*made.settings()} <= {*dir(made)}
+
+
+def test_a_signature_has_plain_types_and_defaults():
+    class Scaled(Activation):
+        factor: Positive = 1.0
+        names: tuple[str, ...] | None = None
+        kind: Literal["a", "b"] = "a"
+
+        def __call__(self, h):
+            return self.factor * h
+
+    text = "(*, factor: float = 1.0, names: tuple[str, ...] | None = None, kind: Literal['a', 'b'] = 'a')"
+    assert str(inspect.signature(Scaled)) == text
+    assert str(inspect.signature(SGDOptimizer)).startswith("(model: Model | None = None, *, learning_rate: float | Sch")
+    for name in framework.__all__:
+        value = getattr(framework, name)
+        if inspect.isclass(value) and issubclass(value, framework.Component):
+            assert not re.search(r"Annotated|FieldInfo|typing|framework\.", str(inspect.signature(value))), name
+
+
+def test_settings_of_settings_are_replaced_by_a_path():
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    changed = trainer.replace(epochs=3, optimizer__learning_rate=0.5, optimizer__momentum=0.9)
+    assert changed == trainer.replace(epochs=3, optimizer=SGDOptimizer(learning_rate=0.5, momentum=0.9))
+    assert trainer.optimizer == SGDOptimizer(learning_rate=0.1)
+    with pytest.raises(SettingsError, match="SGDOptimizer: unknown setting 'lr'; did you mean 'learning_rate'"):
+        trainer.replace(optimizer__lr=0.5)
+    with pytest.raises(SettingsError, match="Trainer: unknown setting 'epochs__x'; did you mean 'epochs'"):
+        trainer.replace(epochs__x=1)
