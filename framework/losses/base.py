@@ -358,10 +358,12 @@ class Loss(Component):
             if getattr(values, "shape", ()) != expected:
                 of = ("an element", "a row")
                 other = given.shape if self.by_row else given.shape[:1]
-                hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
+                hint = "; the mean is taken for you" if np.shape(values) == () else ""
+                if np.shape(values) == other:
+                    hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
                 raise ShapeError(
                     f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
-                    f"got {np.shape(values)}{hint if np.shape(values) == other else ''}"
+                    f"got {np.shape(values)}{hint}"
                 )
             if weight is not None:
                 values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))
