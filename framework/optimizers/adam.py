@@ -6,8 +6,6 @@ what a mean of so few steps falls short of 1. epsilon stands outside the root, b
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from framework.arrays import Array
@@ -136,8 +134,8 @@ class NAdamOptimizer(Optimizer):
         ahead = mu(step + 1) m / (1 - M(step + 1)) + (1 - mu(step)) g / (1 - M(step))
         w <- w - rate * ahead / (sqrt(v_hat) + epsilon)
 
-    m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). Weight decay is
-    coupled: g <- g + weight_decay * w.
+    m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). The rest,
+    1 - M(t), is kept for each parameter. Weight decay is coupled: g <- g + weight_decay * w.
 
     Args:
         model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
@@ -173,29 +171,21 @@ class NAdamOptimizer(Optimizer):
     momentum_decay: NonNegative = 0.004
     weight_decay: NonNegative = 0.0
 
-    memory = ("mean", "square")
+    memory = ("mean", "square", "rest")
     elementwise = True
     squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
-        m, v = memory
+        m, v, rest = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
         m *= self.beta1
         m += (1 - self.beta1) * gradients
         v *= self.beta2
         v += (1 - self.beta2) * gradients**2
-        mu, next_mu, product = self._mu(step), self._mu(step + 1), self._product(step)
-        ahead = next_mu / (1 - product * next_mu) * m
-        ahead += (1 - mu) / (1 - product) * gradients
+        mu, next_mu = (self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))
+        rest *= mu
+        rest += 1 - mu
+        ahead = next_mu * m / (1 - next_mu * (1 - rest)) + (1 - mu) * gradients / rest
         v_hat = v / (1 - self.beta2**step)
         values -= rate * ahead / (np.sqrt(v_hat) + self.epsilon)
-
-    def _mu(self, step: int) -> float:
-        return self.beta1 * (1 - 0.5 * math.pow(0.96, step * self.momentum_decay))
-
-    def _product(self, step: int) -> float:
-        """Return mu(1) ... mu(step), or of as many as matter: each is at most beta1, and 1 - beta1^n is soon 1."""
-        enough = math.ceil(40 / (1 - self.beta1))  # beta1^enough < exp(-40), less than half an ulp of 1
-        steps = np.arange(1, min(step, enough) + 1)
-        return float(np.prod(self.beta1 * (1 - 0.5 * 0.96 ** (steps * self.momentum_decay))))
