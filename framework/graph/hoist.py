@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from framework.graph.graph import Graph, rewrite_node
-from framework.graph.loop import Body, looped, part
+from framework.graph.loop import Body, looped, node_of, part
 from framework.graph.node import Node, dependents, matching, ordered
 
 
@@ -32,7 +32,7 @@ class _Hoisted:
 
     def __init__(self, new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
         self.new, self.node, self.body = new, node, node.attributes["body"]
-        args = [known[arg] for arg in node.args]
+        args = [node_of(new, known[arg], arg) for arg in node.args]
         count = len(self.body.states)
         self.firsts, self.sequences = args[:count], args[count : count + len(self.body.entries)]
         self.inner: dict[Node, Any] = {outside: known[outside] for outside in self.body.captured}
@@ -41,7 +41,7 @@ class _Hoisted:
         for inner in self.body.order():
             if not self._made_before(inner):
                 rewrite_node(new, inner, self.inner, rule)
-        self.outputs = [self.inner[output] for output in self.body.outputs]
+        self.outputs = [node_of(new, self.inner[output], output) for output in self.body.outputs]
         moving = {*self.states, *self.entries}
         self.inside = dependents(ordered(self.outputs, moving), moving)  # what changes from step to step
         self.stacks: list[Node] = []

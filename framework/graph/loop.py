@@ -83,10 +83,11 @@ class Body:
         body = Body(
             [inner[state] for state in self.states],
             [inner[entry] for entry in self.entries],
-            [inner[output] for output in self.outputs],
+            [node_of(new, inner[output], output) for output in self.outputs],
             self.stacked,
         )
-        moving = args[: len(self.states) + len(self.entries)]
+        count = len(self.states) + len(self.entries)
+        moving = [node_of(new, arg, old) for arg, old in zip(args[:count], node.args, strict=False)]
         return looped(new, body, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
 
 
@@ -106,8 +107,9 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
         The last state, and the outputs stacked along ``axis``.
 
     Raises:
-        ShapeError: The sequences differ in the number of steps, or a step changes the shape or kind of the state.
-        TypeError: ``step`` does not return a pair.
+        ShapeError: The sequences differ in the number of steps or are empty arrays, or a step changes the shape or kind
+            of the state.
+        TypeError: ``step`` does not return a pair, or a state is a list.
         DerivativeError: The steps are the rows of a formula.
 
     Example:
@@ -118,6 +120,7 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
         (array([6.]), array([[1., 3., 6.]]))
     """
     sequences = sequence if isinstance(sequence, tuple) else (sequence,)
+    _require_no_list("state", state)
     firsts = state if isinstance(state, tuple) else (state,)
     symbols = [x for x in (*sequences, *firsts) if isinstance(x, Symbol)]
     sizes = [np.shape(part)[axis] for part in sequences]
@@ -134,9 +137,12 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
                 "loop: step must return a pair of arrays, (new state, output); "
                 f"it returned {got if got != '2 values' else 'no output'}"
             )
+        _require_no_list("new state", result[0])
         return result
 
     if not symbols:
+        if not sizes[0]:
+            raise ShapeError(f"loop: the sequence has no steps, axis {axis} of {np.shape(sequences[0])}")
         outputs = []
         for place in range(sizes[0]):
             state, output = made(state, [np.take(part, place, axis) for part in sequences])
@@ -166,6 +172,16 @@ def looped(graph: Graph, body: Body, moving: Iterable[Any], steps: int, *, rever
     """Return the loop of a body; ``moving`` are the first states, then the sequences."""
     attributes = {"body": body, "steps": steps, "reverse": reverse}
     return graph.made("loop", (*moving, *body.captured), attributes, ())
+
+
+def _require_no_list(name: str, value: Any) -> None:
+    if isinstance(value, list):
+        raise TypeError(f"loop: the {name} must be an array or a tuple of arrays; got a list")
+
+
+def node_of(graph: Graph, value: Any, old: Node) -> Node:
+    """Return what a node has become in another graph, where that is a plain number as a node of the same shape."""
+    return value if isinstance(value, Node) else graph.filled(value, old.shape, old.kind)
 
 
 def part(node: Node, index: int) -> Node:

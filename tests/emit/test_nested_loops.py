@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from emit.test_numpy_gradients import Jax, NumPy, derived
 
-from framework import Layer
+from framework import Layer, numerical_gradient
 from framework.emit.numpy import emit
 from framework.errors import DerivativeError
 from framework.graph.loop import loop
@@ -189,11 +189,39 @@ X = np.ones((2, 3))
         (lambda x: loop(lambda h, e: h + e, x[:, 0], x), "a pair of arrays, .*; it returned one value"),
         (lambda x: loop(lambda h, e: (h, e, e), x[:, 0], x), "it returned 3 values"),
         (lambda x: loop(lambda h, e: (h + e, None), x[:, 0], x), "it returned no output"),
+        (lambda x: loop(lambda h, e: ([h[0] + e], e), (x[:, 0],), x), "the new state must be an array or a tuple"),
+        (lambda x: loop(lambda h, e: (h, e), [x[:, 0]], x), "the state must be an array or a tuple of arrays; got a l"),
     ],
 )
 def test_a_step_that_does_not_fit_is_refused(array, formula, message):
     with pytest.raises((ValueError, TypeError), match=message):
         formula(array(X)) if array else trace(lambda x: formula(x)[0], {"x": (ROWS, 3)})
+
+
+def test_a_loop_of_arrays_without_steps_is_refused():
+    with pytest.raises(ValueError, match=r"the sequence has no steps, axis 1 of \(2, 0\)"):
+        loop(lambda h, e: (h + e, h), X[:, 0], X[:, :0])
+
+
+NUMBERS = {  # states that are numbers, and results that do not change
+    "a count": lambda x: loop(lambda n, e: (n + 1, n * e), 0, x)[1],
+    "the last count": lambda x: loop(lambda n, e: (n + 1, n * e), 0, x)[0] * x,
+    "a power": lambda x: loop(lambda h, e: ((h[0] * 0.5, h[1] + h[0] * e), e), (1.0, np.zeros_like(x[:, 0])), x)[0][1],
+    "a flag": lambda x: loop(lambda h, e: ((False, np.where(h[0], e, h[1] + e)), e), (True, x[:, 0]), x)[0][1],
+    "an unused state": lambda x: loop(lambda h, e: (h, e * 2), 0.0, x)[1],
+    "ones": lambda x: loop(lambda h, e: (h + e, np.ones_like(e)), x[:, 0], x)[1] * x,
+    "zeros": lambda x: loop(lambda h, e: (np.zeros_like(h), e * h), np.ones_like(x[:, 0]), x)[1],
+}
+
+
+@pytest.mark.parametrize("formula", NUMBERS.values(), ids=NUMBERS)
+def test_a_state_may_be_a_number(formula):
+    x = np.cos(np.arange(1.0, 13.0)).reshape(3, 4)
+    layer = Layer.of(formula)
+    output = layer.forward(x)
+    np.testing.assert_allclose(output, formula(x), rtol=1e-14)
+    expected = numerical_gradient(lambda x: float(formula(x).sum()), x)
+    np.testing.assert_allclose(layer.backward(np.ones_like(output)), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(
