@@ -109,6 +109,7 @@ REST = """
 {methods}.
  - Properties, which are plain numbers: `x.shape`, `x.ndim`, `x.size`, `x.dtype` and `len(x)`.
  - `out=`, and `reduce`, `accumulate` and `outer` of a ufunc: `np.add.reduce(x, axis=-1)`.
+ - `np.logaddexp.reduce(x, axis=-1)` is the log of a sum of exponentials, without an overflow.
  - `framework.loop(step, state, sequence)` for a recurrence: one operation for any number of steps.
 
 Tracing, derivatives and rewriting add operations that a formula does not call:

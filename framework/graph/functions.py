@@ -106,6 +106,15 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
     return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
 
 
+@implements("logaddexp.reduce")
+def _log_sum_exp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return log(sum(exp(x))) without an overflow: the largest element comes out of the sum."""
+    largest = np.max(x, axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0.0)
+    total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
+    return total if keepdims else np.sum(total, axis=axis)
+
+
 def _place_of(op: str) -> Callable[..., Any]:
     def function(x: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
         if axis is None:

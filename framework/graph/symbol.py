@@ -30,7 +30,7 @@ NAMES = {
 """What the table calls an operation that NumPy has under another name."""
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min", "multiply": "prod"}
-REDUCTIONS |= {"logical_and": "all", "logical_or": "any"}
+REDUCTIONS |= {"logical_and": "all", "logical_or": "any", "logaddexp": "logaddexp.reduce"}
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """NumPy functions on symbols, by name; ``functions`` fills it."""

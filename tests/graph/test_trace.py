@@ -143,6 +143,7 @@ RIGHT = {
     "piecewise": written("np.piecewise(x, [x > 0], [lambda x: x, lambda x: 0.1 * x])"),
     "tri": written("x @ np.tril(np.ones((3, 3)))"),
     "booleans as numbers": written("x * (x > 0) + (x > 1)"),
+    "log of a sum of exponentials": written("np.logaddexp.reduce(x * 1e3, axis=1, keepdims=True) + x"),
     "sum of booleans": written("x * (x > 0).sum(axis=1, keepdims=True)"),
     "rint and mod": written("np.round(x) + x % 2.0"),
     "outer with newaxis": written("(x[:, :, None] * x[:, None, :]).sum(axis=2)"),
