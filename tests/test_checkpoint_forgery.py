@@ -42,7 +42,6 @@ COUNTS = {
     "steps": {"step": 3},
     "updates": {"optimizer_steps": 3},
     "epochs": {"epoch": 3},
-    "rows of history": {"history": [{}]},
     "a batch of an epoch that has not begun": {"batch": 1},
     "a batch beyond the epoch, with which a resume would not end": {"batch": 10**20, "epoch_begun": True},
     "batches that the rows do not make": {"batch": 10**20, "batches": 10**20, "epoch_begun": True},
@@ -126,7 +125,8 @@ def test_a_reference_to_what_is_not_there_is_refused(whole, reference):
     arrays, document = whole
     for place in ({"memories": {"x": {"x": reference}}}, {"memories": {"x": reference}}):
         forgery_refused(forged(arrays, document | place), RUN)
-    forgery_refused(forged(arrays, document | {"history": [{"loss": [reference]}, {}]}), RUN)
+    for change in ({"newest": {"loss": [reference]}}, {"others": {"0": {"loss": reference}}}):
+        forgery_refused(forged(arrays, document | {"history": document["history"] | change}), RUN)
 
 
 @pytest.mark.parametrize("names", [["nothing"], ["0.weights", "nothing"], [""], ["parameters.0.weights"]])
@@ -152,7 +152,7 @@ def test_arrays_of_other_shapes_and_dtypes_are_refused_with_every_difference(who
 def test_every_array_that_is_missing_added_or_changed_is_refused(whole):
     arrays, document = whole
     for name in [name for name in arrays if not name.startswith("memory.")]:
-        doors = RUN if name.startswith("optimizer.") else BUILDING
+        doors = RUN if name.startswith(("optimizer.", "history.")) else BUILDING
         group = name.partition(".")[0]
         wrong = [arrays[name][..., None], arrays[name].astype("float32"), arrays[name].astype("int64"), np.zeros(0)]
         for files in (

@@ -25,7 +25,7 @@ from checkpoint_pieces import forged, full_run, metadata, opened, sealed, tensor
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from framework import CheckpointError, Run, describe, load, load_model, save
+from framework import CheckpointError, History, Run, describe, load, load_model, save
 from framework.checkpoint.document import put_together, take_apart
 from framework.checkpoint.file import decode, encode
 from framework.run import Memory
@@ -253,7 +253,7 @@ def test_whatever_is_remembered_comes_back_bit_for_bit(run, memory, figures):
     finally:
         run.memories[name].clear()
         run.memories[name].update(before)
-        run.history.rows[:] = rows
+        run.history = History(rows)
 
 
 def test_what_came_back_can_be_changed_and_saved_again(run, tmp_path):

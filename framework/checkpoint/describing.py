@@ -55,7 +55,7 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
         "started with:",
         *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
-        *([f"newest row: {_line(document.history[-1])}"] if document.history else []),
+        *([f"newest row: {_line(document.history.newest)}"] if document.history.newest else []),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",
         *_table(arrays),

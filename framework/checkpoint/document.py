@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, create_model
 
 from framework.arrays import Array
+from framework.checkpoint.rows import Rows, pack_rows, unpack_rows
 from framework.component import Component
 from framework.divergence import not_finite
 from framework.errors import CheckpointError, DivergedError, UsageError
-from framework.history import History
 from framework.json_text import parsed
 from framework.losses import Loss
 from framework.models import Model
@@ -47,7 +47,7 @@ class Document(BaseModel):
     optimizer_steps: NonNegativeInt
     optimizer_rate: float
     progress: Progress
-    history: list[_Object]
+    history: Rows
     memories: dict[str, _Object]
 
     @classmethod
@@ -96,7 +96,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "optimizer_steps": optimizer.steps,
             "optimizer_rate": optimizer.last_rate,
             "progress": asdict(run.progress),
-            "history": pack(run.history.rows, "history", arrays),
+            "history": pack_rows(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
         text = json.dumps(document)
@@ -150,9 +150,9 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
         CheckpointError: A class is not defined, or the arrays are not those that the model and the optimizer have.
     """
     document = Document.from_text(text)
-    _require_agreement(document)
     # The model comes last: no number of it is made while something else may still be refused.
-    history = History([unpack(row, arrays) for row in document.history])
+    history = unpack_rows(document.history, arrays)
+    _require_agreement(document, len(history))
     memories = {name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()}
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
     model = model_of(document, arrays, optimizer.memory)
@@ -166,11 +166,11 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     return run
 
 
-def _require_agreement(document: Document) -> None:
+def _require_agreement(document: Document, epochs: int) -> None:
     """Refuse counts that contradict one another: a resume would never end."""
     progress = document.progress
     rows, size, _ = progress.layout
-    finished = document.optimizer_steps == progress.step and len(document.history) == progress.epoch
+    finished = document.optimizer_steps == progress.step and epochs == progress.epoch
     under_way = progress.batch <= progress.batches == -(-rows // max(1, size))
     if not finished or not under_way or (progress.batch and not progress.epoch_begun):
         raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
