@@ -181,12 +181,13 @@ class Parameters(Mapping[str, Array]):
         self._set_frozen(names, frozen=False)
 
     def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
-        patterns = [name for name in names if name not in self.views]
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in self.views):
+        chosen = set() if names else {*self.views}
+        for pattern in names:
+            found = [pattern] if pattern in self.views else [n for n in self.views if fnmatchcase(n, pattern)]
+            if not found:
                 raise SettingsError(self._unknown(pattern))
-        chosen = {*names} if names else {*self.views}
-        self._mark([n for n in self.views if n in chosen or any(fnmatchcase(n, p) for p in patterns)], frozen)
+            chosen.update(found)
+        self._mark([name for name in self.views if name in chosen], frozen)
         node = self._parent
         while node is not None:
             node._refresh()
