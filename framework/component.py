@@ -208,6 +208,16 @@ class Component(BaseModel, metaclass=ComponentType):
     def __delattr__(self, name: str) -> None:
         raise SettingsError(f"{type(self).__name__} is frozen: '{name}' cannot be deleted")
 
+    def __eq__(self, other: object) -> bool:
+        """Compare class and settings. 0.0 and -0.0 differ, as 1 and 1.0 do: a formula may compute another thing."""
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self.settings(), cast("Self", other).settings()
+        return mine == theirs and repr(mine) == repr(theirs)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.settings().values()))
+
     def __str__(self) -> str:
         return repr(self)
 

@@ -159,3 +159,22 @@ def test_the_way_back_through_a_softmax_is_computed_from_its_output():
     assert "x_1[i, j]" in way_back  # the output
     assert "exp" not in way_back
     assert derived.scratch == written.scratch
+
+
+class Signed(Activation):
+    sign: float
+
+    def __call__(self, h):
+        return np.tanh(h) + np.copysign(0.5, self.sign) * h
+
+
+def test_settings_that_compare_as_equal_have_kernels_of_their_own():
+    pytest.importorskip("numba")
+    data = RNG.normal(size=(12, 3)), RNG.normal(size=12)
+    for sign in (0.0, -0.0):
+        model = Sequential(Dense(3, 2, Signed(sign=sign), seed=0), Neuron(2, seed=1))
+        runs = [
+            trainer(loss=HalfSquaredError(), engine=engine).fit(model.copy(), data) for engine in ("compiled", "numpy")
+        ]
+        assert [run.engine for run in runs] == ["compiled", "numpy"]
+        np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)

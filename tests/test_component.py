@@ -116,6 +116,21 @@ def test_equality_asks_for_class_and_settings():
     assert len({Swish(), Swish(beta=1.0), Swish(beta=2.0)}) == 2
 
 
+class Either(Activation):
+    number: int | float
+
+    def __call__(self, h):
+        return h * self.number
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.0, -0.0), (1, 1.0)])
+def test_numbers_that_a_formula_can_tell_apart_are_not_equal(one, other):
+    inside = [Dense(1, 1, Either(number=number)).activation for number in (one, other)]
+    assert inside[0] != inside[1]
+    assert inside[0] == Either(number=one)
+    assert len({*inside, Either(number=one)}) == 2
+
+
 SCALARS = [2, 2.0, np.int8(2), np.uint64(2), np.float32(2), np.float16(2), np.longdouble(2), Fraction(2), np.array(2)]
 NO_NUMBERS = {
     "bool": True,

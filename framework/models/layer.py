@@ -306,7 +306,7 @@ class Layer(Model):
         """Return the program of an equal layer, or trace the formula."""
         unread = ("seed", "initializer") if ":" not in self.tag() else ()
         settings = {name: value for name, value in self.settings().items() if name not in unread}
-        # With the repr, because 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+        # With the repr, because 1, 1.0 and True are equal, and so are 0.0 and -0.0; a component compares its own.
         key = (tuple(settings.items()), repr(settings), _key(shape), training)
         shared = _SHARED.setdefault(type(self), {})
         program = shared.get(key)
