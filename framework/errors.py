@@ -19,11 +19,22 @@ A message names the argument, what was expected, what came, and what to do next.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
 class FrameworkError(Exception):
     """The base class: ``except FrameworkError`` catches every error that this package raises itself."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that Jupyter shows: the caller's and the message, without those of this package."""
+        inside = {__name__.partition(".")[0], "pydantic", "IPython"}
+        frames = traceback.StackSummary.extract(
+            (frame, line)
+            for frame, line in traceback.walk_tb(self.__traceback__)
+            if frame.f_globals.get("__name__", "").partition(".")[0] not in inside
+        )
+        return "".join([*frames.format(), *traceback.format_exception_only(self)]).splitlines()
 
 
 class SettingsError(FrameworkError, ValueError):

@@ -374,3 +374,21 @@ def test_an_update_that_cannot_be_compiled_is_not_told_to_write_a_derivative():
     trainer = TRAINER.replace(optimizer=Sorted(learning_rate=0.1), engine="compiled")
     with pytest.warns(UserWarning, match=r"Sorted.update cannot be recorded through np.sort \(line [^:]*: [^:]*\)$"):
         trainer.fit(Neuron(2), (X, Y))
+
+
+def test_jupyter_shows_the_callers_lines_and_the_message_alone():
+    class Wrong(Activation):
+        def __call__(self, h):
+            return np.tanh(h)
+
+        def derivative(self, h):
+            return 2.0 - np.tanh(h) ** 2
+
+    with pytest.raises(DerivativeError) as caught:
+        Neuron(2, Wrong())
+    caught.value.add_note("a note")
+    lines = caught.value._render_traceback_()
+    assert lines[0].startswith(f'  File "{__file__}", line ')
+    assert lines[1] == "    Neuron(2, Wrong())"
+    message = f"framework.errors.DerivativeError: {caught.value}".splitlines()
+    assert [line for line in lines[2:] if set(line) != {" ", "^"}] == [*message, "a note"]

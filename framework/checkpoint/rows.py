@@ -34,7 +34,7 @@ def pack_rows(history: History, arrays: dict[str, Array]) -> dict[str, Any]:
     for place, columns in enumerate(forms.values()):
         for number, column in enumerate(columns):
             values = np.array(column)
-            same = number > 0 and values.tobytes() == values[:1].tobytes() * len(values)
+            same = number > 0 and column[0] == column[-1] and values.tobytes() == values[:1].tobytes() * len(values)
             arrays[f"history.{place}.{number}"] = values[:1] if same else values
     return {
         "forms": [dict(form) for form in forms],
