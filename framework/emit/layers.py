@@ -120,7 +120,8 @@ class LayerProgram:
             if input_gradient:
                 outputs = {**{f"d{leaf}": found[leaf] for leaf in self.leaves}, **outputs}
             saved = {f"saved_{place}": node for place, node in enumerate(lowered.saved)}
-            given = {"gradient": lowered.seeds[fused], **lowered.inputs, **saved}
+            inputs = {f"in_{name}": node for name, node in lowered.inputs.items()}  # any name is one of its own
+            given = {"gradient": lowered.seeds[fused], **inputs, **saved}
             into = {f"d_{name}": f"out_{name}" for name in self.parameters}
             self._variants[variant] = emit(outputs, given, name="backward", into=into)
         return self._variants[variant]

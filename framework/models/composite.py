@@ -15,6 +15,7 @@ from framework.activations import Activation
 from framework.arrays import Array, Record
 from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
+from framework.messages import brief
 from framework.models.base import Model
 from framework.models.layer import Layer, require_checked
 from framework.models.shapes import Shape, is_known, shown
@@ -121,6 +122,11 @@ class Composite(Model):
         """
         super().__init__(*args, **settings)
         children = self.children()
+        if not isinstance(children, Mapping) or any("." in str(name) for name in children):
+            raise SettingsError(
+                f"{type(self).__name__}.children must return a dict of models by names without a dot; got "
+                f"{brief([*children] if isinstance(children, Mapping) else children)}"
+            )
         models = [child for child in children.values() if isinstance(child, Model)]
         self._require_free(children)
         if len({model.dtype for model in models}) > 1:

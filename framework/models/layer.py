@@ -324,6 +324,11 @@ class Layer(Model):
                 f"{type(self).__name__}.cardinality is that of {min(unknown)}, but the inputs are {', '.join(named)}"
             )
         declared = [*parameters, *draws, *buffers]
+        if twice := [name for name in declared if declared.count(name) > 1]:
+            raise SettingsError(
+                f"{type(self).__name__}: the name '{twice[0]}' is declared twice; shapes(), draws() and "
+                "initial_buffers() need different names, because the formula takes each by its name"
+            )
         try:
             inspect.signature(formula).bind("x", **dict.fromkeys(declared))
         except TypeError as error:

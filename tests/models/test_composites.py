@@ -21,6 +21,7 @@ from framework import (
     Reshape,
     Residual,
     Sequential,
+    SettingsError,
     SGDOptimizer,
     ShapeError,
     Step,
@@ -368,6 +369,20 @@ def test_an_apply_must_return_an_array(output):
 
     with pytest.raises(ShapeError, match=f"Odd.apply must return an array; got {type(output).__name__}"):
         Sequential(Odd(down=Dense(4, 2), up=Dense(2, 4)))
+
+
+@pytest.mark.parametrize(
+    "children",
+    [lambda model: {"down": model.down, "down.0": model.up}, lambda model: [model.up]],
+    ids=["a dot", "a list"],
+)
+def test_children_have_names_without_a_dot(children):
+    class Odd(Chain):
+        pass
+
+    Odd.children = children
+    with pytest.raises(SettingsError, match=r"Odd\.children must return a dict of models by names without a dot; got"):
+        Odd(down=Dense(4, 2), up=Dense(2, 4))
 
 
 def test_samples_of_another_shape_than_the_first_childs_need_an_input_shape():

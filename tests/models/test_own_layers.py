@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from framework import (
+    Constant,
     Dense,
     DerivativeError,
     DivergedError,
@@ -267,6 +268,44 @@ def test_a_buffer_that_is_not_finite_while_the_output_is_raises():
     with pytest.raises(DivergedError, match="the new value of buffer 'level' is not finite, although the output"):
         trainer.fit(model, ([[1.0, 2.0], [0.0, 3.0]], [[1.0], [2.0]]))
     np.testing.assert_array_equal(model.buffers["0.level"], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "names", [("w", "out_w"), ("w", "saved_0"), ("gradient", "d_x"), ("weights", "out_weights"), ("in_x", "delta")]
+)
+def test_parameters_may_have_any_names(names):
+    class Named(Layer):
+        def shapes(self):
+            return dict.fromkeys(names, (3,))
+
+        def initializers(self):
+            return dict.fromkeys(names, Constant(value=0.5))
+
+        def formula(self, x, **given):
+            return np.tanh(x * given[names[0]]) * given[names[1]]
+
+    layer, x = Named(), np.array([[1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(layer.forward(x), np.tanh(0.5 * x) * 0.5)
+    slope = 0.5 * (1 - np.tanh(0.5 * x) ** 2)
+    np.testing.assert_allclose(layer.backward(np.ones((1, 3))), slope * 0.5)
+    np.testing.assert_allclose(layer.parameters.gradients[names[0]], (slope * x)[0])
+    np.testing.assert_allclose(layer.parameters.gradients[names[1]], np.tanh(0.5 * x)[0])
+
+
+@pytest.mark.parametrize("method", ["draws", "initial_buffers"])
+def test_a_name_that_is_declared_twice_is_refused(method):
+    class Twice(Growing):
+        def shapes(self):
+            return {"level": (2,)}
+
+        def draws(self, shape):
+            return {"level": shape} if method == "draws" else {}
+
+        def initial_buffers(self):
+            return {"level": np.ones(2)} if method == "initial_buffers" else {}
+
+    with pytest.raises(SettingsError, match="Twice: the name 'level' is declared twice"):
+        Twice().forward([[1.0, 2.0]], key=(0, 0, 0))
 
 
 def test_a_branch_on_a_single_row_is_refused():
