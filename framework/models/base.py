@@ -142,6 +142,9 @@ class Model(Component):
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter by name, without making any.
 
+        Raises:
+            UsageError: A number of inputs is not known.
+
         Example:
             >>> from framework import Dense, Sequential
             >>> Sequential(Dense(2, 3)).layout()

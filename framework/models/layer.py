@@ -304,7 +304,7 @@ class Layer(Model):
 
     def _shared_program(self, shape: Any, *, training: bool) -> LayerProgram:
         """Return the program of an equal layer, or trace the formula."""
-        unread = ("seed", "initializer") if ":" not in self.tag() else ()
+        unread = ("seed", "initializer", "recurrent_initializer") if ":" not in self.tag() else ()
         settings = {name: value for name, value in self.settings().items() if name not in unread}
         # With the repr, because 1, 1.0 and True are equal, and so are 0.0 and -0.0; a component compares its own.
         key = (tuple(settings.items()), repr(settings), _key(shape), training)
@@ -466,7 +466,15 @@ class Layer(Model):
             wanted = "'formula'" if len(missing) == 2 else f"'{missing[0]}', or a 'formula'"
             raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
 
+    def _require_settled(self) -> None:
+        if not self.settled:
+            raise UsageError(
+                f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: "
+                "give inputs=..., put it behind a layer that gives the size, or fit the model"
+            )
+
     def layout(self) -> dict[str, tuple[int, ...]]:
+        self._require_settled()
         shapes = self.shapes()
         if not isinstance(shapes, Mapping) or not all(isinstance(shape, tuple) for shape in shapes.values()):
             kind = type(self).__name__
@@ -507,11 +515,7 @@ class Layer(Model):
         return Record(self.dtype, training=training)
 
     def _built(self, *place: int, draw: bool = True) -> State:
-        if not self.settled:
-            raise UsageError(
-                f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: "
-                "give inputs=..., put it behind a layer that gives the size, or fit the model"
-            )
+        self._require_settled()
         return super()._built(*place, draw=draw)
 
     def copy(self) -> Self:  # type: ignore[override]

@@ -145,6 +145,8 @@ def test_the_number_of_inputs_comes_from_the_data_at_fit():
         _ = model.parameters
     with pytest.raises(UsageError, match="number of inputs is not known"):
         SGDOptimizer(model, learning_rate=0.1)
+    with pytest.raises(UsageError, match="number of inputs is not known"):
+        model.layout()
     run = trainer(MeanSquaredError()).fit(model, (X, np.ones((6, 1))))
     assert run.epoch == 1
     assert model.parameters["0.weights"].shape == (4, 5)
