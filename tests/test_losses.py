@@ -13,6 +13,7 @@ from framework import (
     Dense,
     DerivativeError,
     HalfSquaredError,
+    LogCosh,
     Loss,
     MeanSquaredError,
     RowLoss,
@@ -261,3 +262,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advic
     message = diverged(loss, values, outputs)
     assert re.search(advice, message), message
     assert ("Lower the learning rate" in message) == np.isinf(outputs).any()
+
+
+def test_a_slope_behind_an_overflow_is_found_without_a_warning():
+    assert LogCosh().gradient([1e308], [-1e308]) == [1.0]

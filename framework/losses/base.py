@@ -164,7 +164,8 @@ class Loss(Component):
         out: Array = np.empty_like(prediction)
         count = self.count(prediction.shape, weight)
         self.result(0.0, count)  # refuses a count of 0
-        self._fill(self.slope, prediction, target, weight, count, out)
+        with np.errstate(all="ignore"):
+            self._fill(self.slope, prediction, target, weight, count, out)
         return out
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
@@ -246,12 +247,12 @@ class Loss(Component):
         if divisor <= 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
-        with np.errstate(all="ignore"):  # what is not finite is found below
+        delta = record.array("delta", a.shape)
+        with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
             loss = self._total(formula, first, target, weight) / divisor
             if not math.isfinite(loss):
                 raise DivergedError(diverged(self, formula(first, target), a, fused=fused))
-        delta = record.array("delta", a.shape)
-        self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
+            self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
         return loss
 
