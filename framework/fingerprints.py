@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,7 +34,15 @@ def fingerprint(array: Array) -> str:
     Source:
         Elias, Error-free coding (1954): the product of two parity codes has the minimum distance 4.
     """
+    return summed_fingerprint(array)[0]
+
+
+@np.errstate(all="ignore")
+def summed_fingerprint(array: Array) -> tuple[str, float]:
+    """Return the fingerprint, and in the same pass the sum of floats, which is finite only if they all are."""
+    kind = array.dtype if array.dtype.kind == "f" else np.dtype(np.uint8)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    total = 0.0
     raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(raw) - len(raw) % (8 * _COLUMNS)
     if whole:
@@ -41,19 +50,27 @@ def fingerprint(array: Array) -> str:
         columns = np.zeros(_COLUMNS, np.uint64)
         for first in range(0, len(grid), _ROWS):
             rows = grid[first : first + _ROWS]
+            total += _sum(rows.reshape(-1).view(kind))
             digest.update(np.add.reduce(rows, axis=1).data)
             columns += np.add.reduce(rows, axis=0)
         digest.update(columns.data)
     digest.update(raw[whole:].data)
-    return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}"
+    total += _sum(raw[whole:].view(kind))
+    return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}", total
 
 
-def fingerprints(x: Tree, y: Array, weight: Array | None) -> str:
-    """Return the fingerprint of each part of some data, and of each leaf by name.
+def _sum(numbers: Array) -> float:
+    return float(np.add.reduce(numbers)) if numbers.dtype.kind == "f" else 0.0
+
+
+def fingerprints(x: Tree, y: Array, weight: Array | None, known: Sequence[str] = ()) -> str:
+    """Return the fingerprint of each part of some data, and of each leaf by name; ``known`` are the first ones.
 
     Example:
         >>> fingerprints(np.zeros((2, 3)), np.zeros(2), None)  # doctest: +ELLIPSIS
         'x float64 (2, 3) 4c564769e8be, y float64 (2,) ...'
     """
     named = flatten(x, "x") | {"y": y, "weight": weight}
-    return ", ".join(f"{name} {fingerprint(array)}" for name, array in named.items() if array is not None)
+    parts = [(name, array) for name, array in named.items() if array is not None]
+    found = [*known, *(fingerprint(array) for _, array in parts[len(known) :])]
+    return ", ".join(f"{name} {text}" for (name, _), text in zip(parts, found, strict=True))

@@ -152,12 +152,11 @@ class Trainer(Component):
                 require_own(run, model, self.loss)
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
             figures = self._figures
-            source = prepare(data, model, figures.losses, name, metrics=figures.summed)
+            source = prepare(data, model, figures.losses, name, metrics=figures.summed, fingerprinted=True)
             held_out = None
             if validation is not None:
-                held_out = prepare(
-                    validation, model, figures.losses, f"{name}: validation", source.columns, self.metrics
-                )
+                where, seen = f"{name}: validation", source.columns
+                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
             for regularizer in self.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             keys = self._keys(validated=held_out is not None)

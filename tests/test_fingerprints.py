@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from framework.fingerprints import fingerprint
+from framework import DataError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+from framework.data import prepare
+from framework.fingerprints import fingerprint, fingerprints
 
 SIZES = [1, 7, 2047, 2048, 2049, 70_000, 600_001]
 
@@ -52,3 +54,16 @@ def test_rows_in_another_order_are_other_data():
         assert fingerprint(rows[[1, 0, *range(2, len(rows))]]) != fingerprint(rows)
     for seed in range(20):
         assert fingerprint(x[np.random.default_rng(seed).permutation(1000)]) != fingerprint(x)
+
+
+@pytest.mark.parametrize("place", [0, 3 * 1021 * 64 + 5, -1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_pass_that_makes_the_fingerprint_finds_what_is_not_finite(dtype, place):
+    x, y = np.ones((70_000, 3), dtype), np.zeros(70_000)
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=70_000)
+    x[-2:] = np.finfo(dtype).max / 8  # their sum overflows in float32's blocks, and nothing is wrong with that
+    source = prepare((x, y), Neuron(3, dtype=dtype), (trainer.loss,), "fit", fingerprinted=True)
+    assert source.fingerprint() == fingerprints(source.x, source.y, None)
+    x.reshape(-1)[place] = np.nan
+    with pytest.raises(DataError, match=r"fit: argument 'x' must be finite; got nan at x\[\d+, \d\] \(1 of 210000"):
+        trainer.fit(Neuron(3, dtype=dtype), (x, y))

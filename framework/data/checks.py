@@ -10,6 +10,7 @@ import numpy as np
 
 from framework.arrays import Array, column_names, real_array, require_finite, require_ids
 from framework.errors import DataError, ShapeError
+from framework.fingerprints import summed_fingerprint
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.messages import brief
@@ -77,10 +78,17 @@ def target_shape(model: Model, x: Tree) -> tuple[int, ...]:
 
 
 def checked(
-    x: Any, y: Any, weight: Any, model: Model, losses: tuple[Loss, ...], name: str, columns: Columns = NO_COLUMNS
+    x: Any,
+    y: Any,
+    weight: Any,
+    model: Model,
+    losses: tuple[Loss, ...],
+    name: str,
+    columns: Columns = NO_COLUMNS,
+    digests: list[str] | None = None,
 ) -> Batch:
-    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare``."""
-    x = checked_rows(x, model, name, columns.inputs)
+    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``."""
+    x = checked_rows(x, model, name, columns.inputs, digests)
     rows, form = rows_in(x), shown(map_leaves(np.shape, x))
     if rows == 0:
         raise DataError(f"{name}: argument 'x' must have a row at least; got shape {form}")
@@ -122,8 +130,12 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
     raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model._advice}")
 
 
-def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None = None) -> Any:
+def checked_rows(
+    x: Any, model: Model, name: str, known: tuple[str, ...] | None = None, digests: list[str] | None = None
+) -> Any:
     """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
+
+    ``digests`` takes the fingerprint of each array, which is found in the same pass over the numbers.
 
     Raises:
         ShapeError: x is not a batch of the model's samples.
@@ -135,6 +147,11 @@ def checked_rows(x: Any, model: Model, name: str, known: tuple[str, ...] | None 
     rows_in(array, f"{name}: argument 'x'")
     limits = leaves(model.cardinalities(sample_shape(array)))
     for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
-        require_finite(values, leaf, column_names(x))
+        total = np.nan
+        if digests is not None:
+            text, total = summed_fingerprint(values)
+            digests.append(text)
+        if not np.isfinite(total):
+            require_finite(values, leaf, column_names(x))
         require_ids(values, limit, leaf)
     return array

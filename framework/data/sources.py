@@ -152,10 +152,14 @@ class ArraySource:
         name: str,
         columns: Columns = NO_COLUMNS,
         metrics: Iterable[Metric] = (),
+        *,
+        fingerprinted: bool = False,
     ) -> None:
         """Check and cast; ``name`` is the caller in messages, ``columns`` are those that frames must have."""
         self.columns = columns_of(x, y)
-        x, y, weight = checked(x, y, weight, model, losses, name, columns)
+        self._digests: list[str] = []
+        digests = self._digests if fingerprinted else None
+        x, y, weight = checked(x, y, weight, model, losses, name, columns, digests)
         self.rows = rows_in(x)
         if weight is not None and not weight.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
@@ -183,7 +187,7 @@ class ArraySource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
-        return fingerprints(self.x, self.y, self.weight)
+        return fingerprints(self.x, self.y, self.weight, self._digests)
 
 
 class DatasetSource:
@@ -300,6 +304,8 @@ def prepare(
     name: str,
     columns: Columns = NO_COLUMNS,
     metrics: Iterable[Metric | Loss] = (),
+    *,
+    fingerprinted: bool = False,
 ) -> ArraySource | DatasetSource:
     """Check ``data`` and make it a source of batches.
 
@@ -310,6 +316,7 @@ def prepare(
         name: The caller, for messages.
         columns: The columns that the frames x and y must have; None are those that the model was fitted with.
         metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
+        fingerprinted: Whether the source's fingerprint will be asked for: it is found while arrays are checked.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
@@ -319,7 +326,7 @@ def prepare(
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         weight = data[2] if len(data) == 3 else None
         figures = [metric for metric in metrics if isinstance(metric, Metric)]
-        return ArraySource(data[0], data[1], weight, model, losses, name, columns, figures)
+        return ArraySource(data[0], data[1], weight, model, losses, name, columns, figures, fingerprinted=fingerprinted)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, model, losses, name)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
