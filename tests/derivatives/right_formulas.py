@@ -211,6 +211,10 @@ DERIVED = {
     "copysign": (lambda h: np.copysign(np.sqrt(np.abs(h)), h), lambda h: 0.5 / np.sqrt(np.abs(h))),
     "a cube root": (np.cbrt, lambda h: 1 / (3 * np.cbrt(h) ** 2)),
     "the modulus to the power 1.5": (lambda h: np.abs(h) ** 1.5, lambda h: 1.5 * np.sqrt(np.abs(h)) * np.sign(h)),
+    "the signed power 1.5": (
+        lambda h: 0.3 * np.abs(h) ** 1.5 * np.sign(h),
+        lambda h: 0.45 * np.sqrt(np.abs(h)),
+    ),
     "a Gaussian by reciprocal": (
         lambda h: np.reciprocal(1 + np.square(h)),
         lambda h: -2 * h / (1 + h * h) ** 2,
@@ -224,6 +228,7 @@ DERIVED = {
 
 UNDERIVED = {
     "tanh of math": (opaque(math.tanh), tanh_slope),
+    "h times the root of its modulus": (lambda h: h * np.sqrt(np.abs(h)), lambda h: 1.5 * np.sqrt(np.abs(h))),
     "erf of math": (opaque(math.erf), lambda h: 2 / math.sqrt(math.pi) * np.exp(-h * h)),
     "a steep tanh of math": (
         opaque(lambda h: math.tanh(1e3 * h)),

@@ -165,6 +165,10 @@ ACTIVATIONS = {
         activation(lambda h: (np.sqrt(h * h + 1) - 1) / 2 + h, lambda h: h / (2 * np.sqrt(h * h + 1))),
         OUT,
     ),
+    "signed power: wrong at the branch point": (
+        activation(lambda h: np.abs(h) ** 1.5 * np.sign(h), lambda h: np.where(h == 0, 0.01, 1.5 * np.sqrt(np.abs(h)))),
+        OUT,
+    ),
     "inverse root: the wrong power": (
         activation(lambda h: h / np.sqrt(1 + 0.5 * h * h), lambda h: (1 + 0.5 * h * h) ** -0.5),
         OUT,
