@@ -67,7 +67,7 @@ np.zeros_like(x)                          np.ones_like(x)
 np.empty_like(x)                          np.full_like(x, 2.0)
 np.zeros(3, like=x)                       np.ones(3, like=x)
 np.empty(3, like=x)                       np.full(3, 2.0, like=x)
-np.asarray(b, like=x)
+np.asarray(b, like=x)                     np.array(b, like=x)
 """
 """A call of each function; two a line, or a long one alone."""
 

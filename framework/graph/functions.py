@@ -395,12 +395,20 @@ def _entry(x: Any, axis: int, part: Any) -> Any:
         if not -size <= part < size:
             raise IndexError(f"index {part} is out of bounds for axis {axis} with size {size}")
         return int(part) % size
-    kind = part.kind if isinstance(part, Symbol) else np.asarray(part).dtype.kind
+    return _places(part, size)
+
+
+def _places(part: Any, size: int) -> Any:
+    """Return an index by an array: a symbol, or an array of integers."""
+    if not isinstance(part, Symbol):
+        part = np.asarray(part)
+        part = np.flatnonzero(part) if part.dtype.kind == "b" and part.shape == (size,) else part
+    kind = part.kind if isinstance(part, Symbol) else part.dtype.kind
     if kind == "b":
         refuse("an index by an array of booleans, whose shape depends on the numbers", "use np.where(condition, a, b)")
     if kind not in "iu":
         refuse("an index by numbers that are not integers", "cast them: ids.astype(int)")
-    return part if isinstance(part, Symbol) else np.asarray(part)
+    return part
 
 
 @implements("getitem")
@@ -501,7 +509,8 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def _piecewise(x: Any, condlist: Any, funclist: Any) -> Any:
     functions = [f if callable(f) else (lambda _x, value=f: value) for f in funclist]
     rest = functions[len(condlist)](x) if len(functions) > len(condlist) else 0.0
-    return _select(condlist, [f(x) for f, _ in zip(functions, condlist, strict=False)], rest)
+    choices = [f(x) for f, _ in zip(functions, condlist, strict=False)]
+    return _select(condlist[::-1], choices[::-1], rest)  # the last condition that holds counts
 
 
 @implements("clip")
@@ -519,7 +528,7 @@ def _flip(m: Any, axis: Any = None) -> Any:
 
 @implements("roll")
 def _roll(x: Any, shift: int, axis: Any = None) -> Any:
-    if not isinstance(axis, int) or not isinstance(shift, int):
+    if not isinstance(axis, int) or not isinstance(shift, int | np.integer):
         refuse("np.roll over several axes", "roll one axis after the other: np.roll(x, 1, axis=1)")
     _require_no_rows(x, axis, "np.roll")
     before, by = (slice(None),) * _axis(x, axis), shift % x.shape[axis]
@@ -707,7 +716,7 @@ def _full_like(
     return _full(prototype, fill_value, dtype, shape, options.get("like"))
 
 
-@implements("asarray")
+@implements("asarray", "array")
 def _asarray(value: Any, dtype: Any = None, *, like: Any) -> Any:
     return array_symbol(value if isinstance(value, Symbol) else np.asarray(value, dtype), like.graph)
 

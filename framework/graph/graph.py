@@ -120,6 +120,7 @@ class Graph:
         """Return a value as a node or a plain number."""
         if isinstance(value, Node):
             return value
+        value = np.asarray(value) if isinstance(value, list | tuple) else value
         if isinstance(value, np.ndarray) and value.ndim:
             return self.constant(value)
         if isinstance(value, np.generic | np.ndarray):

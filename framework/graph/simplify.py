@@ -134,7 +134,7 @@ def _negative(graph: Graph, x: Any) -> Any:
 
 
 def _power(graph: Graph, x: Any, n: Any) -> Any:
-    if isinstance(n, Node):
+    if isinstance(n, Node) or x.kind == "b":  # NumPy has no square of booleans
         return None
     if n == 0:
         return _spread(graph, 1.0, x)

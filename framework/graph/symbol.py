@@ -131,8 +131,6 @@ class Symbol(NDArrayOperatorsMixin):
         """Record a ufunc."""
         name = NAMES.get(ufunc.__name__, ufunc.__name__)
         (out,) = options.pop("out", (None,))
-        if method == "__call__":
-            inputs = tuple(np.asarray(part) if isinstance(part, list | tuple) else part for part in inputs)
         if options.get("where") is True:  # the default
             del options["where"]
         options.pop("casting", None)
@@ -165,7 +163,14 @@ class Symbol(NDArrayOperatorsMixin):
         if handler is None:
             refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
         options = dict(options)
-        if name in ("zeros", "ones", "empty", "full", "asarray"):  # called with like=self, which NumPy takes off
+        if name in (
+            "zeros",
+            "ones",
+            "empty",
+            "full",
+            "asarray",
+            "array",
+        ):  # called with like=self, which NumPy takes off
             options["like"] = self
         return _called(name, args, options)
 
@@ -255,10 +260,10 @@ class Symbol(NDArrayOperatorsMixin):
 
 
 def _refuse_options(what: str, options: dict[str, Any]) -> NoReturn:
-    if not options:
+    odd = [name for name in options if name not in ("axis", "keepdims")]
+    if not odd:
         refuse(what, NO_RULE)
-    instead = "use np.where(condition, a, b)" if "where" in options else "write it without"
-    refuse(f"{what} with {', '.join(options)}", instead)
+    refuse(f"{what} with {', '.join(odd)}", "use np.where(condition, a, b)" if "where" in odd else "write it without")
 
 
 def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
