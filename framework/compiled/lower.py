@@ -174,7 +174,8 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     key = (activations, units, loss, optimizer, model.dtype, methods)
     formulas = _formulas(*key)
     if formulas.changed:
-        formulas = _formulas.__wrapped__(*key)
+        _formulas.cache_clear()
+        formulas = _formulas(*key)
     return Plan(layers, formulas)
 
 
