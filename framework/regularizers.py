@@ -35,9 +35,6 @@ class Regularizer(Component):
             parameters are left out, as they cannot change.
         check: ``"off"`` for a slope that differs from the value's on purpose.
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> class Quartic(Regularizer):
         ...     def value(self, values):

@@ -133,9 +133,6 @@ class PositionalEncoding(Layer):
         seed: Unused: there are no parameters.
         dtype: "float64" or "float32".
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> import numpy as np
         >>> PositionalEncoding()(np.zeros((1, 2, 4))).round(2)

@@ -85,9 +85,6 @@ class RBF(Layer):
         seed: The seed of the first centers; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> layer = RBF(units=1, inputs=2)
         >>> layer.parameters["centers"][:] = [3.0, 4.0]

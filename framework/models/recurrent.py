@@ -100,9 +100,6 @@ class SimpleRNN(_Recurrent):
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> import numpy as np
         >>> SimpleRNN(units=3, returns="all")
@@ -139,9 +136,6 @@ class GRU(_Recurrent):
         recurrent_initializer: Draws ``recurrent`` (units, 3 units).
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    Raises:
-        SettingsError: A setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -184,9 +178,6 @@ class LSTM(_Recurrent):
         recurrent_initializer: Draws ``recurrent`` (units, 4 units).
         seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
         dtype: "float64" or "float32".
-
-    Raises:
-        SettingsError: A setting is out of range.
 
     Example:
         >>> import numpy as np

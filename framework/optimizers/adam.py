@@ -34,9 +34,6 @@ class AdamOptimizer(Optimizer):
         epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: Added to the gradient as weight_decay * w.
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> from framework import Neuron
         >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
@@ -89,9 +86,6 @@ class AdamWOptimizer(Optimizer):
         beta2: How much of v is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: The part of w that each step removes, per unit of rate; PyTorch's 0.01 unless set.
-
-    Raises:
-        SettingsError: A setting is out of range.
 
     Example:
         >>> from framework import Neuron
@@ -147,9 +141,6 @@ class NAdamOptimizer(Optimizer):
         epsilon: Keeps the quotient finite where the gradients are 0.
         momentum_decay: How fast mu rises from about beta1 / 2 to beta1; 0 leaves it at beta1 / 2.
         weight_decay: Added to the gradient as weight_decay * w.
-
-    Raises:
-        SettingsError: A setting is out of range.
 
     Example:
         >>> from framework import Neuron

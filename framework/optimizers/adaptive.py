@@ -33,9 +33,6 @@ class RMSPropOptimizer(Optimizer):
         centered: Whether to divide by the standard deviation of the gradients in place of their root mean square.
         weight_decay: Added to the gradient as weight_decay * w.
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> from framework import Neuron
         >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
@@ -95,9 +92,6 @@ class AdagradOptimizer(Optimizer):
         epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: Added to the gradient as weight_decay * w.
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> from framework import Neuron
         >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
@@ -148,9 +142,6 @@ class AdadeltaOptimizer(Optimizer):
         rho: How much of the means is kept at each step, in [0, 1); the paper has 0.95, PyTorch 0.9.
         epsilon: The square of the first change, roughly.
         weight_decay: Added to the gradient as weight_decay * w.
-
-    Raises:
-        SettingsError: A setting is out of range.
 
     Example:
         >>> from framework import Neuron

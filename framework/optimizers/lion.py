@@ -26,9 +26,6 @@ class LionOptimizer(Optimizer):
         beta2: How much of m is kept at each step, in [0, 1).
         weight_decay: The part of w that each step removes, per unit of rate.
 
-    Raises:
-        SettingsError: A setting is out of range.
-
     Example:
         >>> from framework import Neuron
         >>> neuron = Neuron.from_weights([1.0, 1.0, 1.0], train_bias=False)
