@@ -287,18 +287,14 @@ class Component(BaseModel, metaclass=ComponentType):
         """
         try:
             separators = None if indent else (",", ":")
-            return json.dumps(self._as_json(), indent=indent, separators=separators, ensure_ascii=False)
+            return json.dumps(_as_json(self), indent=indent, separators=separators, ensure_ascii=False)
         except (ValueError, TypeError) as error:
             raise SettingsError(f"{type(self).__name__} cannot be written as JSON: {error}") from None
         except RecursionError:
             raise SettingsError(f"{type(self).__name__} cannot be written as JSON: it is nested too deeply") from None
 
-    def _as_json(self) -> dict[str, Any]:
-        """Return the JSON object, made here: an interruption in pydantic's serializer would come out as its error."""
-        made: dict[str, Any] = {"type": self.tag()}
-        for name in type(self).model_fields:
-            made[name] = _as_json(getattr(self, name))
-        return made
+    def _require_json(self) -> None:
+        """Raise ValueError where JSON cannot hold a setting."""
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -400,13 +396,20 @@ def _written(cls: type, name: str) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a setting as JSON, with two calls for each level of nesting."""
+    """Return a component or a setting as JSON: pydantic's serializer would turn an interruption into its own error.
+
+    Loops instead of comprehensions keep models that are nested hundreds deep within Python's limit of calls.
+    """
     if isinstance(value, Component):
-        return value._as_json()
+        value._require_json()
+        made: dict[str, Any] = {"type": value.tag()}
+        for name in type(value).model_fields:
+            made[name] = _as_json(getattr(value, name))
+        return made
     if isinstance(value, tuple):
         items = []
         for item in value:
-            items.append(_as_json(item))  # noqa: PERF401 (a comprehension is a call more)
+            items.append(_as_json(item))  # noqa: PERF401
         return items
     return value if value is None or type(value) in (bool, int, float, str) else to_jsonable_python(value)
 
@@ -419,7 +422,10 @@ def _plain(value: Any) -> Any:
         case np.generic():
             return value.item()
         case np.ndarray() | list() | tuple():
-            return tuple(_plain(item) for item in value)
+            items = []
+            for item in value:
+                items.append(_plain(item))  # noqa: PERF401 (see _as_json)
+            return tuple(items)
         case bool() | int() | float():
             return value
         case numbers.Integral():
@@ -438,7 +444,10 @@ def _plain(value: Any) -> Any:
 
 
 def _build(data: Mapping[str, Any]) -> Component:
-    settings = {name: _plain(value) for name, value in data.items() if name != "type"}
+    settings: dict[str, Any] = {}
+    for name, value in data.items():
+        if name != "type":
+            settings[name] = _plain(value)  # in a loop: see _as_json
     return _class_of(data["type"])._made_of(settings)
 
 

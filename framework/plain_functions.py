@@ -47,7 +47,7 @@ class PlainFunction(Component):
         """Hash the function by identity."""
         return hash((type(self), id(self.function)))
 
-    def _as_json(self) -> dict[str, Any]:
+    def _require_json(self) -> None:
         raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
 

@@ -20,7 +20,7 @@ JSON = {
     3: f"{NOT_JSON}the JSON object must be str, bytes",
     f'{SGD}, "learning_rate": 2}}': f"{NOT_JSON}the name 'learning_rate' comes twice in one object",
     f'{SGD}, "momentum": {"[" * 10**5}{"]" * 10**5}}}': NOT_JSON,
-    f'{SGD}, "momentum": {"[" * 900}{"]" * 900}}}': "Component.from_json: the text is nested too deeply",
+    f'{SGD}, "momentum": {"[" * 900}{"]" * 900}}}': "SGDOptimizer: setting 'momentum' must be a valid number; got ((((",
     "[]": "Component.from_json: expected an object with \"type\"; got '[]'",
     '{"beta": 1}': 'Component.from_json: expected an object with "type"; got',
     '{"type": 1}': 'Component.from_json: expected an object with "type"; got',

@@ -175,7 +175,7 @@ class FunctionCallback(Callback):
         names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
         return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
 
-    def _as_json(self) -> dict[str, Any]:
+    def _require_json(self) -> None:
         raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
     def __repr__(self) -> str:
