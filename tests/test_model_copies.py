@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from framework import Dense, HalfSquaredError, Neuron, Sequential, SGDOptimizer, Tanh, UsageError
+from framework import Dense, HalfSquaredError, Neuron, Sequential, SGDOptimizer, Tanh, Trainer, UsageError
 
 X, Y = np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, 2))
 COPIES = {
@@ -35,6 +35,25 @@ def step(model):
     model.forward(X)
     HalfSquaredError().backward(model, np.zeros(np.shape(model(X))))
     optimizer.step()
+
+
+@EACH_COPY
+@pytest.mark.parametrize(
+    "part", [lambda model: model, lambda model: model[1], lambda model: model[2]], ids=["model", "layer", "layers"]
+)
+def test_a_model_of_open_sizes_and_its_layers_can_be_copied(part, duplicate):
+    given = Dense.from_weights(np.ones((3, 3)))
+    model = Sequential(Dense(units=3), given, Sequential(Dense(units=2), Dense(units=2)))
+    twin = duplicate(part(model))
+    assert repr(twin) == repr(part(model))
+    if isinstance(twin, Dense):
+        assert np.array_equal(twin.weights, given.weights)
+    elif len(twin) == 3:
+        assert np.array_equal(twin[1].weights, np.ones((3, 3)))
+        assert twin.copy().settle((3,)) == (2,)
+        trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+        runs = [trainer.fit(one, (X, Y)) for one in (twin, model)]
+        assert np.array_equal(*(run.model.parameters.vector for run in runs))
 
 
 @EACH_COPY

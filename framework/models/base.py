@@ -188,7 +188,12 @@ class Model(Component):
     @property
     def training_lock(self) -> threading.Lock:
         """Held while this model, or the one that it is a part of, is trained: by one run at a time."""
-        return self._built().training if self._owner is None else self._owner.training_lock
+        return self.outermost._built().training
+
+    @property
+    def outermost(self) -> Model:
+        """The model that this one is a part of, and that is a part of none itself."""
+        return self if self._owner is None else self._owner.outermost
 
     @property
     def buffers(self) -> Views:

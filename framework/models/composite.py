@@ -394,7 +394,7 @@ class Composite(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings, each model with its numbers."""
-        columns = self._built().columns if self.settled else Columns()
+        columns = self._built().columns if self.outermost.settled else Columns()
         return _unpickle, (type(self), self.settings(), columns)
 
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:

@@ -527,7 +527,7 @@ class Layer(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings and numbers; unpickling makes the views again."""
-        state = self._state if self._owner is None else self._built()
+        state = self._state if self._owner is None or not self.outermost.settled else self._built()
         if state is None:
             return _unpickle, (type(self), self.settings(), None)
         numbers = (np.array(state.parameters.vector), dict(state.buffers), state.parameters.frozen, state.columns)
