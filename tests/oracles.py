@@ -57,3 +57,13 @@ def weighted_mean(values, weight=None):
     weight = jax.numpy.ones(len(values)) if weight is None else weight
     weight = jax.numpy.broadcast_to(weight.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
     return (weight * values).sum() / weight.sum()
+
+
+def assert_within(got, expected, ulps):
+    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
+    limits = np.finfo(got.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = expected.astype(got.dtype)
+    np.testing.assert_allclose(
+        got, expected, rtol=ulps * float(limits.eps), atol=ulps * float(limits.smallest_subnormal)
+    )

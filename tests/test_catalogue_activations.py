@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.special
-from oracles import stored
+from oracles import assert_within, stored
 
 from framework import Activation, SettingsError
 from framework.activations import (
@@ -71,16 +71,6 @@ DTYPES = pytest.mark.parametrize("dtype", GRIDS)
 def meant(activation, h):
     """Where the activation means what it says: beyond, the phase of a sine overflows, and is held."""
     return np.abs(h) < (1e30 if isinstance(activation, Sine) else np.inf)
-
-
-def assert_within(got, expected, ulps):
-    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
-    limits = np.finfo(got.dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        expected = expected.astype(got.dtype)
-    np.testing.assert_allclose(
-        got, expected, rtol=ulps * float(limits.eps), atol=ulps * float(limits.smallest_subnormal)
-    )
 
 
 @DTYPES

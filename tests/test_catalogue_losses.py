@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics
-from oracles import stored
+from oracles import assert_within, stored
 
 from framework import Loss
 from framework.derivatives import Subject, check_elementwise
@@ -60,16 +60,6 @@ def points(loss, dtype):
 def targets(loss):
     """The targets of the loss's grid, in their order."""
     return list(dict.fromkeys(points(loss, "float64")[1].tolist()))
-
-
-def assert_within(got, expected, ulps):
-    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
-    limits = np.finfo(got.dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        expected = expected.astype(got.dtype)
-    np.testing.assert_allclose(
-        got, expected, rtol=ulps * float(limits.eps), atol=ulps * float(limits.smallest_subnormal)
-    )
 
 
 @DTYPES

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 import framework
 from framework import (
@@ -43,14 +44,6 @@ DISTRIBUTIONS = RNG.dirichlet(np.ones(3), 76)
 WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)
 IDENTITY = Identity()
 PLAIN = SGDOptimizer(learning_rate=0.05)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("NUMBA_CACHE_DIR", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def catalogue(*bases):
