@@ -253,16 +253,24 @@ def _with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         if node.op == "loop":
             body = node.attributes["body"]
-            yield from (*body.states, *body.entries, *_with_bodies(body.order()))
+            given = {*body.given, *body.captured}
+            step = ordered(_read(node)[len(body.given) :], given)
+            yield from (*body.states, *body.entries, *_with_bodies(part for part in step if part not in given))
         yield node
 
 
 def _read(node: Node) -> tuple[Any, ...]:
-    """Return the arguments of an operation; of a loop its first states and sequences, then the results of its step."""
+    """Return the arguments of an operation; of a loop its first states and sequences, then the results of its step.
+
+    A loop that was derived also stacks what its gradient reads, which is left out.
+    """
     if node.op != "loop":
         return node.args
     body = node.attributes["body"]
-    return (*node.args[: len(body.given)], *body.outputs)
+    return (
+        *node.args[: len(body.given)],
+        *body.outputs[: None if node.attributes["reverse"] else len(body.states) + 1],
+    )
 
 
 def _is_one(value: Any) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.emit.text import Shown, latex, shown, text
+from framework.graph.gradient import gradients
 from framework.graph.graph import Graph
 from framework.graph.loop import loop
 from framework.graph.operations import OPERATIONS
@@ -234,6 +235,14 @@ def test_the_text_of_a_recurrence_computes_it(name):
     arrays = {name: np.sin(np.arange(np.prod(shape)) + 1).reshape(shape) for name, shape in shapes.items()}
     found = eval(expression, {}, Scope(arrays, tanh=np.tanh, loop=run))
     np.testing.assert_allclose(found, formula(**arrays), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_a_recurrence_reads_the_same_after_its_gradient_is_known(name):
+    traced = trace(RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}, open_rows=False)
+    before = text({"y": traced.output})
+    gradients([(traced.output, 1.0)], [*traced.inputs.values()])
+    assert text({"y": traced.output}) == before
 
 
 def test_an_output_with_a_plain_label_stands_in_later_lines():
