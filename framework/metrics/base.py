@@ -69,7 +69,7 @@ class Metric(Component):
         """Return what adds up over rows, for outputs (rows, ...), targets and weights (rows,) or None."""
 
     @abstractmethod
-    def result(self, *sums: float) -> float:
+    def result(self, *sums: Any, **_: Any) -> float:
         """Return the figure from the sums over all rows."""
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:

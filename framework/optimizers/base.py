@@ -111,7 +111,7 @@ class Optimizer(Component):
             raise SettingsError(f"{type(self).__name__}: setting 'decay_factors' needs a setting 'weight_decay'")
 
     @abstractmethod
-    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Any, **_: Any) -> None:
         """Change ``values`` and the memory in place.
 
         Args:
@@ -120,6 +120,7 @@ class Optimizer(Component):
             rate: This step's learning rate.
             step: This step's number, from 1.
             *memory: The arrays that ``memory`` names, of the same length, 0 at step 1.
+            **_: Never given; type checkers then accept an override that names its memory.
         """
 
     def bind(self, model: Model) -> BoundOptimizer:
