@@ -50,7 +50,18 @@ class BoundOptimizer:
         (0.25, array([0., 0., 0.]), 0)
     """
 
-    __slots__ = ("_blocks", "_version", "last_rate", "memory", "model", "parameters", "recipe", "steps", "updating")
+    __slots__ = (
+        "_blocks",
+        "_clips",
+        "_version",
+        "last_rate",
+        "memory",
+        "model",
+        "parameters",
+        "recipe",
+        "steps",
+        "updating",
+    )
 
     def __init__(self, recipe: Optimizer, model: Model) -> None:
         """Start at step 0 with memory of zeros."""
@@ -103,36 +114,39 @@ class BoundOptimizer:
         if self._version != parameters.version:
             self._cut()
         gradient = parameters.gradient
-        clips = recipe.clip_norm is not None or recipe.clip_value is not None
         if not math.isfinite(_vdot(gradient, gradient)):
             require_finite_gradient(parameters)
-            if recipe.squares and not clips:
+            if recipe.squares and not self._clips:
                 raise DivergedError(
                     f"{type(recipe).__name__} squares the gradient, whose square overflows {gradient.dtype}; the "
                     "update was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
                 )
         rate = recipe.learning_rate
-        if type(rate) is not float:
-            rate = self.rate()
-        if clips:
+        rate = rate if type(rate) is float else self.rate()
+        if self._clips:
             _clip(gradient, recipe.clip_norm, recipe.clip_value)
         step = self.steps + 1
         if step == 1 and ":" in recipe.tag():  # tests check the library's own
             self._require_rest(rate)
         before = parameters.vector.copy() if step == 1 else None
-        _set(self, "updating", True)  # stays set when update fails half-way
-        for update, factor, values, gradients, memory in self._blocks:
-            update(values, gradients, rate * factor, step, *memory)
-        _set(self, "steps", step)
-        _set(self, "last_rate", rate)
-        _set(self, "updating", False)
+        try:
+            for update, factor, values, gradients, memory in self._blocks:
+                update(values, gradients, rate * factor, step, *memory)
+            _set(self, "steps", step)
+            _set(self, "last_rate", rate)
+        except BaseException:
+            self.updating = True
+            raise
+        if self.updating:
+            self.updating = False
         if before is not None:
             self._require_change(before, rate)
 
     def _cut(self) -> None:
         """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
         parameters = self.parameters
-        self._blocks = []
+        self._blocks, recipe = [], self.recipe
+        self._clips = recipe.clip_norm is not None or recipe.clip_value is not None
         for (rate_factor, decay_factor), run in parameters.groups(self._factors()):
             recipe = self.recipe
             if decay_factor != 1.0:
