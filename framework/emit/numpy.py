@@ -152,8 +152,9 @@ def _index(index: Iterable[Any]) -> str:
 
 
 def _region(shape: Shape, index: Iterable[Any]) -> Shape | None:
-    """Return the shape of a part of an array, where the index is made of slices alone."""
+    """Return the shape of a part of an array, where no axis of it is reversed."""
     pairs = [(size, (0, size, 1) if part is None else part) for size, part in zip(shape, index, strict=True)]
+    pairs = [(size, part) for size, part in pairs if not isinstance(part, int)]
     if not all(isinstance(part, tuple) and part[1] >= 0 and part[2] > 0 for _, part in pairs):
         return None
     return tuple(len(range(size)[slice(*part)]) for size, part in pairs)
@@ -420,7 +421,7 @@ class _Writer:
     def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
         """Write what the table says; without memory an operator, which is faster on single numbers."""
         text = OPERATIONS[node.op].text if self.layout is None and node.op in _OPERATORS else OPERATIONS[node.op].numpy
-        if self.layout and node.op == "matmul" and all((x.ndim, x.kind) == (2, "f") for x in node.args):
+        if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             text = "{0}.dot({1}{out})"  # the same product, in half the time where the matrices are small
         attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
         out = self._out(node, reusable) if "{out}" in text else ""
@@ -550,6 +551,7 @@ class _Writer:
             if self.layout and node.op == "place" and not node.attributes["add"]
             for part, index in zip(node.args, node.attributes["indices"], strict=True)
             if part in here
+            and part.shape
             and OPERATIONS[part.op].elementwise
             and lives.last[part] == lives.time[node]  # it is read by nothing that comes later
             and (part.kind, part.shape) == (node.kind, _region(node.shape, index))

@@ -100,7 +100,7 @@ class _Hoisted:
     def _summed_after(self, output: Node) -> Callable[[], Any] | None:
         """Return how to make a sum over the steps after the loop, or None."""
         base = output.args[0] if output.op == "reshape" else output
-        if matching(base, "matmul") and matching(base.args[0], "transpose") and base.ndim == 2:
+        if matching(base, "matmul") and matching(base.args[0], "transpose") and base.ndim <= 2:
             a, b = base.args[0].args[0], base.args[1]
             if a in self.inside and b in self.inside:
                 self._stack(a)
@@ -125,7 +125,7 @@ class _Hoisted:
     def _flat(self, value: Node, *, turned: bool = False) -> Any:
         """Return the values of all steps below each other."""
         stack = self._stack_of(value)
-        flat = self.new.add("reshape", stack, shape=(math.prod(stack.shape[:-1]), stack.shape[-1]))
+        flat = self.new.add("reshape", stack, shape=(math.prod(stack.shape[:2]), *stack.shape[2:]))
         return self.new.add("transpose", flat, axes=(1, 0)) if turned else flat
 
     def _product(self, sequence: Node, matrix: Node) -> Any:

@@ -176,13 +176,18 @@ def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) ->
 
 
 def _reshape(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
-    """Leave the axes of a sum out at once, where nothing else reads the sum with them."""
+    """Leave axes of a sum, or of a product with a vector, out at once, where nothing else reads it with them."""
     x = args[0]
-    if not matching(x, "sum") or uses[node.args[0]] > 1:
+    if not isinstance(x, Node) or uses[node.args[0]] > 1:
         return None
-    axes = x.attributes["axes"]
-    bare = tuple(size for axis, size in enumerate(x.args[0].shape) if axis not in axes)
-    return new.made("sum", x.args, {"axes": axes, "keepdims": False}, bare, x.kind) if bare == node.shape else None
+    if x.op == "sum":
+        axes = x.attributes["axes"]
+        bare = tuple(size for axis, size in enumerate(x.args[0].shape) if axis not in axes)
+        return new.made("sum", x.args, {"axes": axes, "keepdims": False}, bare, x.kind) if bare == node.shape else None
+    if x.op == "matmul" and x.shape == (*node.shape, 1) and matching(x.args[1], "reshape"):
+        matrix, vector = x.args[0], x.args[1].args[0]
+        return new.add("matmul", matrix, vector) if vector.ndim == node.ndim == 1 else None
+    return None
 
 
 def _mean(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:

@@ -11,12 +11,12 @@ from framework.graph.operations.base import Operation, Shape, unspread
 
 
 def _matmul_shape(graph: Any, a: Shape, b: Shape) -> Shape:
-    if a[-1] != b[-2]:
+    if a[-1] != b[-2:][0]:
         raise ShapeError(
             f"{graph.shape_text(a)} @ {graph.shape_text(b)}: the sizes {graph.size_text(a[-1])} and "
-            f"{graph.size_text(b[-2])} must be equal"
+            f"{graph.size_text(b[-2:][0])} must be equal"
         )
-    return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+    return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], *b[1:][-1:])  # lowering multiplies by a vector too
 
 
 def _matmul(g: Any, y: Any, a: Any, b: Any) -> Any:
