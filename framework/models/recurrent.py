@@ -84,6 +84,10 @@ class _Recurrent(Layer):
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
         """Return the state after a step, the layer's output first; ``entry`` is x @ weights + bias of the step."""
 
+    def by_gate(self, h: Any) -> Any:
+        """Return (gates, rows, units): NumPy computes with a whole array faster than with a part of each row."""
+        return np.reshape(h, (len(h), self.gates, self.units)).swapaxes(0, 1)
+
 
 class SimpleRNN(_Recurrent):
     """h = tanh(x W + h' U + b), where h' is the state before the step.
@@ -153,12 +157,11 @@ class GRU(_Recurrent):
         return {**super().shapes(), "reset_bias": (self.units,)}
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
-        (before,), n = state, self.units
-        product = before @ recurrent
-        gates = _SIGMOID(entry[:, : 2 * n] + product[:, : 2 * n])
-        reset, update = gates[:, :n], gates[:, n:]
-        new = np.tanh(entry[:, 2 * n :] + reset * (product[:, 2 * n :] + more["reset_bias"]))
-        return (new + update * (before - new),)
+        (before,) = state
+        entry, product = self.by_gate(entry), self.by_gate(before @ recurrent)
+        gates = _SIGMOID(entry[:2] + product[:2])
+        new = np.tanh(entry[2] + gates[0] * (product[2] + more["reset_bias"]))
+        return (new + gates[1] * (before - new),)
 
 
 class LSTM(_Recurrent):
@@ -196,9 +199,8 @@ class LSTM(_Recurrent):
         return zeros, zeros
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
-        (before, cell), n = state, self.units
-        h = entry + before @ recurrent
-        gates = _SIGMOID(h[:, : 2 * n])
-        write, keep = gates[:, :n], gates[:, n:]
-        cell = keep * cell + write * np.tanh(h[:, 2 * n : 3 * n])
-        return _SIGMOID(h[:, 3 * n :]) * np.tanh(cell), cell
+        before, cell = state
+        h = self.by_gate(entry) + self.by_gate(before @ recurrent)
+        gates = _SIGMOID(h[:2])
+        cell = gates[1] * cell + gates[0] * np.tanh(h[2])
+        return _SIGMOID(h[3]) * np.tanh(cell), cell
