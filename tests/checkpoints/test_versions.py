@@ -1,0 +1,38 @@
+"""Files of versions of the checkpoint format: today's loads and resumes, older ones are refused by their number."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints.store import X, Y, stored_run, trainer
+
+from framework import CheckpointError, ResumeWarning, load
+from framework.checkpoint.file import VERSION
+
+FOLDER = Path(__file__).parent
+STORED = {int(path.stem.removeprefix("version_")): path for path in FOLDER.glob("version_*.safetensors")}
+
+
+def test_there_is_a_file_of_todays_version():
+    assert VERSION in STORED, "run python tests/checkpoints/store.py"
+
+
+def test_the_file_of_todays_version_loads_and_resumes_as_a_new_run_does():
+    run, new = load(STORED[VERSION]), stored_run()
+    np.testing.assert_allclose(run.model.parameters.vector, new.model.parameters.vector, rtol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResumeWarning)  # other versions of NumPy and Python
+        for each in (run, new):
+            trainer().resume(each, (X, Y), (X, Y))
+    assert (run.epoch, run.step) == (new.epoch, new.step) == (4, 12)
+    np.testing.assert_allclose(run.model.parameters.vector, new.model.parameters.vector, rtol=1e-6)
+    np.testing.assert_allclose(run.history["val_loss"], new.history["val_loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("version", sorted(STORED.keys() - {VERSION}))
+def test_older_files_are_refused_by_their_version(version):
+    with pytest.raises(
+        CheckpointError, match=f"its format is version {version}; this framework reads version {VERSION}"
+    ):
+        load(STORED[version])
