@@ -32,6 +32,7 @@ class Bounds:
         high: The largest.
         left, right: The best estimates for the two sides.
         judged: Where the function is finite around the point, and does not jump.
+        jumps: Where it jumps, by more than rounding explains.
     """
 
     low: Array
@@ -39,6 +40,7 @@ class Bounds:
     left: Array
     right: Array
     judged: Array
+    jumps: Array
 
     @property
     def middle(self) -> Array:
@@ -78,10 +80,12 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
         usual = np.max(size, where=near, initial=0.0)  # of what may cancel inside
         noise = 1e-15 * np.maximum(size, usual) / (0.25 * step)
         judged = np.isfinite(quotients).all(axis=0)
-        sides = []
+        jumps, sides = np.zeros(points.shape, bool), []
         for whole, half, quarter in (quotients[:3], quotients[3:]):
             # A quotient that grows as the step shrinks tells of a jump or a pole within the step: no slope to judge.
-            judged &= ~((np.abs(quarter) > 1.2 * np.abs(half)) & (np.abs(half) > 1.2 * np.abs(whole)))
+            grows = (np.abs(quarter) > 1.2 * np.abs(half)) & (np.abs(half) > 1.2 * np.abs(whole))
+            judged &= ~grows
+            jumps |= grows & (np.abs(quarter - half) > 8.0 * noise)
             coarse, fine = 2.0 * half - whole, 2.0 * quarter - half
             error = 2.0 * np.abs(fine - coarse) + 1e-5 * np.abs(fine) + 4.0 * noise
             # Half the step leaves half the error, and more at a branch point: 0.7 of it for h * sqrt(abs(h)) at 0.
@@ -91,23 +95,25 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
             judged &= (np.abs(points) <= SURE) | (np.abs(fine - coarse) <= 1e-3 * np.abs(fine) + noise)
             sides.append((fine - error, fine + error, fine))
         (low, high, right), (other_low, other_high, left) = sides
-        return Bounds(np.minimum(low, other_low), np.maximum(high, other_high), left, right, judged)
+        return Bounds(np.minimum(low, other_low), np.maximum(high, other_high), left, right, judged, jumps)
 
 
 def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds:
     """Bound the derivative as ``derivative_bounds`` does, with the best of many steps for each point.
 
     The narrowest bounds count that those of all smaller steps overlap, and the next narrowest too. Where there are
-    none, as between the swings of a fast sine, the slope cannot be resolved, and the point is not judged.
+    none, as between the swings of a fast sine, the slope cannot be resolved, and the point is not judged. Nor is it
+    where the function jumps within a smaller step: many stairs look like a slope.
     """
     sizes = np.maximum(1.0, np.abs(points))
     near = np.maximum(np.abs(points), 1e-12)
     steps = np.stack([*(size * sizes for size in _STEPS), *(size * near for size in _RELATIVE_STEPS)])
     steps = np.sort(steps, axis=0)  # the smallest first
     found = [derivative_bounds(function, points, step) for step in steps]
-    low, high, left, right, judged = (
+    low, high, left, right, judged, jumps = (
         np.array([getattr(bounds, name) for bounds in found]) for name in Bounds.__dataclass_fields__
     )
+    judged &= ~np.logical_or.accumulate(jumps, axis=0)
     with np.errstate(all="ignore"):
         above = np.maximum.accumulate(np.where(judged, low, -np.inf), axis=0)  # the slope lies between these two
         below = np.minimum.accumulate(np.where(judged, high, np.inf), axis=0)
@@ -116,7 +122,7 @@ def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds
         other = np.where(np.arange(len(steps))[:, None] == best[0], np.inf, width)
         second = np.argmin(other, axis=0), best[1]
         resolved = np.isfinite(width[best] + other[second]) & (low[best] <= high[second]) & (low[second] <= high[best])
-    return Bounds(low[best], high[best], left[best], right[best], resolved)
+    return Bounds(low[best], high[best], left[best], right[best], resolved, np.any(jumps, axis=0))
 
 
 def slope_along(

@@ -208,6 +208,8 @@ DERIVED = {
     "arctan2": (lambda h: np.arctan2(h, 1.0), lambda h: 1 / (1 + h * h)),
     "the remainder": (lambda h: np.sin(np.pi * np.fmod(h, 7.3)), lambda h: np.pi * np.cos(np.pi * np.fmod(h, 7.3))),
     "a saw tooth": (lambda h: h - np.floor(h), np.ones_like),
+    "rounding down to 1e-4": (lambda h: np.floor(1e4 * h) / 1e4, np.zeros_like),
+    "stairs, as many as a slope": (lambda h: np.floor(h * np.maximum(h, 2)), np.zeros_like),
     "copysign": (lambda h: np.copysign(np.sqrt(np.abs(h)), h), lambda h: 0.5 / np.sqrt(np.abs(h))),
     "a cube root": (np.cbrt, lambda h: 1 / (3 * np.cbrt(h) ** 2)),
     "the modulus to the power 1.5": (lambda h: np.abs(h) ** 1.5, lambda h: 1.5 * np.sqrt(np.abs(h)) * np.sign(h)),
