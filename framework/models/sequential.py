@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr
@@ -10,7 +11,7 @@ from pydantic import PrivateAttr
 from framework.activations import Activation
 from framework.arrays import Array, Record
 from framework.component import Seed
-from framework.errors import SettingsError, ShapeError
+from framework.errors import FrameworkError, SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.shapes import Shape, shown
@@ -74,14 +75,18 @@ class Sequential(Composite):
     def _connect(self) -> None:
         parts = [*self.parts.values()]
         object.__setattr__(self, "_front", _front(parts))
-        gives = self.input_shape
+        gives, more = self.input_shape, self.leading_axes  # whether samples may have more axes in front
         for place, part in enumerate(parts):
             if place and not part.takes(gives):
                 raise ShapeError(
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
                     f"{shown(part.input_shape)}"
                 )
-            gives = part.settle(part.narrowed(gives))
+            takes = part.narrowed(gives)
+            gives = part.settle(takes)
+            more = more and part.leading_axes
+            if more and len(deeper := _deeper(part, takes)) == len(gives):  # one that arranges all axes
+                gives, more = gives if deeper == gives else (None,) * len(gives), False
 
     @property
     def input_shape(self) -> Any:
@@ -153,6 +158,13 @@ class Sequential(Composite):
             rows += part._summary_rows(f"{start}{name}", sample)
             sample = part.shape_after(sample)
         return rows
+
+
+def _deeper(part: Model, takes: Shape) -> Shape:
+    """Return what a layer gives for samples with one more axis in front; nothing where it cannot tell."""
+    with suppress(FrameworkError, ValueError, IndexError):
+        return part.shape_after((7, *takes))
+    return ()
 
 
 def _front(parts: list[Model]) -> Shape:

@@ -1,9 +1,25 @@
 """Flatten, Reshape and Permute against NumPy, and the shapes that they give."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from framework import Dense, Flatten, Permute, Reshape, Sequential, SettingsError, ShapeError
+from framework import (
+    Dense,
+    Dropout,
+    Flatten,
+    MeanSquaredError,
+    Model,
+    Permute,
+    Reshape,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Tanh,
+    Trainer,
+)
 
 X = np.random.default_rng(0).normal(size=(7, 2, 3, 4))
 LAYERS = {
@@ -13,6 +29,21 @@ LAYERS = {
     "reshape the rest": (lambda: Reshape((3, -1, 2)), lambda x: x.reshape(7, 3, 4, 2)),
     "permute": (lambda: Permute((3, 1, 2)), lambda x: np.transpose(x, (0, 3, 1, 2))),
 }
+
+
+@pytest.mark.parametrize(
+    "front",
+    [lambda: [Dense(units=2)], lambda: [Dense(4, 2)], lambda: [Tanh(), Dense(units=2)]],
+    ids=["open", "known", "behind an activation"],
+)
+def test_what_flatten_gives_is_left_to_the_data_where_the_samples_may_have_more_axes(front):
+    model = Sequential(*front(), Dropout(0.0), Flatten(), Dense(units=1))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    run = trainer.fit(model, (X, np.ones((7, 1))))
+    assert model[-1].inputs == 12
+    for again in (model.copy(), pickle.loads(pickle.dumps(model)), Model.from_json(model.to_json())):
+        again.parameters.vector = run.model.parameters.vector
+        np.testing.assert_array_equal(again(X), model(X))
 
 
 @pytest.mark.parametrize(("make", "theirs"), LAYERS.values(), ids=LAYERS)
