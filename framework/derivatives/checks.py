@@ -308,9 +308,8 @@ def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
     with np.errstate(all="ignore"):
         near = bounds.judged & (np.abs(points) <= 1.0)
         slack = np.where(np.isfinite(given), 1e-5 * np.abs(given), 0.0)
-        slack += np.where(
-            np.abs(points) < 1e-6, 1e-7 * _largest(bounds.middle, near), 0.0
-        )  # quotients such as sin(h) / h are noisy there
+        tiny = np.abs(points) < 1e-6  # where quotients such as sin(h) / h lose digits
+        slack += np.where(tiny, 1e-6 * _largest(bounds.middle, near), 0.0)
         wrong = ~bounds.hold(given, slack)
     return wrong & bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
 

@@ -46,10 +46,11 @@ class Accuracy(Metric):
     threshold: float = 0.5
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        labels = labels_of(target, prediction)
         if is_single(prediction):
-            labels = binary_labels(self, labels_of(target, prediction))
+            labels = binary_labels(self, labels)
         else:
-            labels = true_classes(self, target, prediction)
+            labels = require_classes(labels, prediction.shape[1], "target")
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
 
     def result(self, *sums: float) -> float:

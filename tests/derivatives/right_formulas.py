@@ -202,6 +202,18 @@ DERIVED = {
             (np.cos(np.pi * h) - np.sin(np.pi * h) / (np.pi * safe(h))) / safe(h),
         ),
     ),
+    "sinc near 0 alone": (
+        lambda h: np.sinc(np.clip(h, -0.1, 0.1)),
+        lambda h: np.where(
+            np.abs(h) < 0.1,
+            np.where(
+                np.abs(h) < 1e-4,
+                -(np.pi**2) * h / 3,
+                (np.cos(np.pi * h) - np.sin(np.pi * h) / (np.pi * safe(h))) / safe(h),
+            ),
+            0.0,
+        ),
+    ),
     "hypot": (lambda h: np.hypot(h, 3.0), lambda h: h / np.hypot(h, 3.0)),
     "exp2": (lambda h: np.exp2(-h * h), lambda h: -2 * h * math.log(2) * np.exp2(-h * h)),
     "logaddexp of both signs": (lambda h: np.logaddexp(h, -h), np.tanh),
