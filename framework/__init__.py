@@ -46,8 +46,8 @@ from framework.callbacks import (
     on,
 )
 from framework.checkpoint import describe, latest, load, load_model, save
-from framework.component import Component, Count, Fraction, NonNegative, Positive, Seed
 from framework.data import Dataset
+from framework.data.splits import split
 from framework.derivatives import check_derivative, numerical_gradient
 from framework.emit.show import show
 from framework.errors import (
@@ -65,8 +65,6 @@ from framework.errors import (
 )
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
-from framework.history import History
-from framework.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
 from framework.losses import (
     BinaryCrossEntropy,
     Cauchy,
@@ -86,7 +84,6 @@ from framework.losses import (
     RowLoss,
     SquaredHinge,
 )
-from framework.messages import answering as _answering
 from framework.metrics import (
     F1,
     R2,
@@ -129,6 +126,8 @@ from framework.models import (
     Sequential,
     SimpleRNN,
 )
+from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
+from framework.models.parameters import Parameters
 from framework.optimizers import (
     AdadeltaOptimizer,
     AdagradOptimizer,
@@ -141,10 +140,10 @@ from framework.optimizers import (
     RMSPropOptimizer,
     SGDOptimizer,
 )
-from framework.parameters import Parameters
 from framework.random_streams import random_generator
 from framework.regularizers import L1, L2, Regularizer
-from framework.run import Run
+from framework.runs.history import History
+from framework.runs.run import Run
 from framework.schedules import (
     ConstantSchedule,
     CosineRestartsSchedule,
@@ -158,11 +157,12 @@ from framework.schedules import (
     StepSchedule,
     WarmupSchedule,
 )
+from framework.settings.component import Component, Count, Fraction, NonNegative, Positive, Seed
+from framework.settings.messages import answering as _answering
 from framework.special import erf, erfc
-from framework.splits import split
 from framework.trace import TracedStep, TraceSteps, error_term, increment, trace_step
-from framework.trainer import Trainer
-from framework.verification import verify_resume
+from framework.training.trainer import Trainer
+from framework.training.verification import verify_resume
 
 __all__ = [
     "CELU",

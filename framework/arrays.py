@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, ShapeError
-from framework.messages import brief
+from framework.settings.messages import brief
 
 Array = npt.NDArray[Any]
 

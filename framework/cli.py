@@ -11,15 +11,15 @@ import numpy as np
 from framework.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
 from framework.callbacks import ProgressBar
 from framework.checkpoint import describe
+from framework.data.splits import split
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.errors import FrameworkError
 from framework.losses import BinaryCrossEntropy, CrossEntropy
 from framework.metrics import Accuracy, ConfusionMatrix
 from framework.models import Dense, Neuron, Sequential
 from framework.optimizers import SGDOptimizer
-from framework.splits import split
 from framework.trace import LABELS, trace_step
-from framework.trainer import Trainer
+from framework.training.trainer import Trainer
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Identity(),

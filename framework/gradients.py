@@ -16,8 +16,8 @@ from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
 from framework.models import Model
 from framework.random_streams import random_generator
-from framework.run import Run
-from framework.trainer import Trainer
+from framework.runs.run import Run
+from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
 
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from framework.arrays import Array, first_place
-from framework.component import Component, Positive, belongs_to
 from framework.derivatives import numerical_gradient
 from framework.emit.programs import Program, programs_of, require_current
 from framework.errors import DerivativeError, DivergedError, ShapeError
 from framework.graph.reads import Reads
 from framework.models import Model
-from framework.parameters import Parameters, matching
+from framework.models.parameters import Parameters, matching
+from framework.settings.component import Component, Positive, belongs_to
 
 
 class Regularizer(Component):

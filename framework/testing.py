@@ -19,21 +19,21 @@ from framework.activations import Activation
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.checkpoint import save
-from framework.component import Component
 from framework.derivatives import numerical_gradient
 from framework.errors import FrameworkError, UsageError
 from framework.gradients import check_gradients
-from framework.initializers import Initializer
 from framework.losses import HalfSquaredError, Loss
 from framework.metrics import Metric, WholeMetric
 from framework.models import Dense, Model, Neuron, Sequential
 from framework.models.composite import ActivationLayer
+from framework.models.initializers import Initializer
 from framework.optimizers import BoundOptimizer, Optimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
-from framework.trainer import Trainer
+from framework.settings.component import Component
+from framework.training.trainer import Trainer
+from framework.training.verification import differences
 from framework.trees import map_leaves
-from framework.verification import differences
 
 Check = Callable[[Any], None]
 

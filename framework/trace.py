@@ -15,12 +15,12 @@ import numpy as np
 
 from framework.arrays import real_array
 from framework.callbacks import Callback
-from framework.component import Count
 from framework.errors import SettingsError, ShapeError
 from framework.losses import HalfSquaredError, Loss
 from framework.models import Model, Neuron
 from framework.optimizers import SGDOptimizer
-from framework.run import Run
+from framework.runs.run import Run
+from framework.settings.component import Count
 from framework.tables import as_html
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from framework.arrays import Array, name_of, real_array
 from framework.errors import DataError, ShapeError
-from framework.messages import brief
+from framework.settings.messages import brief
 
 Tree: TypeAlias = "Array | dict[str, Tree]"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
-from framework.verification import differences
+from framework.training.verification import differences
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))

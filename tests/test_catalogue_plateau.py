@@ -10,9 +10,9 @@ from framework.errors import SettingsError
 from framework.losses import MeanSquaredError
 from framework.models import Neuron
 from framework.optimizers import SGDOptimizer
-from framework.run import Run
+from framework.runs.run import Run
 from framework.schedules import ExponentialSchedule
-from framework.trainer import Trainer
+from framework.training.trainer import Trainer
 
 
 def rates_on(plateau, values):

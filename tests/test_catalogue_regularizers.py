@@ -5,14 +5,14 @@ from oracles import jax_gradients
 
 from framework.activations import Tanh
 from framework.callbacks import on
-from framework.component import Component
 from framework.derivatives import numerical_gradient
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
 from framework.losses import MeanSquaredError
 from framework.models import Dense, Neuron, Sequential
 from framework.optimizers import AdamOptimizer, SGDOptimizer
 from framework.regularizers import L1, L2, Regularizer
-from framework.trainer import Trainer
+from framework.settings.component import Component
+from framework.training.trainer import Trainer
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework.component import Component
 from framework.errors import SettingsError
 from framework.models import Neuron
 from framework.optimizers import SGDOptimizer
@@ -19,6 +18,7 @@ from framework.schedules import (
     StepSchedule,
     WarmupSchedule,
 )
+from framework.settings.component import Component
 
 TWINS = {  # PyTorch's scheduler, and the same of ours
     "constant": ConstantSchedule(rate=0.3),

@@ -26,7 +26,7 @@ from framework import (
     load_model,
     save,
 )
-from framework.verification import differences
+from framework.training.verification import differences
 
 
 @pytest.fixture

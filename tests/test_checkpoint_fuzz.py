@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from framework import CheckpointError, History, Run, describe, load, load_model, save
 from framework.checkpoint.document import put_together, take_apart
 from framework.checkpoint.file import decode, encode
-from framework.run import Memory
+from framework.runs.memory import Memory
 
 BOUNDED = settings(
     max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)

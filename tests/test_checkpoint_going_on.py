@@ -33,7 +33,7 @@ from framework import (
     on,
     save,
 )
-from framework.verification import differences
+from framework.training.verification import differences
 
 pytestmark = hooks_differ
 

@@ -16,7 +16,7 @@ from checkpoint_pieces import full_run, names
 
 from framework import CheckpointError, load, save
 from framework.checkpoint import file as checkpoint_file
-from framework.run import Memory
+from framework.runs.memory import Memory
 
 PATH = "run.safetensors"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")

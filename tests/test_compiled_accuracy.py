@@ -24,7 +24,7 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.compiled.numeric import numeric_source
+from framework.engines.compiled.numeric import numeric_source
 
 numba = pytest.importorskip("numba")
 

@@ -24,11 +24,11 @@ from framework import (
     Tanh,
     UsageError,
 )
-from framework.compiled import choice
-from framework.compiled import kernel as compiled_kernel
-from framework.compiled.cache import cache_folder, kernel_name, load
-from framework.compiled.lower import CannotLower, lowered
-from framework.compiled.source import Form, kernel_source
+from framework.engines.compiled import choice
+from framework.engines.compiled import kernel as compiled_kernel
+from framework.engines.compiled.cache import cache_folder, kernel_name, load
+from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.source import Form, kernel_source
 
 pytest.importorskip("numba")
 

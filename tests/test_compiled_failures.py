@@ -7,7 +7,7 @@ import pytest
 from compiled_pieces import NEURON, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
 
 from framework import Metric, Schedule, SettingsError, SGDOptimizer, on
-from framework.compiled import engine as compiled_engine
+from framework.engines.compiled import engine as compiled_engine
 
 pytest.importorskip("numba")
 

@@ -24,9 +24,9 @@ from framework import (
     Tanh,
     on,
 )
-from framework.compiled.lower import CannotLower, lowered
-from framework.compiled.rehearsal import rehearse
-from framework.compiled.source import Form, kernel_source
+from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.rehearsal import rehearse
+from framework.engines.compiled.source import Form, kernel_source
 
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)
 

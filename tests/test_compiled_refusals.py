@@ -17,9 +17,9 @@ from framework import (
     Trainer,
     on,
 )
-from framework.compiled.lower import CannotLower, lowered
-from framework.compiled.rehearsal import rehearse
-from framework.compiled.source import Form, kernel_source
+from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.rehearsal import rehearse
+from framework.engines.compiled.source import Form, kernel_source
 
 PLAIN = SGDOptimizer(learning_rate=0.1)
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)

@@ -31,7 +31,7 @@ from framework import (
     on,
     verify_resume,
 )
-from framework.compiled import engine as compiled_engine
+from framework.engines.compiled import engine as compiled_engine
 
 pytest.importorskip("numba")
 

@@ -33,8 +33,8 @@ from framework import (
     Trainer,
     Uniform,
 )
-from framework.component import Count, Dtype, NonNegative, Positive, Seed, belongs_to
-from framework.component import Fraction as FractionSetting
+from framework.settings.component import Count, Dtype, NonNegative, Positive, Seed, belongs_to
+from framework.settings.component import Fraction as FractionSetting
 
 
 class Swish(Activation):

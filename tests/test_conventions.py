@@ -24,21 +24,15 @@ PUBLIC = [
 
 ORDER = [  # a module imports only from those before it; a folder is one place
     "errors",
-    "messages",
-    "json_text",
     "tables",
-    "component",
-    "plain_functions",
+    "settings",
     "arrays",
     "trees",
     "special",
     "graph",
     "emit",
     "random_streams",
-    "splits",
     "derivatives",
-    "parameters",
-    "initializers",
     "activations",
     "losses",
     "metrics",
@@ -46,23 +40,13 @@ ORDER = [  # a module imports only from those before it; a folder is one place
     "models",
     "regularizers",
     "optimizers",
-    "fingerprints",
     "data",
     "datasets",
-    "history",
-    "packing",
-    "figures",
-    "run",
-    "divergence",
+    "runs",
     "checkpoint",
     "callbacks",
     "engines",
-    "compiled",
-    "session",
-    "preconditions",
-    "resuming",
-    "trainer",
-    "verification",
+    "training",
     "gradients",
     "trace",
     "__init__",
@@ -213,8 +197,12 @@ def test_there_is_one_record_of_an_operation():
 def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
     assert _files_with(r"\b(exec|eval)\(") == {
         "emit/numpy.py",
-        "compiled/cache.py",
-        "compiled/rehearsal.py",  # runs the kernel's own source as Python
+        "engines/compiled/cache.py",
+        "engines/compiled/rehearsal.py",  # runs the kernel's own source as Python
         "testing.py",  # evaluates a repr
     }
-    assert _files_with(r"f?\"    def |\"def \{") <= {"emit/numpy.py", "compiled/source.py", "compiled/expressions.py"}
+    assert _files_with(r"f?\"    def |\"def \{") <= {
+        "emit/numpy.py",
+        "engines/compiled/source.py",
+        "engines/compiled/expressions.py",
+    }

@@ -37,10 +37,10 @@ from framework import (
     ReduceOnPlateau,
     Sequential,
     SGDOptimizer,
-    divergence,
     on,
 )
 from framework.data import batches, prepare, sources
+from framework.runs import divergence
 
 
 class Poison:

@@ -9,7 +9,7 @@ import pytest
 import resume_pieces as pieces
 
 from framework import CheckpointError, load, save
-from framework.verification import differences
+from framework.training.verification import differences
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -5,7 +5,7 @@ import pytest
 
 from framework import DataError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
 from framework.data import prepare
-from framework.fingerprints import fingerprint, fingerprints
+from framework.data.fingerprints import fingerprint, fingerprints
 
 SIZES = [1, 7, 2047, 2048, 2049, 70_000, 600_001]
 

@@ -43,8 +43,8 @@ from framework import (
     WarmupSchedule,
     split,
 )
-from framework.messages import worded
 from framework.schedules.base import rate_at
+from framework.settings.messages import worded
 
 X = np.arange(22.0).reshape(11, 2) % 7 - 3
 Y = np.arange(11) % 2.0

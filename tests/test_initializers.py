@@ -3,7 +3,7 @@ import pytest
 from oracles import stored
 
 from framework import Constant, Dense, Glorot, He, Initializer, Neuron, SettingsError, Uniform, Zeros, random_generator
-from framework.initializers import fans
+from framework.models.initializers import fans
 
 SHAPES = [(300, 200), (50, 900), (4000,), (5, 6, 700)]
 

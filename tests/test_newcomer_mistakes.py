@@ -32,7 +32,7 @@ from framework import (
     save,
     show,
 )
-from framework.messages import elsewhere
+from framework.settings.messages import elsewhere
 
 X = np.random.default_rng(0).normal(size=(6, 2))
 Y = np.array([0, 1, 2, 0, 1, 2])

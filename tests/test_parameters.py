@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from framework import DivergedError, Parameters, SettingsError
-from framework.parameters import require_finite_gradient
+from framework.models.parameters import require_finite_gradient
 
 SHAPES = {"weights": (2, 3), "bias": (3,), "scale": ()}
 

@@ -27,7 +27,7 @@ from framework import (
 )
 from framework.callbacks import saving
 from framework.checkpoint import file
-from framework.verification import differences
+from framework.training.verification import differences
 
 X = np.arange(10.0).reshape(5, 2) / 10
 Y = np.array([0.1, 0.9, 0.2, 0.8, 0.3])

@@ -22,7 +22,7 @@ from framework import (
     random_generator,
     save,
 )
-from framework.initializers import Glorot
+from framework.models.initializers import Glorot
 
 
 def test_layers_without_a_seed_differ_from_each_other():

@@ -10,7 +10,7 @@ import pytest
 from left_out import hooks_differ
 
 from framework import HOOKS, Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.session import Session
+from framework.training.session import Session
 
 pytestmark = hooks_differ
 

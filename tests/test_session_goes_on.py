@@ -4,7 +4,7 @@ import pytest
 from saved_pieces import X, Y, recipe
 
 from framework import Callback, Neuron, UsageError, load, on, save
-from framework.verification import differences
+from framework.training.verification import differences
 
 
 @pytest.fixture

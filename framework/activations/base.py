@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from framework.arrays import Array
-from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_activation
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
-from framework.plain_functions import PlainFunction, require_function, require_method
+from framework.settings.component import Component, belongs_to
+from framework.settings.plain_functions import PlainFunction, require_function, require_method
 
 
 class Activation(Component):

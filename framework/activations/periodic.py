@@ -8,7 +8,7 @@ import numpy as np
 
 from framework.activations.base import Activation
 from framework.activations.stable import scaled
-from framework.component import Positive
+from framework.settings.component import Positive
 
 
 class Sine(Activation):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.activations.base import Activation
-from framework.component import Fraction, Positive
+from framework.settings.component import Fraction, Positive
 
 
 class ReLU(Activation):

@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.activations.base import Activation
 from framework.activations.stable import logistic, scaled, softplus
-from framework.component import Positive
+from framework.settings.component import Positive
 from framework.special import erfc
 
 _ROOT_2 = math.sqrt(2.0)

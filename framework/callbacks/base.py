@@ -12,9 +12,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from framework.component import Component, Count
 from framework.errors import CallbackError, nearest
-from framework.run import Run
+from framework.runs.run import Run
+from framework.settings.component import Component, Count
 
 HOOKS = (
     "on_train_begin",

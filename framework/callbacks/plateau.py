@@ -8,10 +8,10 @@ from pydantic import Field
 
 from framework.callbacks.base import Callback
 from framework.callbacks.stopping import remember_best
-from framework.component import Count, NonNegative
 from framework.errors import SettingsError
-from framework.run import Run
+from framework.runs.run import Run
 from framework.schedules import Schedule
+from framework.settings.component import Count, NonNegative
 
 
 class ReduceOnPlateau(Callback):

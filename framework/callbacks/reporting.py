@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
-from framework.run import Run
+from framework.runs.run import Run
 
 
 class ProgressBar(Callback):

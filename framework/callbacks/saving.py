@@ -19,10 +19,10 @@ from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
 from framework.callbacks.stopping import monitored
 from framework.checkpoint import checkpoints, identity_of, latest, require_savable, save
-from framework.component import Count
+from framework.data.fingerprints import fingerprint
 from framework.errors import SettingsError
-from framework.fingerprints import fingerprint
-from framework.run import Run
+from framework.runs.run import Run
+from framework.settings.component import Count
 
 if sys.platform != "win32":
     import fcntl

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from framework.callbacks.base import Callback
-from framework.component import Count, NonNegative
 from framework.errors import SettingsError, nearest
-from framework.run import Run
+from framework.runs.run import Run
+from framework.settings.component import Count, NonNegative
 
 
 def monitored(callback: Callback, run: Run, key: str) -> float:

@@ -17,7 +17,7 @@ from framework.checkpoint.file import checkpoints, read, shown, write
 from framework.checkpoint.partial import Loaded, fill
 from framework.errors import CheckpointError, FrameworkError, UsageError
 from framework.models import Model
-from framework.run import Run
+from framework.runs.run import Run
 
 __all__ = [
     "Loaded",

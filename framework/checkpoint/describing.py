@@ -10,7 +10,7 @@ from framework.arrays import Array
 from framework.checkpoint.document import Document
 from framework.checkpoint.file import read, shown
 from framework.errors import CheckpointError
-from framework.messages import printable
+from framework.settings.messages import printable
 
 _SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")
 

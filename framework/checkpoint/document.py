@@ -11,16 +11,18 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, cre
 
 from framework.arrays import Array
 from framework.checkpoint.rows import Rows, pack_rows, unpack_rows
-from framework.component import Component
-from framework.divergence import not_finite
 from framework.errors import CheckpointError, DivergedError, UsageError
-from framework.json_text import parsed
 from framework.losses import Loss
 from framework.models import Model
 from framework.models.state import Columns
 from framework.optimizers import Optimizer
-from framework.packing import pack, unpack
-from framework.run import Memory, Progress, Run
+from framework.runs.divergence import not_finite
+from framework.runs.memory import Memory
+from framework.runs.packing import pack, unpack
+from framework.runs.progress import Progress
+from framework.runs.run import Run
+from framework.settings.component import Component
+from framework.settings.json_text import parsed
 
 _Object = dict[str, Any]
 _Form = tuple[tuple[int, ...], str]

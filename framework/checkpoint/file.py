@@ -23,7 +23,7 @@ from safetensors.numpy import save as safetensors_bytes
 
 from framework.arrays import Array
 from framework.errors import CheckpointError
-from framework.json_text import parsed
+from framework.settings.json_text import parsed
 
 FORMAT = "framework.checkpoint"
 VERSION = 3

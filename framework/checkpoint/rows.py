@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from framework.arrays import Array
 from framework.errors import CheckpointError
-from framework.history import History
-from framework.packing import pack, unpack
+from framework.runs.history import History
+from framework.runs.packing import pack, unpack
 
 _KINDS = {"i": np.dtype(np.int32), "d": np.dtype(np.float64), "q": np.dtype(np.int64)}
 

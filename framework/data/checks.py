@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, column_names, real_array, require_finite, require_ids
+from framework.data.fingerprints import summed_fingerprint
 from framework.errors import DataError, ShapeError
-from framework.fingerprints import summed_fingerprint
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
-from framework.messages import brief
 from framework.models import Model
 from framework.models.shapes import is_known, shown
 from framework.models.state import Columns
+from framework.settings.messages import brief
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 Batch = tuple[Any, Array, Array | None]

@@ -14,8 +14,8 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.checks import NO_COLUMNS, Batch, checked, columns_of, read, target_shape
+from framework.data.fingerprints import fingerprints
 from framework.errors import DataError, ShapeError
-from framework.fingerprints import fingerprints
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model

@@ -19,7 +19,7 @@ from framework.arrays import Array, first_place
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
 from framework.errors import DerivativeError, DtypeError, FrameworkError, ShapeError
 from framework.graph.node import Node, needed
-from framework.messages import require_formula
+from framework.settings.messages import require_formula
 
 _SMALL = (1e-12, 1e-8, 1e-3, 0.05, 0.3, 0.7, 1.0, 1.6, 2.3, 3.0, 4.5, 5.3, 6.0, 7.5, 9.0, 12.0, 15.0, 20.0)
 _MAGNITUDES = (*_SMALL, 27.0, 40.0, 110.0, 700.0)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from framework.component import Component
 from framework.emit.numpy import emit
 from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import gradients
@@ -19,7 +18,8 @@ from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, Traced, trace
-from framework.plain_functions import PlainFunction
+from framework.settings.component import Component
+from framework.settings.plain_functions import PlainFunction
 
 _WIDTH = 4
 """The length of a row that a formula is traced with first; an elementwise one then serves arrays of any shape."""

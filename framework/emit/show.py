@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from framework.emit.text import Shown, shown
 from framework.errors import FrameworkError
 from framework.graph.tangent import derivative
-from framework.messages import require_formula
+from framework.settings.messages import require_formula
 
 
 class Formula(Protocol):

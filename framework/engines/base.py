@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from framework.arrays import Array
 from framework.data import Batch, Piece, rows_of_batch
 from framework.emit.programs import require_unchanged
-from framework.figures import Figures, Sums, add_sums
 from framework.regularizers import Regularizer
-from framework.run import Run
+from framework.runs.figures import Figures, Sums, add_sums
+from framework.runs.run import Run
 
 
 class Strategy:

@@ -11,7 +11,7 @@ from framework.errors import DerivativeError
 _OURS = (
     "framework.graph",
     "framework.emit",
-    "framework.compiled",
+    "framework.engines.compiled",
     "framework.activations.base",
     "framework.models.base",
     "numpy",

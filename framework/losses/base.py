@@ -21,13 +21,13 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
-from framework.component import Component, belongs_to
 from framework.derivatives.formulas import check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
-from framework.plain_functions import PlainFunction, name_of
+from framework.settings.component import Component, belongs_to
+from framework.settings.plain_functions import PlainFunction, name_of
 
 
 class Loss(Component):

@@ -10,7 +10,6 @@ from pydantic import Field
 from framework.activations import Sigmoid, Softmax
 from framework.activations.stable import softplus
 from framework.arrays import Array, first_place
-from framework.component import Fraction, NonNegative, Positive
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
 from framework.losses.requirements import (
@@ -21,6 +20,7 @@ from framework.losses.requirements import (
 )
 from framework.losses.rows import RowLoss
 from framework.losses.terms import smoothed, times_log
+from framework.settings.component import Fraction, NonNegative, Positive
 
 
 class BinaryCrossEntropy(Loss):

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from framework.arrays import Array
-from framework.component import Positive
 from framework.losses.base import Loss
 from framework.losses.requirements import require_output_range, require_range
 from framework.losses.terms import times_log
+from framework.settings.component import Positive
 
 
 class HalfSquaredError(Loss):

@@ -10,9 +10,9 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, first_place, real_array, require_finite
-from framework.component import Component
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.plain_functions import name_of, require_function
+from framework.settings.component import Component
+from framework.settings.plain_functions import name_of, require_function
 
 
 class Output(Protocol):

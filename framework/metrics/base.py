@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 
 from framework.arrays import Array, floats, require_finite
-from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
-from framework.messages import brief
-from framework.plain_functions import PlainFunction, name_of
+from framework.settings.component import Component
+from framework.settings.messages import brief
+from framework.settings.plain_functions import PlainFunction, name_of
 
 
 class Metric(Component):

@@ -15,7 +15,6 @@ import numpy as np
 from pydantic import Field
 
 from framework.arrays import Array, real_array, require_finite
-from framework.component import Component, Count
 from framework.errors import DataError, ShapeError
 from framework.losses.requirements import require_classes
 from framework.metrics.base import Metric, WholeMetric, checked_rows
@@ -28,6 +27,7 @@ from framework.metrics.labels import (
     true_classes,
     weighted_count,
 )
+from framework.settings.component import Component, Count
 
 
 class Accuracy(Metric):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.component import Component
 from framework.errors import DataError, ShapeError
 from framework.losses.requirements import require_classes
+from framework.settings.component import Component
 
 
 def require_labels(metric: Any, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:

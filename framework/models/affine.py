@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from framework.activations import Activation, Identity
 from framework.arrays import Array, Record, real_array, require_finite
-from framework.component import Count
 from framework.derivatives import require_like
 from framework.errors import SettingsError, ShapeError
-from framework.initializers import Glorot, Initializer
+from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count
 
 
 class _Affine(Layer):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from framework.activations import Softmax
-from framework.component import Count, Positive
 from framework.errors import SettingsError
-from framework.initializers import Glorot, Initializer
+from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count, Positive
 
 _SOFTMAX = Softmax()
 _NEVER = -1e30

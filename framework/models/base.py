@@ -19,14 +19,14 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, column_names, real_array
-from framework.component import Component
 from framework.errors import DataError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
-from framework.messages import printable
+from framework.models.parameters import Parameters, Views
 from framework.models.shapes import Shape, fits, is_open, narrowed, require_rows, shown
 from framework.models.state import State
-from framework.parameters import Parameters, Views
+from framework.settings.component import Component
+from framework.settings.messages import printable
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
 
 _DRAWING = threading.RLock()

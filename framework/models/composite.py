@@ -15,12 +15,12 @@ from framework.activations import Activation
 from framework.arrays import Array, Record
 from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
-from framework.messages import brief
 from framework.models.base import Model
 from framework.models.layer import Layer, require_checked
+from framework.models.parameters import Parameters
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import Columns, State
-from framework.parameters import Parameters
+from framework.settings.messages import brief
 from framework.trees import map_leaves, rows_in, sample_shape, take
 
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.component import Count
 from framework.errors import SettingsError, ShapeError
-from framework.initializers import Glorot, Initializer
+from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
 from framework.models.shapes import Shape, is_known
+from framework.settings.component import Count
 
 Size = Annotated[int, Field(ge=0)]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.component import Fraction
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Fraction
 
 
 class Dropout(Layer):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.component import Count
-from framework.initializers import Initializer, Uniform
+from framework.models.initializers import Initializer, Uniform
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count
 
 
 class Embedding(Layer):

@@ -12,7 +12,6 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, require_finite, require_ids
-from framework.component import Dtype, Seed, belongs_to
 from framework.derivatives import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
@@ -22,14 +21,15 @@ from framework.graph.graph import KINDS
 from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
-from framework.initializers import Initializer, Zeros
-from framework.messages import brief
 from framework.models.base import Model
+from framework.models.initializers import Initializer, Zeros
+from framework.models.parameters import Parameters
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import State
-from framework.parameters import Parameters
-from framework.plain_functions import PlainFunction, require_function
 from framework.random_streams import random_generator
+from framework.settings.component import Dtype, Seed, belongs_to
+from framework.settings.messages import brief
+from framework.settings.plain_functions import PlainFunction, require_function
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}

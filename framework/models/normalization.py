@@ -14,11 +14,11 @@ import numpy.typing as npt
 from pydantic import Field
 
 from framework.arrays import Array, Record
-from framework.component import Count, Positive
 from framework.errors import SettingsError, ShapeError
-from framework.initializers import Constant, Initializer
+from framework.models.initializers import Constant, Initializer
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count, Positive
 
 
 class _Normalization(Layer):

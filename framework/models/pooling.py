@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from framework.component import Count
 from framework.errors import SettingsError, ShapeError
 from framework.models.convolution import Size, spread
 from framework.models.layer import Layer
 from framework.models.shapes import Shape, is_known
+from framework.settings.component import Count
 
 
 class _Pool(Layer):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from framework.component import Count
 from framework.errors import SettingsError, ShapeError
-from framework.initializers import Constant, Glorot, Initializer, Normal
+from framework.models.initializers import Constant, Glorot, Initializer, Normal
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count
 
 
 class Bilinear(Layer):

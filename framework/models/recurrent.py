@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from framework.activations import Sigmoid
-from framework.component import Count
 from framework.graph.loop import loop
-from framework.initializers import Glorot, Initializer, Orthogonal
+from framework.models.initializers import Glorot, Initializer, Orthogonal
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
+from framework.settings.component import Count
 
 _SIGMOID = Sigmoid()
 

@@ -10,11 +10,11 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record
-from framework.component import Seed
 from framework.errors import FrameworkError, SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.shapes import Shape, shown
+from framework.settings.component import Seed
 
 
 class Sequential(Composite):

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from framework.component import Count
 from framework.errors import SettingsError, ShapeError
 from framework.models.layer import Layer
 from framework.models.shapes import Shape, is_known, shown
+from framework.settings.component import Count
 
 
 class Flatten(Layer):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.arrays import Array, Record
-from framework.parameters import Parameters, Views
+from framework.models.parameters import Parameters, Views
 
 
 class Columns(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from framework.arrays import Array
-from framework.component import Fraction, NonNegative, Positive
 from framework.optimizers.base import Optimizer
 from framework.schedules import Schedule
+from framework.settings.component import Fraction, NonNegative, Positive
 
 
 class RMSPropOptimizer(Optimizer):

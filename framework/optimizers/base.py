@@ -11,12 +11,12 @@ from abc import abstractmethod
 from typing import Any, ClassVar, NoReturn
 
 from framework.arrays import Array
-from framework.component import Component, NonNegative, Positive
 from framework.errors import SettingsError, UsageError
 from framework.models import Model
+from framework.models.parameters import Parameters
 from framework.optimizers.bound import BoundOptimizer
-from framework.parameters import Parameters
 from framework.schedules import Schedule
+from framework.settings.component import Component, NonNegative, Positive
 
 
 class Optimizer(Component):

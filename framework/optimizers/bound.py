@@ -14,11 +14,11 @@ import numpy as np
 
 from framework.arrays import BLOCK, Array, blocks
 from framework.errors import DivergedError, SettingsError, UsageError, nearest
-from framework.messages import elsewhere
 from framework.models import Model
-from framework.parameters import matching, require_finite_gradient
+from framework.models.parameters import matching, require_finite_gradient
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
+from framework.settings.messages import elsewhere
 
 if TYPE_CHECKING:
     from framework.optimizers.base import Optimizer

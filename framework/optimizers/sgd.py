@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from framework.arrays import Array
-from framework.component import Fraction, NonNegative
 from framework.errors import SettingsError
 from framework.optimizers.base import Optimizer
+from framework.settings.component import Fraction, NonNegative
 
 
 class SGDOptimizer(Optimizer):

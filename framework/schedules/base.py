@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from framework.component import Component
 from framework.errors import SettingsError
-from framework.messages import brief
-from framework.plain_functions import PlainFunction, require_function
+from framework.settings.component import Component
+from framework.settings.messages import brief
+from framework.settings.plain_functions import PlainFunction, require_function
 
 
 class Schedule(Component):

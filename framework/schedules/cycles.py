@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from framework.component import Count, NonNegative, Positive
 from framework.errors import SettingsError
 from framework.schedules.base import Schedule, rate_at
 from framework.schedules.decay import cosine
+from framework.settings.component import Count, NonNegative, Positive
 
 
 class WarmupSchedule(Schedule):

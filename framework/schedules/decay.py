@@ -5,9 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 
-from framework.component import Count, NonNegative, Positive
 from framework.errors import SettingsError
 from framework.schedules.base import Schedule
+from framework.settings.component import Count, NonNegative, Positive
 
 
 class ConstantSchedule(Schedule):

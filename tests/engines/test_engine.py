@@ -23,8 +23,8 @@ from framework import (
 )
 from framework.data import batches, prepare
 from framework.engines import Engine, Strategy
-from framework.figures import Figures
-from framework.run import Run
+from framework.runs.figures import Figures
+from framework.runs.run import Run
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4))

@@ -42,7 +42,7 @@ from framework import (
     show,
 )
 from framework.datasets import load_digits
-from framework.parameters import Parameters
+from framework.models.parameters import Parameters
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4))

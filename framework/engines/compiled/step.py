@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from framework.compiled.expressions import Writer
-from framework.compiled.lower import Formulas
+from framework.engines.compiled.expressions import Writer
+from framework.engines.compiled.lower import Formulas
 from framework.optimizers import Optimizer
 
 Product = Callable[[str, int], list[str]]

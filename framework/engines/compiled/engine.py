@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.compiled.cache import COMPILING, load_anew
-from framework.compiled.kernel import Kernel
-from framework.compiled.lower import CannotLower, Plan, lowered
-from framework.compiled.rehearsal import rehearse
-from framework.compiled.source import Form, Source, kernel_source
 from framework.data import Batch, Piece, rows_of_batch
 from framework.engines import Engine
-from framework.figures import Figures, Sums, add_sums
-from framework.messages import warn
-from framework.run import Run
+from framework.engines.compiled.cache import COMPILING, load_anew
+from framework.engines.compiled.kernel import Kernel
+from framework.engines.compiled.lower import CannotLower, Plan, lowered
+from framework.engines.compiled.rehearsal import rehearse
+from framework.engines.compiled.source import Form, Source, kernel_source
+from framework.runs.figures import Figures, Sums, add_sums
+from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
+from framework.settings.messages import warn
 
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""

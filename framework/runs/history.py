@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from framework.errors import DataError, SettingsError, nearest
-from framework.json_text import parsed
+from framework.settings.json_text import parsed
 from framework.tables import as_html, as_text
 
 Form = tuple[tuple[str, str], ...]

@@ -10,12 +10,12 @@ from importlib import metadata
 
 import numpy as np
 
-from framework.component import Component
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
-from framework.messages import printable, warn
 from framework.models import Model
-from framework.run import Run, names_of
+from framework.runs.run import Run, names_of
+from framework.settings.component import Component
+from framework.settings.messages import printable, warn
 
 OWN = ("optimizer", "seed", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""

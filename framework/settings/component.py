@@ -29,8 +29,8 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from framework.errors import FrameworkError, SettingsError, nearest
-from framework.json_text import parsed
-from framework.messages import brief, class_message, elsewhere, require_arguments, settings_message
+from framework.settings.json_text import parsed
+from framework.settings.messages import brief, class_message, elsewhere, require_arguments, settings_message
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Protocol, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Protocol
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
 
 from framework.arrays import Array
 from framework.errors import CallbackError, DataError, UsageError
-from framework.figures import Sums, add_sums
-from framework.history import History
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
-from framework.packing import pack
 from framework.random_streams import random_generator
+from framework.runs.figures import Sums, add_sums
+from framework.runs.history import History
+from framework.runs.memory import Memory
+from framework.runs.progress import Progress
 from framework.trees import leaves
 
 
@@ -30,55 +29,6 @@ class Labelled(Protocol):
     @property
     def label(self) -> str:
         """The name, the same in every process."""
-
-
-Listed = Field(strict=False)
-"""Marks a tuple that is a list in JSON; its elements stay strict."""
-
-
-@dataclass(eq=False)
-class Progress:
-    """Everything of a run that a checkpoint saves as it is; the run adds model, optimizer, history and memories.
-
-    Attributes:
-        seed: The seed of every random number in the run.
-        engine: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
-        epoch: Epochs finished.
-        step: Updates made.
-        batch: Batches finished in the current epoch.
-        batch_loss: The loss of the last batch, or None before the first. ``loss`` is that of the last epoch.
-        target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
-        batches: Batches in an epoch.
-        layout: (rows, rows in a batch, whether they are shuffled) of this training.
-        recipe: What the training is made of, as text by name: settings, data, versions. A resume compares it.
-        stop_reason: Why training stopped early, or None.
-        ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
-            is still pending.
-        unserved: The hook that an error interrupted, then the names of the callbacks that it was not called for, or
-            whose save failed; a resume calls it for them first.
-        identity: Random text that identifies this run.
-        epoch_begun: Whether ``on_epoch_begin`` has been called for the current epoch.
-        sums: The sums of loss and metrics over the current epoch.
-        seconds: The time spent on the current epoch.
-    """
-
-    seed: NonNegativeInt
-    engine: str = "numpy"
-    epoch: NonNegativeInt = 0
-    step: NonNegativeInt = 0
-    batch: NonNegativeInt = 0
-    batch_loss: float | None = None
-    target_epoch: NonNegativeInt = 0
-    batches: NonNegativeInt = 0
-    layout: Annotated[tuple[NonNegativeInt, NonNegativeInt, bool], Listed] = (0, 0, False)
-    recipe: dict[str, str] = field(default_factory=dict)
-    stop_reason: str | None = None
-    ended: bool = False
-    unserved: list[str] = field(default_factory=list)
-    identity: str = field(default_factory=lambda: os.urandom(8).hex())
-    epoch_begun: bool = False
-    sums: dict[str, Annotated[tuple[float, ...], Listed]] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class Run(Progress):
@@ -302,74 +252,3 @@ def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
         ordinals[kind] = ordinals.get(kind, -1) + 1
         names[id(callback)] = f"{kind}.{ordinals[kind]}"
     return names
-
-
-class Memory(dict[str, Any]):
-    """What one callback remembers. A value that cannot be saved is refused; an array is copied.
-
-    Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
-
-    Example:
-        >>> memory = Memory("EarlyStopping.0")
-        >>> memory["best"] = 0.5
-        >>> memory["file"] = object()
-        Traceback (most recent call last):
-        framework.errors.DataError: run.memory of EarlyStopping.0: 'file' must be a JSON value or a NumPy array ...
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str, values: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self.name = name
-        self.update(values or {})
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.update({key: value})
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *values: Any, **named: Any) -> None:
-        new = dict(*values, **named)
-        self.require_savable(new)
-        for key, value in new.items():
-            if isinstance(value, np.ndarray) and value is not self.get(key):
-                new[key] = value.copy()  # training changes the model's weights
-        super().update(new)
-
-    def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
-        self.update(values)
-        return self
-
-    def require_savable(self, values: Mapping[str, Any], changing: Sequence[Array] = ()) -> None:
-        """Refuse what cannot be saved.
-
-        Args:
-            values: What is to be remembered.
-            changing: Arrays that training writes into; none of the values may share memory with them.
-
-        Raises:
-            DataError: A value is neither a JSON value nor an array of numbers, or shares memory, or a key is not text.
-        """
-        for key, value in values.items():
-            if not isinstance(key, str):
-                raise DataError(f"run.memory of {self.name}: keys must be text; got {key!r}")
-            arrays: dict[str, Array] = {}
-            try:
-                pack(value, f"'{key}'", arrays)
-            except DataError as error:
-                raise DataError(
-                    f"run.memory of {self.name}: {error}; bars, files and clients go into run.live(self)"
-                ) from None
-            for name, array in arrays.items():
-                if any(np.may_share_memory(array, other) for other in changing):
-                    raise DataError(
-                        f"run.memory of {self.name}: {name} must not share memory with what training changes, such as "
-                        "the weights; write .copy()"
-                    )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Memory, (self.name, dict(self))

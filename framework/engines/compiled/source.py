@@ -8,12 +8,12 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-from framework.compiled.expressions import Writer
-from framework.compiled.lower import Plan, Record
-from framework.compiled.numeric import numeric_source
-from framework.compiled.products import in_place, product
-from framework.compiled.rows import row_function
-from framework.compiled.step import indented, step_source
+from framework.engines.compiled.expressions import Writer
+from framework.engines.compiled.lower import Plan, Record
+from framework.engines.compiled.numeric import numeric_source
+from framework.engines.compiled.products import in_place, product
+from framework.engines.compiled.rows import row_function
+from framework.engines.compiled.step import indented, step_source
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ AHEAD = 8
 
 SOON = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
 
-_HEADER = '''"""A training kernel, written by framework.compiled; no text of the user's is part of it.
+_HEADER = '''"""A training kernel, written by framework.engines.compiled; no text of the user's is part of it.
 
-With framework/compiled/native.py {stamp}.
+With framework/engines/compiled/native.py {stamp}.
 """
 
 import math
@@ -54,7 +54,7 @@ import math
 import numpy as np
 from numba import njit
 
-from framework.compiled.native import copy_row, fetch_row, gemm
+from framework.engines.compiled.native import copy_row, fetch_row, gemm
 
 bare = {{"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}}
 formula = njit(error_model="numpy", fastmath={{"contract"}}, **bare)

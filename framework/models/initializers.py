@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from framework.arrays import Array
-from framework.component import Component, Positive
 from framework.errors import SettingsError
+from framework.settings.component import Component, Positive
 
 
 class Initializer(Component):

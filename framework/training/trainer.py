@@ -16,23 +16,23 @@ from pydantic import field_validator
 from framework.arrays import Array
 from framework.callbacks import Callback, Checkpoint
 from framework.checkpoint import load
-from framework.compiled import CompiledEngine, choose, comes_between, require_available
-from framework.component import Component, Count, Seed
 from framework.data import Source, checked_rows, prepare, settling
 from framework.emit.programs import refresh
 from framework.engines import Engine
+from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
 from framework.errors import SettingsError, UsageError
-from framework.figures import EVALUATION_ROWS, Figures
 from framework.losses import Loss
-from framework.messages import worded
 from framework.metrics import Metric
 from framework.models import Model
 from framework.optimizers import BoundOptimizer, Optimizer
-from framework.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.regularizers import Regularizer
-from framework.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
-from framework.run import Run
-from framework.session import Session
+from framework.runs.figures import EVALUATION_ROWS, Figures
+from framework.runs.run import Run
+from framework.settings.component import Component, Count, Seed
+from framework.settings.messages import worded
+from framework.training.preconditions import require_columns, require_last_batch, require_model, require_modes
+from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
+from framework.training.session import Session
 from framework.trees import rows_in, take
 
 

@@ -15,9 +15,9 @@ from framework.callbacks import Callback
 from framework.checkpoint import load, save
 from framework.errors import CheckpointError, SettingsError
 from framework.models import Model
-from framework.preconditions import require_model
-from framework.run import Run
-from framework.trainer import Trainer
+from framework.runs.run import Run
+from framework.training.preconditions import require_model
+from framework.training.trainer import Trainer
 
 
 def verify_resume(

@@ -9,8 +9,8 @@ import numpy as np
 
 from framework.arrays import Array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.messages import brief, worded
 from framework.random_streams import random_generator
+from framework.settings.messages import brief, worded
 from framework.trees import Tree, flatten, real_tree, rows_in, take
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.compiled.lower import CannotLower, Record, arguments, bare
+from framework.engines.compiled.lower import CannotLower, Record, arguments, bare
 from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})

@@ -8,11 +8,11 @@ import math
 import numpy as np
 
 from framework.arrays import Array
-from framework.compiled.cache import load
-from framework.compiled.lower import Plan
-from framework.compiled.source import Form
-from framework.compiled.source import Source as Written
 from framework.data import Batch, read_only
+from framework.engines.compiled.cache import load
+from framework.engines.compiled.lower import Plan
+from framework.engines.compiled.source import Form
+from framework.engines.compiled.source import Source as Written
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 
@@ -40,7 +40,7 @@ class Kernel:
         self._train = load(source.text).train
         self._address = 0
         if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
-            self._address = importlib.import_module("framework.compiled.native").gemm_address(dtype)
+            self._address = importlib.import_module("framework.engines.compiled.native").gemm_address(dtype)
         self.form, self.model, self.size = form, model, size
         self.constants = np.array(source.constants)
         self._limit = LIMITS[dtype]

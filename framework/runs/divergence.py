@@ -16,7 +16,7 @@ from framework.data import Batch
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model, Residual, Sequential
-from framework.run import Run
+from framework.runs.run import Run
 from framework.trees import flatten, map_leaves
 
 SHOWN_ROWS = 5

@@ -15,9 +15,9 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data import Piece
-from framework.divergence import explain, kept, place_of
 from framework.errors import DivergedError
-from framework.run import Run
+from framework.runs.divergence import explain, kept, place_of
+from framework.runs.run import Run
 
 
 class Session:

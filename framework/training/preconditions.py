@@ -9,7 +9,7 @@ from framework.errors import SettingsError, ShapeError, nearest
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
-from framework.run import Run
+from framework.runs.run import Run
 
 
 def require_model(model: object, name: str) -> None:

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from framework.component import Component
 from framework.errors import SettingsError
-from framework.messages import brief
+from framework.settings.component import Component
+from framework.settings.messages import brief
 
 
 class PlainFunction(Component):

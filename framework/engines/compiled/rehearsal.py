@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.compiled.expressions import FUNCTIONS, Writer
-from framework.compiled.lower import CannotLower, Formulas, Record, lowered_update
-from framework.compiled.rows import row_function
 from framework.derivatives import POINTS, ROWS
 from framework.derivatives.formulas import MODERATE, TARGETS
 from framework.emit.numpy import emit
+from framework.engines.compiled.expressions import FUNCTIONS, Writer
+from framework.engines.compiled.lower import CannotLower, Formulas, Record, lowered_update
+from framework.engines.compiled.rows import row_function
 from framework.graph.node import Node
 from framework.graph.operations import COMPARISONS, KINKS
 from framework.losses import Loss

@@ -3,7 +3,7 @@
 Needs the extra ``framework[compiled]``: Numba and SciPy. Neither is imported before a kernel is made.
 """
 
-from framework.compiled.choice import choose, comes_between, require_available
-from framework.compiled.engine import CompiledEngine
+from framework.engines.compiled.choice import choose, comes_between, require_available
+from framework.engines.compiled.engine import CompiledEngine
 
 __all__ = ["CompiledEngine", "choose", "comes_between", "require_available"]

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from framework.compiled.expressions import Writer, boolean
-from framework.compiled.lower import REDUCTIONS, CannotLower, Record, arguments, bare
+from framework.engines.compiled.expressions import Writer, boolean
+from framework.engines.compiled.lower import REDUCTIONS, CannotLower, Record, arguments, bare
 from framework.graph.node import Node, nodes_in
 
 _STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 
-from framework.compiled.lower import CannotLower, lowered
-from framework.compiled.rehearsal import rehearse
+from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.rehearsal import rehearse
 from framework.errors import UsageError
 from framework.losses import Loss
-from framework.messages import warn
 from framework.models import Model
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
+from framework.settings.messages import warn
 
 
 @cache  # to look for a package takes a tenth of a millisecond

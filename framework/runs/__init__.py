@@ -1,0 +1,1 @@
+"""Runs: everything that changes in one training, and what is found out about it."""

@@ -1,0 +1,1 @@
+"""Settings: components that validate, print, compare and travel as JSON, and the messages about them."""

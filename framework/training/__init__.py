@@ -1,0 +1,1 @@
+"""Training: the loop, what it checks first, how it ends, and how it resumes."""
