@@ -109,7 +109,7 @@ METRICS = [
     (DataError, "target must have one class a row; got [0. 0. 0.] at row 0", lambda: F1()(ROWS3, 0 * MULTI)),
     (
         ShapeError,
-        "Accuracy needs outputs (rows, classes); got (4, 3, 2)",
+        "outputs must be (rows,) or (rows, classes); got (4, 3, 2)",
         lambda: Accuracy()(*[np.ones((4, 3, 2))] * 2),
     ),
     (
