@@ -47,6 +47,8 @@ class _Pool(Layer):
         return max((len(v) for v in (self.window, self.stride, self.padding) if isinstance(v, tuple)), default=0)
 
     def shape_after(self, shape: Shape) -> Shape:
+        if len(shape) == 1:  # the last axis alone, behind a layer that samples with more axes may come from
+            return (None,)
         if is_known(shape):
             return super().shape_after(shape)
         return (shape[0], *(None,) * (len(shape) - 1))

@@ -6,7 +6,19 @@ import pytest
 from layer_pieces import compare, require_close, settings_of
 from oracles import jax_gradients, stored
 
-from framework import AveragePool, GlobalAverage, MaxPool, SettingsError, ShapeError
+from framework import (
+    AveragePool,
+    Dense,
+    Flatten,
+    GlobalAverage,
+    MaxPool,
+    MeanSquaredError,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Trainer,
+)
 
 POOLS = {"max_pool2d": MaxPool, "avg_pool2d": AveragePool}
 CASES = [(name, case) for name in POOLS for case in stored(name) if case.startswith("kernel")]
@@ -68,6 +80,17 @@ def test_a_window_covers_every_axis_after_the_channels(shape, stride):
     output, (dx,) = jax_gradients(theirs, x)
     require_close(layer.forward(x), output, "float64")
     require_close(layer.backward(np.ones_like(output)), dx, "float64")
+
+
+@pytest.mark.parametrize("layer", [MaxPool(window=2), AveragePool(window=2)])
+def test_a_pool_may_stand_behind_a_layer_of_the_last_axis(layer):
+    x = np.random.default_rng(0).normal(size=(6, 3, 5))
+    model = Sequential(Dense(units=4), layer.copy(), Flatten(), Dense(units=1))
+    Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, (x, np.ones((6, 1))))
+    assert model[1](model[0](x)).shape == (6, 3, 2)
+    assert model[-1].inputs == 6
+    with pytest.raises(ShapeError, match=r"takes samples \(channels, sizes\); got 1 axis"):
+        Sequential(Dense(5, 4), layer.copy())(np.ones((2, 5)))
 
 
 def test_a_missing_number_reaches_the_output():
