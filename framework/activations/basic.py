@@ -9,11 +9,13 @@ import numpy as np
 from framework.activations.base import Activation
 
 _FLOAT32 = np.dtype(np.float32)
+_LARGEST_EXPONENTS = np.array(709.782712893384), np.array(88.72283, _FLOAT32)
+"""The logarithm of the largest number of float64, and of float32; NumPy would make an array of a Python number."""
 
 
-def _largest_exponent(h: Any) -> float:
-    """Return the logarithm of the largest number of the dtype of ``h``: exp of it is still finite."""
-    return 88.72283 if getattr(h, "dtype", None) == _FLOAT32 else 709.782712893384
+def _largest_exponent(h: Any) -> Any:
+    """Return the largest number of the dtype of ``h`` whose exponential is finite."""
+    return _LARGEST_EXPONENTS[getattr(h, "dtype", None) == _FLOAT32]
 
 
 class Identity(Activation):
