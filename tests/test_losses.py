@@ -220,6 +220,21 @@ def test_a_value_of_another_shape_is_named_before_training(loss, message):
             trainer.fit(model, (P, np.ones((6, *model.output_shape))))
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Loss.of(lambda p, t: p > t),
+        Loss.of(lambda p, t: t * t + 0 * p),
+        RowLoss.of(lambda p, t: np.argmax(p, axis=-1) != np.argmax(t, axis=-1)),
+    ],
+    ids=["a comparison", "the target alone", "errors of classes"],
+)
+def test_a_loss_that_nothing_can_learn_from_is_refused(loss):
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(DerivativeError, match=r"of: the slope is 0 everywhere, so nothing can learn.* Metric\.of"):
+        trainer.fit(Dense(3, 4), (P, np.ones((6, 4))))
+
+
 def test_a_slope_that_differences_do_not_confirm_is_told_with_advice():
     trainer = Trainer(loss=Loss.of(lambda p, t: np.rint((p - t) ** 2)), optimizer=SGDOptimizer(learning_rate=0.1))
     with pytest.raises(DerivativeError, match=r"slope \(derived\) is wrong(.|\n)*the formula jumps there.*write slope"):

@@ -143,14 +143,26 @@ def check_loss(loss: Any, *, written: bool) -> None:
     """Check a loss; see ``Loss.check_derivative``.
 
     Raises:
-        DerivativeError: The slope is not that of the value, or the canonical pair does not belong to it.
+        DerivativeError: The slope is not that of the value, or 0 everywhere, or the canonical pair is not its own.
     """
     if loss.by_row:
         _check_row_loss(loss, written)
         return
-    for target in _accepted(loss, TARGETS):
+    targets = _accepted(loss, TARGETS)
+    for target in targets:
         _require_values(loss, ROWS, np.full_like(ROWS, target))
         _check_loss(loss, target, written)
+    _require_slope(loss, [(ROWS, np.full_like(ROWS, target)) for target in targets])
+
+
+def _require_slope(loss: Any, pairs: list[tuple[Array, Array]]) -> None:
+    """Refuse a loss that nothing can learn from, given predictions and targets to try."""
+    with np.errstate(all="ignore"):
+        if pairs and not any(np.any(loss.slope(predictions, targets)) for predictions, targets in pairs):
+            raise DerivativeError(
+                f"{type(loss).__name__}: the slope is 0 everywhere, so nothing can learn: the value does not depend on "
+                "the prediction, or only in jumps. Use it as a metric: Metric.of(function)"
+            )
 
 
 def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
@@ -236,9 +248,11 @@ def _check_row_loss(loss: Any, written: bool) -> None:
     it = Subject(type(loss).__name__, "slope", "prediction", written=written, program=lambda: loss.program(predictions))
     if not written and isinstance(it.traced, DerivativeError):
         raise it.traced
-    for goal in _accepted(loss, goals):
+    accepted = _accepted(loss, goals)
+    for goal in accepted:
         _require_values(loss, predictions, goal)
         _check_rows(loss, it, rows, predictions, goal)
+    _require_slope(loss, [(predictions, goal) for goal in accepted])
 
 
 def _check_rows(loss: Any, it: Subject, rows: Array, predictions: Array, goal: Array) -> None:

@@ -317,7 +317,7 @@ class Layer(Model):
     def _traced(self, shape: Any, *, training: bool) -> LayerProgram:
         formula = self.formula if training else self.predict_formula
         parameters, buffers = self.layout(), self.initial_buffers()
-        draws = self.draws(shape) if training else {}
+        draws = _required_shapes(f"{type(self).__name__}.draws", self.draws(shape)) if training else {}
         inputs, named = names(shape), flatten(shape)
         if unknown := set(self._cardinality("x")) - set(named):
             raise SettingsError(
@@ -475,11 +475,7 @@ class Layer(Model):
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         self._require_settled()
-        shapes = self.shapes()
-        if not isinstance(shapes, Mapping) or not all(isinstance(shape, tuple) for shape in shapes.values()):
-            kind = type(self).__name__
-            raise SettingsError(f"{kind}.shapes must return a tuple for each name, {{'weights': (3,)}}; got {shapes!r}")
-        return dict(shapes)
+        return _required_shapes(f"{type(self).__name__}.shapes", self.shapes())
 
     def _build(self, *place: int, draw: bool = True) -> State:
         if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
@@ -573,6 +569,22 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
     require_like(initializer, "__call__", values, shape)
     require_finite(values, f"the values of {initializer!r}")
     return values
+
+
+def _required_shapes(name: str, shapes: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of arrays by name, or refuse what is none.
+
+    Raises:
+        SettingsError: It is not a tuple of sizes for each name.
+    """
+    found = [*shapes.values()] if isinstance(shapes, Mapping) else [None]
+    if not all(isinstance(shape, tuple) and all(map(_is_size, shape)) for shape in found):
+        raise SettingsError(f"{name} must return a tuple of sizes for each name, {{'weights': (3,)}}; got {shapes!r}")
+    return dict(shapes)
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0
 
 
 def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:

@@ -308,6 +308,18 @@ def test_a_name_that_is_declared_twice_is_refused(method):
         Twice().forward([[1.0, 2.0]], key=(0, 0, 0))
 
 
+@pytest.mark.parametrize("shapes", ["[('w', (2,))]", "{'w': 2}", "{'w': [2]}", "{'w': (2.0,)}", "{'w': (-2,)}", "None"])
+@pytest.mark.parametrize("method", ["shapes", "draws"])
+def test_a_shape_is_a_tuple_of_sizes(method, shapes):
+    class Odd(Layer):
+        def formula(self, x, w):
+            return x * w
+
+    setattr(Odd, method, lambda *_: eval(shapes))
+    with pytest.raises(SettingsError, match=rf"Odd\.{method} must return a tuple of sizes for each name, .*; got"):
+        Odd().forward([[1.0, 2.0]], key=(0, 0, 0))
+
+
 def test_a_branch_on_a_single_row_is_refused():
     with pytest.raises(DerivativeError, match="for 1 row:"):
         Layer.of(lambda x: x if len(x) == 1 else 2 * x)([[1.0, 2.0]])
