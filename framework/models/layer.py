@@ -584,7 +584,7 @@ def _required_shapes(name: str, shapes: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _is_size(size: Any) -> bool:
-    return isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0
+    return isinstance(size, int | np.integer) and not isinstance(size, bool) and int(size) >= 0
 
 
 def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:
