@@ -412,6 +412,8 @@ def _fold_rows(new: Graph, node: Node, g: Node) -> Any:
     """Add up the windows of an image, which a product for each row has made, in runs longer than a line of the image.
 
     Zeros make the lines of the gradient as long as those of the image. Then all lines of a window's place are one run.
+    Its last zeros are those that the next run needs in front, to be added one place to the right. There is a product
+    for each line of the window, which is still in the cache when its runs are added.
     """
     ndim = node.ndim
     if node.attributes["axes"] != (ndim - 2, ndim - 1) or node.attributes["steps"] != (1, 1):
@@ -425,20 +427,22 @@ def _fold_rows(new: Graph, node: Node, g: Node) -> Any:
     order, (rows, columns) = g.attributes["axes"], g.shape[ndim - 2 : ndim]
     matrix, gradient = apart.args[0].args
     outer, inner = order[: ndim - 2], order[ndim:]
-    lies_so = list(outer) == sorted(outer) and order[ndim - 2 : ndim] == (g.ndim - 2, g.ndim - 1)
+    lies_so = list(outer) == sorted(outer) and (inner[1], *order[ndim - 2 : ndim]) == (*range(g.ndim - 3, g.ndim),)
     if not lies_so or gradient.shape[-1] != rows * columns or not columns < width <= 1.5 * columns <= _WIDE:
         return None
     lines = new.add("reshape", gradient, shape=(*gradient.shape[:2], rows, columns))
     lines = new.add("pad", lines, width=((0, 0), (0, 0), (0, 0), (0, width - columns)), value=0.0)
-    product = new.add("matmul", matrix, new.add("reshape", lines, shape=(*gradient.shape[:2], rows * width)))
-    product = new.add("reshape", product, shape=(*apart.shape[:-2], rows * width))
-    run, parts, indices = (rows - 1) * width + columns, [], []
-    for down, right in np.ndindex(*node.attributes["window"]):
-        index: list[Any] = [None] * (g.ndim - 2) + [(0, run, 1)]
-        index[inner[0]], index[inner[1]] = down, right
-        parts.append(new.add("index", product, index=tuple(index)))
-        start = down * width + right
-        indices.append((*(None,) * (ndim - 2), (start, start + run, 1)))
+    run, parts, indices = rows * width, [], []
+    lines = new.add("reshape", lines, shape=(*gradient.shape[:2], run))
+    places = new.add("reshape", matrix, shape=(*apart.shape[1:-2], matrix.shape[-1]))
+    high, wide = node.attributes["window"]
+    for down in range(high):
+        line = _slice(new, places, inner[0] - 1, down, down + 1)
+        line = new.add("reshape", line, shape=(math.prod(line.shape[:-1]), line.shape[-1]))
+        product = new.add("reshape", new.add("matmul", line, lines), shape=(*node.shape[:-2], wide * run))
+        runs = new.add("windows", product, axes=(ndim - 2,), window=(run,), steps=(run - 1,))
+        parts.append(new.add("sum", runs, axes=(ndim - 2,), keepdims=False))
+        indices.append((*(None,) * (ndim - 2), (down * width, down * width + run, 1)))
     flat = (*node.shape[:-2], height * width)
     return new.add("reshape", new.add("place", *parts, shape=flat, indices=tuple(indices), add=True), shape=node.shape)
 

@@ -128,20 +128,20 @@ def test_windows_computed_one_place_at_a_time_are_folded_as_parts(step):
     np.testing.assert_allclose(emit({"y": folded}, {"g": g, "w": w})(*values), expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize(("step", "folds"), [(1, False), (2, True)])
-def test_the_input_gradient_of_a_convolution_is_added_up_in_long_runs(step, folds):
+@pytest.mark.parametrize(("step", "high", "folds"), [(1, 3, False), (1, 2, False), (2, 3, True)])
+def test_the_input_gradient_of_a_convolution_is_added_up_in_long_runs(step, high, folds):
     graph = trace(lambda x: x, {"x": (ROWS, 6)}).graph
-    g, kernel = graph.input("g", (graph.rows, 4, 5, 6)), graph.input("kernel", (4, 2, 3, 3))
-    size = (4 * step + 3, 5 * step + 3)
+    g, kernel = graph.input("g", (graph.rows, 4, 5, 6)), graph.input("kernel", (4, 2, high, 3))
+    size = (4 * step + high, 5 * step + 3)
     spread = graph.add("einsum", g, kernel, subscripts="ruyx,ucij->rcyxij")
     shape, steps = (graph.rows, 2, *size), (step, step)
-    folded = graph.add("fold", spread, shape=shape, axes=(2, 3), window=(3, 3), steps=steps)
+    folded = graph.add("fold", spread, shape=shape, axes=(2, 3), window=(high, 3), steps=steps)
     assert ("fold" in operations(lower([folded]))) == folds
     rng = np.random.default_rng(0)
-    values, weights = rng.normal(size=(3, 4, 5, 6)), rng.normal(size=(4, 2, 3, 3))
+    values, weights = rng.normal(size=(3, 4, 5, 6)), rng.normal(size=(4, 2, high, 3))
     expected = np.zeros((3, 2, *size))
     for y, x in np.ndindex(5, 6):
         part = np.einsum("ru,ucij->rcij", values[:, :, y, x], weights)
-        expected[:, :, y * step : y * step + 3, x * step : x * step + 3] += part
+        expected[:, :, y * step : y * step + high, x * step : x * step + 3] += part
     found = emit({"y": folded}, {"g": g, "kernel": kernel})(values, weights)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
