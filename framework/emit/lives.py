@@ -13,6 +13,8 @@ from framework.graph.operations import OPERATIONS
 Shape = tuple[int, ...]
 Home = Any
 """The node whose array a value lies in; (loop, place) for a result of a loop."""
+_TALL = 64
+"""A transposed matrix that a matrix of so many lines is multiplied by is worth a copy."""
 
 
 class Lives:
@@ -31,8 +33,9 @@ class Lives:
     def follow(self, order: Iterable[Node]) -> None:
         """Go through nodes in the order of computation; a loop comes after its body."""
         order = list(order)
+        here = set(order)
         for node in order:
-            self.copies |= _turned(node) if node.op == "loop" else set()
+            self.copies |= _turned(node) if node.op == "loop" else _turned_rows(node) & here
         for node in order:
             if node.op == "loop":
                 self._follow_body(node)
@@ -111,6 +114,12 @@ def _turned(loop: Node) -> set[Node]:
     body = loop.attributes["body"]
     factors = {node.args[1] for node in body.order() if node.op == "matmul"} & {*body.captured}
     return {factor for factor in factors if factor.op == "transpose"}
+
+
+def _turned_rows(node: Node) -> set[Node]:
+    """Return the transposed matrices of a product for each row, where a copy pays for the same reason."""
+    pays = node.op == "matmul" and node.ndim > 2 and node.shape[-2] >= _TALL and node.args[1].op == "transpose"
+    return {node.args[1]} if pays else set()
 
 
 def shared_stack(loop: Node, place: int) -> int:
