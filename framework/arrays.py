@@ -61,7 +61,7 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the names of a frame's columns, or None for what is no frame.
+    """Return the names of a frame's columns, or None for anything else.
 
     Example:
         >>> column_names([[1.0]]) is None
@@ -240,11 +240,11 @@ def first_place(mask: Any) -> tuple[int, ...]:
 
 
 def require_ids(array: Array, cardinality: Any, name: str) -> None:
-    """Refuse what is no whole id from 0 to ``cardinality - 1``.
+    """Check that ids are whole numbers from 0 to ``cardinality - 1``.
 
     Args:
         array: Ids, or a batch of samples that hold some.
-        cardinality: How many ids there are; for a batch an array for each sample, inf for a number that is no id.
+        cardinality: How many ids there are; for a batch an array for each sample, inf for a number that is not an id.
         name: The argument's name in messages.
 
     Raises:
@@ -285,7 +285,7 @@ def blocks(array: Array) -> list[slice]:
 
 
 class Record(dict[str, Any]):
-    """What a layer's forward keeps for its backward: arrays by name, and the working memory of both.
+    """The arrays that a layer's forward keeps for its backward, by name, and the working memory of both.
 
     In training a layer has one record and ``array`` returns the same memory at every step. In prediction each call
     has its own record, so a model can predict from several threads.

@@ -196,7 +196,7 @@ class L2(Regularizer):
 
     With the factor 1/2 the strength is what optimizers with coupled decay (SGDOptimizer, AdamOptimizer) call
     weight_decay: the two give the same steps, but weight_decay acts on every parameter and leaves the loss as it is.
-    Keras's L2(s), which has no 1/2, is strength 2 s. AdamWOptimizer's decoupled decay is no penalty.
+    Keras's L2(s), which has no 1/2, is strength 2 s. AdamWOptimizer's decoupled decay is not a penalty.
 
     Example:
         >>> L2(strength=0.5).value(np.array([1.0, -2.0])), L2(strength=0.5).slope(np.array([1.0, -2.0]))

@@ -101,7 +101,7 @@ class TracedStep:
 
 
 LABELS = {name: hint.__metadata__[0] for name, hint in get_type_hints(TracedStep, include_extras=True).items()}
-"""What a table calls each quantity, in the order of the algorithm."""
+"""The heading of each quantity in a table, in the order of the algorithm."""
 
 
 def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) -> Any:

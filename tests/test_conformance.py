@@ -28,7 +28,7 @@ SETTINGS = {
     "AveragePool": {"window": (2, 2)},
     "BatchNorm": {"units": 3},
     "Bilinear": {"units": 2, "first": 1, "inputs": 3},
-    "CSVLog": None,  # writes a file; its tests are in test_reporting.py
+    "CSVLog": None,  # writes a file; its tests are in callbacks/test_reporting.py
     "Checkpoint": {"folder": "checkpoints"},
     "ConfusionMatrix": {"classes": 3},
     "Constant": {"value": 0.5},

@@ -206,3 +206,21 @@ def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
         "engines/compiled/source.py",
         "engines/compiled/expressions.py",
     }
+
+
+STILTED = re.compile(
+    r"\b(go|goes|went|going) on\b|\bbegin anew\b|\banew\b|\bwhoever\b|all the same\b(?!\?)|\bas it comes\b|in words\b"
+    r"|\bhas none of its own\b|(?<![Tt]here )\bis none\b(?! of)|(?<![Tt]here )\b(is|are) no (?!longer|more)[a-z]+"
+    r"|\b(is|are) told\b|\btells? (what|of|from)\b|\"\"\"What |Refuse what|(?:^|[.] )What (is|a|no|has|cannot) ",
+    re.MULTILINE,
+)
+"""Phrases that have to be read twice."""
+
+PROSE = sorted([*FILES, *(PACKAGE.parent / "docs").glob("*.md"), PACKAGE.parent / "README.md"])
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_prose_is_plain_english(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if STILTED.search(line)]
+    assert not found, "\n".join(found)

@@ -1,4 +1,4 @@
-"""What several formulas have in common, written so that it neither overflows nor loses its small values.
+"""Functions that several formulas share, written so that they neither overflow nor lose small values.
 
 The exponentials take no positive argument: exp(-|h|) lies in (0, 1] for every h, and becomes 0 where it should.
 """

@@ -98,7 +98,7 @@ class Callback(Component):
         return type(self).__name__
 
     def require(self, run: Run) -> None:
-        """Refuse what is known to go wrong, before anything is changed and before the first hook of any callback."""
+        """Raise for a known mistake before anything is changed and before the first hook of any callback."""
 
     def judged(self) -> dict[str, str]:
         """Return the columns by which this callback tells better from worse, with ``"min"`` or ``"max"``."""
@@ -140,7 +140,7 @@ def _require_signature(cls: type[Callback], hook: str) -> None:
 
 
 def _require_plain(function: object, name: str) -> None:
-    """Refuse what runs only when somebody awaits or iterates over it: a hook is simply called."""
+    """Refuse coroutines and generators: a hook is simply called."""
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise CallbackError(f"{name} must be a plain function: no 'async' and no 'yield', which would never run")
 

@@ -19,7 +19,7 @@ _KINDS = {"i": np.dtype(np.int32), "d": np.dtype(np.float64), "q": np.dtype(np.i
 
 
 class Rows(BaseModel):
-    """What a document says of a history: the kind of each column of each form, and the rows that are JSON."""
+    """The history in a document: the kind of each column of each form, and the rows that are JSON."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

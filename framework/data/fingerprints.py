@@ -23,7 +23,7 @@ def fingerprint(array: Array) -> str:
     The bytes are laid out as a grid of 8-byte words. The digest is SHA-256 over the sum of every row and of every
     column of the grid, modulo 2^64, and over the words that fill no row. So it is as fast as memory, and sees every
     change of up to three words, an exchange of two values among them; more changes escape only where they cancel out
-    along every row and every column. It is no protection against somebody who wants to deceive.
+    along every row and every column. It does not protect against deliberate forgery.
 
     Example:
         >>> fingerprint(np.zeros((2, 3)))

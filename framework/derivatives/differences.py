@@ -25,7 +25,7 @@ _RELATIVE_STEPS = (2.0**-8, 2.0**-16)
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a derivative may be at each point.
+    """The range that a derivative may lie in at each point.
 
     Attributes:
         low: The smallest derivative that agrees.
@@ -82,7 +82,7 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
         judged = np.isfinite(quotients).all(axis=0)
         jumps, sides = np.zeros(points.shape, bool), []
         for whole, half, quarter in (quotients[:3], quotients[3:]):
-            # A quotient that grows as the step shrinks tells of a jump or a pole within the step: no slope to judge.
+            # A quotient that grows as the step shrinks comes from a jump or a pole: there is no slope to judge.
             grows = (np.abs(quarter) > 1.2 * np.abs(half)) & (np.abs(half) > 1.2 * np.abs(whole))
             judged &= ~grows
             jumps |= grows & (np.abs(quarter - half) > 8.0 * noise)

@@ -1,4 +1,4 @@
-"""What activations and losses say of their derivatives, compared by the checks."""
+"""Check the derivatives of activations and losses."""
 
 from __future__ import annotations
 

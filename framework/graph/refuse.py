@@ -23,7 +23,7 @@ NO_RULE = (
     "it has no rule; use functions that have one, or write the derivative in a class: derivative or backward of an "
     "Activation, slope of a Loss, apply and apply_backward of a Layer"
 )
-"""What to do about a function that the table of operations does not have."""
+"""The advice for a function that the table of operations does not have."""
 
 
 def refuse(what: str, instead: str) -> NoReturn:

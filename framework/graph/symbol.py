@@ -27,7 +27,7 @@ NAMES = {
     "erf (vectorized)": "erf",
     "erfc (vectorized)": "erfc",
 }
-"""What the table calls an operation that NumPy has under another name."""
+"""The table's names of operations that NumPy calls otherwise."""
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min", "multiply": "prod"}
 REDUCTIONS |= {"logical_and": "all", "logical_or": "any", "logaddexp": "logaddexp.reduce"}

@@ -1,4 +1,4 @@
-"""What losses refuse: labels, ranges and outputs that their formulas have no meaning for."""
+"""Check labels, ranges and outputs that a loss has no meaning for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framework.settings.plain_functions import name_of, require_function
 
 
 class Output(Protocol):
-    """What a loss asks of a model: its last forward, its output activation, and to carry a gradient back."""
+    """A model, as a loss sees it: its last forward, its output activation, and the way back."""
 
     @property
     def output_activation(self) -> Any:

@@ -111,7 +111,7 @@ class TopK(Metric):
 class _Counted(Metric):
     """A figure from three counts: hits (predicted and true), predicted, true.
 
-    With one output they are those of class 1. With several, each class has its own, and ``average`` tells what is made
+    With one output they are those of class 1. With several, each class has its own, and ``average`` says what is made
     of them: ``"macro"`` is the plain mean of the figure over the classes that occur among predictions or targets,
     ``"micro"`` the figure of the counts summed over all classes, which is the accuracy.
     """

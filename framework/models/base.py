@@ -1,7 +1,7 @@
 """Model and Layer: settings plus the numbers that are learnt.
 
 ``model(x)`` predicts and remembers nothing, so several threads may share a model. ``forward(x)`` records what
-``backward(gradient)`` needs; backward uses the record up. What a caller receives is the caller's own array.
+``backward(gradient)`` needs; backward uses the record up. A caller receives an array of its own.
 
 One sample, of shape ``input_shape``, gives one prediction; a batch with one axis more in front gives a batch. A model
 of several inputs has a dict of shapes by name as its ``input_shape``; its samples and batches are dicts of arrays.
@@ -98,7 +98,7 @@ class Model(Component):
 
     @abstractmethod
     def cardinalities(self, shape: Any) -> Any:
-        """Return how many ids each number in a sample of this shape may be, as arrays; inf for what is no id."""
+        """Return how many ids each number in a sample of this shape may be, as arrays; inf for other numbers."""
 
     @abstractmethod
     def shape_after(self, shape: Any) -> Shape:
@@ -395,7 +395,7 @@ class Model(Component):
 
     @property
     def _advice(self) -> str:
-        """What to do about an input of another shape, beside giving another one."""
+        """Further advice for an input of a wrong shape."""
         return ""
 
     def _is_sample(self, x: Tree) -> bool:

@@ -572,7 +572,7 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
 
 
 def _required_shapes(name: str, shapes: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of arrays by name, or refuse what is none.
+    """Return the shapes of arrays by name, checked.
 
     Raises:
         SettingsError: It is not a tuple of sizes for each name.

@@ -135,7 +135,7 @@ class Permute(Layer):
         super().__init__(axes=axes, seed=seed, dtype=dtype)
 
     def model_post_init(self, context: object) -> None:
-        """Refuse what is not an order of all axes."""
+        """Check that the setting is an order of all axes."""
         if not self.axes or sorted(self.axes) != [*range(1, len(self.axes) + 1)]:
             raise SettingsError(
                 f"Permute: setting 'axes' must hold each of 1, 2, ... once (axis 0, the rows, stays); got {self.axes}"

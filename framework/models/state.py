@@ -22,7 +22,7 @@ class Columns(NamedTuple):
 
 
 class State:
-    """What changes in a model: its numbers, and the record of its last forward.
+    """The changing part of a model: its numbers, and the record of its last forward.
 
     Attributes:
         parameters: The numbers that are learnt.
@@ -51,7 +51,7 @@ class State:
 
     @cached_property
     def record(self) -> Record:
-        """What the last forward left for backward; a layer inside a model uses its part of the model's record."""
+        """The record of the last forward; a layer inside a model uses its part of the model's record."""
         return self._new_record(training=True)
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:

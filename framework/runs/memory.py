@@ -13,7 +13,7 @@ from framework.runs.packing import pack
 
 
 class Memory(dict[str, Any]):
-    """What one callback remembers. A value that cannot be saved is refused; an array is copied.
+    """The memory of one callback. A value that cannot be saved is refused; an array is copied.
 
     Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
 
@@ -53,7 +53,7 @@ class Memory(dict[str, Any]):
         return self
 
     def require_savable(self, values: Mapping[str, Any], changing: Sequence[Array] = ()) -> None:
-        """Refuse what cannot be saved.
+        """Check that values can be saved.
 
         Args:
             values: What is to be remembered.

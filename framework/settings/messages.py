@@ -83,7 +83,7 @@ _OTHER_NAMES = {
     "num_heads": "heads",
     "p": "rate",
 }
-"""What other libraries call a setting."""
+"""Names of settings in other libraries."""
 
 _NO_GRADIENT_TO_CLEAR = "leave it out, backward overwrites the gradients"
 
@@ -107,7 +107,7 @@ _ELSEWHERE = {
     "Layer": {"inputs": "declare inputs: int | None = None in the class"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR},
 }
-"""What to write here for a method that a class of other libraries has."""
+"""The way to do here what a method of other libraries does."""
 
 
 def elsewhere(cls: type, name: str) -> str | None:
@@ -272,7 +272,7 @@ _MAKERS = {
     "RowLoss": "RowLoss.of({})",
     "Schedule": "Schedule.of({})",
 }
-"""What makes a component of each kind of a plain function."""
+"""The function that makes a component of each kind from a plain function."""
 
 _SHORT_NAMES = {
     "bce": "binarycrossentropy",

@@ -57,7 +57,7 @@ def _versions() -> tuple[str, ...]:
 def load(source: str) -> ModuleType:
     """Return the module of a kernel; its file is written once, and the module made once in a process.
 
-    Where no file can be written, or others could write one, the kernel is compiled all the same, and forgotten when the
+    Where no file can be written, or others could write one, the kernel is still compiled, and forgotten when the
     process ends.
     """
     name = kernel_name(source)
@@ -112,7 +112,7 @@ def _written(name: str, source: str) -> Path | None:
             handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(source)
-            Path(temporary).replace(path)  # whole or not at all, whoever else writes it
+            Path(temporary).replace(path)  # whole or not at all, also if others write it
         if os.access(folder, os.W_OK):
             return path
     return None

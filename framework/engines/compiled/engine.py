@@ -156,7 +156,7 @@ class CompiledEngine(Engine):
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows, size)
             kernel.constants[:] = source.constants  # other settings may be all that is new
             self._plan = plan
-        except Exception as error:  # noqa: BLE001 (a formula that lowers and that Numba refuses all the same)
+        except Exception as error:  # noqa: BLE001 (Numba may refuse a formula that lowers)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
             if run.step or not self.quiet:
                 reason = lines[0] if lines else type(error).__name__
@@ -182,7 +182,7 @@ class CompiledEngine(Engine):
                 return compiled()
 
     def _rates(self, count: int) -> Array:
-        """Return the rates of the next steps, up to the first that is none: NumPy makes that step, and says so."""
+        """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
         optimizer = self.run.optimizer
         rate, steps = optimizer.learning_rate, optimizer.steps
         if not isinstance(rate, Schedule):
@@ -191,7 +191,7 @@ class CompiledEngine(Engine):
         for made in range(count):
             try:
                 rates[made] = rate_at(rate, steps + made)
-            except Exception:  # noqa: BLE001 (a schedule's own, or that what it gives is no rate)
+            except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
                 return rates[:made]
         return rates
 

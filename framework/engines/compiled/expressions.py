@@ -1,6 +1,6 @@
 """Records written as Python source that Numba compiles, an operation a line; ``rows`` lays those over rows out.
 
-Constants are no part of the source. They are arguments c0, c1, ... that the kernel reads from an array, so that
+Constants are not part of the source. They are arguments c0, c1, ... that the kernel reads from an array, so that
 Swish(beta=2.0) and Swish(beta=3.0) share one kernel. Only the few numbers that help the compiler stay literal.
 """
 

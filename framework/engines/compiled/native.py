@@ -27,7 +27,7 @@ def gemm(
 ) -> Any:
     """C <- alpha A B + beta C for row-major arrays: A (m, k), B (k, n), C (m, n).
 
-    ``flip`` tells what is stored the other way round: 0 neither, 1 A is stored as (k, m), 2 B is stored as (n, k).
+    ``flip`` says which one is stored the other way round: 0 neither, 1 A is stored as (k, m), 2 B is stored as (n, k).
     Row-major matrices are column-major ones transposed, so BLAS is asked for C^T = B^T A^T.
     """
     real = a.dtype

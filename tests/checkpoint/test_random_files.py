@@ -1,6 +1,6 @@
 """Whatever a file holds, loading it gives a run or a CheckpointError; whatever a callback remembers comes back.
 
-    python tests/test_checkpoint_fuzz.py --seconds 300
+    python tests/checkpoint/test_random_files.py --seconds 300
 
 mutates files that long, each with a right checksum, so that what is behind the checksum is reached, and prints how many
 were loaded, how many refused, and whatever else was raised.

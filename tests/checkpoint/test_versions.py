@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints.store import X, Y, stored_run, trainer
+from checkpoint_store import X, Y, stored_run, trainer
 
 from framework import CheckpointError, ResumeWarning, load
 from framework.checkpoint.file import VERSION
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "versions"
 STORED = {int(path.stem.removeprefix("version_")): path for path in FOLDER.glob("version_*.safetensors")}
 
 
 def test_there_is_a_file_of_todays_version():
-    assert VERSION in STORED, "run python tests/checkpoints/store.py"
+    assert VERSION in STORED, "run python tests/support/checkpoint_store.py"
 
 
 def test_the_file_of_todays_version_loads_and_resumes_as_a_new_run_does():

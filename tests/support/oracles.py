@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-VALUES = Path(__file__).parent / "pytorch" / "values"
+VALUES = Path(__file__).parents[1] / "pytorch" / "values"
 SAVED_BY_PYTORCH = VALUES / "saved.pt"
 
 

@@ -40,4 +40,4 @@ def stored_run() -> Run:
 
 
 if __name__ == "__main__":
-    save(stored_run(), Path(__file__).parent / f"version_{VERSION}.safetensors")
+    save(stored_run(), Path(__file__).parents[1] / "checkpoint" / "versions" / f"version_{VERSION}.safetensors")
