@@ -82,6 +82,7 @@ class Layer(Model):
     cardinality: ClassVar[Any] = None
     check: ClassVar[Literal["on", "off"]] = "on"
     mixes_rows: ClassVar[bool] = False
+    _draws: ClassVar[bool] = False
     keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
 
     seed: Seed | None = None
@@ -106,6 +107,7 @@ class Layer(Model):
             cls.output_activation = Layer.output_activation  # type: ignore[method-assign]
         if "formula" in own and "apply" not in own and not belongs_to(cls, "apply", "formula"):
             cls.apply, cls.apply_backward = Layer.apply, Layer.apply_backward  # type: ignore[method-assign]
+        cls._draws = cls.draws is not Layer.draws
 
     @staticmethod
     def of(
@@ -377,7 +379,7 @@ class Layer(Model):
         if self.cardinality is not None:
             self._require_ids(x)
         buffers = (self._state or self._built()).buffers
-        extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
+        extra = self._drawn(x, shape, record) if self._draws else []
         if buffers:
             extra += [value.copy() if record.training else value for value in buffers.values()]  # backward reads them
         emitted = program.forward if record.training else program.predict
