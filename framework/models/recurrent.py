@@ -200,7 +200,7 @@ class LSTM(_Recurrent):
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
         before, cell = state
-        h = self.by_gate(entry) + self.by_gate(before @ recurrent)
+        h = self.by_gate(entry + before @ recurrent)
         gates = _SIGMOID(h[:2])
         cell = gates[1] * cell + gates[0] * np.tanh(h[2])
         return _SIGMOID(h[3]) * np.tanh(cell), cell
