@@ -41,6 +41,7 @@ _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
 _TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
 _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
+_WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
 _NEVER = math.inf
 _WIDE = 256
 """Rows of more numbers have their maximum found by NumPy, and not column by column."""
@@ -117,7 +118,7 @@ def emit(
             rows = x.shape[0]
             m0, = memory[rows]
             v0 = x.dot(w, out=m0)
-            v1 = np.maximum(v0, 0.0, out=m0)
+            v1 = np.maximum(v0, c0, out=m0)
             return v1
         <BLANKLINE>
         >>> emitted(np.ones((1, 3)), np.ones((3, 2)))
@@ -168,6 +169,7 @@ class _Writer:
         self.lives = Lives()
         self.names: dict[Any, str] = {}
         self.constants: dict[str, Any] = {}
+        self.numbers: dict[str, str] = {}  # names of plain numbers among the constants
         self.lines: list[str] = []
         self.indent = "    "
         self.clock = self.values = self.arrays = self.states = self.loops = 0
@@ -433,7 +435,20 @@ class _Writer:
         return _index(value) if key == "index" else str(value)
 
     def _elementwise(self, node: Node) -> None:
-        self._call(node, self._cast(node, self._operands(node)), node.args)
+        values = self._operands(node)
+        texts = self._cast(node, values)
+        if self.layout and node.shape and node.op in _WITH_NUMBERS and all(x.kind == "f" for x in nodes_in(values)):
+            texts = [text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)]
+        self._call(node, texts, node.args)
+
+    def _number(self, value: float) -> str:
+        """Return the name of a number as an array, which NumPy would make at each call."""
+        key = repr(value)  # 0.0 and -0.0 are equal
+        if key not in self.numbers:
+            self.numbers[key] = f"c{len(self.constants)}"
+            with np.errstate(over="ignore"):
+                self.constants[self.numbers[key]] = np.array(value, self.graph.dtype)
+        return self.numbers[key]
 
     def _operands(self, node: Node) -> list[Any]:
         """Return the arguments, with the number in place of an array of one number, where NumPy spreads it itself."""
