@@ -8,6 +8,7 @@ block.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -96,12 +97,10 @@ class Piece:
         """Whether no rows are left."""
         return self.place >= len(self.arrays[1])
 
-    @property
+    @cached_property
     def rows(self) -> Array:
         """Which rows of the arrays make up the batches, in order."""
-        if self._order is None:
-            self._order = np.arange(len(self.arrays[1]))
-        return self._order
+        return np.arange(len(self.arrays[1])) if self._order is None else self._order
 
     def take(self) -> Batch:
         """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""

@@ -37,7 +37,7 @@ class Engine:
         figures: The loss and the metrics.
         call: Calls a hook of every callback, by its name.
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
-        regularizers: What is added to the gradients.
+        regularizers: The penalties whose slopes are added to the gradients.
         strategy: How the gradients of several workers become one.
     """
 
@@ -82,14 +82,15 @@ class Engine:
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, loss = self.run, self.run.model, self.run.loss_function
-        count = self.strategy.total(loss.count(batch[1].shape, batch[2]))
-        sums: Sums = {}
+        own = loss.count(batch[1].shape, batch[2])
+        count, total = self.strategy.total(own), 0.0
+        metrics: Sums = {}
         for place, (x, y, weight) in enumerate(self._parts(batch)):
             prediction = model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
-            value = loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
-            metrics = self.figures.metric_sums(model.output_activation, model.preactivation, prediction, y, weight)
-            add_sums(sums, {"loss": (value * count, loss.count(y.shape, weight))} | metrics)
-        sums = self.strategy.reduce(model.parameters.gradient, sums)
+            total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
+            activation, h = model.output_activation, model.preactivation
+            add_sums(metrics, self.figures.metric_sums(activation, h, prediction, y, weight))
+        sums = self.strategy.reduce(model.parameters.gradient, {"loss": (total, own)} | metrics)
         run.batch_loss = sums["loss"][0] / count
         for regularizer in self.regularizers:
             regularizer.backward(model)

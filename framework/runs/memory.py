@@ -56,7 +56,7 @@ class Memory(dict[str, Any]):
         """Check that values can be saved.
 
         Args:
-            values: What is to be remembered.
+            values: The values to remember.
             changing: Arrays that training writes into; none of the values may share memory with them.
 
         Raises:
