@@ -10,41 +10,17 @@ Example:
     [False, True, True, True]
 """
 
-from framework.activations import (
-    CELU,
-    ELU,
-    GELU,
-    SELU,
-    Activation,
-    HardSigmoid,
-    HardSwish,
-    HardTanh,
-    Identity,
-    LeakyReLU,
-    LogSigmoid,
-    Mish,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Sine,
-    Softmax,
-    Softplus,
-    Softsign,
-    Step,
-    Swish,
-    Tanh,
-)
-from framework.callbacks import (
-    HOOKS,
-    Callback,
-    Checkpoint,
-    CSVLog,
-    EarlyStopping,
-    ProgressBar,
-    ReduceOnPlateau,
-    StopOnConvergence,
-    on,
-)
+from framework.activations import Activation
+from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
+from framework.activations.periodic import Sine
+from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, Step
+from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
+from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Softplus, Softsign, Swish
+from framework.callbacks import HOOKS, Callback, on
+from framework.callbacks.plateau import ReduceOnPlateau
+from framework.callbacks.reporting import CSVLog, ProgressBar
+from framework.callbacks.saving import Checkpoint
+from framework.callbacks.stopping import EarlyStopping, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data import Dataset
 from framework.data.splits import split
@@ -65,97 +41,57 @@ from framework.errors import (
 )
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
-from framework.losses import (
-    BinaryCrossEntropy,
+from framework.losses import Loss, RowLoss
+from framework.losses.classification import BinaryCrossEntropy, CrossEntropy, Focal, Hinge, SquaredHinge
+from framework.losses.regression import (
     Cauchy,
-    CosineSimilarity,
-    CrossEntropy,
-    Focal,
     HalfSquaredError,
-    Hinge,
     Huber,
-    KLDivergence,
     LogCosh,
-    Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     Poisson,
     Quantile,
-    RowLoss,
-    SquaredHinge,
 )
-from framework.metrics import (
-    F1,
-    R2,
-    ROCAUC,
-    Accuracy,
-    ConfusionMatrix,
-    Metric,
-    Perplexity,
-    Precision,
-    Recall,
-    RootMeanSquaredError,
-    TopK,
-    WholeMetric,
-)
-from framework.models import (
-    GRU,
-    LSTM,
-    RBF,
-    AveragePool,
-    BatchNorm,
-    Bilinear,
-    Composite,
-    Conv1D,
-    Conv2D,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    GlobalAverage,
-    Layer,
-    LayerNorm,
-    MaxPool,
-    Model,
-    MultiHeadAttention,
-    Neuron,
-    Permute,
-    PositionalEncoding,
-    Reshape,
-    Residual,
-    Sequential,
-    SimpleRNN,
-)
+from framework.losses.vectors import CosineSimilarity, KLDivergence
+from framework.metrics import Metric, WholeMetric
+from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Precision, Recall, TopK
+from framework.metrics.perplexity import Perplexity
+from framework.metrics.regression import R2, RootMeanSquaredError
+from framework.models import Composite, Layer, Model
+from framework.models.affine import Dense, Neuron
+from framework.models.attention import MultiHeadAttention, PositionalEncoding
+from framework.models.convolution import Conv1D, Conv2D
+from framework.models.dropout import Dropout
+from framework.models.embedding import Embedding
 from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
+from framework.models.normalization import BatchNorm, LayerNorm
 from framework.models.parameters import Parameters
-from framework.optimizers import (
-    AdadeltaOptimizer,
-    AdagradOptimizer,
-    AdamOptimizer,
-    AdamWOptimizer,
-    BoundOptimizer,
-    LionOptimizer,
-    NAdamOptimizer,
-    Optimizer,
-    RMSPropOptimizer,
-    SGDOptimizer,
-)
+from framework.models.pooling import AveragePool, GlobalAverage, MaxPool
+from framework.models.quadratic import RBF, Bilinear
+from framework.models.recurrent import GRU, LSTM, SimpleRNN
+from framework.models.residual import Residual
+from framework.models.sequential import Sequential
+from framework.models.shaping import Flatten, Permute, Reshape
+from framework.optimizers import BoundOptimizer, Optimizer
+from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
+from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
+from framework.optimizers.lion import LionOptimizer
+from framework.optimizers.sgd import SGDOptimizer
 from framework.random_streams import random_generator
 from framework.regularizers import L1, L2, Regularizer
 from framework.runs.history import History
 from framework.runs.run import Run
-from framework.schedules import (
+from framework.schedules import Schedule
+from framework.schedules.cycles import CosineRestartsSchedule, OneCycleSchedule, WarmupSchedule
+from framework.schedules.decay import (
     ConstantSchedule,
-    CosineRestartsSchedule,
     CosineSchedule,
     ExponentialSchedule,
     InverseTimeSchedule,
     MultiStepSchedule,
-    OneCycleSchedule,
     PolynomialSchedule,
-    Schedule,
     StepSchedule,
-    WarmupSchedule,
 )
 from framework.settings.component import Component, Count, Fraction, NonNegative, Positive, Seed
 from framework.settings.messages import answering as _answering

@@ -8,16 +8,19 @@ import time
 import click
 import numpy as np
 
-from framework.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
-from framework.callbacks import ProgressBar
+from framework.activations import Activation
+from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
+from framework.activations.rectifiers import ReLU
+from framework.callbacks.reporting import ProgressBar
 from framework.checkpoint import describe
 from framework.data.splits import split
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.errors import FrameworkError
-from framework.losses import BinaryCrossEntropy, CrossEntropy
-from framework.metrics import Accuracy, ConfusionMatrix
-from framework.models import Dense, Neuron, Sequential
-from framework.optimizers import SGDOptimizer
+from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
+from framework.metrics.classification import Accuracy, ConfusionMatrix
+from framework.models.affine import Dense, Neuron
+from framework.models.sequential import Sequential
+from framework.optimizers.sgd import SGDOptimizer
 from framework.trace import LABELS, trace_step
 from framework.training.trainer import Trainer
 

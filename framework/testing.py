@@ -22,12 +22,16 @@ from framework.checkpoint import save
 from framework.derivatives import numerical_gradient
 from framework.errors import FrameworkError, UsageError
 from framework.gradients import check_gradients
-from framework.losses import HalfSquaredError, Loss
+from framework.losses import Loss
+from framework.losses.regression import HalfSquaredError
 from framework.metrics import Metric, WholeMetric
-from framework.models import Dense, Model, Neuron, Sequential
+from framework.models import Model
+from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer
 from framework.models.initializers import Initializer
-from framework.optimizers import BoundOptimizer, Optimizer, SGDOptimizer
+from framework.models.sequential import Sequential
+from framework.optimizers import BoundOptimizer, Optimizer
+from framework.optimizers.sgd import SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.settings.component import Component

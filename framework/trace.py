@@ -16,9 +16,11 @@ import numpy as np
 from framework.arrays import real_array
 from framework.callbacks import Callback
 from framework.errors import SettingsError, ShapeError
-from framework.losses import HalfSquaredError, Loss
-from framework.models import Model, Neuron
-from framework.optimizers import SGDOptimizer
+from framework.losses import Loss
+from framework.losses.regression import HalfSquaredError
+from framework.models import Model
+from framework.models.affine import Neuron
+from framework.optimizers.sgd import SGDOptimizer
 from framework.runs.run import Run
 from framework.settings.component import Count
 from framework.tables import as_html

@@ -3,13 +3,10 @@ import numpy as np
 import pytest
 from oracles import jax_gradients
 
-from framework.activations import Tanh
+from framework import AdamOptimizer, Dense, MeanSquaredError, Neuron, Sequential, SGDOptimizer, Tanh
 from framework.callbacks import on
 from framework.derivatives import numerical_gradient
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
-from framework.losses import MeanSquaredError
-from framework.models import Dense, Neuron, Sequential
-from framework.optimizers import AdamOptimizer, SGDOptimizer
 from framework.regularizers import L1, L2, Regularizer
 from framework.settings.component import Component
 from framework.training.trainer import Trainer

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from framework.activations import Sigmoid, Softmax
+from framework.activations.basic import Sigmoid, Softmax
 from framework.activations.stable import softplus
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError

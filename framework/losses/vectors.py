@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Softmax
+from framework.activations.basic import Softmax
 from framework.arrays import Array
 from framework.errors import DataError
 from framework.losses.requirements import require_distribution_output, require_distributions

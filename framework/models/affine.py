@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.activations import Activation, Identity
+from framework.activations import Activation
+from framework.activations.basic import Identity
 from framework.arrays import Array, Record, real_array, require_finite
 from framework.derivatives import require_like
 from framework.errors import SettingsError, ShapeError

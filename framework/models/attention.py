@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Softmax
+from framework.activations.basic import Softmax
 from framework.errors import SettingsError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer

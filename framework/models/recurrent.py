@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from framework.activations import Sigmoid
+from framework.activations.basic import Sigmoid
 from framework.graph.loop import loop
 from framework.models.initializers import Glorot, Initializer, Orthogonal
 from framework.models.layer import Layer

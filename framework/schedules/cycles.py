@@ -26,7 +26,7 @@ class WarmupSchedule(Schedule):
         length: Steps of warm-up.
 
     Example:
-        >>> from framework.schedules import ExponentialSchedule
+        >>> from framework import ExponentialSchedule
         >>> warmup = WarmupSchedule(schedule=ExponentialSchedule(initial=1.0, decay=0.5), length=3)
         >>> [warmup(step) for step in range(6)]
         [0.25, 0.5, 0.75, 1.0, 0.5, 0.25]

@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import field_validator
 
 from framework.arrays import Array
-from framework.callbacks import Callback, Checkpoint
+from framework.callbacks import Callback
+from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
 from framework.data import Source, checked_rows, prepare, settling
 from framework.emit.programs import refresh

@@ -5,18 +5,19 @@ import pytest
 import scipy.special
 from oracles import assert_within, stored
 
-from framework import Activation, SettingsError
-from framework.activations import (
+from framework import (
     CELU,
     ELU,
     GELU,
     SELU,
+    Activation,
     HardSigmoid,
     HardSwish,
     HardTanh,
     LeakyReLU,
     LogSigmoid,
     Mish,
+    SettingsError,
     SiLU,
     Sine,
     Softplus,

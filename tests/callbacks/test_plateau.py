@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework.callbacks import Callback, ReduceOnPlateau
+from framework import ExponentialSchedule, MeanSquaredError, Neuron, ReduceOnPlateau, SGDOptimizer
+from framework.callbacks import Callback
 from framework.errors import SettingsError
-from framework.losses import MeanSquaredError
-from framework.models import Neuron
-from framework.optimizers import SGDOptimizer
 from framework.runs.run import Run
-from framework.schedules import ExponentialSchedule
 from framework.training.trainer import Trainer
 
 

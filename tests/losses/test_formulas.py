@@ -6,10 +6,7 @@ import scipy.special
 import sklearn.metrics
 from oracles import assert_within, stored
 
-from framework import Loss
-from framework.derivatives import Subject, check_elementwise
-from framework.emit.programs import Program
-from framework.losses import (
+from framework import (
     BinaryCrossEntropy,
     Cauchy,
     CosineSimilarity,
@@ -19,11 +16,14 @@ from framework.losses import (
     Huber,
     KLDivergence,
     LogCosh,
+    Loss,
     MeanAbsoluteError,
     Poisson,
     Quantile,
     SquaredHinge,
 )
+from framework.derivatives import Subject, check_elementwise
+from framework.emit.programs import Program
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 

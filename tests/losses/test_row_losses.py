@@ -7,21 +7,29 @@ import pytest
 import scipy.special
 from oracles import jax_gradients
 
-from framework import DataError, Dense, Identity, ReLU, SettingsError, Sigmoid, Softmax, Tanh
-from framework.activations import GELU, Softplus
-from framework.emit.programs import Program
-from framework.losses import (
+from framework import (
+    GELU,
     Cauchy,
     CosineSimilarity,
     CrossEntropy,
+    DataError,
+    Dense,
     Focal,
     Hinge,
     Huber,
+    Identity,
     KLDivergence,
     Poisson,
     Quantile,
+    ReLU,
+    SettingsError,
+    Sigmoid,
+    Softmax,
+    Softplus,
     SquaredHinge,
+    Tanh,
 )
+from framework.emit.programs import Program
 
 ROWS = [KLDivergence(), CosineSimilarity()]
 

@@ -7,30 +7,28 @@ import pytest
 import sklearn.metrics as reference
 
 from framework import (
-    Component,
-    CrossEntropy,
-    DataError,
-    Dense,
-    Metric,
-    SettingsError,
-    SGDOptimizer,
-    ShapeError,
-    Softmax,
-    Trainer,
-    UsageError,
-)
-from framework.metrics import (
     F1,
     R2,
     ROCAUC,
     Accuracy,
+    Component,
     ConfusionMatrix,
+    CrossEntropy,
+    DataError,
+    Dense,
+    Metric,
     Perplexity,
     Precision,
     Recall,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Softmax,
     TopK,
-    WholeMetric,
+    Trainer,
+    UsageError,
 )
+from framework.metrics import WholeMetric
 
 RNG = np.random.default_rng(1)
 ROWS = 53

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from oracles import stored
 
+from framework import Dense, Neuron
 from framework.errors import SettingsError
-from framework.models import Dense, Neuron
 from framework.models.initializers import LeCun, Normal, Orthogonal
 from framework.random_streams import random_generator
 from framework.settings.component import Component

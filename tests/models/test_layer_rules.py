@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from framework import (
+    BatchNorm,
     Component,
     DataError,
     Dense,
     DivergedError,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
     ReLU,
+    Residual,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -20,7 +26,6 @@ from framework import (
     Tanh,
     UsageError,
 )
-from framework.models import BatchNorm, Dropout, Embedding, Flatten, LayerNorm, Residual
 
 X = np.random.default_rng(2).normal(1.0, 2.0, (7, 4))
 KEY = (3, 1, 4)

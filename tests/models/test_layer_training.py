@@ -7,12 +7,18 @@ import pytest
 from left_out import hooks_differ
 
 from framework import (
+    BatchNorm,
     CrossEntropy,
     DataError,
     Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
     MeanSquaredError,
     Neuron,
     ReLU,
+    Residual,
     Sequential,
     SGDOptimizer,
     Softmax,
@@ -20,7 +26,6 @@ from framework import (
     Trainer,
     on,
 )
-from framework.models import BatchNorm, Dropout, Embedding, Flatten, LayerNorm, Residual
 
 RNG = np.random.default_rng(2)
 DATA = (RNG.normal(size=(37, 4)), RNG.integers(0, 3, 37))

@@ -11,15 +11,20 @@ import pytest
 from oracles import jax_gradients, stored
 
 from framework import (
+    BatchNorm,
     Component,
     Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
     MeanSquaredError,
+    Residual,
     Sequential,
     Sigmoid,
     Tanh,
 )
 from framework.gradients import check_gradients
-from framework.models import BatchNorm, Dropout, Embedding, Flatten, LayerNorm, Residual
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(1.0, 2.0, (7, 4))

@@ -2,20 +2,22 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework.activations import Tanh
-from framework.errors import SettingsError
-from framework.losses import MeanSquaredError
-from framework.models import Dense, Neuron, Sequential
-from framework.optimizers import (
+from framework import (
     AdadeltaOptimizer,
     AdagradOptimizer,
     AdamOptimizer,
     AdamWOptimizer,
+    Dense,
+    InverseTimeSchedule,
     LionOptimizer,
+    MeanSquaredError,
     NAdamOptimizer,
+    Neuron,
     RMSPropOptimizer,
+    Sequential,
+    Tanh,
 )
-from framework.schedules import InverseTimeSchedule
+from framework.errors import SettingsError
 
 ALL = [
     AdadeltaOptimizer,

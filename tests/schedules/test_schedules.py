@@ -2,22 +2,22 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework.errors import SettingsError
-from framework.models import Neuron
-from framework.optimizers import SGDOptimizer
-from framework.schedules import (
+from framework import (
     ConstantSchedule,
     CosineRestartsSchedule,
     CosineSchedule,
     ExponentialSchedule,
     InverseTimeSchedule,
     MultiStepSchedule,
+    Neuron,
     OneCycleSchedule,
     PolynomialSchedule,
-    Schedule,
+    SGDOptimizer,
     StepSchedule,
     WarmupSchedule,
 )
+from framework.errors import SettingsError
+from framework.schedules import Schedule
 from framework.settings.component import Component
 
 TWINS = {  # PyTorch's scheduler, and the same of ours

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation, Identity
+from framework.activations import Activation
+from framework.activations.basic import Identity
 from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, signature
@@ -26,8 +27,10 @@ from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
 from framework.losses import Loss, RowLoss
-from framework.models import Dense, Model, Neuron, Sequential
+from framework.models import Model
+from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer
+from framework.models.sequential import Sequential
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 

@@ -26,7 +26,7 @@ from framework.graph.node import Node
 from framework.graph.operations import COMPARISONS, KINKS
 from framework.losses import Loss
 from framework.optimizers import Optimizer
-from framework.schedules import ConstantSchedule
+from framework.schedules.decay import ConstantSchedule
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 """How far apart both may be, in parts of the larger one or of 1: powers are written as products."""
