@@ -76,8 +76,7 @@ from framework.models.shaping import Flatten, Permute, Reshape
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
-from framework.optimizers.lion import LionOptimizer
-from framework.optimizers.sgd import SGDOptimizer
+from framework.optimizers.descent import LionOptimizer, SGDOptimizer
 from framework.random_streams import random_generator
 from framework.regularizers import L1, L2, Regularizer
 from framework.runs.history import History

@@ -20,7 +20,7 @@ from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
 from framework.metrics.classification import Accuracy, ConfusionMatrix
 from framework.models.affine import Dense, Neuron
 from framework.models.sequential import Sequential
-from framework.optimizers.sgd import SGDOptimizer
+from framework.optimizers.descent import SGDOptimizer
 from framework.trace import LABELS, trace_step
 from framework.training.trainer import Trainer
 

@@ -20,7 +20,7 @@ from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.models import Model
 from framework.models.affine import Neuron
-from framework.optimizers.sgd import SGDOptimizer
+from framework.optimizers.descent import SGDOptimizer
 from framework.runs.run import Run
 from framework.settings.component import Count
 from framework.tables import as_html

@@ -6,6 +6,8 @@ what a mean of so few steps falls short of 1. epsilon stands outside the root, b
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from framework.arrays import Array
@@ -14,7 +16,29 @@ from framework.schedules import Schedule
 from framework.settings.component import Fraction, NonNegative, Positive
 
 
-class AdamOptimizer(Optimizer):
+class _Adam(Optimizer):
+    """The base of all: the settings, and the running means."""
+
+    learning_rate: Positive | Schedule = 0.001
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NonNegative = 0.0
+
+    memory: ClassVar[tuple[str, ...]] = ("mean", "square")
+    squares = True
+
+    def _moved(self, gradients: Array, step: int, m: Array, v: Array) -> Array:
+        """Move m and v towards the gradients and their squares, and return sqrt(v_hat) + epsilon."""
+        m *= self.beta1
+        m += (1 - self.beta1) * gradients
+        v *= self.beta2
+        v += (1 - self.beta2) * gradients**2
+        root: Array = np.sqrt(v / (1 - self.beta2**step)) + self.epsilon
+        return root
+
+
+class AdamOptimizer(_Adam):
     """Adam, with bias correction: the paper's Algorithm 1 and PyTorch's Adam.
 
         m <- beta1 m + (1 - beta1) g              m_hat = m / (1 - beta1^step)
@@ -24,11 +48,7 @@ class AdamOptimizer(Optimizer):
     Weight decay is coupled: g <- g + weight_decay * w before all else, so that it is scaled like the gradient;
     AdamWOptimizer decouples it. The paper's second form, with the corrections drawn into the rate, has another epsilon.
 
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
-
     Attributes:
-        learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
@@ -47,41 +67,25 @@ class AdamOptimizer(Optimizer):
         Kingma and Ba, Adam: a method for stochastic optimization (2015), Algorithm 1.
     """
 
-    learning_rate: Positive | Schedule = 0.001
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-
-    memory = ("mean", "square")
     elementwise = True
-    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         m, v = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
-        m *= self.beta1
-        m += (1 - self.beta1) * gradients
-        v *= self.beta2
-        v += (1 - self.beta2) * gradients**2
+        root = self._moved(gradients, step, m, v)
         m_hat = m / (1 - self.beta1**step)
-        v_hat = v / (1 - self.beta2**step)
-        values -= rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+        values -= rate * m_hat / root
 
 
-class AdamWOptimizer(Optimizer):
+class AdamWOptimizer(_Adam):
     """Adam with decoupled weight decay: w <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w).
 
     m_hat and v_hat are AdamOptimizer's, of the gradient alone. The decay is multiplied by the rate, schedule included,
     as in PyTorch; the paper multiplies it by the schedule's factor alone, so its weight_decay is ours times its rate.
     Every trainable parameter decays, biases too.
 
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
-
     Attributes:
-        learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
@@ -100,28 +104,18 @@ class AdamWOptimizer(Optimizer):
         Loshchilov and Hutter, Decoupled weight decay regularization (2019), Algorithm 2.
     """
 
-    learning_rate: Positive | Schedule = 0.001
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
     weight_decay: NonNegative = 0.01
 
-    memory = ("mean", "square")
     elementwise = True
-    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         m, v = memory
-        m *= self.beta1
-        m += (1 - self.beta1) * gradients
-        v *= self.beta2
-        v += (1 - self.beta2) * gradients**2
+        root = self._moved(gradients, step, m, v)
         m_hat = m / (1 - self.beta1**step)
-        v_hat = v / (1 - self.beta2**step)
-        values -= rate * (m_hat / (np.sqrt(v_hat) + self.epsilon) + self.weight_decay * values)
+        values -= rate * (m_hat / root + self.weight_decay * values)
 
 
-class NAdamOptimizer(Optimizer):
+class NAdamOptimizer(_Adam):
     """Adam with Nesterov's look-ahead along m: PyTorch's NAdam, with the momentum schedule of Dozat's report.
 
         mu(t) = beta1 (1 - 1/2 0.96^(t * momentum_decay))        M(t) = mu(1) mu(2) ... mu(t)
@@ -131,11 +125,7 @@ class NAdamOptimizer(Optimizer):
     m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). The rest,
     1 - M(t), is kept for each parameter. Weight decay is coupled: g <- g + weight_decay * w.
 
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
-
     Attributes:
-        learning_rate: A positive number, or a Schedule.
         beta1: How much of m is kept at each step, and the limit of mu, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
@@ -156,27 +146,18 @@ class NAdamOptimizer(Optimizer):
     """
 
     learning_rate: Positive | Schedule = 0.002
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
     momentum_decay: NonNegative = 0.004
-    weight_decay: NonNegative = 0.0
 
     memory = ("mean", "square", "rest")
     elementwise = True
-    squares = True
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         m, v, rest = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
-        m *= self.beta1
-        m += (1 - self.beta1) * gradients
-        v *= self.beta2
-        v += (1 - self.beta2) * gradients**2
+        root = self._moved(gradients, step, m, v)
         mu, next_mu = (self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))
         rest *= mu
         rest += 1 - mu
         ahead = next_mu * m / (1 - next_mu * (1 - rest)) + (1 - mu) * gradients / rest
-        v_hat = v / (1 - self.beta2**step)
-        values -= rate * ahead / (np.sqrt(v_hat) + self.epsilon)
+        values -= rate * ahead / root

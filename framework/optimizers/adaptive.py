@@ -22,11 +22,7 @@ class RMSPropOptimizer(Optimizer):
     This is PyTorch's RMSprop: no bias correction, and epsilon outside the root (Keras has it inside). Where rounding
     makes the variance negative, it is 0 here; PyTorch's root of it is NaN.
 
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
-
     Attributes:
-        learning_rate: A positive number, or a Schedule.
         rho: How much of the means is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
         momentum: In [0, 1).
@@ -83,11 +79,7 @@ class AdagradOptimizer(Optimizer):
     This is PyTorch's Adagrad, epsilon outside the root; its lr_decay is an InverseTimeSchedule. The sum never falls,
     so the steps shrink like 1 / sqrt(step). Weight decay is coupled: g <- g + weight_decay * w.
 
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
-
     Attributes:
-        learning_rate: A positive number, or a Schedule.
         initial: The first value of the sum; more than 0 shortens the first steps.
         epsilon: Keeps the quotient finite where the gradients are 0.
         weight_decay: Added to the gradient as weight_decay * w.
@@ -133,9 +125,6 @@ class AdadeltaOptimizer(Optimizer):
     This is the paper's Algorithm 1, epsilon inside both roots; the rate, 1 in the paper, is PyTorch's and no part of
     d. There is no bias correction: d starts at 0, so epsilon sets the size of the first steps. Weight decay is coupled:
     g <- g + weight_decay * w.
-
-    Args:
-        model: The model to bind to; None, as inside a Trainer, leaves the optimizer unbound.
 
     Attributes:
         learning_rate: A positive number, or a Schedule; 1 is the paper's.

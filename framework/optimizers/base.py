@@ -24,6 +24,7 @@ class Optimizer(Component):
 
     It is a frozen component. ``recipe.bind(model)``, or ``SGDOptimizer(model, ...)`` in one step, gives a
     ``BoundOptimizer``, which has memory and makes the updates. A Trainer takes the recipe and binds it in ``fit``.
+    ``isinstance(optimizer.recipe, SGDOptimizer)`` tells which optimizer a bound one is.
 
     Args:
         model: The model to bind to; None gives the recipe.
@@ -66,7 +67,7 @@ class Optimizer(Component):
     decay_factors: tuple[tuple[str, NonNegative], ...] = ()
 
     memory: ClassVar[tuple[str, ...]] = ()
-    keeps: ClassVar[str] = "what an optimizer remembers are the arrays that memory = ('name',) names"
+    keeps: ClassVar[str] = "bind(model) gives one that changes, with the arrays that memory = ('name',) names"
     elementwise: ClassVar[bool] = False
     squares: ClassVar[bool] = False
 
@@ -148,12 +149,3 @@ class Optimizer(Component):
 
     def _unbound(self) -> NoReturn:
         raise UsageError(f"{type(self).__name__} is bound to no model: write {type(self).__name__}(model, ...)")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse: a recipe is frozen."""
-        if name in type(self).model_fields:
-            kind = type(self).__name__
-            raise SettingsError(
-                f"{kind} is frozen until it is bound: use replace({name}={value!r}), which gives a new one"
-            )
-        super().__setattr__(name, value)

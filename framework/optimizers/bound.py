@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dis
 import inspect
 import math
-import sys
 from collections.abc import Callable
-from types import FrameType
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class BoundOptimizer:
     """An optimizer at work on a model; ``recipe.bind(model)`` makes one.
 
     A setting of the recipe is read and assigned as an attribute: ``optimizer.learning_rate = 0.01``. Each assignment is
-    validated and replaces the recipe.
+    validated and replaces the recipe. ``isinstance(optimizer.recipe, SGDOptimizer)`` tells which optimizer it is.
 
     Attributes:
         recipe: The settings, and the formula ``update``.
@@ -203,47 +203,27 @@ class BoundOptimizer:
                 )
 
     def _require_change(self, before: Array, rate: float) -> None:
-        lost = self._replaced(rate).intersection(name for name, memory in self.memory.items() if not memory.any())
-        if lost:
-            name = min(lost)
-            self.parameters.vector = before
-            self.steps = 0
-            raise UsageError(
-                f"{type(self.recipe).__name__}.update makes a new array '{name}', which is lost; write into the "
-                f"memory: '{name}[...] = ...', not '{name} = ...'"
-            )
-        moved = not np.array_equal(before, self.parameters.vector) or any(m.any() for m in self.memory.values())
-        if moved or rate == 0 or not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
+        """Check that a first update with a gradient changes the values or the memory, and loses no new memory.
+
+        Raises:
+            UsageError: It does not; the values are restored.
+        """
+        if not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
             return
-        if not np.any(before - rate * self.parameters.gradient != before):
-            return  # the step is too small for the dtype: no formula would have changed anything
-        self.steps = 0
-        raise UsageError(
-            f"{type(self.recipe).__name__}.update changed neither values nor memory although the gradient is not 0; "
-            "write in place: 'values -= ...', not 'values = values - ...'"
-        )
-
-    def _replaced(self, rate: float) -> set[str]:
-        """Return which memory the first update gives the name of to another array, where the gradient is not 0."""
-        if ":" not in self.recipe.tag() or not self.memory or not self.parameters.gradient.any():
-            return set()
-        update, factor, values, gradients, memory = self._blocks[0]
-        arrays = dict(zip(self.memory, map(np.zeros_like, memory), strict=True))
-        code = getattr(update, "__code__", None)
-        found: dict[str, Any] = {}
-
-        def watch(frame: FrameType, event: str, _: object) -> None:
-            if event == "return" and frame.f_code is code:
-                found.update(frame.f_locals)
-
-        outer = sys.getprofile()
-        sys.setprofile(watch)
-        try:
-            with np.errstate(all="ignore"):
-                update(values.copy(), gradients.copy(), rate * factor, 1, *arrays.values())
-        finally:
-            sys.setprofile(outer)
-        return {name for name, array in arrays.items() if found.get(name, array) is not array}
+        kind, still = type(self.recipe), {name for name, memory in self.memory.items() if not memory.any()}
+        if ":" in kind.tag() and (lost := still & _rebound(kind.update)):
+            name = min(lost)
+            message = f"makes a new array '{name}', which is lost; write into the memory: '{name}[...] = ...', not "
+            message += f"'{name} = ...'"
+        elif len(still) == len(self.memory) and rate and np.array_equal(before, self.parameters.vector):
+            if not np.any(before - rate * self.parameters.gradient != before):
+                return  # the step is too small for the dtype: no formula would have changed anything
+            message = "changed neither values nor memory although the gradient is not 0; write in place: "
+            message += "'values -= ...', not 'values = values - ...'"
+        else:
+            return
+        self.parameters.vector, self.steps = before, 0
+        raise UsageError(f"{kind.__name__}.update {message}")
 
     def __repr__(self) -> str:
         return f"<{self.recipe!r} bound to {type(self.model).__name__}, {self.steps} updates made>"
@@ -269,6 +249,16 @@ def _restored(
     bound = BoundOptimizer(recipe, model)
     bound.memory, bound.steps, bound.last_rate, bound.updating = memory, steps, last_rate, updating
     return bound
+
+
+def _rebound(update: Callable[..., None]) -> set[str]:
+    """Return the arguments that a function assigns, but never by an in-place operator."""
+    stored: dict[bool, set[str]] = {True: set(), False: set()}
+    for before, after in pairwise(dis.get_instructions(update) if inspect.isfunction(update) else ()):
+        if after.opname.startswith("STORE_FAST"):  # from Python 3.13 on, it may store or load a second name
+            names = after.argval if isinstance(after.argval, tuple) else (after.argval,)
+            stored[before.opname == "BINARY_OP" and before.argrepr.endswith("=")].update(names)
+    return (stored[False] - stored[True]).intersection(inspect.signature(update).parameters)
 
 
 def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:
