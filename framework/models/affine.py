@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,15 @@ from framework.arrays import Array, Record, real_array, require_finite
 from framework.derivatives import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
-from framework.models.layer import Layer
-from framework.models.shapes import Shape
+from framework.models.layer import Layer, LayerSettings
+from framework.models.shapes import Shape, shown
 from framework.settings.component import Count
 
 
 class _Affine(Layer):
     """The base of Neuron and Dense: h = x @ weights + bias, a = f(h)."""
+
+    axes: ClassVar[tuple[str, ...]] = ("inputs", "units")
 
     inputs: Count | None = None
     activation: Activation = Identity()
@@ -66,13 +68,45 @@ class _Affine(Layer):
         require_finite(array, name)
         view[...] = array
 
-    def _with(self, weights: Array, bias: Any, *, train_bias: bool) -> Self:
-        self.weights = weights
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Any,
+        bias: Any = None,
+        *,
+        activation: Activation = Identity(),  # noqa: B008 (frozen)
+        train_bias: bool = True,
+        dtype: npt.DTypeLike = "float64",
+    ) -> Self:
+        """Make a layer from its weights, (inputs,) for a neuron and otherwise (inputs, units), and its bias.
+
+        Args:
+            weights: The weights.
+            bias: The bias, a number or (units,); None is 0.
+            activation: f.
+            train_bias: Whether the bias is trained; False freezes it.
+            dtype: "float64" or "float32".
+
+        Raises:
+            ShapeError: The weights have another number of axes, or the bias does not fit.
+
+        Example:
+            >>> from framework import Dense, Neuron
+            >>> float(Neuron.from_weights([1.0, 2.0], bias=0.5)([1.0, 1.0]))
+            3.5
+            >>> Dense.from_weights([[1.0, 2.0]], bias=[0.5, 0.5])([1.0])
+            array([1.5, 2.5])
+        """
+        weights = real_array(weights, "weights", dtype)
+        if weights.ndim != len(cls.axes):
+            raise ShapeError(f"weights must have the shape {shown(cls.axes)}; got {weights.shape}")
+        layer = cls(*weights.shape, activation=activation, dtype=dtype)
+        layer.weights = weights
         if bias is not None:
-            self.bias = bias
+            layer.bias = bias
         if not train_bias:
-            self.parameters.freeze("bias")
-        return self
+            layer.parameters.freeze("bias")
+        return layer
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
         return self.activation(x @ weights + bias)
@@ -105,8 +139,7 @@ class Neuron(_Affine):
 
     takes_a_sample = True
     leading_axes = False
-
-    activation: Activation = Identity()
+    axes = ("inputs",)
 
     def __init__(
         self,
@@ -114,39 +147,14 @@ class Neuron(_Affine):
         activation: Activation = Identity(),  # noqa: B008 (frozen)
         *,
         initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
-        seed: int | None = None,
-        dtype: npt.DTypeLike = "float64",
+        **settings: Unpack[LayerSettings],
     ) -> None:
         if isinstance(activation, Activation) and activation.coupled:
             raise SettingsError(
                 f"Neuron: setting 'activation' must work on one unit; {activation!r} couples a row of units: "
                 "use Sigmoid for two classes, or Dense with a unit for each class"
             )
-        super().__init__(inputs=inputs, activation=activation, initializer=initializer, seed=seed, dtype=dtype)
-
-    @classmethod
-    def from_weights(
-        cls,
-        weights: Any,
-        bias: Any = 0.0,
-        *,
-        activation: Activation = Identity(),  # noqa: B008 (frozen)
-        train_bias: bool = True,
-        dtype: npt.DTypeLike = "float64",
-    ) -> Self:
-        """Make a neuron from its weights (inputs,) and bias; ``train_bias=False`` keeps the bias where it is.
-
-        Raises:
-            ShapeError: The weights are not a vector, or the bias is not a number.
-
-        Example:
-            >>> float(Neuron.from_weights([1.0, 2.0], bias=0.5)([1.0, 1.0]))
-            3.5
-        """
-        weights = real_array(weights, "weights", dtype)
-        if weights.ndim != 1:
-            raise ShapeError(f"weights must be a vector (inputs,); got {weights.shape}")
-        return cls(len(weights), activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
+        super().__init__(inputs=inputs, activation=activation, initializer=initializer, **settings)
 
     def shape_after(self, shape: Shape) -> Shape:
         return ()
@@ -221,44 +229,15 @@ class Dense(_Affine):
         activation: Activation = Identity(),  # noqa: B008 (frozen)
         *,
         initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
-        seed: int | None = None,
-        dtype: npt.DTypeLike = "float64",
+        **settings: Unpack[LayerSettings],
     ) -> None:
-        if units is None:
-            raise SettingsError("Dense: missing a required argument: 'units'; write Dense(64, 32), or Dense(units=32)")
-        super().__init__(
-            inputs=inputs, units=units, activation=activation, initializer=initializer, seed=seed, dtype=dtype
-        )
+        given = {} if units is None else {"units": units}  # left out, it is named with what else is wrong
+        super().__init__(inputs=inputs, **given, activation=activation, initializer=initializer, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Refuse an activation that has no derivative, or one over a row of a single unit."""
-        self.activation.require_derivative()
+        super().model_post_init(context)
         self.activation.require_units(self.units, "Dense: setting 'activation' must work on 1 unit; ")
-
-    @classmethod
-    def from_weights(
-        cls,
-        weights: Any,
-        bias: Any = None,
-        *,
-        activation: Activation = Identity(),  # noqa: B008 (frozen)
-        train_bias: bool = True,
-        dtype: npt.DTypeLike = "float64",
-    ) -> Self:
-        """Make a layer from its weights (inputs, units) and bias (units,), zeros when None.
-
-        Raises:
-            ShapeError: The weights are not a matrix, or the bias does not fit.
-
-        Example:
-            >>> Dense.from_weights([[1.0, 2.0]], bias=[0.5, 0.5])([1.0])
-            array([1.5, 2.5])
-        """
-        weights = real_array(weights, "weights", dtype)
-        if weights.ndim != 2:
-            raise ShapeError(f"weights must be a matrix (inputs, units); got {weights.shape}")
-        inputs, units = weights.shape
-        return cls(inputs, units, activation, dtype=dtype)._with(weights, bias, train_bias=train_bias)
 
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.units)

@@ -40,8 +40,6 @@ class MultiHeadAttention(Layer):
             sequences of this length; None lets every step see all.
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
         initializer: Draws the weights; the biases start at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or the units cannot be split over the heads.
@@ -130,8 +128,6 @@ class PositionalEncoding(Layer):
 
     Args:
         base: The wavelengths run from 2 pi to 2 pi base.
-        seed: Unused: there are no parameters.
-        dtype: "float64" or "float32".
 
     Example:
         >>> import numpy as np

@@ -64,7 +64,7 @@ class Model(Component):
     takes_a_sample: ClassVar[bool] = False
     """Whether ``apply`` also takes one sample without a row axis."""
 
-    minimum_rows: ClassVar[int] = 1
+    minimum_rows: ClassVar[int] = 0
     """How many rows a batch must have in training."""
 
     __eq__ = object.__eq__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -128,6 +128,10 @@ class Composite(Model):
                 f"{brief([*children] if isinstance(children, Mapping) else children)}"
             )
         models = [child for child in children.values() if isinstance(child, Model)]
+        if max(map(_depth, models), default=0) >= _DEEPEST:
+            raise SettingsError(
+                f"{type(self).__name__}: models may be nested {_DEEPEST} deep; put the layers into one Sequential"
+            )
         self._require_free(children)
         if len({model.dtype for model in models}) > 1:
             dtypes = ", ".join(model.dtype for model in models)
@@ -343,32 +347,17 @@ class Composite(Model):
         return self._laid_out(*place, draw=draw)
 
     def in_dtype(self, dtype: str) -> Self:
-        def changed(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(changed, value))
-            return value.in_dtype(dtype) if isinstance(value, Model) else value
-
-        return self._made_of({name: changed(value) for name, value in self.settings().items()})
+        return self._made_of(_with_models(self.settings(), lambda model: model.in_dtype(dtype)))
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
-        self._build_inside(place, draw=draw)
-        states = {name: part._built() for name, part in self._parts.items()}
+        key = self._key(place)
+        parts = enumerate(self._parts.items())
+        states = {name: part._built(*self._child_key(key, n), draw=draw) for n, (name, part) in parts}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
         buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
         state = State(parameters, buffers, self.dtype, self._new_record)
         state.skips = ":" in self.tag() or any(inside.skips for inside in states.values())
         return state
-
-    def _build_inside(self, place: tuple[int, ...], *, draw: bool) -> None:
-        """Build the models inside, the innermost first, without a call for each level."""
-        found: list[tuple[Model, tuple[int, ...]]] = [(self, place)]
-        for model, at in found:
-            if isinstance(model, Composite):
-                key = model._key(at)
-                parts = model._parts.values()
-                found += [(part, model._child_key(key, n)) for n, part in enumerate(parts) if part._state is None]
-        for model, at in reversed(found[1:]):
-            model._built(*at, draw=draw)
 
     def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
         """Return the key that the children's numbers are drawn from."""
@@ -390,7 +379,7 @@ class Composite(Model):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed; models that stay are copied with their numbers."""
-        return self._made_of({name: _twin_of(value) for name, value in self.settings().items()} | changes)
+        return self._made_of(_with_models(self.settings(), _twin_of) | changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings, each model with its numbers."""
@@ -406,6 +395,9 @@ class Composite(Model):
             rows += part._summary_rows(f"{start}{name}", sample_shape(given[name]) if name in given else shape)
         return rows
 
+
+_DEEPEST = 50
+"""How deep models may be nested: what copies, saves or prints one calls itself a few times for each level."""
 
 _CHECKED_SIZE = 100_000
 """The gradients of a composite with more numbers are not checked, which would take too long."""
@@ -448,13 +440,22 @@ def _lower(array: Array, limits: Array) -> None:
         np.minimum(array, limits, out=array)
 
 
-def _twin_of(value: Any) -> Any:
-    """Return a copy of a setting's models; of a layer without numbers yet, one that its new owner draws."""
+def _depth(model: Model) -> int:
+    return 1 + max(map(_depth, model.parts.values())) if isinstance(model, Composite) else 0
+
+
+def _twin_of(model: Model) -> Model:
+    """Return a copy of a model; of a layer without numbers yet, one that its new owner draws."""
+    return model.replace() if isinstance(model, Layer) and model._state is None else model.copy()
+
+
+def _with_models(value: Any, function: Callable[[Model], Model]) -> Any:
+    """Return settings in which each model is what ``function`` returns for it."""
+    if isinstance(value, dict):
+        return {name: _with_models(part, function) for name, part in value.items()}
     if isinstance(value, tuple):
-        return tuple(map(_twin_of, value))
-    if not isinstance(value, Model):
-        return value
-    return value.replace() if isinstance(value, Layer) and value._state is None else value.copy()
+        return tuple(_with_models(part, function) for part in value)
+    return function(value) if isinstance(value, Model) else value
 
 
 def _unpickle(cls: type[Composite], settings: dict[str, Any], columns: Columns) -> Composite:

@@ -137,8 +137,6 @@ class Conv1D(_Convolution):
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (inputs, kernel, filters); ``bias`` (filters,) starts at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or a tuple has more than one entry.
@@ -173,8 +171,6 @@ class Conv2D(_Convolution):
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or a tuple does not have two entries.

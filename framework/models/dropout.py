@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
-from framework.models.layer import Layer
+from framework.models.layer import Layer, LayerSettings
 from framework.models.shapes import Shape
 from framework.settings.component import Fraction
 
@@ -22,8 +21,6 @@ class Dropout(Layer):
 
     Args:
         rate: The fraction that is left out, in [0, 1). A rate of 0 draws nothing and needs no key.
-        seed: Unused: the mask is drawn from the key of ``forward``.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: The rate is not in [0, 1).
@@ -45,8 +42,8 @@ class Dropout(Layer):
 
     rate: Fraction
 
-    def __init__(self, rate: float, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        super().__init__(rate=rate, seed=seed, dtype=dtype)
+    def __init__(self, rate: float, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(rate=rate, **settings)
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from framework.models.initializers import Initializer, Uniform
-from framework.models.layer import Layer
+from framework.models.layer import Layer, LayerSettings
 from framework.models.shapes import Shape
 from framework.settings.component import Count
 
@@ -25,8 +24,6 @@ class Embedding(Layer):
         vocabulary: How many ids there are.
         units: How many numbers each has.
         initializer: Draws the weights (vocabulary, units).
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or float32 cannot hold every id (from 2^24 on).
@@ -53,10 +50,9 @@ class Embedding(Layer):
         units: int,
         *,
         initializer: Initializer = Uniform(),  # noqa: B008 (frozen)
-        seed: int | None = None,
-        dtype: npt.DTypeLike = "float64",
+        **settings: Unpack[LayerSettings],
     ) -> None:
-        super().__init__(vocabulary=vocabulary, units=units, initializer=initializer, seed=seed, dtype=dtype)
+        super().__init__(vocabulary=vocabulary, units=units, initializer=initializer, **settings)
 
     @property
     def cardinality(self) -> int:

@@ -99,14 +99,16 @@ class Normal(Initializer):
 
 
 class _Scaled(Initializer):
-    """Random numbers of mean 0 and the variance that ``_variance`` gives, uniform or normal."""
+    """Random numbers of mean 0 and the variance that ``_variance`` gives."""
+
+    distribution: Literal["uniform", "normal"] = "normal"
 
     @abstractmethod
     def _variance(self, fan_in: int, fan_out: int) -> float: ...
 
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator, distribution: str) -> Array:
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         deviation = math.sqrt(self._variance(*fans(shape)))
-        if distribution == "normal":
+        if self.distribution == "normal":
             return rng.normal(0.0, deviation, shape)
         limit = math.sqrt(3.0) * deviation  # a uniform number in [-limit, limit] has the variance limit^2 / 3
         return rng.uniform(-limit, limit, shape)
@@ -131,9 +133,6 @@ class Glorot(_Scaled):
     def _variance(self, fan_in: int, fan_out: int) -> float:
         return self.gain**2 * 2.0 / (fan_in + fan_out)
 
-    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        return self._draw(shape, rng, self.distribution)
-
 
 class He(_Scaled):
     """Variance 2 / fan_in, mean 0. For ReLU.
@@ -146,13 +145,8 @@ class He(_Scaled):
         He et al., Delving deep into rectifiers (2015), equation 10.
     """
 
-    distribution: Literal["uniform", "normal"] = "normal"
-
     def _variance(self, fan_in: int, fan_out: int) -> float:
         return 2.0 / fan_in
-
-    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        return self._draw(shape, rng, self.distribution)
 
 
 class LeCun(_Scaled):
@@ -168,13 +162,8 @@ class LeCun(_Scaled):
         LeCun et al., Efficient BackProp (1998), equation 16; Klambauer et al., Self-normalizing neural networks (2017).
     """
 
-    distribution: Literal["uniform", "normal"] = "normal"
-
     def _variance(self, fan_in: int, fan_out: int) -> float:
         return 1.0 / fan_in
-
-    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-        return self._draw(shape, rng, self.distribution)
 
 
 class Orthogonal(Initializer):

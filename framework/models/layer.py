@@ -6,9 +6,10 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, require_finite, require_ids
@@ -22,7 +23,7 @@ from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
 from framework.models.base import Model
-from framework.models.initializers import Initializer, Zeros
+from framework.models.initializers import Constant, Initializer, Zeros
 from framework.models.parameters import Parameters
 from framework.models.shapes import Shape, is_known, shown
 from framework.models.state import State
@@ -34,6 +35,13 @@ from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
 """Up to here every whole number has a float of its own."""
+
+
+class LayerSettings(TypedDict, total=False):
+    """The settings of every layer, for signatures."""
+
+    seed: int | None
+    dtype: npt.DTypeLike
 
 
 class Layer(Model):
@@ -56,7 +64,8 @@ class Layer(Model):
             inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
         mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
-        seed: The seed of the first values; None leaves it to the model that the layer becomes part of.
+        seed: The seed of the first values; None is 0, or in a model its seed and the layer's position. A layer of the
+            library that draws none refuses it.
         dtype: "float64" or "float32".
 
     Raises:
@@ -97,6 +106,13 @@ class Layer(Model):
                     f"{type(self).__name__}: a cardinality must be at most {_EXACT[self.dtype]} in {self.dtype}; "
                     f"got {count}; write dtype='float64'"
                 )
+        if self.seed is None or ":" in self.tag():  # an own formula may read it
+            return
+        if all(isinstance(each, Zeros | Constant) for each in self.initializers().values()):
+            raise SettingsError(
+                f"{type(self).__name__}: setting 'seed' has no effect, because no initializer draws; leave it out. "
+                "The random numbers of a pass come from the key of forward, in fit from the trainer's seed"
+            )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -376,6 +392,11 @@ class Layer(Model):
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
+        if record.training and (rows := len(given[0])) < self.minimum_rows:
+            raise ShapeError(
+                f"{self._label} needs {self.minimum_rows} rows or more in training; got {rows}: choose a batch_size "
+                "that leaves no smaller batch at the end; model(x) predicts for one row"
+            )
         if self.cardinality is not None:
             self._require_ids(x)
         buffers = (self._state or self._built()).buffers
@@ -485,7 +506,7 @@ class Layer(Model):
         return self._laid_out(*place, draw=draw)
 
     def in_dtype(self, dtype: str) -> Self:
-        return self.replace(dtype=dtype, seed=0)
+        return self.replace(dtype=dtype)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)

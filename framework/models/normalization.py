@@ -7,16 +7,15 @@ variance inside the formula is that of the numbers at hand, divided by their cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from framework.arrays import Array, Record
-from framework.errors import SettingsError, ShapeError
+from framework.arrays import Array
+from framework.errors import SettingsError
 from framework.models.initializers import Constant, Initializer
-from framework.models.layer import Layer
+from framework.models.layer import Layer, LayerSettings
 from framework.models.shapes import Shape
 from framework.settings.component import Count, Positive
 
@@ -54,8 +53,6 @@ class BatchNorm(_Normalization):
         momentum: The part of the running numbers that a batch replaces, in (0, 1]: PyTorch's meaning; Keras's is 1
             minus this.
         epsilon: Added to the variance, so that a constant unit divides by no 0.
-        seed: Unused: scale starts at 1 and shift at 0.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range.
@@ -78,15 +75,9 @@ class BatchNorm(_Normalization):
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     def __init__(
-        self,
-        units: int,
-        *,
-        momentum: float = 0.1,
-        epsilon: float = 1e-5,
-        seed: int | None = None,
-        dtype: npt.DTypeLike = "float64",
+        self, units: int, *, momentum: float = 0.1, epsilon: float = 1e-5, **settings: Unpack[LayerSettings]
     ) -> None:
-        super().__init__(units=units, momentum=momentum, epsilon=epsilon, seed=seed, dtype=dtype)
+        super().__init__(units=units, momentum=momentum, epsilon=epsilon, **settings)
 
     def initial_buffers(self) -> Mapping[str, Array]:
         return {
@@ -105,14 +96,6 @@ class BatchNorm(_Normalization):
     def predict_formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
         return (x - running_mean) * (scale / np.sqrt(running_variance + self.epsilon)) + shift
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        if record.training and len(x) < 2:
-            raise ShapeError(
-                f"BatchNorm needs 2 rows or more in training; got {len(x)}: "
-                "choose a batch_size that leaves no single row at the end; model(x) predicts for one row"
-            )
-        return super().apply(x, values, record)
-
 
 class LayerNorm(_Normalization):
     """a = scale * (x - mean) / sqrt(variance + epsilon) + shift, for each row over its units.
@@ -122,8 +105,6 @@ class LayerNorm(_Normalization):
     Args:
         units: The number of inputs, and of outputs: 2 or more.
         epsilon: Added to the variance, so that a constant row divides by no 0.
-        seed: Unused: scale starts at 1 and shift at 0.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or there is a single unit, which would always be 0.
@@ -138,15 +119,8 @@ class LayerNorm(_Normalization):
 
     leading_axes = True
 
-    def __init__(
-        self,
-        units: int,
-        *,
-        epsilon: float = 1e-5,
-        seed: int | None = None,
-        dtype: npt.DTypeLike = "float64",
-    ) -> None:
-        super().__init__(units=units, epsilon=epsilon, seed=seed, dtype=dtype)
+    def __init__(self, units: int, *, epsilon: float = 1e-5, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(units=units, epsilon=epsilon, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Refuse a single unit."""

@@ -90,8 +90,6 @@ class MaxPool(_Pool):
         window: The size of the window, one number for all axes or one for each.
         stride: How far the window moves; None is the window's size, so that windows do not overlap.
         padding: How many places are added before and after each axis: at most half of the window.
-        seed: Unused: there are no parameters.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or given for different numbers of axes.
@@ -123,8 +121,6 @@ class AveragePool(_Pool):
         window: The size of the window, one number for all axes or one for each.
         stride: How far the window moves; None is the window's size, so that windows do not overlap.
         padding: How many places are added before and after each axis: at most half of the window.
-        seed: Unused: there are no parameters.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or given for different numbers of axes.
@@ -147,10 +143,6 @@ class AveragePool(_Pool):
 
 class GlobalAverage(Layer):
     """a[c] = the mean of x[c] over all places: (channels, sizes) gives (channels,), for samples of any size.
-
-    Args:
-        seed: Unused: there are no parameters.
-        dtype: "float64" or "float32".
 
     Example:
         >>> GlobalAverage()([[[1.0, 3.0], [10.0, 30.0]]])

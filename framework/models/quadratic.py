@@ -24,8 +24,6 @@ class Bilinear(Layer):
         first: The number of inputs in x1.
         inputs: The number of inputs in x1 and x2; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (first, inputs - first, units); ``bias`` (units,) starts at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or nothing is left for x2.
@@ -82,8 +80,6 @@ class RBF(Layer):
         units: The number of centers.
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
         initializer: Draws ``centers`` (units, inputs): standard normal, for inputs of mean 0 and variance 1.
-        seed: The seed of the first centers; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Example:
         >>> layer = RBF(units=1, inputs=2)

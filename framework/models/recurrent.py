@@ -101,8 +101,6 @@ class SimpleRNN(_Recurrent):
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (inputs, units); ``bias`` (units,) starts at 0.
         recurrent_initializer: Draws ``recurrent`` (units, units).
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Example:
         >>> import numpy as np
@@ -138,8 +136,6 @@ class GRU(_Recurrent):
         initializer: Draws ``weights`` (inputs, 3 units); ``bias`` (3 units,) and ``reset_bias`` c (units,) start
             at 0.
         recurrent_initializer: Draws ``recurrent`` (units, 3 units).
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Example:
         >>> import numpy as np
@@ -179,8 +175,6 @@ class LSTM(_Recurrent):
         inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (inputs, 4 units); ``bias`` (4 units,) starts at 0.
         recurrent_initializer: Draws ``recurrent`` (units, 4 units).
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position.
-        dtype: "float64" or "float32".
 
     Example:
         >>> import numpy as np

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from framework.errors import SettingsError, ShapeError
-from framework.models.layer import Layer
+from framework.models.layer import Layer, LayerSettings
 from framework.models.shapes import Shape, is_known, shown
 from framework.settings.component import Count
 
@@ -21,8 +20,6 @@ class Flatten(Layer):
     Args:
         shape: The shape of a sample, ``(28, 28)``; ``()`` turns one number a row into one column. Left out, samples of
             every shape are taken, and the size of the output is known once the samples' shape is.
-        seed: Unused: nothing is drawn.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A size is not a positive whole number.
@@ -37,8 +34,8 @@ class Flatten(Layer):
 
     shape: tuple[Count, ...] | None = None
 
-    def __init__(self, shape: Any = None, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        super().__init__(shape=shape, seed=seed, dtype=dtype)
+    def __init__(self, shape: Any = None, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(shape=shape, **settings)
 
     @property
     def input_shape(self) -> Shape:
@@ -63,8 +60,6 @@ class Reshape(Layer):
 
     Args:
         shape: The new shape of a sample; one size may be -1, and is then what is left.
-        seed: Unused: nothing is drawn.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A size is neither a positive whole number nor -1, or two are -1.
@@ -81,8 +76,8 @@ class Reshape(Layer):
 
     shape: tuple[int, ...]
 
-    def __init__(self, shape: Any, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        super().__init__(shape=shape, seed=seed, dtype=dtype)
+    def __init__(self, shape: Any, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(shape=shape, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Refuse sizes that say nothing."""
@@ -112,8 +107,6 @@ class Permute(Layer):
 
     Args:
         axes: The numbers 1, 2, ... in the new order.
-        seed: Unused: nothing is drawn.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: The axes are not the numbers from 1 on, each once.
@@ -131,8 +124,8 @@ class Permute(Layer):
 
     axes: tuple[Annotated[int, Field(ge=1)], ...]
 
-    def __init__(self, axes: Any, *, seed: int | None = None, dtype: npt.DTypeLike = "float64") -> None:
-        super().__init__(axes=axes, seed=seed, dtype=dtype)
+    def __init__(self, axes: Any, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(axes=axes, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Check that the setting is an order of all axes."""

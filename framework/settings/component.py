@@ -396,21 +396,12 @@ def _written(cls: type, name: str) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a component or a setting as JSON: pydantic's serializer would turn an interruption into its own error.
-
-    Loops instead of comprehensions keep models that are nested hundreds deep within Python's limit of calls.
-    """
+    """Return a component or a setting as JSON: pydantic's serializer would turn an interruption into its own error."""
     if isinstance(value, Component):
         value._require_json()
-        made: dict[str, Any] = {"type": value.tag()}
-        for name in type(value).model_fields:
-            made[name] = _as_json(getattr(value, name))
-        return made
+        return {"type": value.tag()} | {name: _as_json(part) for name, part in value.settings().items()}
     if isinstance(value, tuple):
-        items = []
-        for item in value:
-            items.append(_as_json(item))  # noqa: PERF401
-        return items
+        return [*map(_as_json, value)]
     return value if value is None or type(value) in (bool, int, float, str) else to_jsonable_python(value)
 
 
@@ -422,10 +413,7 @@ def _plain(value: Any) -> Any:
         case np.generic():
             return value.item()
         case np.ndarray() | list() | tuple():
-            items = []
-            for item in value:
-                items.append(_plain(item))  # noqa: PERF401 (see _as_json)
-            return tuple(items)
+            return tuple(map(_plain, value))
         case bool() | int() | float():
             return value
         case numbers.Integral():
@@ -444,10 +432,7 @@ def _plain(value: Any) -> Any:
 
 
 def _build(data: Mapping[str, Any]) -> Component:
-    settings: dict[str, Any] = {}
-    for name, value in data.items():
-        if name != "type":
-            settings[name] = _plain(value)  # in a loop: see _as_json
+    settings = {name: _plain(value) for name, value in data.items() if name != "type"}
     return _class_of(data["type"])._made_of(settings)
 
 

@@ -177,7 +177,7 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         if not where:
             lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
-            names = ", ".join(cls.model_fields) or "none"
+            names = ", ".join(name for name in inspect.signature(cls).parameters if name in cls.model_fields) or "none"
             lines.append(f"unknown setting '{where}'{meant(where, cls.model_fields) or '.'} Settings: {names}")
         elif part["type"] == "missing":
             if where in map(_OTHER_NAMES.get, unknown):

@@ -42,7 +42,6 @@ from framework import (
     show,
 )
 from framework.datasets import load_digits
-from framework.models.parameters import Parameters
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4))
@@ -437,20 +436,3 @@ def trainer(loss, **settings):
         engine="numpy",
         **({"epochs": 1, "batch_size": 6} | settings),
     )
-
-
-def test_nested_models_build_in_linear_time_and_hundreds_deep():
-    moves = []
-
-    def built(depth):
-        model = Sequential(Dense(2, 2))
-        for _ in range(depth):
-            model = Sequential(model)
-        with pytest.MonkeyPatch.context() as patch:
-            lay = Parameters._lay
-            patch.setattr(Parameters, "_lay", lambda self, *rest: (moves.append(1), lay(self, *rest)))
-            moves.clear()
-            assert model(np.ones((1, 2))).shape == (1, 2)
-        return len(moves)
-
-    assert built(200) <= 4.2 * built(50)

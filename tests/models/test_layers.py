@@ -18,9 +18,12 @@ from framework import (
     Embedding,
     Flatten,
     LayerNorm,
+    MaxPool,
     MeanSquaredError,
+    PositionalEncoding,
     Residual,
     Sequential,
+    SettingsError,
     Sigmoid,
     Tanh,
 )
@@ -195,6 +198,15 @@ def test_layers_copy_and_pickle_with_their_numbers(make):
             twin.forward(batch_for(twin), key=KEY)
         assert all(np.array_equal(twin.buffers[name], twins[0].buffers[name]) for name in model.buffers)
     assert all(np.array_equal(before[name], value) for name, value in model.buffers.items())
+
+
+@pytest.mark.parametrize("make", [Dropout, BatchNorm, LayerNorm, Flatten, PositionalEncoding, MaxPool])
+def test_a_layer_that_draws_nothing_refuses_a_seed(make):
+    given = {Dropout: (0.5,), BatchNorm: (4,), LayerNorm: (4,)}.get(make, ())
+    settings = {"window": 2} if make is MaxPool else {}
+    assert "seed" not in repr(make(*given, **settings))
+    with pytest.raises(SettingsError, match=f"{make.__name__}: setting 'seed' has no effect.*from the trainer's seed"):
+        make(*given, **settings, seed=1)
 
 
 @EACH_LAYER

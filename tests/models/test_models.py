@@ -246,7 +246,7 @@ def test_from_weights_copies_and_checks(kind, shape):
     assert model.parameters.frozen == ("bias",)
     values[:] = 7
     assert np.all(model.weights == 1)
-    with pytest.raises(ShapeError, match="weights must be a"):
+    with pytest.raises(ShapeError, match="weights must have the shape"):
         make(values[None])
     with pytest.raises(ShapeError, match="bias must have the shape"):
         make(values, np.ones(5))

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from threading import Thread
 
 import numpy as np
@@ -5,7 +7,6 @@ import pytest
 
 from framework import (
     Accuracy,
-    CheckpointError,
     Dense,
     Initializer,
     MeanSquaredError,
@@ -143,11 +144,15 @@ def nested(depth):
     return model
 
 
-def test_models_nested_hundreds_deep_train_and_are_saved_or_refused_in_words(tmp_path):
-    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+def test_models_nest_50_deep_and_no_deeper(tmp_path):
     data = np.ones((2, 1)), np.zeros((2, 1))
-    save(trainer.fit(nested(200), data), tmp_path / "run.safetensors")
-    assert load(tmp_path / "run.safetensors").model(data[0]).shape == (2, 1)
-    run = trainer.fit(nested(380), data)
-    with pytest.raises(CheckpointError, match=r"nested too deeply|recursion"):
-        save(run, tmp_path / "run.safetensors")
+    run = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(nested(50), data)
+    save(run, tmp_path / "run.safetensors")
+    copies = [run.model.copy(), copy.deepcopy(run.model), pickle.loads(pickle.dumps(run.model))]
+    for twin in (*copies, load(tmp_path / "run.safetensors").model):
+        assert np.array_equal(twin(data[0]), run.model(data[0]))
+    assert repr(Sequential.from_json(run.model.to_json())) == repr(run.model)
+    with pytest.raises(
+        SettingsError, match="Sequential: models may be nested 50 deep; put the layers into one Sequential"
+    ):
+        nested(51)

@@ -213,7 +213,7 @@ def test_dtypes_are_named_in_any_way(value):
         (lambda: Swish(2.0), r"settings go by name: Swish\(beta=\.\.\.\); got 2\.0"),
         (lambda: SGDOptimizer(momentum=0.9), "'learning_rate' is missing; write learning_rate=..."),
         (lambda: Dense(2, 3, activaton=ReLU()), "Dense: unknown setting 'activaton'; did you mean 'activation'"),
-        (lambda: Dense(2), "Dense: missing a required argument: 'units'"),
+        (lambda: Dense(2), "Dense: setting 'units' is missing; write units="),
         (lambda: Neuron(2, ReLU(), 3), "Neuron: too many positional arguments"),
         (lambda: Neuron(2, "relu"), r"must be of class Activation; got 'relu'; write ReLU\(\)"),
         (lambda: Swish(beta=1.0).replace(bata=2.0), "did you mean 'beta'"),

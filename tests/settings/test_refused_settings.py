@@ -178,7 +178,7 @@ OTHERS = [
     (ShapeError, "Sequential: layer 0 gives (3,) but layer 1 takes (4,)", lambda: Sequential(Dense(2, 3), Dense(4, 1))),
     (ShapeError, "Residual: the layers must give the shape that they take", lambda: Residual(Dense(2, 3))),
     (ShapeError, "weights must be a full grid of numbers; got rows", lambda: Dense.from_weights([[1], [1, 2]])),
-    (ShapeError, "weights must be a vector (inputs,); got (1, 2)", lambda: Neuron.from_weights([[1, 2]])),
+    (ShapeError, "weights must have the shape (inputs,); got (1, 2)", lambda: Neuron.from_weights([[1, 2]])),
     (DataError, "weights must be finite; got nan at weights[1] (1 of 2", lambda: Neuron.from_weights([1.0, NAN])),
     (DataError, "bias must be finite; got inf at bias (1 of 1", lambda: Neuron.from_weights([1.0], bias=INF)),
     (DataError, "split: argument 'data[1]' must be finite", lambda: split((X, [NAN, *Y[1:]]), stratify=True)),
