@@ -60,6 +60,19 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
 
 
+def numeric(value: Any, name: str) -> Any:
+    """Return a number or an array as it is, and a list as an array of real numbers, as NumPy's functions take them.
+
+    Raises:
+        DtypeError: The values are not real numbers.
+
+    Example:
+        >>> numeric([0, 1], "h"), numeric(2.0, "h")
+        (array([0, 1]), 2.0)
+    """
+    return value if isinstance(value, float | int) or hasattr(value, "dtype") else real_array(value, name)
+
+
 def column_names(value: Any) -> tuple[str, ...] | None:
     """Return the names of a frame's columns, or None for anything else.
 

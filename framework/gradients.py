@@ -17,6 +17,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
+from framework.settings.messages import brief
 from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
 
@@ -277,6 +278,10 @@ def compare_steps(
         equal to the last bit over 4 steps
     """
     pairs: list[tuple[str, float, int]] = []
+    for name, given in {"loop": loop, "reference": reference}.items():
+        if not isinstance(given, Trainer) and (isinstance(given, Model) or not callable(given)):
+            trainer_or = "a Trainer or " if name == "loop" else ""
+            raise DataError(f"compare_steps: argument '{name}' must be {trainer_or}a function; got {brief(given)}")
     if isinstance(loop, Trainer):
         if model is None or data is None:
             raise DataError("compare_steps: a Trainer needs model=... and data=...")

@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 
 from framework import (
+    GELU,
+    Activation,
     CheckpointError,
     CrossEntropy,
     DataError,
     Dense,
     DerivativeError,
     Dropout,
+    DtypeError,
+    Embedding,
     FrameworkError,
     Layer,
     Loss,
     MeanSquaredError,
+    Metric,
     Neuron,
     Optimizer,
     ReLU,
@@ -24,10 +29,13 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    Sigmoid,
     Softmax,
     Trainer,
     UsageError,
     check_derivative,
+    compare_steps,
+    load_model,
     on,
     save,
     show,
@@ -74,7 +82,7 @@ def test_an_unknown_attribute_keeps_pythons_message_and_models_still_copy():
 def test_no_advice_names_an_attribute_that_the_class_has():
     model, optimizer = network(), SGDOptimizer(network(), learning_rate=0.1)
     for thing in (model, model[0], Dropout(0.5), optimizer, Neuron(2)):
-        assert not [name for name in dir(thing) if elsewhere(type(thing), name) and name != "inputs"]
+        assert not [name for name in dir(thing) if elsewhere(type(thing), name) and name not in ("inputs", "units")]
 
 
 def test_a_layer_that_reads_inputs_is_told_to_declare_it():
@@ -123,6 +131,112 @@ def test_a_new_array_for_a_parameter_is_refused():
 def test_x_and_y_without_brackets_are_answered_with_brackets(call):
     with pytest.raises((SettingsError, DataError), match=r"\(x, y\)"):
         call(network(), X, Y)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda: TRAINER.fit((X, Y)), "fit: missing a required argument: 'data'; write fit(model, data); x and y go"),
+        (lambda: TRAINER.fit(X, Y), "; the model comes first: fit(model, (x, y))"),
+        (lambda: TRAINER.predict(X), "predict: missing a required argument: 'x'; write predict(model, x)"),
+        (lambda: TRAINER.predict(X, network()), "; the model comes first: predict(model, x)"),
+        (
+            lambda: TRAINER.fit(network(), (X, Y), sample_weight=Y),
+            "fit: unknown argument 'sample_weight': it goes with the data, as the tuple (x, y, weight). Arguments:",
+        ),
+        (
+            lambda: TRAINER.fit(network(), x=X, y=Y),
+            "fit: unknown argument 'x': x and y go together, as the tuple (x, y).",
+        ),
+        (lambda: TRAINER.fit(network(), (X, Y), batch_size=3), "'batch_size': it is a setting of the Trainer."),
+        (
+            lambda: Trainer(model=network(), loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1)),
+            "Trainer: unknown setting 'model': write Trainer(...).fit(model, (x, y)). Settings: loss,",
+        ),
+        (lambda: network().parameters(), "parameters is not a method: leave out its brackets"),
+        (lambda: on("epoch_end", every=0)(print), "on: setting 'every' must be greater than or equal to 1; got 0"),
+        (lambda: compare_steps(3, dict), "compare_steps: argument 'loop' must be a Trainer or a function; got 3"),
+        (lambda: compare_steps(dict, 3), "compare_steps: argument 'reference' must be a function; got 3"),
+        (lambda: load_model("none", into=network(), names=[3]), "argument 'names' must be a pattern such as '0.*'"),
+        (lambda: Embedding(2**60, 3), "Embedding: float64 holds at most 9007199254740992 different ids"),
+    ],
+)
+def test_a_call_of_another_form_says_how_it_goes_here(call, answer):
+    with pytest.raises(FrameworkError) as caught:
+        call()
+    assert answer in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_activations_take_lists_as_numpy_functions_do():
+    for activation in (Sigmoid(), GELU(), Softmax()):
+        assert np.array_equal(activation([0.0, 1.0]), activation(np.array([0.0, 1.0])))
+    assert np.array_equal(GELU().derivative([0.0, 1.0]), GELU().derivative(np.array([0.0, 1.0])))
+    with pytest.raises(DtypeError, match="h must hold real numbers; got text, first 'a'"):
+        Sigmoid()(["a"])
+
+
+OVERRIDES = {
+    "Activation.__call__ must take (self, h); got (_self, h, _t)": (Activation, "__call__", lambda _self, h, _t: h),
+    "Activation.derivative must take (self, h); got (_self)": (Activation, "derivative", lambda _self: 1.0),
+    "Loss.slope must take (self, prediction, target); got (_self, p)": (Loss, "slope", lambda _self, p: p),
+    "Metric.sums must take (self, prediction, target, weight); got (_self, p, t)": (
+        Metric,
+        "sums",
+        lambda _self, p, t: (p, t),
+    ),
+    "Layer.input_shape must be a property": (Layer, "input_shape", lambda _: (4,)),
+    "Layer.input_shape must be a property: write @property, def input_shape(self): return (4,)": (
+        Layer,
+        "input_shape",
+        (4,),
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", OVERRIDES)
+def test_a_method_that_takes_other_arguments_is_refused_when_its_class_is_made(answer):
+    base, name, method = OVERRIDES[answer]
+    with pytest.raises(SettingsError) as caught:
+        type(base)(base.__name__, (base,), {name: method, "__module__": __name__})
+    assert str(caught.value).startswith(answer)
+
+
+DECLARED = {
+    "initial_buffers": (lambda _: None, "initial_buffers must return a dict by name; got None"),
+    "initializers": (lambda _: None, "initializers must return a dict by name; got None"),
+    "shapes": (lambda _: None, "shapes must return a tuple of sizes for each name"),
+    "draws": (lambda *_: None, "draws must return a tuple of sizes for each name"),
+    "input_shape": (property(lambda _: 4), r"input_shape must be a tuple of sizes, as \(4,\) or \(None,\); got 4"),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_what_a_layer_declares_in_another_form_is_refused(name):
+    method, answer = DECLARED[name]
+    made = type(Layer)("Own", (Layer,), {name: method, "formula": lambda _, x: x, "__module__": __name__})
+    with pytest.raises(SettingsError, match=f"Own.{answer}"):
+        TRAINER.fit(Sequential(made(), Dense(units=3, activation=Softmax())), (X, Y))
+
+
+class Gated(Layer):
+    units: int
+    inputs: int | None = None
+
+    def shapes(self):
+        return {"weights": (self.inputs, self.units), "gate": (self.inputs, self.units), "bias": (self.units,)}
+
+    def formula(self, x, weights, gate, bias):
+        return (x @ weights + bias) * (x @ gate)
+
+
+def test_matrices_of_an_own_layer_start_as_glorot_draws_them_and_vectors_at_zero():
+    layer = Gated(units=3, inputs=2)
+    limit = np.sqrt(6 / 5)
+    for name in ("weights", "gate"):
+        assert 0.0 < np.abs(layer.parameters[name]).min() < np.abs(layer.parameters[name]).max() <= limit
+    assert np.array_equal(layer.parameters["weights"], Dense(2, 3).weights)
+    assert not layer.parameters["bias"].any()
 
 
 def test_a_model_inside_a_formula_is_answered_with_composite():

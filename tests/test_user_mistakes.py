@@ -245,7 +245,7 @@ def test_split_needs_a_tuple_and_a_number(arguments):
         (lambda: split((X, Y), test_size=0.25), "split: unknown argument 'test_size'; did you mean 'fraction'?"),
         (lambda: TRAINER.evaluate(Neuron(2), X, Y), "evaluate: the arguments without a name are model, data; got 3"),
         (lambda: TRAINER.predict(Neuron(2), X, Y), "predict: the arguments without a name are model, x; got 3$"),
-        (lambda: TRAINER.predict(Neuron(2), data=X), "predict: unknown argument 'data'. Known: model, x"),
+        (lambda: TRAINER.predict(Neuron(2), data=X), "predict: unknown argument 'data'. Arguments: model, x"),
     ],
 )
 def test_a_call_with_arguments_as_elsewhere_says_how_they_go_here(call, said):

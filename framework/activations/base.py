@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, numeric
 from framework.derivatives.formulas import check_activation
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
@@ -21,7 +21,7 @@ from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
 from framework.settings.component import Component, belongs_to
-from framework.settings.plain_functions import PlainFunction, require_function, require_method
+from framework.settings.plain_functions import PlainFunction, require_function
 
 
 class Activation(Component):
@@ -67,8 +67,6 @@ class Activation(Component):
             cls.derivative_from_output = Activation.derivative_from_output  # type: ignore[method-assign]
         if not belongs_to(cls, "backward", "__call__"):
             cls.backward = Activation.backward  # type: ignore[method-assign]
-        if "backward" in vars(cls):
-            require_method(cls, "backward", "gradient", "h", "a")
         cls._has_derivative = cls.derivative is not Activation.derivative
         cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
         cls._has_backward = cls.backward is not Activation.backward
@@ -97,7 +95,7 @@ class Activation(Component):
         Raises:
             DerivativeError: The formula cannot be traced, or it couples the elements of a row.
         """
-        program = self.program(h)
+        program = self.program(h := numeric(h, "h"))
         if not program.elementwise:
             raise DerivativeError(
                 f"{type(self).__name__} couples the elements of a row, so it has no elementwise derivative: use "
@@ -209,7 +207,7 @@ def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(formula)
     def __call__(self: Activation, h: Any) -> Any:  # noqa: N807 (it becomes the method)
-        return self._recorded(formula, h) if type(h) is Symbol else formula(self, h)
+        return self._recorded(formula, h) if type(h) is Symbol else formula(self, numeric(h, "h"))
 
     return __call__
 

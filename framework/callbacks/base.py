@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from framework.errors import CallbackError, nearest
 from framework.runs.run import Run
 from framework.settings.component import Component, Count
+from framework.settings.plain_functions import PlainFunction
 
 HOOKS = (
     "on_train_begin",
@@ -151,10 +152,11 @@ def _keras_hint(signature: inspect.Signature) -> str:
     return "; epoch and step are run.epoch and run.step, logs are run.history[-1]"
 
 
-class FunctionCallback(Callback):
-    """A plain function at one hook; made by ``on``. It has no JSON form, because JSON holds no functions."""
+class FunctionCallback(PlainFunction, Callback):
+    """A plain function at one hook; made by ``on``."""
 
-    function: Callable[[Run], Any]
+    made_by = "on"
+
     hook: str
     every: Count = 1
 
@@ -174,9 +176,6 @@ class FunctionCallback(Callback):
         """Pickle as a function is: by the name of the module's variable, where ``@on(...)`` has put this under it."""
         names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
         return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
-
-    def _require_json(self) -> None:
-        raise ValueError(f"{self!r} is a Python function, which JSON cannot hold: write it as a class")
 
     def __repr__(self) -> str:
         """Show the decorator and the function's name."""

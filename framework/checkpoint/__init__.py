@@ -130,6 +130,8 @@ def load_model(
     """
     if into is None and names != "*":
         raise UsageError("load_model: argument 'names' chooses what goes into a model: write into=model")
+    if not isinstance(names, str) and not (isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)):
+        raise UsageError(f"load_model: argument 'names' must be a pattern such as '0.*', or several; got {names!r}")
     if into is not None and not isinstance(into, Model):
         raise UsageError(f"load_model: argument 'into' must be a Model; got {type(into).__name__}")
     if into is not None:

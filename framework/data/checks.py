@@ -146,12 +146,13 @@ def checked_rows(
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")
     limits = leaves(model.cardinalities(sample_shape(array)))
+    frames = flatten(x, f"{name}: argument 'x'")
     for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
         total = np.nan
         if digests is not None:
             text, total = summed_fingerprint(values)
             digests.append(text)
         if not np.isfinite(total):
-            require_finite(values, leaf, column_names(x))
+            require_finite(values, leaf, column_names(frames[leaf]))
         require_ids(values, limit, leaf)
     return array

@@ -18,7 +18,7 @@ from framework.errors import FrameworkError, SettingsError, ShapeError, UsageErr
 from framework.models.base import Model
 from framework.models.layer import Layer, require_checked
 from framework.models.parameters import Parameters
-from framework.models.shapes import Shape, is_known, shown
+from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.models.state import Columns, State
 from framework.settings.messages import brief
 from framework.trees import map_leaves, rows_in, sample_shape, take
@@ -149,6 +149,7 @@ class Composite(Model):
         except BaseException:
             self.unsettle(open_layers)
             raise
+        require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for part in parts.values():
             object.__setattr__(part, "_owner", self)
 

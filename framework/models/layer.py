@@ -23,9 +23,9 @@ from framework.graph.reads import Reads
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
 from framework.models.base import Model
-from framework.models.initializers import Constant, Initializer, Zeros
+from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters
-from framework.models.shapes import Shape, is_known, shown
+from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.models.state import State
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
@@ -47,7 +47,8 @@ class LayerSettings(TypedDict, total=False):
 class Layer(Model):
     """A model with arrays of its own. Write ``formula(x, **parameters)``, and its gradients are derived.
 
-    ``shapes()`` declares the parameters, ``initializers()`` how they start where zeros will not do. ``draws(shape)``
+    ``shapes()`` declares the parameters. Matrices and arrays of more axes start as ``Glorot()`` draws them, vectors and
+    numbers at 0; ``initializers()`` names others. ``draws(shape)``
     declares arrays of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the
     formula receives both by name, and with buffers it returns (output, new buffers). ``predict_formula`` is the formula
     of prediction, where that is another one. ``inputs: int | None = None`` is the size of the last axis; left out, it
@@ -100,11 +101,13 @@ class Layer(Model):
     def __init__(self, *args: object, **settings: Any) -> None:
         self._require_complete()
         super().__init__(*args, **settings)
+        require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for count in self._cardinality("").values():
             if count > _EXACT[self.dtype]:
+                wider = "; write dtype='float64'" if self.dtype == "float32" else ""
                 raise SettingsError(
-                    f"{type(self).__name__}: a cardinality must be at most {_EXACT[self.dtype]} in {self.dtype}; "
-                    f"got {count}; write dtype='float64'"
+                    f"{type(self).__name__}: {self.dtype} holds at most {_EXACT[self.dtype]} different ids; got "
+                    f"{count}{wider}"
                 )
         if self.seed is None or ":" in self.tag():  # an own formula may read it
             return
@@ -137,7 +140,7 @@ class Layer(Model):
         Args:
             function: (x, parameters by name) -> the outputs for a batch x, (rows, ...).
             shapes: The shape of each parameter by name.
-            initializers: The initializer of each parameter by name; others start at 0.
+            initializers: The initializer of each parameter by name; others start as those of a class do.
 
         Raises:
             SettingsError: The function does not take these parameters.
@@ -176,7 +179,7 @@ class Layer(Model):
         return {}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        """Return what draws each parameter; what is not named starts at 0."""
+        """Return what draws each parameter; of the others, matrices are drawn by Glorot and vectors start at 0."""
         return {}
 
     def initial_buffers(self) -> Mapping[str, Array]:
@@ -334,7 +337,7 @@ class Layer(Model):
 
     def _traced(self, shape: Any, *, training: bool) -> LayerProgram:
         formula = self.formula if training else self.predict_formula
-        parameters, buffers = self.layout(), self.initial_buffers()
+        parameters, buffers = self.layout(), self._declared("initial_buffers")
         draws = _required_shapes(f"{type(self).__name__}.draws", self.draws(shape)) if training else {}
         inputs, named = names(shape), flatten(shape)
         if unknown := set(self._cardinality("x")) - set(named):
@@ -508,9 +511,20 @@ class Layer(Model):
     def in_dtype(self, dtype: str) -> Self:
         return self.replace(dtype=dtype)
 
+    def _declared(self, method: str) -> Mapping[str, Any]:
+        """Return what a method of the class gives for each name.
+
+        Raises:
+            SettingsError: It gives no dict.
+        """
+        found = getattr(self, method)()
+        if not isinstance(found, Mapping):
+            raise SettingsError(f"{type(self).__name__}.{method} must return a dict by name; got {brief(found)}")
+        return found
+
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)
-        initializers = self.initializers()
+        initializers = self._declared("initializers")
         if unknown := set(initializers) - set(parameters):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
@@ -525,8 +539,9 @@ class Layer(Model):
         seed, *counters = place or (0,)
         for index, (name, view) in enumerate(parameters.items() if draw else ()):
             rng = random_generator(seed, "initialize", *counters, index)
-            view[...] = _drawn(initializers.get(name, Zeros()), view.shape, rng)
-        buffers = {name: np.array(value) for name, value in self.initial_buffers().items()}
+            default = Glorot() if view.ndim > 1 else Zeros()
+            view[...] = _drawn(initializers.get(name, default), view.shape, rng)
+        buffers = {name: np.array(value) for name, value in self._declared("initial_buffers").items()}
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype, self._new_record)
 

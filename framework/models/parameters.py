@@ -120,6 +120,10 @@ class Parameters(Mapping[str, Array]):
         self.views, self.gradients = Views(views), Views(gradients)
         self._refresh()
 
+    def __call__(self, *_: object) -> NoReturn:
+        """Refuse: it is not a method."""
+        raise UsageError("parameters is not a method: leave out its brackets; an optimizer takes the model itself")
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Copy what is assigned to ``vector`` or ``gradient`` into them: another array would not reach the model."""
         if name not in ("vector", "gradient"):

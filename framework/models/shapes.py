@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from framework.arrays import name_of
-from framework.errors import ShapeError
+from framework.errors import SettingsError, ShapeError
+from framework.settings.messages import brief
 from framework.trees import flatten, leaves, map_leaves, names
 
 Shape = tuple[Any, ...]
@@ -81,6 +82,22 @@ def shown(shape: Any) -> str:
         return f"{{{', '.join(f'{key!r}: {shown(shape[key])}' for key in sorted(shape))}}}"
     sizes = ["any" if size is None else "..." if size is ... else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def require_sizes(name: str, shapes: Any) -> None:
+    """Check that a class gives the shape of a sample, or shapes by name.
+
+    Raises:
+        SettingsError: It gives something else, such as a number.
+
+    Example:
+        >>> require_sizes("Scale.input_shape", 4)
+        Traceback (most recent call last):
+        framework.errors.SettingsError: Scale.input_shape must be a tuple of sizes, as (4,) or (None,); got 4
+    """
+    for shape in leaves(shapes):
+        if not isinstance(shape, tuple) or not all(size in (None, ...) or isinstance(size, int) for size in shape):
+            raise SettingsError(f"{name} must be a tuple of sizes, as (4,) or (None,); got {brief(shape)}")
 
 
 def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> None:

@@ -12,7 +12,7 @@ import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from types import UnionType
+from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin
 from weakref import WeakValueDictionary
 
@@ -54,6 +54,10 @@ def _dtype_name(value: Any) -> Any:
 Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
 
+def _is_ours(cls: Any) -> bool:
+    return bool(cls.__module__.partition(".")[0] == __name__.partition(".")[0])
+
+
 class ComponentType(ModelMetaclass):
     """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
 
@@ -75,7 +79,7 @@ class ComponentType(ModelMetaclass):
                 warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
                 made = super().__new__(cls, name, bases, namespace, **options)
         except PydanticUserError as error:
-            raise SettingsError(class_message(name, error)) from None
+            raise SettingsError(class_message(name, error, bases)) from None
         except UserWarning as warning:
             field = str(warning).split('"')[1]
             raise SettingsError(
@@ -92,6 +96,8 @@ class ComponentType(ModelMetaclass):
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
                     f"e.g. {field}: tuple[float, ...] = ()"
                 )
+        if not _is_ours(made):
+            _require_overrides(made, namespace)
         component = cast("ComponentType", made)
         ComponentType.births += 1
         component.born = ComponentType.births
@@ -270,9 +276,7 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> Sigmoid.tag()
             'Sigmoid'
         """
-        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
-            return cls.__name__
-        return f"{cls.__module__}:{cls.__qualname__}"
+        return cls.__name__ if _is_ours(cls) else f"{cls.__module__}:{cls.__qualname__}"
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the settings as JSON, tagged with the class, nested components included.
@@ -369,6 +373,29 @@ def _is_foreign(cls: type, name: str) -> bool:
     """Return whether a public name comes from pydantic."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
     return owner is BaseModel or name.startswith("model_") or name in ("born", "births")
+
+
+def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
+    """Check that the methods of a user's class take what the library gives to those that they override.
+
+    Raises:
+        SettingsError: One does not; or it overrides a property.
+    """
+    for name, method in own.items():
+        base = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base) and _is_ours(base)), None)
+        if not isinstance(method, FunctionType) or (name.startswith("_") and name != "__call__"):
+            continue
+        if isinstance(base, property):
+            raise SettingsError(f"{cls.__name__}.{name} must be a property: write @property in the line before it")
+        if not isinstance(base, FunctionType):
+            continue
+        given, got = inspect.signature(base).parameters, inspect.signature(method)
+        by_name = {each: None for each, found in given.items() if found.kind is found.KEYWORD_ONLY}
+        try:
+            got.bind(*(each for each in given if each not in by_name), **by_name)
+        except TypeError:
+            if not any(found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD) for found in given.values()):
+                raise SettingsError(f"{cls.__name__}.{name} must take ({', '.join(given)}); got {got}") from None
 
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:

@@ -20,10 +20,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def class_message(name: str, error: PydanticUserError) -> str:
+def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...]) -> str:
     """Word an error of a class's making: how to write the field."""
     if found := re.search(r"non-annotated attribute was detected: `(\w+) = (.+?)`", str(error)):
         field, value = found.groups()
+        if any(isinstance(getattr(base, field, None), property) for base in bases):
+            return f"{name}.{field} must be a property: write @property, def {field}(self): return {value}"
         kind = next((k for k in ("bool", "int", "float", "str") if _is_literal(value, k)), "float")
         return f"{name}: '{field} = {value}' has no type; write {field}: {kind} = {value}"
     return f"{name}: {str(error).splitlines()[0]}"
@@ -45,6 +47,7 @@ def brief(value: object) -> str:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a value too long to show"
+    text = re.sub(r"\n\s*", " ", text)  # as of an array
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
@@ -64,14 +67,18 @@ _OTHER_NAMES = {
     "step_size": "learning_rate",
     "eps": "epsilon",
     "betas": "beta1",
+    "learning_rate_init": "learning_rate",
     "n_epochs": "epochs",
     "num_epochs": "epochs",
+    "max_epochs": "epochs",
     "max_iter": "epochs",
     "validation_data": "validation",
     "random_state": "seed",
     "test_size": "fraction",
     "criterion": "loss",
     "in_features": "inputs",
+    "input_dim": "inputs",
+    "input_shape": "inputs",
     "in_channels": "inputs",
     "input_size": "inputs",
     "out_features": "units",
@@ -86,40 +93,54 @@ _OTHER_NAMES = {
 """Names of settings in other libraries."""
 
 _NO_GRADIENT_TO_CLEAR = "leave it out, backward overwrites the gradients"
+_DATA = "x and y go together, as the tuple (x, y)"
 
 _ELSEWHERE = {
     "Model": {
-        **dict.fromkeys(("fit", "compile"), "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
-        **dict.fromkeys(("train", "eval"), "leave it out, forward(x) trains and model(x) predicts"),
-        **dict.fromkeys(("save", "state_dict"), "write save(run, path), with the run that fit returned"),
-        **dict.fromkeys(("load_state_dict", "load_weights"), "write load_model(path, into=model)"),
+        "fit compile": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
+        "train eval": "leave it out, forward(x) trains and model(x) predicts",
+        "save state_dict": "write save(run, path), with the run that fit returned",
+        "load_state_dict load_weights": "write load_model(path, into=model)",
         "predict": "write model(x)",
         "evaluate": "write trainer.evaluate(model, (x, y))",
         "zero_grad": _NO_GRADIENT_TO_CLEAR,
     },
     "framework": {
-        **dict.fromkeys(("fit", "compile", "train"), "write Trainer(loss=..., optimizer=...).fit(model, (x, y))"),
-        **dict.fromkeys(("zero_grad", "no_grad"), "leave it out: model(x) records nothing, backward overwrites"),
-        **dict.fromkeys(("tensor", "Tensor"), "give NumPy arrays"),
-        **dict.fromkeys(("DataLoader", "TensorDataset"), "give fit (x, y), and Trainer batch_size"),
-        **dict.fromkeys(("nn", "optim", "layers", "Module"), "layers and optimizers are names of framework itself"),
+        "fit compile train": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
+        "zero_grad no_grad": "leave it out: model(x) records nothing, backward overwrites",
+        "tensor Tensor": "give NumPy arrays",
+        "DataLoader TensorDataset": "give fit (x, y), and Trainer batch_size",
+        "nn optim layers Module": "layers and optimizers are names of framework itself",
     },
+    "Trainer": {
+        "model": "write Trainer(...).fit(model, (x, y))",
+        "x y data validation validation_data": "give it to fit(model, data, validation)",
+        "verbose": "write callbacks=[ProgressBar()]",
+    },
+    "fit": {
+        "x y X inputs targets": _DATA,
+        "sample_weight weight": "it goes with the data, as the tuple (x, y, weight)",
+        "loss optimizer batch_size shuffle metrics callbacks": "it is a setting of the Trainer",
+        "verbose": "write callbacks=[ProgressBar()] in Trainer(...)",
+        "validation_split": "write validation=held_out, with train, held_out = split((x, y), 0.2)",
+    },
+    "Dense": {"units": "write Dense(64, 32), or Dense(units=32)"},
     "Layer": {"inputs": "declare inputs: int | None = None in the class"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR},
 }
-"""The way to do here what a method of other libraries does."""
+"""Advice for the names of other libraries, by the class, function or module that was asked for them."""
 
 
-def elsewhere(cls: type, name: str) -> str | None:
-    """Return what to write instead of an attribute that such a class has in another library, or None.
+def elsewhere(owner: Any, name: str) -> str | None:
+    """Return what to write instead of a name that such a class or function has in another library, or None.
 
     Example:
         >>> class Model: ...
         >>> elsewhere(Model, "predict")
         'write model(x)'
     """
-    advice = (_ELSEWHERE[base.__name__].get(name) for base in cls.__mro__ if base.__name__ in _ELSEWHERE)
-    return next(filter(None, advice), None)
+    owners = (_ELSEWHERE.get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner]))
+    return next((advice for known in owners for names, advice in known.items() if name in names.split()), None)
 
 
 def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn]:
@@ -147,7 +168,7 @@ def _absent(module: str, name: str, choices: Iterable[str]) -> str:
     short = name.lower().removesuffix("loss").removesuffix("1d").removesuffix("2d")
     like = [name.lower(), _SHORT_NAMES.get(short, short), *difflib.get_close_matches(name.lower(), known, n=1)]
     found = next((known[key] for key in like if key in known), None)
-    advice = _ELSEWHERE[module].get(name) or (found and f"write {found}")
+    advice = elsewhere(sys.modules[module], name) or (found and f"write {found}")
     return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
 
 
@@ -177,12 +198,12 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         if not where:
             lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
-            names = ", ".join(name for name in inspect.signature(cls).parameters if name in cls.model_fields) or "none"
-            lines.append(f"unknown setting '{where}'{meant(where, cls.model_fields) or '.'} Settings: {names}")
+            names = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
+            lines.append(unknown_name(cls, "setting", where, names))
         elif part["type"] == "missing":
             if where in map(_OTHER_NAMES.get, unknown):
                 continue
-            lines.append(f"setting '{where}' is missing; write {where}=...")
+            lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
         else:
             kind = part.get("ctx", {}).get("class_name")
             wanted = f"be of class {kind}" if kind else re.sub(r"^(Input|Value error,) (should )?", "", part["msg"])
@@ -198,52 +219,65 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
 
-def require_arguments(cls: type[Any], args: tuple[Any, ...], settings: Mapping[str, Any]) -> None:
-    """Word the error of a class with positional settings that was called with others; do nothing if they fit."""
-    signature = inspect.signature(cls.__init__)
+def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, Any]) -> None:
+    """Word the error of a call of a class or a function with arguments that do not fit; do nothing if they fit."""
+    signature = inspect.signature(called.__init__ if isinstance(called, type) else called)  # type: ignore[misc]
+    args = (called, *args) if isinstance(called, type) else args
     try:
-        signature.bind(None, *args, **settings)
+        signature.bind(*args, **settings)
     except TypeError as error:
-        names = [name for name in signature.parameters if name != "self"]
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-            names = list(cls.model_fields)
-        unknown = next((name for name in settings if name not in names), None)
-        what = f"{error}." if unknown is None else f"unknown setting '{unknown}'{meant(unknown, names) or '.'}"
-        raise SettingsError(f"{cls.__name__}: {what} Settings: {', '.join(names)}") from None
+        problem = str(error)
+    else:
+        return
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items() if name != "self"}
+    names = [*(called.model_fields if inspect.Parameter.VAR_KEYWORD in kinds.values() else kinds)]  # type: ignore[attr-defined]
+    kind = "setting" if isinstance(called, type) else "argument"
+    together = f"; {_DATA}" if "data" in names else ""
+    if unknown := [name for name in settings if name not in names]:
+        problem = unknown_name(called, kind, unknown[0], names)
+    elif problem.startswith("too many"):
+        placed = [name for name, each in kinds.items() if each is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        got = len(args) - ("self" in signature.parameters)
+        problem = f"the arguments without a name are {', '.join(placed)}; got {got}{together}"
+    else:
+        needed = [name for name in kinds if signature.parameters[name].default is inspect.Parameter.empty]
+        problem += f"; write {called.__name__}({', '.join(needed)}){together}"
+    raise SettingsError(f"{called.__name__}: {problem}") from None
+
+
+def unknown_name(owner: Any, kind: str, name: str, choices: Iterable[str]) -> str:
+    """Return what to say of a name that a class or a function does not have.
+
+    Example:
+        >>> class Trainer: ...
+        >>> unknown_name(Trainer, "setting", "optimiser", ["loss", "optimizer"])
+        "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
+    """
+    names = list(choices)
+    advice = elsewhere(owner, name)
+    hint = f": {advice}." if advice and _OTHER_NAMES.get(name) not in names else meant(name, names) or "."
+    return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
 def worded(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function, so that an argument it does not have is refused, with the one that was meant.
+    """Decorate a function, so that arguments that do not fit raise a readable error.
 
     Example:
         >>> @worded
         ... def fit(x, validation=None):
         ...     return x
-        >>> fit(1, valid=2)
+        >>> fit(validation=2)
         Traceback (most recent call last):
-        framework.errors.SettingsError: fit: unknown argument 'valid'; did you mean 'validation'? Known: x, validation
+        framework.errors.SettingsError: fit: missing a required argument: 'x'; write fit(x)
     """
-    parameters = inspect.signature(function).parameters
-    names = [name for name in parameters if name != "self"]
-    placed = [name for name, parameter in parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY]
 
     @functools.wraps(function)
     def call(*args: P.args, **settings: P.kwargs) -> R:
-        if len(args) > len(placed):
-            taken = [name for name in placed if name != "self"]
-            hint = "; x and y go together, as one tuple (x, y)" if "data" in names else ""
-            raise SettingsError(
-                f"{function.__name__}: the arguments without a name are {', '.join(taken)}; "
-                f"got {len(args) - len(placed) + len(taken)}{hint}"
-            )
-        for name in settings:
-            if name not in names:
-                hint = meant(name, names) or "."
-                raise SettingsError(f"{function.__name__}: unknown argument '{name}'{hint} Known: {', '.join(names)}")
-        if len(args) > len(names) + 1:
-            hint = "; data is (x, y), in brackets" if "data" in names else ""
-            raise SettingsError(f"{function.__name__}: takes ({', '.join(names)}); got {len(args) - 1} arguments{hint}")
-        return function(*args, **settings)
+        try:
+            return function(*args, **settings)
+        except TypeError:
+            require_arguments(function, args, settings)
+            raise
 
     return call
 

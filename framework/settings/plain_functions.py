@@ -81,19 +81,3 @@ def require_function(made_by: str, function: object, *arguments: str, names: Ite
         raise SettingsError(
             f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {signature}"
         ) from None
-
-
-def require_method(cls: type, name: str, *arguments: str) -> None:
-    """Check that a method of a new class takes these arguments.
-
-    Raises:
-        SettingsError: It does not; says what it takes.
-    """
-    signature = inspect.signature(getattr(cls, name))
-    try:
-        signature.bind("self", *arguments)
-    except TypeError:
-        wanted = ", ".join(["self", *arguments])
-        raise SettingsError(
-            f"{cls.__name__}.{name} must take ({wanted}); got {signature}; leave it out to have it derived"
-        ) from None

@@ -239,7 +239,7 @@ def test_float32_refuses_more_ids_than_it_can_tell_apart():
         cardinality = many
 
     Many()
-    with pytest.raises(SettingsError, match=r"Many: a cardinality must be at most 16777216 in float32; got 16777217"):
+    with pytest.raises(SettingsError, match=r"Many: float32 holds at most 16777216 different ids; got 16777217"):
         Many(dtype="float32")
     with pytest.raises(DataError, match=re.escape("0..16777215; got 16777216.0")):
         Embedding(2**24, 1, dtype="float32")([2**24 + 1])  # 2**24 after the cast

@@ -191,7 +191,7 @@ def test_embedding_takes_integers_and_adds_up_an_id_that_comes_twice():
 
 
 def test_float32_refuses_a_vocabulary_that_it_cannot_hold():
-    with pytest.raises(SettingsError, match="at most 16777216 in float32"):
+    with pytest.raises(SettingsError, match="float32 holds at most 16777216 different ids"):
         Embedding(2**24 + 1, 1, dtype="float32")
 
 

@@ -150,7 +150,7 @@ SETTINGS = [
     ("Neuron: setting 'dtype' must be 'float32' or 'float64'; got 'float16'", lambda: Neuron(2, dtype="float16")),
     ("Dropout: setting 'rate' must be less than 1; got 1.0", lambda: Dropout(1.0)),
     ("LayerNorm: setting 'units' must be 2 or more", lambda: LayerNorm(1)),
-    ("Embedding: a cardinality must be at most 16777216", lambda: Embedding(2**25, 1, dtype="float32")),
+    ("Embedding: float32 holds at most 16777216 different ids", lambda: Embedding(2**25, 1, dtype="float32")),
     ("Sequential: give one layer or more", lambda: Sequential(*[])),
     ("CrossEntropy: setting 'class_weights' must be greater than 0; got 0", lambda: CrossEntropy(class_weights=[1, 0])),
     (f"TopK: setting 'k' must be {LESS} 0", lambda: TopK(k=0)),

@@ -37,7 +37,7 @@ JSON = {
     f'{SGD}, "momentum": -1}}': "SGDOptimizer: setting 'momentum' must be greater than or equal to 0; got -1",
     f'{SGD}, "momentum": {{"a": 1}}}}': 'a dict must be the JSON object of a component, with "type"; got',
     f'{SGD}, "momentum": {{"type": "ReLU"}}}}': "SGDOptimizer: setting 'momentum' must be a valid number; got ReLU()",
-    '{"type": "Dense", "inputs": 2}': "Dense: setting 'units' is missing; write units=...",
+    '{"type": "Dense", "inputs": 2}': "Dense: setting 'units' is missing; write Dense(64, 32)",
     '{"type": "Dense", "inputs": 2, "units": 2.0}': "Dense: setting 'units' must be a valid integer; got 2.0",
     '{"type": "Dense", "inputs": 2, "cls": 3}': "Dense: unknown setting 'cls'. Settings: inputs, units",
     '{"type": "Sequential", "layers": [1]}': "Sequential: setting 'layers' must be of class Model or Activation; got 1",
