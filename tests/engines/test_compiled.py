@@ -34,6 +34,7 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.graph.operations import OPERATIONS
 
 pytest.importorskip("numba")
 RNG = np.random.default_rng(0)
@@ -104,6 +105,27 @@ def test_every_loss(cls):
 @pytest.mark.parametrize("cls", catalogue(Optimizer), ids=lambda cls: cls.__name__)
 def test_every_optimizer(cls):
     require_agreement(both(lambda: network(Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS)))
+
+
+def every_operation(h):
+    """Add up every elementwise operation of the table, each where it has a value and a slope."""
+    total = h
+    for name, row in OPERATIONS.items():
+        if row.elementwise:
+            u = 0.5 + 0.3 * np.tanh(h) + (name == "arccosh")
+            arguments = (u, 0.4 + 0.2 * np.tanh(h))[: len(row.rules)]
+            if name == "where":
+                total = total + np.where(u > 0.5, u, h)
+            elif name in ("invert", "bitwise_and", "bitwise_or"):
+                total = total + np.where(getattr(np, name)(*(one > 0.4 for one in arguments)), u, h)
+            else:
+                result = (getattr(framework, name, None) or getattr(np, name))(*arguments)
+                total = total + (np.where(result, u, h) if row.kind == "b" else 0.1 * result)
+    return 0.1 * total
+
+
+def test_every_elementwise_operation():
+    require_agreement(both(lambda: network(Activation.of(every_operation)), HalfSquaredError(), PLAIN, (X, NUMBERS)))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ SEEDS = range(300)
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 NOT_RECORDED = {"loop", "part", "python", "softmax"}
 """Operations that no NumPy function records; the softmax is recognised when a graph is lowered."""
+COMPARED = {name for name, row in OPERATIONS.items() if row.elementwise and any(row.rules)}
+"""Operations that ``test_tangent`` compares with JAX one by one."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -45,11 +47,11 @@ def worst(found, expected):
     return max(error(value, expected_value), *(error(slopes[name], gradients[name]) for name in slopes))
 
 
-def test_the_random_formulas_use_every_operation_of_the_table():
+def test_the_random_formulas_use_every_operation_that_is_not_compared_by_itself():
     places = {place for seed in SEEDS for place, *_ in random_steps(seed)}
     assert places == set(range(len(STEPS)))
     used = set()
     for place in places:
         _, graph = by_graph(partial(run, [(place, 0, 1, 1)]), SHAPES)
         used |= {node.op for node in graph.nodes}
-    assert sorted(OPERATIONS.keys() - used - NOT_RECORDED) == []
+    assert sorted(OPERATIONS.keys() - used - NOT_RECORDED - COMPARED) == []

@@ -53,8 +53,9 @@ ONE_ARGUMENT = {  # the operations of one argument, and where each is smooth
     "arccosh": POSITIVE[4:],
 }
 TWO_ARGUMENTS = (
-    *("add", "subtract", "multiply", "divide", "power", "hypot", "logaddexp", "arctan2", "copysign", "mod", "fmod"),
-    *("maximum", "minimum", "fmax", "fmin"),
+    *("add", "subtract", "multiply", "divide", "power", "mod", "fmod", "maximum", "minimum", "fmax", "fmin"),
+    *("hypot", "arctan2", "copysign"),
+    "logaddexp",
 )
 OURS = {"erf": erf, "erfc": erfc}
 JAXS = {

@@ -16,15 +16,9 @@ from framework.graph.node import Node
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 
 FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "logaddexp", "sign", "maximum", "minimum", "heaviside")
-_CALLS = {name: name for name in FUNCTIONS} | {
-    **{name: f"np.{name}" for name in ("sqrt", "cbrt", "exp2", "log2", "log10", "sin", "cos", "tan", "arcsin")},
-    **{name: f"np.{name}" for name in ("arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh")},
-    **{name: f"np.{name}" for name in ("floor", "ceil", "rint", "trunc", "isnan", "isinf", "isfinite", "signbit")},
-    **{name: f"np.{name}" for name in ("hypot", "arctan2", "copysign")},
-    "erf": "math.erf",
-    "erfc": "math.erfc",
-    "abs": "abs",
-}
+_CALLS = {name: name for name in FUNCTIONS} | {"erf": "math.erf", "erfc": "math.erfc", "abs": "abs"}
+"""What a kernel calls instead of NumPy's function; Numba refuses the few functions of NumPy that it does not have."""
+
 _FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
     **dict.fromkeys(("positive", "astype"), "{0}"),
 }
@@ -132,9 +126,7 @@ class Writer:
             return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
             return _FORMATS[op].format(*texts, one=self.literal(1.0))
-        if op not in _CALLS:
-            raise CannotLower(f"np.{op} has no form in a kernel")
-        function = f"np.{op}" if once and op in FUNCTIONS else _CALLS[op]
+        function = f"np.{op}" if once and op in FUNCTIONS else _CALLS.get(op, f"np.{op}")
         return f"{function}({', '.join(texts)})"
 
     def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:

@@ -198,51 +198,16 @@ GROWING = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "power", "square", 
 
 _BOOLEAN = COMPARISONS | {"isfinite", "isnan", "isinf", "signbit", "logical_and", "logical_or", "logical_not"}
 _BOOLEAN |= {"logical_xor"}
-_FLOAT = frozenset(
-    [
-        "divide",
-        "reciprocal",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "logaddexp",
-        "sqrt",
-        "cbrt",
-        "hypot",
-        "sin",
-        "cos",
-        "tan",
-        "tanh",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arctan2",
-        "sinh",
-        "cosh",
-        "arcsinh",
-        "arccosh",
-        "arctanh",
-        "erf",
-        "erfc",
-        "copysign",
-        "heaviside",
-        "floor",
-        "ceil",
-        "rint",
-        "trunc",
-    ]
-)
+_PROMOTED = {"add", "subtract", "multiply", "power", "negative", "positive", "square", "abs", "sign", "mod", "fmod"}
+_PROMOTED |= {"floor_divide", "maximum", "minimum", "fmax", "fmin", "where", "invert", "bitwise_and", "bitwise_or"}
+"""Operations whose result has the kind of the arguments; any other that is not boolean gives floats."""
 
 
 def _completed(name: str, row: Operation) -> Operation:
     """Add the NumPy text and the kind of the result."""
     called = name if name in ("erf", "erfc") else f"np.{name}"
     arguments = ", ".join(f"{{{place}}}" for place in range(len(row.rules)))
-    kind = "b" if name in _BOOLEAN else "f" if name in _FLOAT else None
+    kind = "b" if name in _BOOLEAN else None if name in _PROMOTED else "f"
     return replace(row, numpy=f"{called}({arguments}{{out}})", kind=kind)
 
 
