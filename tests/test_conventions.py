@@ -92,6 +92,15 @@ def test_all_is_sorted_and_true():
     assert names == sorted(constants) + sorted(classes) + sorted(functions)
 
 
+def test_every_complete_component_is_exported():
+    found = [Component]
+    for cls in found:
+        found += [sub for sub in cls.__subclasses__() if sub.__module__.startswith("framework.") and sub not in found]
+    complete = {cls.__name__ for cls in found if cls.__name__[0] != "_" and not inspect.isabstract(cls)}
+    wrappers = {"ActivationLayer", "FunctionCallback", "PlainFunction"} | {n for n in complete if n.endswith(".of")}
+    assert complete - wrappers <= set(framework.__all__), "export it in framework/__init__.py"
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_have_an_example(name):
     value = getattr(framework, name)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.special
+from catalogue import catalogue
 from oracles import assert_within, stored
 
 from framework import (
@@ -63,7 +64,7 @@ TABLE = {
     Sine(): (16, 16, 0),
     Sine(frequency=0.5): (4, 4, 0),
 }
-ALL = [*TABLE, Step()]
+ALL = [*TABLE, *(cls() for cls in catalogue(Activation) if cls() not in TABLE and not cls().coupled)]
 EVERY = pytest.mark.parametrize("activation", ALL, ids=repr)
 IN_TABLE = pytest.mark.parametrize("activation", TABLE, ids=repr)
 DTYPES = pytest.mark.parametrize("dtype", GRIDS)

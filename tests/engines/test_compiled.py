@@ -1,9 +1,8 @@
 """The compiled engine gives the NumPy engine's weights: every formula of the catalogue, found by itself."""
 
-import inspect
-
 import numpy as np
 import pytest
+from catalogue import catalogue
 from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 import framework
@@ -45,11 +44,6 @@ DISTRIBUTIONS = RNG.dirichlet(np.ones(3), 76)
 WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)
 IDENTITY = Identity()
 PLAIN = SGDOptimizer(learning_rate=0.05)
-
-
-def catalogue(*bases):
-    classes = (getattr(framework, name) for name in framework.__all__)
-    return [one for one in classes if inspect.isclass(one) and issubclass(one, bases) and not inspect.isabstract(one)]
 
 
 def both(make, loss, optimizer, data, **settings):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from catalogue import catalogue
 from oracles import stored
 
 from framework import (
@@ -13,21 +14,20 @@ from framework import (
     MeanSquaredError,
     NAdamOptimizer,
     Neuron,
+    Optimizer,
     RMSPropOptimizer,
     Sequential,
     Tanh,
 )
 from framework.errors import SettingsError
 
-ALL = [
-    AdadeltaOptimizer,
-    AdagradOptimizer,
-    AdamOptimizer,
-    AdamWOptimizer,
-    LionOptimizer,
-    NAdamOptimizer,
-    RMSPropOptimizer,
-]
+ALL = catalogue(Optimizer)
+
+
+def of_kind(kind, *model, **settings):
+    """Return an optimizer of the catalogue, with those of the settings that it has."""
+    return kind(*model, learning_rate=0.01, **{name: settings[name] for name in settings if name in kind.model_fields})
+
 
 TWINS = {  # PyTorch's optimizer, and the same of ours
     "Adam": AdamOptimizer(),
@@ -130,8 +130,7 @@ def test_lion_is_the_papers_algorithm(settings):
 def test_float32_stays_float32(kind):
     values, gradients = np.ones(4, np.float32), np.array([0.0, 1e-3, -1.0, 1e3], np.float32)
     memory = [np.zeros(4, np.float32) for _ in kind.memory]
-    settings = {"momentum": 0.5, "centered": True} if kind is RMSPropOptimizer else {}
-    optimizer = kind(weight_decay=0.1, **settings)
+    optimizer = of_kind(kind, weight_decay=0.1, momentum=0.5, centered=True)
     made = []
 
     class Watched(np.ndarray):
@@ -153,7 +152,7 @@ def test_float32_stays_float32(kind):
 def test_gradients_are_left_as_they_are(kind):
     values, gradients = np.ones(3), np.array([0.5, -2.0, 0.0])
     kept = gradients.copy()
-    kind(weight_decay=0.1).update(values, gradients, 0.1, 1, *(np.zeros(3) for _ in kind.memory))
+    of_kind(kind, weight_decay=0.1).update(values, gradients, 0.1, 1, *(np.zeros(3) for _ in kind.memory))
     np.testing.assert_array_equal(gradients, kept)
 
 
@@ -161,7 +160,7 @@ def test_gradients_are_left_as_they_are(kind):
 def test_a_gradient_that_is_always_0_moves_nothing(kind):
     model = neuron()
     start = model.weights.copy()
-    optimizer = kind(model, **({"weight_decay": 0.0} if kind is AdamWOptimizer else {}))
+    optimizer = of_kind(kind, model, weight_decay=0.0)
     for _ in range(3):
         optimizer.step()
     np.testing.assert_array_equal(model.weights, start)
@@ -175,9 +174,9 @@ def test_an_update_in_blocks_is_the_update_of_the_whole(kind):
     memory = [np.zeros(10) for _ in kind.memory]
     parts, part_memory = values.copy(), [array.copy() for array in memory]
     for step in (1, 2, 3):
-        kind().update(values, gradients, 0.1, step, *memory)
+        of_kind(kind).update(values, gradients, 0.1, step, *memory)
         for part in (slice(0, 3), slice(3, 10)):
-            kind().update(parts[part], gradients[part], 0.1, step, *(array[part] for array in part_memory))
+            of_kind(kind).update(parts[part], gradients[part], 0.1, step, *(array[part] for array in part_memory))
     np.testing.assert_array_equal(values, parts)
 
 

@@ -17,7 +17,7 @@ LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 
 FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "logaddexp", "sign", "maximum", "minimum", "heaviside")
 _CALLS = {name: name for name in FUNCTIONS} | {"erf": "math.erf", "erfc": "math.erfc", "abs": "abs"}
-"""What a kernel calls instead of NumPy's function; Numba refuses the few functions of NumPy that it does not have."""
+"""Functions that a kernel calls instead of NumPy's. Numba rejects a function of NumPy that it does not have."""
 
 _FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
     **dict.fromkeys(("positive", "astype"), "{0}"),

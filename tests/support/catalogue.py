@@ -1,0 +1,30 @@
+"""The classes of the library, found by themselves, so that a new one is tested without being listed."""
+
+import ast
+import inspect
+
+import framework
+from framework import Component, Layer
+from framework.callbacks.base import FunctionCallback
+
+ABSTRACT = (Component, Layer)
+"""Classes that are not complete, although they have no abstract method."""
+
+
+def catalogue(*bases):
+    """Return every class of these bases that can be made."""
+    classes = [getattr(framework, name) for name in framework.__all__]
+    classes = [cls for cls in classes if inspect.isclass(cls) and issubclass(cls, bases or Component)]
+    return [cls for cls in classes if not inspect.isabstract(cls) and cls not in (*ABSTRACT, FunctionCallback)]
+
+
+def example(cls):
+    """Return an instance: with the default settings, or as the example of the docstring makes it."""
+    if not any(field.is_required() for field in cls.model_fields.values()):
+        return cls()
+    lines = inspect.getdoc(cls).partition("Example:")[2].splitlines()
+    code = "\n".join(line.strip()[4:] for line in lines if line.strip().startswith((">>> ", "... ")))
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == cls.__name__:
+            return eval(ast.unparse(node), vars(framework))
+    raise AssertionError(f"the example of {cls.__name__} does not make one")
