@@ -1,34 +1,57 @@
-"""The command line: a step of a neuron, number by number; what a checkpoint holds; a demonstration."""
+"""The command line: a step of a neuron, number by number; the parts; what a checkpoint holds; a demonstration."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 
 import click
 import numpy as np
 
-from framework.activations import Activation
-from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
-from framework.activations.rectifiers import ReLU
-from framework.callbacks.reporting import ProgressBar
-from framework.checkpoint import describe
-from framework.data.splits import split
+import framework
+from framework import (
+    Accuracy,
+    Activation,
+    BinaryCrossEntropy,
+    ConfusionMatrix,
+    CrossEntropy,
+    Dense,
+    FrameworkError,
+    Identity,
+    Neuron,
+    ProgressBar,
+    ReLU,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    describe,
+    split,
+    trace_step,
+)
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
-from framework.errors import FrameworkError
-from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
-from framework.metrics.classification import Accuracy, ConfusionMatrix
-from framework.models.affine import Dense, Neuron
-from framework.models.sequential import Sequential
-from framework.optimizers.descent import SGDOptimizer
-from framework.trace import LABELS, trace_step
-from framework.training.trainer import Trainer
+from framework.trace import LABELS
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Identity(),
     "sigmoid": Sigmoid(),
     "tanh": Tanh(),
     "relu": ReLU(),
+}
+
+KINDS = {
+    "activations": Activation,
+    "callbacks": framework.Callback,
+    "initializers": framework.Initializer,
+    "losses": framework.Loss,
+    "metrics": framework.Metric,
+    "models": framework.Model,
+    "optimizers": framework.Optimizer,
+    "regularizers": framework.Regularizer,
+    "schedules": framework.Schedule,
 }
 
 
@@ -83,6 +106,17 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
         if not np.isfinite(value).all():
             raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
+
+
+@main.command(name="list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+def list_parts(kind: str) -> None:
+    """Print every class of a KIND with the first line of its documentation."""
+    parts = [cls for cls in (getattr(framework, name) for name in framework.__all__) if inspect.isclass(cls)]
+    parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls is not KINDS[kind]]
+    width = max(len(cls.__name__) for cls in parts)
+    for cls in parts:
+        click.echo(f"{cls.__name__:<{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
 
 
 @main.command(name="describe")

@@ -3,10 +3,11 @@ import subprocess
 import sys
 
 import pytest
+from catalogue import catalogue
 from click.testing import CliRunner
 
 from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer, describe, save
-from framework.cli import main
+from framework.cli import KINDS, main
 
 
 def run(*arguments):
@@ -56,6 +57,14 @@ def test_step_refuses_bad_options_in_one_message(arguments, message):
     assert result.exit_code != 0
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_prints_every_class_of_a_kind(kind):
+    lines = run("list", kind).output.splitlines()
+    listed = {line.split()[0] for line in lines}
+    assert {cls.__name__ for cls in catalogue(KINDS[kind])} - {KINDS[kind].__name__} <= listed
+    assert all(len(line.split()) > 1 for line in lines)
 
 
 def test_demo_shows_a_step_a_neuron_and_a_network():
