@@ -21,7 +21,7 @@ from framework.data import Source, checked_rows, prepare, settling
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
-from framework.errors import SettingsError, UsageError
+from framework.errors import ResumeWarning, SettingsError, UsageError
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
@@ -30,7 +30,7 @@ from framework.regularizers import Regularizer
 from framework.runs.figures import EVALUATION_ROWS, Figures
 from framework.runs.run import Run
 from framework.settings.component import Component, Count, Seed
-from framework.settings.messages import worded
+from framework.settings.messages import warn, worded
 from framework.training.preconditions import require_columns, require_last_batch, require_model, require_modes
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
@@ -252,15 +252,19 @@ class Trainer(Component):
             run: The run that ``fit`` returned, the ``run`` of its exception, or the path of a checkpoint.
             data: The same data.
             validation: The same validation data.
-            epochs: How many more; None trains up to the trainer's ``epochs``.
+            epochs: How many more; None trains up to the trainer's ``epochs``, which gives a ResumeWarning where a Run
+                has made them, but none for a file: a program may be started again after its last epoch.
 
         Raises:
             UsageError: The run was interrupted in the middle of an update, its loss is another, or the unfinished epoch
                 had other batches.
             CheckpointError: The file cannot be loaded.
         """
-        if isinstance(run, str | os.PathLike):
+        if isinstance(run, str | os.PathLike):  # perhaps by a program that is started again, which needs no warning
             run = load(run)
+        elif epochs is None and isinstance(run, Run) and run.complete and run.epoch >= self.epochs:
+            advice = f"the run has made its {run.epoch} epochs; write resume(run, data, epochs=5) for five more"
+            warn(f"resume: nothing is left to do: {advice}", ResumeWarning)
         if not isinstance(run, Run):
             raise UsageError(
                 "resume: argument 'run' must be a Run, as fit returns it, or the path of a checkpoint; "

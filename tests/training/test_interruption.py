@@ -289,6 +289,7 @@ def test_handlers_come_back_when_a_signal_comes_between_them(monkeypatch, handle
     assert np.geterr() == warned
 
 
+@pytest.mark.filterwarnings("ignore:resume. nothing is left to do")
 @pytest.mark.parametrize("outcome", ["well", "error", "signal"])
 def test_fit_within_fit_hands_the_handlers_on_and_back(handlers, uninterrupted, outcome):
     own, _ = handlers

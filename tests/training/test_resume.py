@@ -14,6 +14,7 @@ from framework import (
     EarlyStopping,
     MeanSquaredError,
     ReLU,
+    ResumeWarning,
     Sequential,
     SGDOptimizer,
     Sigmoid,
@@ -21,6 +22,7 @@ from framework import (
     Trainer,
     UsageError,
     on,
+    save,
 )
 
 pytestmark = hooks_differ
@@ -150,7 +152,16 @@ def test_ten_epochs_and_ten_more_are_twenty():
 def test_resume_trains_up_to_the_trainers_epochs():
     run = recipe().fit(network(), (X, Y), epochs=1)
     assert recipe().resume(run, (X, Y)).epoch == EPOCHS
-    assert recipe().resume(run, (X, Y)).epoch == EPOCHS
+
+
+def test_a_run_that_is_complete_says_how_to_train_longer_and_one_from_a_file_does_not(tmp_path):
+    run = recipe().fit(network(), (X, Y))
+    message = rf"resume: nothing is left to do: the run has made its {EPOCHS} epochs; write resume\(run, data, epochs="
+    with pytest.warns(ResumeWarning, match=message):
+        assert recipe().resume(run, (X, Y)).epoch == EPOCHS
+    save(run, tmp_path / "run.safetensors")
+    assert recipe().resume(tmp_path / "run.safetensors", (X, Y)).epoch == EPOCHS  # a program that is started again
+    assert recipe().resume(run, (X, Y), epochs=5).epoch == EPOCHS + 5
 
 
 def test_resume_refuses_what_it_cannot_go_on_with():
