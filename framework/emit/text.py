@@ -189,14 +189,13 @@ class _Writer:
         found = {key: _printable(value) for key, value in node.attributes.items()}
         first = node.args[0].ndim if node.args and isinstance(node.args[0], Node) else 0
         axes = node.attributes.get("axes", ())
-        found["along"] = ""
-        if len(axes) < first:
-            back = [axis - first for axis in axes]
-            found["along"] = f", axis={back[0] if len(back) == 1 else tuple(back)}"
-        if node.attributes.get("keepdims"):
-            found["along"] += ", keepdims=True"
-        if node.attributes.get("ddof"):
-            found["along"] += f", ddof={node.attributes['ddof']}"
+        back = [axis - first for axis in axes] if len(axes) < first else []
+        options = {"axis": back[0] if len(back) == 1 else tuple(back), **node.attributes}
+        names = [name for name in ("axis", "keepdims", "ddof") if options.get(name)]
+        found["along"] = "".join(f", {name}={options[name]}" for name in names)
+        if self.latex:
+            along = ", ".join(rf"\mathrm{{{name}}} = {options[name]}" for name in names if name != "keepdims")
+            found["along"] = along and f"_{{{along}}}"
         if "axis" in node.attributes:
             found["axis"] = str(node.attributes["axis"] - first)
         if node.op == "gather":

@@ -90,6 +90,21 @@ def test_latex_groups_what_belongs_together(formula, expected):
     assert of_one_variable(formula).latex == expected
 
 
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        (lambda x: x.sum(axis=1), r"\sum_{\mathrm{axis} = -2} x"),
+        (lambda x: x.sum(axis=(1, 2), keepdims=True), r"\sum_{\mathrm{axis} = (-2, -1)} x"),
+        (lambda x: x.sum(), r"\sum x"),
+        (lambda x: x.var(-1, ddof=1), r"\operatorname{var}_{\mathrm{axis} = -1, \mathrm{ddof} = 1}\left(x\right)"),
+        (lambda x: x.max(axis=2), r"\max_{\mathrm{axis} = -1}\left(x\right)"),
+        (lambda x: x.cumsum(axis=1), r"\operatorname{cumsum}_{\mathrm{axis} = -2}\left(x\right)"),
+    ],
+)
+def test_latex_names_the_axes_of_a_reduction(formula, expected):
+    assert latex({"a": trace(formula, {"x": (ROWS, 2, 3)}).output}) == f"a &= {expected}"
+
+
 def test_a_notebook_draws_aligned_lines():
     found = of_one_variable("np.tanh(h)")
     assert isinstance(found, Shown)

@@ -64,31 +64,31 @@ def _reduction(name: str, reverse: Any, latex: str, kind: str | None = None) -> 
 
 
 REDUCTIONS: dict[str, Operation] = {
-    "sum": _reduction("sum", _sum, r"\sum {0}"),
-    "mean": _reduction("mean", _mean, r"\operatorname{{mean}}\left({0}\right)", "f"),
+    "sum": _reduction("sum", _sum, r"\sum{along} {0}"),
+    "mean": _reduction("mean", _mean, r"\operatorname{{mean}}{along}\left({0}\right)", "f"),
     "var": Operation(
         _reduced,
         (),
         _var,
         "np.var({0}, axis={axes}, ddof={ddof}, keepdims={keepdims}{out})",
         "var({0}{along})",
-        r"\operatorname{{var}}\left({0}\right)",
+        r"\operatorname{{var}}{along}\left({0}\right)",
         kind="f",
     ),
-    "max": _reduction("max", _extreme, r"\max\left({0}\right)"),
-    "min": _reduction("min", _extreme, r"\min\left({0}\right)"),
-    "prod": _reduction("prod", _prod, r"\prod {0}"),
-    "any": _reduction("any", None, r"\exists {0}", "b"),
-    "all": _reduction("all", None, r"\forall {0}", "b"),
-    "argmax": _reduction("argmax", None, r"\operatorname{{argmax}}\left({0}\right)", "i"),
-    "argmin": _reduction("argmin", None, r"\operatorname{{argmin}}\left({0}\right)", "i"),
+    "max": _reduction("max", _extreme, r"\max{along}\left({0}\right)"),
+    "min": _reduction("min", _extreme, r"\min{along}\left({0}\right)"),
+    "prod": _reduction("prod", _prod, r"\prod{along} {0}"),
+    "any": _reduction("any", None, r"\exists{along} {0}", "b"),
+    "all": _reduction("all", None, r"\forall{along} {0}", "b"),
+    "argmax": _reduction("argmax", None, r"\operatorname{{argmax}}{along}\left({0}\right)", "i"),
+    "argmin": _reduction("argmin", None, r"\operatorname{{argmin}}{along}\left({0}\right)", "i"),
     "cumsum": Operation(
         same_shape,
         (),
         _cumsum,
         "np.cumsum({0}, axis={axis}{out})",
         "cumsum({0}, axis={axis})",
-        r"\operatorname{{cumsum}}\left({0}\right)",
+        r"\operatorname{{cumsum}}_{{\mathrm{{axis}} = {axis}}}\left({0}\right)",
     ),
     # exp(x - max(x)) / sum(exp(x - max(x))) over the axes, recognised: no gradient goes through the maximum
     "softmax": Operation(
@@ -96,7 +96,7 @@ REDUCTIONS: dict[str, Operation] = {
         (),
         _softmax,
         text="softmax({0}{along})",
-        latex=r"\operatorname{{softmax}}\left({0}\right)",
+        latex=r"\operatorname{{softmax}}{along}\left({0}\right)",
         kind="f",
     ),
 }
