@@ -55,8 +55,16 @@ from framework.losses.regression import (
 )
 from framework.losses.vectors import CosineSimilarity, KLDivergence
 from framework.metrics import Metric, WholeMetric
-from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Precision, Recall, TopK
-from framework.metrics.perplexity import Perplexity
+from framework.metrics.classification import (
+    F1,
+    ROCAUC,
+    Accuracy,
+    ConfusionMatrix,
+    Perplexity,
+    Precision,
+    Recall,
+    TopK,
+)
 from framework.metrics.regression import R2, RootMeanSquaredError
 from framework.models import Composite, Layer, Model
 from framework.models.affine import Dense, Neuron

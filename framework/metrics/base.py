@@ -133,7 +133,7 @@ class WholeMetric(Metric):
     def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
         return self.whole_result(prediction, target, weight)
 
-    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> NoReturn:
+    def sums(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: parts of the rows do not add up to this figure.
 
         Raises:
@@ -141,13 +141,7 @@ class WholeMetric(Metric):
         """
         raise UsageError(f"{type(self).__name__} is not a sum over rows: call whole_result with all of them")
 
-    def result(self, *sums: float) -> NoReturn:
-        """Refuse: there are no sums.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(f"{type(self).__name__} is not a sum over rows: call whole_result with all of them")
+    result = sums
 
 
 class _FunctionMetric(PlainFunction, WholeMetric):

@@ -16,21 +16,37 @@ from pydantic import Field
 
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, ShapeError
-from framework.losses.requirements import require_classes
+from framework.losses.requirements import require_classes, require_distributions, require_range
 from framework.metrics.base import Metric, WholeMetric, checked_rows
 from framework.metrics.labels import (
     binary_labels,
     is_single,
     labels_of,
     predicted_classes,
-    require_labels,
     true_classes,
     weighted_count,
 )
 from framework.settings.component import Component, Count
 
 
-class Accuracy(Metric):
+class _OfClasses(Metric):
+    """The base of figures of classes: targets that ``sums`` refuses are refused before any training."""
+
+    def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
+        self.sums(np.broadcast_to(0.0, shape), target, weight)
+
+
+class _Fraction(_OfClasses):
+    """A weighted fraction of the rows."""
+
+    better = "greater"
+
+    def result(self, *sums: float) -> float:
+        right, count = sums
+        return right / count
+
+
+class Accuracy(_Fraction):
     """The weighted fraction of rows whose predicted class is right.
 
     Example:
@@ -39,9 +55,6 @@ class Accuracy(Metric):
         >>> Accuracy()([[0.1, 0.9], [0.8, 0.2]], [1, 1])
         0.5
     """
-
-    better = "greater"
-    require_targets = require_labels
 
     threshold: float = 0.5
 
@@ -52,10 +65,6 @@ class Accuracy(Metric):
         else:
             labels = require_classes(labels, prediction.shape[1], "target")
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
-
-    def result(self, *sums: float) -> float:
-        right, count = sums
-        return right / count
 
     def classes(self, prediction: Any) -> Array:
         """Return the predicted class of each row, (rows,).
@@ -72,7 +81,7 @@ class Accuracy(Metric):
         return predicted_classes(prediction, self.threshold)
 
 
-class TopK(Metric):
+class TopK(_Fraction):
     """The weighted fraction of rows whose class is among the k largest outputs; of equals the first count.
 
     It is called ``top_5`` in a history when k is 5. TopK(k=1) is Accuracy.
@@ -81,9 +90,6 @@ class TopK(Metric):
         >>> TopK(k=2)([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1]], [1, 2])
         0.5
     """
-
-    better = "greater"
-    require_targets = require_labels
 
     k: Count
 
@@ -97,18 +103,12 @@ class TopK(Metric):
         if self.k > classes:
             raise ShapeError(f"TopK needs {self.k} outputs or more; got {classes}")
         score = np.take_along_axis(prediction, labels, axis=1)
-        later = np.arange(classes) > labels
-        behind = (prediction < score) | (
-            (prediction == score) & later
-        )  # NaN is behind nothing and leaves nothing behind
+        tied = (prediction == score) & (np.arange(classes) > labels)
+        behind = (prediction < score) | tied  # NaN is behind nothing and leaves nothing behind
         return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
 
-    def result(self, *sums: float) -> float:
-        right, count = sums
-        return right / count
 
-
-class _Counted(Metric):
+class _Counted(_OfClasses):
     """A figure from three counts: hits (predicted and true), predicted, true.
 
     With one output they are those of class 1. With several, each class has its own, and ``average`` says what is made
@@ -117,7 +117,6 @@ class _Counted(Metric):
     """
 
     better = "greater"
-    require_targets = require_labels
 
     threshold: float = 0.5
     average: Literal["macro", "micro"] = "macro"
@@ -128,21 +127,17 @@ class _Counted(Metric):
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return the weighted hits of each class, then the predicted of each, then the true of each."""
-        classes = 1 if is_single(prediction) else prediction.shape[1]
-        predicted, true = predicted_classes(prediction, self.threshold), labels_of(target, prediction)
-        if classes == 1:
-            one = binary_labels(self, true)
-            counted = (predicted * one, predicted, one)
-            each = [np.sum(part if weight is None else part * weight, dtype=np.float64) for part in counted]
-            return tuple(float(count) for count in each)
-        true = require_classes(true, classes, "target")
+        single = is_single(prediction)
+        classes = 2 if single else prediction.shape[1]
+        predicted, labels = predicted_classes(prediction, self.threshold), labels_of(target, prediction)
+        true = binary_labels(self, labels).astype(int) if single else require_classes(labels, classes, "target")
         hits = predicted == true
         counts = (
             np.bincount(true[hits], None if weight is None else weight[hits], classes),
             np.bincount(predicted, weight, classes),
             np.bincount(true, weight, classes),
         )
-        return tuple(np.concatenate(counts).astype(np.float64).tolist())
+        return tuple(float(count) for each in counts for count in each[1 if single else 0 :])
 
     def result(self, *sums: float) -> float:
         counts = np.reshape(np.array(sums), (3, -1))
@@ -172,12 +167,7 @@ class Precision(_Counted):
 
 
 class Recall(_Counted):
-    """hits / true: how much of class 1 is found; with several outputs, for each class.
-
-    Attributes:
-        threshold: With one output, class 1 from here on.
-        average: With several outputs: ``"macro"``, the plain mean over the classes that occur, or ``"micro"``, from the
-            counts summed over the classes. Of no effect with one output.
+    """hits / true: how much of class 1 is found; with several outputs, for each class. Settings as in Precision.
 
     Example:
         >>> Recall()([0.9, 0.8, 0.2, 0.7], [1, 0, 1, 1])
@@ -191,10 +181,7 @@ class Recall(_Counted):
 class F1(_Counted):
     """2 hits / (predicted + true), the harmonic mean of precision and recall; with several outputs, for each class.
 
-    Attributes:
-        threshold: With one output, class 1 from here on.
-        average: With several outputs: ``"macro"``, the plain mean over the classes that occur, or ``"micro"``, from the
-            counts summed over the classes. Of no effect with one output.
+    Its settings are those of Precision.
 
     Example:
         >>> F1()([0.9, 0.8, 0.2], [1, 0, 1])
@@ -241,6 +228,43 @@ class ConfusionMatrix(Component):
         true = require_classes(labels_of(target, prediction), self.classes, "target")
         cells = true * self.classes + predicted_classes(prediction, self.threshold)
         return np.bincount(cells, weight, self.classes**2).reshape(self.classes, self.classes)
+
+
+class Perplexity(_OfClasses):
+    """exp of the mean cross-entropy, exp(-sum(w log p) / sum(w)), p being the probability given to the row's class.
+
+    It is the number of equally likely classes that would leave as much doubt: 1 is certain and right, the number of
+    classes is a blind guess. Targets may also be rows of probabilities. A p of 0 gives infinity.
+
+    Example:
+        >>> round(Perplexity()([[0.25, 0.75], [0.5, 0.5]], [1, 0]), 3)
+        1.633
+
+    Source:
+        Jelinek et al., Perplexity: a measure of the difficulty of speech recognition tasks (1977).
+    """
+
+    better = "smaller"
+
+    def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+        labels = true_classes(self, target, prediction)
+        require_range("prediction", prediction, 0.0, 1.0, "Perplexity needs probabilities, as Softmax gives them")
+        with np.errstate(divide="ignore"):
+            if target.shape == prediction.shape:
+                require_distributions("target", target)
+                logs = np.log(prediction, where=target > 0, out=np.zeros(prediction.shape))
+                each = -np.sum(target * logs, axis=1)
+            else:
+                each = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
+        if weight is None:
+            return float(each.sum()), float(len(each))
+        counted = weight > 0  # 0 times an infinite loss would be no number
+        return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
+
+    def result(self, *sums: float) -> float:
+        total, count = sums
+        with np.errstate(over="ignore"):
+            return float(np.exp(total / count))
 
 
 class ROCAUC(WholeMetric):

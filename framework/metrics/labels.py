@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from framework.arrays import Array
 from framework.errors import DataError, ShapeError
 from framework.losses.requirements import require_classes
 from framework.settings.component import Component
-
-
-def require_labels(metric: Any, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
-    """Refuse targets that a metric of classes cannot count; its ``require_targets``."""
-    metric.sums(np.broadcast_to(0.0, shape), target, weight)
 
 
 def is_single(prediction: Array) -> bool:
