@@ -7,7 +7,7 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,7 +23,7 @@ from framework.models import Model
 from framework.models.shapes import of_rows, shown
 from framework.models.state import Columns
 from framework.random_streams import random_generator
-from framework.trees import map_leaves, names, rows_in, sample_shape, take
+from framework.trees import map_leaves, names, sample_shape, take
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -141,43 +141,17 @@ def rows_of_batch(batch: Batch, rows: Any) -> Batch:
 class ArraySource:
     """Arrays, checked whole and cast once."""
 
-    def __init__(
-        self,
-        x: Any,
-        y: Any,
-        weight: Any,
-        model: Model,
-        losses: tuple[Loss, ...],
-        name: str,
-        columns: Columns = NO_COLUMNS,
-        metrics: Iterable[Metric] = (),
-        *,
-        fingerprinted: bool = False,
-    ) -> None:
-        """Check and cast; ``name`` is the caller in messages, ``columns`` are those that frames must have."""
-        self.columns = columns_of(x, y)
-        self._digests: list[str] = []
-        digests = self._digests if fingerprinted else None
-        x, y, weight = checked(x, y, weight, model, losses, name, columns, digests)
-        self.rows = rows_in(x)
-        if weight is not None and not weight.any():
-            raise DataError(f"{name}: argument 'weight' must have a positive sum; all {self.rows} weights are 0")
-        for metric in metrics:
-            try:
-                metric.require_targets(y, weight, target_shape(model, x))
-            except DataError as error:
-                raise type(error)(f"{name}: argument 'y': {error}") from None
-        self.x, self.y, self.weight = (
-            map_leaves(read_only, x),
-            read_only(y),
-            None if weight is None else read_only(weight),
-        )
+    def __init__(self, arrays: Batch, columns: Columns, digests: Sequence[str]) -> None:
+        """Hold checked arrays; ``columns`` are those of the frames, ``digests`` the fingerprints that are known."""
+        x, y, weight = arrays
+        self.arrays = map_leaves(read_only, x), read_only(y), None if weight is None else read_only(weight)
+        self.rows, self.columns, self._digests = len(y), columns, digests
         self._memory: dict[str, Array] = {}
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
         """Give all rows as one piece."""
         rows = None if order is None else permutation(self.rows, *order)
-        yield Piece((self.x, self.y, self.weight), min(size, self.rows), start, rows, self._memory)
+        yield Piece(self.arrays, min(size, self.rows), start, rows, self._memory)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds."""
@@ -186,7 +160,7 @@ class ArraySource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
-        return fingerprints(self.x, self.y, self.weight, self._digests)
+        return fingerprints(*self.arrays, self._digests)
 
 
 class DatasetSource:
@@ -323,9 +297,18 @@ def prepare(
         DtypeError: Values are not real numbers.
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        weight = data[2] if len(data) == 3 else None
-        figures = [metric for metric in metrics if isinstance(metric, Metric)]
-        return ArraySource(data[0], data[1], weight, model, losses, name, columns, figures, fingerprinted=fingerprinted)
+        x, y, weight = data if len(data) == 3 else (*data, None)
+        digests: list[str] = []
+        arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
+        if (weights := arrays[2]) is not None and not weights.any():
+            raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(arrays[1])} weights are 0")
+        for metric in metrics:
+            try:
+                if isinstance(metric, Metric):
+                    metric.require_targets(*arrays[1:], target_shape(model, arrays[0]))
+            except DataError as error:
+                raise type(error)(f"{name}: argument 'y': {error}") from None
+        return ArraySource(arrays, columns_of(x, y), digests)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, model, losses, name)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"

@@ -13,41 +13,41 @@ from framework.arrays import Array, first_place
 from framework.derivatives.checks import require_like
 from framework.derivatives.differences import resolved_bounds, slope_along
 from framework.errors import DerivativeError
-from framework.trees import flatten, leaves, map_leaves
+from framework.trees import flatten, leaves, map_leaves, sample_shape
 
 
-def check_layer(layer: Any, *, at_once: bool = False) -> bool:
+def check_layer(layer: Any, *, at_once: bool = False) -> Exception | None:
     """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
 
-    The layer is tried on made-up batches of moderate and of larger inputs, and in float32. One that cannot take them
-    (its input has a special form) is left unchecked: check it with ``check_gradients`` on a batch of its own.
+    The layer is tried on made-up batches of moderate and of larger inputs, and in float32.
 
     Args:
         layer: The layer, or a model of several; copies are worked on.
         at_once: Whether all parameters are tried together first, and one by one only where that fails.
 
     Returns:
-        Whether the layer could take the made-up batch, so that the check was made.
+        The error that every made-up batch raises where the input has a special form, so that nothing was checked.
 
     Raises:
         DerivativeError: A gradient is wrong; names it.
     """
-    # An axis of any size is given 4, or that of a setting, which may be the number of units.
+    # An axis of any size is given 4, or that of a setting or of a parameter, which may be the number of units.
     axes = max(shape.count(None) for shape in leaves(layer.input_shape))
     sizes = [value for name, value in layer.settings().items() if type(value) is int and value > 0 and name != "seed"]
-    for size in (4, *(size for size in sizes if axes and size**axes < 10**6)):
+    sizes += [size for shape in layer.layout().values() for size in shape if size]
+    for size in dict.fromkeys((4, *(size for size in sizes if axes and size**axes < 10**6))):
         trial = _Trial(layer, "float64", size, at_once=at_once)
         if trial.takes(1.0):
             break
     else:
-        return False
+        return trial.refusal
     wide = trial.check()
     narrow = None if at_once else _Trial(layer, "float32", size, at_once=False)
     if narrow is not None and narrow.takes(1.0):
         _require_equal(trial.name, narrow.gradients(), wide)
     if trial.takes(10.0):
         trial.check()
-    return True
+    return None
 
 
 class _Trial:
@@ -55,6 +55,7 @@ class _Trial:
 
     Attributes:
         name: The method that is checked, for messages.
+        refusal: The error of a batch that the layer does not take.
     """
 
     def __init__(self, layer: Any, dtype: str, size: int, *, at_once: bool) -> None:
@@ -75,15 +76,22 @@ class _Trial:
             return _waves((3, *axes), next(powers)).astype(dtype)
 
         self._x = map_leaves(made_up, twin.input_shape)
+        self._limits = twin.cardinalities(sample_shape(self._x))
 
     def takes(self, scale: float) -> bool:
         """Return whether the layer takes a batch of this scale, and keep the batch."""
-        self.x, self.record = map_leaves(lambda leaf: leaf * leaf.dtype.type(scale), self._x), self._new_record()
+
+        def scaled(leaf: Array, limit: Array) -> Array:
+            ids = np.abs(leaf) * 2.0**12 % np.where(np.isinf(limit), 1.0, limit)  # a wave is whole at this scale
+            return np.where(np.isinf(limit), leaf * leaf.dtype.type(scale), ids).astype(leaf.dtype)
+
+        self.x, self.record = map_leaves(scaled, self._x, self._limits), self._new_record()
         self._before = flatten(map_leaves(np.copy, self.x))
         try:
             with np.errstate(all="ignore"):
                 output = self._output(self.record)
-        except Exception:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
+            self.refusal = error
             return False
         self.gradient = _waves(output.shape, 1.7).astype(self.twin.dtype)
         return True
@@ -127,9 +135,12 @@ class _Trial:
         return found
 
     def _require_slopes(self, gradients: dict[str, tuple[Array, Array]]) -> None:
+        limits = flatten(self._limits)
         for name, (array, given) in gradients.items():
             for power in (1.7, 1.9):
-                _require_slope(f"{self.name}: {_shown(name)}", self._value, array, given, power)
+                direction = np.sin(np.arange(1.0, 1.0 + array.size) ** power).reshape(array.shape)
+                direction *= np.isinf(limits.get(name, np.inf))  # ids stay
+                _require_slope(f"{self.name}: {_shown(name)}", self._value, array, given, direction)
 
     def _value(self) -> float:
         return float(np.sum(self.gradient * self._output(self._new_record())))
@@ -153,10 +164,9 @@ def _shown(name: str) -> str:
     return f"gradients['{name}']"
 
 
-def _require_slope(what: str, value: Callable[[], float], array: Array, gradient: Array, power: float) -> None:
-    if array.size == 0:
+def _require_slope(what: str, value: Callable[[], float], array: Array, gradient: Array, direction: Array) -> None:
+    if not direction.any():
         return
-    direction = np.sin(np.arange(1.0, 1.0 + array.size) ** power).reshape(array.shape)
     given = np.array([float(np.sum(gradient * direction))])
     slack = 1e-6 * (np.abs(given) + float(np.sum(np.abs(gradient * direction))))
     with np.errstate(all="ignore"):

@@ -29,7 +29,7 @@ from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.models.state import State
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
-from framework.settings.messages import brief
+from framework.settings.messages import brief, warn
 from framework.settings.plain_functions import PlainFunction, require_function
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
@@ -651,7 +651,7 @@ _CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary(
 
 
 def require_checked(model: Model, *, at_once: bool = False) -> None:
-    """Check the gradients of a class that writes them, once for each of its settings.
+    """Check the gradients of a class that writes them, once for each of its settings; warn where that cannot be done.
 
     Raises:
         DerivativeError: A gradient is wrong.
@@ -659,7 +659,11 @@ def require_checked(model: Model, *, at_once: bool = False) -> None:
     passed = _CHECKED.setdefault(type(model), set())
     settings = repr(model.settings())
     if settings not in passed:
-        check_layer(model, at_once=at_once)
+        if refusal := check_layer(model, at_once=at_once):
+            warn(
+                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a made-up "
+                "batch: write check_gradients(model, loss, x, y) with a real one, and check = 'off' in the class"
+            )
         passed.add(settings)
 
 

@@ -63,7 +63,7 @@ def test_the_pass_that_makes_the_fingerprint_finds_what_is_not_finite(dtype, pla
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=70_000)
     x[-2:] = np.finfo(dtype).max / 8  # their sum overflows in float32's blocks, and nothing is wrong with that
     source = prepare((x, y), Neuron(3, dtype=dtype), (trainer.loss,), "fit", fingerprinted=True)
-    assert source.fingerprint() == fingerprints(source.x, source.y, None)
+    assert source.fingerprint() == fingerprints(*source.arrays)
     x.reshape(-1)[place] = np.nan
     with pytest.raises(DataError, match=r"fit: argument 'x' must be finite; got nan at x\[\d+, \d\] \(1 of 210000"):
         trainer.fit(Neuron(3, dtype=dtype), (x, y))

@@ -390,6 +390,10 @@ def test_samples_of_another_shape_than_the_first_childs_need_an_input_shape():
         input_shape = Composite.input_shape
 
     model = Silent(table=Embedding(5, 2), dense=Dense(3, 2))
+    with pytest.warns(
+        UserWarning, match=r"gradients of Silent were not checked, because it raises IndexError.*made-up"
+    ):
+        assert len(model.parameters) == 3
     advice = "Silent takes what its first child takes: for another shape, write input_shape"
     for wrapped in (model, Sequential(model.copy())):
         for x in (INPUTS, np.ones((6, 2, 2))):
