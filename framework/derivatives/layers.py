@@ -35,17 +35,19 @@ def check_layer(layer: Any, *, at_once: bool = False) -> Exception | None:
     axes = max(shape.count(None) for shape in leaves(layer.input_shape))
     sizes = [value for name, value in layer.settings().items() if type(value) is int and value > 0 and name != "seed"]
     sizes += [size for shape in layer.layout().values() for size in shape if size]
+    refusal: Exception | None = None
     for size in dict.fromkeys((4, *(size for size in sizes if axes and size**axes < 10**6))):
         trial = _Trial(layer, "float64", size, at_once=at_once)
-        if trial.takes(1.0):
+        refusal = trial.refusal(1.0)
+        if refusal is None:
             break
     else:
-        return trial.refusal
+        return refusal
     wide = trial.check()
     narrow = None if at_once else _Trial(layer, "float32", size, at_once=False)
-    if narrow is not None and narrow.takes(1.0):
+    if narrow is not None and not narrow.refusal(1.0):
         _require_equal(trial.name, narrow.gradients(), wide)
-    if trial.takes(10.0):
+    if not trial.refusal(10.0):
         trial.check()
     return None
 
@@ -55,7 +57,6 @@ class _Trial:
 
     Attributes:
         name: The method that is checked, for messages.
-        refusal: The error of a batch that the layer does not take.
     """
 
     def __init__(self, layer: Any, dtype: str, size: int, *, at_once: bool) -> None:
@@ -78,8 +79,8 @@ class _Trial:
         self._x = map_leaves(made_up, twin.input_shape)
         self._limits = twin.cardinalities(sample_shape(self._x))
 
-    def takes(self, scale: float) -> bool:
-        """Return whether the layer takes a batch of this scale, and keep the batch."""
+    def refusal(self, scale: float) -> Exception | None:
+        """Return the error with which the layer refuses a batch of this scale, or None; keep the batch."""
 
         def scaled(leaf: Array, limit: Array) -> Array:
             ids = np.abs(leaf) * 2.0**12 % np.where(np.isinf(limit), 1.0, limit)  # a wave is whole at this scale
@@ -91,10 +92,9 @@ class _Trial:
             with np.errstate(all="ignore"):
                 output = self._output(self.record)
         except Exception as error:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
-            self.refusal = error
-            return False
+            return error
         self.gradient = _waves(output.shape, 1.7).astype(self.twin.dtype)
-        return True
+        return None
 
     def gradients(self) -> dict[str, Array]:
         """Return what the layer gives as gradients, that of the input last."""

@@ -661,8 +661,8 @@ def require_checked(model: Model, *, at_once: bool = False) -> None:
     if settings not in passed:
         if refusal := check_layer(model, at_once=at_once):
             warn(
-                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a made-up "
-                "batch: write check_gradients(model, loss, x, y) with a real one, and check = 'off' in the class"
+                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a "
+                "made-up batch: write check_gradients(model, loss, x, y) with a real one, then check = 'off' in it"
             )
         passed.add(settings)
 
