@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from framework.arrays import Array, numeric
-from framework.derivatives.formulas import check_activation
+from framework.derivatives.formulas import check_activation, check_once
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DerivativeError, SettingsError
@@ -153,7 +153,9 @@ class Activation(Component):
         Raises:
             DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
         """
-        _checked(self)
+        check_once(self, "_formula")
+        if not (self._has_derivative or self._has_derivative_from_output or self._has_backward):
+            self.program()
         return self
 
     def require_units(self, units: int | None, name: str = "") -> None:
@@ -210,14 +212,6 @@ def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
         return self._recorded(formula, h) if type(h) is Symbol else formula(self, numeric(h, "h"))
 
     return __call__
-
-
-@lru_cache(maxsize=256)  # once for a class and its settings
-def _checked(activation: Activation) -> None:
-    if activation.check == "on" and ":" in activation.tag():  # tests check the library's own
-        activation.check_derivative()
-    elif not (activation._has_derivative or activation._has_derivative_from_output or activation._has_backward):
-        activation.program()
 
 
 class _FunctionActivation(PlainFunction, Activation):

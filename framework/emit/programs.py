@@ -232,9 +232,11 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
 
 
 def refresh(component: Component) -> None:
-    """Forget the programs of a component and of its parts whose formulas read another value by now."""
+    """Forget the programs of a component and its parts that read another value by now, and check derivatives again."""
     if any(program.reads.changed() is not None for program in programs_of(component).values()):
         programs_of(component).clear()
+        if is_checked(component) and hasattr(component, "check_derivative"):
+            component.check_derivative()
     for part in _parts(component):
         refresh(part)
 

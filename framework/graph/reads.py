@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
-_READ = (*_PLAIN, tuple, list, dict, np.ndarray, np.generic)
+_READ = (*_PLAIN, tuple, list, Mapping, np.ndarray, np.generic)
 _CALLED = (FunctionType, MethodType)
 _MISSING = object()
 _DEPTH = 3
@@ -214,7 +214,7 @@ def _comparable(value: Any) -> Any:
         return array.dtype.str, array.shape, array.tobytes() if array.dtype != object else None
     if isinstance(value, tuple | list):
         return type(value).__name__, tuple(map(_comparable, value))
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):  # os.environ too
         return "dict", tuple((repr(key), _comparable(part)) for key, part in value.items())
     if isinstance(value, type | ModuleType):
         return None

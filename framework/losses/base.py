@@ -14,14 +14,13 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
-from framework.derivatives.formulas import check_loss
+from framework.derivatives.formulas import check_loss, check_once
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.emit.show import labelled, latex_of
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
@@ -137,7 +136,7 @@ class Loss(Component):
             DerivativeError: A written slope is wrong, or none is written and the value cannot be derived.
             SettingsError: The output activation cannot serve this loss.
         """
-        _checked(self)
+        check_once(self, "value")
         self.require_output(activation)
 
     @property
@@ -411,9 +410,3 @@ class _FunctionLoss(PlainFunction, Loss):
 def column_name(cls: type) -> str:
     """Return a class's name in snake case: what its figure is called in a history."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-
-
-@lru_cache(maxsize=256)  # once for a class and its settings
-def _checked(loss: Loss) -> None:
-    if loss.check == "on" and ":" in loss.tag():  # tests check the library's own
-        loss.check_derivative()

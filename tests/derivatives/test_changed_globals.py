@@ -1,5 +1,6 @@
 """What a formula reads besides its arguments may not change after it was traced, in loops of one's own too."""
 
+import os
 import types
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from framework import (
     Regularizer,
     SGDOptimizer,
     Trainer,
+    on,
 )
 
 H = np.array([0.1, -0.2, 0.3])
@@ -101,6 +103,52 @@ def test_fit_and_copies_trace_the_formula_again():
     assert np.allclose(activation.derivative(H), 3 * (1 - np.tanh(3 * H) ** 2))
     trainer.fit(model, (X, np.ones(4)))
     neuron_step(model)
+
+
+class Written(Activation):
+    def __call__(self, h):
+        return np.tanh(scale * h)
+
+    def derivative(self, h):
+        return 2.0 * (1.0 - np.tanh(2.0 * h) ** 2)
+
+
+class WrittenLoss(Loss):
+    def value(self, prediction, target):
+        return scale * (prediction - target) ** 2
+
+    def slope(self, prediction, target):
+        return 4.0 * (prediction - target)
+
+
+@pytest.mark.parametrize(("activation", "loss"), [(Written(), HalfSquaredError()), (Scaled(), WrittenLoss())])
+def test_a_written_derivative_is_checked_again_when_a_global_has_changed(activation, loss):
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.01))
+    model = Neuron(3, activation)
+    trainer.fit(model, (X, np.ones(4)))
+    globals()["scale"] = 3.0
+    before = model.parameters.vector.copy()
+    for fitted in (lambda: model, lambda: Neuron(3, activation.replace())):
+        with pytest.raises(DerivativeError, match=r"Written.* is wrong at"):
+            trainer.fit(fitted(), (X, np.ones(4)))
+    assert np.array_equal(model.parameters.vector, before)
+    globals()["scale"] = 2.0
+    trainer.fit(model, (X, np.ones(4)))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda: os.environ["SCALE"], lambda: os.getenv("SCALE", "")], ids=["environ", "getenv"]
+)
+def test_environment_variables_count_too(read, monkeypatch):
+    monkeypatch.setenv("SCALE", "2")
+    activation = Activation.of(lambda h: np.tanh(float(read()) * h))
+    model = Neuron(3, activation)
+    callback = on("epoch_end")(lambda _: monkeypatch.setenv("SCALE", "3"))
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), callbacks=[callback])
+    with pytest.raises(DerivativeError, match=r"environ' has changed while training"):
+        trainer.fit(model, (X, np.ones(4)), epochs=2)
+    trainer.fit(model, (X, np.ones(4)), epochs=1)
+    assert np.allclose(activation.derivative(H), 3 * (1 - np.tanh(3 * H) ** 2))
 
 
 def test_closures_class_attributes_and_objects_count_too():
