@@ -110,10 +110,12 @@ def test_softmax_is_that_of_scipy_and_does_not_overflow(dtype, largest):
     np.testing.assert_allclose(got.sum(axis=-1), 1.0, rtol=1e-6)
 
 
-def test_softmax_carries_gradients_back_as_jax_does():
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (2, 3, 5)])
+def test_softmax_carries_gradients_back_as_jax_does(shape):
     rng = np.random.default_rng(0)
-    h, gradient = rng.normal(0, 3, (7, 5)), rng.normal(size=(7, 5))
+    h, gradient = rng.normal(0, 3, shape), rng.normal(size=shape)
     _, (expected,) = jax_gradients(jax.nn.softmax, h, upstream=gradient)
+    np.testing.assert_allclose(Softmax().backward(gradient, h, Softmax()(h)), expected, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(backward(Softmax(), gradient, h), expected, rtol=1e-12, atol=1e-15)
 
 

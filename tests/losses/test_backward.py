@@ -231,6 +231,14 @@ def test_the_target_of_one_sample_is_one_number_in_any_form(target):
     assert HalfSquaredError().backward(neuron, target) == 8.0
 
 
+@pytest.mark.parametrize("weight", [1e-3, [0.5], [[7.0]]])
+def test_the_weight_of_one_sample_cancels_out(weight):
+    neuron = Neuron.from_weights([1.0])
+    neuron.forward([1.0])
+    assert HalfSquaredError().backward(neuron, 5.0, weight) == 8.0
+    assert neuron.parameters.gradient.tolist() == [-4.0, -4.0]
+
+
 @pytest.mark.parametrize(
     ("loss", "target", "weight", "error"),
     [

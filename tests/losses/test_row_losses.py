@@ -9,6 +9,8 @@ from oracles import jax_gradients
 
 from framework import (
     GELU,
+    Activation,
+    BinaryCrossEntropy,
     Cauchy,
     CosineSimilarity,
     CrossEntropy,
@@ -19,6 +21,7 @@ from framework import (
     Huber,
     Identity,
     KLDivergence,
+    LogSigmoid,
     Poisson,
     Quantile,
     ReLU,
@@ -124,6 +127,16 @@ def test_classes_serve_as_rows_of_one_hot():
         assert loss(prediction, classes) == loss(prediction, np.eye(4)[classes])
 
 
+@pytest.mark.parametrize("loss", [KLDivergence(), CrossEntropy(), CrossEntropy(label_smoothing=0.1)], ids=repr)
+def test_the_fused_formula_serves_one_row_and_rows_of_rows(loss):
+    h, target = np.log(distributions()[0]), distributions()[1]
+    values = loss.value_from_preactivation(h, target)
+    np.testing.assert_allclose(values, loss.value(scipy.special.softmax(h, axis=-1), target), rtol=1e-12, atol=1e-15)
+    assert loss.value_from_preactivation(h[3], target[3]) == values[3]
+    nested = loss.value_from_preactivation(h.reshape(2, 5, 4), target.reshape(2, 5, 4))
+    assert np.array_equal(nested, values.reshape(2, 5))
+
+
 # What is refused
 
 
@@ -149,6 +162,7 @@ def test_targets_without_meaning_are_refused(loss, target, message):
     [
         (Hinge(), Sigmoid(), "both signs.*Use Identity or Tanh"),
         (SquaredHinge(), ReLU(), "both signs"),
+        (Hinge(), LogSigmoid(), "both signs"),
         (Poisson(), Identity(), "Use Softplus"),
         (Poisson(), GELU(), "Use Softplus"),
         (Focal(), Tanh(), "Use Sigmoid"),
@@ -158,6 +172,24 @@ def test_targets_without_meaning_are_refused(loss, target, message):
 )
 def test_outputs_that_cannot_serve_are_refused(loss, output, message):
     with pytest.raises(SettingsError, match=message):
+        loss.require_model(output)
+
+
+class FromZero(Activation):
+    output_range = (0.0, 1.01)
+
+    def __call__(self, h):
+        return 1.01 / (1.0 + np.exp(-h))
+
+
+class ToOne(FromZero):
+    output_range = (-0.01, 1.0)
+
+
+@pytest.mark.parametrize("output", [FromZero(), ToOne()])
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(), CrossEntropy(), Focal(), KLDivergence()])
+def test_outputs_that_are_no_probabilities_by_a_little_are_refused(loss, output):
+    with pytest.raises(SettingsError, match=r"needs outputs in \[0, 1\]"):
         loss.require_model(output)
 
 

@@ -19,7 +19,7 @@ from framework import (
     Sequential,
     Tanh,
 )
-from framework.errors import SettingsError
+from framework.errors import DivergedError, SettingsError
 
 ALL = catalogue(Optimizer)
 
@@ -154,6 +154,23 @@ def test_gradients_are_left_as_they_are(kind):
     kept = gradients.copy()
     of_kind(kind, weight_decay=0.1).update(values, gradients, 0.1, 1, *(np.zeros(3) for _ in kind.memory))
     np.testing.assert_array_equal(gradients, kept)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_gradient_whose_square_overflows_is_refused_by_the_formulas_that_square_it(kind):
+    model = neuron()
+    start, gradients = model.weights.copy(), np.full(len(SCALES), 1e200)
+    memory = [np.zeros(len(SCALES)) for _ in kind.memory]
+    with np.errstate(over="ignore", invalid="ignore"):
+        kind(learning_rate=0.1).update(start.copy(), gradients, 0.1, 1, *memory)
+    optimizer = kind(model, learning_rate=0.1)
+    model.parameters.gradients["weights"][:] = gradients
+    if np.isfinite(memory).all():
+        optimizer.step()
+    else:
+        with pytest.raises(DivergedError, match="squares the gradient"):
+            optimizer.step()
+    assert np.array_equal(model.weights, start) != np.isfinite(memory).all()
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -344,6 +344,13 @@ class Shrink(Optimizer):
         values[...] = np.sign(values) * np.maximum(np.abs(values) - 0.1 * rate, 0.0)
 
 
+class Outward(Optimizer):
+    """A push away from 0 of constant size, not in proportion to the values."""
+
+    def update(self, values, gradients, rate, step):
+        values += rate * np.sign(values) - rate * gradients
+
+
 def test_values_that_grow_without_a_gradient_are_refused_before_anything_changes():
     neuron = Neuron.from_weights([10.0, 20.0])
     optimizer = HeavyBall(neuron, learning_rate=0.1, starts=False)
@@ -367,8 +374,9 @@ def test_decay_and_a_momentum_that_starts_are_not(optimizer, gradient):
     assert bound.steps == 3
 
 
-@pytest.mark.parametrize("optimizer", [Noise(learning_rate=0.1), Shrink(learning_rate=0.1)], ids=repr)
-def test_noise_and_thresholds_are_not(optimizer):
+@pytest.mark.parametrize("kind", [Noise, Shrink, Outward])
+def test_noise_thresholds_and_pushes_are_not(kind):
+    optimizer = kind(learning_rate=0.1)
     neuron = Neuron.from_weights([10.0, -20.0])
     step(neuron, optimizer.bind(neuron), 0.5)
     assert neuron.weights.tolist() != [10.0, -20.0]

@@ -67,6 +67,8 @@ def test_an_unbound_optimizer_is_a_frozen_recipe():
     recipe = SGDOptimizer(learning_rate=0.1)
     with pytest.raises(SettingsError, match="frozen"):
         recipe.learning_rate = 0.2
+    with pytest.raises(SettingsError, match="has no setting 'rate_of_learning'"):
+        recipe.rate_of_learning = 0.2
     for use in (recipe.step, lambda: recipe.steps):
         with pytest.raises(UsageError, match=r"bound to no model: write SGDOptimizer\(model, \.\.\.\)"):
             use()
@@ -144,6 +146,31 @@ def test_a_shallow_copy_is_a_recipe():
 def test_a_recipe_that_writes_a_method_of_the_bound_optimizer_is_refused(name):
     with pytest.raises(SettingsError, match=f"write update; {name} is a method of the bound optimizer"):
         type("Own", (SGDOptimizer,), {name: Optimizer.step, "__module__": __name__})
+
+
+def test_memory_that_is_a_text_is_refused():
+    with pytest.raises(SettingsError, match=r"Own: write memory = \('velocity',\), with a comma"):
+        type("Own", (SGDOptimizer,), {"memory": "velocity", "__module__": __name__})
+
+
+def test_an_update_that_was_cut_off_counts_until_the_next_whole_one():
+    class Own(Optimizer):
+        def update(self, values, gradients, rate, step):
+            values -= rate * gradients
+            if step == 2 and values[0] > 0:
+                raise KeyboardInterrupt
+
+    neuron = Neuron.from_weights(np.ones(3))
+    optimizer = Own(neuron, learning_rate=0.1)
+    step(neuron, optimizer, 1.0)
+    assert not optimizer.updating
+    with pytest.raises(KeyboardInterrupt):
+        step(neuron, optimizer, 1.0)
+    assert optimizer.updating
+    assert optimizer.steps == 1
+    step(neuron, optimizer, 100.0)
+    assert not optimizer.updating
+    assert optimizer.steps == 2
 
 
 @pytest.mark.parametrize("recipe", [SGDOptimizer(learning_rate=0.1, momentum=0.9), AdamWOptimizer(learning_rate=0.1)])
