@@ -130,7 +130,8 @@ class Subject:
 
     def error(self, where: str, given: float, slope: str, meaning: str | None) -> DerivativeError:
         """Return the error: what the method gives and where, the derived derivative, and what to do."""
-        lines = [f"{self.name}.{self.method} is wrong {where}: it gives {given:.9g}, but {slope}"]
+        verdict = "cannot be confirmed" if self.method.endswith("(derived)") else "is wrong"
+        lines = [f"{self.name}.{self.method} {verdict} {where}: it gives {given:.9g}, but {slope}"]
         if isinstance(self.traced, DerivativeError):
             lines.append(str(self.traced))
         elif self.text is not None:
