@@ -39,6 +39,8 @@ from framework.training.trainer import Trainer
 from framework.training.verification import differences
 from framework.trees import map_leaves
 
+__all__ = ["ConformanceError", "check_component"]
+
 Check = Callable[[Any], None]
 
 

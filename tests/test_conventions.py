@@ -22,38 +22,9 @@ PUBLIC = [
     if inspect.isclass(getattr(framework, name)) or inspect.isfunction(getattr(framework, name))
 ]
 
-ORDER = [  # a module imports only from those before it; a folder is one place
-    "errors",
-    "tables",
-    "settings",
-    "arrays",
-    "trees",
-    "special",
-    "graph",
-    "emit",
-    "random_streams",
-    "derivatives",
-    "activations",
-    "losses",
-    "metrics",
-    "schedules",
-    "models",
-    "regularizers",
-    "optimizers",
-    "data",
-    "datasets",
-    "runs",
-    "checkpoint",
-    "callbacks",
-    "engines",
-    "training",
-    "gradients",
-    "trace",
-    "__init__",
-    "testing",
-    "cli",
-    "__main__",
-]
+ROOT = PACKAGE.parent
+ORDER = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"), re.MULTILINE)
+"""The files and folders in their order: a module imports only from those before it; a folder is one place."""
 
 
 def place(path):
@@ -113,7 +84,7 @@ def test_public_names_have_an_example(name):
 
 def undocumented(path):
     """The public methods and properties of a file's public classes that have no docstring, own or inherited."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
     for name, cls in vars(module).items():
         if name[0] == "_" or not inspect.isclass(cls) or cls.__module__ != module.__name__:
@@ -132,7 +103,7 @@ def test_methods_have_a_docstring_or_inherit_one():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_follow_the_data_flow(path):
     own = place(path)
-    assert own in ORDER, f"say in tests/test_conventions.py where {own} stands in the flow"
+    assert own in ORDER, f"say in docs/contributing.md where {own} stands in the flow"
     later = [other for other in imported(path) if ORDER.index(other) > ORDER.index(own)]
     assert not later, f"{path.name} imports from {', '.join(later)}, which come after it"
 
@@ -225,11 +196,56 @@ STILTED = re.compile(
 )
 """Phrases that have to be read twice."""
 
-PROSE = sorted([*FILES, *(PACKAGE.parent / "docs").glob("*.md"), PACKAGE.parent / "README.md"])
+UNPUBLISHED = re.compile(r"pip install [^\n]*(?<![/\w-])framework\b|framework\[")
+"""Advice to install this package from an index, where another package has its name."""
+
+PROSE = sorted([*FILES, *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
 
 
-@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_prose_is_plain_english(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if STILTED.search(line)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", [*PROSE, *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/**/*.py")], ids=str)
+def test_nobody_is_told_to_install_this_package_from_an_index(path):
+    assert not UNPUBLISHED.search(path.read_text(encoding="utf-8")), "write pip install -e '.[extra]', in a clone"
+
+
+def test_every_data_file_has_its_origin_beside_it():
+    folders = ("benchmarks", "docs", "examples", "framework", "tests")
+    files = [path for name in folders for path in ROOT.glob(f"{name}/**/*") if path.is_file()]
+    data = [path for path in files if path.suffix not in (".py", ".md", ".pyc", ".typed")]
+    assert {"digits.csv.gz", "lstm.npz", "version_1.safetensors", "benchmarks.png"} <= {path.name for path in data}
+    for path in data:
+        pages = "".join(page.read_text(encoding="utf-8") for page in path.parent.glob("*.md"))
+        assert path.name in pages or f"*{path.suffix}" in pages, f"say beside {path} where it comes from"
+
+
+def prose(page):
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = link.partition("#")
+        if not path.startswith("http"):
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_the_guide_lists_every_page():
+    guide = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("## All pages")[2]
+    listed = re.findall(r"^\| \[(\S+)\]", guide, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md") if page.name != "index.md")

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,8 +23,10 @@ from framework.errors import SettingsError
 from framework.runs.run import Run
 from framework.settings.component import Count
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows, and Python in a browser
+    fcntl = None  # type: ignore[assignment]
 
 BEST = "best.safetensors"
 
@@ -174,7 +175,7 @@ class Checkpoint(Callback):
         own = re.compile(r"step-[0-9]{9,}\.safetensors")  # what somebody else has put there stays
         older = [old for old in checkpoints(folder) if own.fullmatch(old.name) and old.name != path.name]
         for old in older[: max(0, len(older) - (self.keep - 1))]:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # on Windows, somebody may have it open
                 os.unlink(old)  # noqa: PTH108 (os's own, like the calls of the saving)
 
 
@@ -193,7 +194,7 @@ def _let_go() -> None:
     _LOCKED.clear()
 
 
-if sys.platform != "win32":
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
@@ -202,12 +203,12 @@ def _claimed(folder: Path) -> Iterator[None]:
     """Lock a folder, so that two runs which begin in it at the same time do not mix their files.
 
     The system gives the lock back when its holder ends, however that happens: nothing is left behind that a later run
-    would have to clear away. Where folders cannot be locked, on Windows and some network drives, nothing is done.
+    would have to clear away. Where folders cannot be locked, as on Windows and some network drives, nothing is done.
 
     Raises:
         SettingsError: Another run has the lock.
     """
-    if sys.platform == "win32":
+    if fcntl is None:
         yield
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -102,7 +102,7 @@ def _array(name: str, tensor: dict[str, Any]) -> Array:
     dtype = _DTYPES.get(tensor["dtype"])
     if dtype is None:
         raise CheckpointError(f"its array {name!r} has the dtype {tensor['dtype']}, which NumPy does not have")
-    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]).astype(dtype.lstrip("<"), copy=False)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:

@@ -56,7 +56,7 @@ class Trainer(Component):
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
         callbacks: Called at the hooks, in this order; those that save come last.
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
-            ``framework[compiled]``, and NumPy takes over, with a warning, where a formula cannot be compiled.
+            Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning.
 
     Raises:

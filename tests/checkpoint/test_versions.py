@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_store import X, Y, stored_run, trainer
+from safetensors.numpy import load_file
 
 from framework import CheckpointError, ResumeWarning, load
 from framework.checkpoint.file import VERSION
@@ -36,3 +37,10 @@ def test_older_files_are_refused_by_their_version(version):
         CheckpointError, match=f"its format is version {version}; this framework reads version {VERSION}"
     ):
         load(STORED[version])
+
+
+@pytest.mark.parametrize("version", sorted(STORED))
+def test_other_programs_read_the_weights_of_every_version(version):
+    arrays = load_file(STORED[version])
+    for name, values in stored_run().model.parameters.items():
+        np.testing.assert_allclose(arrays[f"parameters.{name}"], values, rtol=1e-6)

@@ -124,7 +124,7 @@ def _own(folder: Path) -> bool:
     What lies in one that others could write to is deleted: it may be theirs. Elsewhere than on POSIX systems a user's
     folders are closed to others from the start.
     """
-    if sys.platform == "win32":
+    if not hasattr(os, "getuid"):
         return True
     with contextlib.suppress(OSError):
         status = folder.lstat()

@@ -18,7 +18,7 @@ from framework.settings.messages import warn
 
 @cache  # to look for a package takes a tenth of a millisecond
 def available() -> bool:
-    """Return whether the libraries of the extra ``framework[compiled]`` are installed."""
+    """Return whether Numba and SciPy are installed."""
     return all(find_spec(name) is not None for name in ("numba", "scipy"))
 
 
