@@ -245,6 +245,13 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_test_files_that_a_page_names_are_there(page):
+    for name in re.findall(r"`([\w/*]+[.]py)`", page.read_text(encoding="utf-8")):
+        if name.rpartition("/")[2].startswith("test_"):
+            assert (ROOT / "tests" / name.removeprefix("tests/")).exists(), name
+
+
 def test_the_guide_lists_every_page():
     guide = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("## All pages")[2]
     listed = re.findall(r"^\| \[(\S+)\]", guide, re.MULTILINE)

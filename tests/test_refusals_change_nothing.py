@@ -1,8 +1,8 @@
 """Datasets, predict, forward and backward against the five rules.
 
 The table is read as: this call, made between two parts of a training, ends with this error; and then training goes on
-to the last bit as if the call had not been made. Arrays are in test_hazards_inputs, a loss's or metric's own call in
-test_hazards_formulas.
+to the last bit as if the call had not been made. Arrays are in test_refused_inputs, a loss's or metric's own call in
+test_refused_calls.
 """
 
 import pickle
