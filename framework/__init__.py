@@ -69,17 +69,15 @@ from framework.metrics.regression import R2, RootMeanSquaredError
 from framework.models import Composite, Layer, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.attention import MultiHeadAttention, PositionalEncoding
-from framework.models.convolution import Conv1D, Conv2D
+from framework.models.convolution import AveragePool, Conv1D, Conv2D, GlobalAverage, MaxPool
 from framework.models.dropout import Dropout
 from framework.models.embedding import Embedding
 from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
 from framework.models.normalization import BatchNorm, LayerNorm
 from framework.models.parameters import Parameters
-from framework.models.pooling import AveragePool, GlobalAverage, MaxPool
 from framework.models.quadratic import RBF, Bilinear
 from framework.models.recurrent import GRU, LSTM, SimpleRNN
-from framework.models.residual import Residual
-from framework.models.sequential import Sequential
+from framework.models.sequential import Residual, Sequential
 from framework.models.shaping import Flatten, Permute, Reshape
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer

@@ -84,7 +84,7 @@ class Regularizer(Component):
             >>> L2(strength=0.1).names(Sequential(Dense(3, 2), Dense(2, 1)).parameters)
             ('0.weights', '1.weights')
         """
-        return matching(self.parameters, tuple(parameters), f"{type(self).__name__}: setting 'parameters'")
+        return matching(self.parameters, tuple(parameters), f"{type(self).__name__}: setting 'parameters': ")
 
     def penalty(self, model: Model) -> float:
         """Return strength * (sum of value over the trainable parameters that the pattern matches)."""

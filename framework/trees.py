@@ -54,10 +54,7 @@ def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
         >>> flatten({"numbers": 1, "city": 2}), flatten(3)
         ({"x['city']": 2, "x['numbers']": 1}, {'x': 3})
     """
-    if not isinstance(tree, dict):
-        return {name: tree}
-    parts = (flatten(tree[key], leaf_name(name, key)) for key in sorted(tree))
-    return {leaf: value for part in parts for leaf, value in part.items()}
+    return dict(zip(leaves(names(tree, name)), leaves(tree), strict=True))
 
 
 def leaves(tree: Any) -> list[Any]:

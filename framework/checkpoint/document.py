@@ -14,7 +14,7 @@ from framework.checkpoint.rows import Rows, pack_rows, unpack_rows
 from framework.errors import CheckpointError, DivergedError, UsageError
 from framework.losses import Loss
 from framework.models import Model
-from framework.models.state import Columns
+from framework.models.parameters import Columns
 from framework.optimizers import Optimizer
 from framework.runs.divergence import not_finite
 from framework.runs.memory import Memory

@@ -2,9 +2,7 @@
 
 from framework.data.checks import Batch, checked_rows, settling
 from framework.data.sources import (
-    ArraySource,
     Dataset,
-    DatasetSource,
     Piece,
     Source,
     batches,
@@ -16,10 +14,8 @@ from framework.data.sources import (
 )
 
 __all__ = [
-    "ArraySource",
     "Batch",
     "Dataset",
-    "DatasetSource",
     "Piece",
     "Source",
     "batches",

@@ -14,8 +14,8 @@ from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.models import Model
+from framework.models.parameters import Columns
 from framework.models.shapes import is_known, shown
-from framework.models.state import Columns
 from framework.settings.messages import brief
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 

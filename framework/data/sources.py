@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
+from framework.models.parameters import Columns
 from framework.models.shapes import of_rows, shown
-from framework.models.state import Columns
 from framework.random_streams import random_generator
 from framework.trees import map_leaves, names, sample_shape, take
 
@@ -50,25 +50,6 @@ class Dataset(Protocol):
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
-
-
-class Source(Protocol):
-    """Checked data of one model and loss, as batches."""
-
-    rows: int
-    columns: Columns
-
-    def fingerprint(self) -> str:
-        """Return a text that changes with the data."""
-
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
-        """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows.
-
-        The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
-        """
-
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
-        """Return which rows of the data the first of those batches holds, in its order."""
 
 
 class Piece:
@@ -149,12 +130,15 @@ class ArraySource:
         self._memory: dict[str, Array] = {}
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
-        """Give all rows as one piece."""
+        """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
+
+        The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
+        """
         rows = None if order is None else permutation(self.rows, *order)
         yield Piece(self.arrays, min(size, self.rows), start, rows, self._memory)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
-        """Return which rows of the data the batch from ``start`` holds."""
+        """Return which rows of the data the first of those batches holds, in its order."""
         rows = np.arange(self.rows) if order is None else permutation(self.rows, *order)
         return rows[start : start + size]
 
@@ -253,6 +237,10 @@ class DatasetSource:
         return map_leaves(np.copy, x), y.copy(), None if weight is None else weight.copy()
 
 
+Source: TypeAlias = ArraySource | DatasetSource
+"""Checked data of one model and loss, as batches."""
+
+
 def read_only(array: Array) -> Array:
     """Return a view that no callback or layer can write through, because the array may be the caller's own."""
     view = array.view()
@@ -279,7 +267,7 @@ def prepare(
     metrics: Iterable[Metric | Loss] = (),
     *,
     fingerprinted: bool = False,
-) -> ArraySource | DatasetSource:
+) -> Source:
     """Check ``data`` and make it a source of batches.
 
     Args:

@@ -22,15 +22,25 @@ from framework.arrays import Array, Record, column_names, real_array
 from framework.errors import DataError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
-from framework.models.parameters import Parameters, Views
+from framework.models.parameters import Parameters, State, Views
 from framework.models.shapes import Shape, fits, is_open, narrowed, require_rows, shown
-from framework.models.state import State
 from framework.settings.component import Component
 from framework.settings.messages import printable
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
+
+
+def _columns(part: str, doc: str) -> property:
+    def names(model: Model) -> Any:
+        return getattr(model._built().columns, part)
+
+    def set_names(model: Model, given: Any) -> None:
+        state = model._built()
+        state.columns = state.columns._replace(**{part: None if given is None else tuple(map(str, given))})
+
+    return property(names, set_names, doc=doc)
 
 
 class Model(Component):
@@ -200,28 +210,8 @@ class Model(Component):
         """Numbers that belong to the model but that no optimizer sees, such as running means; write into them."""
         return (self._state or self._built()).buffers
 
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """The names of a frame's columns that the model was fitted with, or None."""
-        return self._built().columns.inputs
-
-    @columns.setter
-    def columns(self, names: Any) -> None:
-        self._set_columns(inputs=names)
-
-    @property
-    def target_columns(self) -> tuple[str, ...] | None:
-        """Those of the targets, where they were a frame."""
-        return self._built().columns.targets
-
-    @target_columns.setter
-    def target_columns(self, names: Any) -> None:
-        self._set_columns(targets=names)
-
-    def _set_columns(self, **names: Any) -> None:
-        state = self._built()
-        named = {part: None if given is None else tuple(map(str, given)) for part, given in names.items()}
-        state.columns = state.columns._replace(**named)
+    columns = _columns("inputs", "The names of a frame's columns that the model was fitted with, or None.")
+    target_columns = _columns("targets", "Those of the targets, where they were a frame.")
 
     def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
         """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.

@@ -17,9 +17,8 @@ from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
 from framework.models.base import Model
 from framework.models.layer import Layer, require_checked
-from framework.models.parameters import Parameters
+from framework.models.parameters import Columns, Parameters, State
 from framework.models.shapes import Shape, is_known, require_sizes, shown
-from framework.models.state import Columns, State
 from framework.settings.messages import brief
 from framework.trees import map_leaves, rows_in, sample_shape, take
 

@@ -24,9 +24,8 @@ from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
-from framework.models.parameters import Parameters
+from framework.models.parameters import Parameters, State
 from framework.models.shapes import Shape, is_known, require_sizes, shown
-from framework.models.state import State
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
 from framework.settings.messages import brief, warn
@@ -215,32 +214,28 @@ class Layer(Model):
             return self.output_shape
         if not (is_known(shape) and self.settled):
             return (...,)
-        try:
-            return self.program(shape).sample_shape
-        except (DerivativeError, ValueError, IndexError):
-            if shape != self.input_shape or self._program_with_steps(shape) is None:
-                raise
-            return (...,)
+        program, steps = self._program_for(shape)
+        return (...,) if steps else program.sample_shape
 
     def _any_program(self) -> LayerProgram | None:
         """Return the newest program, or else that for samples of ``input_shape`` where all its sizes are known."""
         newest: LayerProgram | None = next(reversed(programs_of(self).values()), None)
         if newest is not None or not (self.settled and is_known(self.input_shape)):
             return newest
-        try:
-            return self.program(self.input_shape)
-        except (DerivativeError, ValueError, IndexError):
-            with_steps = self._program_with_steps(self.input_shape)
-            if with_steps is None:
-                raise
-            return with_steps
+        return self._program_for(self.input_shape)[0]
 
-    def _program_with_steps(self, shape: Shape) -> LayerProgram | None:
-        """Return the program for samples with more axes in front, such as steps, where the formula serves them."""
-        for more in ((7,), (7, 7)) if self.leading_axes else ():
-            with suppress(DerivativeError, ValueError, IndexError):
-                return self.program((*more, *shape))
-        return None
+    def _program_for(self, shape: Any) -> tuple[LayerProgram, tuple[int, ...]]:
+        """Return the program for samples of this shape, or one for more axes in front, such as steps, and those axes.
+
+        More axes are for a formula that serves no sample of ``input_shape`` alone, where that may have some in front.
+        """
+        try:
+            return self.program(shape), ()
+        except (DerivativeError, ValueError, IndexError):
+            for more in ((7,), (7, 7)) if self.leading_axes and shape == self.input_shape else ():
+                with suppress(DerivativeError, ValueError, IndexError):
+                    return self.program((*more, *shape)), more
+            raise
 
     def cardinalities(self, shape: Any) -> Any:
         counts = self._cardinality("x")

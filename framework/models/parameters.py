@@ -7,15 +7,16 @@ layer becomes part of a model its numbers move into the model's vector, and its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import Any, NoReturn, Self
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, real_array
+from framework.arrays import Array, Record, real_array
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 
 
@@ -185,12 +186,8 @@ class Parameters(Mapping[str, Array]):
         self._set_frozen(names, frozen=False)
 
     def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
-        chosen = set() if names else {*self.views}
-        for pattern in names:
-            found = [pattern] if pattern in self.views else [n for n in self.views if fnmatchcase(n, pattern)]
-            if not found:
-                raise SettingsError(self._unknown(pattern))
-            chosen.update(found)
+        known = tuple(self.views)
+        chosen = {found for pattern in names for found in matching(pattern, known)} if names else {*known}
         self._mark([name for name in self.views if name in chosen], frozen)
         node = self._parent
         while node is not None:
@@ -232,14 +229,11 @@ class Parameters(Mapping[str, Array]):
             start = stop
         return groups
 
-    def _unknown(self, name: str) -> str:
-        return f"there is no parameter '{name}'{nearest(name, self.views)}; there are: {', '.join(self.views)}"
-
     def __getitem__(self, name: str) -> Array:
         try:
             return self.views[name]
         except KeyError:
-            raise KeyError(self._unknown(name)) from None
+            raise KeyError(_unknown(name, self.views)) from None
 
     def __setitem__(self, name: str, value: Any) -> NoReturn:
         """Refuse: another array would not reach the model."""
@@ -257,19 +251,71 @@ class Parameters(Mapping[str, Array]):
         return f"Parameters({rows})"
 
 
+class Columns(NamedTuple):
+    """The names of the columns of the frames that a model was fitted with; None of what was no frame."""
+
+    inputs: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+
+
+class State:
+    """The changing part of a model: its numbers, and the record of its last forward.
+
+    Attributes:
+        parameters: The numbers that are learnt.
+        buffers: Numbers that are saved and that no optimizer sees; written into, never replaced.
+        dtype: That of all numbers.
+        columns: Those of the frames that the model was fitted with.
+        training: Held while the model is trained, which one run at a time may do.
+        skips: Whether a backward pass may leave out a layer, whose gradient is then 0.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        buffers: Mapping[str, Array],
+        dtype: npt.DTypeLike,
+        new_record: Callable[..., Record],
+    ) -> None:
+        """Hold the numbers of a built model; its record is made at first use."""
+        self.parameters = parameters
+        self.buffers = Views(buffers)
+        self.dtype = np.dtype(dtype)
+        self.columns = Columns()
+        self.training = threading.Lock()
+        self.skips = False
+        self._new_record = new_record
+
+    @cached_property
+    def record(self) -> Record:
+        """The record of the last forward; a layer inside a model uses its part of the model's record."""
+        return self._new_record(training=True)
+
+    def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
+        """Write these numbers into the model's own arrays, and freeze what was frozen."""
+        self.parameters.vector = values
+        for name, value in buffers.items():
+            self.buffers[name][...] = value
+        self.columns = columns
+        if names := tuple(frozen):
+            self.parameters.freeze(*names)
+
+
 @lru_cache(maxsize=256)
-def matching(pattern: str, names: tuple[str, ...], setting: str) -> tuple[str, ...]:
-    """Return the names that a pattern matches.
+def matching(pattern: str, names: tuple[str, ...], setting: str = "") -> tuple[str, ...]:
+    """Return the names of parameters that a name or a pattern matches; ``setting`` begins the message.
 
     Raises:
         SettingsError: It matches none; lists the names.
     """
-    found = tuple(name for name in names if fnmatchcase(name, pattern))
+    found = (pattern,) if pattern in names else tuple(name for name in names if fnmatchcase(name, pattern))
     if not found:
-        raise SettingsError(
-            f"{setting} must match the name of a parameter; got {pattern!r}; there are: {', '.join(names)}"
-        )
+        raise SettingsError(setting + _unknown(pattern, names))
     return found
+
+
+def _unknown(name: str, names: Collection[str]) -> str:
+    return f"there is no parameter '{name}'{nearest(name, names)}; there are: {', '.join(names)}"
 
 
 def require_finite_gradient(parameters: Parameters) -> None:

@@ -56,24 +56,18 @@ class _Recurrent(Layer):
     def formula(self, x: Any, weights: Any, recurrent: Any, bias: Any, **more: Any) -> Any:
         x = x.swapaxes(0, 1)
         start = np.zeros_like(x, shape=(x.shape[1], self.units))
-        entries = x @ weights + bias  # of all steps at once
-        if self.masking is None:
+        given = [x @ weights + bias]  # of all steps at once
+        if self.masking is not None:
+            given.append((x != self.masking).any(axis=-1, keepdims=True))
 
-            def step(state: Any, entry: Any) -> tuple[Any, Any]:
-                new = self.step(state, entry, recurrent, **more)
+        def step(state: Any, entry: Any) -> tuple[Any, Any]:
+            new = self.step(state, entry[0], recurrent, **more)
+            if self.masking is None:
                 return new, new[0]
+            kept = tuple(np.where(entry[1], after, before) for after, before in zip(new, state, strict=True))
+            return kept, np.where(entry[1], new[0], 0.0)
 
-            states, outputs = loop(step, self.first(start), entries, axis=0)
-        else:
-
-            def masked(state: Any, entry: Any) -> tuple[Any, Any]:
-                inputs, live = entry
-                new = self.step(state, inputs, recurrent, **more)
-                kept = tuple(np.where(live, after, before) for after, before in zip(new, state, strict=True))
-                return kept, np.where(live, new[0], 0.0)
-
-            live = (x != self.masking).any(axis=-1, keepdims=True)
-            states, outputs = loop(masked, self.first(start), (entries, live), axis=0)
+        states, outputs = loop(step, self.first(start), tuple(given), axis=0)
         return states[0] if self.returns == "last" else outputs.swapaxes(0, 1)
 
     def first(self, zeros: Any) -> tuple[Any, ...]:
@@ -128,14 +122,8 @@ class GRU(_Recurrent):
     This is the variant of PyTorch and of Keras's ``reset_after=True``: r multiplies the product h' U_n + c. In the
     first version of the paper r multiplies h'. The paper's z is 1 - z here.
 
-    Args:
-        units: The size of the state.
-        returns: "last" for the state after the last step, "all" for the states after each step.
-        masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
-        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: Draws ``weights`` (inputs, 3 units); ``bias`` (3 units,) and ``reset_bias`` c (units,) start
-            at 0.
-        recurrent_initializer: Draws ``recurrent`` (units, 3 units).
+    The settings are those of SimpleRNN; ``weights`` are (inputs, 3 units), ``recurrent`` (units, 3 units), and ``bias``
+    (3 units,) and ``reset_bias`` c (units,) start at 0.
 
     Example:
         >>> import numpy as np
@@ -168,13 +156,8 @@ class LSTM(_Recurrent):
     no peepholes. Every bias starts at 0, that of f too; write ``layer.parameters["bias"][units : 2 * units] = 1.0`` to
     start with a cell that keeps.
 
-    Args:
-        units: The size of the state.
-        returns: "last" for h after the last step, "all" for h after each step.
-        masking: A step whose inputs all equal this number is skipped; None skips none. See the module.
-        inputs: The number of inputs of a step; left out, it comes from the layer before or from the data.
-        initializer: Draws ``weights`` (inputs, 4 units); ``bias`` (4 units,) starts at 0.
-        recurrent_initializer: Draws ``recurrent`` (units, 4 units).
+    The settings are those of SimpleRNN, and the outputs h; ``weights`` are (inputs, 4 units), ``recurrent`` (units,
+    4 units) and ``bias`` (4 units,).
 
     Example:
         >>> import numpy as np

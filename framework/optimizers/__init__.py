@@ -1,6 +1,5 @@
 """Optimizers: how a gradient becomes a change of the parameters."""
 
-from framework.optimizers.base import Optimizer
-from framework.optimizers.bound import BoundOptimizer
+from framework.optimizers.base import BoundOptimizer, Optimizer
 
 __all__ = ["BoundOptimizer", "Optimizer"]

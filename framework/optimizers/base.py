@@ -6,17 +6,27 @@ A subclass writes one formula, ``update``, on flat arrays and in place. Nothing 
 
 from __future__ import annotations
 
+import dis
 import inspect
+import math
 from abc import abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 
-from framework.arrays import Array
-from framework.errors import SettingsError, UsageError
+import numpy as np
+
+from framework.arrays import BLOCK, Array, blocks
+from framework.errors import DivergedError, SettingsError, UsageError, nearest
 from framework.models import Model
-from framework.models.parameters import Parameters
-from framework.optimizers.bound import BoundOptimizer
+from framework.models.parameters import Parameters, matching, require_finite_gradient
 from framework.schedules import Schedule
+from framework.schedules.base import rate_at
 from framework.settings.component import Component, NonNegative, Positive
+from framework.settings.messages import elsewhere
+
+_vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
+_set = object.__setattr__  # past the check of names, which a step need not pay for
 
 
 class Optimizer(Component):
@@ -149,3 +159,252 @@ class Optimizer(Component):
 
     def _unbound(self) -> NoReturn:
         raise UsageError(f"{type(self).__name__} is bound to no model: write {type(self).__name__}(model, ...)")
+
+
+class BoundOptimizer:
+    """An optimizer at work on a model; ``recipe.bind(model)`` makes one.
+
+    A setting of the recipe is read and assigned as an attribute: ``optimizer.learning_rate = 0.01``. Each assignment is
+    validated and replaces the recipe. ``isinstance(optimizer.recipe, SGDOptimizer)`` tells which optimizer it is.
+
+    Attributes:
+        recipe: The settings, and the formula ``update``.
+        model: The model.
+        parameters: Its parameters.
+        memory: The arrays that the recipe's ``memory`` names, flat.
+        steps: The number of updates made.
+        last_rate: The learning rate of the last update; NaN before the first.
+        updating: Whether an update was cut off half-way.
+
+    Example:
+        >>> from framework import Neuron, SGDOptimizer
+        >>> optimizer = SGDOptimizer(Neuron(2), learning_rate=0.5, momentum=0.9)
+        >>> optimizer.learning_rate = 0.25
+        >>> optimizer.recipe.learning_rate, optimizer.memory["velocity"], optimizer.steps
+        (0.25, array([0., 0., 0.]), 0)
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_clips",
+        "_version",
+        "last_rate",
+        "memory",
+        "model",
+        "parameters",
+        "recipe",
+        "steps",
+        "updating",
+    )
+
+    def __init__(self, recipe: Optimizer, model: Model) -> None:
+        """Start at step 0 with memory of zeros."""
+        self.recipe, self.model, self.parameters = recipe, model, model.parameters
+        self.memory = {name: np.zeros_like(model.parameters.vector) for name in type(recipe).memory}
+        self.steps, self.last_rate, self.updating = 0, math.nan, False
+        self._blocks: list[tuple[Callable[..., None], float, Array, Array, tuple[Array, ...]]] = []
+        self._version = -1
+        self._factors()  # raises for a pattern that matches nothing
+        self.parameters.bound = True
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting of the recipe."""
+        if name in BoundOptimizer.__slots__:  # while it is copied or unpickled
+            raise AttributeError(name)
+        if name in type(self.recipe).model_fields:
+            return getattr(self.recipe, name)
+        kind = type(self.recipe)
+        advice = elsewhere(kind, name)
+        hint = f": {advice}" if advice else nearest(name, [*kind.model_fields, *BoundOptimizer.__slots__])
+        raise AttributeError(f"{kind.__name__} has no {name!r}{hint}", name=name, obj=self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a setting of the recipe, validated, or an attribute."""
+        if name in BoundOptimizer.__slots__:
+            _set(self, name, value)
+            return
+        if name not in type(self.recipe).model_fields:
+            kind = type(self.recipe).__name__
+            raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self.recipe).model_fields)}")
+        self.recipe, self._version = self.recipe.replace(**{name: value}), -1
+
+    def rate(self) -> float:
+        """Return the learning rate of the next step.
+
+        Raises:
+            SettingsError: A schedule gave a number that is not a rate.
+        """
+        rate = self.recipe.learning_rate
+        return rate_at(rate, self.steps) if isinstance(rate, Schedule) else rate
+
+    def step(self) -> None:
+        """Update the model once from the gradients that backward left.
+
+        Raises:
+            DivergedError: A gradient is not finite; nothing was changed.
+            UsageError: The first update changed nothing, or moves the values without a gradient.
+        """
+        recipe, parameters = self.recipe, self.parameters
+        if self._version != parameters.version:
+            self._cut()
+        gradient = parameters.gradient
+        if not math.isfinite(_vdot(gradient, gradient)):
+            require_finite_gradient(parameters)
+            if recipe.squares and not self._clips:
+                raise DivergedError(
+                    f"{type(recipe).__name__} squares the gradient, whose square overflows {gradient.dtype}; the "
+                    "update was not applied. Lower the learning rate, standardise the inputs, or clip the gradient"
+                )
+        rate = recipe.learning_rate
+        rate = rate if type(rate) is float else self.rate()
+        if self._clips:
+            _clip(gradient, recipe.clip_norm, recipe.clip_value)
+        step = self.steps + 1
+        if step == 1 and ":" in recipe.tag():  # tests check the library's own
+            self._require_rest(rate)
+        before = parameters.vector.copy() if step == 1 else None
+        try:
+            for update, factor, values, gradients, memory in self._blocks:
+                update(values, gradients, rate * factor, step, *memory)
+            _set(self, "steps", step)
+            _set(self, "last_rate", rate)
+        except BaseException:
+            self.updating = True
+            raise
+        if self.updating:
+            self.updating = False
+        if before is not None:
+            self._require_change(before, rate)
+
+    def _cut(self) -> None:
+        """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
+        parameters = self.parameters
+        self._blocks, recipe = [], self.recipe
+        self._clips = recipe.clip_norm is not None or recipe.clip_value is not None
+        for (rate_factor, decay_factor), run in parameters.groups(self._factors()):
+            recipe = self.recipe
+            if decay_factor != 1.0:
+                recipe = recipe.replace(weight_decay=decay_factor * self.weight_decay)
+            size = 2 * BLOCK if recipe.elementwise else run.stop - run.start
+            for start in range(run.start, run.stop, size):
+                part = slice(start, min(start + size, run.stop))
+                memory = tuple(array[part] for array in self.memory.values())
+                values, gradients = parameters.vector[part], parameters.gradient[part]
+                self._blocks.append((recipe.update, rate_factor, values, gradients, memory))
+        self._version = parameters.version
+
+    def _factors(self) -> dict[str, tuple[float, float]]:
+        """Return the factors of rate and decay by parameter; the last pattern that matches counts.
+
+        Raises:
+            SettingsError: A pattern matches no parameter.
+        """
+        names = tuple(self.parameters)
+        rates, decays = dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0)
+        for setting, factors in (("rate_factors", rates), ("decay_factors", decays)):
+            for pattern, factor in getattr(self.recipe, setting):
+                found = matching(pattern, names, f"{type(self.recipe).__name__}: setting '{setting}': ")
+                factors.update(dict.fromkeys(found, factor))
+        return {name: (rates[name], decays[name]) for name in names}
+
+    def _require_rest(self, rate: float) -> None:
+        """Check on copies that a zero gradient with fresh memory does not make the values grow in proportion.
+
+        Decay shrinks them, and noise is not in proportion to them.
+
+        Raises:
+            UsageError: It does, as a step of ``values - previous`` does while ``previous`` is 0.
+        """
+        for update, factor, values, gradients, memory in self._blocks[:1]:
+            moves = []
+            for scale in (1.0, 2.0):
+                start = scale * values
+                trial = start.copy()
+                try:
+                    with np.errstate(all="ignore"):
+                        update(trial, np.zeros_like(gradients), rate * factor, 1, *map(np.zeros_like, memory))
+                except Exception:  # noqa: BLE001 (the step itself raises it, if it comes again)
+                    return
+                moves.append(trial - start)
+            move, twice = moves
+            grows = (move * values > 1e-6 * values * values) & np.isclose(twice, 2.0 * move, rtol=1e-3)
+            if values.any() and grows[values != 0].all():
+                place = int(np.argmax(np.abs(values)))
+                raise UsageError(
+                    f"{type(self.recipe).__name__}.update moves the values although the gradient and the memory are 0: "
+                    f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
+                    "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
+                )
+
+    def _require_change(self, before: Array, rate: float) -> None:
+        """Check that a first update with a gradient changes the values or the memory, and loses no new memory.
+
+        Raises:
+            UsageError: It does not; the values are restored.
+        """
+        if not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
+            return
+        kind, still = type(self.recipe), {name for name, memory in self.memory.items() if not memory.any()}
+        if ":" in kind.tag() and (lost := still & _rebound(kind.update)):
+            name = min(lost)
+            message = f"makes a new array '{name}', which is lost; write into the memory: '{name}[...] = ...', not "
+            message += f"'{name} = ...'"
+        elif len(still) == len(self.memory) and rate and np.array_equal(before, self.parameters.vector):
+            if not np.any(before - rate * self.parameters.gradient != before):
+                return  # the step is too small for the dtype: no formula would have changed anything
+            message = "changed neither values nor memory although the gradient is not 0; write in place: "
+            message += "'values -= ...', not 'values = values - ...'"
+        else:
+            return
+        self.parameters.vector, self.steps = before, 0
+        raise UsageError(f"{kind.__name__}.update {message}")
+
+    def __repr__(self) -> str:
+        return f"<{self.recipe!r} bound to {type(self.model).__name__}, {self.steps} updates made>"
+
+    def __copy__(self) -> Optimizer:
+        """Return the recipe: two bound optimizers never share memory."""
+        return self.recipe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as recipe, model and memory."""
+        return _restored, (self.recipe, self.model, self.memory, self.steps, self.last_rate, self.updating)
+
+
+def _restored(
+    recipe: Optimizer, model: Model, memory: dict[str, Array], steps: int, last_rate: float, updating: bool
+) -> BoundOptimizer:
+    bound = BoundOptimizer(recipe, model)
+    bound.memory, bound.steps, bound.last_rate, bound.updating = memory, steps, last_rate, updating
+    return bound
+
+
+def _rebound(update: Callable[..., None]) -> set[str]:
+    """Return the arguments that a function assigns, but never by an in-place operator."""
+    stored: dict[bool, set[str]] = {True: set(), False: set()}
+    for before, after in pairwise(dis.get_instructions(update) if inspect.isfunction(update) else ()):
+        if after.opname.startswith("STORE_FAST"):  # from Python 3.13 on, it may store or load a second name
+            names = after.argval if isinstance(after.argval, tuple) else (after.argval,)
+            stored[before.opname == "BINARY_OP" and before.argrepr.endswith("=")].update(names)
+    return (stored[False] - stored[True]).intersection(inspect.signature(update).parameters)
+
+
+def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:
+    """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
+    largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
+    if clip_norm is not None and largest:
+        norm = _norm(gradient, largest)  # in multiples of the largest element, so that no square can overflow
+        if norm > clip_norm / largest:
+            gradient /= largest
+            gradient *= clip_norm / norm
+    if clip_value is not None:
+        np.clip(gradient, -clip_value, clip_value, out=gradient)
+
+
+def _norm(gradient: Array, unit: float) -> float:
+    """Return the Euclidean norm in multiples of ``unit``, summed in float64, a block at a time."""
+    total = 0.0
+    for part in blocks(gradient):
+        scaled = gradient[part].astype(np.float64) / unit
+        total += float(scaled.dot(scaled))
+    return math.sqrt(total)

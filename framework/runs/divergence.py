@@ -16,8 +16,7 @@ from framework.data import Batch
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model
-from framework.models.residual import Residual
-from framework.models.sequential import Sequential
+from framework.models.sequential import Residual, Sequential
 from framework.runs.run import Run
 from framework.trees import flatten, map_leaves
 

@@ -213,7 +213,7 @@ class Plain(Optimizer):
 
 
 def test_factors_that_no_parameter_has_are_refused():
-    with pytest.raises(SettingsError, match="'rate_factors' must match the name of a parameter; got '7"):
+    with pytest.raises(SettingsError, match="'rate_factors': there is no parameter '7"):
         SGDOptimizer(Neuron(2), learning_rate=0.1, rate_factors=(("7.*", 0.5),))
     with pytest.raises(SettingsError, match="'decay_factors' needs a setting 'weight_decay'"):
         Plain(learning_rate=0.1, decay_factors=(("*", 0.5),))
