@@ -1,6 +1,5 @@
 """The diffs of docs/contributing.md, applied to a copy of the checkout and tested there."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -8,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from contributing import DIFFS, git_apply
 
 CHECKOUT = Path(__file__).parents[1]
-PAGE = (CHECKOUT / "docs" / "contributing.md").read_text(encoding="utf-8")
-DIFFS = re.findall(r"^```diff\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 EXPORTS = {"framework/__init__.py", "docs/operations.md"}
 OF_ALL_PARTS = [
     "tests/activations/test_formulas.py",
@@ -36,14 +34,6 @@ def copy_of_the_checkout(folder):
         shutil.copy2(CHECKOUT / name, folder / name)
 
 
-def apply(diffs, folder):
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    for diff in diffs:
-        options = {"cwd": folder, "env": environment, "input": diff, "text": True, "capture_output": True}
-        done = subprocess.run(["git", "apply", "-"], check=False, **options)
-        assert done.returncode == 0, f"correct this diff of docs/contributing.md:\n{diff}\n{done.stderr}"
-
-
 @pytest.mark.parametrize("diff", DIFFS, ids=lambda diff: diff.partition("\n")[2].split()[1])
 def test_an_addition_touches_one_source_file_its_export_and_its_test(diff):
     paths = re.findall(r"^[+]{3} b/(.*)$", diff, re.MULTILINE)
@@ -52,7 +42,8 @@ def test_an_addition_touches_one_source_file_its_export_and_its_test(diff):
 
 def test_every_addition_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     copy_of_the_checkout(tmp_path)
-    apply(DIFFS, tmp_path)
+    for diff in DIFFS:
+        git_apply(diff, tmp_path)
     diffs = "".join(DIFFS)
     added = re.findall(r"^[+](?:class | {4}\")(\w+)(?:\": _row)?\(", diffs, re.MULTILINE)
     assert len(added) == len(DIFFS) == 6
