@@ -65,6 +65,14 @@ def test_derivatives_are_those_of_jax(activation, h):
 
 
 @pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_gradients_are_carried_back_as_jax_does(activation):
+    h, gradient = np.random.default_rng(0).normal(0, 3, (2, 7, 5))
+    _, (expected,) = jax_gradients(JAX[activation], h, upstream=gradient)
+    got = activation.backward(gradient, h, activation(h))
+    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 def test_both_derivatives_agree(activation):
     h = np.linspace(-3, 3, 50)
     np.testing.assert_allclose(activation.derivative_at(h, activation(h)), activation.derivative(h), rtol=1e-13)
@@ -170,6 +178,19 @@ def test_a_formula_that_cannot_be_recorded_is_refused_when_a_layer_is_made():
         NoDerivative().derivative_from_output(1.0)
 
 
+@pytest.mark.parametrize("check", ["on", "off"])
+def test_a_formula_that_cannot_be_traced_serves_with_a_written_derivative(check):
+    class Written(NoRecord):
+        def derivative(self, h):
+            return np.where(h > 0, 1.0, 0.0)
+
+    Written.check = check
+    assert Written().require_derivative() == Written()
+    model = Dense.from_weights(np.eye(2), activation=Written())
+    model.forward([[3.0, -2.0]])
+    assert model.backward([[5.0, 7.0]]).tolist() == [[5.0, 0.0]]
+
+
 class Steep(Sigmoid):
     """Writes its formula and derivative; the derivative_from_output that it inherits is of another formula."""
 
@@ -188,6 +209,23 @@ def test_an_inherited_derivative_from_output_is_not_used_for_a_new_formula():
     step = 1e-6
     difference = (Steep()(h + step) - Steep()(h - step)) / (2 * step)
     np.testing.assert_allclose(backward(Steep(), np.ones_like(h), h), difference, rtol=1e-8)
+
+
+def test_an_inherited_backward_is_not_used_for_a_new_formula():
+    class Squared(Activation):
+        def __call__(self, h):
+            return h * h
+
+        def backward(self, gradient, h, a):
+            return 2.0 * h * gradient
+
+    class Cubed(Squared):
+        def __call__(self, h):
+            return h * h * h
+
+    h = np.array([-1.0, 2.0])
+    assert Squared().backward(np.ones(2), h, h**2).tolist() == [-2.0, 4.0]
+    assert Cubed().backward(np.ones(2), h, h**3).tolist() == [3.0, 12.0]
 
 
 class FromOutput(Activation):

@@ -26,6 +26,7 @@ ROWS = [
     {"epoch": 8, "loss": np.float32(0.5), "values": np.arange(2)},
     {"epoch": 9, "loss": 2**63 - 1, "learning_rate": 0.5, "seconds": 3.0},
     {"epoch": 10, "loss": -(2**63), "learning_rate": 0.5, "seconds": 3.0},
+    {"epoch": 11, "loss": 2**63, "learning_rate": -(2**63) - 1, "seconds": 3.0},
 ]
 
 
@@ -73,6 +74,12 @@ def test_a_document_does_not_grow_with_the_epochs():
     few, many = (recipe(epochs=epochs).fit(Neuron(2), (X, Y)) for epochs in (5, 200))
     assert len(take_apart(many)[1]) < len(take_apart(few)[1]) + 100
     assert take_apart(many)[0].keys() == take_apart(few)[0].keys()
+
+
+def test_a_number_that_is_the_same_in_every_row_is_stored_once():
+    arrays = {}
+    pack_rows(History([{"epoch": epoch, "rate": 0.5, "zero": 0.0 * (-1) ** epoch} for epoch in range(1, 9)]), arrays)
+    assert sorted(array.shape for array in arrays.values()) == [(1,), (7,), (7,)]
 
 
 WRONG = {

@@ -26,6 +26,7 @@ from framework import (
     load_model,
     save,
 )
+from framework.runs.memory import Memory
 from framework.training.verification import differences
 
 
@@ -120,6 +121,32 @@ def test_a_description_builds_nothing(path, monkeypatch):
     ):
         assert line in text
     assert "saved_pieces:Swish(beta=2.0)" in text
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 7])
+def test_a_run_of_any_size_of_batches_comes_back(path, batch_size):
+    save(recipe(batch_size=batch_size).fit(Neuron(2), (X, Y)), path)
+    assert load(path).batches == -(-6 // batch_size)
+
+
+def test_a_description_has_the_reason_of_a_stop(path):
+    run = recipe(EarlyStopping(monitor="loss", patience=1, min_delta=1e9), epochs=9).fit(Neuron(2), (X, Y))
+    save(run, path)
+    assert f"\nstopped: {run.stop_reason}\n" in describe(path)
+    save(recipe().fit(Neuron(2), (X, Y)), path)
+    assert "stopped" not in describe(path)
+
+
+def test_arrays_of_every_dtype_come_back(path):
+    run = recipe().fit(Neuron(2), (X, Y))
+    dtypes = ["bool", *(f"{kind}{size}" for kind in "ui" for size in (1, 2, 4, 8)), "f2", "f4", "f8"]
+    values = {dtype: np.array([[0, 1, 100]], dtype) for dtype in dtypes}
+    run.memories["own"] = Memory("own", dict(values))
+    save(run, path)
+    again = load(path).memories["own"]
+    for dtype, value in values.items():
+        np.testing.assert_array_equal(again[dtype], value)
+        assert again[dtype].dtype == value.dtype
 
 
 def test_a_setting_that_is_a_function_cannot_be_saved_and_nothing_is_written(path):

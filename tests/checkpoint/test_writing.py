@@ -224,6 +224,18 @@ def test_a_reader_never_sees_two_writers_at_work(run):
     assert names() == [PATH]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_no_file_is_left_open(run):
+    Path("folder").mkdir()
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for _ in range(3):
+        save(run, PATH)
+        load(PATH)
+        with pytest.raises(CheckpointError):
+            load("folder")
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
+
+
 def mode_of(path):
     return stat.S_IMODE(Path(path).stat().st_mode)
 
@@ -294,13 +306,22 @@ def test_a_pipe_or_a_device_is_not_replaced(run, through_a_link):
     assert names() == ["link", "pipe"]
 
 
-def test_what_does_not_decode_to_the_same_bits_is_not_written(run, monkeypatch):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array + (array.dtype.kind == "f"),
+        lambda array: array.view(f"u{array.itemsize}"),
+        lambda array: array.reshape(1, *array.shape),
+    ],
+    ids=["another number", "another dtype", "another shape"],
+)
+def test_what_does_not_decode_to_the_same_bits_is_not_written(run, change, monkeypatch):
     save(mark(run, 1), PATH)
     before = Path(PATH).read_bytes()
     encode = checkpoint_file.encode
 
     def wrong(arrays, text):
-        return encode({name: array + (array.dtype.kind == "f") for name, array in arrays.items()}, text)
+        return encode({name: change(array) for name, array in arrays.items()}, text)
 
     monkeypatch.setattr(checkpoint_file, "encode", wrong)
     with pytest.raises(CheckpointError, match="does not decode to the same bits"):

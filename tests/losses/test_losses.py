@@ -208,10 +208,11 @@ def test_a_formula_that_changes_the_shape_is_refused():
         (RowLoss.of(lambda p, t: (p - t) ** 2), "one value a row, .*; for one value an element write a Loss"),
         (
             RowLoss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1, keepdims=True)),
-            r"one value a row, \(3,\); got \(3, 1",
+            r"one value a row, \(3,\); got \(3, 1\)",
         ),
+        (Loss.of(lambda p, t: ((p - t) ** 2).mean()), r"one value an element, .*; got \(\); the mean is taken for you"),
     ],
-    ids=["a value a row", "a value an element", "a kept axis"],
+    ids=["a value a row", "a value an element", "a kept axis", "the mean"],
 )
 def test_a_value_of_another_shape_is_named_before_training(loss, message):
     trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))

@@ -27,6 +27,8 @@ LAYERS = {
     "flatten any": (Flatten, lambda x: x.reshape(7, 24)),
     "reshape": (lambda: Reshape((4, 6)), lambda x: x.reshape(7, 4, 6)),
     "reshape the rest": (lambda: Reshape((3, -1, 2)), lambda x: x.reshape(7, 3, 4, 2)),
+    "reshape to one": (lambda: Reshape((1, 24)), lambda x: x.reshape(7, 1, 24)),
+    "reshape all the rest": (lambda: Reshape((-1,)), lambda x: x.reshape(7, 24)),
     "permute": (lambda: Permute((3, 1, 2)), lambda x: np.transpose(x, (0, 3, 1, 2))),
 }
 

@@ -60,6 +60,13 @@ def network():
     return Sequential(Dense(2, 3, ReLU()), Dense(3, 1, Sigmoid()), seed=1)
 
 
+def test_settings_that_are_not_given():
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1))
+    assert (trainer.epochs, trainer.batch_size, trainer.accumulate, trainer.seed) == (1, 32, 1, 0)
+    assert (trainer.shuffle, trainer.engine) == (True, "numpy")
+    assert trainer.metrics == trainer.regularizers == trainer.callbacks == ()
+
+
 def test_fit_is_the_loop_that_one_writes_by_hand():
     trained, model = network(), network()
     recipe(shuffle=False).fit(trained, (X, Y))

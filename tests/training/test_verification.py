@@ -69,6 +69,7 @@ def test_a_process_that_cannot_begin_is_told_also_with_much_data(tmp_path):
 
 
 def test_a_proof_needs_two_epochs():
+    assert verify_resume(recipe(), Neuron(2), (X[:4], Y[:4]), epochs=2) == (1, 2, 3)
     with pytest.raises(SettingsError, match="argument 'epochs' must be 2 or more; got 1"):
         verify_resume(recipe(), Neuron(2), (X, Y), epochs=1)
 
