@@ -35,8 +35,8 @@ __all__ = [
 def save(run: Run, path: str | os.PathLike[str]) -> None:
     """Save a run, atomically and durably.
 
-    The old file at ``path`` stays complete until the new one has been verified, written and forced to disk; then it is
-    replaced in one step.
+    The old file at ``path`` stays complete until the new one has been written and forced to disk; then the new one
+    replaces it in one step.
 
     Args:
         run: The run that ``fit`` returned, the ``run`` of an error, or the argument of a hook: ``on_batch_end`` or
@@ -155,8 +155,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 
     A damaged file is skipped with a warning. The newest file has the latest modification time, and may be
-    ``best.safetensors``; ``save`` gives each file a later time than the others in its folder, even if the clock was set
-    back. A copy of a folder must keep the times (``cp -p``).
+    ``best.safetensors``. A copy of a folder must keep the times (``cp -p``).
 
     Raises:
         CheckpointError: ``folder`` is a file.

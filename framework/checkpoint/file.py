@@ -1,7 +1,7 @@
 """The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written so that it lasts.
 
-A write is: encode, decode and compare, a temporary file in the target's own folder, flush, time, fsync, mode, rename,
-fsync of the folder. So at every instant the path holds a whole file, the old one or the new one.
+A write is: a temporary file in the target's own folder, flush, fsync, mode, rename, fsync of the folder. So at every
+instant the path holds a whole file, the old one or the new one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import stat
 import struct
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save as safetensors_bytes
 
 from framework.arrays import Array
 from framework.errors import CheckpointError
@@ -31,20 +29,38 @@ _LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of it
 _MARK = b'"sha256":"'  # inside a JSON text every quote is escaped, so this stands once in a header
 _NO_DIGEST = b"0" * 64
 _HEADER_LIMIT = 100_000_000  # that of safetensors
-_DTYPES = {"BOOL": "?"} | {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "UIF" for size in (1, 2, 4, 8)}
+_DTYPES = {"BOOL": "?"} | {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "UI" for size in (1, 2, 4, 8)}
+_DTYPES |= {f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
-def encode(arrays: dict[str, Array], text: str) -> bytes:
-    """Return the file's bytes: the arrays, and ``text`` in the metadata, with the SHA-256 of all of it.
+def encode(arrays: dict[str, Array], text: str) -> list[Any]:
+    """Return the file's bytes in parts: the header with ``text`` and the SHA-256 of all parts, then the arrays.
 
     The checksum is that of the file with zeros in the checksum's own place.
+
+    Raises:
+        CheckpointError: An array has a dtype that the format lacks, or the header is too long for it.
     """
-    plain = {name: _plain(array) for name, array in arrays.items()}
     metadata = {"format": FORMAT, "version": str(VERSION), "run": text, "sha256": _NO_DIGEST.decode()}
-    data = safetensors_bytes(plain, metadata)
-    place = _digest_place(data)
-    view = memoryview(data)
-    return b"".join((view[: place.start], hashlib.sha256(data).hexdigest().encode(), view[place.stop :]))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    parts: list[Any] = []
+    end = 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):  # so each is aligned
+        plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        if plain.dtype not in _NAMES:
+            raise CheckpointError(f"array {name!r} has the dtype {plain.dtype}, which safetensors does not have")
+        start, end = end, end + plain.nbytes
+        header[name] = {"dtype": _NAMES[plain.dtype], "shape": plain.shape, "data_offsets": (start, end)}
+        parts.append(plain.reshape(-1).view(np.uint8))
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % _LENGTH.size)
+    _require_limit(len(head))
+    head = _LENGTH.pack(len(head)) + head
+    digest = hashlib.sha256(head)
+    for part in parts:
+        digest.update(part)
+    return [head.replace(_MARK + _NO_DIGEST, _MARK + digest.hexdigest().encode()), *parts]
 
 
 def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
@@ -84,9 +100,13 @@ def _header_end(data: bytes) -> int:
     (length,) = _LENGTH.unpack_from(data)
     if length > len(data) - _LENGTH.size:
         raise CheckpointError("it is truncated, or not a safetensors file: the header would be longer than the file")
+    _require_limit(length)
+    return _LENGTH.size + int(length)
+
+
+def _require_limit(length: int) -> None:
     if length > _HEADER_LIMIT:
         raise CheckpointError(f"its header has {length} bytes, more than the {_HEADER_LIMIT} of a safetensors file")
-    return _LENGTH.size + int(length)
 
 
 def _digest_place(data: bytes) -> slice:
@@ -140,65 +160,41 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
         CheckpointError: It cannot be written; the old file is as it was, and nothing is left behind.
     """
     try:
-        data = encode(arrays, text)
-        _require_same(decode(data), arrays, text)
-        _replace(Path(os.path.realpath(path)), data)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        _replace(Path(os.path.realpath(path)), encode(arrays, text))
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
 
 
-def _replace(target: Path, data: bytes) -> None:
-    """Put ``data`` in the place of ``target``; at every instant that is the old file or the new one, whole."""
+def _replace(target: Path, parts: list[Any]) -> None:
+    """Put ``parts`` in the place of ``target``; at every instant that is the old file or the new one, whole."""
     if target.exists() and not target.is_file() and not target.is_dir():  # of a folder the system says it
         raise CheckpointError("a pipe or a device is there, which a file would replace; give the path of a file")
-    new, old = (target.with_name(f".{target.name}.{os.urandom(8).hex()}.{kind}") for kind in ("new", "old"))
-    undo: Callable[[], Any] = partial(new.unlink, missing_ok=True)
+    new = target.with_name(f".{target.name}.{os.urandom(8).hex()}.new")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(new, flags, 0o666), "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
-            _make_newest(new)
             os.fsync(file.fileno())
-        if replaces := target.exists():
+        if target.exists():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
-            with contextlib.suppress(OSError):  # a file system without links: nothing can be undone there
-                os.link(target, old)  # so that a rename which cannot be made durable can be undone
-        os.replace(new, target)  # noqa: PTH105 (os's own, like link and fsync)
-        undo = partial(os.replace, old, target) if replaces else target.unlink
-        _sync_folder(target.parent)
+        os.replace(new, target)  # noqa: PTH105 (os's own, like fsync)
     except BaseException:
         with contextlib.suppress(OSError):
-            undo()
+            new.unlink(missing_ok=True)
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            old.unlink(missing_ok=True)
-
-
-def _make_newest(file: Path) -> None:
-    """Give a file a later time than the checkpoints beside it have: a clock may be set back, or tick too slowly."""
-    newest = _times(file.parent)[-1:]
-    with contextlib.suppress(OSError):  # a file system that keeps no such times
-        if newest and newest[0][0] >= file.stat().st_mtime_ns:
-            os.utime(file, ns=(newest[0][0] + 1,) * 2)
+    _sync_folder(target.parent)
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files of a folder that end like checkpoints, the newest last."""
-    return [path for _, _, path in _times(folder)]
-
-
-def _times(folder: str | os.PathLike[str]) -> list[tuple[int, str, Path]]:
-    """Return (time, name, path) of these files, sorted."""
+    """Return the files of a folder that end like checkpoints, the newest last; of the same time, the last by name."""
     found = []
     for path in Path(folder).glob("*.safetensors"):
-        try:
+        with contextlib.suppress(OSError):  # it was replaced or deleted in this moment
             if path.is_file():
-                found.append((path.stat().st_mtime_ns, path.name, path))
-        except OSError:  # it was replaced or deleted in this moment
-            continue
-    return sorted(found)
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def shown(path: object) -> str:
@@ -210,25 +206,6 @@ def reason(error: BaseException) -> str:
     """Return what an error says, without the path that the message already has."""
     said = getattr(error, "strerror", None) or str(error)
     return said or type(error).__name__
-
-
-def _require_same(decoded: tuple[dict[str, Array], str], arrays: dict[str, Array], text: str) -> None:
-    again, text_again = decoded
-    same = text_again == text and again.keys() == arrays.keys()
-    if not same or not all(_same_bits(again[name], array) for name, array in arrays.items()):
-        raise CheckpointError("what was encoded does not decode to the same bits; nothing was written")
-
-
-def _same_bits(one: Array, other: Array) -> bool:
-    one, other = _plain(one), _plain(other)
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    return np.array_equal(np.atleast_1d(one).view(np.uint8), np.atleast_1d(other).view(np.uint8))
-
-
-def _plain(array: Array) -> Array:
-    """Return an array as contiguous and little-endian: safetensors 0.8 scrambles any other."""
-    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def _sync_folder(folder: Path) -> None:

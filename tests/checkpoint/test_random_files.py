@@ -247,7 +247,7 @@ def test_whatever_is_remembered_comes_back_bit_for_bit(run, memory, figures):
         run.memories[name].clear()
         run.memories[name].update(memory)
         run.history[-1].update(figures)
-        back = put_together(*decode(encode(*take_apart(run))))
+        back = put_together(*decode(b"".join(encode(*take_apart(run)))))
         assert bits(dict(back.memories[name])) == bits(kept(memory))
         assert bits(list(back.history)) == bits(list(run.history))
     finally:
