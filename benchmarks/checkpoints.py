@@ -3,10 +3,10 @@
     python benchmarks/checkpoints.py [folder]
 
 Every row is the median of 9 rounds in which all of them take turns. What they do differs: torch and safetensors leave
-the bytes in the system's memory, and a crash of the machine loses them. ``save`` makes a checksum, decodes what it
-encoded and compares, and waits for the disk (fsync). On a disk that really waits, fsync is most of that time: so there
-are rows with it and without it. All loads find the file in the system's memory; those of the framework verify it. The
-rows with SHA-256 show what a checksum alone costs: ``save`` makes two, a load one.
+the bytes in the system's memory, and a crash of the machine loses them. ``save`` makes a checksum and waits for the
+disk (fsync). On a disk that really waits, fsync is most of that time: so there are rows with it and without it. All
+loads find the file in the system's memory; those of the framework verify it. The row with SHA-256 shows what a checksum
+alone costs.
 """
 
 import hashlib

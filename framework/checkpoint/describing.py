@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from framework.arrays import Array
-from framework.checkpoint.document import Document
+from framework.checkpoint.document import Document, history_of
 from framework.checkpoint.file import read, shown
 from framework.errors import CheckpointError
 from framework.settings.messages import printable
@@ -55,7 +55,7 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
         "started with:",
         *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
-        *([f"newest row: {_line(document.history.newest)}"] if document.history.newest else []),
+        *(f"newest row: {_line(row)}" for row in history_of(document.history, arrays)[-1:]),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",
         *_table(arrays),

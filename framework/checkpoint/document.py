@@ -7,16 +7,17 @@ import math
 from dataclasses import asdict, fields
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, create_model
 
 from framework.arrays import Array
-from framework.checkpoint.rows import Rows, pack_rows, unpack_rows
 from framework.errors import CheckpointError, DivergedError, UsageError
 from framework.losses import Loss
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.optimizers import Optimizer
 from framework.runs.divergence import not_finite
+from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.packing import pack, unpack
 from framework.runs.progress import Progress
@@ -49,7 +50,7 @@ class Document(BaseModel):
     optimizer_steps: NonNegativeInt
     optimizer_rate: float
     progress: Progress
-    history: Rows
+    history: list[str]
     memories: dict[str, _Object]
 
     @classmethod
@@ -73,7 +74,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
     """Return a run's arrays by name, and its document.
 
     Raises:
-        UsageError: The run is in the middle of a step, or other callbacks have not yet seen the end of it.
+        UsageError: The run is in the middle of a step.
         DivergedError: A parameter is not finite, so that no training could resume from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
@@ -98,7 +99,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "optimizer_steps": optimizer.steps,
             "optimizer_rate": optimizer.last_rate,
             "progress": asdict(run.progress),
-            "history": pack_rows(run.history, arrays),
+            "history": _pack_history(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
         text = json.dumps(document)
@@ -136,13 +137,44 @@ def _redefined(one: Any, other: Any) -> str | None:
 def _require_between_steps(run: Run) -> None:
     if run.in_step:
         raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
-    if waiting := [repr(callback) for callback, _ in run.waiting if not callback.saves]:
-        raise UsageError(
-            f"save: {run.hook} of {', '.join(waiting)} is still to come, and would be lost; write "
-            "'saves = True' in your callback, or put it last in the trainer's callbacks"
-        )
     if not run.consistent:
         raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")
+
+
+def _pack_history(history: History, arrays: dict[str, Array]) -> list[str]:
+    """Return the names of a history's columns, and put the columns into ``arrays``.
+
+    A column whose numbers are all the same is saved as one of them, and epochs 1, 2, 3, ... are left out; the last
+    column is saved whole, so that it tells the number of rows.
+    """
+    columns = history.columns()
+    for place, (name, column) in enumerate(columns.items()):
+        last = place == len(columns) - 1
+        if last or name != "epoch" or not np.array_equal(column, _epochs(len(column))):
+            same = column.tobytes() == column[:1].tobytes() * len(column)
+            arrays[f"history.{place}"] = column[:1] if same and not last else column
+    return [*columns]
+
+
+def history_of(names: list[str], arrays: dict[str, Array]) -> History:
+    """Build the history again from the names of its columns.
+
+    Raises:
+        CheckpointError: The columns are not those that the document names.
+    """
+    places = [f"history.{place}" for place in range(len(names))]
+    found = {place: array for place, array in arrays.items() if place.startswith("history.")}
+    rows = found[places[-1]].size if names and places[-1] in found else 0
+    implied = [_epochs(rows if name == "epoch" else 0) for name in names]
+    columns = [*map(found.get, places, implied)]
+    named = len(set(names)) == len(names) and found.keys() <= set(places) and bool(rows) == bool(names)
+    if not named or any(a.dtype != np.float64 or a.shape not in ((rows,), (1,)) for a in columns):
+        raise CheckpointError("the columns of its history are not those of its document")
+    return History.from_columns({name: np.broadcast_to(a, rows) for name, a in zip(names, columns, strict=True)}, rows)
+
+
+def _epochs(rows: int) -> Array:
+    return np.arange(1.0, rows + 1.0)
 
 
 def put_together(arrays: dict[str, Array], text: str) -> Run:
@@ -153,7 +185,7 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     """
     document = Document.from_text(text)
     # The model comes last: no number of it is made while something else may still be refused.
-    history = unpack_rows(document.history, arrays)
+    history = history_of(document.history, arrays)
     _require_agreement(document, len(history))
     memories = {name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()}
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
@@ -171,10 +203,8 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
 def _require_agreement(document: Document, epochs: int) -> None:
     """Refuse counts that contradict one another: a resume would never end."""
     progress = document.progress
-    rows, size, _ = progress.layout
     finished = document.optimizer_steps == progress.step and epochs == progress.epoch
-    under_way = progress.batch <= progress.batches == -(-rows // max(1, size))
-    if not finished or not under_way or (progress.batch and not progress.epoch_begun):
+    if not finished or progress.batch > progress.batches or (progress.batch and not progress.epoch_begun):
         raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
 
 

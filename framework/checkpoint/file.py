@@ -24,7 +24,7 @@ from framework.errors import CheckpointError
 from framework.settings.json_text import parsed
 
 FORMAT = "framework.checkpoint"
-VERSION = 3
+VERSION = 4
 _LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
 _MARK = b'"sha256":"'  # inside a JSON text every quote is escaped, so this stands once in a header
 _NO_DIGEST = b"0" * 64

@@ -1,7 +1,4 @@
-"""History: a row of plain numbers for each finished epoch.
-
-The rows before the newest are kept as columns too, so that a save need not go through them.
-"""
+"""History: a row of plain numbers for each finished epoch, kept by column, so that saving many rows is fast."""
 
 from __future__ import annotations
 
@@ -9,44 +6,29 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numpy as np
+
+from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
 from framework.settings.json_text import parsed
 from framework.tables import as_html, as_text
 
-Form = tuple[tuple[str, str], ...]
-"""The keys of a row, each with the kind of its value: "d" a float, "q" a whole number, "n" the number of the epoch."""
-
-
-class Row(dict[str, Any]):
-    """A row of a history. Changing one that is kept as columns makes the history forget the columns."""
-
-    __slots__ = ("history",)
-    history: History
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
-
-
-def _forgetting(name: str) -> Any:
-    method = getattr(dict, name)
-
-    def change(self: Row, *args: Any, **named: Any) -> Any:
-        if (history := getattr(self, "history", None)) is not None:
-            history._forget()
-        return method(self, *args, **named)
-
-    return change
-
-
-for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
-    setattr(Row, _name, _forgetting(_name))
+_ABSENT_BITS = np.uint64(0x7FF8_0000_0000_07A2)
+_ABSENT = _ABSENT_BITS.view(np.float64).item()
+"""Stands in a column where a row has no value: the NaN by which R marks a missing one."""
 
 
 class History(Sequence[dict[str, Any]]):
     """Rows of plain numbers, one for each epoch, in order: epoch, loss, metrics, val_ ..., learning_rate, seconds.
+
+    A hook may add numbers to the newest row. The rows before it are copies: changing one changes nothing here.
+
+    Raises:
+        DataError: A row is not a dict of numbers.
 
     Example:
         >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
@@ -60,64 +42,55 @@ class History(Sequence[dict[str, Any]]):
         2,0.25
     """
 
-    __slots__ = ("_columns", "_kept", "_others", "_rows")
-    _columns: dict[Form, list[array[Any]]]
-    _others: dict[int, Row]
-    _kept: int
+    __slots__ = ("_columns", "_newest", "_settled")
+    _columns: dict[str, array[float]]
+    _newest: dict[str, Any] | None
+    _settled: int
 
     def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
-        """Start from copies of these rows.
+        """Start from copies of these rows."""
+        self._columns, self._newest, self._settled = {}, None, 0
+        for row in rows:
+            self.append(row)
 
-        Raises:
-            DataError: A row is not a dict of columns.
-        """
-        for place, row in enumerate(rows):
-            if not isinstance(row, dict):
-                raise DataError(f"History: rows must be dicts of columns; got {row!r} at row {place}")
-        self._rows = [Row(row) for row in rows]
-        self._forget()
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Array], rows: int) -> History:
+        """Return the history of which ``columns()`` gives these."""
+        history = cls()
+        history._columns = {key: array("d", column.tobytes()) for key, column in columns.items()}
+        if rows:
+            history._settled = rows - 1
+            history._newest = _row({key: column.pop() for key, column in history._columns.items()})
+        return history
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows, in a list of its own."""
-        return [*self._rows]
+        return [*self]
 
     def append(self, row: dict[str, Any]) -> None:
         """Add the row of one more epoch."""
-        self._keep(len(self._rows))
-        self._rows.append(Row(row))
+        row = plain_row(row)
+        if self._newest is not None:
+            newest = plain_row(self._newest)  # a hook may have changed it
+            for key in newest:
+                if key not in self._columns:
+                    self._columns[key] = array("d", [_ABSENT]) * self._settled
+            for key, column in self._columns.items():
+                column.append(newest.get(key, _ABSENT))
+            self._settled += 1
+        self._newest = row
 
-    def columns(self) -> tuple[dict[Form, list[array[Any]]], dict[int, Row]]:
-        """Return the rows before the newest: by form their numbers and columns, and by number those that have no form.
-
-        The first of a form's columns are the numbers of its rows; a value of kind "n" has no column.
-        """
-        self._keep(len(self._rows) - 1)
-        return self._columns, self._others
-
-    def _keep(self, stop: int) -> None:
-        """Keep the rows before ``stop`` as columns."""
-        for number in range(self._kept, stop):
-            row = self._rows[number]
-            form = _form(row, number)
-            if form is None:
-                self._others[number] = row
-            else:
-                if form not in self._columns:
-                    self._columns[form] = [array("i"), *(array(kind) for _, kind in form if kind != "n")]
-                values = [value for value, (_, kind) in zip(row.values(), form, strict=True) if kind != "n"]
-                for column, value in zip(self._columns[form], (number, *values), strict=True):
-                    column.append(value)
-            row.history = self
-        self._kept = max(self._kept, stop)
-
-    def _forget(self) -> None:
-        self._columns, self._others, self._kept = {}, {}, 0
+    def columns(self) -> dict[str, Array]:
+        """Return all columns as arrays; where a row has no value, there is a NaN with a mark."""
+        newest = plain_row(self._newest or {})
+        none = array("d", [_ABSENT]) * self._settled
+        return {key: np.append(self._columns.get(key, none), newest.get(key, _ABSENT)) for key in self.keys}
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The names of the columns, in the order in which they first come."""
-        return tuple(dict.fromkeys(key for row in self._rows for key in row))
+        return tuple(dict.fromkeys([*self._columns, *(self._newest or ())]))
 
     def column(self, key: str) -> list[Any]:
         """Return one column, None where a row does not have it.
@@ -129,11 +102,11 @@ class History(Sequence[dict[str, Any]]):
             raise SettingsError(
                 f"history has no column '{key}'{nearest(key, self.keys)}; there are: {', '.join(self.keys)}"
             )
-        return [row.get(key) for row in self._rows]
+        return [_shown(key, value) for value in self.columns()[key].tolist()]
 
     def to_json(self) -> str:
         """Return the rows as a JSON list; what is not finite is NaN or Infinity, as Python's json has it."""
-        return json.dumps(self._rows)
+        return json.dumps(self.rows)
 
     @classmethod
     def from_json(cls, text: str) -> History:
@@ -152,49 +125,80 @@ class History(Sequence[dict[str, Any]]):
         text = io.StringIO()
         writer = csv.DictWriter(text, self.keys, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows(self)
         return text.getvalue()
 
     def __getitem__(self, index: Any) -> Any:
         """Return the row of this index, a list of rows for a slice, or the column of this name."""
         if isinstance(index, str):
             return self.column(index)
-        if not self._rows and not isinstance(index, slice):
+        if not len(self) and not isinstance(index, slice):
             raise IndexError("history has no row before the first epoch ends; the loss of a batch is run.batch_loss")
-        return self._rows[index]
+        places = range(len(self))[index]
+        return [*map(self._at, places)] if isinstance(index, slice) else self._at(places)
+
+    def _at(self, place: int) -> dict[str, Any]:
+        if place == self._settled and self._newest is not None:
+            return self._newest
+        return _row({key: column[place] for key, column in self._columns.items()})
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._settled + (self._newest is not None)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._rows)
+        return map(self._at, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         """Compare all rows; NaN equals NaN, as the same figure of the same training."""
-        return isinstance(other, History) and [*map(_comparable, self._rows)] == [*map(_comparable, other._rows)]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.rows,)
+        return isinstance(other, History) and [*map(_comparable, self)] == [*map(_comparable, other)]
 
     __hash__ = None  # type: ignore[assignment]  # rows are added
 
     def __str__(self) -> str:
         """Return the rows as a table, of many the first and the last five."""
-        return as_text(self._table()) if self._rows else repr(self)
+        return as_text(self._table()) if len(self) else repr(self)
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows."""
         return as_html(self._table())
 
     def _table(self) -> list[list[str]]:
-        keys, rows = self.keys, self._rows
-        cells = [[_cell(row.get(key)) for key in keys] for row in (rows if len(rows) <= 12 else rows[:5] + rows[-5:])]
-        if len(rows) > 12:
+        keys, rows = self.keys, self[:] if len(self) <= 12 else self[:5] + self[-5:]
+        cells = [[_cell(row.get(key)) for key in keys] for row in rows]
+        if len(self) > 12:
             cells.insert(5, ["..."] * len(keys))
         return [[*keys], *cells]
 
     def __repr__(self) -> str:
-        return f"History({len(self._rows)} epochs, last {self._rows[-1] if self._rows else None})"
+        return f"History({len(self)} epochs, last {self[-1] if len(self) else None})"
+
+
+def plain_row(row: Any) -> dict[str, float]:
+    """Return a row as plain numbers: floats, and an int for a whole epoch.
+
+    Raises:
+        DataError: It holds something else; names the column.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"History: rows must be dicts of columns; got {row!r}")
+    plain = {}
+    for key, value in row.items():
+        if not isinstance(value, Real) or (isinstance(value, int) and value.bit_length() > 1023):
+            raise DataError(f"history: {key!r} must be a number; got {value!r}; other values go into run.memory(self)")
+        plain[key] = int(value) if key == "epoch" and float(value).is_integer() else float(value)
+    return plain
+
+
+def _shown(key: str, value: float) -> Any:
+    """Return the value of a column as a row shows it: None where there is none."""
+    if value != value and np.float64(value).view(np.uint64) == _ABSENT_BITS:  # noqa: PLR0124 (only NaN is so)
+        return None
+    return int(value) if key == "epoch" and value.is_integer() else value
+
+
+def _row(values: dict[str, float]) -> dict[str, Any]:
+    shown = {key: _shown(key, value) for key, value in values.items()}
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
@@ -203,17 +207,3 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _form(row: dict[str, Any], number: int) -> Form | None:
-    """Return the form of a row, or None where a value is not a float or a whole number of 64 bits."""
-    form = []
-    for key, value in row.items():
-        if type(value) is float:
-            kind = "d"
-        elif type(value) is int and -(2**63) <= value < 2**63:
-            kind = "n" if value == number + 1 else "q"
-        else:
-            return None
-        form.append((key, kind))
-    return tuple(form)

@@ -24,14 +24,11 @@ class Progress:
         batch: Batches finished in the current epoch.
         batch_loss: The loss of the last batch, or None before the first. ``loss`` is that of the last epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
-        batches: Batches in an epoch.
         layout: (rows, rows in a batch, whether they are shuffled) of this training.
         recipe: What the training is made of, as text by name: settings, data, versions. A resume compares it.
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
             is still pending.
-        unserved: The hook that an error interrupted, then the names of the callbacks that it was not called for, or
-            whose save failed; a resume calls it for them first.
         identity: Random text that identifies this run.
         epoch_begun: Whether ``on_epoch_begin`` has been called for the current epoch.
         sums: The sums of loss and metrics over the current epoch.
@@ -45,13 +42,17 @@ class Progress:
     batch: NonNegativeInt = 0
     batch_loss: float | None = None
     target_epoch: NonNegativeInt = 0
-    batches: NonNegativeInt = 0
     layout: Annotated[tuple[NonNegativeInt, NonNegativeInt, bool], Listed] = (0, 0, False)
     recipe: dict[str, str] = field(default_factory=dict)
     stop_reason: str | None = None
     ended: bool = False
-    unserved: list[str] = field(default_factory=list)
     identity: str = field(default_factory=lambda: os.urandom(8).hex())
     epoch_begun: bool = False
     sums: dict[str, Annotated[tuple[float, ...], Listed]] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch."""
+        rows, size, _ = self.layout
+        return -(-rows // max(1, size))

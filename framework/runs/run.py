@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
 from framework.runs.figures import Sums, add_sums
-from framework.runs.history import History
+from framework.runs.history import History, plain_row
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
 from framework.trees import leaves
@@ -46,7 +46,6 @@ class Run(Progress):
             that the next batch overwrites.
         in_step: True while a batch is being processed and its update is not applied yet.
         hook: The hook that is being called, or None.
-        waiting: The callbacks that this hook has not been called for yet, each with its function.
         error: The exception that ended training, in ``on_train_end``; else None.
 
     Example:
@@ -71,7 +70,6 @@ class Run(Progress):
         self.in_step = False
         self.kept: dict[str, Array] | None = None
         self.hook: str | None = None
-        self.waiting: Sequence[tuple[Any, Any]] = ()
         self.error: BaseException | None = None
         self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
@@ -205,8 +203,9 @@ class Run(Progress):
 
         Raises:
             DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
-                dict, an array that training changes.
+                dict, an array that training changes; or the newest row holds something else than numbers.
         """
+        plain_row(self.history[-1] if len(self.history) else {})
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
         batch = [leaf for part in self.current or () if part is not None for leaf in leaves(part)]
@@ -232,7 +231,7 @@ class Run(Progress):
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None, "waiting": ()}
+        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None}
 
     def __copy__(self) -> Run:
         """Return a copy with its own model: two runs never share numbers."""

@@ -57,7 +57,6 @@ class Session:
                 if id(callback) in hooks:
                     self._call(callback, hooks[id(callback)], "on_train_begin")
                 self._started.append(callback)
-            self._serve()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -125,30 +124,8 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        if calls := self._hooks[hook]:
-            self._call_each(hook, calls)
-
-    def _serve(self) -> None:
-        """Call the hook that an error interrupted, for the callbacks that it was not called for."""
-        hook, *names = self.run.unserved or [""]
-        calls = [call for call in self._hooks.get(hook, []) if self.run.name_of(call[0]) in names]
-        self.run.unserved = []
-        self._call_each(hook, calls)
-
-    def _call_each(self, hook: str, calls: list[tuple[Callback, Callable[[Run], Any]]]) -> None:
-        """Call some callbacks; the run notes those that an error leaves out, and a resume calls them."""
-        left = calls
-        try:
-            while left:
-                (callback, function), *self.run.waiting = left
-                self._call(callback, function, hook)
-                left = left[1:]
-        except BaseException:
-            if left and not left[0][0].saves:  # a save that failed is made again, and writes what it would have written
-                left = left[1:]
-            if not self.run.in_step:  # else the step is made again, with all its hooks
-                self.run.unserved = [hook, *(self.run.name_of(later) for later, _ in left)]
-            raise
+        for callback, function in self._hooks[hook]:
+            self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
@@ -158,7 +135,7 @@ class Session:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
             raise
         finally:
-            self.run.hook, self.run.waiting = None, ()
+            self.run.hook = None
 
     def begin_epoch(self) -> bool:
         """Begin or continue an epoch; return False when training ends."""

@@ -5,7 +5,6 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -182,7 +181,7 @@ class Trainer(Component):
             for callback in self.callbacks:
                 callback.require(run)
             set_end(run, recipe, self.epochs, epochs)
-            run.batches, run.layout = math.ceil(source.rows / self._step_rows), layout
+            run.layout = layout
             run.recipe = recipe | run.recipe
             if run.step == 0:
                 model.columns = model.target_columns = None

@@ -138,28 +138,6 @@ def test_the_best_epoch_is_that_of_the_whole_run_also_after_a_resume(folder):
     assert load(folder / "best.safetensors").epoch == 2
 
 
-def test_a_best_epoch_whose_save_failed_is_saved_when_the_run_goes_on(folder, monkeypatch):
-    replace, best = file.os.replace, []
-
-    def full(source, target):
-        if target.name == "best.safetensors":
-            best.append(target)
-            if len(best) > 1:
-                raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    values = iter([0.5, 0.3, 0.4])
-    score = on("epoch_end")(lambda run: run.history[-1].update(loss=next(values)))
-    trainer = recipe(score, Checkpoint(folder=folder, monitor="loss"))
-    monkeypatch.setattr(file.os, "replace", full)
-    with pytest.raises(CheckpointError, match=r"best.safetensors' cannot be written: No space") as caught:
-        trainer.fit(Neuron(2), (X, Y))
-    monkeypatch.undo()
-    assert load(folder / "best.safetensors").epoch == 1
-    assert trainer.resume(caught.value.run, (X, Y)).epoch == 3
-    assert load(folder / "best.safetensors").epoch == 2
-
-
 @hooks_differ
 def test_an_interrupted_run_is_saved_where_it_is(folder):
     @on("batch_end")

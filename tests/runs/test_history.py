@@ -19,17 +19,33 @@ def test_it_is_a_sequence_of_rows():
     history = History(ROWS[:2])
     history.append(ROWS[2])
     assert len(history) == 3
-    assert list(history) == history.rows == ROWS
+    assert repr(list(history)) == repr(history.rows)
+    assert history[::2] == [history[0], history[-1]] == ROWS[::2]
     assert history[-1] is history.rows[2]
-    assert history[:2] == ROWS[:2]
+    assert [math.isnan(value) for value in history[1].values()] == [False, False, False, True]
     assert repr(History(ROWS[:1])) == f"History(1 epochs, last {ROWS[0]})"
     assert repr(History()) == "History(0 epochs, last None)"
 
 
-def test_rows_given_at_the_start_are_copied():
+def test_rows_are_copies_and_the_newest_may_be_changed():
     history = History(ROWS)
-    history[0]["loss"] = 0.0
-    assert ROWS[0]["loss"] == 0.1
+    history[0]["loss"] = history[-1]["loss"] = history[-1]["more"] = 0.0
+    assert ROWS[0]["loss"] == history[0]["loss"] == 0.1
+    assert ROWS[2]["loss"] == 1e-300
+    history.append({"epoch": 4})
+    assert history["loss"] == [0.1, 1 / 3, 0.0, None]
+    assert history["more"] == [None, None, 0.0, None]
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [1.0], 10**400, 1j])
+def test_a_row_holds_numbers(value):
+    with pytest.raises(DataError, match=r"history: 'note' must be a number; got .*; other values go into run.memory"):
+        History([{"epoch": 1, "note": value}])
+    history = History(ROWS)
+    history[-1]["note"] = value
+    with pytest.raises(DataError, match="history: 'note' must be a number"):
+        history.append({"epoch": 4})
+    assert len(history) == 3
 
 
 def test_a_column_has_none_where_a_row_has_nothing():
