@@ -25,7 +25,6 @@ from framework import (
     on,
 )
 from framework.engines.compiled.lower import CannotLower, lowered
-from framework.engines.compiled.rehearsal import rehearse
 from framework.engines.compiled.source import Form, kernel_source
 
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)
@@ -35,7 +34,6 @@ def source(model, loss=None, optimizer=PLAIN):
     """Do all that comes before Numba."""
     loss = loss or HalfSquaredError()
     plan = lowered(model, loss, optimizer)
-    rehearse(plan.formulas)
     return kernel_source(plan, FORM)
 
 

@@ -7,7 +7,6 @@ from functools import cache
 from importlib.util import find_spec
 
 from framework.engines.compiled.lower import CannotLower, lowered
-from framework.engines.compiled.rehearsal import rehearse
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.models import Model
@@ -32,7 +31,7 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
         return "numpy"
     require_available()
     try:
-        rehearse(lowered(model, loss, optimizer).formulas)
+        lowered(model, loss, optimizer)
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")

@@ -15,7 +15,6 @@ from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import CannotLower, Plan, lowered
-from framework.engines.compiled.rehearsal import rehearse
 from framework.engines.compiled.source import Form, Source, kernel_source
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
@@ -152,7 +151,6 @@ class CompiledEngine(Engine):
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
-                rehearse(plan.formulas)
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows, size)
             kernel.constants[:] = source.constants  # other settings may be all that is new
             self._plan = plan

@@ -6,7 +6,7 @@ A record is made by calling the formula on symbols of ``graph``, so a user's for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,17 +15,15 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.activations.basic import Identity
+from framework.emit.numpy import emit
 from framework.errors import DerivativeError
-from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, signature
-from framework.graph.lower import lower, recognise
+from framework.graph.lower import lower
 from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.tangent import derivative
-from framework.graph.trace import ROWS, trace
 from framework.losses import Loss, RowLoss
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
@@ -33,9 +31,13 @@ from framework.models.composite import ActivationLayer
 from framework.models.sequential import Sequential
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
+from framework.schedules.decay import ConstantSchedule
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
+
+TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
+"""How far an update and its record may be apart, in parts of the larger one or of 1."""
 
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 
@@ -201,7 +203,7 @@ def _formulas(
         hidden=tuple(record for record, _ in pairs),
         backwards=tuple(backward for _, backward in pairs),
         output=_output(loss, activations[-1], units[-1], dtype),
-        update=lowered_update(optimizer, dtype),
+        update=rehearsed_update(optimizer, dtype),
         reads=_reads((*dict.fromkeys(activations), loss, optimizer)),
     )
 
@@ -336,91 +338,82 @@ def _coupled(activation: Activation) -> bool:
 
 
 def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
-    """Return f'(h): the derivative that training uses, where it is written as one that can be recorded."""
+    """Return f'(h), written or derived."""
     if activation._has_derivative_from_output:
-        written: tuple[str, Any] | None = ("derivative_from_output", a)
-    else:
-        written = ("derivative", h) if activation._has_derivative else None
-    try:
-        if written is not None:
-            return _called(activation, *written)
-    except CannotLower:
-        if activation.check == "off":  # another derivative than the formula's, on purpose
-            raise
-    return _derived(activation, "_formula", {"h": h})
+        return _called(activation, "derivative_from_output", a)
+    if activation._has_derivative:
+        return _called(activation, "derivative", h)
+    return _derived(activation, [h])
 
 
 def _loss_slope(loss: Loss, a: Any, target: Symbol) -> Any:
     """Return d(value)/d(prediction), written or derived."""
-    try:
-        if type(loss).slope is not Loss.slope:
-            return _called(loss, "slope", a, target)
-    except CannotLower:
-        if loss.check == "off":
-            raise
-    return _derived(loss, "value", {"prediction": a, "target": target}, gradient=1.0 if loss.by_row else None)
+    if type(loss).slope is not Loss.slope:
+        return _called(loss, "slope", a, target)
+    return _derived(loss, [a, target])
 
 
 def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
     """Return dL/dh of a row, written or derived."""
-    try:
-        if activation._has_backward:
-            return _called(activation, "backward", gradient, h, a)
-    except CannotLower:
-        if activation.check == "off":
-            raise
-    return _derived(activation, "_formula", {"h": h}, gradient=gradient, output=a)
+    if activation._has_backward:
+        return _called(activation, "backward", gradient, h, a)
+    return _derived(activation, [h], gradient, a)
 
 
-def _derived(component: Any, method: str, given: Mapping[str, Any], *, gradient: Any = None, output: Any = None) -> Any:
-    """Return the derivative of a formula by its first argument, recorded where its arguments are.
+def _derived(component: Activation | Loss, given: list[Any], gradient: Any = None, output: Any = None) -> Any:
+    """Return the derivative of a traced formula by its first argument, recorded where its arguments are.
 
     Args:
         component: The owner of the formula.
-        method: The formula's name.
-        given: The arguments by name.
-        gradient: The gradient to pull back through a formula over rows; None derives an elementwise formula.
-        output: The formula's result where it is known, so that it is not computed again.
+        given: The arguments.
+        gradient: The gradient to pull back through a formula over rows; None is 1.
+        output: The formula's result, where a gradient is given, so that it is not computed again.
     """
-    like = next(value for value in (*given.values(), gradient) if isinstance(value, Symbol))
+    graph, width = next((value.graph, value.shape[-1]) for value in given if isinstance(value, Symbol))
     try:
-        shapes = dict.fromkeys(given, (ROWS, *like.shape[1:]))
-        formula = getattr(component, method)
-        traced = trace(lambda **named: formula(*named.values()), shapes, like.graph.dtype, open_rows=False)
-        result, *inputs = [traced.output, *traced.inputs.values()]
-        known: dict[Any, Any] = {}
-        if gradient is None:
-            found = derivative(result, inputs[0])
-        else:
-            result, *inputs = recognise([result, *inputs])
-            seed: Any = gradient
-            if isinstance(gradient, Symbol):
-                seed = inputs[0].graph.input("gradient", getattr(result, "shape", gradient.shape))
-            (found,) = gradients([(result, seed)], inputs[:1])
-            found, result, seed, *inputs = lower([found, result, seed, *inputs], exact=True)
-            known = {result: value_of(output)} if output is not None else {}
-            known[seed] = value_of(gradient)
+        program = component.program(np.empty((1, width), graph.dtype))
+        nodes = [program.slope, *program.inputs.values()]
+        if gradient is not None:
+            seed, pulled = program._pulled
+            nodes, given = [pulled, *program.inputs.values(), program.output, seed], [*given, output, gradient]
+        found, *inputs = nodes if program.elementwise else lower(nodes, exact=True)
     except DerivativeError as error:
-        raise CannotLower(_reason(_name(component, method), error)) from None
-    known |= dict(zip(inputs, map(value_of, given.values()), strict=True))
+        raise CannotLower(str(error)) from None
+    known = dict(zip(inputs, map(value_of, given), strict=True))
     for node in ordered([found], known):
         if node not in known:
             args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
-            known[node] = like.graph.made(node.op, args, node.attributes, node.shape, node.kind)
+            known[node] = graph.made(node.op, args, node.attributes, node.shape, node.kind)
     return symbol_of(known.get(found, found))
 
 
-def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule | None = None) -> Record:
-    """Return the record of what ``update`` does to values and memory.
-
-    Args:
-        optimizer: The optimizer.
-        dtype: "float64" or "float32".
-        learning_rate: What ``update`` sees as its own; a record must not depend on it.
+def rehearsed_update(optimizer: Optimizer, dtype: str) -> Record:
+    """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
-        CannotLower: ``update`` cannot be recorded, or changes nothing.
+        CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
+    name, update = f"{type(optimizer).__name__}.update", _update(optimizer, dtype, optimizer.learning_rate)
+    if _update(optimizer, dtype, optimizer.learning_rate) != update:
+        raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
+    others = (0.25 if optimizer.learning_rate == 0.5 else 0.5, ConstantSchedule(rate=0.5))
+    if any(_update(optimizer, dtype, other) != update for other in others):
+        raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
+    numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
+    numbers[2:] = abs(numbers[2:])  # what is remembered is often a square
+    for step in (1, 2, 1001):  # odd and even, early and late
+        values, gradients, *memory = (array.copy() for array in numbers)
+        with np.errstate(all="ignore"):
+            arguments = (*numbers[:2], 0.03, float(step), *numbers[2:])
+            found = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
+            optimizer.update(values, gradients, 0.03, step, *memory)
+        if not np.allclose(found, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
+            raise CannotLower(f"{name} gives other numbers than its record, by what is not among its arguments")
+    return update
+
+
+def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Record:
+    """Return the record of ``update`` for an optimizer whose own learning rate is this one."""
     graph = Graph(dtype)
     memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
@@ -428,7 +421,7 @@ def lowered_update(optimizer: Optimizer, dtype: str, learning_rate: float | Sche
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
     arrays = {name: Symbol(node) for name, node in inputs.items()}
     recipe = optimizer.replace()
-    recipe.__dict__["learning_rate"] = optimizer.learning_rate if learning_rate is None else learning_rate
+    recipe.__dict__["learning_rate"] = learning_rate
     _called(recipe, "update", *arrays.values(), changes=True)
     changed = {name: arrays[name].node for name in ("values", *memory)}
     if all(node is inputs[name] for name, node in changed.items()):
