@@ -17,10 +17,9 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.plateau import ReduceOnPlateau
 from framework.callbacks.reporting import CSVLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
-from framework.callbacks.stopping import EarlyStopping, StopOnConvergence
+from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data import Dataset
 from framework.data.splits import split

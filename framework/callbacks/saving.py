@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import tempfile
@@ -16,7 +15,7 @@ from pydantic import BeforeValidator
 
 from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
-from framework.callbacks.stopping import monitored
+from framework.callbacks.stopping import remember_best
 from framework.checkpoint import checkpoints, identity_of, latest, require_savable, save
 from framework.data.fingerprints import fingerprint
 from framework.errors import SettingsError
@@ -73,6 +72,7 @@ class Checkpoint(Callback):
 
     saves: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    min_delta: ClassVar[float] = 0.0
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
     every: Annotated[int | str, BeforeValidator(_interval)] = "epoch"
@@ -143,7 +143,7 @@ class Checkpoint(Callback):
     def on_epoch_end(self, run: Run) -> None:
         """Save when it is time, and the best epoch."""
         # The best first: after the other one, a kill between them would leave an epoch that nothing calls the best.
-        if self.monitor is not None and self._is_best(run, self.monitor):
+        if self.monitor is not None and remember_best(self, run):
             save(run, run.live(self)["folder"] / BEST)
         if self.every == "epoch" or run.live(self).pop("due", False):
             self._save(run)
@@ -153,18 +153,6 @@ class Checkpoint(Callback):
         with run.live(self)["claim"]:
             if run.live(self)["saved"] != _state(run) and run.consistent:
                 self._save(run)
-
-    def _is_best(self, run: Run, key: str) -> bool:
-        """Return whether the newest row is the best so far."""
-        sign = 1.0 if self.mode == "min" else -1.0
-        value, live = sign * monitored(self, run, key), run.live(self)
-        if "best" not in live:  # when training begins or resumes, the history tells
-            earlier = (sign * float(row.get(key, math.nan)) for row in run.history[:-1])
-            live["best"] = min(filter(math.isfinite, earlier), default=math.inf)
-        better = math.isfinite(value) and value < live["best"]
-        if better:
-            live["best"] = value
-        return better
 
     def _save(self, run: Run) -> None:
         """Save, and only then delete what is older than the newest ``keep`` files."""

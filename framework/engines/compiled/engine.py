@@ -76,7 +76,7 @@ class CompiledEngine(Engine):
             super().advance(piece)
 
     def _chunk(self, piece: Piece) -> bool:
-        """Make a chunk of steps, and return whether the kernel made any."""
+        """Make a chunk of steps, and return whether the kernel made any; NumPy makes those in which a metric fails."""
         data, rows, size = piece.arrays, piece.rows, piece.size
         kernel = self._kernel(data, rows, size)
         if kernel is None:
@@ -88,12 +88,18 @@ class CompiledEngine(Engine):
         rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (optimizer.parameters.vector, *optimizer.memory.values())
         kept = [array.copy() for array in arrays] if self.figures.summed else []
-        stop, made, sums = self._trained(kernel, first, data, rows, rates)
-        metrics, failure = self._metrics(kernel, piece, first, stop)
-        if failure:  # as in the NumPy engine, the steps before it are made, and that of its batch is not
-            for array, before_chunk in zip(arrays, kept, strict=True):
+        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
+        optimizer.updating = True  # stays set when what the kernel has done is not counted
+        try:
+            stop, made = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
+            metrics = self._metrics(kernel, piece, first, stop)
+        except BaseException as error:  # a kernel raises nothing: from before the first step, or from a metric
+            for array, before_chunk in zip(arrays, kept, strict=False):
                 array[:] = before_chunk
-            stop, made, sums = self._trained(kernel, first, data, rows, rates[: len(metrics)])
+            optimizer.updating, self._length = False, 1.0
+            if kept and isinstance(error, Exception):
+                return False
+            raise
         if stop > first:
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
@@ -108,23 +114,9 @@ class CompiledEngine(Engine):
         optimizer.updating = False
         if made and (self.watched or piece.done):
             run.current = rows_of_batch(data, rows[(stop - 1) * size : stop * size])
-        if failure:
-            raise failure
         if made and self.watched:
             self.call("on_batch_end")
         return stop > first
-
-    def _trained(self, kernel: Kernel, first: int, data: Batch, rows: Array, rates: Array) -> tuple[int, int, Array]:
-        """Train on one batch for each rate; return the first that was not done, the steps made, and the loss's sums."""
-        optimizer = self.run.optimizer
-        sums = np.array([*self.run.sums.get("loss", (0.0, 0.0)), 0.0])
-        optimizer.updating = True  # stays set when what the kernel has done is not counted
-        try:
-            done = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
-        except Exception:  # from before the first step: a kernel raises nothing
-            optimizer.updating = False
-            raise
-        return *done, sums
 
     def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
@@ -193,24 +185,15 @@ class CompiledEngine(Engine):
                 return rates[:made]
         return rates
 
-    def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> tuple[list[Sums], BaseException | None]:
-        """Return the metrics' sums of each batch of a chunk, up to the one at which a metric fails, and its error.
-
-        They are added up one after another, as the NumPy engine does.
-        """
+    def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> list[Sums]:
+        """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
         found: list[Sums] = []
-        if not self.figures.summed:
-            return found, None
-        activation, size = self.run.model.output_activation, kernel.size
-        try:
-            for batch in range(first, stop):
-                _, y, weight = rows_of_batch(piece.arrays, piece.rows[batch * size : (batch + 1) * size])
-                outputs = kernel.outputs((batch - first) * size, len(y))
-                counts = weight is None or weight.any()
-                found.append(self.figures.metric_sums(activation, *outputs, y, weight) if counts else {})
-        except BaseException as error:  # noqa: BLE001 (the engine raises it, once the steps before it are made)
-            return found, error
-        return found, None
+        for batch in range(first, stop) if self.figures.summed else ():
+            _, y, weight = rows_of_batch(piece.arrays, piece.rows[batch * kernel.size : (batch + 1) * kernel.size])
+            if weight is None or weight.any():
+                h, a = kernel.outputs((batch - first) * kernel.size, len(y))
+                found.append(self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight))
+        return found
 
 
 def _require_rows(data: Batch) -> None:

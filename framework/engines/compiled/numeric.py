@@ -30,29 +30,6 @@ def reduced_exponential(x):
 
 
 @formula
-def exp(x):
-    """Return the exponential."""
-    x = 710.0 if x > 710.0 else x
-    x = -746.0 if x < -746.0 else x
-    n, change = reduced_exponential(x)
-    half = (0.5 * n + 6755399441055744.0) - 6755399441055744.0
-    return (1.0 + change) * scale_of_two(half) * scale_of_two(n - half)
-
-
-@formula
-def expm1(x):
-    """Return exp(x) - 1."""
-    x = 710.0 if x > 710.0 else x
-    x = -40.0 if x < -40.0 else x
-    n, change = reduced_exponential(x)
-    half = (0.5 * n + 6755399441055744.0) - 6755399441055744.0
-    first, second = scale_of_two(half), scale_of_two(n - half)
-    scale = first * second
-    small, large = change * scale + (scale - 1.0), (1.0 + change) * first * second
-    return large if n > 60.0 else small
-
-
-@formula
 def log(x):
     """Return the natural logarithm."""
     tiny = x < 2.2250738585072014e-308
@@ -96,29 +73,6 @@ def reduced_exponential(x):
 
 
 @formula
-def exp(x):
-    """Return the exponential."""
-    x = real(89.0) if x > real(89.0) else x
-    x = real(-104.0) if x < real(-104.0) else x
-    n, change = reduced_exponential(x)
-    half = (real(0.5) * n + real(12582912.0)) - real(12582912.0)
-    return (real(1.0) + change) * scale_of_two(half) * scale_of_two(n - half)
-
-
-@formula
-def expm1(x):
-    """Return exp(x) - 1."""
-    x = real(89.0) if x > real(89.0) else x
-    x = real(-20.0) if x < real(-20.0) else x
-    n, change = reduced_exponential(x)
-    half = (real(0.5) * n + real(12582912.0)) - real(12582912.0)
-    first, second = scale_of_two(half), scale_of_two(n - half)
-    scale = first * second
-    small, large = change * scale + (scale - real(1.0)), (real(1.0) + change) * first * second
-    return large if n > real(60.0) else small
-
-
-@formula
 def log(x):
     """Return the natural logarithm."""
     tiny = x < real(1.17549435e-38)
@@ -144,6 +98,29 @@ def log(x):
 '''
 
 _TRANSCENDENTAL = '''
+@formula
+def exp(x):
+    """Return the exponential."""
+    x = real({high}) if x > real({high}) else x
+    x = real({low}) if x < real({low}) else x
+    n, change = reduced_exponential(x)
+    half = (real(0.5) * n + real({whole})) - real({whole})
+    return (real(1.0) + change) * scale_of_two(half) * scale_of_two(n - half)
+
+
+@formula
+def expm1(x):
+    """Return exp(x) - 1."""
+    x = real({high}) if x > real({high}) else x
+    x = real({least}) if x < real({least}) else x
+    n, change = reduced_exponential(x)
+    half = (real(0.5) * n + real({whole})) - real({whole})
+    first, second = scale_of_two(half), scale_of_two(n - half)
+    scale = first * second
+    small, large = change * scale + (scale - real(1.0)), (real(1.0) + change) * first * second
+    return large if n > real(60.0) else small
+
+
 @formula
 def log1p(x):
     """Return log(1 + x), with what the sum 1 + x loses put back."""
@@ -197,6 +174,12 @@ def heaviside(x, at_zero):
 '''
 
 
+_LIMITS = {
+    "float64": {"high": 710.0, "low": -746.0, "least": -40.0, "whole": 6755399441055744.0},
+    "float32": {"high": 89.0, "low": -104.0, "least": -20.0, "whole": 12582912.0},
+}
+"""Where exp is infinite, 0 and exp(x) - 1 is -1; and a number that leaves no fraction when it is added."""
+
 _LIBRARY = """
 exp, expm1, log, log1p, tanh = math.exp, math.expm1, math.log, math.log1p, math.tanh
 """
@@ -213,5 +196,7 @@ def numeric_source(dtype: str, *, library: bool = False) -> str:
         >>> "def tanh(x):" in numeric_source("float32")
         True
     """
-    own = _LIBRARY if library else (_DOUBLE if dtype == "float64" else _SINGLE) + _TRANSCENDENTAL
+    own = _LIBRARY
+    if not library:
+        own = (_DOUBLE if dtype == "float64" else _SINGLE) + _TRANSCENDENTAL.format(**_LIMITS[dtype])
     return f"real = np.{dtype}\n\n{own}\n{_SHARED}"
