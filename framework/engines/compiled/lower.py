@@ -6,9 +6,9 @@ A record is made by calling the formula on symbols of ``graph``, so a user's for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.emit.numpy import emit
+from framework.emit.programs import Program, is_ours
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.lower import lower
@@ -95,10 +96,9 @@ def arguments(node: Node) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Formulas:
-    """The formulas of a kernel, recorded once for the same components.
+    """The formulas of a kernel.
 
     Attributes:
-        activations: The activation of each layer.
         loss: The loss.
         optimizer: The optimizer's recipe.
         dtype: "float64" or "float32".
@@ -106,10 +106,9 @@ class Formulas:
         backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
         output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
-        reads: What the formulas read beside their arguments and settings, by the name of the class.
+        reads: What a user's update reads beside its arguments and settings.
     """
 
-    activations: tuple[Activation, ...]
     loss: Loss
     optimizer: Optimizer
     dtype: str
@@ -117,12 +116,7 @@ class Formulas:
     backwards: tuple[Record | None, ...]
     output: Record
     update: Record
-    reads: tuple[tuple[str, Reads], ...]
-
-    @property
-    def changed(self) -> bool:
-        """Whether a formula reads another value by now."""
-        return any(reads.changed() is not None for _, reads in self.reads)
+    reads: Reads | None
 
     @property
     def descends(self) -> bool:
@@ -150,18 +144,18 @@ class Plan:
     formulas: Formulas
 
     def require_unchanged(self) -> None:
-        """Check that no formula reads another value than when it was recorded.
+        """Check that the update reads no other value than when it was recorded.
 
         Raises:
-            DerivativeError: One does; names the value.
+            DerivativeError: It does; names the value.
         """
-        for name, reads in self.formulas.reads:
-            changed = reads.changed()
-            if changed is not None:
-                raise DerivativeError(
-                    f"{name}: {changed} has changed while training; the kernel computes with its first value. Make it "
-                    "a setting, or let the formula depend on its arguments alone"
-                )
+        formulas = self.formulas
+        changed = None if formulas.reads is None else formulas.reads.changed()
+        if changed is not None:
+            raise DerivativeError(
+                f"{type(formulas.optimizer).__name__}: {changed} has changed while training; the kernel computes with "
+                "its first value. Make it a setting, or let the formula depend on its arguments alone"
+            )
 
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
@@ -173,43 +167,19 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
     layers, activations = _layers(model)
-    units = tuple(getattr(layer, "units", 1) for layer in layers)
-    components = (*activations, loss, optimizer)
-    methods = tuple(getattr(type(c), name) for c in components for name in _FORMULAS[_base(c)])
-    key = (activations, units, loss, optimizer, model.dtype, methods)
-    formulas = _formulas(*key)
-    if formulas.changed:
-        _formulas.cache_clear()
-        formulas = _formulas(*key)
-    return Plan(layers, formulas)
-
-
-@lru_cache(maxsize=64)
-def _formulas(
-    activations: tuple[Activation, ...],
-    units: tuple[int, ...],
-    loss: Loss,
-    optimizer: Optimizer,
-    dtype: str,
-    _methods: tuple[Callable[..., Any], ...],
-) -> Formulas:
-    """Record the formulas of a kernel; the methods belong to the key, because a class may get another one."""
-    pairs = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
-    return Formulas(
-        activations=activations,
+    units, dtype = [getattr(layer, "units", 1) for layer in layers], model.dtype
+    hidden = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
+    formulas = Formulas(
         loss=loss,
         optimizer=optimizer,
         dtype=dtype,
-        hidden=tuple(record for record, _ in pairs),
-        backwards=tuple(backward for _, backward in pairs),
+        hidden=tuple(record for record, _ in hidden),
+        backwards=tuple(backward for _, backward in hidden),
         output=_output(loss, activations[-1], units[-1], dtype),
         update=rehearsed_update(optimizer, dtype),
-        reads=_reads((*dict.fromkeys(activations), loss, optimizer)),
+        reads=None if is_ours(optimizer) else Reads([type(optimizer).update], type(optimizer)),
     )
-
-
-def _base(component: Any) -> type:
-    return next(base for base in _FORMULAS if isinstance(component, base))
+    return Plan(layers, formulas)
 
 
 def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
@@ -239,31 +209,12 @@ def _parts(model: Model) -> list[Any]:
     return [layer for part in model.parts.values() for layer in _parts(part)]
 
 
-_FORMULAS: dict[type, tuple[str, ...]] = {
-    Activation: ("_formula", "derivative", "derivative_from_output", "backward"),
-    Loss: ("value", "slope", "value_from_preactivation", "fused_slope"),
-    Optimizer: ("update",),
-}
-"""The methods that are recorded."""
-
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
     **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
     Optimizer: (),
 }
 """The methods of the base classes that the kernel stands for."""
-
-
-def _reads(components: Iterable[Any]) -> tuple[tuple[str, Reads], ...]:
-    """Return what the formulas of components read, with their names; those of the library read nothing that changes."""
-    found = []
-    for component in components:
-        cls = type(component)
-        formulas = [getattr(cls, name) for name in _FORMULAS[_base(component)]]
-        own = [f for f in formulas if not str(getattr(f, "__module__", "")).startswith("framework.")]
-        if own:
-            found.append((cls.__name__, Reads(own, cls)))
-    return tuple(found)
 
 
 def _require_own(component: Any) -> None:
@@ -343,42 +294,44 @@ def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
         return _called(activation, "derivative_from_output", a)
     if activation._has_derivative:
         return _called(activation, "derivative", h)
-    return _derived(activation, [h])
+    return _derived(activation, "_formula", [h])
 
 
 def _loss_slope(loss: Loss, a: Any, target: Symbol) -> Any:
     """Return d(value)/d(prediction), written or derived."""
     if type(loss).slope is not Loss.slope:
         return _called(loss, "slope", a, target)
-    return _derived(loss, [a, target])
+    return _derived(loss, "value", [a, target])
 
 
 def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
     """Return dL/dh of a row, written or derived."""
     if activation._has_backward:
         return _called(activation, "backward", gradient, h, a)
-    return _derived(activation, [h], gradient, a)
+    return _derived(activation, "_formula", [h], gradient, a)
 
 
-def _derived(component: Activation | Loss, given: list[Any], gradient: Any = None, output: Any = None) -> Any:
-    """Return the derivative of a traced formula by its first argument, recorded where its arguments are.
+def _derived(component: Any, method: str, given: list[Any], gradient: Any = None, output: Any = None) -> Any:
+    """Return the derivative of a formula by its first argument, recorded where its arguments are.
 
     Args:
         component: The owner of the formula.
+        method: The formula's name.
         given: The arguments.
         gradient: The gradient to pull back through a formula over rows; None is 1.
         output: The formula's result, where a gradient is given, so that it is not computed again.
     """
     graph, width = next((value.graph, value.shape[-1]) for value in given if isinstance(value, Symbol))
     try:
-        program = component.program(np.empty((1, width), graph.dtype))
+        names = ("first", "second")[: len(given)]
+        program = Program(getattr(component, method), names, graph.dtype, width, ours=True)
         nodes = [program.slope, *program.inputs.values()]
         if gradient is not None:
             seed, pulled = program._pulled
             nodes, given = [pulled, *program.inputs.values(), program.output, seed], [*given, output, gradient]
         found, *inputs = nodes if program.elementwise else lower(nodes, exact=True)
     except DerivativeError as error:
-        raise CannotLower(str(error)) from None
+        raise CannotLower(_reason(_name(component, method), error)) from None
     known = dict(zip(inputs, map(value_of, given), strict=True))
     for node in ordered([found], known):
         if node not in known:
