@@ -182,6 +182,23 @@ class Exponential(Activation):
         return np.exp(h > 0.5)
 
 
+class Random(Masked):
+    """A formula that no graph can stand for."""
+
+    check = "off"
+
+    def __call__(self, h):
+        return np.tanh(h) * np.random.default_rng().normal()
+
+    def derivative(self, h):
+        return 1.0 - np.tanh(h) ** 2
+
+
+def test_a_formula_that_draws_random_numbers_is_refused():
+    with pytest.raises(CannotLower, match=r"Random.__call__: .* two traces of it differ"):
+        prepare(Random())
+
+
 def test_functions_of_booleans_are_refused_because_numpy_computes_them_in_half_precision():
     with pytest.raises(CannotLower, match=r"np.exp of a boolean has no form in a kernel: write np.where"):
         prepare(Exponential())

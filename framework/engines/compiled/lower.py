@@ -179,6 +179,11 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         update=rehearsed_update(optimizer, dtype),
         reads=None if is_ours(optimizer) else Reads([type(optimizer).update], type(optimizer)),
     )
+    try:
+        for component in (*activations, loss):
+            component.program()  # traced twice, so without random numbers; the engine watches what it reads
+    except DerivativeError as error:
+        raise CannotLower(str(error)) from None
     return Plan(layers, formulas)
 
 
