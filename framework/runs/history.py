@@ -185,7 +185,8 @@ def plain_row(row: Any) -> dict[str, float]:
     for key, value in row.items():
         if not isinstance(value, Real) or (isinstance(value, int) and value.bit_length() > 1023):
             raise DataError(f"history: {key!r} must be a number; got {value!r}; other values go into run.memory(self)")
-        plain[key] = int(value) if key == "epoch" and float(value).is_integer() else float(value)
+        number = float(value)
+        plain[key] = int(number) if key == "epoch" and number.is_integer() else number
     return plain
 
 

@@ -105,7 +105,7 @@ class Run(Progress):
     @property
     def complete(self) -> bool:
         """Whether the run has made all its epochs, without an error or a request to stop."""
-        return self.epoch == self.target_epoch and not (self.active or self.stop_reason or self.unserved or self.error)
+        return self.epoch == self.target_epoch and not (self.active or self.stop_reason or self.error)
 
     def stop(self, reason: str) -> None:
         """Ask training to stop at the next batch boundary; the first reason stays.

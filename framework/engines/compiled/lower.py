@@ -180,7 +180,8 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         reads=None if is_ours(optimizer) else Reads([type(optimizer).update], type(optimizer)),
     )
     try:
-        for component in (*activations, loss):
+        formulas_of: tuple[Activation | Loss, ...] = (*activations, loss)
+        for component in formulas_of:
             component.program()  # traced twice, so without random numbers; the engine watches what it reads
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
