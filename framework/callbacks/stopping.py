@@ -97,42 +97,6 @@ class EarlyStopping(Callback):
                 run.model.buffers[name][...] = array
 
 
-class StopOnConvergence(Callback):
-    """Stop when the change of the cost between epochs is insignificant.
-
-    That is, when |previous - current| <= tolerance * |previous| for ``patience`` epochs in a row.
-
-    Attributes:
-        monitor: A column of the history.
-        tolerance: The relative change that is insignificant.
-        patience: How many epochs in a row.
-
-    Raises:
-        SettingsError: The history has no such column; at ``fit`` where that can be known.
-
-    Example:
-        >>> StopOnConvergence(tolerance=1e-6).monitor
-        'loss'
-    """
-
-    monitor: str = "loss"
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    patience: Count = 1
-
-    def required_keys(self) -> tuple[str, ...]:
-        return (self.monitor,)
-
-    def on_epoch_end(self, run: Run) -> None:
-        value = monitored(self, run, self.monitor)
-        memory = run.memory(self)
-        previous = memory.get("previous")
-        memory["previous"] = value
-        small = previous is not None and abs(previous - value) <= self.tolerance * abs(previous) < math.inf
-        memory["still"] = memory.get("still", 0) + 1 if small else 0
-        if memory["still"] >= self.patience:
-            run.stop(f"StopOnConvergence: {self.monitor} changed from {previous:.6g} to {value:.6g} only")
-
-
 class ReduceOnPlateau(Callback):
     """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` epochs.
 
@@ -202,3 +166,39 @@ class ReduceOnPlateau(Callback):
             lower = max(rate * self.factor, self.minimum)
             if 0 < lower < rate:
                 run.optimizer.learning_rate = lower
+
+
+class StopOnConvergence(Callback):
+    """Stop when the change of the cost between epochs is insignificant.
+
+    That is, when |previous - current| <= tolerance * |previous| for ``patience`` epochs in a row.
+
+    Attributes:
+        monitor: A column of the history.
+        tolerance: The relative change that is insignificant.
+        patience: How many epochs in a row.
+
+    Raises:
+        SettingsError: The history has no such column; at ``fit`` where that can be known.
+
+    Example:
+        >>> StopOnConvergence(tolerance=1e-6).monitor
+        'loss'
+    """
+
+    monitor: str = "loss"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    patience: Count = 1
+
+    def required_keys(self) -> tuple[str, ...]:
+        return (self.monitor,)
+
+    def on_epoch_end(self, run: Run) -> None:
+        value = monitored(self, run, self.monitor)
+        memory = run.memory(self)
+        previous = memory.get("previous")
+        memory["previous"] = value
+        small = previous is not None and abs(previous - value) <= self.tolerance * abs(previous) < math.inf
+        memory["still"] = memory.get("still", 0) + 1 if small else 0
+        if memory["still"] >= self.patience:
+            run.stop(f"StopOnConvergence: {self.monitor} changed from {previous:.6g} to {value:.6g} only")

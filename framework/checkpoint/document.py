@@ -144,8 +144,8 @@ def _require_between_steps(run: Run) -> None:
 def _pack_history(history: History, arrays: dict[str, Array]) -> list[str]:
     """Return the names of a history's columns, and put the columns into ``arrays``.
 
-    A column whose numbers are all the same is saved as one of them, and epochs 1, 2, 3, ... are left out; the last
-    column is saved whole: it has the number of rows.
+    A column of equal numbers is saved as one of them, and epochs 1, 2, 3, ... are left out. The last column is saved
+    whole: it has the number of rows.
     """
     columns = history.columns()
     for place, (name, column) in enumerate(columns.items()):
