@@ -50,9 +50,9 @@ class Activation(Component):
     output_range: ClassVar[tuple[float, float] | None] = None
     check: ClassVar[Literal["on", "off"]] = "on"
     _formula: ClassVar[Callable[..., Any]]
-    _has_derivative: ClassVar[bool] = False
-    _has_derivative_from_output: ClassVar[bool] = False
-    _has_backward: ClassVar[bool] = False
+    _has_derivative: ClassVar[bool]
+    _has_derivative_from_output: ClassVar[bool]
+    _has_backward: ClassVar[bool]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

@@ -178,15 +178,19 @@ def test_a_formula_that_cannot_be_recorded_is_refused_when_a_layer_is_made():
         NoDerivative().derivative_from_output(1.0)
 
 
-@pytest.mark.parametrize("check", ["on", "off"])
-def test_a_formula_that_cannot_be_traced_serves_with_a_written_derivative(check):
-    class Written(NoRecord):
-        def derivative(self, h):
-            return np.where(h > 0, 1.0, 0.0)
+class Written(NoRecord):
+    def derivative(self, h):
+        return np.where(h > 0, 1.0, 0.0)
 
-    Written.check = check
-    assert Written().require_derivative() == Written()
-    model = Dense.from_weights(np.eye(2), activation=Written())
+
+class WrittenUnchecked(Written):
+    check = "off"
+
+
+@pytest.mark.parametrize("activation", [Written(), WrittenUnchecked()])
+def test_a_formula_that_cannot_be_traced_serves_with_a_written_derivative(activation):
+    assert activation.require_derivative() == activation
+    model = Dense.from_weights(np.eye(2), activation=activation)
     model.forward([[3.0, -2.0]])
     assert model.backward([[5.0, 7.0]]).tolist() == [[5.0, 0.0]]
 
@@ -209,6 +213,50 @@ def test_an_inherited_derivative_from_output_is_not_used_for_a_new_formula():
     step = 1e-6
     difference = (Steep()(h + step) - Steep()(h - step)) / (2 * step)
     np.testing.assert_allclose(backward(Steep(), np.ones_like(h), h), difference, rtol=1e-8)
+
+
+def test_an_inherited_derivative_is_not_used_for_a_new_formula():
+    class Shifted(Written):
+        def __call__(self, h):
+            return h * h
+
+    assert Shifted().derivative(np.array([-1.0, 3.0])).tolist() == [-2.0, 6.0]
+
+
+def test_a_formula_that_cannot_be_traced_is_refused_without_a_check_too():
+    class Unchecked(NoRecord):
+        check = "off"
+
+    with pytest.raises(DerivativeError, match="the formula cannot be traced through"):
+        Unchecked().require_derivative()
+
+
+class ByPython(Activation):
+    """Its formula can be traced, its derivative cannot."""
+
+    def __call__(self, h):
+        return np.maximum(h, 0.0)
+
+    def derivative(self, h):
+        return np.vectorize(lambda one: 1.0 if one > 0 else 0.0)(h)
+
+
+class Around(Activation):
+    def __call__(self, h):
+        return 3.0 * ByPython()(2.0 * h)
+
+
+def test_a_written_derivative_that_cannot_be_traced_serves_inside_another_formula():
+    h, gradient = np.array([[-1.0, 0.5, 2.0]]), np.array([[1.0, 10.0, 100.0]])
+    assert Around().backward(gradient, h, Around()(h)).tolist() == [[0.0, 60.0, 600.0]]
+    assert backward(Around(), gradient, h).tolist() == [[0.0, 60.0, 600.0]]
+
+
+def test_jupyter_shows_the_formula_and_its_derivative():
+    shown = Tanh()._repr_latex_()
+    assert shown.startswith("$$")
+    assert r"f'" in shown
+    assert r"\tanh" in shown
 
 
 def test_an_inherited_backward_is_not_used_for_a_new_formula():
