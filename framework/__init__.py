@@ -69,10 +69,9 @@ from framework.models import Composite, Layer, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.attention import MultiHeadAttention, PositionalEncoding
 from framework.models.convolution import AveragePool, Conv1D, Conv2D, GlobalAverage, MaxPool
-from framework.models.dropout import Dropout
 from framework.models.embedding import Embedding
 from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
-from framework.models.normalization import BatchNorm, LayerNorm
+from framework.models.normalization import BatchNorm, Dropout, LayerNorm
 from framework.models.parameters import Parameters
 from framework.models.quadratic import RBF, Bilinear
 from framework.models.recurrent import GRU, LSTM, SimpleRNN
@@ -87,15 +86,17 @@ from framework.regularizers import L1, L2, Regularizer
 from framework.runs.history import History
 from framework.runs.run import Run
 from framework.schedules import Schedule
-from framework.schedules.cycles import CosineRestartsSchedule, OneCycleSchedule, WarmupSchedule
-from framework.schedules.decay import (
+from framework.schedules.formulas import (
     ConstantSchedule,
+    CosineRestartsSchedule,
     CosineSchedule,
     ExponentialSchedule,
     InverseTimeSchedule,
     MultiStepSchedule,
+    OneCycleSchedule,
     PolynomialSchedule,
     StepSchedule,
+    WarmupSchedule,
 )
 from framework.settings.component import Component, Count, Fraction, NonNegative, Positive, Seed
 from framework.settings.messages import answering as _answering

@@ -203,8 +203,8 @@ def test_a_method_that_takes_other_arguments_is_refused_when_its_class_is_made(a
 
 
 DECLARED = {
-    "initial_buffers": (lambda _: None, "initial_buffers must return a dict by name; got None"),
-    "initializers": (lambda _: None, "initializers must return a dict by name; got None"),
+    "initial_buffers": (lambda _: None, "initial_buffers must return an array for each name, .*; got None"),
+    "initializers": (lambda _: None, "initializers must return an Initializer for each name, .*; got None"),
     "shapes": (lambda _: None, "shapes must return a tuple of sizes for each name"),
     "draws": (lambda *_: None, "draws must return a tuple of sizes for each name"),
     "input_shape": (property(lambda _: 4), r"input_shape must be a tuple of sizes, as \(4,\) or \(None,\); got 4"),
@@ -286,7 +286,9 @@ def test_an_array_among_the_initializers_is_refused():
         def formula(self, x, scale):
             return x * scale
 
-    with pytest.raises(SettingsError, match=r"Ones.initializers must return an Initializer for each name, {'scale': "):
+    with pytest.raises(
+        SettingsError, match=r"Ones.initializers must return an Initializer for each name, {.*got {'scale': "
+    ):
         Ones()(X)
 
 

@@ -22,8 +22,7 @@ from framework.runs.memory import Memory
 from framework.runs.packing import pack, unpack
 from framework.runs.progress import Progress
 from framework.runs.run import Run
-from framework.settings.component import Component
-from framework.settings.json_text import parsed
+from framework.settings.component import Component, parsed
 
 _Object = dict[str, Any]
 _Form = tuple[tuple[int, ...], str]

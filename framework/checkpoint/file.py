@@ -21,7 +21,7 @@ from safetensors import SafetensorError, deserialize
 
 from framework.arrays import Array
 from framework.errors import CheckpointError
-from framework.settings.json_text import parsed
+from framework.settings.component import parsed
 
 FORMAT = "framework.checkpoint"
 VERSION = 4

@@ -15,7 +15,7 @@ from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.models.shapes import is_known, shown
+from framework.models.shapes import is_known, require_rows, shown
 from framework.settings.messages import brief
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
@@ -23,11 +23,6 @@ Batch = tuple[Any, Array, Array | None]
 """x, a tree of arrays; the targets; the weights, where there are some."""
 
 NO_COLUMNS = Columns()
-
-
-def columns_of(x: Any, y: Any) -> Columns:
-    """Return the names of the columns of both, where they are frames."""
-    return Columns(column_names(x), column_names(y))
 
 
 @contextmanager
@@ -117,7 +112,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         ShapeError: They do not; names the array, or says how to add an axis that is missing.
     """
     if isinstance(shape, dict) or isinstance(model.input_shape, dict):
-        model.require_rows(shape, name)
+        require_rows(shape, model.input_shape, name, model.advice)
         return
     if shape and model.takes(shape[1:]):
         return
@@ -127,7 +122,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
     elif len(shape) == len(model.input_shape):
         hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
     expected = shown(("rows", *model.input_shape))
-    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model._advice}")
+    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model.advice}")
 
 
 def checked_rows(

@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.data.checks import NO_COLUMNS, Batch, checked, columns_of, read, target_shape
+from framework.arrays import Array, column_names
+from framework.data.checks import NO_COLUMNS, Batch, checked, read, target_shape
 from framework.data.fingerprints import fingerprints
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
@@ -223,7 +223,7 @@ class DatasetSource:
         got = read(self.dataset, start, stop, self.name)
         x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
-            self.columns = columns_of(*got[:2])  # the first block's are those of all
+            self.columns = Columns(*map(column_names, got[:2]))  # the first block's are those of all
         if len(y) != stop - start:
             raise ShapeError(f"{name} must return {stop - start} rows; got {len(y)}")
         weights = "no weights" if weight is None else "weights"
@@ -296,7 +296,7 @@ def prepare(
                     metric.require_targets(*arrays[1:], target_shape(model, arrays[0]))
             except DataError as error:
                 raise type(error)(f"{name}: argument 'y': {error}") from None
-        return ArraySource(arrays, columns_of(x, y), digests)
+        return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, model, losses, name)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"

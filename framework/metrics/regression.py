@@ -25,10 +25,8 @@ class RootMeanSquaredError(Metric):
         errors = np.square(prediction - _like(target, prediction), dtype=np.float64)
         if weight is None:
             return float(errors.sum()), float(errors.size)
-        columns = errors.size // max(1, len(errors))
-        return float(weight @ errors.reshape(len(errors), -1).sum(axis=1)), float(
-            weight.sum(dtype=np.float64)
-        ) * columns
+        each = errors.sum(axis=tuple(range(1, errors.ndim)))
+        return float(weight @ each), float(weight.sum(dtype=np.float64)) * errors[:1].size
 
     def result(self, *sums: float) -> float:
         total, count = sums

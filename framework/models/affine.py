@@ -119,9 +119,6 @@ class Neuron(_Affine):
         inputs: The number of inputs; left out, it comes from the layer before or from the data.
         activation: f.
         initializer: Draws the weights; the bias starts at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the neuron's position. Equal
-            neurons with seed=None that stand alone have the same weights.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or the activation couples units.
@@ -203,9 +200,6 @@ class Dense(_Affine):
         units: The number of outputs.
         activation: f, elementwise or over the row of units.
         initializer: Draws the weights (inputs, units); the bias starts at 0.
-        seed: The seed of the first weights; None is 0; in a model, its seed and the layer's position. Equal
-            layers with seed=None that stand alone have the same weights.
-        dtype: "float64" or "float32".
 
     Raises:
         SettingsError: A setting is out of range, or a Softmax has a single unit.

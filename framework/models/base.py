@@ -23,7 +23,7 @@ from framework.errors import DataError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
 from framework.models.parameters import Parameters, State, Views
-from framework.models.shapes import Shape, fits, is_open, narrowed, require_rows, shown
+from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
 from framework.settings.component import Component
 from framework.settings.messages import printable
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
@@ -102,8 +102,6 @@ class Model(Component):
 
     def narrowed(self, shape: Any) -> Any:
         """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
-        if not is_open(shape):  # first, because models inside models ask one another for the rest
-            return shape
         return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
 
     @abstractmethod
@@ -162,8 +160,8 @@ class Model(Component):
         """
 
     @abstractmethod
-    def _build(self, *place: int, draw: bool = True) -> State:
-        """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
+    def _require_gradients(self) -> None:
+        """Check the gradients that a user's class writes."""
 
     @abstractmethod
     def in_dtype(self, dtype: str) -> Self:
@@ -171,7 +169,7 @@ class Model(Component):
 
     @abstractmethod
     def _laid_out(self, *place: int, draw: bool = True) -> State:
-        """Return the numbers as ``_build`` does, without a check of the gradients."""
+        """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
 
     @abstractmethod
     def _new_record(self, *, training: bool) -> Record:
@@ -184,7 +182,8 @@ class Model(Component):
                 if self._state is None and self._owner is not None and not place:
                     self._owner._built(draw=draw)
                 elif self._state is None:
-                    state = self._build(*place, draw=draw)
+                    self._require_gradients()
+                    state = self._laid_out(*place, draw=draw)
                     if self._owner is None:
                         state.parameters.lay_out()
                     object.__setattr__(self, "_state", state)
@@ -368,23 +367,15 @@ class Model(Component):
         if fits(shape, expected):
             return x, True
         if isinstance(expected, dict):
-            self.require_rows(shape, "x")
+            require_rows(shape, expected, "x", self.advice)
         hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
         raise ShapeError(
             f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
-            f"got {shape}{hint}{self._advice}"
+            f"got {shape}{hint}{self.advice}"
         )
 
-    def require_rows(self, shapes: Any, name: str) -> None:
-        """Check that a tree of arrays of these shapes is a batch, where it or the input is a dict of arrays.
-
-        Raises:
-            ShapeError: It is not; names the leaf.
-        """
-        require_rows(shapes, self.input_shape, name, self._advice)
-
     @property
-    def _advice(self) -> str:
+    def advice(self) -> str:
         """Further advice for an input of a wrong shape."""
         return ""
 
@@ -393,7 +384,7 @@ class Model(Component):
         shapes = map_leaves(np.shape, x)
         sample = fits(shapes, self.input_shape)
         if not sample:
-            self.require_rows(shapes, "x")
+            require_rows(shapes, self.input_shape, "x", self.advice)
             rows_in(x)
         return sample
 
@@ -401,13 +392,11 @@ class Model(Component):
     def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
         """Return a model of its own with the same settings and numbers, owned by no other model."""
 
-    def __copy__(self) -> Self:
+    def __copy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return ``copy()``: two models never share numbers."""
         return self.copy()
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Return ``copy()``."""
-        return self.copy()
+    __deepcopy__ = __copy__
 
     def summary(self) -> str:
         """Return a table of layers, output shapes and numbers of parameters.

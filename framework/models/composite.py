@@ -253,9 +253,9 @@ class Composite(Model):
         return self._first.input_shape
 
     @property
-    def _advice(self) -> str:
+    def advice(self) -> str:
         if ":" not in self.tag():
-            return self._first._advice
+            return self._first.advice
         if type(self).input_shape is not Composite.input_shape:
             return ""
         return f"; {type(self).__name__} takes what its first child takes: for another shape, write input_shape"
@@ -340,11 +340,10 @@ class Composite(Model):
     def layout(self) -> dict[str, tuple[int, ...]]:
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
-    def _build(self, *place: int, draw: bool = True) -> State:
+    def _require_gradients(self) -> None:
         sizes = map(math.prod, self.layout().values())
         if ":" in self.tag() and is_checked(self) and sum(sizes) <= _CHECKED_SIZE:
             require_checked(self, at_once=True)
-        return self._laid_out(*place, draw=draw)
 
     def in_dtype(self, dtype: str) -> Self:
         return self._made_of(_with_models(self.settings(), lambda model: model.in_dtype(dtype)))

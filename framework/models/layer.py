@@ -64,8 +64,8 @@ class Layer(Model):
             inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
         mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
-        seed: The seed of the first values; None is 0, or in a model its seed and the layer's position. A layer of the
-            library that draws none refuses it.
+        seed: The seed of the first values; None is 0, or in a model its seed and the layer's position. So equal layers
+            with seed=None that stand alone start alike. A layer of the library that draws nothing refuses a seed.
         dtype: "float64" or "float32".
 
     Raises:
@@ -332,8 +332,8 @@ class Layer(Model):
 
     def _traced(self, shape: Any, *, training: bool) -> LayerProgram:
         formula = self.formula if training else self.predict_formula
-        parameters, buffers = self.layout(), self._declared("initial_buffers")
-        draws = _required_shapes(f"{type(self).__name__}.draws", self.draws(shape)) if training else {}
+        parameters, buffers = self.layout(), self._initial_buffers()
+        draws = self._declared("draws", _SHAPES, _is_shape, shape) if training else {}
         inputs, named = names(shape), flatten(shape)
         if unknown := set(self._cardinality("x")) - set(named):
             raise SettingsError(
@@ -396,7 +396,10 @@ class Layer(Model):
                 "that leaves no smaller batch at the end; model(x) predicts for one row"
             )
         if self.cardinality is not None:
-            self._require_ids(x)
+            name = f"{self._label}: argument 'x'"
+            arrays = flatten(x, name)
+            for leaf, count in self._cardinality(name).items():
+                require_ids(arrays[leaf], count, leaf)
         buffers = (self._state or self._built()).buffers
         extra = self._drawn(x, shape, record) if self._draws else []
         if buffers:
@@ -444,12 +447,6 @@ class Layer(Model):
         by_leaf = iter(_several(found))
         return map_leaves(lambda _: next(by_leaf), x)
 
-    def _require_ids(self, x: Any) -> None:
-        name = f"{self._label}: argument 'x'"
-        arrays = flatten(x, name)
-        for leaf, count in self._cardinality(name).items():
-            require_ids(arrays[leaf], count, leaf)
-
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
         program = self._any_program()
@@ -496,39 +493,36 @@ class Layer(Model):
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         self._require_settled()
-        return _required_shapes(f"{type(self).__name__}.shapes", self.shapes())
+        return self._declared("shapes", _SHAPES, _is_shape)
 
-    def _build(self, *place: int, draw: bool = True) -> State:
+    def _require_gradients(self) -> None:
         if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
             require_checked(self)
-        return self._laid_out(*place, draw=draw)
 
     def in_dtype(self, dtype: str) -> Self:
         return self.replace(dtype=dtype)
 
-    def _declared(self, method: str) -> Mapping[str, Any]:
+    def _declared(self, method: str, form: str, fits: Callable[[Any], bool], *given: Any) -> dict[str, Any]:
         """Return what a method of the class gives for each name.
 
         Raises:
-            SettingsError: It gives no dict.
+            SettingsError: It gives no dict, or a value in it does not fit.
         """
-        found = getattr(self, method)()
-        if not isinstance(found, Mapping):
-            raise SettingsError(f"{type(self).__name__}.{method} must return a dict by name; got {brief(found)}")
-        return found
+        found = getattr(self, method)(*given)
+        if not isinstance(found, Mapping) or not all(map(fits, found.values())):
+            raise SettingsError(f"{type(self).__name__}.{method} must return {form}; got {brief(found)}")
+        return dict(found)
+
+    def _initial_buffers(self) -> dict[str, Array]:
+        return self._declared("initial_buffers", "an array for each name, {'mean': np.zeros(3)}", lambda _: True)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)
-        initializers = self._declared("initializers")
+        initializers = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", callable)
         if unknown := set(initializers) - set(parameters):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
                 f"{nearest(min(unknown), parameters)}; there are: {', '.join(parameters)}"
-            )
-        if wrong := [name for name, initializer in initializers.items() if not callable(initializer)]:
-            raise SettingsError(
-                f"{type(self).__name__}.initializers must return an Initializer for each name, "
-                f"{{'{wrong[0]}': Glorot()}}; got {brief(initializers[wrong[0]])}"
             )
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
@@ -536,7 +530,7 @@ class Layer(Model):
             rng = random_generator(seed, "initialize", *counters, index)
             default = Glorot() if view.ndim > 1 else Zeros()
             view[...] = _drawn(initializers.get(name, default), view.shape, rng)
-        buffers = {name: np.array(value) for name, value in self._declared("initial_buffers").items()}
+        buffers = {name: np.array(value) for name, value in self._initial_buffers().items()}
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype, self._new_record)
 
@@ -604,20 +598,13 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
     return values
 
 
-def _required_shapes(name: str, shapes: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of arrays by name, checked.
-
-    Raises:
-        SettingsError: It is not a tuple of sizes for each name.
-    """
-    found = [*shapes.values()] if isinstance(shapes, Mapping) else [None]
-    if not all(isinstance(shape, tuple) and all(map(_is_size, shape)) for shape in found):
-        raise SettingsError(f"{name} must return a tuple of sizes for each name, {{'weights': (3,)}}; got {shapes!r}")
-    return dict(shapes)
+_SHAPES = "a tuple of sizes for each name, {'weights': (3,)}"
 
 
-def _is_size(size: Any) -> bool:
-    return isinstance(size, int | np.integer) and not isinstance(size, bool) and int(size) >= 0
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(
+        isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in shape
+    )
 
 
 def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:

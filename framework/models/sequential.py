@@ -14,7 +14,7 @@ from framework.arrays import Array, Record
 from framework.errors import FrameworkError, SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
-from framework.models.shapes import Shape, fits, is_known, shown
+from framework.models.shapes import Shape, fits, shown
 from framework.settings.component import Seed
 
 
@@ -66,9 +66,7 @@ class Sequential(Composite):
         layers = settings.get("layers", ())
         if not isinstance(layers, tuple | list):
             raise SettingsError(f"Sequential: setting 'layers' must be a list of layers; got {layers!r}")
-        if unknown := set(settings) - {"layers", "seed"}:
-            raise SettingsError(f"Sequential: unknown setting '{min(unknown)}'. Settings: layers, seed")
-        return cls(*layers, **{name: value for name, value in settings.items() if name == "seed"})
+        return cls(*layers, **{name: value for name, value in settings.items() if name != "layers"})
 
     def children(self) -> Mapping[str, Model | Activation]:
         return {str(place): layer for place, layer in enumerate(self.layers)}
@@ -207,21 +205,18 @@ class Residual(Composite):
 
     def _connect(self) -> None:
         if self.block.settled:
-            self._require_same(self.block.input_shape, self.block.output_shape)
-
-    def _require_same(self, takes: Shape, gives: Shape) -> None:
-        if not fits(gives, takes):
-            raise ShapeError(
-                f"Residual: the layers must give the shape that they take, {shown(takes)}; they give {shown(gives)}"
-            )
+            self.shape_after(self.block.input_shape)
 
     def settle(self, shape: Shape) -> Shape:
         self.block.settle(shape)
         return self.shape_after(shape)
 
     def shape_after(self, shape: Shape) -> Shape:
-        if is_known(shape):
-            self._require_same(shape, self.block.shape_after(shape))
+        gives = self.block.shape_after(shape)
+        if not fits(gives, shape):
+            raise ShapeError(
+                f"Residual: the layers must give the shape that they take, {shown(shape)}; they give {shown(gives)}"
+            )
         return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:

@@ -52,7 +52,6 @@ class AdamOptimizer(_Adam):
         beta1: How much of m is kept at each step, in [0, 1).
         beta2: How much of v is kept at each step, in [0, 1).
         epsilon: Keeps the quotient finite where the gradients are 0.
-        weight_decay: Added to the gradient as weight_decay * w.
 
     Example:
         >>> from framework import Neuron
@@ -86,9 +85,7 @@ class AdamWOptimizer(_Adam):
     Every trainable parameter decays, biases too.
 
     Attributes:
-        beta1: How much of m is kept at each step, in [0, 1).
-        beta2: How much of v is kept at each step, in [0, 1).
-        epsilon: Keeps the quotient finite where the gradients are 0.
+        beta1, beta2, epsilon: Those of AdamOptimizer.
         weight_decay: The part of w that each step removes, per unit of rate; PyTorch's 0.01 unless set.
 
     Example:
@@ -127,10 +124,8 @@ class NAdamOptimizer(_Adam):
 
     Attributes:
         beta1: How much of m is kept at each step, and the limit of mu, in [0, 1).
-        beta2: How much of v is kept at each step, in [0, 1).
-        epsilon: Keeps the quotient finite where the gradients are 0.
+        beta2, epsilon: Those of AdamOptimizer.
         momentum_decay: How fast mu rises from about beta1 / 2 to beta1; 0 leaves it at beta1 / 2.
-        weight_decay: Added to the gradient as weight_decay * w.
 
     Example:
         >>> from framework import Neuron

@@ -27,7 +27,6 @@ class RMSPropOptimizer(Optimizer):
         epsilon: Keeps the quotient finite where the gradients are 0.
         momentum: In [0, 1).
         centered: Whether to divide by the standard deviation of the gradients in place of their root mean square.
-        weight_decay: Added to the gradient as weight_decay * w.
 
     Example:
         >>> from framework import Neuron
@@ -82,7 +81,6 @@ class AdagradOptimizer(Optimizer):
     Attributes:
         initial: The first value of the sum; more than 0 shortens the first steps.
         epsilon: Keeps the quotient finite where the gradients are 0.
-        weight_decay: Added to the gradient as weight_decay * w.
 
     Example:
         >>> from framework import Neuron
@@ -130,7 +128,6 @@ class AdadeltaOptimizer(Optimizer):
         learning_rate: A positive number, or a Schedule; 1 is the paper's.
         rho: How much of the means is kept at each step, in [0, 1); the paper has 0.95, PyTorch 0.9.
         epsilon: The square of the first change, roughly.
-        weight_decay: Added to the gradient as weight_decay * w.
 
     Example:
         >>> from framework import Neuron

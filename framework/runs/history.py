@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
-from framework.settings.json_text import parsed
+from framework.settings.component import parsed
 from framework.tables import as_html, as_text
 
 _ABSENT_BITS = np.uint64(0x7FF8_0000_0000_07A2)

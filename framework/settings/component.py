@@ -29,8 +29,7 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from framework.errors import FrameworkError, SettingsError, nearest
-from framework.settings.json_text import parsed
-from framework.settings.messages import brief, class_message, elsewhere, require_arguments, settings_message
+from framework.settings.messages import brief, class_message, elsewhere, require_arguments, settings_message, type_of
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -79,7 +78,7 @@ class ComponentType(ModelMetaclass):
                 warnings.filterwarnings("error", "Field name .* shadows an attribute", UserWarning)
                 made = super().__new__(cls, name, bases, namespace, **options)
         except PydanticUserError as error:
-            raise SettingsError(class_message(name, error, bases)) from None
+            raise SettingsError(class_message(name, error, bases, namespace)) from None
         except UserWarning as warning:
             field = str(warning).split('"')[1]
             raise SettingsError(
@@ -196,8 +195,8 @@ class Component(BaseModel, metaclass=ComponentType):
         if name in type(self).model_fields:
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
         hint = nearest(name, type(self).model_fields)
-        number = type(value).__name__ if type(value) in (bool, int, str) else "float"
-        raise SettingsError(f"{kind} has no setting '{name}'{hint}; write {name}: {number} = ... in the class{keeps}")
+        written = f"{name}: {type_of(value)} = ..."
+        raise SettingsError(f"{kind} has no setting '{name}'{hint}; write {written} in the class{keeps}")
 
     if not TYPE_CHECKING:  # so that a type checker still reports unknown attributes
 
@@ -494,6 +493,38 @@ def _class_of(tag: str) -> type[Component]:
     others = f"; there are {' and '.join(alike)}" if alike else ""
     hint = (":" not in tag and nearest(bare, known)) or f"{others}; import the module that defines it first"
     raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
+
+
+def parsed(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        name: The caller, for messages.
+        error: What to raise.
+
+    Raises:
+        FrameworkError: Of the class ``error``: the text is no JSON, or an object has one name twice, of which Python
+            would silently take the last.
+
+    Example:
+        >>> parsed('{"a": 1, "a": 2}', "from_json", FrameworkError)
+        Traceback (most recent call last):
+        framework.errors.FrameworkError: from_json: the text is not JSON: the name 'a' comes twice in one object
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, TypeError, RecursionError) as cause:
+        raise error(f"{name}: the text is not JSON: {cause}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} comes twice in one object")
+    return made
 
 
 def _mutable(annotation: Any) -> str | None:

@@ -20,20 +20,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...]) -> str:
+def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...], namespace: Mapping[str, Any]) -> str:
     """Word an error of a class's making: how to write the field."""
-    if found := re.search(r"non-annotated attribute was detected: `(\w+) = (.+?)`", str(error)):
-        field, value = found.groups()
-        if any(isinstance(getattr(base, field, None), property) for base in bases):
-            return f"{name}.{field} must be a property: write @property, def {field}(self): return {value}"
-        kind = next((k for k in ("bool", "int", "float", "str") if _is_literal(value, k)), "float")
-        return f"{name}: '{field} = {value}' has no type; write {field}: {kind} = {value}"
-    return f"{name}: {str(error).splitlines()[0]}"
+    text = str(error).splitlines()[0]
+    without_type = error.code == "model-field-missing-annotation"
+    for field, value in namespace.items():
+        if without_type and (f"`{field} = " in text or f"Field '{field}' " in text):
+            if any(isinstance(getattr(base, field, None), property) for base in bases):
+                return f"{name}.{field} must be a property: write @property, def {field}(self): return {brief(value)}"
+            return f"{name}: '{field} = {brief(value)}' has no type; write {field}: {type_of(value)} = {brief(value)}"
+    return f"{name}: {text}"
 
 
-def _is_literal(value: str, kind: str) -> bool:
-    patterns = {"bool": "True|False", "int": r"[+-]?\d+", "float": r"[+-]?[\d.]+(e[+-]?\d+)?", "str": "['\"].*"}
-    return re.fullmatch(patterns[kind], value) is not None
+def type_of(value: object) -> str:
+    """Return how the type of a setting with this value is written."""
+    return type(value).__name__ if type(value) in (bool, int, str) else "float"
 
 
 def brief(value: object) -> str:
@@ -163,13 +164,18 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
 
 
 def _absent(module: str, name: str, choices: Iterable[str]) -> str:
+    found = _closest(name, choices)
+    advice = elsewhere(sys.modules[module], name) or (found and f"write {found}")
+    return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
+
+
+def _closest(name: str, choices: Iterable[str]) -> str | None:
+    """Return the name that another library's name means here, or else the one most like it."""
     known = {choice.lower(): choice for choice in choices}
     known |= {key.removesuffix("optimizer").removesuffix("schedule"): choice for key, choice in known.items()}
     short = name.lower().removesuffix("loss").removesuffix("1d").removesuffix("2d")
     like = [name.lower(), _SHORT_NAMES.get(short, short), *difflib.get_close_matches(name.lower(), known, n=1)]
-    found = next((known[key] for key in like if key in known), None)
-    advice = elsewhere(sys.modules[module], name) or (found and f"write {found}")
-    return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
+    return next((known[key] for key in like if key in known), None)
 
 
 def meant(name: str, choices: Iterable[str]) -> str:
@@ -195,8 +201,10 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     parts.sort(key=lambda part: part["type"] != "extra_forbidden")  # first what may explain why another is missing
     for part in parts:
         where = str(part["loc"][0]) if part["loc"] else ""
+        context = part.get("ctx", {})
+        text = str(context["error"]) if part["type"] == "value_error" else part["msg"].removeprefix("Input should ")
         if not where:
-            lines.append(part["msg"].removeprefix("Value error, ").removeprefix(f"{cls.__name__}: "))
+            lines.append(text.removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
             names = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
             lines.append(unknown_name(cls, "setting", where, names))
@@ -205,8 +213,8 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
                 continue
             lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
         else:
-            kind = part.get("ctx", {}).get("class_name")
-            wanted = f"be of class {kind}" if kind else re.sub(r"^(Input|Value error,) (should )?", "", part["msg"])
+            kind = context.get("class_name")
+            wanted = f"be of class {kind}" if kind else text
             if part["type"] == "tuple_type" and isinstance(part["input"], BaseModel):
                 wanted += f": write [{type(part['input']).__name__}(...)]"
             expected.setdefault(where, []).append(wanted)
@@ -330,11 +338,9 @@ def _component_hint(given: object, kinds: list[str], components: Iterable[type])
         return f"; write {_made(given)} with its brackets"
     fitting = [found for found in components if any(base.__name__ in kinds for base in found.__mro__)]
     if isinstance(given, str) and fitting:
-        known = {found.__name__.lower(): found for found in fitting}
-        shorter = {name.removesuffix("optimizer").removesuffix("schedule"): full for name, full in known.items()}
-        like = difflib.get_close_matches(given.lower(), known | shorter, n=1)
-        meant = known.get(_SHORT_NAMES.get(given.lower(), "")) or ((known | shorter)[like[0]] if like else None)
-        return f"; write {_made(meant)}" if meant else ""
+        known = {found.__name__: found for found in fitting}
+        meant = _closest(given, known)
+        return f"; write {_made(known[meant])}" if meant else ""
     if callable(given) and not isinstance(given, BaseModel):
         name = getattr(given, "__name__", "function").replace("<lambda>", "function")
         written = f"np.{name}" if type(given).__name__ == "ufunc" else name

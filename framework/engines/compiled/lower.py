@@ -32,7 +32,7 @@ from framework.models.composite import ActivationLayer
 from framework.models.sequential import Sequential
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
-from framework.schedules.decay import ConstantSchedule
+from framework.schedules.formulas import ConstantSchedule
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""

@@ -1,12 +1,15 @@
-"""Schedules that lead from a first rate to a last one."""
+"""Schedules that lead from a first rate to a last one, and those in which the rate also rises."""
 
 from __future__ import annotations
 
 import bisect
 import math
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from framework.errors import SettingsError
-from framework.schedules.base import Schedule
+from framework.schedules.base import Schedule, rate_at
 from framework.settings.component import Count, NonNegative, Positive
 
 
@@ -169,6 +172,123 @@ class CosineSchedule(Schedule):
 
     def __call__(self, step: int) -> float:
         return cosine(self.initial, self.final, min(step / self.length, 1.0))
+
+
+class WarmupSchedule(Schedule):
+    """A straight rise to the first rate of another schedule, which then begins.
+
+        rate(step) = schedule(0) * (step + 1) / (length + 1)    while step < length
+        rate(step) = schedule(step - length)                    after
+
+    The first step is not wasted on a rate of 0. In PyTorch: SequentialLR of LinearLR(start_factor=1/(length + 1),
+    total_iters=length) and the other, with milestones=[length].
+
+    Attributes:
+        schedule: The schedule after the warm-up.
+        length: Steps of warm-up.
+
+    Example:
+        >>> from framework import ExponentialSchedule
+        >>> warmup = WarmupSchedule(schedule=ExponentialSchedule(initial=1.0, decay=0.5), length=3)
+        >>> [warmup(step) for step in range(6)]
+        [0.25, 0.5, 0.75, 1.0, 0.5, 0.25]
+
+    Source:
+        Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour (2017), section 2.2.
+    """
+
+    schedule: Schedule
+    length: Count
+
+    def __call__(self, step: int) -> float:
+        if step < self.length:
+            return rate_at(self.schedule, 0) * (step + 1) / (self.length + 1)
+        return rate_at(self.schedule, step - self.length)
+
+
+class OneCycleSchedule(Schedule):
+    """One rise from maximum / division to maximum, and one longer fall to maximum / division / final_division.
+
+    Each is half a cosine, or a straight line. PyTorch's OneCycleLR, except that momentum is left alone, and after
+    ``length`` steps, where PyTorch overshoots once and then fails, the rate stays. As there, the top is at
+    step rise * length - 1, which may lie between two steps, and the lowest rate belongs to step length - 1, the last.
+
+    Attributes:
+        maximum: The rate at the top.
+        length: Steps of the whole cycle.
+        rise: The part of the steps in which the rate rises.
+        division: The maximum over the first rate.
+        final_division: The first rate over the last.
+        shape: ``"cosine"`` or ``"linear"``.
+
+    Raises:
+        SettingsError: The cycle is so short that it cannot rise.
+
+    Example:
+        >>> cycle = OneCycleSchedule(
+        ...     maximum=1.0, length=9, rise=4 / 9, division=4.0, final_division=2.0, shape="linear"
+        ... )
+        >>> [round(cycle(step), 9) for step in range(10)]
+        [0.25, 0.5, 0.75, 1.0, 0.825, 0.65, 0.475, 0.3, 0.125, 0.125]
+
+    Source:
+        Smith and Topin, Super-convergence: very fast training of neural networks using large learning rates (2018).
+    """
+
+    maximum: Positive
+    length: Count
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    division: Annotated[float, Field(ge=1)] = 25.0
+    final_division: Annotated[float, Field(ge=1)] = 1e4
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def model_post_init(self, context: object) -> None:
+        if self.rise * self.length <= 1:
+            raise SettingsError(
+                f"OneCycleSchedule: setting 'length' must be more than 1 / rise = {1 / self.rise:g}, so that the rate "
+                f"can rise; got {self.length}"
+            )
+
+    def __call__(self, step: int) -> float:
+        first = self.maximum / self.division
+        top, end = self.rise * self.length - 1, self.length - 1
+        way = cosine if self.shape == "cosine" else lambda start, end, part: start + (end - start) * part
+        if step <= top:
+            return way(first, self.maximum, step / top)
+        return way(self.maximum, first / self.final_division, (min(step, end) - top) / (end - top))
+
+
+class CosineRestartsSchedule(Schedule):
+    """CosineSchedule again and again, each time ``growth`` times as long. PyTorch's CosineAnnealingWarmRestarts.
+
+    Attributes:
+        initial: The rate at the start and after each restart.
+        length: Steps until the first restart.
+        growth: How many times as long each period is as the one before.
+        final: The rate that each period falls to; the restart comes just before it is reached.
+
+    Example:
+        >>> restarts = CosineRestartsSchedule(initial=1.0, length=2, growth=2)
+        >>> [round(restarts(step), 3) for step in range(7)]
+        [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
+
+    Source:
+        Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017), equation 5.
+    """
+
+    initial: Positive
+    length: Count
+    growth: Count = 1
+    final: NonNegative = 0.0
+
+    def __call__(self, step: int) -> float:
+        length = self.length
+        if self.growth == 1:
+            step %= length
+        while step >= length:
+            step -= length
+            length *= self.growth
+        return cosine(self.initial, self.final, step / length)
 
 
 def cosine(start: float, end: float, part: float) -> float:
