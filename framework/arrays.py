@@ -177,13 +177,18 @@ def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
     """Name the first row whose length differs from that of row 0; return "" if there is none."""
     if not isinstance(value, list | tuple) or len(place) == 32:
         return ""
-    lengths = [len(row) if hasattr(row, "__len__") else None for row in value]
+    lengths = [_size(row) for row in value]
     for row, length in enumerate(lengths):
         if length != lengths[0]:
-            said = ["is a single value" if size is None else f"has length {size}" for size in (length, lengths[0])]
+            said = ["is a single value" if not size else f"has {size}" for size in (length, lengths[0])]
             at, first = (element(name, (*place, index)) for index in (row, 0))
             return f"rows of different lengths: {at} {said[0]}, {first} {said[1]}"
     return next((found for row, item in enumerate(value) if (found := _unlike(item, name, (*place, row)))), "")
+
+
+def _size(row: Any) -> str:
+    shape = getattr(row, "shape", ())
+    return f"the shape {shape}" if len(shape) > 1 else f"length {len(row)}" if hasattr(row, "__len__") else ""
 
 
 def _unboxed(array: Array, name: str, kind: str) -> Array:
@@ -194,8 +199,10 @@ def _unboxed(array: Array, name: str, kind: str) -> Array:
         real = isinstance(item, int | float | np.integer | np.floating | np.bool_)
         if not real or isinstance(item, np.timedelta64):  # which NumPy counts among the whole numbers
             shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
+            hint = "; np.unique(text, return_inverse=True)[1] are numbers of classes" if kind == "text" else ""
             raise DtypeError(
                 f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}"
+                f"{hint if array.ndim == 1 else ''}"
             )
     try:
         return array.astype(np.float64)

@@ -86,5 +86,5 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         >>> nearest("zzz", ["learning_rate"])
         ''
     """
-    found = difflib.get_close_matches(name, list(choices), n=1)
+    found = difflib.get_close_matches(str(name), list(choices), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -17,7 +17,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
-from framework.settings.messages import brief
+from framework.settings.messages import worded
 from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
 
@@ -72,6 +72,7 @@ class GradientReport:
         return "\n".join(line.rstrip() for line in lines)
 
 
+@worded
 def check_gradients(
     model: Model, loss: Loss, x: Any, y: Any, weight: Any = None, *, tolerance: float = 1e-5, elements: int = 20
 ) -> GradientReport:
@@ -239,6 +240,7 @@ class StepComparison:
         )
 
 
+@worded
 def compare_steps(
     loop: Trainer | Callable[[], Mapping[str, Any]],
     reference: Callable[..., Mapping[str, Any]],
@@ -278,10 +280,6 @@ def compare_steps(
         equal to the last bit over 4 steps
     """
     pairs: list[tuple[str, float, int]] = []
-    for name, given in {"loop": loop, "reference": reference}.items():
-        if not isinstance(given, Trainer) and (isinstance(given, Model) or not callable(given)):
-            trainer_or = "a Trainer or " if name == "loop" else ""
-            raise DataError(f"compare_steps: argument '{name}' must be {trainer_or}a function; got {brief(given)}")
     if isinstance(loop, Trainer):
         if model is None or data is None:
             raise DataError("compare_steps: a Trainer needs model=... and data=...")

@@ -20,6 +20,7 @@ from framework import (
     FrameworkError,
     Layer,
     Loss,
+    MaxPool,
     MeanSquaredError,
     Metric,
     Neuron,
@@ -34,11 +35,16 @@ from framework import (
     Trainer,
     UsageError,
     check_derivative,
+    check_gradients,
     compare_steps,
+    latest,
     load_model,
+    numerical_gradient,
     on,
     save,
     show,
+    split,
+    verify_resume,
 )
 from framework.settings.messages import elsewhere
 
@@ -59,11 +65,20 @@ def network():
         ("eval", r"leave it out, forward\(x\) trains and model\(x\) predicts"),
         ("state_dict", r"write save\(run, path\)"),
         ("load_state_dict", r"write load_model\(path, into=model\)"),
+        ("add", r"write Sequential\(first, second, ...\)"),
+        ("get_weights", "read and write model.parameters, arrays by name"),
     ],
 )
 def test_a_method_of_another_library_is_answered_with_the_call_here(name, advice):
     with pytest.raises(AttributeError, match=f"Sequential has no '{name}': {advice}"):
         getattr(network(), name)
+
+
+def test_a_trainer_answers_the_methods_of_other_libraries():
+    with pytest.raises(AttributeError, match="Trainer has no 'history': fit returns a run"):
+        TRAINER.history  # noqa: B018
+    with pytest.raises(KeyError, match="there is no parameter 0; there are"):
+        network().parameters[0]
 
 
 def test_an_optimizer_says_that_gradients_need_no_clearing():
@@ -137,9 +152,9 @@ def test_x_and_y_without_brackets_are_answered_with_brackets(call):
     ("call", "answer"),
     [
         (lambda: TRAINER.fit((X, Y)), "fit: missing a required argument: 'data'; write fit(model, data); x and y go"),
-        (lambda: TRAINER.fit(X, Y), "; the model comes first: fit(model, (x, y))"),
+        (lambda: TRAINER.fit(X, Y), "; write fit(model, data); x and y go together, as the tuple (x, y)"),
         (lambda: TRAINER.predict(X), "predict: missing a required argument: 'x'; write predict(model, x)"),
-        (lambda: TRAINER.predict(X, network()), "; the model comes first: predict(model, x)"),
+        (lambda: TRAINER.predict(X, network()), "; write predict(model, x)"),
         (
             lambda: TRAINER.fit(network(), (X, Y), sample_weight=Y),
             "fit: unknown argument 'sample_weight': it goes with the data, as the tuple (x, y, weight). Arguments:",
@@ -155,9 +170,47 @@ def test_x_and_y_without_brackets_are_answered_with_brackets(call):
         ),
         (lambda: network().parameters(), "parameters is not a method: leave out its brackets"),
         (lambda: on("epoch_end", every=0)(print), "on: setting 'every' must be greater than or equal to 1; got 0"),
-        (lambda: compare_steps(3, dict), "compare_steps: argument 'loop' must be a Trainer or a function; got 3"),
+        (lambda: compare_steps(3, dict), "compare_steps: argument 'loop' must be a Trainer or a function; got 3; "),
         (lambda: compare_steps(dict, 3), "compare_steps: argument 'reference' must be a function; got 3"),
         (lambda: load_model("none", into=network(), names=[3]), "argument 'names' must be a pattern such as '0.*'"),
+        (lambda: check_gradients(TRAINER, CrossEntropy(), X, Y), "argument 'model' must be a Model; got Trainer("),
+        (lambda: check_gradients(network(), X, Y, CrossEntropy()), "argument 'loss' must be a Loss; got array([["),
+        (lambda: numerical_gradient(3, X), "numerical_gradient: argument 'function' must be a function; got 3; write"),
+        (lambda: verify_resume(network()), "verify_resume: missing a required argument: 'model'; write verify_resume("),
+        (lambda: TRAINER.evaluate(TRAINER.fit(network(), (X, Y)), (X, Y)), "got Run(epoch=1, step=1, "),
+        (lambda: TRAINER.evaluate(TRAINER.fit(network(), (X, Y)), (X, Y)), "; write run.model"),
+        (lambda: latest(3), "latest: argument 'folder' must be a str or a PathLike; got 3; write latest(folder)"),
+        (lambda: TRAINER.fit(network(), (X, Y), 10), "got int; write epochs=10"),
+        (
+            lambda: TRAINER.fit(network(), (X, list("abcabc"))),
+            "'a' at y[0]; np.unique(text, return_inverse=True)[1] are",
+        ),
+        (lambda: TRAINER.fit(network(), split((X, Y))), "x[1] has length 4, x[0] has the shape (4, 2)"),
+        (
+            lambda: TRAINER.replace(loss=MeanSquaredError()).fit(network(), (X, Y)),
+            "must have the shape of the output, (6, 3); got (6,); for class labels use CrossEntropy",
+        ),
+        (
+            lambda: TRAINER.fit(Sequential(Dense(2, 1, Sigmoid())), (X, Y)),
+            "For one output use BinaryCrossEntropy and S",
+        ),
+        (lambda: split((X, Y), stratify=Y), "argument 'stratify' must be True, for the classes y, or False; got array"),
+        (lambda: split((X, Y), train_size=0.8), "unknown argument 'train_size': write fraction=1 - train_size."),
+        (Dropout, "Dropout: missing a required argument: 'rate'; write Dropout(rate)"),
+        (lambda: Sigmoid(X), "without a name; write Sigmoid()(...)"),
+        (lambda: MaxPool(pool_size=2), "unknown setting 'pool_size'; did you mean 'window'? Settings: window, stride,"),
+        (lambda: Embedding(input_dim=3, output_dim=2), "unknown setting 'input_dim'; did you mean 'vocabulary'?"),
+        (
+            lambda: MaxPool((2, 2)),
+            "settings go by name: MaxPool(window=..., stride=..., padding=..., seed=..., dtype=...)",
+        ),
+        (lambda: TRAINER.replace(loss="sparse_categorical_crossentropy"), "; write CrossEntropy()"),
+        (lambda: Softmax(axis=1), "unknown setting 'axis': leave it out: rows lie along the last axis."),
+        (lambda: network().parameters.freeze(0), "there is no parameter 0; there are: 0.weights, 0.bias"),
+        (
+            lambda: Layer.of(lambda x, w: x @ w, shapes=[(2, 3)]),
+            "argument 'shapes' must be a tuple of sizes for each",
+        ),
         (lambda: Embedding(2**60, 3), "Embedding: float64 holds at most 9007199254740992 different ids"),
     ],
 )

@@ -18,6 +18,7 @@ from framework.checkpoint.partial import Loaded, fill
 from framework.errors import CheckpointError, FrameworkError, UsageError
 from framework.models import Model
 from framework.runs.run import Run
+from framework.settings.messages import worded
 
 __all__ = [
     "Loaded",
@@ -151,6 +152,7 @@ def _refused(path: object, error: Exception) -> CheckpointError:
     return CheckpointError(f"{shown(path)} cannot be loaded: {said}")
 
 
+@worded
 def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 

@@ -302,6 +302,7 @@ def prepare(
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
         hint = "write validation=(x, y); split(data, 0.2) gives both parts"
+        hint = f"write epochs={data}" if type(data) is int else hint
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"

@@ -47,6 +47,10 @@ def split(
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
+    if not isinstance(stratify, bool | np.bool_):
+        raise SettingsError(
+            f"split: argument 'stratify' must be True, for the classes y, or False; got {brief(stratify)}"
+        )
     every = {leaf: array for i, tree in enumerate(arrays) for leaf, array in flatten(tree, f"data[{i}]").items()}
     rows = {array.shape[:1] for array in every.values()}
     if len(rows) != 1 or rows == {()}:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
+from framework.settings.messages import worded
 
 SURE = 50.0
 """Up to this size of a point a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
@@ -161,6 +162,7 @@ def slope_along(
         array[...] = kept
 
 
+@worded
 def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 2.0**-15) -> Array:
     """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
 

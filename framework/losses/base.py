@@ -296,7 +296,8 @@ class Loss(Component):
         """
         if array.shape != shape:
             if array.shape not in ((shape[0],), (shape[0], 1)) or math.prod(shape[1:]) != 1:
-                raise ShapeError(f"{name} must have the shape of the output, {shape}; got {array.shape}")
+                hint = "; for class labels use CrossEntropy" if array.shape == shape[:1] and len(shape) == 2 else ""
+                raise ShapeError(f"{name} must have the shape of the output, {shape}; got {array.shape}{hint}")
             array = array.reshape(shape)
         self.require_target(array, name)
         return array

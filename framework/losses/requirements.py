@@ -149,7 +149,7 @@ def require_distribution_output(loss: Component, activation: Any) -> None:
         >>> from framework import KLDivergence, Softmax
         >>> require_distribution_output(KLDivergence(), Softmax())
     """
-    advice = "Use Softmax; the loss works on the logits by itself"
+    advice = "Use Softmax; the loss works on the logits by itself. For one output use BinaryCrossEntropy and Sigmoid"
     require_output_range(loss, activation, 0.0, 1.0, advice)
     if isinstance(activation, Activation) and activation.output_range is not None and not activation.coupled:
         raise SettingsError(

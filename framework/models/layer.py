@@ -149,6 +149,8 @@ class Layer(Model):
             >>> layer([0.0, 0.0])
             array([0., 0.])
         """
+        if shapes is not None and not (isinstance(shapes, Mapping) and all(map(_is_shape, shapes.values()))):
+            raise SettingsError(f"Layer.of: argument 'shapes' must be {_SHAPES}; got {brief(shapes)}")
         require_function("Layer.of", function, "x", names=shapes or ())
         return _FunctionLayer(
             function=function, parameter_shapes=tuple((shapes or {}).items()), drawn=tuple((initializers or {}).items())

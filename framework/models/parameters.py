@@ -308,14 +308,14 @@ def matching(pattern: str, names: tuple[str, ...], setting: str = "") -> tuple[s
     Raises:
         SettingsError: It matches none; lists the names.
     """
-    found = (pattern,) if pattern in names else tuple(name for name in names if fnmatchcase(name, pattern))
+    found = (pattern,) if pattern in names else tuple(name for name in names if fnmatchcase(name, str(pattern)))
     if not found:
         raise SettingsError(setting + _unknown(pattern, names))
     return found
 
 
 def _unknown(name: str, names: Collection[str]) -> str:
-    return f"there is no parameter '{name}'{nearest(name, names)}; there are: {', '.join(names)}"
+    return f"there is no parameter {name!r}{nearest(name, names)}; there are: {', '.join(names)}"
 
 
 def require_finite_gradient(parameters: Parameters) -> None:

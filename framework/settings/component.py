@@ -29,7 +29,15 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from framework.errors import FrameworkError, SettingsError, nearest
-from framework.settings.messages import brief, class_message, elsewhere, require_arguments, settings_message, type_of
+from framework.settings.messages import (
+    brief,
+    class_message,
+    elsewhere,
+    require_arguments,
+    setting_names,
+    settings_message,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -173,8 +181,10 @@ class Component(BaseModel, metaclass=ComponentType):
     def __init__(self, /, *args: object, **settings: Any) -> None:
         """Validate ``settings``; see the fields of the class."""
         if args:
-            names = ", ".join(f"{name}=..." for name in type(self).model_fields)
-            raise SettingsError(f"settings go by name: {type(self).__name__}({names}); got {args[0]!r} without a name")
+            names = ", ".join(f"{name}=..." for name in setting_names(type(self)))
+            kind = type(self).__name__
+            hint = f"; write {kind}()(...)" if callable(self) and not names else ""
+            raise SettingsError(f"settings go by name: {kind}({names}); got {brief(args[0])} without a name{hint}")
         try:
             super().__init__(**settings)
         except ValidationError as error:

@@ -10,7 +10,8 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dis import opmap
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from types import UnionType
+from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
@@ -63,35 +64,27 @@ def printable(text: str) -> str:
 
 
 _OTHER_NAMES = {
-    "lr": "learning_rate",
-    "eta": "learning_rate",
-    "step_size": "learning_rate",
+    "lr eta step_size learning_rate_init": "learning_rate",
+    "n_epochs num_epochs max_epochs max_iter": "epochs",
+    "in_features in_channels input_size input_shape": "inputs",
+    "input_dim": "inputs vocabulary",
+    "num_embeddings": "vocabulary",
+    "out_features hidden_size embed_dim num_features output_dim embedding_dim": "units",
+    "out_channels": "filters",
+    "kernel_size": "kernel window",
+    "pool_size": "window",
+    "num_heads": "heads",
+    "p": "rate",
     "eps": "epsilon",
     "betas": "beta1",
-    "learning_rate_init": "learning_rate",
-    "n_epochs": "epochs",
-    "num_epochs": "epochs",
-    "max_epochs": "epochs",
-    "max_iter": "epochs",
     "validation_data": "validation",
     "random_state": "seed",
     "test_size": "fraction",
     "criterion": "loss",
-    "in_features": "inputs",
-    "input_dim": "inputs",
-    "input_shape": "inputs",
-    "in_channels": "inputs",
-    "input_size": "inputs",
-    "out_features": "units",
-    "hidden_size": "units",
-    "embed_dim": "units",
-    "num_features": "units",
-    "out_channels": "filters",
-    "kernel_size": "kernel",
-    "num_heads": "heads",
-    "p": "rate",
+    "filepath": "folder path",
+    "T_max": "length",
 }
-"""Names of settings in other libraries."""
+"""The names here of settings in other libraries: the first that fits."""
 
 _NO_GRADIENT_TO_CLEAR = "leave it out, backward overwrites the gradients"
 _DATA = "x and y go together, as the tuple (x, y)"
@@ -102,8 +95,10 @@ _ELSEWHERE = {
         "train eval": "leave it out, forward(x) trains and model(x) predicts",
         "save state_dict": "write save(run, path), with the run that fit returned",
         "load_state_dict load_weights": "write load_model(path, into=model)",
-        "predict": "write model(x)",
-        "evaluate": "write trainer.evaluate(model, (x, y))",
+        "predict predict_proba": "write model(x)",
+        "evaluate score": "write trainer.evaluate(model, (x, y))",
+        "get_weights set_weights named_parameters": "read and write model.parameters, arrays by name",
+        "to cuda cpu": "leave it out: NumPy computes on the processor",
         "zero_grad": _NO_GRADIENT_TO_CLEAR,
     },
     "framework": {
@@ -112,11 +107,19 @@ _ELSEWHERE = {
         "tensor Tensor": "give NumPy arrays",
         "DataLoader TensorDataset": "give fit (x, y), and Trainer batch_size",
         "nn optim layers Module": "layers and optimizers are names of framework itself",
+        "Input InputLayer": "leave it out: sizes that are not given come from the data",
+        "MLPClassifier MLPRegressor": "write a Sequential of Dense layers, and train it with a Trainer",
+        "StandardScaler": "write (x - x.mean(axis=0)) / x.std(axis=0)",
+        "manual_seed set_seed": "write seed=... in Trainer(...) and in the model",
     },
     "Trainer": {
         "model": "write Trainer(...).fit(model, (x, y))",
         "x y data validation validation_data": "give it to fit(model, data, validation)",
         "verbose": "write callbacks=[ProgressBar()]",
+        "train": "write trainer.fit(model, (x, y))",
+        "test score": "write trainer.evaluate(model, (x, y))",
+        "compile": "leave it out: Trainer(...) has the settings",
+        "history": "fit returns a run, which has run.history",
     },
     "fit": {
         "x y X inputs targets": _DATA,
@@ -125,9 +128,23 @@ _ELSEWHERE = {
         "verbose": "write callbacks=[ProgressBar()] in Trainer(...)",
         "validation_split": "write validation=held_out, with train, held_out = split((x, y), 0.2)",
     },
+    "split": {
+        "train_size": "write fraction=1 - train_size",
+        "shuffle": "rows are always shuffled; slice the arrays instead",
+    },
     "Dense": {"units": "write Dense(64, 32), or Dense(units=32)"},
-    "Layer": {"inputs": "declare inputs: int | None = None in the class"},
-    "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR},
+    "Layer": {
+        "inputs": "declare inputs: int | None = None in the class",
+        "name": "leave it out: a layer is named by its place",
+        "use_bias": "write layer.parameters.freeze('bias')",
+    },
+    "Sequential": {"add append": "write Sequential(first, second, ...)", "weights bias": "write model.parameters"},
+    "Activation": {"inplace": "leave it out", "dim axis": "leave it out: rows lie along the last axis"},
+    "Loss": {
+        "from_logits": "leave it out: with its activation in the model, the loss works on the logits",
+        "reduction": "leave it out: a loss is a mean, and model.backward takes any gradient",
+    },
+    "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR, "minimize apply_gradients": "write optimizer.step()"},
 }
 """Advice for the names of other libraries, by the class, function or module that was asked for them."""
 
@@ -173,7 +190,7 @@ def _closest(name: str, choices: Iterable[str]) -> str | None:
     """Return the name that another library's name means here, or else the one most like it."""
     known = {choice.lower(): choice for choice in choices}
     known |= {key.removesuffix("optimizer").removesuffix("schedule"): choice for key, choice in known.items()}
-    short = name.lower().removesuffix("loss").removesuffix("1d").removesuffix("2d")
+    short = name.lower().replace("_", "").removesuffix("loss").removesuffix("1d").removesuffix("2d")
     like = [name.lower(), _SHORT_NAMES.get(short, short), *difflib.get_close_matches(name.lower(), known, n=1)]
     return next((known[key] for key in like if key in known), None)
 
@@ -186,8 +203,13 @@ def meant(name: str, choices: Iterable[str]) -> str:
         ("; did you mean 'learning_rate'?", "; did you mean 'momentum'?")
     """
     names = list(choices)
-    other = _OTHER_NAMES.get(name)
-    return f"; did you mean {other!r}?" if other in names else nearest(name, names)
+    other = _translated(name, names)
+    return f"; did you mean {other!r}?" if other else nearest(name, names)
+
+
+def _translated(name: str, choices: Collection[str]) -> str | None:
+    others = next((others for names, others in _OTHER_NAMES.items() if name in names.split()), "")
+    return next((other for other in others.split() if other in choices), None)
 
 
 def settings_message(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> str:
@@ -206,10 +228,9 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         if not where:
             lines.append(text.removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
-            names = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
-            lines.append(unknown_name(cls, "setting", where, names))
+            lines.append(unknown_name(cls, where, setting_names(cls)))
         elif part["type"] == "missing":
-            if where in map(_OTHER_NAMES.get, unknown):
+            if where in [_translated(name, cls.model_fields) for name in unknown]:
                 continue
             lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
         else:
@@ -227,44 +248,83 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
 
+_LOOSE = (Any, bool, int, float, tuple)
+"""Annotations that say little of an argument's class: numbers and sequences come in many."""
+
+
+@functools.lru_cache
+def _signature(called: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, tuple[Any, ...]]]:
+    """Return the signature of a class or a function, and the classes that a function's arguments must be of."""
+    if isinstance(called, type):
+        return inspect.signature(called.__init__), {}  # type: ignore[misc]
+    kinds = {}
+    for name, hint in get_type_hints(called).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        found = tuple(get_origin(part) or part for part in parts)
+        if name != "return" and all(isinstance(kind, type) and kind not in _LOOSE for kind in found):
+            kinds[name] = found
+    return inspect.signature(called), kinds
+
+
 def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, Any]) -> None:
     """Word the error of a call of a class or a function with arguments that do not fit; do nothing if they fit."""
-    signature = inspect.signature(called.__init__ if isinstance(called, type) else called)  # type: ignore[misc]
+    signature, classes = _signature(called)
     args = (called, *args) if isinstance(called, type) else args
+    hint = ""
     try:
-        signature.bind(*args, **settings)
+        given = signature.bind(*args, **settings).arguments
+        wrong = [name for name in given if name in classes and not isinstance(given[name], classes[name])]
+        if not wrong:
+            return
+        name, value, kinds = wrong[0], given[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
+        wanted = " or ".join({"Callable": "a function", "NoneType": "None"}.get(kind, f"a {kind}") for kind in kinds)
+        problem = f"argument '{name}' must be {wanted}; got {brief(value)}"
+        if isinstance(getattr(value, name, None), classes[name]):
+            hint = f"; write {type(value).__name__.lower()}.{name}"
+        hint = hint or _component_hint(value, kinds, ())
     except TypeError as error:
         problem = str(error)
-    else:
-        return
-    kinds = {name: parameter.kind for name, parameter in signature.parameters.items() if name != "self"}
-    names = [*(called.model_fields if inspect.Parameter.VAR_KEYWORD in kinds.values() else kinds)]  # type: ignore[attr-defined]
-    kind = "setting" if isinstance(called, type) else "argument"
-    together = f"; {_DATA}" if "data" in names else ""
+    parameters = [each for name, each in signature.parameters.items() if name != "self"]
+    named = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = setting_names(called) if named else [each.name for each in parameters]
     if unknown := [name for name in settings if name not in names]:
-        problem = unknown_name(called, kind, unknown[0], names)
+        problem = unknown_name(called, unknown[0], names)
     elif problem.startswith("too many"):
-        placed = [name for name, each in kinds.items() if each is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        placed = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
         got = len(args) - ("self" in signature.parameters)
-        problem = f"the arguments without a name are {', '.join(placed)}; got {got}{together}"
-    else:
-        needed = [name for name in kinds if signature.parameters[name].default is inspect.Parameter.empty]
-        problem += f"; write {called.__name__}({', '.join(needed)}){together}"
-    raise SettingsError(f"{called.__name__}: {problem}") from None
+        problem = f"the arguments without a name are {', '.join(placed)}; got {got}"
+        hint = f"; {_DATA}" if "data" in placed else ""
+    elif not hint:
+        needed = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+        hint = f"; write {called.__name__}({', '.join(needed)}){f'; {_DATA}' if 'data' in needed else ''}"
+    raise SettingsError(f"{called.__name__}: {problem}{hint}") from None
 
 
-def unknown_name(owner: Any, kind: str, name: str, choices: Iterable[str]) -> str:
+def setting_names(cls: Any) -> list[str]:
+    """Return the names of a class's settings; those that every layer has come last.
+
+    Example:
+        >>> from framework import Dropout
+        >>> setting_names(Dropout)
+        ['rate', 'seed', 'dtype']
+    """
+    given = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
+    return sorted(given + [name for name in cls.model_fields if name not in given], key=("seed", "dtype").__contains__)
+
+
+def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
     """Return what to say of a name that a class or a function does not have.
 
     Example:
         >>> class Trainer: ...
-        >>> unknown_name(Trainer, "setting", "optimiser", ["loss", "optimizer"])
+        >>> unknown_name(Trainer, "optimiser", ["loss", "optimizer"])
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
-    names = list(choices)
-    advice = elsewhere(owner, name)
-    hint = f": {advice}." if advice and _OTHER_NAMES.get(name) not in names else meant(name, names) or "."
-    return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
+    names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
+    hint = meant(name, names)
+    if (advice := elsewhere(owner, name)) and _translated(name, names) is None:
+        hint = f": {advice}."
+    return f"unknown {kind} {name!r}{hint or '.'} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
 def worded(function: Callable[P, R]) -> Callable[P, R]:
@@ -281,11 +341,8 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **settings: P.kwargs) -> R:
-        try:
-            return function(*args, **settings)
-        except TypeError:
-            require_arguments(function, args, settings)
-            raise
+        require_arguments(function, args, settings)
+        return function(*args, **settings)
 
     return call
 
@@ -328,7 +385,8 @@ _SHORT_NAMES = {
     "mse": "meansquarederror",
     "nll": "crossentropy",
     "rmse": "rootmeansquarederror",
-    "train_test_split": "split",
+    "sparsecategoricalcrossentropy": "crossentropy",
+    "traintestsplit": "split",
 }
 
 

@@ -9,22 +9,6 @@ from framework.errors import SettingsError, ShapeError, nearest
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
-from framework.runs.run import Run
-from framework.settings.messages import brief
-
-
-def require_model(model: object, name: str) -> None:
-    """Refuse anything but a model.
-
-    Raises:
-        SettingsError: ``model`` is something else, such as a model's class.
-    """
-    if not isinstance(model, Model):
-        hint = f"; the model comes first: {name}(model, {'x' if name == 'predict' else '(x, y)'})"
-        hint = "; its model is run.model" if isinstance(model, Run) else hint
-        raise SettingsError(
-            f"{name}: argument 'model' must be a model such as Neuron(3, Sigmoid()); got {brief(model)}{hint}"
-        )
 
 
 def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:

@@ -53,10 +53,8 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
     """Raise an error for a run that cannot be resumed with this model and loss.
 
     Raises:
-        UsageError: It is not a Run, is in training, is not consistent, or belongs to another model or loss.
+        UsageError: It is in training, is not consistent, or belongs to another model or loss.
     """
-    if not isinstance(run, Run):
-        raise UsageError(f"fit: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}")
     if run.active:
         raise UsageError(
             "resume: the run is in training at this moment; in a hook call run.stop(reason), and resume when fit has "

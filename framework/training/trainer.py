@@ -20,7 +20,7 @@ from framework.data import Source, checked_rows, prepare, settling
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
-from framework.errors import ResumeWarning, SettingsError, UsageError
+from framework.errors import ResumeWarning, SettingsError
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
@@ -30,7 +30,7 @@ from framework.runs.figures import EVALUATION_ROWS, Figures
 from framework.runs.run import Run
 from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
-from framework.training.preconditions import require_columns, require_last_batch, require_model, require_modes
+from framework.training.preconditions import require_columns, require_last_batch, require_modes
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
 from framework.trees import rows_in, take
@@ -143,9 +143,8 @@ class Trainer(Component):
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
-        require_model(model, name)
         with settling(model, data, name):
-            self._require(model, name)
+            self._require(model)
             for component in (self.loss, model, *self.regularizers):
                 refresh(component)
             if run is not None:
@@ -189,9 +188,8 @@ class Trainer(Component):
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
 
-    def _require(self, model: Model, name: str) -> None:
-        """Refuse anything but a model, or one whose output cannot serve the loss or a metric."""
-        require_model(model, name)
+    def _require(self, model: Model) -> None:
+        """Refuse a model whose output cannot serve the loss or a metric."""
         self.loss.require_model(model.output_activation)
         for loss in self._figures.losses:
             loss.require_output(model.output_activation)
@@ -261,14 +259,9 @@ class Trainer(Component):
         """
         if isinstance(run, str | os.PathLike):  # perhaps by a program that is started again, which needs no warning
             run = load(run)
-        elif epochs is None and isinstance(run, Run) and run.complete and run.epoch >= self.epochs:
+        elif epochs is None and run.complete and run.epoch >= self.epochs:
             advice = f"the run has made its {run.epoch} epochs; write resume(run, data, epochs=5) for five more"
             warn(f"resume: nothing is left to do: {advice}", ResumeWarning)
-        if not isinstance(run, Run):
-            raise UsageError(
-                "resume: argument 'run' must be a Run, as fit returns it, or the path of a checkpoint; "
-                f"got {type(run).__name__}"
-            )
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 
     @worded
@@ -284,7 +277,7 @@ class Trainer(Component):
             >>> trainer.evaluate(Neuron.from_weights([2.0]), ([[1.0], [2.0]], [2.0, 5.0]))
             {'loss': 0.5}
         """
-        self._require(model, "evaluate")
+        self._require(model)
         figures = self._figures
         return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", metrics=self.metrics))
 
@@ -302,7 +295,6 @@ class Trainer(Component):
             >>> trainer.predict(Neuron.from_weights([2.0]), [[1.0], [2.0]])
             array([2., 4.])
         """
-        require_model(model, "predict")
         x = checked_rows(x, model, "predict")
         starts = range(0, rows_in(x), EVALUATION_ROWS) or [0]  # of no rows, one empty batch
         with np.errstate(all="ignore"):

@@ -16,10 +16,11 @@ from framework.checkpoint import load, save
 from framework.errors import CheckpointError, SettingsError
 from framework.models import Model
 from framework.runs.run import Run
-from framework.training.preconditions import require_model
+from framework.settings.messages import worded
 from framework.training.trainer import Trainer
 
 
+@worded
 def verify_resume(
     trainer: Trainer, model: Model, data: Any, validation: Any = None, *, epochs: int = 3
 ) -> tuple[int, ...]:
@@ -51,7 +52,6 @@ def verify_resume(
         >>> verify_resume(trainer, model, ([[0.0], [1.0], [2.0], [3.0], [4.0]], [0.0, 1.0, 4.0, 9.0, 16.0]))
         (1, 3, 5, 8)
     """
-    require_model(model, "verify_resume")
     if epochs < 2:
         raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
     callbacks = [callback for callback in trainer.callbacks if not callback.saves]

@@ -141,7 +141,10 @@ SETTINGS = [
     ("Trainer: setting 'callbacks' must be of class Callback; got <built-in", lambda: recipe(callbacks=[print])),
     ("fit: EarlyStopping reads 'los', which the", lambda: fit(callbacks=[EarlyStopping(monitor="los")])),
     ("fit: EarlyStopping reads 'val_loss', which the", lambda: fit(callbacks=[EarlyStopping()])),
-    ("fit: argument 'model' must be a model such as Neuron(3, Sigmoid()); got <class", lambda: fit(Neuron)),
+    (
+        "fit: argument 'model' must be a Model; got <class",
+        lambda: fit(Neuron),
+    ),
     (f"Dense: setting 'units' must be {LESS} 0", lambda: Dense(2, 0)),
     ("Dense: setting 'inputs' must be a valid integer; got '2'", lambda: Dense("2", 1)),
     ("Dense: setting 'activation' must work on 1 unit; Softmax()", lambda: Dense(2, 1, Softmax())),

@@ -16,6 +16,7 @@ from framework import (
     ReLU,
     ResumeWarning,
     Sequential,
+    SettingsError,
     SGDOptimizer,
     Sigmoid,
     StopOnConvergence,
@@ -168,7 +169,7 @@ def test_resume_refuses_what_it_cannot_go_on_with():
     run = recipe(callbacks=[stop_at("batch_end", 1)]).fit(network(), (X, Y))
     with pytest.raises(UsageError, match="has 11 rows in batches of 4, shuffled; got 8 rows in batches of 4, shuffled"):
         recipe().resume(run, (X[:8], Y[:8]))
-    with pytest.raises(UsageError, match="must be a Run"):
+    with pytest.raises(SettingsError, match="must be a Run"):
         recipe().resume(7, (X, Y))
     with pytest.raises(UsageError, match="must be a run of this model"):
         recipe().fit(network(), (X, Y), run=run)

@@ -35,7 +35,6 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
-    UsageError,
 )
 
 RNG = np.random.default_rng(0)
@@ -199,7 +198,7 @@ def test_recipes_that_cannot_work_are_refused():
     with pytest.raises(SettingsError, match=r"write EarlyStopping\(\) with its brackets"):
         recipe(callbacks=[EarlyStopping])
     for call in (recipe().fit, recipe().evaluate):
-        with pytest.raises(SettingsError, match="'model' must be a model such as"):
+        with pytest.raises(SettingsError, match="'model' must be a Model; got"):
             call(Neuron, (X, Y))
 
 
@@ -258,7 +257,7 @@ def test_an_argument_that_fit_does_not_have_is_refused_with_the_one_that_was_mea
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
     with pytest.raises(SettingsError, match=r"unknown argument .validation_data.; did you mean .validation."):
         trainer.fit(Neuron(1), ([[1.0]], [1.0]), validation_data=([[1.0]], [1.0]))
-    with pytest.raises(UsageError, match="fit: argument 'run' must be a Run, as fit returns it; got int"):
+    with pytest.raises(SettingsError, match="fit: argument 'run' must be a Run or None; got 3"):
         trainer.fit(Neuron(1), ([[1.0]], [1.0]), run=3)
 
 
