@@ -132,25 +132,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
         CheckpointError: It cannot be read, or is not a whole checkpoint.
     """
     try:
-        return decode(_contents(path))
+        file = Path(path)
+        return decode(None if file.exists() and not file.is_file() else file.read_bytes())  # to open a pipe would block
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)} cannot be loaded: {error}") from None
     except (OSError, ValueError, TypeError, MemoryError) as error:
         raise CheckpointError(f"{shown(path)} cannot be loaded: {reason(error)}") from error
-
-
-def _contents(path: str | os.PathLike[str]) -> bytes | None:
-    """Return a file's bytes; None for a folder, a pipe or a device, which is not read."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe would block
-    handle = os.open(path, flags)
-    try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(found.st_size)
-    finally:
-        os.close(handle)
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> None:

@@ -65,7 +65,7 @@ class Kernel:
         for name in ("target", "a"):
             self._memory[f"{name}_{len(plan.layers) - 1}"] = np.zeros((size, sizes[-1]), dtype)
         self._classes = np.zeros(size, np.int64)
-        self._arrays: tuple[tuple[Array, ...], tuple[Array, ...]] = ((), ())
+        self._arrays: tuple[Array, ...] = ()
         self._version = -1
 
     def _array(self, name: str) -> Array:
@@ -80,7 +80,7 @@ class Kernel:
         parameters = self._layers[int(place)].parameters
         views = parameters.gradients if kind[0] == "g" else parameters.views
         array: Array = views["bias" if kind in ("b", "gb") else "weights"]
-        return array if name in self._source.matrices else array.reshape(-1)
+        return array.reshape(-1) if kind in ("b", "gb") or self._sizes[int(place) + 1] == 1 else array
 
     def train(
         self,
@@ -103,9 +103,7 @@ class Kernel:
         parameters = optimizer.parameters
         runs = parameters.trainable_runs()
         if self._version != parameters.version:
-            names = self._source.matrices, self._source.vectors
-            matrices, vectors = (tuple(map(self._array, part)) for part in names)
-            self._arrays, self._version = (matrices, vectors), parameters.version
+            self._arrays, self._version = tuple(map(self._array, self._source.arrays)), parameters.version
         if self.form.keeps:
             shape = ((stop - first) * self.size, self._sizes[-1])
             self._kept = (np.empty(shape, x.dtype), np.empty(shape, x.dtype))
@@ -127,7 +125,7 @@ class Kernel:
             optimizer.steps,
             int(self._folds and not parameters.frozen) * (2 if seen else 1),
             self.constants,
-            *self._arrays,
+            self._arrays,
             self._classes,
             sums,
             *self._kept,

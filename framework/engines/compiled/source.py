@@ -35,7 +35,7 @@ class Form:
 
 ARGUMENTS = (
     "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
-    "constants, matrices, vectors, classes, sums, kept_h, kept_a, limit, address"
+    "constants, arrays, classes, sums, kept_h, kept_a, limit, address"
 )
 """The arguments of ``train``, in this order, as ``Kernel.train`` gives them."""
 
@@ -94,8 +94,7 @@ class _Kernel:
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *step]
         body = [*map(self._plain, body)] if self.form.single else body
         text = "\n".join(body)
-        self.matrices = [name for name in self._matrices() if name in text]
-        self.vectors = [name for name in self._vectors() if name in text]
+        self.arrays = [name for name in self._names() if name in text]
         train = [
             "@kernel",
             f"def train({ARGUMENTS}):",
@@ -118,24 +117,17 @@ class _Kernel:
         places = "|".join(str(i) for i, one in enumerate(self.units_1) if one and not (i == self.last and self.by_row))
         return re.sub(rf"\b(h|target)_({places or 'none'})(?:_flat)?\[[^\]]*\]", r"\1_\2_0", line)
 
-    def _matrices(self) -> list[str]:
-        """Return the names of the two-dimensional arrays that a kernel may work on, with the number of their layer."""
-        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("x", "h")]
-        names += [f"{name}_{i}" for i in range(self.last + 1) if not self.units_1[i] for name in ("w", "gw")]
+    def _names(self) -> list[str]:
+        """Return the names of the arrays that a kernel may work on, with the number of their layer."""
+        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("x", "h", "w", "gw", "b", "gb")]
         names += [f"s_{i}" for i in range(1, self.last + 1)]
-        return [*names, f"target_{self.last}", f"a_{self.last}", "scratch_0", "columns_0"]
-
-    def _vectors(self) -> list[str]:
-        """Return the names of the one-dimensional arrays."""
-        names = [f"{name}_{i}" for i in range(self.last + 1) for name in ("b", "gb")]
-        names += [f"{name}_{i}" for i in range(self.last + 1) if self.units_1[i] for name in ("w", "gw")]
-        return [*names, "scales_0", "values_0", *sorted(self.flat)]
+        names += [f"target_{self.last}", f"a_{self.last}", "scratch_0", "columns_0", "scales_0", "values_0"]
+        return [*names, *sorted(self.flat)]
 
     def _start(self) -> list[str]:
         """Name the constants, the parameters and the working memory."""
         return [
-            *([f"{', '.join(self.matrices)}, = matrices"] if self.matrices else []),
-            f"{', '.join(self.vectors)}, = vectors",
+            f"{', '.join(self.arrays)}, = arrays",
             *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
             "zero, one = real(0.0), real(1.0)",
             "made = 0",
@@ -277,16 +269,14 @@ class Source:
     Attributes:
         text: The source of a module whose ``train`` takes ``ARGUMENTS``.
         constants: The values of c0, c1, ...
-        matrices: The names of the two-dimensional arrays, in order; ``h_1`` is that of the second layer.
-        vectors: The names of the one-dimensional arrays.
+        arrays: The names of the arrays, in order; ``h_1`` is that of the second layer.
         scratch: How many numbers of an element are kept in ``scratch``.
         columns: How many numbers of a row are kept in ``columns``.
     """
 
     text: str
     constants: list[float]
-    matrices: list[str]
-    vectors: list[str]
+    arrays: list[str]
     scratch: int
     columns: int
 
@@ -307,4 +297,4 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     text = kernel.source()
     header = _HEADER.format(stamp=_stamp())
     memory = max(kernel.scratch, 1), max(kernel.columns, 1)
-    return Source(header + text, kernel.writer.constants, kernel.matrices, kernel.vectors, *memory)
+    return Source(header + text, kernel.writer.constants, kernel.arrays, *memory)
