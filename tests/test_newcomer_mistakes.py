@@ -18,6 +18,8 @@ from framework import (
     DtypeError,
     Embedding,
     FrameworkError,
+    Glorot,
+    Initializer,
     Layer,
     Loss,
     MaxPool,
@@ -97,7 +99,9 @@ def test_an_unknown_attribute_keeps_pythons_message_and_models_still_copy():
 def test_no_advice_names_an_attribute_that_the_class_has():
     model, optimizer = network(), SGDOptimizer(network(), learning_rate=0.1)
     for thing in (model, model[0], Dropout(0.5), optimizer, Neuron(2)):
-        assert not [name for name in dir(thing) if elsewhere(type(thing), name) and name not in ("inputs", "units")]
+        assert not [
+            name for name in dir(thing) if elsewhere(type(thing), name) and name not in ("forward", "inputs", "units")
+        ]
 
 
 def test_a_layer_that_reads_inputs_is_told_to_declare_it():
@@ -238,6 +242,12 @@ OVERRIDES = {
         "sums",
         lambda _self, p, t: (p, t),
     ),
+    "Layer.forward must take (self, x, key, copy); got (_self, x): write formula(self, x, ...)": (
+        Layer,
+        "forward",
+        lambda _self, x: x,
+    ),
+    "Layer.shapes must be a method: write def shapes(self): return {'w': (2,)}": (Layer, "shapes", {"w": (2,)}),
     "Layer.input_shape must be a property": (Layer, "input_shape", lambda _: (4,)),
     "Layer.input_shape must be a property: write @property, def input_shape(self): return (4,)": (
         Layer,
@@ -281,6 +291,44 @@ class Gated(Layer):
 
     def formula(self, x, weights, gate, bias):
         return (x @ weights + bias) * (x @ gate)
+
+
+class Empty(Loss):
+    def value(self, prediction, target):
+        (prediction - target) ** 2
+
+
+class Nothing(Initializer):
+    def __call__(self, shape, rng):
+        rng.normal(size=shape)
+
+
+def initialized_by(initializer):
+    shapes = {"weights": (2, 3)}
+    return Layer.of(lambda x, weights: x @ weights, shapes=shapes, initializers={"weights": initializer})(X)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda: Empty()(X, X), "Empty.value must give one value an element, (6, 2); got None: write return"),
+        (lambda: initialized_by(Nothing()), "Nothing.__call__ returned None: write return"),
+        (lambda: initialized_by(Glorot), "got <class 'framework.models.initializers.Glorot'>; write Glorot() with"),
+        (
+            lambda: Dense(2, 3, Activation.of(lambda h: torch_like(h) + 1)),
+            "the formula cannot be traced: write it with NumPy functions; argument must be Tensor, not Symbol",
+        ),
+    ],
+)
+def test_a_formula_that_gives_nothing_or_is_not_numpys_is_refused(call, answer):
+    with pytest.raises(FrameworkError) as caught:
+        call()
+    assert answer in str(caught.value)
+
+
+def torch_like(h):
+    if type(h).__name__ != "Tensor":
+        raise TypeError(f"argument must be Tensor, not {type(h).__name__}")
 
 
 def test_matrices_of_an_own_layer_start_as_glorot_draws_them_and_vectors_at_zero():

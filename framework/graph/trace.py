@@ -117,6 +117,10 @@ def _called(
             if isinstance(error.__cause__, DerivativeError):  # NumPy hides the error of an assignment to an element
                 raise error.__cause__ from None
             raise
+        except TypeError as error:
+            if "Symbol" not in str(error):
+                raise
+            raise DerivativeError(f"the formula cannot be traced: write it with NumPy functions; {error}") from None
     return Traced(nodes, tuple(map(graph_value(graph), results if isinstance(results, tuple) else (results,))))
 
 

@@ -361,12 +361,12 @@ class Loss(Component):
             if getattr(values, "shape", ()) != expected:
                 of = ("an element", "a row")
                 other = given.shape if self.by_row else given.shape[:1]
-                hint = "; the mean is taken for you" if np.shape(values) == () else ""
+                hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
                 if np.shape(values) == other:
                     hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
                 raise ShapeError(
                     f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
-                    f"got {np.shape(values)}{hint}"
+                    f"got {'None: write return' if values is None else np.shape(values)}{hint}"
                 )
             if weight is not None:
                 values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))

@@ -520,7 +520,7 @@ class Layer(Model):
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)
-        initializers = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", callable)
+        initializers = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", _draws)
         if unknown := set(initializers) - set(parameters):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
@@ -594,10 +594,15 @@ class _FunctionLayer(PlainFunction, Layer):
 
 def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Return an initializer's values, or refuse another shape and what is not finite."""
-    values = np.asarray(initializer(shape, rng))
+    values = initializer(shape, rng)
     require_like(initializer, "__call__", values, shape)
+    values = np.asarray(values)
     require_finite(values, f"the values of {initializer!r}")
     return values
+
+
+def _draws(initializer: Any) -> bool:
+    return callable(initializer) and not isinstance(initializer, type)
 
 
 _SHAPES = "a tuple of sizes for each name, {'weights': (3,)}"

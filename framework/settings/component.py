@@ -404,7 +404,8 @@ def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
             got.bind(*(each for each in given if each not in by_name), **by_name)
         except TypeError:
             if not any(found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD) for found in given.values()):
-                raise SettingsError(f"{cls.__name__}.{name} must take ({', '.join(given)}); got {got}") from None
+                hint = f": {advice}" if (advice := elsewhere(cls, name)) else ""
+                raise SettingsError(f"{cls.__name__}.{name} must take ({', '.join(given)}); got {got}{hint}") from None
 
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:

@@ -27,8 +27,9 @@ def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...], 
     without_type = error.code == "model-field-missing-annotation"
     for field, value in namespace.items():
         if without_type and (f"`{field} = " in text or f"Field '{field}' " in text):
-            if any(isinstance(getattr(base, field, None), property) for base in bases):
-                return f"{name}.{field} must be a property: write @property, def {field}(self): return {brief(value)}"
+            if base := next((getattr(base, field) for base in bases if hasattr(base, field)), None):
+                kind, write = ("property", "@property, def") if isinstance(base, property) else ("method", "def")
+                return f"{name}.{field} must be a {kind}: write {write} {field}(self): return {brief(value)}"
             return f"{name}: '{field} = {brief(value)}' has no type; write {field}: {type_of(value)} = {brief(value)}"
     return f"{name}: {text}"
 
@@ -135,9 +136,11 @@ _ELSEWHERE = {
     "Dense": {"units": "write Dense(64, 32), or Dense(units=32)"},
     "Layer": {
         "inputs": "declare inputs: int | None = None in the class",
+        "forward": "write formula(self, x, ...), from which it comes",
         "name": "leave it out: a layer is named by its place",
         "use_bias": "write layer.parameters.freeze('bias')",
     },
+    "Composite": {"forward": "write children() and apply(self, x, values, record)"},
     "Sequential": {"add append": "write Sequential(first, second, ...)", "weights bias": "write model.parameters"},
     "Activation": {"inplace": "leave it out", "dim axis": "leave it out: rows lie along the last axis"},
     "Loss": {
