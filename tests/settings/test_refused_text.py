@@ -76,7 +76,7 @@ def test_json_that_makes_no_history_is_refused(text):
 
 
 def test_rows_that_are_none_make_no_history():
-    with pytest.raises(DataError, match="History: rows must be dicts of columns; got 1 at row 1"):
+    with pytest.raises(DataError, match="History: rows must be dicts of columns; got 1"):
         History([{"loss": 0.1}, 1])
 
 
