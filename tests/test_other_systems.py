@@ -22,7 +22,7 @@ for name in ("O_DIRECTORY", "O_NONBLOCK", "register_at_fork", "getuid"):
 def refused(*_arguments, **_options):
     raise PermissionError(13, "in use")
 
-os.link = os.unlink = refused  # a file system without links; a file that another program has open
+os.unlink = refused  # a file that another program has open
 """
 
 TRAINING = """
