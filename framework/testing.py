@@ -35,6 +35,7 @@ from framework.optimizers.descent import SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.settings.component import Component
+from framework.settings.messages import worded
 from framework.training.trainer import Trainer
 from framework.training.verification import differences
 from framework.trees import map_leaves
@@ -48,6 +49,7 @@ class ConformanceError(FrameworkError, AssertionError):
     """A component fails some of the checks; the message lists them all."""
 
 
+@worded
 def check_component(component: Component) -> tuple[str, ...]:
     """Run every check that applies to a component.
 
@@ -59,16 +61,13 @@ def check_component(component: Component) -> tuple[str, ...]:
 
     Raises:
         ConformanceError: Some checks fail; lists each with its reason.
-        UsageError: The argument is not a component, but a class, for example.
+        SettingsError: The argument is not a component, but a class, for example.
 
     Example:
         >>> from framework import Tanh
         >>> "its derivative is that of its formula" in check_component(Tanh())
         True
     """
-    if not isinstance(component, Component):
-        hint = f"; write {component.__name__}(...)" if isinstance(component, type) else ""
-        raise UsageError(f"check_component: argument 'component' must be a component; got {component!r}{hint}")
     before = _global_stream()
     failures = []
     applicable = {

@@ -12,8 +12,8 @@ from framework import (
     Dense,
     Loss,
     Optimizer,
+    SettingsError,
     Tanh,
-    UsageError,
 )
 from framework.testing import ConformanceError, check_component
 
@@ -166,5 +166,5 @@ def test_what_is_wrong_is_named(component, failure):
 
 @pytest.mark.parametrize("given", [Tanh, Dense])
 def test_a_class_in_place_of_a_component_is_refused_not_passed_without_a_check(given):
-    with pytest.raises(UsageError, match=rf"must be a component; got .*; write {given.__name__}\(\.\.\.\)"):
+    with pytest.raises(SettingsError, match=rf"must be a Component; got .*; write {given.__name__}\("):
         check_component(given)

@@ -97,6 +97,7 @@ def load(path: str | os.PathLike[str]) -> Run:
 def load_model(path: str | os.PathLike[str]) -> Model: ...
 @overload
 def load_model(path: str | os.PathLike[str], *, into: Model, names: str | tuple[str, ...] = "*") -> Loaded: ...
+@worded
 def load_model(
     path: str | os.PathLike[str], *, into: Model | None = None, names: str | tuple[str, ...] = "*"
 ) -> Model | Loaded:
@@ -133,8 +134,6 @@ def load_model(
         raise UsageError("load_model: argument 'names' chooses what goes into a model: write into=model")
     if not isinstance(names, str) and not (isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)):
         raise UsageError(f"load_model: argument 'names' must be a pattern such as '0.*', or several; got {names!r}")
-    if into is not None and not isinstance(into, Model):
-        raise UsageError(f"load_model: argument 'into' must be a Model; got {type(into).__name__}")
     if into is not None:
         into._built()  # raises while a number of inputs is not known
     arrays, text = read(path)

@@ -198,18 +198,6 @@ def _closest(name: str, choices: Iterable[str]) -> str | None:
     return next((known[key] for key in like if key in known), None)
 
 
-def meant(name: str, choices: Iterable[str]) -> str:
-    """Return ``; did you mean 'learning_rate'?`` for a setting's name elsewhere, else for the one most like it.
-
-    Example:
-        >>> meant("lr", ["learning_rate", "momentum"]), meant("momentun", ["learning_rate", "momentum"])
-        ("; did you mean 'learning_rate'?", "; did you mean 'momentum'?")
-    """
-    names = list(choices)
-    other = _translated(name, names)
-    return f"; did you mean {other!r}?" if other else nearest(name, names)
-
-
 def _translated(name: str, choices: Collection[str]) -> str | None:
     others = next((others for names, others in _OTHER_NAMES.items() if name in names.split()), "")
     return next((other for other in others.split() if other in choices), None)
@@ -273,7 +261,7 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
     """Word the error of a call of a class or a function with arguments that do not fit; do nothing if they fit."""
     signature, classes = _signature(called)
     args = (called, *args) if isinstance(called, type) else args
-    hint = ""
+    hint = name = ""
     try:
         given = signature.bind(*args, **settings).arguments
         wrong = [name for name in given if name in classes and not isinstance(given[name], classes[name])]
@@ -282,7 +270,7 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         name, value, kinds = wrong[0], given[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
         wanted = " or ".join({"Callable": "a function", "NoneType": "None"}.get(kind, f"a {kind}") for kind in kinds)
         problem = f"argument '{name}' must be {wanted}; got {brief(value)}"
-        if isinstance(getattr(value, name, None), classes[name]):
+        if isinstance(getattr(value, name, ...), classes[name]):
             hint = f"; write {type(value).__name__.lower()}.{name}"
         hint = hint or _component_hint(value, kinds, ())
     except TypeError as error:
@@ -299,7 +287,8 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         hint = f"; {_DATA}" if "data" in placed else ""
     elif not hint:
         needed = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
-        hint = f"; write {called.__name__}({', '.join(needed)}){f'; {_DATA}' if 'data' in needed else ''}"
+        if not name or name in needed:
+            hint = f"; write {called.__name__}({', '.join(needed)}){f'; {_DATA}' if 'data' in needed else ''}"
     raise SettingsError(f"{called.__name__}: {problem}{hint}") from None
 
 
@@ -324,10 +313,9 @@ def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
-    hint = meant(name, names)
-    if (advice := elsewhere(owner, name)) and _translated(name, names) is None:
-        hint = f": {advice}."
-    return f"unknown {kind} {name!r}{hint or '.'} {kind.capitalize()}s: {', '.join(names) or 'none'}"
+    other, advice = _translated(name, names), elsewhere(owner, name)
+    hint = f"; did you mean {other!r}?" if other else f": {advice}." if advice else nearest(name, names) or "."
+    return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
 def worded(function: Callable[P, R]) -> Callable[P, R]:

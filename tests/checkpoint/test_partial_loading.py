@@ -10,6 +10,7 @@ from framework import (
     HalfSquaredError,
     ReLU,
     Sequential,
+    SettingsError,
     SGDOptimizer,
     Trainer,
     UsageError,
@@ -102,7 +103,7 @@ def test_wrong_arguments_say_what_to_write(saved):
         load_model(path, into=body(), names="9.*")
     with pytest.raises(UsageError, match="write into=model"):
         load_model(path, names="0.*")
-    with pytest.raises(UsageError, match="'into' must be a Model; got str"):
+    with pytest.raises(SettingsError, match=r"'into' must be a Model or None; got 'model'$"):
         load_model(path, into="model")
     with pytest.raises(UsageError, match="number of inputs is not known"):
         load_model(path, into=Sequential(Dense(units=4)))
