@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sybil import Sybil
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 collect_ignore = ["tests/pytorch"]  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
@@ -42,3 +43,22 @@ pytest_collect_file = Sybil(
     setup=start,
     teardown=finish,
 ).pytest()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use one process for a selection of tests, and one a core for all of them."""
+    return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the blocks of each document together and in order again, after pytest-randomly has shuffled all tests.
+
+    The files that take longest come first, so that all processes end at about the same time.
+    """
+    turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}
+
+    def place(item: pytest.Item) -> tuple[bool, int, int]:
+        line = item.example.line if isinstance(item, SybilItem) else 0
+        return item.path.parent.name != "engines", turns[item.path], line
+
+    items.sort(key=place)
