@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.emit.text import text
+from framework.emit.text import Shown
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
@@ -147,13 +147,13 @@ def _elementwise(graph: Graph, name: str) -> tuple[str, str, str]:
     names = {1: "x", 2: "ab", 3: "cab"}[len(OPERATIONS[name].rules)]
     arguments = [graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in names]
     y = graph.add(name, *arguments)
-    slopes = [(v.name, text({"y": y, "": derivative(y, v, textbook=True)}).split(" = ", 2)[2]) for v in arguments]
+    slopes = [(v.name, Shown({"y": y, "": derivative(y, v, textbook=True)}).text.split(" = ", 2)[2]) for v in arguments]
     same = {slope for _, slope in slopes}
     by = [(f"{letter}: " if len(slopes) > 1 else "", slope) for letter, slope in slopes if letter != "c"]
     written = "0" if same == {"0"} else ", ".join(f"{letter}{_code(slope)}" for letter, slope in by)
     aliases = [name, *(other for other, known in NAMES.items() if known == name and other.isidentifier())]
     where = "framework" if name in ("erf", "erfc") else "np"
-    return ", ".join(f"`{where}.{other}`" for other in aliases), _code(text({"": y}).removeprefix(" = ")), written
+    return ", ".join(f"`{where}.{other}`" for other in aliases), _code(Shown({"": y}).text.removeprefix(" = ")), written
 
 
 def _array(call: str) -> tuple[str, str, str, set[str]]:
@@ -163,12 +163,12 @@ def _array(call: str) -> tuple[str, str, str, set[str]]:
     if not isinstance(y, Node):
         return _code(call), _code(str(y)), "0", set()
     used = ordered([y])
-    form = text({"y": y}).removeprefix("y = ")
+    form = Shown({"y": y}).text.removeprefix("y = ")
     first = next((node for name, node in found.inputs.items() if node in used), None)
     slope = "0"
     if first is not None and y.kind == "f":
         g = found.graph.input("g", y.shape)
-        slope = text({"y": y, "": gradients([(y, g)], [first])[0]}).split("\n")[1].removeprefix(" = ")
+        slope = Shown({"y": y, "": gradients([(y, g)], [first])[0]}).text.split("\n")[1].removeprefix(" = ")
     return _code(call), _short(form), "0" if slope == "0" else _short(slope), {node.op for node in used}
 
 

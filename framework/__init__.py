@@ -23,7 +23,8 @@ from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnC
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data import Dataset
 from framework.data.splits import split
-from framework.derivatives import check_derivative, numerical_gradient
+from framework.derivatives.checks import check_derivative
+from framework.derivatives.differences import numerical_gradient
 from framework.emit.show import show
 from framework.errors import (
     CallbackError,

@@ -11,13 +11,14 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.derivatives import slope_along
+from framework.derivatives.differences import slope_along
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
 from framework.settings.messages import worded
+from framework.tables import as_text
 from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
 
@@ -65,11 +66,7 @@ class GradientReport:
             (r.parameter, str(list(r.element)), f"{r.analytic:.9g}", f"{r.numeric:.9g}", f"{r.relative_error:.1e}")
             for r in self.rows
         ]
-        widths = [max(len(row[column]) for row in [header, *cells]) for column in range(5)]
-        lines = (
-            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *cells]
-        )
-        return "\n".join(line.rstrip() for line in lines)
+        return as_text([header, *cells])
 
 
 @worded
@@ -185,17 +182,15 @@ def _worst(
     if len(places) > elements:
         chosen = random_generator(0, f"check {name}").choice(len(places), elements, replace=False)
         places = [places[i] for i in sorted(chosen)]
-    worst = GradientRow(name, (), 0.0, 0.0, -1.0)
+    rows, found = [], GradientRow(name, (), 0.0, 0.0, 0.0)
     for place in places:
-        found = worst
         for point in points:
             with point:
                 found, kinked = _compared(name, array, place, value, point)
             if not kinked or np.isinf(found.relative_error):
                 break
-        if found.relative_error > worst.relative_error:
-            worst = found
-    return worst
+        rows.append(found)
+    return max(rows, key=lambda row: (row.relative_error, abs(row.analytic)), default=found)
 
 
 def _compared(

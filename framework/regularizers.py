@@ -6,24 +6,24 @@ the strength and adds up. Sums are over all elements, never means, so the streng
 
 from __future__ import annotations
 
-import functools
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, first_place
-from framework.derivatives import numerical_gradient
+from framework.arrays import Array
+from framework.derivatives.checks import Subject, check_rows
+from framework.derivatives.formulas import Formula
 from framework.emit.programs import Program, programs_of, require_current
 from framework.errors import DerivativeError, DivergedError, ShapeError
 from framework.graph.reads import Reads
 from framework.models import Model
 from framework.models.parameters import Parameters, matching
-from framework.settings.component import Component, Positive, belongs_to
+from framework.settings.component import Positive, belongs_to
 
 
-class Regularizer(Component):
+class Regularizer(Formula):
     """A penalty strength * (sum over arrays of value(array)): write ``value(values)``, and its slope is derived.
 
     A written ``slope(values)`` is compared with differences of the value at first use.
@@ -51,8 +51,6 @@ class Regularizer(Component):
 
     strength: Positive
     parameters: str = "*weights"
-
-    check: ClassVar[Literal["on", "off"]] = "on"
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -100,7 +98,7 @@ class Regularizer(Component):
             SettingsError: The pattern matches no parameter.
             ShapeError: ``slope`` has another shape than its argument.
         """
-        _checked(self)
+        self.require_derivative()
         penalty = self.penalty(model)
         if not math.isfinite(penalty):
             raise DivergedError(
@@ -122,20 +120,20 @@ class Regularizer(Component):
         """
         values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
         trial = values.copy()
-        self._number(values.copy())
-        given = np.array(self._shaped_slope(trial), dtype=np.float64)
-        self.value(trial)
+        self._number(trial)
         if not np.array_equal(trial, values):
             raise DerivativeError(f"{type(self).__name__} changes the values in place; make a new array: 'v = v * 2'")
-        expected = numerical_gradient(lambda array: self._number(array.copy()), values)
-        wrong = ~np.isclose(given, expected, rtol=1e-5, atol=1e-7 * max(1.0, float(np.abs(expected).max())))
-        if wrong.any():
-            place = first_place(wrong)
-            raise DerivativeError(
-                f"{type(self).__name__}.slope is wrong at the value {values[place]:.6g}: it gives "
-                f"{given[place]:.9g}, but the slope of value there is {expected[place]:.9g}; value is written without "
-                "the strength, and so is slope"
-            )
+
+        def value(rows: Array) -> Array:
+            return np.array([self._number(row.reshape(values.shape)) for row in rows])
+
+        def slope(gradient: Array, rows: Array) -> Array:
+            return np.asarray(gradient * self._shaped_slope(rows.reshape(values.shape)).reshape(rows.shape))
+
+        advice = "value is written without the strength, and so is slope"
+        written = type(self).slope is not Regularizer.slope
+        it = Subject(self, "slope", "values", written=written, advice=advice)
+        check_rows(it, value, slope, values.reshape(1, -1))
 
     def _program(self, values: Array) -> Program:
         """Return the traced ``value`` for arrays of this shape and dtype."""
@@ -209,10 +207,3 @@ class L2(Regularizer):
 
     def value(self, values: Any) -> Any:
         return 0.5 * np.sum(np.square(values))
-
-
-@functools.lru_cache(maxsize=256)
-def _checked(regularizer: Regularizer) -> None:
-    """Check the slope once for a class and its settings."""
-    if regularizer.check == "on":
-        regularizer.check_derivative()

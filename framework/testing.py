@@ -19,7 +19,7 @@ from framework.activations import Activation
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.checkpoint import save
-from framework.derivatives import numerical_gradient
+from framework.derivatives.differences import numerical_gradient
 from framework.errors import FrameworkError, UsageError
 from framework.gradients import check_gradients
 from framework.losses import Loss

@@ -12,7 +12,7 @@ WRITER = runpy.run_path(str(DOCS / "operations.py"))
 
 LEFT_OUT = {"cumulative_sum"}  # which NumPy 2.0 does not have
 LEFT_OUT |= {"logaddexp.reduce"}  # named on the page as a method of a ufunc
-LEFT_OUT |= {"getitem", "setitem", "copyto"} | {"shape", "ndim", "size", "isscalar", "iscomplexobj", "result_type"}
+LEFT_OUT |= {"getitem", "setitem", "copyto"} | {"shape", "ndim", "size", "iscomplexobj", "result_type"}
 """Operators and statements, which the page shows as such, and functions that return a property."""
 
 

@@ -87,7 +87,7 @@ def test_a_wrong_gradient_is_shown_in_a_table():
     model = Sequential(Scale(units=2, wrong="scale"), Dense(2, 1))
     with pytest.raises(DerivativeError, match=r"0\.scale +\[\d\]") as caught:
         check_gradients(model, MeanSquaredError(), X, np.ones((3, 1)))
-    assert "worst element  analytic" in str(caught.value)
+    assert "worst element" in str(caught.value)
 
 
 def test_a_wrong_input_gradient_is_found():

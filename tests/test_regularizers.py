@@ -5,7 +5,7 @@ from oracles import jax_gradients
 
 from framework import AdamOptimizer, Dense, MeanSquaredError, Neuron, Sequential, SGDOptimizer, Tanh
 from framework.callbacks import on
-from framework.derivatives import numerical_gradient
+from framework.derivatives.differences import numerical_gradient
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
 from framework.regularizers import L1, L2, Regularizer
 from framework.settings.component import Component
@@ -171,7 +171,7 @@ class Orthonormal(Regularizer):
 
 @pytest.mark.parametrize("kind", [Doubled, Strengthened])
 def test_a_wrong_slope_is_found_at_the_first_use(kind):
-    with pytest.raises(DerivativeError, match=f"{kind.__name__}.slope is wrong at the value 0.81"):
+    with pytest.raises(DerivativeError, match=rf"{kind.__name__}.slope is wrong at element \d(.|\n)*a constant factor"):
         gradients_with(network(), kind(strength=0.1))
 
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from framework.arrays import Array, numeric
-from framework.derivatives.formulas import check_activation, check_once
+from framework.derivatives.formulas import Formula, check_activation
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.emit.show import labelled, latex_of
+from framework.emit.show import labelled
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
-from framework.settings.component import Component, belongs_to
+from framework.settings.component import belongs_to
 from framework.settings.plain_functions import PlainFunction, require_function
 
 
-class Activation(Component):
+class Activation(Formula):
     """An activation: write ``__call__(h)``, and the rest is derived from it.
 
     A formula works on each element alone, or on rows: the last axis is the row, as in Softmax. ``derivative(h)`` of an
@@ -48,8 +48,8 @@ class Activation(Component):
     """
 
     output_range: ClassVar[tuple[float, float] | None] = None
-    check: ClassVar[Literal["on", "off"]] = "on"
     _formula: ClassVar[Callable[..., Any]]
+    _method: ClassVar[str] = "_formula"
     _has_derivative: ClassVar[bool]
     _has_derivative_from_output: ClassVar[bool]
     _has_backward: ClassVar[bool]
@@ -61,15 +61,14 @@ class Activation(Component):
         if "__call__" in vars(cls):
             cls._formula = vars(cls)["__call__"]
             cls.__call__ = _traceable(cls._formula)  # type: ignore[method-assign]
-        if not belongs_to(cls, "derivative", "__call__"):
-            cls.derivative = Activation.derivative  # type: ignore[method-assign]
-        if not belongs_to(cls, "derivative_from_output", "__call__", "derivative"):
-            cls.derivative_from_output = Activation.derivative_from_output  # type: ignore[method-assign]
-        if not belongs_to(cls, "backward", "__call__"):
-            cls.backward = Activation.backward  # type: ignore[method-assign]
-        cls._has_derivative = cls.derivative is not Activation.derivative
-        cls._has_derivative_from_output = cls.derivative_from_output is not Activation.derivative_from_output
-        cls._has_backward = cls.backward is not Activation.backward
+        for name, *source in (
+            ("derivative", "__call__"),
+            ("derivative_from_output", "__call__", "derivative"),
+            ("backward", "__call__"),
+        ):
+            if not belongs_to(cls, name, *source):
+                setattr(cls, name, getattr(Activation, name))
+            setattr(cls, f"_has_{name}", getattr(cls, name) is not getattr(Activation, name))
 
     @staticmethod
     def of(function: Callable[[Any], Any]) -> Activation:
@@ -143,21 +142,6 @@ class Activation(Component):
         """Return the formula and its derivative by label, for ``show``."""
         return labelled(self.program(), "f")
 
-    def _repr_latex_(self) -> str | None:
-        """Return what Jupyter draws: the formula and its derivative."""
-        return latex_of(self)
-
-    def require_derivative(self) -> Self:
-        """Return the activation itself, checked once for its class and settings.
-
-        Raises:
-            DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
-        """
-        check_once(self, "_formula")
-        if not (self._has_derivative or self._has_derivative_from_output or self._has_backward):
-            self.program()
-        return self
-
     def require_units(self, units: int | None, name: str = "") -> None:
         """Check that the output over a row of so many units is not constant; ``name`` begins the message.
 
@@ -170,7 +154,6 @@ class Activation(Component):
                 raise SettingsError(f"{name}{self!r} over a row of 1 unit is constant: use Sigmoid for two classes")
 
     def check_derivative(self) -> None:
-        """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
         check_activation(self)
 
     def _recorded(self, formula: Callable[..., Any], h: Symbol) -> Any:
@@ -180,7 +163,7 @@ class Activation(Component):
         written = self._has_derivative or self._has_derivative_from_output or self._has_backward
         try:
             a = formula(self, h)
-            a = a.astype(float) if isinstance(a, Symbol) else h.full(a)
+            a = a.astype(float) if isinstance(a, Symbol) else np.full_like(h, a)
         except DerivativeError:
             if not written:
                 raise

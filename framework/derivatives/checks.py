@@ -8,15 +8,17 @@ differences cannot resolve is right where it agrees with the derived one.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, first_place
+from framework.arrays import Array
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
+from framework.emit.show import show
 from framework.errors import DerivativeError, DtypeError, FrameworkError, ShapeError
 from framework.graph.node import Node, needed
 from framework.settings.messages import require_formula
@@ -76,26 +78,29 @@ class Subject:
     """A method that is checked, and what its error message says.
 
     Attributes:
-        name: The class, and the target of a loss.
+        owner: The component.
         method: The method.
         argument: The name of its argument.
         written: Whether the user wrote it; a derived one is compared with differences alone.
         program: Traces the formula; raises DerivativeError where that cannot be done.
-        text: Returns the derived derivative as text.
+        detail: What the message says behind the name of the class.
         alternative: Another reading of an elementwise derivative, and what it means when that is the right one.
-        factors: Named numbers that may explain a constant factor.
         advice: What to do when nothing better is known; None is what fits.
     """
 
-    name: str
+    owner: Any
     method: str
     argument: str = "h"
     written: bool = True
     program: Callable[[], Any] | None = None
-    text: Callable[[], str] | None = None
+    detail: str = ""
     alternative: tuple[Callable[[Array], Array], str] | None = None
-    factors: dict[str, float] = field(default_factory=dict)
     advice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The method's name for messages."""
+        return f"{type(self.owner).__name__}{self.detail}.{self.method}"
 
     @cached_property
     def traced(self) -> Any:
@@ -110,7 +115,7 @@ class Subject:
         """Whether a derived derivative can be compared with the written one."""
         return self.written and self.traced is not None and not isinstance(self.traced, DerivativeError)
 
-    def values(self, function: Callable[..., Any], points: Array, *arguments: Array) -> Array:
+    def values(self, function: Callable[[Array], Any], points: Array) -> Array:
         """Return what the method gives at points, as float64.
 
         Raises:
@@ -119,36 +124,48 @@ class Subject:
         """
         trial = points.copy()
         with np.errstate(all="ignore"):
-            result = function(*arguments, trial)
+            result = function(trial)
         if not np.array_equal(trial, points):
             raise DerivativeError(
-                f"{self.name}.{self.method} changes its argument in place; make a new array: "
+                f"{self.name} changes its argument in place; make a new array: "
                 f"'{self.argument} = {self.argument} * 2', not '{self.argument} *= 2'"
             )
-        require_like(self.name, self.method, result, points.shape)
+        require_like(self.owner, self.method, result, points.shape)
         return np.asarray(result, dtype=np.float64)
 
-    def error(self, where: str, given: float, slope: str, meaning: str | None) -> DerivativeError:
+    def error(
+        self,
+        points: Array,
+        place: tuple[int, ...],
+        given: Array,
+        slope: str,
+        meaning: str | None = None,
+        dtype: str = "",
+    ) -> DerivativeError:
         """Return the error: what the method gives and where, the derived derivative, and what to do."""
+        if len(place) == 1:
+            where = f"at {self.argument} = {points[place] + 0.0:.6g}"
+        else:
+            where = f"at element {place[1]} of the row [{', '.join(f'{number:.6g}' for number in points[place[0]])}]"
         verdict = "cannot be confirmed" if self.method.endswith("(derived)") else "is wrong"
-        lines = [f"{self.name}.{self.method} {verdict} {where}: it gives {given:.9g}, but {slope}"]
+        lines = [f"{self.name} {verdict} {dtype}{where}: it gives {given[place]:.9g}, but {slope}"]
         if isinstance(self.traced, DerivativeError):
             lines.append(str(self.traced))
-        elif self.text is not None:
-            lines.append(f"derived from the formula: {self.text()}")
+        elif self.traced is not None and self.traced.elementwise:
+            lines.append(f"derived from the formula: {show(self.owner).text.splitlines()[-1]}")
         method = self.method.split(" ")[0]
         usual = f"leave {method} out and it is derived from the formula, or correct it"
         if isinstance(self.traced, DerivativeError):
             usual = f"correct {method}"
-        elif not self.written and not np.isfinite(given):
+        elif not self.written and not np.isfinite(given[place]):
             meaning = (
                 "the chain rule meets 0 * inf there, as in np.sqrt(h) at 0: keep the inner argument away from 0 with "
                 "np.where, or write derivative(h) in a class"
             )
         elif not self.written:
             usual = (
-                f"the formula jumps there, or is too small or too steep for differences: write {method} in a class, "
-                'with check = "off" where it differs on purpose'
+                "the formula jumps there, or is too small or too steep for differences: "
+                f'write {method} in a class, with check = "off" where it differs on purpose'
             )
         return DerivativeError("\n".join([*lines, meaning or self.advice or usual]))
 
@@ -173,35 +190,77 @@ def check_elementwise(
         DerivativeError: They differ; says where, by how much, and what is probably meant.
     """
     points = np.concatenate([points, _around(numbers_in(subject.traced))])
-    subject.values(derivative, POINTS)  # so that a message about the shape does not depend on the grid
-    given = subject.values(derivative, points)
     if derived is None:
-        measurable = (points == 0) | ((np.abs(points) >= 1e-9) & (np.abs(points) < 1e3))
-        expected, look, given = None, points[measurable], given[measurable]
-        bounds = derivative_bounds(formula, look)
-        suspects = np.flatnonzero(_outside(given, bounds, look))
-    else:
+        points = points[(points == 0) | ((np.abs(points) >= 1e-9) & (np.abs(points) < 1e3))]
+    subject.values(derivative, POINTS)  # so that a message about the shape does not depend on the grid
+    _check(subject, formula, derivative, derived, points)
+
+
+def check_rows(
+    subject: Subject,
+    formula: Callable[[Array], Array],
+    pullback: Callable[[Array, Array], Array],
+    rows: Array,
+    derived: Callable[[Array, Array], Array] | None = None,
+) -> None:
+    """Compare the gradient of a formula over rows with the derived one, and with differences.
+
+    Args:
+        subject: The method to check.
+        formula: Rows (n, k) to (n, k) or (n,).
+        pullback: (gradient, rows) to dL/drows.
+        rows: Where to look, (n, k).
+        derived: The derived pullback; None compares with differences alone.
+
+    Raises:
+        DerivativeError: They differ; says where.
+    """
+    with np.errstate(all="ignore"):
+        shape = np.shape(formula(rows.copy()))
+    gradient = np.cos(np.arange(float(math.prod(shape)))).reshape(shape)
+
+    def total(at: Array) -> Array:
+        """Return for each row the number whose gradient is pulled back."""
+        value: Array = np.sum((gradient * formula(at)).reshape(len(at), -1), axis=1, keepdims=True)
+        return value
+
+    def pulled(pullback: Any, at: Array) -> Any:
+        return pullback(gradient.astype(at.dtype), at)
+
+    _check(subject, total, partial(pulled, pullback), derived and partial(pulled, derived), rows)
+
+
+def _check(subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array) -> None:
+    """Compare a derivative at numbers, or the gradients of rows (n, k), with the derived one and with differences.
+
+    Raises:
+        DerivativeError: They differ.
+    """
+    given = subject.values(derivative, points)
+    if derived is not None:
         expected = _values(derived, points.copy())
         undefined = np.isnan(given) & np.isnan(expected) & (np.abs(points) < 1e-12) & (points != 0)
-        look, suspects = points, np.flatnonzero(~(_close(given, expected, _scale(expected, points)) | undefined))
-    if len(suspects):
-        suspects = suspects[:: max(1, len(suspects) // _SUSPECTS)]
-        chosen = np.concatenate([np.arange(min(len(POINTS), len(look))), suspects])
-        expected = None if expected is None else expected[chosen]
-        _decide(subject, formula, derivative, derived, look[chosen], given[chosen], expected)
+        suspects = ~(_close(given, expected, _scale(expected, points)) | undefined)
+    elif points.ndim == 1:
+        suspects = _outside(given, derivative_bounds(formula, points), points)
+    else:  # few rows, for which the finer differences cost little
+        suspects = np.ones(points.shape, bool)
+    if suspects.any():
+        places = np.flatnonzero(suspects)
+        chosen = [*range(min(len(POINTS), len(points))), *places[:: max(1, len(places) // _SUSPECTS)]]
+        _decide(subject, formula, derivative, derived, points[chosen] if points.ndim == 1 else points)
     if subject.written:
-        _check_float32(subject, formula, derivative, points)
+        _check_float32(subject, formula, derivative, points[_moderate(points)] if points.ndim == 1 else points)
 
 
-def _decide(
-    subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array, given: Array, expected: Array | None
-) -> None:
+def _decide(subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array) -> None:
     """Let differences decide at points some of which are under suspicion.
 
     Raises:
         DerivativeError: The derivative is wrong at some of them.
     """
-    bounds = resolved_bounds(formula, points)
+    given, bounds = subject.values(derivative, points), _bounds(formula, points)
+    expected = None if derived is None else _values(derived, points.copy())
     wrong = _outside(given, bounds, points)
     if expected is not None:
         scale = _scale(expected, points)
@@ -235,8 +294,25 @@ def _decide(
         other = _values(subject.alternative[0], points), subject.alternative[1]
     clear_points = (np.abs(points) <= SURE) & (bounds.judged if expected is None else np.isfinite(expected))
     reference = np.where(clear_points, bounds.middle if expected is None else expected, np.nan)
-    meaning = _meaning(given, reference, agrees, subject.factors, other)
-    raise subject.error(f"at {subject.argument} = {points[place] + 0.0:.6g}", given[place], slope, meaning)
+    meaning = _meaning(given, reference, agrees, named_factors(subject.owner.settings()), other)
+    raise subject.error(points, place, given, slope, meaning)
+
+
+def _bounds(formula: Any, points: Array) -> Bounds:
+    """Bound the derivative at points, or that of a number for each row by each element of the row."""
+    if points.ndim == 1:
+        return resolved_bounds(formula, points)
+
+    def by(column: int) -> Bounds:
+        def moved(numbers: Array) -> Array:
+            rows = points.copy()
+            rows[:, column] = numbers
+            return _values(formula, rows)[:, 0]
+
+        return resolved_bounds(lambda at: np.array([moved(numbers) for numbers in at]), points[:, column])
+
+    found = [by(column) for column in range(points.shape[1])]
+    return Bounds(*(np.stack([getattr(b, name) for b in found], axis=1) for name in Bounds.__dataclass_fields__))
 
 
 def _meaning(
@@ -272,10 +348,10 @@ def _moderate(points: Array) -> Array:
     return np.asarray((points == 0) | ((np.abs(points) >= 0.05) & (np.abs(points) <= 10.0)))
 
 
-def _clearest(wrong: Array, points: Array) -> int:
+def _clearest(wrong: Array, points: Array) -> tuple[int, ...]:
     """Return the place of the point among the wrong ones whose size is nearest to 1, for a message."""
-    distance = np.abs(np.log(np.maximum(np.abs(points), 1e-30)))
-    return int(np.argmin(np.where(wrong, distance, np.inf)))
+    distance = np.where(wrong, np.abs(np.log(np.maximum(np.abs(points), 1e-30))), np.inf)
+    return tuple(map(int, np.unravel_index(np.argmin(distance), points.shape)))
 
 
 def _largest(values: Array, where: Any = True) -> float:
@@ -284,8 +360,8 @@ def _largest(values: Array, where: Any = True) -> float:
 
 
 def _scale(values: Array, points: Array) -> float:
-    """Return the largest of the values at moderate points, away from a pole at 0."""
-    return _largest(values, _moderate(points))
+    """Return the size that rounding is measured by: of derivatives, the largest away from a pole at 0 and in range."""
+    return _largest(values, _moderate(points)) if points.ndim == 1 else 1e3 * _largest(values)
 
 
 def _close(given: Array, expected: Array, scale: float, spread: Any = 0.0) -> Array:
@@ -331,29 +407,24 @@ def _beside(function: Any, points: Array) -> list[Array]:
 
 
 def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Array) -> None:
-    """Compare a derivative in float32 with the same one in float64, at moderate points.
+    """Compare a derivative in float32 with the same one in float64.
 
     Raises:
         DerivativeError: They differ by more than rounding explains.
     """
-    narrow = points[_moderate(points)].astype(np.float32)
+    narrow = points.astype(np.float32)
     wide = narrow.astype(np.float64)
     with np.errstate(all="ignore"):
         given, expected = (subject.values(derivative, at) for at in (narrow, wide))
-        size = 1e-3 * _scale(expected, wide) + 1e-30
-        suspects = ~(np.abs(given - expected) <= 1e-2 * (np.abs(expected) + size)) & np.isfinite(expected)
-        if not suspects.any():
-            return
-        narrow, wide, given, expected = (array[suspects] for array in (narrow, wide, given, expected))
-        values, exact = _values(formula, narrow), _values(formula, wide)
-        same = np.abs(values - exact) <= 1e-2 * np.abs(exact) + 1e-5 * _scale(exact, wide)
-        wrong = same & ~(
-            np.abs(given - expected) <= 1e-2 * (np.abs(expected) + size) + _spread(derivative, wide, 2.0**-22)
-        )
+        allowed = 1e-2 * (np.abs(expected) + 1e-3 * _scale(expected, wide) + 1e-30)
+        wrong = np.isfinite(expected) & ~(np.abs(given - expected) <= allowed)
+        if wrong.any():
+            values, exact = _values(formula, narrow), _values(formula, wide)
+            wrong &= np.abs(values - exact) <= 1e-2 * np.abs(exact) + 1e-5 * _scale(exact, wide)
+            wrong &= ~(np.abs(given - expected) <= allowed + _spread(derivative, wide, 2.0**-22))
     if wrong.any():
         place = _clearest(wrong, wide)
-        where = f"in float32 at {subject.argument} = {wide[place]:.6g}"
-        raise subject.error(where, given[place], f"in float64 it gives {expected[place]:.6g}", None)
+        raise subject.error(wide, place, given, f"in float64 it gives {expected[place]:.6g}", dtype="in float32 ")
 
 
 def numbers_in(program: Any) -> tuple[float, ...]:
@@ -373,104 +444,6 @@ def _around(numbers: tuple[float, ...]) -> Array:
     places = [0.0, *numbers, *(-number for number in numbers)]
     found = {place + sign * step for place in places for step in steps for sign in (1.0, -1.0)}
     return np.array(sorted(found))
-
-
-def check_rows(
-    subject: Subject,
-    formula: Callable[[Array], Array],
-    pullback: Callable[[Array, Array], Array],
-    rows: Array,
-    derived: Callable[[Array, Array], Array] | None = None,
-) -> None:
-    """Compare the gradient of a formula over rows with the derived one, and with differences.
-
-    Args:
-        subject: The method to check.
-        formula: Rows (n, k) to (n, k) or (n,).
-        pullback: (gradient, rows) to dL/drows.
-        rows: Where to look, (n, k).
-        derived: The derived pullback; None compares with differences alone.
-
-    Raises:
-        DerivativeError: They differ; says where.
-    """
-    with np.errstate(all="ignore"):
-        shape = np.shape(formula(rows.copy()))
-        gradient = np.cos(np.arange(1.0, 1.0 + np.prod(shape, dtype=int))).reshape(shape)
-        given = subject.values(pullback, rows, gradient)
-        expected = None if derived is None else np.asarray(derived(gradient, rows), np.float64)
-    if expected is None or not _close(given, expected, 1e3 * _largest(expected)).all():
-        _decide_rows(subject, formula, rows, gradient, given, expected)
-    if subject.written:
-        _check_rows_float32(subject, pullback, rows, gradient)
-
-
-def _decide_rows(
-    subject: Subject, formula: Any, rows: Array, gradient: Array, given: Array, expected: Array | None
-) -> None:
-    """Let differences decide whether the gradient of a formula over rows is right.
-
-    Raises:
-        DerivativeError: It is wrong.
-    """
-    found = [_column_bounds(formula, gradient, rows, column) for column in range(rows.shape[1])]
-    bounds = Bounds(*(np.stack([getattr(b, name) for b in found], axis=1) for name in Bounds.__dataclass_fields__))
-    truth = bounds.middle if expected is None else expected
-    size = _largest(truth)
-
-    def right(values: Array) -> Array:
-        with np.errstate(all="ignore"):
-            held = ~bounds.judged | bounds.hold(values, 1e-6 * np.abs(values) + 1e-8 * size)
-            if expected is None:
-                return held
-            near = np.abs(values - expected) <= 1e-3 * size
-            return np.asarray((held & (bounds.judged | near)) | _close(values, expected, 1e3 * size))
-
-    wrong = ~right(given)
-    if wrong.any():
-        meaning = _meaning(given, truth, lambda values: bool(right(values).all()), subject.factors)
-        _raise_at(subject, "", wrong, rows, given, truth, "the slope of the formula there is", meaning)
-
-
-def _check_rows_float32(subject: Subject, pullback: Any, rows: Array, gradient: Array) -> None:
-    """Compare the gradient of a formula over rows in float32 with the same one in float64.
-
-    Raises:
-        DerivativeError: They differ by more than rounding explains.
-    """
-    narrow = rows.astype(np.float32)
-    wide = narrow.astype(np.float64)
-    with np.errstate(all="ignore"):
-        given = subject.values(pullback, narrow, gradient.astype(np.float32))
-        exact, *beside = (
-            subject.values(pullback, wide * (1.0 + part * 2.0**-20), gradient) for part in (0.0, -1.0, 1.0)
-        )
-        allowed = 1e-2 * _largest(exact) + 4.0 * np.ptp([exact, *beside], axis=0)
-        wrong = np.isfinite(exact) & ~(np.abs(given - exact) <= allowed)
-    if wrong.any():
-        _raise_at(subject, "in float32 ", wrong, rows, given, exact, "in float64 it gives", None)
-
-
-def _raise_at(
-    subject: Subject, dtype: str, wrong: Array, rows: Array, given: Array, truth: Array, text: str, meaning: str | None
-) -> None:
-    """Raise the error for the first wrong element of some rows."""
-    place = first_place(wrong)
-    row = ", ".join(f"{number:.6g}" for number in rows[place[0]])
-    where = f"{dtype}at element {place[1]} of the row [{row}]"
-    raise subject.error(where, given[place], f"{text} {truth[place]:.9g}", meaning)
-
-
-def _column_bounds(formula: Any, gradient: Array, rows: Array, column: int) -> Bounds:
-    """Bound the derivative of sum(gradient * formula(rows)) by one element of each row."""
-
-    def of(at: Array) -> Array:
-        moved = np.repeat(rows[None], len(at), axis=0)
-        moved[:, :, column] = at
-        values = np.asarray(formula(moved.reshape(-1, rows.shape[1])), np.float64)
-        return np.asarray((gradient * values.reshape(len(at), *gradient.shape)).reshape(*at.shape, -1).sum(axis=-1))
-
-    return resolved_bounds(of, rows[:, column])
 
 
 def named_factors(settings: dict[str, Any]) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -15,16 +17,16 @@ from framework.derivatives.checks import (
     Subject,
     check_elementwise,
     check_rows,
-    named_factors,
     require_elementwise,
     require_like,
     require_traced,
 )
-from framework.emit.programs import Program, one_width_error, tried_width
+from framework.emit.programs import Program, is_ours, one_width_error, tried_width
 from framework.emit.show import show
-from framework.errors import DataError, DerivativeError, ShapeError
+from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
 from framework.graph.node import needed
 from framework.graph.reads import Reads
+from framework.settings.component import Component
 
 TARGETS = (0.0, 1.0, -1.0, 0.3, 2.5, 7.0, 40.0, 2500.0, 1e5, -30.0, 1e-3)
 """Targets to check with; a loss is not asked about those that it refuses."""
@@ -32,15 +34,42 @@ TARGETS = (0.0, 1.0, -1.0, 0.3, 2.5, 7.0, 40.0, 2500.0, 1e5, -30.0, 1e-3)
 MODERATE: Array = np.array([-12.0, -3.0, -0.4, 0.0, 0.2, 1.5, 9.0])
 
 
-def check_once(component: Any, method: str) -> None:
-    """Check the derivatives of a user's formula once for its class, its settings and what else it reads."""
-    if component.check == "on" and ":" in component.tag():  # tests check the library's own
-        _checked(component, frozenset(Reads([getattr(component, method)], type(component)).values.items()))
+class Formula(Component):
+    """A component whose derivative is derived from its formula, or checked at first use where its class writes it.
+
+    Attributes:
+        check: ``"off"`` for a derivative that differs from the formula's on purpose.
+    """
+
+    check: ClassVar[Literal["on", "off"]] = "on"
+    _method: ClassVar[str] = "value"  # the method that is the formula
+
+    @abstractmethod
+    def check_derivative(self) -> None:
+        """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
+
+    def require_derivative(self) -> Self:
+        """Return the component itself, checked once for its class, its settings and what else its formula reads.
+
+        Raises:
+            DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
+        """
+        if self.check == "on" and not is_ours(self):  # tests check the library's own
+            reads = Reads([getattr(self, self._method)], type(self)).values
+            _check_once(self, frozenset(reads.items()))
+        return self
+
+    def _repr_latex_(self) -> str | None:
+        """Return what Jupyter draws: the formula and its derivative; None where it cannot be traced."""
+        try:
+            return show(self)._repr_latex_()
+        except FrameworkError:
+            return None
 
 
 @lru_cache(maxsize=256)
-def _checked(component: Any, reads: frozenset[Any]) -> None:  # noqa: ARG001 (a part of the key)
-    component.check_derivative()
+def _check_once(formula: Formula, reads: frozenset[Any]) -> None:  # noqa: ARG001 (a part of the key)
+    formula.check_derivative()
 
 
 def check_activation(activation: Any) -> None:
@@ -65,20 +94,9 @@ def check_activation(activation: Any) -> None:
     for method in written:
         _check_written(activation, method)
     if not written:
-        _check_derived(activation)
-
-
-def _check_derived(activation: Any) -> None:
-    program = activation.program()
-    require_traced(type(activation).__name__, program, activation, POINTS)
-    it = Subject(
-        type(activation).__name__,
-        "derivative (derived)",
-        written=False,
-        program=activation.program,
-        advice="write derivative(h), and report the formula: the derived one should be right",
-    )
-    check_elementwise(it, activation, activation.derivative)
+        it = Subject(activation, "derivative (derived)", written=False, program=activation.program)
+        require_traced(name, activation.program(), activation, POINTS)
+        check_elementwise(it, activation, activation.derivative)
 
 
 def _check_written(activation: Any, method: str) -> None:
@@ -90,23 +108,11 @@ def _check_written(activation: Any, method: str) -> None:
     given, other, meaning = of_h, of_a, "it is written in terms of the output a: name it derivative_from_output(a)"
     if method == "derivative_from_output":
         given, other, meaning = of_a, of_h, "it is written in terms of h: name it derivative(h)"
-    it = Subject(
-        type(activation).__name__,
-        method,
-        program=partial(_own_program, activation),
-        text=partial(_textbook, activation),
-        alternative=(other, meaning),
-        factors=named_factors(activation.settings()),
-    )
+    it = Subject(activation, method, program=partial(_own_program, activation), alternative=(other, meaning))
     derived = it.traced.derivative if it.derives and it.traced.elementwise else None
     if derived is not None:
-        require_traced(it.name, it.traced, activation, POINTS)
+        require_traced(type(activation).__name__, it.traced, activation, POINTS)
     check_elementwise(it, activation, given, derived)
-
-
-def _textbook(formula: Any) -> str:
-    """Return the derived derivative as text."""
-    return show(formula).text.splitlines()[-1]
 
 
 def _own_program(activation: Any) -> Program:
@@ -134,20 +140,10 @@ def _calls_python(program: Program) -> bool:
 
 def _check_coupled(activation: Any, rows: Array) -> None:
     """Check an activation over rows."""
-    it = Subject(
-        type(activation).__name__,
-        "backward (derived)",
-        written=False,
-        advice="write backward(gradient, h, a), and report the formula",
-    )
+    it = Subject(activation, "backward (derived)", written=False)
     if activation._has_backward:
-        it = Subject(
-            it.name,
-            "backward",
-            program=partial(_own_program, activation),
-            factors=named_factors(activation.settings()),
-        )
-    derived = it.traced.pullback if it.derives else None
+        it = Subject(activation, "backward", program=partial(_own_program, activation))
+    derived = (lambda g, h: np.asarray(it.traced.pullback_at(g, h, activation(h)))) if it.derives else None
     check_rows(it, activation, lambda g, h: np.asarray(activation.backward(g, h, activation(h))), rows, derived)
 
 
@@ -157,24 +153,32 @@ def check_loss(loss: Any, *, written: bool) -> None:
     Raises:
         DerivativeError: The slope is not that of the value, or 0 everywhere, or the canonical pair is not its own.
     """
+    check: Callable[..., None]
     if loss.by_row:
-        _check_row_loss(loss, written)
-        return
-    targets = _accepted(loss, TARGETS)
-    for target in targets:
-        _require_values(loss, ROWS, np.full_like(ROWS, target))
-        _check_loss(loss, target, written)
-    _require_slope(loss, [(ROWS, np.full_like(ROWS, target)) for target in targets])
-
-
-def _require_slope(loss: Any, pairs: list[tuple[Array, Array]]) -> None:
-    """Refuse a loss that nothing can learn from, given predictions and targets to try."""
+        h = np.resize(ROWS, (3, tried_width(loss)))
+        predictions = np.exp(h) / np.exp(h).sum(axis=1, keepdims=True)
+        check, goals = _check_rows, _row_targets(h)
+    else:
+        h, predictions, check = MODERATE, ROWS, _check_elements
+        goals = [np.full_like(ROWS, target) for target in TARGETS]
+    accepted = [goal for goal in goals if _accepts(loss, goal)]
+    for goal in accepted:
+        _require_values(loss, predictions, goal)
+        check(loss, written, h, predictions, goal)
     with np.errstate(all="ignore"):
-        if pairs and not any(np.any(loss.slope(predictions, targets)) for predictions, targets in pairs):
+        if accepted and not any(np.any(loss.slope(predictions, goal)) for goal in accepted):
             raise DerivativeError(
                 f"{type(loss).__name__}: the slope is 0 everywhere, so nothing can learn: the value does not depend on "
                 "the prediction, or only in jumps. Use it as a metric: Metric.of(function)"
             )
+
+
+def _row_targets(h: Array) -> list[Array]:
+    """Return targets to try of the shape of some rows: classes, distributions and numbers."""
+    classes = h.shape[1]
+    soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
+    hard = np.eye(classes)[[0, classes // 2, classes - 1]]
+    return [hard, soft / soft.sum(axis=1, keepdims=True), 60.0 * h - 7.0]
 
 
 def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
@@ -188,43 +192,52 @@ def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
         return
 
 
-def _accepted(loss: Any, targets: Any) -> list[Any]:
-    """Return the targets that a loss takes."""
-    accepted = []
-    for target in targets:
-        try:
-            loss.require_target(np.atleast_1d(target), "target")
-        except DataError:
-            continue
-        accepted.append(target)
-    return accepted
+def _accepts(loss: Any, target: Array) -> bool:
+    """Return whether a loss takes a target."""
+    try:
+        loss.require_target(target, "target")
+    except DataError:
+        return False
+    return True
 
 
-def _check_loss(loss: Any, target: float, written: bool) -> None:
+def _check_elements(loss: Any, written: bool, h: Array, _predictions: Array, goal: Array) -> None:
+    target = goal.flat[0]
+
     def of(method: str, p: Array) -> Array:
         return _untouched(loss, method, p, np.full_like(p, target))
 
-    it = Subject(
-        f"{type(loss).__name__} (target {target:g})",
-        "slope" if written else "slope (derived)",
-        "prediction",
-        written=written,
-        program=loss.program,
-        text=partial(_textbook, loss),
-        factors=named_factors(loss.settings()),
-    )
+    method, detail = "slope" if written else "slope (derived)", f" (target {target:g})"
+    it = Subject(loss, method, "prediction", written=written, program=loss.program, detail=detail)
     if not isinstance(it.traced, DerivativeError):
         require_traced(type(loss).__name__, it.traced, loss.value, POINTS + target, np.full_like(POINTS, target))
     derived = (lambda p: it.traced.derivative(p, np.full_like(p, target))) if it.derives else None
     points = np.concatenate([SPARSE, target + SPARSE])
     check_elementwise(it, partial(of, "value"), partial(of, "slope"), derived, points)
     if loss.canonical is not None:
-        pair, activation = _fused(loss, it.name, MODERATE, np.full_like(MODERATE, target))
+        pair, activation = _fused(loss, detail, h, np.full_like(h, target))
         value = partial(of, "value_from_preactivation")
         check_elementwise(pair, value, lambda h: of("fused_slope", activation(h)), points=POINTS)
 
 
-def _fused(loss: Any, name: str, h: Array, goal: Array) -> tuple[Subject, Any]:
+def _check_rows(loss: Any, written: bool, h: Array, predictions: Array, goal: Array) -> None:
+    def of(method: str, p: Array) -> Array:
+        return _untouched(loss, method, p, goal.astype(p.dtype))
+
+    it = Subject(loss, "slope", "prediction", written=written, program=lambda: loss.program(predictions))
+    if not written and isinstance(it.traced, DerivativeError):
+        raise it.traced
+    probable = goal.max() <= 1.0
+    at = predictions if probable else goal + 5.0 * h
+    derived = (lambda g, p: np.asarray(it.traced.pullback_at(g, p, goal, loss.value(p, goal)))) if it.derives else None
+    check_rows(it, partial(of, "value"), lambda g, p: g[:, None] * of("slope", p), at, derived)
+    if loss.canonical is not None and probable:
+        pair, activation = _fused(loss, "", h, goal)
+        value = partial(of, "value_from_preactivation")
+        check_rows(pair, value, lambda g, h: g[:, None] * of("fused_slope", activation(h)), h)
+
+
+def _fused(loss: Any, detail: str, h: Array, goal: Array) -> tuple[Subject, Any]:
     """Check that value_from_preactivation(h) is value(f(h)), and return what is checked of its slope, and f.
 
     Raises:
@@ -242,43 +255,13 @@ def _fused(loss: Any, name: str, h: Array, goal: Array) -> tuple[Subject, Any]:
             f"{np.ravel(plain)[place]:.9g}"
         )
     it = Subject(
-        name,
+        loss,
         f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
         written=False,
+        detail=detail,
         advice="correct value_from_preactivation or fused_slope, or leave canonical out",
     )
     return it, activation
-
-
-def _check_row_loss(loss: Any, written: bool) -> None:
-    classes = tried_width(loss)
-    rows = np.resize(ROWS, (3, classes))
-    shifted = np.exp(rows)
-    predictions = shifted / shifted.sum(axis=1, keepdims=True)
-    soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
-    goals = [np.eye(classes)[[0, classes // 2, classes - 1]], soft / soft.sum(axis=1, keepdims=True), 60.0 * rows - 7.0]
-    it = Subject(type(loss).__name__, "slope", "prediction", written=written, program=lambda: loss.program(predictions))
-    if not written and isinstance(it.traced, DerivativeError):
-        raise it.traced
-    accepted = _accepted(loss, goals)
-    for goal in accepted:
-        _require_values(loss, predictions, goal)
-        _check_rows(loss, it, rows, predictions, goal)
-    _require_slope(loss, [(predictions, goal) for goal in accepted])
-
-
-def _check_rows(loss: Any, it: Subject, rows: Array, predictions: Array, goal: Array) -> None:
-    def of(method: str, p: Array) -> Array:  # for as many rows as p has: the targets are repeated
-        return _untouched(loss, method, p, np.resize(goal, p.shape).astype(p.dtype))
-
-    probable = goal.max() <= 1.0
-    at = predictions if probable else goal + 5.0 * rows
-    derived = (lambda g, p: np.asarray(it.traced.pullback(g, p, goal))) if it.derives else None
-    check_rows(it, partial(of, "value"), lambda g, p: g[:, None] * of("slope", p), at, derived)
-    if loss.canonical is not None and probable:
-        pair, activation = _fused(loss, it.name, rows, goal)
-        value = partial(of, "value_from_preactivation")
-        check_rows(pair, value, lambda g, h: g[:, None] * of("fused_slope", activation(h)), rows)
 
 
 def _untouched(loss: Any, method: str, prediction: Array, target: Array) -> Array:

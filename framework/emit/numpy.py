@@ -22,20 +22,8 @@ from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
 
-_NAMESPACE: dict[str, Any] = {
-    "np": np,
-    "inf": np.inf,
-    "nan": np.nan,
-    "choose": choose,
-    "chosen": chosen,
-    "erf": erf,
-    "erfc": erfc,
-    "fold": fold,
-    "gather": gather,
-    "masked": masked,
-    "scatter_add": scatter_add,
-    "windows": windows,
-}
+_CALLED = (choose, chosen, erf, erfc, fold, gather, masked, scatter_add, windows)
+_NAMESPACE: dict[str, Any] = {"np": np, "inf": np.inf, "nan": np.nan, **{f.__name__: f for f in _CALLED}}
 _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
 _TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
@@ -64,13 +52,8 @@ class Emitted:
     layout: Layout | None
 
     def new_memory(self) -> Memory:
-        """Return working memory of its own, which is laid out when it is first used.
-
-        Raises:
-            TypeError: The function was emitted without memory.
-        """
-        if self.layout is None:
-            raise TypeError("this function has no working memory: emit it with memory=True")
+        """Return working memory of its own, which is laid out when it is first used; for a function with memory."""
+        assert self.layout is not None
         return Memory(self.layout)
 
     def __call__(self, *arrays: Any, memory: Memory | None = None) -> Any:
@@ -100,14 +83,12 @@ def emit(
         inputs: The nodes that are given, by the names of the function's parameters; nothing behind them is computed.
         name: The function's name.
         into: Names of outputs, each with the name of a further parameter: an array of the output's shape and dtype, C
-            contiguous, which the result is written into. It must not overlap other arguments; the name of an input
-            makes the function overwrite that input.
+            contiguous, which the result is written into. It must not overlap other arguments.
         memory: Whether the function works in memory that the caller keeps, as its first argument.
         share: Whether results may be views of one array; otherwise each has an array of its own.
 
     Raises:
         DerivativeError: The outputs need an input that is not given.
-        ValueError: ``into`` names an output that does not exist, or one array twice.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
@@ -125,8 +106,6 @@ def emit(
         array([[3., 3.]])
     """
     into = {} if into is None else into
-    if not {*into} <= {*outputs} or len({*into.values()}) < len(into):
-        raise ValueError(f"into must name outputs, {[*outputs]}, each with an array of its own; got {dict(into)}")
     values = [*outputs.values(), *inputs.values()]
     graph = next((node.graph for node in nodes_in(values)), None) or Graph()
     if not graph.lowered:
@@ -150,15 +129,6 @@ def _safe(name: str, place: int) -> str:
 def _index(index: Iterable[Any]) -> str:
     """Return the text of an index with an entry for each axis."""
     return ", ".join(map(entry_text, index))
-
-
-def _region(shape: Shape, index: Iterable[Any]) -> Shape | None:
-    """Return the shape of a part of an array, where no axis of it is reversed."""
-    pairs = [(size, (0, size, 1) if part is None else part) for size, part in zip(shape, index, strict=True)]
-    pairs = [(size, part) for size, part in pairs if not isinstance(part, int)]
-    if not all(isinstance(part, tuple) and part[1] >= 0 and part[2] > 0 for _, part in pairs):
-        return None
-    return tuple(len(range(size)[slice(*part)]) for size, part in pairs)
 
 
 class _Writer:
@@ -204,7 +174,7 @@ class _Writer:
         for home, time in self.lives.last.items():
             self.deaths.setdefault(time, []).append(home)
         for key, text in into.items():
-            self._aim(key, outputs[key], parameters[text], inputs.get(text))
+            self._aim(key, outputs[key], parameters[text])
         self.lives.read |= dict.fromkeys(nodes_in(outputs.values()), _NEVER)
         self._write(order)
         results = self._results(outputs, inputs, into, parameters)
@@ -233,19 +203,13 @@ class _Writer:
                 return f"{name}.shape[{axis}] // {self.graph.rows_in(size)}"
         return "1"
 
-    def _aim(self, name: str, output: Any, target: str, overwritten: Node | None) -> None:
+    def _aim(self, name: str, output: Any, target: str) -> None:
         """Have the last operation of an output write into a given array, where it can."""
         node = output
         while isinstance(node, Node) and node.op == "reshape" and node not in self.lives.copies:
             node = node.args[0]
         if not isinstance(node, Node) or node in self.names or node in self.targets or not node.shape:
             return
-        if overwritten is not None:
-            views = [arg for arg in nodes_in(node.args) if arg is not overwritten]
-            safe = node is output and OPERATIONS[node.op].elementwise
-            safe = safe and not any(self.lives.home[arg] is overwritten for arg in views)
-            if not safe or self.lives.last.get(overwritten, -1) > self.lives.time[node]:
-                return
         self.aims[name] = node
         self.targets[node] = target if node is output else f"{target}.reshape({self._shape(node.shape)})"
         if node is not output and self.lives.read[output] == self.lives.time[output]:
@@ -260,17 +224,11 @@ class _Writer:
     ) -> list[str]:
         """Write what is still to be copied, and return the texts of the results."""
         written = {name for name, node in self.aims.items() if node not in self.targets}
-        overwritten = {inputs[text] for text in into.values() if text in inputs}
         homes = {name: self.lives.home[value] for name, value in outputs.items() if isinstance(value, Node)}
-        texts = {
-            name: self._copy(value)
-            for name, value in outputs.items()
-            if name not in written and homes.get(name) in overwritten
-        }
-        for name, text in into.items():
+        texts = {name: parameters[text] for name, text in into.items()}
+        for name, text in texts.items():
             if name not in written:
-                self._line(f"{parameters[text]}[...] = {texts.get(name) or self._text(outputs[name])}")
-            texts[name] = parameters[text]
+                self._line(f"{text}[...] = {self._text(outputs[name])}")
         taken = {homes[name] for name in written}
         for name, value in outputs.items():
             if name in texts:
@@ -326,7 +284,7 @@ class _Writer:
             return self._filled(value)
         if value in self.unread:
             self.unread.remove(value)
-            self._reshape(value)
+            self._rearranged(value)
         return self.names[value]
 
     def _filled(self, node: Node) -> str:
@@ -429,10 +387,12 @@ class _Writer:
         out = self._out(node, reusable) if "{out}" in text else ""
         self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
 
-    def _attribute(self, key: str, value: Any) -> str:
+    def _attribute(self, key: str, value: Any) -> Any:
         if key == "shape":
             return self._shape(value)
-        return _index(value) if key == "index" else str(value)
+        if key == "times":
+            return self.graph.size_text(value * self.graph.rows)
+        return _index(value) if key == "index" else value
 
     def _elementwise(self, node: Node) -> None:
         values = self._operands(node)
@@ -467,9 +427,6 @@ class _Writer:
             f"{self._text(value)}.astype(real)" if isinstance(value, Node) and value.kind in cast else self._text(value)
             for value in values
         ]
-
-    def _error_function(self, node: Node) -> None:
-        self._define(node, f"{node.op}({self._cast(node, node.args)[0]})")
 
     def _where(self, node: Node) -> None:
         values = self._operands(node)
@@ -511,25 +468,6 @@ class _Writer:
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, axis={axes}{keepdims}{self._out(node)})")
 
-    def _place_of(self, node: Node) -> None:
-        (axis,), keepdims = node.attributes["axes"], node.attributes["keepdims"]
-        x = self._text(node.args[0])
-        self._define(node, f"np.{node.op}({x}, axis={axis}, keepdims={keepdims}{self._out(node)})")
-
-    def _einsum(self, node: Node) -> None:
-        if not re.fullmatch(r"[A-Za-z,]*->[A-Za-z]*", node.attributes["subscripts"]):
-            raise ValueError(f"subscripts of np.einsum must be letters; got {node.attributes['subscripts']!r}")
-        self._call(node, [self._text(arg) for arg in node.args])
-
-    def _nothing(self, node: Node) -> None:
-        """Write no line: a constant has a name, and one number everywhere is written where it is used."""
-
-    def _rows_number(self, node: Node) -> None:
-        self._define(node, f"real({self.graph.size_text(node.attributes['times'] * self.graph.rows)})")
-
-    def _row_numbers(self, node: Node) -> None:
-        self._define(node, f"np.arange({self.graph.size_text(node.shape[0])})")
-
     def _astype(self, node: Node) -> None:
         x = self._text(node.args[0])
         if self.layout is None or not node.shape:
@@ -542,20 +480,18 @@ class _Writer:
         if node.fill is None:
             self._call(node, [self._text(node.args[0])])
 
-    def _reshape(self, node: Node) -> None:
+    def _rearranged(self, node: Node) -> None:
+        """Write a reshape or a transpose, as a view or as a copy."""
         x = self._text(node.args[0])
         if node not in self.lives.copies or not self.layout:
             self._call(node, [x])
             return
         self._define(node, self._into(node))
-        self._line(f"{self.names[node]}.reshape({self._shape(node.args[0].shape)})[...] = {x}")
-
-    def _transpose(self, node: Node) -> None:
-        if node not in self.lives.copies or not self.layout:
-            self._call(node, [self._text(node.args[0])])
-            return
-        self._define(node, self._into(node))
-        self._line(f"{self.names[node]}[...] = {self._text(node.args[0])}.transpose{node.attributes['axes']}")
+        name = self.names[node]
+        if node.op == "reshape":
+            self._line(f"{name}.reshape({self._shape(node.args[0].shape)})[...] = {x}")
+        else:
+            self._line(f"{name}[...] = {x}.transpose{node.attributes['axes']}")
 
     def _owners(self, order: list[Node]) -> dict[Node, Node]:
         """Return the parts that can be computed where they belong, each with the node that places it."""
@@ -564,12 +500,12 @@ class _Writer:
             part: node
             for node in order
             if self.layout and node.op == "place" and not node.attributes["add"]
-            for part, index in zip(node.args, node.attributes["indices"], strict=True)
+            for part in node.args
             if part in here
             and part.shape
             and OPERATIONS[part.op].elementwise
             and lives.last[part] == lives.time[node]  # it is read by nothing that comes later
-            and (part.kind, part.shape) == (node.kind, _region(node.shape, index))
+            and part.kind == node.kind
             and node.args.count(part) == 1
         }
 
@@ -630,9 +566,6 @@ class _Writer:
         self._define(node, f"{name}({', '.join(map(self._text, node.args))})")
 
     # loops
-
-    def _loop(self, node: Node) -> None:
-        _Loop(self, node).write()
 
     def _part(self, node: Node) -> None:
         self.names[node] = self.names[node.args[0], node.attributes["index"]]
@@ -740,27 +673,20 @@ class _Loop:
 
 
 _SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
-    "erf": _Writer._error_function,
-    "erfc": _Writer._error_function,
     "where": _Writer._where,
     **dict.fromkeys(_REDUCERS, _Writer._reduce),
-    "argmax": _Writer._place_of,
-    "argmin": _Writer._place_of,
-    "einsum": _Writer._einsum,
-    "constant": _Writer._nothing,
-    "rows": _Writer._rows_number,
-    "row_numbers": _Writer._row_numbers,
+    "constant": lambda _writer, _node: None,  # it has a name
     "astype": _Writer._astype,
     "broadcast_to": _Writer._broadcast_to,
-    "reshape": _Writer._reshape,
-    "transpose": _Writer._transpose,
+    "reshape": _Writer._rearranged,
+    "transpose": _Writer._rearranged,
     "place": _Writer._place,
     "set_index": _Writer._set_index,
     "pad": _Writer._pad,
     "fold": _Writer._fold,
     "gather": _Writer._gather,
     "python": _Writer._python,
-    "loop": _Writer._loop,
+    "loop": lambda writer, node: _Loop(writer, node).write(),
     "part": _Writer._part,
 }
 """How the operations are written for which the table's text is not enough."""

@@ -128,19 +128,13 @@ class Program:
         return _function(self.slope, self._with_output(self.inputs))
 
     @cached_property
-    def pullback(self) -> Callable[..., Any]:
-        """(gradient, arguments) -> the gradient of sum(gradient * output) by the first argument."""
-        gradient, pulled = self._pulled
-        return _function(pulled, {"gradient": gradient, **self.inputs})
-
-    @cached_property
     def pullback_at(self) -> Callable[..., Any]:
-        """(gradient, arguments, output) -> the same, which may be cheaper when the output is known."""
-        gradient, pulled = self._pulled
+        """(gradient, arguments, output) -> the gradient of sum(gradient * output) by the first argument."""
+        gradient, pulled = self.pulled
         return _function(pulled, self._with_output({"gradient": gradient, **self.inputs}))
 
     @cached_property
-    def _pulled(self) -> tuple[Node, Node]:
+    def pulled(self) -> tuple[Node, Node]:
         """The gradient of the output, and that of the first argument."""
         shape = self.output.shape if isinstance(self.output, Node) else self.first.shape
         gradient = self.traced.graph.input("gradient", shape)
@@ -293,16 +287,3 @@ def _parts(component: Component) -> list[Component]:
     settings = component.settings().values()
     flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
     return [part for part in flat if isinstance(part, Component)]
-
-
-__all__ = [
-    "Program",
-    "is_ours",
-    "one_width_error",
-    "program_of",
-    "programs_of",
-    "refresh",
-    "require_current",
-    "require_unchanged",
-    "tried_width",
-]

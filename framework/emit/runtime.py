@@ -60,7 +60,7 @@ def masked(condition: Array, a: Array, out: Array) -> Array:
 def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> Array:
     """Write a where the condition holds and b elsewhere, as ``masked`` does."""
     bits = _BITS[out.itemsize]
-    changed = out.view(bits) if out is not b else np.empty(out.shape, bits)
+    changed = out.view(bits)
     first, second = (np.asarray(value, out.dtype).view(bits) for value in (a, b))
     if first.ndim or second.ndim:
         np.bitwise_xor(first, second, out=changed)

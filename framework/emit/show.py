@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-from framework.emit.text import Shown, shown
-from framework.errors import FrameworkError
+from framework.emit.text import Shown
 from framework.graph.tangent import derivative
 from framework.settings.messages import require_formula
 
 
-class Formula(Protocol):
-    """A formula that gives its graph: an activation, a loss or a layer."""
-
-    def shown(self) -> dict[str, Any]:
-        """Return what to show, by label."""
-
-
-def show(formula: Formula) -> Shown:
+def show(formula: Any) -> Shown:
     """Return a formula and its derivative as text, drawn as LaTeX in a notebook.
 
     Args:
@@ -34,15 +26,7 @@ def show(formula: Formula) -> Shown:
         f'(h) = a * (1 - a)  where a = f(h)
     """
     require_formula("show", formula, "shown", "an activation, a loss or a layer")
-    return shown(formula.shown())
-
-
-def latex_of(formula: Formula) -> str | None:
-    """Return the LaTeX of a formula for Jupyter, or None where it cannot be traced."""
-    try:
-        return show(formula)._repr_latex_()
-    except FrameworkError:
-        return None
+    return Shown(formula.shown())
 
 
 def labelled(program: Any, name: str) -> dict[str, Any]:

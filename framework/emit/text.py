@@ -28,16 +28,35 @@ _TRANSPOSE = ("transpose({0}, {axes})", r"\operatorname{{transpose}}_{{{axes}}}\
 
 
 class Shown:
-    """A formula as text, and as LaTeX in a notebook.
+    """Formulas as text, and as LaTeX in a notebook.
+
+    An output that a later one reads is written by its label, or by a letter where the label is not a plain name.
 
     Attributes:
-        text: Lines such as ``f(h) = ...`` and ``f'(h) = ...``.
-        latex: The same in LaTeX.
+        text: A line ``label = expression`` for each output.
+        latex: The same in LaTeX: lines for an ``aligned`` environment.
+
+    Example:
+        >>> import numpy as np
+        >>> from framework.graph.trace import ROWS, trace
+        >>> from framework.graph.tangent import derivative
+        >>> formula = trace(lambda x: np.tanh(x), {"x": (ROWS, 3)})
+        >>> Shown({"f(x)": formula.output, "f'(x)": derivative(formula.output, formula.inputs["x"])})
+        f(x) = tanh(x)
+        f'(x) = 1 - a ** 2  where a = f(x)
     """
 
-    def __init__(self, text: str, latex: str) -> None:
-        """Hold both forms."""
-        self.text, self.latex = text, latex
+    def __init__(self, outputs: Mapping[str, Any]) -> None:
+        """Write nodes and plain numbers by label, such as ``f(h)``."""
+        self.text = "\n".join(
+            f"{label} = {expression}{'  where ' + ', '.join(f'{a} = {b}' for a, b in legend) if legend else ''}"
+            for label, expression, legend in _Writer("text", outputs).lines()
+        )
+        self.latex = r" \\ ".join(
+            rf"{label} &= {expression}"
+            + (r" \quad\text{where } " + r",\; ".join(f"{a} = {b}" for a, b in legend) if legend else "")
+            for label, expression, legend in _Writer("latex", outputs).lines()
+        )
 
     def __repr__(self) -> str:
         """Return the text."""
@@ -46,47 +65,6 @@ class Shown:
     def _repr_latex_(self) -> str:
         """Return what Jupyter draws."""
         return f"$$\\begin{{aligned}}{self.latex}\\end{{aligned}}$$"
-
-
-def shown(outputs: Mapping[str, Any]) -> Shown:
-    """Return both forms of some outputs.
-
-    Args:
-        outputs: Nodes and plain numbers by label, such as ``f(h)``.
-    """
-    return Shown(text(outputs), latex(outputs))
-
-
-def text(outputs: Mapping[str, Any]) -> str:
-    """Return a line ``label = expression`` for each output.
-
-    An output that a later one reads is written by its label, or by a letter where the label is not a plain name.
-
-    Args:
-        outputs: Nodes and plain numbers by label, such as ``f(h)``.
-
-    Example:
-        >>> import numpy as np
-        >>> from framework.graph.trace import ROWS, trace
-        >>> from framework.graph.tangent import derivative
-        >>> formula = trace(lambda x: np.tanh(x), {"x": (ROWS, 3)})
-        >>> print(text({"f(x)": formula.output, "f'(x)": derivative(formula.output, formula.inputs["x"])}))
-        f(x) = tanh(x)
-        f'(x) = 1 - a ** 2  where a = f(x)
-    """
-    return "\n".join(
-        f"{label} = {expression}{'  where ' + ', '.join(f'{a} = {b}' for a, b in legend) if legend else ''}"
-        for label, expression, legend in _Writer("text", outputs).lines()
-    )
-
-
-def latex(outputs: Mapping[str, Any]) -> str:
-    """Return ``text`` in LaTeX: lines for an ``aligned`` environment."""
-    return r" \\ ".join(
-        rf"{label} &= {expression}"
-        + (r" \quad\text{where } " + r",\; ".join(f"{a} = {b}" for a, b in legend) if legend else "")
-        for label, expression, legend in _Writer("latex", outputs).lines()
-    )
 
 
 class _Writer:
@@ -203,9 +181,9 @@ class _Writer:
             found["index"] = ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
         elif isinstance(node.attributes.get("index"), tuple):
             found["index"] = _index(node.attributes["index"], node.args[0].shape)
-        if node.op == "rows":
-            found["rows"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
-            found["rows"] = rf"\text{{{found['rows']}}}" if self.latex else found["rows"]
+        if "times" in found:
+            found["times"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
+            found["times"] = rf"\text{{{found['times']}}}" if self.latex else found["times"]
         if "name" in found:
             found["name"] = self._name(found["name"])
         return {**found, "arguments": ", ".join(texts)}
@@ -308,6 +286,3 @@ def _latex_word(word: str) -> str:
         return f"\\{word}"
     escaped = word.replace("_", r"\_")
     return rf"\mathrm{{{escaped}}}" if not word.isdigit() else word
-
-
-__all__ = ["Shown", "entry_text", "latex", "shown", "text"]

@@ -26,6 +26,10 @@ def implements(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return register
 
 
+for _name in ("shape", "ndim", "size", "moveaxis", "flip", "iscomplexobj"):  # NumPy writes them by the others
+    implements(_name)(getattr(np, _name).__wrapped__)
+
+
 def _symbol(value: Any, *others: Any) -> Symbol:
     """Return a value as a symbol, in the graph of the others."""
     return value if isinstance(value, Symbol) else array_symbol(value, graph_of(*others))
@@ -38,6 +42,11 @@ def _axis(x: Any, axis: int) -> int:
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
     chosen: Any = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int | np.integer) else axis
     return tuple(map(int, np.lib.array_utils.normalize_axis_tuple(tuple(chosen), x.ndim)))
+
+
+def _along(x: Any, axis: int | None) -> tuple[Any, int]:
+    """Return an array and one of its axes; for None the flat array."""
+    return (_reshape(x, (-1,)), 0) if axis is None else (x, _axis(x, axis))
 
 
 def _require_no_rows(x: Any, axis: int, what: str) -> None:
@@ -64,16 +73,8 @@ def _reduction(op: str, *names: str) -> None:
     implements(op, *names)(function)
 
 
-for _op, _names in {
-    "sum": (),
-    "prod": (),
-    "max": ("amax",),
-    "min": ("amin",),
-    "mean": (),
-    "any": (),
-    "all": (),
-}.items():
-    _reduction(_op, *_names)
+for _op in ("sum", "prod", "max", "min", "mean", "any", "all"):
+    _reduction(_op, *{"max": ["amax"], "min": ["amin"]}.get(_op, []))
 
 
 @implements("average")
@@ -85,16 +86,6 @@ def _average(x: Any, axis: Any = None, weights: Any = None, keepdims: bool = Fal
         weights = np.reshape(weights, tuple(n if a == _axis(x, axis) else 1 for a, n in enumerate(x.shape)))
     weights = np.broadcast_to(weights, x.shape)
     return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
-
-
-@implements("var")
-def _var(x: Any, axis: Any = None, dtype: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    return _reduced("var", x if x.kind == "f" else x.astype(float), axis, keepdims, ddof=ddof)
-
-
-@implements("std")
-def _std(x: Any, axis: Any = None, dtype: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    return np.sqrt(_var(x, axis, dtype, ddof, keepdims))
 
 
 @implements("norm")
@@ -117,10 +108,9 @@ def _log_sum_exp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def _place_of(op: str) -> Callable[..., Any]:
     def function(x: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
-        if axis is None:
-            x, axis = _reshape(x, (-1,)), 0
-        _require_no_rows(x, _axis(x, axis), f"np.{op}")
-        return record(op, x, axes=(_axis(x, axis),), keepdims=bool(keepdims))
+        x, axis = _along(x, axis)
+        _require_no_rows(x, axis, f"np.{op}")
+        return record(op, x, axes=(axis,), keepdims=bool(keepdims))
 
     return function
 
@@ -129,18 +119,11 @@ implements("argmax")(_place_of("argmax"))
 implements("argmin")(_place_of("argmin"))
 
 
-@implements("count_nonzero")
-def _count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _reduced("sum", x != 0, axis, keepdims)
-
-
 @implements("cumsum", "cumulative_sum")
 def _cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
-    if axis is None:
-        x, axis = _reshape(x, (-1,)), 0
-    _require_no_rows(x, _axis(x, axis), "np.cumsum")
-    x = x.astype(dtype or (int if x.kind == "b" else x.dtype))
-    return record("cumsum", x, axis=_axis(x, axis))
+    x, axis = _along(x, axis)
+    _require_no_rows(x, axis, "np.cumsum")
+    return record("cumsum", x.astype(dtype or (int if x.kind == "b" else x.dtype)), axis=axis)
 
 
 @implements("diff")
@@ -152,21 +135,6 @@ def _diff(x: Any, n: int = 1, axis: int = -1) -> Any:
 
 
 # shapes
-
-
-@implements("shape")
-def _shape(x: Any) -> Any:
-    return x.shape
-
-
-@implements("ndim")
-def _ndim(x: Any) -> Any:
-    return x.ndim
-
-
-@implements("size")
-def _size(x: Any, axis: int | None = None) -> Any:
-    return x.size if axis is None else x.shape[axis]
 
 
 @implements("reshape")
@@ -188,25 +156,10 @@ def _reshape(x: Any, shape: Any = None, order: str = "C", *, newshape: Any = Non
     return view("reshape", x, shape=tuple(sizes))
 
 
-@implements("ravel")
-def _ravel(x: Any, order: str = "C") -> Any:
-    return _reshape(x, (-1,), order)
-
-
-@implements("flatten")
-def _flatten(x: Any, order: str = "C") -> Any:
-    return _reshape(x, (-1,), order).copy()
-
-
 @implements("transpose", "permute_dims")
 def _transpose(x: Any, axes: Any = None) -> Any:
     chosen = tuple(range(x.ndim))[::-1] if axes is None else _axes(x, axes)
     return x if chosen == tuple(range(x.ndim)) else view("transpose", x, axes=chosen)
-
-
-@implements("matrix_transpose")
-def _matrix_transpose(x: Any) -> Any:
-    return _swapaxes(x, -1, -2)
 
 
 @implements("swapaxes")
@@ -214,15 +167,6 @@ def _swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     order = list(range(x.ndim))
     a, b = _axis(x, axis1), _axis(x, axis2)
     order[a], order[b] = order[b], order[a]
-    return _transpose(x, order)
-
-
-@implements("moveaxis")
-def _moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    origin, target = _axes(x, source), _axes(x, destination)
-    order = [axis for axis in range(x.ndim) if axis not in origin]
-    for place, axis in sorted(zip(target, origin, strict=True)):
-        order.insert(place, axis)
     return _transpose(x, order)
 
 
@@ -256,16 +200,6 @@ def _broadcast_arrays(*arrays: Any, subok: bool = False) -> Any:
     return tuple(_broadcast_to(_symbol(array, *arrays), shape) for array in arrays)
 
 
-@implements("atleast_1d")
-def _atleast_1d(x: Any) -> Any:
-    return x if x.ndim else _reshape(x, (1,))
-
-
-@implements("atleast_2d")
-def _atleast_2d(x: Any) -> Any:
-    return x if x.ndim > 1 else _reshape(x, (1, -1))
-
-
 # products
 
 
@@ -279,33 +213,6 @@ def _matmul(a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return _squeeze(_matmul(a, _expand_dims(b, 1)), -1)
     return record("matmul", a, b)
-
-
-@implements("dot")
-def _dot(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
-    return _matmul(a, b) if np.ndim(b) <= 2 else _tensordot(a, b, (-1, -2))
-
-
-@implements("vecdot")
-def _vecdot(a: Any, b: Any, axis: int = -1) -> Any:
-    return np.sum(a * b, axis=axis)
-
-
-@implements("vdot")
-def _vdot(a: Any, b: Any) -> Any:
-    return np.sum(np.ravel(a) * np.ravel(b))
-
-
-@implements("inner")
-def _inner(a: Any, b: Any) -> Any:
-    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else _tensordot(a, b, (-1, -1))
-
-
-@implements("outer")
-def _outer(a: Any, b: Any) -> Any:
-    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
 @implements("tensordot")
@@ -407,7 +314,10 @@ def _places(part: Any, size: int) -> Any:
     if kind == "b":
         refuse("an index by an array of booleans, whose shape depends on the numbers", "use np.where(condition, a, b)")
     if kind not in "iu":
-        refuse("an index by numbers that are not integers", "cast them: ids.astype(int)")
+        refuse(
+            "an index by numbers that are not integers",
+            "cast them: ids.astype(int); with the target of a RowLoss, which is one-hot, np.sum(target * x, axis=-1)",
+        )
     return part
 
 
@@ -460,10 +370,7 @@ def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -
 
 @implements("take")
 def _take(x: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
-    x = _symbol(x, indices)
-    if axis is None:
-        x, axis = _reshape(x, (-1,)), 0
-    axis = _axis(x, axis)
+    x, axis = _along(_symbol(x, indices), axis)
     if mode == "clip":
         indices = np.clip(indices, 0, x.shape[axis] - 1)
     elif mode == "wrap":
@@ -473,14 +380,11 @@ def _take(x: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
 
 @implements("take_along_axis")
 def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
-    x = _symbol(x, indices)
+    x, axis = _along(_symbol(x, indices), axis)
     indices = _symbol(indices, x)
-    if axis is None:
-        x, axis = _reshape(x, (-1,)), 0
-    chosen = _axis(x, axis)
     index = [
         indices
-        if n == chosen
+        if n == axis
         else np.reshape(
             symbol_of(x.graph.constant(np.arange(x.shape[n]))), [-1 if m == n else 1 for m in range(x.ndim)]
         )
@@ -520,12 +424,6 @@ def _clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max:
     return x if high is None else np.minimum(x, high)
 
 
-@implements("flip")
-def _flip(m: Any, axis: Any = None) -> Any:
-    axes = _axes(m, axis)
-    return m[tuple(slice(None, None, -1) if n in axes else slice(None) for n in range(m.ndim))]
-
-
 @implements("roll")
 def _roll(x: Any, shift: int, axis: Any = None) -> Any:
     if not isinstance(axis, int) or not isinstance(shift, int | np.integer):
@@ -542,16 +440,11 @@ def _roll(x: Any, shift: int, axis: Any = None) -> Any:
 @implements("diagonal")
 def _diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     a, b = _axis(x, axis1), _axis(x, axis2)
-    x = _moveaxis(x, (a, b), (-2, -1))
+    x = np.moveaxis(x, (a, b), (-2, -1))
     length = min(x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0))
     _require_no_rows(x, -1, "np.diagonal")
     places = np.arange(length)
     return x[..., places - min(offset, 0), places + max(offset, 0)]
-
-
-@implements("trace")
-def _trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return np.sum(_diagonal(x, offset, axis1, axis2), axis=-1)
 
 
 def _triangle(inside: Callable[..., Any]) -> Callable[..., Any]:
@@ -575,32 +468,9 @@ def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any
     if axis is None:
         parts, axis = [_reshape(part, (-1,)) for part in parts], 0
     chosen = _axis(parts[0], axis)
-    if any(part.graph.rows_in(part.shape[chosen]) for part in parts):
-        refuse("np.concatenate along the rows", _ROWS)
+    for part in parts:
+        _require_no_rows(part, chosen, "np.concatenate")
     return record("concatenate", *parts, axis=chosen) if len(parts) > 1 else parts[0].copy()
-
-
-@implements("stack")
-def _stack(arrays: Iterable[Any], axis: int = 0, dtype: Any = None) -> Any:
-    parts = list(arrays)
-    parts = [_symbol(part, *parts) for part in parts]
-    new = axis % (parts[0].ndim + 1)
-    return _concatenate([_expand_dims(part, new) for part in parts], new)
-
-
-@implements("hstack")
-def _hstack(arrays: Sequence[Any]) -> Any:
-    return _concatenate(arrays, 1 if np.ndim(arrays[0]) > 1 else 0)
-
-
-@implements("column_stack")
-def _column_stack(arrays: Sequence[Any]) -> Any:
-    return _concatenate([_expand_dims(x, 1) if np.ndim(x) == 1 else x for x in arrays], 1)
-
-
-@implements("append")
-def _append(x: Any, values: Any, axis: Any = None) -> Any:
-    return _concatenate([x, values], axis)
 
 
 @implements("array_split")
@@ -626,11 +496,9 @@ def _split(x: Any, sections: Any, axis: int = 0) -> Any:
 
 @implements("repeat")
 def _repeat(x: Any, repeats: int, axis: Any = None) -> Any:
-    if axis is None:
-        x, axis = _reshape(x, (-1,)), 0
+    x, n = _along(x, axis)
     if not isinstance(repeats, int):
         refuse("np.repeat with a number for each element", "repeat all elements alike")
-    n = _axis(x, axis)
     wide = _broadcast_to(_expand_dims(x, n + 1), (*x.shape[: n + 1], repeats, *x.shape[n + 1 :]))
     return _reshape(wide, (*x.shape[:n], x.shape[n] * repeats, *x.shape[n + 1 :]))
 
@@ -721,31 +589,6 @@ def _asarray(value: Any, dtype: Any = None, *, like: Any) -> Any:
     return array_symbol(value if isinstance(value, Symbol) else np.asarray(value, dtype), like.graph)
 
 
-@implements("copy")
-def _copy(x: Any, order: str = "K", subok: bool = False) -> Any:
-    return x.copy()
-
-
-@implements("astype")
-def _astype(x: Any, dtype: Any, copy: bool = True) -> Any:
-    return x.astype(dtype)
-
-
-@implements("result_type")
-def _result_type(*values: Any) -> Any:
-    return np.dtype(graph_of(*values).dtype)
-
-
-@implements("isscalar")
-def _isscalar(_x: Any) -> bool:
-    return False
-
-
-@implements("iscomplexobj")
-def _iscomplexobj(_x: Any) -> bool:
-    return False
-
-
 @implements("real", "conj", "real_if_close")
 def _real(x: Any) -> Any:
     return x
@@ -756,12 +599,45 @@ def _round(x: Any, decimals: int = 0) -> Any:
     return np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals
 
 
+@implements("dot")
+def _dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    return _matmul(a, b) if np.ndim(b) <= 2 else _tensordot(a, b, (-1, -2))
+
+
 @implements("sinc")
 def _sinc(x: Any) -> Any:
     y = np.pi * np.where(x == 0, 1.0e-20, x)
     return np.sin(y) / y
 
 
-@implements("isclose")
-def _isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> Any:
-    return (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))
+FUNCTIONS |= {  # an expression of the others
+    "append": lambda x, values, axis=None: _concatenate([x, values], axis),
+    "astype": lambda x, dtype, copy=True: x.astype(dtype),
+    "atleast_1d": lambda x: x if x.ndim else _reshape(x, (1,)),
+    "atleast_2d": lambda x: x if x.ndim > 1 else _reshape(x, (1, -1)),
+    "column_stack": lambda arrays: _concatenate([np.expand_dims(x, 1) if np.ndim(x) == 1 else x for x in arrays], 1),
+    "copy": lambda x, order="K", subok=False: x.copy(),
+    "count_nonzero": lambda x, axis=None, keepdims=False: _reduced("sum", x != 0, axis, keepdims),
+    "flatten": lambda x, order="C": _reshape(x, (-1,), order).copy(),
+    "hstack": lambda arrays: _concatenate(arrays, 1 if np.ndim(arrays[0]) > 1 else 0),
+    "inner": lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else _tensordot(a, b, (-1, -1)),
+    "isclose": lambda a, b, rtol=1e-5, atol=1e-8: (
+        (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))
+    ),
+    "matrix_transpose": lambda x: _swapaxes(x, -1, -2),
+    "outer": lambda a, b: np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1)),
+    "ravel": lambda x, order="C": _reshape(x, (-1,), order),
+    "result_type": lambda *values: np.dtype(graph_of(*values).dtype),
+    "stack": lambda arrays, axis=0, dtype=None: _concatenate([np.expand_dims(x, axis) for x in arrays], axis),
+    "std": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: np.sqrt(
+        np.var(x, axis, ddof=ddof, keepdims=keepdims)
+    ),
+    "trace": lambda x, offset=0, axis1=0, axis2=1: np.sum(_diagonal(x, offset, axis1, axis2), axis=-1),
+    "var": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+        "var", x if x.kind == "f" else x.astype(float), axis, keepdims, ddof=ddof
+    ),
+    "vdot": lambda a, b: np.sum(np.ravel(a) * np.ravel(b)),
+    "vecdot": lambda a, b, axis=-1: np.sum(a * b, axis=axis),
+}

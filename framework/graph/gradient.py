@@ -10,8 +10,9 @@ import numpy as np
 from framework.graph.loop import reverse_loop
 from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS, unspread
+from framework.graph.region import region_of
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.tangent import region_of, slope
+from framework.graph.tangent import slope
 
 _PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
 """Operations whose rules hand a gradient on, or choose where it goes."""
@@ -107,7 +108,7 @@ class _Reverse:
                 for arg, part in zip(node.args, parts, strict=True):
                     self._give(arg, part)
             return
-        region = region_of(node, self.reached, self.consumers, self.given, self.ends)
+        region = region_of(node, self.reached, self.consumers, self.ends | {*self.given})
         if region is not None:
             self._give(region.variable, g * symbol_of(slope(region)))
             return

@@ -149,7 +149,8 @@ class Graph:
             return self.filled(value.flat[0].item(), shape, kind)
         if open_axes:
             if value.ndim == 1 and kind == "i" and np.array_equal(value, np.arange(len(value))):
-                return self.made("row_numbers", (), {"shape": shape}, shape, "i")
+                attributes = {"shape": shape, "times": self.rows_in(shape[0])}
+                return self.made("row_numbers", (), attributes, shape, "i")
             if open_axes == [0] and (value == value[:1]).all():
                 return self.filled(self.constant(value[0]), shape, kind)
             refuse("an array with a number of its own for each row", "a formula must work for any number of rows")
@@ -173,15 +174,12 @@ def kind_of(value: Any) -> str:
     return "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
 
 
-def rewrite(
-    outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]], Any], graph: Graph | None = None
-) -> list[Any]:
+def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]], Any]) -> list[Any]:
     """Return the outputs in a new graph: the only way to transform one.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
         rule: (new graph, node, new arguments) -> what the node becomes there; None for the same operation.
-        graph: The graph to write into; None is a new one.
 
     Example:
         >>> graph = Graph()
@@ -193,7 +191,7 @@ def rewrite(
     nodes = ordered(outputs)
     if not nodes:
         return outputs
-    new = graph or Graph(nodes[0].graph.dtype, nodes[0].graph.rows)
+    new = Graph(nodes[0].graph.dtype, nodes[0].graph.rows)
     new.simplifies = True
     known: dict[Node, Any] = {}
     for node in nodes:

@@ -46,16 +46,15 @@ def recognise(outputs: Iterable[Any]) -> list[Any]:
 
 
 def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    if node.op != "divide" or not matching(args[0], "exp") or not matching(args[1], "sum"):
-        return None
-    e, total = args
-    shifted = e.args[0]
-    if total.args[0] is not e or not matching(shifted, "subtract") or not matching(shifted.args[1], "max"):
-        return None
-    h, largest = shifted.args
-    if largest.args[0] is not h or largest.attributes != total.attributes or not total.attributes["keepdims"]:
-        return None
-    return new.add("softmax", h, axes=total.attributes["axes"])
+    match node.op, args:
+        case "divide", (
+            Node("exp", (Node("subtract", (h, Node("max", (x,)) as top)),)) as e,
+            Node("sum", (y,)) as total,
+        ):
+            same = x is h and y is e and top.attributes == total.attributes and total.attributes["keepdims"]
+            return new.add("softmax", h, axes=total.attributes["axes"]) if same else None
+        case _:
+            return None
 
 
 def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:

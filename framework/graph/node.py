@@ -29,6 +29,7 @@ class Node:
     """
 
     __slots__ = ("args", "attributes", "graph", "kind", "op", "place", "shape")
+    __match_args__ = ("op", "args")
 
     def __init__(
         self,

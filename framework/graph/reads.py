@@ -173,16 +173,13 @@ def _held(value: Any) -> list[Any]:
     if isinstance(value, partial):
         held = [value.func, *value.args, *value.keywords.values()]
     elif callable(value):
-        held = [part for setting in getattr(value, "__dict__", {}).values() for part in _several(setting)]
+        settings = getattr(value, "__dict__", {}).values()
+        held = [part for each in settings for part in (each if isinstance(each, tuple) else (each,))]
     else:
         return []
     call = getattr(type(value), "__call__", None)  # noqa: B004 (the method itself)
     own = [MethodType(call, value)] if isinstance(call, FunctionType) and not _constant(call.__module__) else []
     return [*own, *(part for part in held if callable(part) and not isinstance(part, type))]
-
-
-def _several(setting: Any) -> tuple[Any, ...]:
-    return setting if isinstance(setting, tuple) else (setting,)
 
 
 def _constant(module: str | None) -> bool:

@@ -36,7 +36,6 @@ def region_of(
     node: Node,
     reached: Collection[Node],
     consumers: Mapping[Node, Collection[Node]],
-    given: Collection[Node] = (),
     ends: Collection[Node] = (),
 ) -> Region | None:
     """Return the largest elementwise region that ends in ``node``, or None where reverse rules are right.
@@ -47,8 +46,7 @@ def region_of(
         node: The result of the region.
         reached: The nodes that depend on what the whole graph is derived by.
         consumers: The nodes that use a node.
-        given: Nodes not to look behind.
-        ends: Nodes that need a gradient of their own, so that they are not inside a region.
+        ends: Nodes that are given or need a gradient of their own, so that they are not inside a region.
     """
     members: set[Node] = set()
     frontier = {node}
@@ -57,7 +55,7 @@ def region_of(
         last = max(frontier, key=lambda found: found.place)
         if members and frontier == {last} and last.kind == "f" and last.shape == node.shape:
             region = Region(last, tuple(sorted(members, key=lambda found: found.place)))
-        inside = last is node or not (last in given or last in ends or any(c not in members for c in consumers[last]))
+        inside = last is node or not (last in ends or any(c not in members for c in consumers[last]))
         if not inside or last.shape != node.shape or not elementwise(last):
             break
         members.add(last)

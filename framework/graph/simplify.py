@@ -142,10 +142,6 @@ def _power(graph: Graph, x: Any, n: Any) -> Any:
     return None if simpler is None else graph.add(simpler, x)
 
 
-def _positive(graph: Graph, x: Any) -> Any:
-    return x
-
-
 def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
     if not isinstance(condition, Node):
         chosen, left = (a, b) if condition else (b, a)
@@ -312,7 +308,7 @@ SIMPLER: dict[str, Any] = {
     "multiply": _multiply,
     "divide": _divide,
     "negative": _negative,
-    "positive": _positive,
+    "positive": lambda _graph, x: x,
     "power": _power,
     "where": _where,
     "sum": _sum,

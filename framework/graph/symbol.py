@@ -39,6 +39,8 @@ METHODS = frozenset({"sum", "max", "min", "mean", "prod", "var", "std", "any", "
 METHODS |= {"ravel", "flatten", "swapaxes", "squeeze", "take", "repeat", "clip", "dot", "round", "conj"}
 """Methods of arrays that are functions of the same name."""
 
+_LIKE = frozenset({"zeros", "ones", "empty", "full", "asarray", "array"})
+
 
 class Symbol(NDArrayOperatorsMixin):
     """An array in a formula that is being traced.
@@ -117,10 +119,6 @@ class Symbol(NDArrayOperatorsMixin):
         """Add an operation with this symbol as its first argument."""
         return record(op, self, *args, **attributes)
 
-    def full(self, value: float) -> Any:
-        """Return a symbol of this shape with one number everywhere."""
-        return symbol_of(self.graph.add("broadcast_to", value, shape=self.shape))
-
     def number(self, value: int) -> Any:
         """Return a size: a plain number, or a symbol where it is a multiple of the number of rows."""
         return symbol_of(self.graph.lift(value))
@@ -163,14 +161,7 @@ class Symbol(NDArrayOperatorsMixin):
         if handler is None:
             refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
         options = dict(options)
-        if name in (
-            "zeros",
-            "ones",
-            "empty",
-            "full",
-            "asarray",
-            "array",
-        ):  # called with like=self, which NumPy takes off
+        if name in _LIKE:  # called with like=self, which NumPy takes off
             options["like"] = self
         return _called(name, args, options)
 

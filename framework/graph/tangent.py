@@ -8,23 +8,20 @@ side: max(h, 0) + log1p(exp(-|h|)) is smooth and has the slope 1/2 at 0. Where a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from framework.errors import DerivativeError
-from framework.graph.graph import Graph, kind_of
+from framework.graph.graph import kind_of
 from framework.graph.node import Node, dependents, matching, ordered
 from framework.graph.operations import OPERATIONS
-from framework.graph.region import DENOMINATOR, ORDER, Region, elementwise, kinks_of, overflowing, region_of
+from framework.graph.region import DENOMINATOR, ORDER, Region, elementwise, kinks_of, overflowing
 from framework.graph.symbol import symbol_of, value_of
 from framework.graph.textbook import tidied
 from framework.graph.ties import computation, probes
-
-__all__ = ["Region", "derivative", "region_of", "slope"]
 
 _LEFT, _AT, _RIGHT = -1.0, 0.0, 1.0
 """Where a derivative is taken: at the point, by the conventions, or beside it, on the way to it."""
@@ -72,21 +69,11 @@ def derivative(output: Any, variable: Node, *, textbook: bool = False) -> Any:
 
 def _slope(region: Region, *, textbook: bool) -> Any:
     graph = region.variable.graph
-    with _simplifying(graph):
-        if textbook:
-            return tidied(value_of(_tangent(region, ())), {region.variable, *region.members})
-        guards = overflowing(region)
-        return value_of(_between(region, guards, _tangent(region, guards)))
-
-
-@contextmanager
-def _simplifying(graph: Graph) -> Iterator[None]:
-    before = graph.simplifies, graph.reorders
     graph.simplifies = graph.reorders = True
-    try:
-        yield
-    finally:
-        graph.simplifies, graph.reorders = before
+    if textbook:
+        return tidied(value_of(_tangent(region, ())), {region.variable, *region.members})
+    guards = overflowing(region)
+    return value_of(_between(region, guards, _tangent(region, guards)))
 
 
 # the chain rule forwards
@@ -111,8 +98,7 @@ def _tangent(region: Region, guards: Collection[Node], side: float = _AT) -> Any
         if node.op in _TIES:
             t = _TIES[node.op](args, ts, side)
         else:
-            found = (rule(node, y, tangents) for rule in (_logistic, _stable_logistic, _softplus))
-            t = next((t for t in found if t is not None), None)
+            t = _recognised(node, y, tangents)
             t = _total(node, args, ts, y, guards) if t is None else t
         tangents[node] = _float(t)
     return tangents[region.members[-1]]
@@ -145,61 +131,35 @@ def _pushed(node: Node, place: int, t: Any, y: Any, args: tuple[Any, ...], guard
     return part
 
 
-def _logistic(node: Node, y: Any, tangents: dict[Any, Any]) -> Any:
-    """Return -z' y (1 - y / c) for y = c / (1 + exp(z)); None for anything else.
-
-    The exponent may be held below the logarithm of the largest number, where y is all but 0.
-    """
-    if node.op != "divide" or isinstance(node.args[0], Node) or not matching(node.args[1], "add"):
-        return None
-    a, b = node.args[1].args
-    number, exponential = (b, a) if matching(a, "exp") else (a, b)
-    if isinstance(number, Node) or number != 1 or not matching(exponential, "exp"):
-        return None
-    (z,) = exponential.args
-    if matching(z, "minimum"):
-        held, limit = z.args if isinstance(z.args[0], Node) else reversed(z.args)
-        z = z if isinstance(limit, Node) or limit < _largest_exponent(node.graph) else held
-    c = node.args[0]
-    return -tangents.get(z, 0.0) * (y * (1.0 - (y if c == 1 else y / c)))
-
-
-def _stable_logistic(node: Node, _y: Any, tangents: dict[Any, Any]) -> Any:
-    """Return z' e / (1 + e)^2 for exp(min(z, 0)) / (1 + e) with e = exp(-|z|); None for anything else."""
-    if node.op != "divide" or not matching(node.args[0], "exp") or not matching(node.args[1], "add"):
-        return None
-    number, rest = node.args[1].args
-    z, e = _decay(rest)
-    if e is None or isinstance(number, Node) or number != 1 or _held(node.args[0].args[0], "minimum") is not z:
-        return None
-    total = symbol_of(node.args[1])
-    return tangents.get(z, 0.0) * symbol_of(e) / total / total
+def _recognised(node: Node, y: Any, tangents: dict[Any, Any]) -> Any:
+    """Return the derivative of a logistic function or a softplus, which the chain rule is not accurate for, or None."""
+    match node:
+        # c / (1 + exp(z)); z may be held below the logarithm of the largest number, where the result is all but 0
+        case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
+            largest = math.log(np.finfo(node.graph.dtype).max) - 1e-3
+            match z:
+                case Node("minimum", (Node() as held, int() | float() as limit) | (int() | float() as limit, held)):
+                    z = held if limit >= largest else z
+                case _:
+                    pass
+            return -tangents.get(z, 0.0) * (y * (1.0 - (y if c == 1 else y / c)))
+        # exp(min(z, 0)) / (1 + exp(-|z|))
+        case Node("divide", (Node("exp", (Node("minimum", (z, 0)),)), Node("add", (1, e)) as total)) if _decay(e) is z:
+            return tangents.get(z, 0.0) * symbol_of(e) / symbol_of(total) / symbol_of(total)
+        # max(z, 0) + log(1 + exp(-|z|))
+        case Node("add", (Node("maximum", (z, 0)), Node("log1p", (e,)))) if _decay(e) is z:
+            return tangents.get(z, 0.0) * np.exp(np.minimum(symbol_of(z), 0.0)) / (1.0 + symbol_of(e))
+        case _:
+            return None
 
 
-def _softplus(node: Node, _y: Any, tangents: dict[Any, Any]) -> Any:
-    """Return z' exp(min(z, 0)) / (1 + e) for max(z, 0) + log1p(e) with e = exp(-|z|); None for anything else."""
-    if node.op != "add" or not matching(node.args[1], "log1p"):
-        return None
-    z, e = _decay(node.args[1].args[0])
-    if e is None or _held(node.args[0], "maximum") is not z:
-        return None
-    return tangents.get(z, 0.0) * np.exp(np.minimum(symbol_of(z), 0.0)) / (1.0 + symbol_of(e))
-
-
-def _decay(e: Any) -> tuple[Any, Any]:
-    """Return z and e for e = exp(-|z|); None for anything else."""
-    if matching(e, "exp") and matching(e.args[0], "negative") and matching(e.args[0].args[0], "abs"):
-        return e.args[0].args[0].args[0], e
-    return None, None
-
-
-def _held(node: Any, op: str) -> Any:
-    """Return z for the maximum or minimum of z and 0; None for anything else."""
-    return node.args[0] if matching(node, op) and not isinstance(node.args[1], Node) and node.args[1] == 0 else None
-
-
-def _largest_exponent(graph: Graph) -> float:
-    return math.log(np.finfo(graph.dtype).max) - 1e-3
+def _decay(e: Any) -> Any:
+    """Return z for exp(-|z|); None for anything else."""
+    match e:
+        case Node("exp", (Node("negative", (Node("abs", (z,)),)),)):
+            return z
+        case _:
+            return None
 
 
 def _zero(t: Any) -> bool:
@@ -280,10 +240,6 @@ def _extreme_tie(larger: bool, keeps_nan: bool) -> Callable[..., Any]:
     return tie
 
 
-def _where_tie(args: tuple[Any, ...], ts: tuple[Any, ...], _side: float) -> Any:
-    return _where(args[0], ts[1], ts[2])
-
-
 _TIES: dict[str, Callable[..., Any]] = {
     "abs": _abs_tie,
     "copysign": _copysign_tie,
@@ -291,7 +247,7 @@ _TIES: dict[str, Callable[..., Any]] = {
     "minimum": _extreme_tie(False, True),
     "fmax": _extreme_tie(True, False),
     "fmin": _extreme_tie(False, False),
-    "where": _where_tie,
+    "where": lambda args, ts, _side: _where(args[0], ts[1], ts[2]),
 }
 
 

@@ -6,21 +6,22 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from framework.graph.graph import Graph
+from framework.graph.graph import Graph, rewrite_node
 from framework.graph.node import Node, matching, ordered
 
 
 def tidied(found: Any, given: Collection[Node]) -> Any:
     """Return a derivative as a reader would write it; the last bits may differ, and ``given`` nodes stay."""
-    known: dict[Any, Any] = {}
+    known: dict[Node, Any] = {node: node for node in given}
     for node in ordered([found], given):
-        args = [known.get(arg, arg) for arg in node.args]
-        tidy = _TIDIER.get(node.op)
-        if node in given or not node.args:
-            known[node] = node
-        else:
-            known[node] = tidy(node.graph, *args) if tidy else node.graph.add(node.op, *args, **node.attributes)
+        if node not in known:
+            rewrite_node(node.graph, node, known, _tidier)
     return known.get(found, found)
+
+
+def _tidier(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    tidy = _TIDIER.get(node.op)
+    return tidy and tidy(graph, *args)
 
 
 def _factors(x: Any) -> tuple[float, Any]:

@@ -121,17 +121,14 @@ def _called(
             if "Symbol" not in str(error):
                 raise
             raise DerivativeError(f"the formula cannot be traced: write it with NumPy functions; {error}") from None
-    return Traced(nodes, tuple(map(graph_value(graph), results if isinstance(results, tuple) else (results,))))
+    results = results if isinstance(results, tuple) else (results,)
+    return Traced(nodes, tuple(_node_or_number(graph, result) for result in results))
 
 
-def graph_value(graph: Graph) -> Callable[[Any], Any]:
-    """Return a function that turns what a formula returns into a node or a plain number."""
-
-    def value(result: Any) -> Any:
-        if result is None:
-            raise DerivativeError("the formula returned None: write return")
-        if not isinstance(result, Symbol | np.ndarray | np.generic | bool | int | float):
-            refuse(f"a result of type {type(result).__name__}", "return an array")
-        return graph.lift(value_of(result))
-
-    return value
+def _node_or_number(graph: Graph, result: Any) -> Any:
+    """Return what a formula returns as a node or a plain number."""
+    if result is None:
+        raise DerivativeError("the formula returned None: write return")
+    if not isinstance(result, Symbol | np.ndarray | np.generic | bool | int | float):
+        refuse(f"a result of type {type(result).__name__}", "return an array")
+    return graph.lift(value_of(result))

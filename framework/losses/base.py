@@ -14,22 +14,22 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
-from framework.derivatives.formulas import check_loss, check_once
+from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.emit.show import labelled, latex_of
+from framework.emit.show import labelled
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
-from framework.settings.component import Component, belongs_to
+from framework.settings.component import belongs_to
 from framework.settings.plain_functions import PlainFunction, name_of
 
 
-class Loss(Component):
+class Loss(Formula):
     """An elementwise loss: write ``value(prediction, target)``, and its slope is derived from it.
 
     ``value`` gives a loss for each element, ``slope`` its derivative with respect to the prediction. A written slope is
@@ -50,8 +50,8 @@ class Loss(Component):
     """
 
     canonical: ClassVar[type[Activation] | None] = None
-    check: ClassVar[Literal["on", "off"]] = "on"
     by_row: ClassVar[bool] = False
+    _of_function: ClassVar[type[Any]]
     _requires_targets: ClassVar[bool] = False  # to compare methods of classes takes 0.1 microseconds a step
 
     @classmethod
@@ -65,8 +65,8 @@ class Loss(Component):
             cls.canonical = None
         cls._requires_targets = cls.require_target is not Loss.require_target
 
-    @staticmethod
-    def of(function: Callable[[Any, Any], Any]) -> Loss:
+    @classmethod
+    def of(cls, function: Callable[[Any, Any], Any]) -> Self:
         """Return a loss whose ``value`` is a plain function of (prediction, target). It has no JSON form.
 
         ``Loss.of`` is for a value for each element, ``RowLoss.of`` for one for each row.
@@ -75,11 +75,15 @@ class Loss(Component):
             SettingsError: The argument is not a function of (prediction, target), in this order.
 
         Example:
+            >>> from framework import RowLoss
             >>> Loss.of(lambda prediction, target: (prediction - target) ** 2)([1.0, 2.0], [0.0, 0.0])
             2.5
+            >>> RowLoss.of(lambda p, t: np.abs(p - t).max(axis=-1))([[1.0, 2.0]], [[0.0, 0.0]])
+            2.0
         """
-        require_pair("Loss.of", function)
-        return _FunctionLoss(function=function)
+        require_pair(cls._of_function.made_by, function)
+        made: Self = cls._of_function(function=function)
+        return made
 
     @abstractmethod
     def value(self, prediction: Any, target: Any) -> Any:
@@ -103,12 +107,7 @@ class Loss(Component):
         """Return the value and its slope by label, for ``show``."""
         return labelled(self.program(), "value")
 
-    def _repr_latex_(self) -> str | None:
-        """Return what Jupyter draws: the value and its slope."""
-        return latex_of(self)
-
     def check_derivative(self) -> None:
-        """Compare the slope and the canonical pair that training uses with the value; see ``check_derivative``."""
         check_loss(self, written=type(self).slope is not Loss.slope)
 
     def fuses(self, activation: Any) -> bool:
@@ -136,7 +135,7 @@ class Loss(Component):
             DerivativeError: A written slope is wrong, or none is written and the value cannot be derived.
             SettingsError: The output activation cannot serve this loss.
         """
-        check_once(self, "value")
+        self.require_derivative()
         self.require_output(activation)
 
     @property
@@ -161,13 +160,14 @@ class Loss(Component):
 
     def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Array:
         """Return the exact derivative of ``loss(prediction, target, weight)`` with respect to the prediction."""
+        shape = np.shape(prediction)
         prediction, target, weight = self._checked(prediction, target, weight)
         out: Array = np.empty_like(prediction)
         count = self.count(prediction.shape, weight)
         self.result(0.0, count)  # refuses a count of 0
         with np.errstate(all="ignore"):
             self._fill(self.slope, prediction, target, weight, count, out)
-        return out
+        return out.reshape(shape)
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
         """Return (sum(w l), sum(w)), which add up over batches before ``result`` divides."""
@@ -221,10 +221,9 @@ class Loss(Component):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        try:
-            record = model.recorded()
-        except AttributeError:
-            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}") from None
+        if not hasattr(model, "recorded"):
+            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
+        record = model.recorded()
         if record.accepted_by is not self:
             self.require_model(model.output_activation)
             record.accepted_by, record.fuses = self, self.fuses(model.output_activation)
@@ -241,9 +240,12 @@ class Loss(Component):
                 value, delta = value * share, delta * share
             model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
             return float(value)
-        target = self.targets(target, a.shape, "target", record=record, check=check)
-        if weight is not None and check:
-            weight = require_weights(weight, len(a), "weight", a.dtype)
+        if check:
+            target = real_array(target, "target")
+            target = self.targets(target[None] if record.sample and target.ndim < a.ndim else target, a, record)
+            weight = None if weight is None else require_weights(weight, len(a), "weight", a.dtype)
+        else:
+            target = self.expand(target, a.shape, record)
         divisor = self.count(a.shape, weight) if count is None else count
         if divisor <= 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
@@ -263,29 +265,21 @@ class Loss(Component):
         """Return (sum(w l), sum(w)) of a model's outputs, from h when ``activation`` is the canonical one."""
         fused = self.fuses(activation)
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
-        target = self.targets(target, a.shape, "target", check=False)
-        return self._total(formula, first, target, weight), self.count(a.shape, weight)
+        return self._total(formula, first, self.expand(target, a.shape), weight), self.count(a.shape, weight)
 
-    def targets(
-        self, target: Any, shape: tuple[int, ...], name: str, *, record: Record | None = None, check: bool = True
-    ) -> Array:
-        """Return targets as the formulas take them: of the outputs' shape; a row loss turns classes into one-hot rows.
+    def targets(self, target: Array, output: Array, record: Record | None = None) -> Array:
+        """Return a caller's targets as the formulas take them, of the shape and dtype of the outputs.
 
         Raises:
             ShapeError: The shape does not fit the outputs.
             DataError: A target is not finite or out of range.
         """
-        array = target
-        if check:
-            array = real_array(target, name)
-            if record is not None and record.sample and array.ndim < len(shape):
-                array = array[None]
-            require_finite(array, name)
-            array = self.require_targets(array, shape, name)
-            if record is not None and array.dtype.kind == "f" and array.dtype != record.dtype:
-                array = real_array(array, name, record.dtype)
-                require_finite(array, name)  # again: it may be too large for float32
-        return self.expand(array, shape, record)
+        require_finite(target, "target")
+        target = self.require_targets(target, output.shape, "target")
+        if target.shape == output.shape and target.dtype != output.dtype:
+            target = real_array(target, "target", output.dtype)
+            require_finite(target, "target")  # again: it may be too large for float32
+        return self.expand(target, output.shape, record)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
         """Return targets in the form that batches are cut from; (rows,) and (rows, 1) are the same for one output.
@@ -302,26 +296,24 @@ class Loss(Component):
         self.require_target(array, name)
         return array
 
-    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
-        """Return checked targets of the outputs' shape and dtype."""
+    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None = None) -> Array:
+        """Return checked targets of the outputs' shape, and of the dtype of a record, which has memory for them."""
         if array.shape != shape:
             raise ShapeError(f"target must have the shape of the output, {shape}; got {array.shape}")
         return array if record is None else array.astype(record.dtype, copy=False)
 
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
-        prediction = floats(prediction, "prediction")
+        prediction, target = np.atleast_1d(floats(prediction, "prediction"), real_array(target, "target"))
         require_finite(prediction, "prediction")
-        target = real_array(target, "target")
         if target.shape != prediction.shape and not self.by_row:
             raise ShapeError(
                 f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}"
                 f"{'; write target[:, None]' if prediction.shape == (*target.shape, 1) else ''}"
             )
-        target = real_array(self.targets(target, prediction.shape, "target"), "target", prediction.dtype)
-        require_finite(target, "target")  # again: it may be too large for float32
+        target = self.targets(target, prediction).astype(prediction.dtype, copy=False)
         if weight is not None:
-            rows = len(prediction) if prediction.shape else 1
-            weight = require_weights(np.atleast_1d(real_array(weight, "weight")), rows, "weight", prediction.dtype)
+            weight = np.atleast_1d(real_array(weight, "weight"))
+            weight = require_weights(weight, len(prediction), "weight", prediction.dtype)
         return prediction, target, weight
 
     def _one_target(self, target: Any, weight: Any, dtype: Any) -> Any:
@@ -343,7 +335,7 @@ class Loss(Component):
     def count(self, shape: tuple[int, ...], weight: Array | None) -> float:
         """Return sum(w) for outputs of this shape, over all values, or over rows for a row loss."""
         each = 1 if self.by_row else math.prod(shape[1:])
-        return float((shape[0] if shape else 1) if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
+        return float(shape[0] if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
 
     def _total(self, formula: Any, first: Any, target: Array, weight: Array | None) -> float:
         """Return sum(w l), some rows at a time.
@@ -351,8 +343,6 @@ class Loss(Component):
         Raises:
             ShapeError: The formula does not give one value an element, or one value a row for a row loss.
         """
-        if not first.shape:
-            return float(formula(first, target) if weight is None else formula(first, target) * weight[0])
         total = 0.0
         shape = first.shape[:1] if self.by_row else first.shape
         for part in blocks(first):
@@ -377,9 +367,6 @@ class Loss(Component):
         self, formula: Any, prediction: Array, target: Array, weight: Array | None, count: float, out: Array
     ) -> None:
         """Fill ``out`` with formula(prediction, target) * w / count, some rows at a time."""
-        if not out.shape:
-            out[...] = formula(prediction, target)
-            return
         scale: Any = 1.0 / count
         column = (-1, *(1,) * (out.ndim - 1))
         for part in blocks(out):
@@ -406,6 +393,9 @@ class _FunctionLoss(PlainFunction, Loss):
 
     def value(self, prediction: Any, target: Any) -> Any:
         return self.function(prediction, target)
+
+
+Loss._of_function = _FunctionLoss
 
 
 def column_name(cls: type) -> str:

@@ -7,18 +7,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from framework.activations.basic import Sigmoid, Softmax
+from framework.activations.basic import Sigmoid
 from framework.activations.stable import softplus
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
-from framework.losses.requirements import (
-    require_distribution_output,
-    require_distributions,
-    require_output_range,
-    require_range,
-)
-from framework.losses.rows import RowLoss
+from framework.losses.requirements import require_output_range, require_range
+from framework.losses.rows import DistributionLoss
 from framework.losses.terms import smoothed, times_log
 from framework.settings.component import Fraction, NonNegative, Positive
 
@@ -70,7 +65,7 @@ class BinaryCrossEntropy(Loss):
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
 
 
-class CrossEntropy(RowLoss):
+class CrossEntropy(DistributionLoss):
     """l = -sum_k c_k t_k log p_k for the probabilities p of a row, or -c_y log p_y for a class y. The mean over rows.
 
     Canonical with Softmax: then l = log sum_k exp(h_k) - sum_k t_k h_k, which never overflows, and dL/dh = p - t (with
@@ -91,8 +86,6 @@ class CrossEntropy(RowLoss):
 
     label_smoothing: Fraction = 0.0
     class_weights: tuple[Positive, ...] | None = None
-
-    canonical = Softmax
 
     def value(self, prediction: Any, target: Any) -> Any:
         return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
@@ -128,14 +121,28 @@ class CrossEntropy(RowLoss):
             )
         return super().require_targets(array, shape, name)
 
+
+class _MarginLoss(Loss):
+    """A loss of scores of both signs, whose targets are -1 and +1."""
+
     def require_target(self, target: Array, name: str) -> None:
-        require_distributions(name, target)
+        bad = np.abs(target) != 1.0
+        if np.any(bad):
+            first = first_place(bad)
+            where = f" at row {first[0]}" if first else ""
+            advice = "For labels y of 0 and 1 give 2 * y - 1"
+            raise DataError(f"{name} must be -1 or +1; got {target[first]}{where}. {advice}")
 
     def require_output(self, activation: Any) -> None:
-        require_distribution_output(self, activation)
+        low, high = getattr(activation, "output_range", None) or (-np.inf, np.inf)
+        if not low < 0 < high:
+            raise SettingsError(
+                f"{type(self).__name__} needs outputs of both signs; {activation!r} gives [{low:g}, {high:g}]. "
+                "Use Identity or Tanh; BinaryCrossEntropy is for probabilities"
+            )
 
 
-class Hinge(Loss):
+class Hinge(_MarginLoss):
     """l = max(0, 1 - t p) for a score p and a target t of -1 or +1; slope = -t where t p < 1, else 0.
 
     The mean over all values. At the kink t p = 1 the slope is 0. The sign of p is the class; give the model an output
@@ -155,14 +162,8 @@ class Hinge(Loss):
     def slope(self, prediction: Any, target: Any) -> Any:  # measured: 1.3 times faster than derived
         return -target * (target * prediction < 1.0)
 
-    def require_target(self, target: Array, name: str) -> None:
-        _require_signs(name, target)
 
-    def require_output(self, activation: Any) -> None:
-        _require_both_signs(self, activation)
-
-
-class SquaredHinge(Loss):
+class SquaredHinge(_MarginLoss):
     """l = max(0, 1 - t p)^2 for a score p and a target t of -1 or +1; slope = -2 t max(0, 1 - t p).
 
     The mean over all values, without a factor 1/2. No kink.
@@ -180,12 +181,6 @@ class SquaredHinge(Loss):
 
     def slope(self, prediction: Any, target: Any) -> Any:  # measured: 1.8 times faster than derived
         return -2.0 * target * np.maximum(1.0 - target * prediction, 0.0)
-
-    def require_target(self, target: Array, name: str) -> None:
-        _require_signs(name, target)
-
-    def require_output(self, activation: Any) -> None:
-        _require_both_signs(self, activation)
 
 
 class Focal(Loss):
@@ -242,30 +237,3 @@ class Focal(Loss):
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""
         focused = miss**self.gamma * log
         return np.where(miss == 0.0, 0.0, focused)[()] if 0.0 < self.gamma < 1.0 else focused
-
-
-def _require_signs(name: str, target: Array) -> None:
-    """Refuse targets other than -1 and +1.
-
-    Raises:
-        DataError: A target is neither.
-    """
-    bad = np.abs(target) != 1.0
-    if np.any(bad):
-        first = first_place(bad)
-        where = f" at row {first[0]}" if first else ""
-        raise DataError(f"{name} must be -1 or +1; got {target[first]}{where}. For labels y of 0 and 1 give 2 * y - 1")
-
-
-def _require_both_signs(loss: Loss, activation: Any) -> None:
-    """Refuse an output activation that is never below 0, or never above; an unknown range passes.
-
-    Raises:
-        SettingsError: Its outputs have one sign.
-    """
-    output_range = getattr(activation, "output_range", None)
-    if output_range is not None and not output_range[0] < 0 < output_range[1]:
-        raise SettingsError(
-            f"{type(loss).__name__} needs outputs of both signs; {activation!r} gives "
-            f"[{output_range[0]:g}, {output_range[1]:g}]. Use Identity or Tanh; BinaryCrossEntropy is for probabilities"
-        )

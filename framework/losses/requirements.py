@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framework.activations import Activation
 from framework.arrays import Array, Record, first_place, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.settings.component import Component
@@ -137,24 +136,6 @@ def require_distributions(name: str, target: Array) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
-
-
-def require_distribution_output(loss: Component, activation: Any) -> None:
-    """Refuse an output activation that does not give distributions.
-
-    Raises:
-        SettingsError: It is elementwise, or reaches outside [0, 1].
-
-    Example:
-        >>> from framework import KLDivergence, Softmax
-        >>> require_distribution_output(KLDivergence(), Softmax())
-    """
-    advice = "Use Softmax; the loss works on the logits by itself. For one output use BinaryCrossEntropy and Sigmoid"
-    require_output_range(loss, activation, 0.0, 1.0, advice)
-    if isinstance(activation, Activation) and activation.output_range is not None and not activation.coupled:
-        raise SettingsError(
-            f"{type(loss).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
-        )
 
 
 def require_order(cls: type[Any]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
+from framework.activations.base import Activation
+from framework.activations.basic import Softmax
 from framework.arrays import Array, Record
 from framework.emit.programs import Program, program_of, tried_width
-from framework.errors import ShapeError
+from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
-from framework.losses.requirements import require_classes, require_pair
+from framework.losses.requirements import require_classes, require_distributions, require_output_range
 
 
 class RowLoss(Loss):
@@ -26,20 +27,6 @@ class RowLoss(Loss):
     """
 
     by_row: ClassVar[bool] = True
-
-    @staticmethod
-    def of(function: Callable[[Any, Any], Any]) -> RowLoss:
-        """Return a loss with one value a row, whose ``value`` is a plain function of (prediction, target).
-
-        Raises:
-            SettingsError: The argument is not a function of (prediction, target), in this order.
-
-        Example:
-            >>> RowLoss.of(lambda p, t: np.abs(p - t).max(axis=-1))([[1.0, 2.0]], [[0.0, 0.0]])
-            2.0
-        """
-        require_pair("RowLoss.of", function)
-        return _FunctionRowLoss(function=function)
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the classes of ``like``."""
@@ -64,7 +51,7 @@ class RowLoss(Loss):
             )
         return require_classes(array.reshape(-1), shape[1], name)
 
-    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None) -> Array:
+    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None = None) -> Array:
         """Return checked targets as (rows, classes)."""
         if array.shape == shape:
             return array if record is None else array.astype(record.dtype, copy=False)
@@ -73,10 +60,32 @@ class RowLoss(Loss):
         return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
 
 
+class DistributionLoss(RowLoss):
+    """A loss of the probabilities that a row gives to classes; the target is a distribution."""
+
+    canonical = Softmax
+
+    def require_target(self, target: Array, name: str) -> None:
+        require_distributions(name, target)
+
+    def require_output(self, activation: Any) -> None:
+        advice = (
+            "Use Softmax; the loss works on the logits by itself. For one output use BinaryCrossEntropy and Sigmoid"
+        )
+        require_output_range(self, activation, 0.0, 1.0, advice)
+        if isinstance(activation, Activation) and activation.output_range is not None and not activation.coupled:
+            raise SettingsError(
+                f"{type(self).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
+            )
+
+
 class _FunctionRowLoss(_FunctionLoss, RowLoss):
     """A plain function of (prediction, target); made by ``RowLoss.of``."""
 
     made_by = "RowLoss.of"
+
+
+RowLoss._of_function = _FunctionRowLoss
 
 
 def one_hot(classes: Array, out: Array, flat: Array) -> Array:

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations.basic import Softmax
 from framework.arrays import Array
 from framework.errors import DataError
-from framework.losses.requirements import require_distribution_output, require_distributions
-from framework.losses.rows import RowLoss
+from framework.losses.rows import DistributionLoss, RowLoss
 from framework.losses.terms import times_log
 
 
-class KLDivergence(RowLoss):
+class KLDivergence(DistributionLoss):
     """l = sum_k t_k log(t_k / p_k): how far the probabilities p of a row are from the target distribution t.
 
     The mean over rows, as PyTorch's KLDivLoss(reduction="batchmean"). It is the cross-entropy less the entropy of t,
@@ -29,8 +27,6 @@ class KLDivergence(RowLoss):
         Kullback and Leibler, On information and sufficiency (1951).
     """
 
-    canonical = Softmax
-
     def value(self, prediction: Any, target: Any) -> Any:
         return np.sum(times_log(target, target) - times_log(target, prediction), axis=-1)
 
@@ -38,12 +34,6 @@ class KLDivergence(RowLoss):
         """Return log sum exp(h) - sum(t h) + sum(t log t) for each row, the row's maximum subtracted first."""
         shifted = h - np.max(h, axis=-1, keepdims=True)
         return np.log(np.sum(np.exp(shifted), axis=-1)) + np.sum(times_log(target, target) - target * shifted, axis=-1)
-
-    def require_target(self, target: Array, name: str) -> None:
-        require_distributions(name, target)
-
-    def require_output(self, activation: Any) -> None:
-        require_distribution_output(self, activation)
 
 
 class CosineSimilarity(RowLoss):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.arrays import Array, Record, real_array, require_finite
-from framework.derivatives import require_like
+from framework.derivatives.checks import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer, LayerSettings

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, require_finite, require_ids
-from framework.derivatives import require_like
+from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
 from framework.emit.programs import is_ours, programs_of, require_current

@@ -173,7 +173,7 @@ def _losses(loss: Loss, batch: Batch, twin: Model, a: Array) -> Array:
     """Return w l of each row."""
     _, y, weight = batch
     h = twin.preactivation
-    target = loss.targets(y, a.shape, "target", check=False)
+    target = loss.expand(y, a.shape)
     fused = loss.fuses(twin.output_activation)
     values = loss.value_from_preactivation(h, target) if fused else loss.value(a, target)
     each: Array = np.reshape(values, (len(a), -1)).sum(axis=1)

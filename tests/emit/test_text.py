@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from framework.emit.text import Shown, latex, shown, text
+from framework.emit.text import Shown
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph
 from framework.graph.loop import loop
@@ -27,7 +27,7 @@ def of_one_variable(source):
     """Return the text of a formula of h and of its derivative."""
     traced = trace(written(source), {"h": (ROWS, 3)})
     found = derivative(traced.output, traced.inputs["h"], textbook=True)
-    return shown({"f(h)": traced.output, "f'(h)": found})
+    return Shown({"f(h)": traced.output, "f'(h)": found})
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_formula_and_its_derivative_read_as_in_a_textbook(formula, value, slop
 def test_the_derivative_that_training_uses_differs_from_the_textbooks_only_at_ties_and_overflow():
     traced = trace(lambda h: h / (1 + np.exp(-2 * h)), {"h": (ROWS,)})
     for options in ({}, {"textbook": True}):
-        found = text({"d": derivative(traced.output, traced.inputs["h"], **options)})
+        found = Shown({"d": derivative(traced.output, traced.inputs["h"], **options)}).text
         assert ("isinf" in found) == (not options)
 
 
@@ -102,7 +102,7 @@ def test_latex_groups_what_belongs_together(formula, expected):
     ],
 )
 def test_latex_names_the_axes_of_a_reduction(formula, expected):
-    assert latex({"a": trace(formula, {"x": (ROWS, 2, 3)}).output}) == f"a &= {expected}"
+    assert Shown({"a": trace(formula, {"x": (ROWS, 2, 3)}).output}).latex == f"a &= {expected}"
 
 
 def test_a_notebook_draws_aligned_lines():
@@ -137,7 +137,9 @@ def test_the_text_evaluates_back_to_the_formula(formula):
 def test_a_loss_names_both_arguments():
     traced = trace(lambda prediction, target: (prediction - target) ** 2, {"prediction": (ROWS,), "target": (ROWS,)})
     slope = derivative(traced.output, traced.inputs["prediction"], textbook=True)
-    assert text({"value(prediction, target)": traced.output, "value'(prediction, target)": slope}).splitlines() == [
+    assert Shown(
+        {"value(prediction, target)": traced.output, "value'(prediction, target)": slope}
+    ).text.splitlines() == [
         "value(prediction, target) = (prediction - target) ** 2",
         "value'(prediction, target) = 2 * (prediction - target)",
     ]
@@ -197,8 +199,8 @@ def test_a_layer_reads_as_in_a_textbook(name):
     source, shapes, expected = LAYERS[name]
     kinds = {"ids": "i"} if "ids" in shapes else {}
     traced = trace(written(source, ", ".join(shapes)), shapes, kinds=kinds)
-    assert text({"a": traced.output}) == f"a = {expected}"
-    assert latex({"a": traced.output}).startswith("a &= ")
+    assert Shown({"a": traced.output}).text == f"a = {expected}"
+    assert Shown({"a": traced.output}).latex.startswith("a &= ")
 
 
 RECURRENCES = {
@@ -216,7 +218,7 @@ RECURRENCES = {
 def test_the_text_of_a_recurrence_computes_it(name):
     formula, shapes = RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}
     traced = trace(formula, shapes, open_rows=False)
-    _, _, line = text({"y": traced.output}).partition(" = ")
+    _, _, line = Shown({"y": traced.output}).text.partition(" = ")
     expression, _, legend = line.partition("  where ")
 
     def step_of_several(step):
@@ -255,9 +257,9 @@ def test_the_text_of_a_recurrence_computes_it(name):
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_a_recurrence_reads_the_same_after_its_gradient_is_known(name):
     traced = trace(RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}, open_rows=False)
-    before = text({"y": traced.output})
+    before = Shown({"y": traced.output}).text
     gradients([(traced.output, 1.0)], [*traced.inputs.values()])
-    assert text({"y": traced.output}) == before
+    assert Shown({"y": traced.output}).text == before
 
 
 def test_an_output_with_a_plain_label_stands_in_later_lines():
@@ -265,7 +267,7 @@ def test_an_output_with_a_plain_label_stands_in_later_lines():
         lambda x, weights: ((h := x @ weights), np.tanh(h), np.tanh(h) * 2),
         {"x": (ROWS, 3), "weights": (3, 4)},
     )
-    assert text(dict(zip(["h", "a", "loss"], traced.outputs, strict=True))).splitlines() == [
+    assert Shown(dict(zip(["h", "a", "loss"], traced.outputs, strict=True))).text.splitlines() == [
         "h = x @ weights",
         "a = tanh(h)",
         "loss = a * 2",
@@ -274,7 +276,7 @@ def test_an_output_with_a_plain_label_stands_in_later_lines():
 
 def test_what_an_output_is_made_of_does_not_count_where_its_name_stands():
     traced = trace(lambda h: (np.tanh(np.exp(-h) + 1), np.tanh(np.exp(-h) + 1) * (np.exp(-h) + 1)), {"h": (ROWS,)})
-    lines = text({"f(h)": traced.outputs[0], "g(h)": traced.outputs[1]}).splitlines()
+    lines = Shown({"f(h)": traced.outputs[0], "g(h)": traced.outputs[1]}).text.splitlines()
     assert lines[1] == "g(h) = a * (exp(-h) + 1)  where a = f(h)"
 
 
@@ -283,7 +285,7 @@ def test_letters_do_not_collide_with_inputs():
         lambda a, u: (np.tanh(a) * u, np.tanh(a) * u + np.exp(-a * u) ** 3 / np.exp(-a * u)),
         {"a": (ROWS,), "u": (ROWS,)},
     )
-    lines = text({"f(a, u)": traced.outputs[0], "g(a, u)": traced.outputs[1]}).splitlines()
+    lines = Shown({"f(a, u)": traced.outputs[0], "g(a, u)": traced.outputs[1]}).text.splitlines()
     assert lines[1] == "g(a, u) = y + v ** 3 / v  where y = f(a, u), v = exp(-a * u)"
 
 
@@ -293,7 +295,7 @@ def test_a_graph_of_many_steps_has_a_text_of_as_many_terms():
             h = np.tanh(h) * h + 1
         return h
 
-    found = text({"a": trace(formula, {"h": (ROWS,)}).output})
+    found = Shown({"a": trace(formula, {"h": (ROWS,)}).output}).text
     assert len(found) < 2000 * 60
     assert "u1 = " in found
 
@@ -304,7 +306,7 @@ def test_a_graph_of_many_steps_has_a_text_of_as_many_terms():
 @pytest.mark.parametrize("name", ["learning_rate", r"\input{/etc/passwd}", "x}$$<script>", "a%b#c&d^e~f", "x\x1b[31m"])
 def test_a_name_is_not_a_command_in_latex(name):
     graph = Graph()
-    found = latex({name: graph.add("tanh", graph.input(name, (3,)))})
+    found = Shown({name: graph.add("tanh", graph.input(name, (3,)))}).latex
     assert found.count("{") == found.count("}")
     plain = found.replace(r"\mathrm", "").replace(r"\tanh\left", "").replace(r"\right", "").replace(r"\_", "")
     assert not set(plain.replace("&= ", "")) & set("\\$#%&^~<>\x1b")
@@ -312,7 +314,7 @@ def test_a_name_is_not_a_command_in_latex(name):
 
 def test_a_name_is_not_a_format():
     graph = Graph()
-    assert text({"a": graph.add("tanh", graph.input("{0.graph}{name}", (3,)))}) == "a = tanh({0.graph}{name})"
+    assert Shown({"a": graph.add("tanh", graph.input("{0.graph}{name}", (3,)))}).text == "a = tanh({0.graph}{name})"
 
 
 def test_every_operation_has_text_and_latex_whose_fields_are_known():

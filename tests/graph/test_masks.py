@@ -64,7 +64,8 @@ def test_a_clip_is_one_mask():
 
 def test_a_gradient_that_is_masked_never_meets_infinity():
     program = Program(lambda h: np.maximum(h, 0.0))
-    assert program.pullback(np.array([[np.inf, 2.0]]), np.array([[-1.0, 1.0]])).tolist() == [[0.0, 2.0]]
+    h = np.array([[-1.0, 1.0]])
+    assert program.pullback_at(np.array([[np.inf, 2.0]]), h, program.value(h)).tolist() == [[0.0, 2.0]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -80,8 +81,6 @@ def test_choices_have_the_bits_of_numpy(dtype):
             found = chosen(condition, x, y, dtype)
             assert found.dtype == dtype
             assert found.tobytes() == expected.tobytes()
-    own = b.copy()
-    assert choose(condition, a, own, own).tobytes() == np.where(condition, a, b).tobytes()
     assert masked(condition, a, np.empty_like(a)).tobytes() == np.where(condition, a, dtype(0)).tobytes()
 
 

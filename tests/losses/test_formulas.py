@@ -22,7 +22,7 @@ from framework import (
     Quantile,
     SquaredHinge,
 )
-from framework.derivatives import Subject, check_elementwise
+from framework.derivatives.checks import Subject, check_elementwise
 from framework.emit.programs import Program
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -97,7 +97,7 @@ def test_the_traced_slope_is_the_written_one(loss, dtype):
 def test_the_written_slope_is_that_of_the_differences(loss):
     for target in targets(loss):
         check_elementwise(
-            Subject(repr(loss), "slope", "prediction"),
+            Subject(loss, "slope", "prediction"),
             lambda p, t=target: loss.value(p, np.full_like(p, t)),
             lambda p, t=target: loss.slope(p, np.full_like(p, t)),
         )

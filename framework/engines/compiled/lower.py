@@ -333,7 +333,7 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
         program = Program(getattr(component, method), names, graph.dtype, width, ours=True)
         nodes = [program.slope, *program.inputs.values()]
         if gradient is not None:
-            seed, pulled = program._pulled
+            seed, pulled = program.pulled
             nodes, given = [pulled, *program.inputs.values(), program.output, seed], [*given, output, gradient]
         found, *inputs = nodes if program.elementwise else lower(nodes, exact=True)
     except DerivativeError as error:

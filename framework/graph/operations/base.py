@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Operation:
         shape: (graph, *shapes, **attributes) -> the shape of the result.
         rules: One rule for each argument of an elementwise operation.
         reverse: The rule of any other operation.
-        numpy: A format of the NumPy text; ``{0}`` is the first argument, ``{out}`` is ``, out=...`` or empty.
+        numpy: A format of the NumPy text; ``{0}`` is the first argument, ``{out}`` is ``, out=...`` or empty. Like the
+            next two, it is that of a call with the operation's name unless it is given.
         text: A format of the arguments for people.
         latex: The same in LaTeX.
         binding: How tightly the text binds: comparisons 0, sums 1, products 2, signs 3, powers 4, calls 5.
@@ -44,6 +45,25 @@ class Operation:
     kind: str | None = None
     elementwise: bool = False
     view: bool = False
+
+
+_LATEX = frozenset({"sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "max", "min"})
+"""Functions that LaTeX has a command for."""
+
+
+def completed(rows: Mapping[str, Operation]) -> dict[str, Operation]:
+    """Return rows with the text of a call where they give none of their own."""
+    return {
+        name: replace(
+            row,
+            numpy=row.numpy or f"np.{name}({{arguments}}{{out}})",
+            text=row.text or f"{name}({{arguments}})",
+            latex=row.latex
+            or (f"\\{name}" if name in _LATEX else rf"\operatorname{{{{{name}}}}}")
+            + r"{along}\left({arguments}\right)",
+        )
+        for name, row in rows.items()
+    }
 
 
 def same_shape(_graph: Any, shape: Shape, *_others: Shape, **_attributes: Any) -> Shape:

@@ -62,12 +62,12 @@ def _einsum_part(g: Any, place: int, x: Any, terms: list[str], output: str, args
 
 
 PRODUCTS: dict[str, Operation] = {
-    "matmul": Operation(_matmul_shape, (), _matmul, "np.matmul({0}, {1}{out})", "{0} @ {1}", r"{0} \, {1}", 2),
+    "matmul": Operation(_matmul_shape, (), _matmul, text="{0} @ {1}", latex=r"{0} \, {1}", binding=2),
     "einsum": Operation(
         _einsum_shape,
         (),
         _einsum,
-        "np.einsum('{subscripts}', {arguments}{out})",
+        "np.einsum({subscripts!r}, {arguments}{out})",
         "einsum('{subscripts}', {arguments})",
         r"\operatorname{{einsum}}_{{{subscripts}}}\left({arguments}\right)",
     ),

@@ -3,6 +3,6 @@
 from framework.graph.operations.base import Operation, given_shape
 
 RECURRENCE: dict[str, Operation] = {
-    "loop": Operation(given_shape, text="loop({arguments})", latex=r"\operatorname{{loop}}\left({arguments}\right)"),
+    "loop": Operation(given_shape),
     "part": Operation(given_shape, text="{0}[{index}]", latex="{0}_{{{index}}}", numpy="{0}[{index}]"),
 }

@@ -19,14 +19,6 @@ def _count(x: Any, axes: Shape) -> Any:
     return x.number(math.prod(x.shape[axis] for axis in axes))
 
 
-def _sum(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
-    return (np.broadcast_to(kept(g, x, axes, keepdims), x.shape),)
-
-
-def _mean(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
-    return (np.broadcast_to(kept(g, x, axes, keepdims) / _count(x, axes), x.shape),)
-
-
 def _var(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool, ddof: int) -> Any:
     """Return 2 (x - mean) / (n - ddof): the part through the mean is 0, because the deviations add up to 0."""
     deviation = x - np.mean(x, axis=axes, keepdims=True)
@@ -50,42 +42,34 @@ def _prod(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
     return (kept(g, x, axes, keepdims) * slope,)
 
 
-def _cumsum(g: Any, y: Any, x: Any, *, axis: int) -> Any:
-    return (np.flip(np.cumsum(np.flip(g, axis), axis), axis),)
-
-
-def _softmax(g: Any, y: Any, x: Any, *, axes: Shape) -> Any:
-    return (y * (g - np.sum(g * y, axis=axes, keepdims=True)),)
-
-
-def _reduction(name: str, reverse: Any, latex: str, kind: str | None = None) -> Operation:
-    numpy = f"np.{name}({{0}}, axis={{axes}}, keepdims={{keepdims}}{{out}})"
+def _reduction(
+    name: str, reverse: Any, latex: str = "", kind: str | None = None, *, axis: str = "{axes}", further: str = ""
+) -> Operation:
+    numpy = f"np.{name}({{0}}, axis={axis}{further}, keepdims={{keepdims}}{{out}})"
     return Operation(_reduced, (), reverse, numpy, f"{name}({{0}}{{along}})", latex, kind=kind)
 
 
 REDUCTIONS: dict[str, Operation] = {
-    "sum": _reduction("sum", _sum, r"\sum{along} {0}"),
-    "mean": _reduction("mean", _mean, r"\operatorname{{mean}}{along}\left({0}\right)", "f"),
-    "var": Operation(
-        _reduced,
-        (),
-        _var,
-        "np.var({0}, axis={axes}, ddof={ddof}, keepdims={keepdims}{out})",
-        "var({0}{along})",
-        r"\operatorname{{var}}{along}\left({0}\right)",
+    "sum": _reduction(
+        "sum", lambda g, y, x, **axes: (np.broadcast_to(kept(g, x, **axes), x.shape),), r"\sum{along} {0}"
+    ),
+    "mean": _reduction(
+        "mean",
+        lambda g, y, x, *, axes, keepdims: (np.broadcast_to(kept(g, x, axes, keepdims) / _count(x, axes), x.shape),),
         kind="f",
     ),
-    "max": _reduction("max", _extreme, r"\max{along}\left({0}\right)"),
-    "min": _reduction("min", _extreme, r"\min{along}\left({0}\right)"),
+    "var": _reduction("var", _var, kind="f", further=", ddof={ddof}"),
+    "max": _reduction("max", _extreme),
+    "min": _reduction("min", _extreme),
     "prod": _reduction("prod", _prod, r"\prod{along} {0}"),
     "any": _reduction("any", None, r"\exists{along} {0}", "b"),
     "all": _reduction("all", None, r"\forall{along} {0}", "b"),
-    "argmax": _reduction("argmax", None, r"\operatorname{{argmax}}{along}\left({0}\right)", "i"),
-    "argmin": _reduction("argmin", None, r"\operatorname{{argmin}}{along}\left({0}\right)", "i"),
+    "argmax": _reduction("argmax", None, kind="i", axis="{axes[0]}"),
+    "argmin": _reduction("argmin", None, kind="i", axis="{axes[0]}"),
     "cumsum": Operation(
         same_shape,
         (),
-        _cumsum,
+        lambda g, y, x, *, axis: (np.flip(np.cumsum(np.flip(g, axis), axis), axis),),
         "np.cumsum({0}, axis={axis}{out})",
         "cumsum({0}, axis={axis})",
         r"\operatorname{{cumsum}}_{{\mathrm{{axis}} = {axis}}}\left({0}\right)",
@@ -94,9 +78,8 @@ REDUCTIONS: dict[str, Operation] = {
     "softmax": Operation(
         same_shape,
         (),
-        _softmax,
+        lambda g, y, x, *, axes: (y * (g - np.sum(g * y, axis=axes, keepdims=True)),),
         text="softmax({0}{along})",
-        latex=r"\operatorname{{softmax}}{along}\left({0}\right)",
         kind="f",
     ),
 }

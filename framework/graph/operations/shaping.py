@@ -28,29 +28,9 @@ def apart(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     return False
 
 
-def _transpose(g: Any, y: Any, x: Any, *, axes: Shape) -> Any:
-    return (np.transpose(g, np.argsort(axes).tolist()),)
-
-
-def _reshape(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
-    return (np.reshape(g, x.shape),)
-
-
-def _spread(g: Any, y: Any, x: Any, *, shape: Shape) -> Any:
-    return (None if isinstance(x, int | float) else unspread(g, x.shape),)
-
-
-def _index(g: Any, y: Any, x: Any, *, index: tuple[Any, ...]) -> Any:
-    return (g.record("place", shape=x.shape, indices=(index,), add=False),)
-
-
-def _place(g: Any, y: Any, *parts: Any, shape: Shape, indices: tuple[Any, ...], add: bool) -> Any:
-    return tuple(g.record("index", index=index) for index in indices)
-
-
 def _set_index(g: Any, y: Any, x: Any, value: Any, *, index: tuple[Any, ...]) -> Any:
     part = g.record("index", index=index)
-    return g.record("set_index", part.full(0.0), index=index), part
+    return g.record("set_index", np.zeros_like(part), index=index), part
 
 
 def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Shape:
@@ -61,14 +41,6 @@ def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Sha
     rest = [size for axis, size in enumerate(shape) if axis not in axes]
     place = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
     return (*rest[:place], *many, *rest[place:])
-
-
-def _gather(g: Any, y: Any, x: Any, *indices: Any, axes: Shape) -> Any:
-    return (g.record("scatter_add", *indices, axes=axes, shape=x.shape), *(None for _ in indices))
-
-
-def _scatter_add(g: Any, y: Any, x: Any, *indices: Any, axes: Shape, shape: Shape) -> Any:
-    return (g.record("gather", *indices, axes=axes), *(None for _ in indices))
 
 
 def _concatenate_shape(graph: Any, *shapes: Shape, axis: int) -> Shape:
@@ -93,10 +65,6 @@ def _concatenate(g: Any, y: Any, *args: Any, axis: int) -> Any:
     return tuple(parts)
 
 
-def _pad_shape(_graph: Any, shape: Shape, *, width: tuple[Shape, ...], value: float) -> Shape:
-    return tuple(size + sum(around) for size, around in zip(shape, width, strict=True))
-
-
 def _pad(g: Any, y: Any, x: Any, *, width: tuple[Shape, ...], value: float) -> Any:
     inner = (slice(b, b + n) if b or a else slice(None) for (b, a), n in zip(width, x.shape, strict=True))
     return (g[tuple(inner)],)
@@ -111,98 +79,108 @@ def _windows_shape(graph: Any, shape: Shape, *, axes: Shape, window: Shape, step
     return (*sizes, *window)
 
 
-def _windows(g: Any, y: Any, x: Any, **attributes: Any) -> Any:
-    return (g.record("fold", shape=x.shape, **attributes),)
-
-
-def _fold(g: Any, y: Any, x: Any, *, shape: Shape, **attributes: Any) -> Any:
-    return (g.record("windows", **attributes),)
-
-
-def _python(g: Any, y: Any, x: Any, *, function: Any, pullback: Any, name: str) -> Any:
-    return (g.record("python", x, y, function=pullback, pullback=None, name=name),)
-
-
 SHAPING: dict[str, Operation] = {
     # where values come from
     "input": Operation(given_shape, text="{name}", latex="{name}"),
     "constant": Operation(given_shape, text="constant", latex=r"\text{{constant}}"),
-    "rows": Operation(lambda _graph, **_: (), text="{rows}", latex="{rows}", binding=2, kind="f"),
-    "row_numbers": Operation(given_shape, numpy="np.arange(rows)", text="arange(rows)", latex="i", kind="i"),
+    "rows": Operation(
+        lambda _graph, **_: (), numpy="real({times})", text="{times}", latex="{times}", binding=2, kind="f"
+    ),
+    "row_numbers": Operation(given_shape, numpy="np.arange({times})", text="arange({times})", latex="i", kind="i"),
     "astype": Operation(
         same_shape, (), lambda g, y, x, *, to: (g if x.kind == "f" else None,), "{0}.astype({to})", "{0}", "{0}"
     ),
     # views
     "transpose": Operation(
         lambda _graph, shape, *, axes: tuple(shape[axis] for axis in axes),
-        (),
-        _transpose,
-        "{0}.transpose{axes}",
-        "{0}.T",
-        r"{0}^\top",
-        4,
+        reverse=lambda g, y, x, *, axes: (np.transpose(g, np.argsort(axes).tolist()),),
+        numpy="{0}.transpose{axes}",
+        text="{0}.T",
+        latex=r"{0}^\top",
+        binding=4,
         view=True,
     ),
-    "reshape": Operation(given_shape, (), _reshape, "{0}.reshape({shape})", "{0}", "{0}", view=True),
+    "reshape": Operation(
+        given_shape,
+        reverse=lambda g, y, x, *, shape: (np.reshape(g, x.shape),),
+        numpy="{0}.reshape({shape})",
+        text="{0}",
+        latex="{0}",
+        view=True,
+    ),
     "broadcast_to": Operation(
         given_shape,
-        (),
-        _spread,
-        "np.broadcast_to({0}, {shape})",
-        "{0}",
-        "{0}",
+        reverse=lambda g, y, x, *, shape: (None if isinstance(x, int | float) else unspread(g, x.shape),),
+        numpy="np.broadcast_to({0}, {shape})",
+        text="{0}",
+        latex="{0}",
         view=True,
     ),
-    "index": Operation(index_shape, (), _index, "{0}[{index}]", "{0}[{index}]", "{0}_{{{index}}}", view=True),
+    "index": Operation(
+        index_shape,
+        reverse=lambda g, y, x, *, index: (g.record("place", shape=x.shape, indices=(index,), add=False),),
+        numpy="{0}[{index}]",
+        text="{0}[{index}]",
+        latex="{0}_{{{index}}}",
+        view=True,
+    ),
     "windows": Operation(
         _windows_shape,
-        (),
-        _windows,
-        "windows({0}, {axes}, {window}, {steps})",
-        "windows({0}, {window}, axis={axes})",
-        r"\operatorname{{windows}}\left({0}\right)",
+        reverse=lambda g, y, x, **attributes: (g.record("fold", shape=x.shape, **attributes),),
+        numpy="windows({0}, {axes}, {window}, {steps})",
+        text="windows({0}, {window}, axis={axes})",
         view=True,
     ),
     # parts written into a whole, joins, look-ups
     "place": Operation(
-        given_shape, (), _place, text="place({arguments})", latex=r"\operatorname{{place}}({arguments})"
+        given_shape,
+        reverse=lambda g, y, *parts, indices, **_: tuple(g.record("index", index=index) for index in indices),
     ),
     "set_index": Operation(
-        same_shape, (), _set_index, text="{0} with [{index}] = {1}", latex="{0}_{{[{index}] = {1}}}", binding=0
+        same_shape,
+        reverse=_set_index,
+        text="{0} with [{index}] = {1}",
+        latex="{0}_{{[{index}] = {1}}}",
+        binding=0,
     ),
-    "gather": Operation(_gather_shape, (), _gather, text="{0}[{index}]", latex="{0}_{{{index}}}"),
+    "gather": Operation(
+        _gather_shape,
+        reverse=lambda g, y, x, *indices, axes: (
+            g.record("scatter_add", *indices, axes=axes, shape=x.shape),
+            *(None for _ in indices),
+        ),
+        text="{0}[{index}]",
+        latex="{0}_{{{index}}}",
+    ),
     "scatter_add": Operation(
         given_shape,
-        (),
-        _scatter_add,
-        "scatter_add({shape}, {axes}, {arguments})",
-        "scatter_add({arguments})",
-        r"\operatorname{{scatter}}\left({arguments}\right)",
+        reverse=lambda g, y, x, *indices, axes, shape: (
+            g.record("gather", *indices, axes=axes),
+            *(None for _ in indices),
+        ),
+        numpy="scatter_add({shape}, {axes}, {arguments})",
     ),
     "concatenate": Operation(
         _concatenate_shape,
-        (),
-        _concatenate,
-        "np.concatenate(({arguments},), axis={axis}{out})",
-        "concatenate({arguments})",
-        r"\left[{arguments}\right]",
+        reverse=_concatenate,
+        numpy="np.concatenate(({arguments},), axis={axis}{out})",
+        latex=r"\left[{arguments}\right]",
     ),
     "pad": Operation(
-        _pad_shape,
-        (),
-        _pad,
-        "np.pad({0}, {width}, constant_values={value})",
-        "pad({0}, {width})",
-        r"\operatorname{{pad}}\left({0}\right)",
+        lambda _graph, shape, *, width, value: tuple(n + sum(around) for n, around in zip(shape, width, strict=True)),
+        reverse=_pad,
+        text="pad({0}, {width})",
     ),
     "fold": Operation(
-        given_shape,
-        (),
-        _fold,
-        "fold({shape}, {0}, {axes}, {window}, {steps})",
-        "fold({0})",
-        r"\operatorname{{fold}}\left({0}\right)",
+        given_shape, reverse=lambda g, y, x, *, shape, **attributes: (g.record("windows", **attributes),)
     ),
     # a function that Python calls on arrays, because it has no graph; it writes its derivative itself
-    "python": Operation(same_shape, (), _python, "{function}({arguments})", "{name}({0})", r"{name}\left({0}\right)"),
+    "python": Operation(
+        same_shape,
+        reverse=lambda g, y, x, *, function, pullback, name: (
+            g.record("python", x, y, function=pullback, pullback=None, name=name),
+        ),
+        text="{name}({0})",
+        latex=r"{name}\left({0}\right)",
+    ),
 }
