@@ -12,10 +12,9 @@ Example:
 
 from framework.activations import Activation
 from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
-from framework.activations.periodic import Sine
 from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, Step
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
-from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Softplus, Softsign, Swish
+from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
 from framework.callbacks.reporting import CSVLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
@@ -25,7 +24,7 @@ from framework.data import Dataset
 from framework.data.splits import split
 from framework.derivatives.checks import check_derivative
 from framework.derivatives.differences import numerical_gradient
-from framework.emit.show import show
+from framework.emit.text import show
 from framework.errors import (
     CallbackError,
     CheckpointError,

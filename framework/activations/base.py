@@ -16,7 +16,6 @@ import numpy as np
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import Formula, check_activation
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.emit.show import labelled
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
@@ -140,7 +139,7 @@ class Activation(Formula):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
-        return labelled(self.program(), "f")
+        return self.program().shown("f")
 
     def require_units(self, units: int | None, name: str = "") -> None:
         """Check that the output over a row of so many units is not constant; ``name`` begins the message.

@@ -32,6 +32,16 @@ def softplus(h: Any) -> Any:
     return np.maximum(h, 0.0) + np.log1p(np.exp(-np.abs(h)))
 
 
+def times_log(x: Any, y: Any) -> Any:
+    """Return x log y, 0 where x is 0 and y is not negative.
+
+    Example:
+        >>> float(times_log(0.0, 0.0)), float(times_log(2.0, 1.0))
+        (0.0, 0.0)
+    """
+    return x * np.log(y + (x == 0.0))
+
+
 def scaled(h: Any, factor: float) -> Any:
     """Return factor * h, held at 1.7e308 (3.4e38 in float32) where the product would overflow.
 

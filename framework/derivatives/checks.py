@@ -18,7 +18,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
-from framework.emit.show import show
+from framework.emit.text import show
 from framework.errors import DerivativeError, DtypeError, FrameworkError, ShapeError
 from framework.graph.node import Node, needed
 from framework.settings.messages import require_formula
@@ -360,7 +360,7 @@ def _largest(values: Array, where: Any = True) -> float:
 
 
 def _scale(values: Array, points: Array) -> float:
-    """Return the size that rounding is measured by: of derivatives, the largest away from a pole at 0 and in range."""
+    """Return the size that rounding errors grow with: at numbers, that of moderate ones, away from a pole at 0."""
     return _largest(values, _moderate(points)) if points.ndim == 1 else 1e3 * _largest(values)
 
 

@@ -22,7 +22,7 @@ from framework.derivatives.checks import (
     require_traced,
 )
 from framework.emit.programs import Program, is_ours, one_width_error, tried_width
-from framework.emit.show import show
+from framework.emit.text import show
 from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
 from framework.graph.node import needed
 from framework.graph.reads import Reads

@@ -140,6 +140,14 @@ class Program:
         gradient = self.traced.graph.input("gradient", shape)
         return gradient, gradients([(self.output, gradient)], [self.first])[0]
 
+    def shown(self, name: str) -> dict[str, Any]:
+        """Return the value and, of an elementwise formula, the derivative by label, for ``show``."""
+        arguments = f"({', '.join(self.inputs)})"
+        found = {f"{name}{arguments}": self.output}
+        if self.elementwise:
+            found[f"{name}'{arguments}"] = derivative(self.output, self.first, textbook=True)
+        return found
+
     def _with_output(self, inputs: dict[str, Node]) -> dict[str, Node]:
         """Add the output to the inputs, so that it is not computed again."""
         known = (

@@ -15,6 +15,7 @@ from typing import Any
 
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
+from framework.settings.messages import require_formula
 
 _LETTERS = "uvwzpqrst"
 _GREEK = frozenset(
@@ -65,6 +66,26 @@ class Shown:
     def _repr_latex_(self) -> str:
         """Return what Jupyter draws."""
         return f"$$\\begin{{aligned}}{self.latex}\\end{{aligned}}$$"
+
+
+def show(formula: Any) -> Shown:
+    """Return a formula and its derivative as text, drawn as LaTeX in a notebook.
+
+    Args:
+        formula: An activation, a loss, or a layer whose number of inputs is known.
+
+    Raises:
+        DerivativeError: The formula cannot be traced.
+        SettingsError: The argument is none of these.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> show(Sigmoid())
+        f(h) = 1 / (1 + exp(min(-h, 709.783)))
+        f'(h) = a * (1 - a)  where a = f(h)
+    """
+    require_formula("show", formula, "shown", "an activation, a loss or a layer")
+    return Shown(formula.shown())
 
 
 class _Writer:

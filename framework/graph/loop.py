@@ -30,17 +30,18 @@ class Body:
         captured: Nodes from outside that the step uses, the same in every step.
     """
 
-    def __init__(
-        self,
-        states: list[Node],
-        entries: list[Node],
-        outputs: list[Node],
-        stacked: int,
-        captured: list[Node] | None = None,
-    ) -> None:
-        """Hold a step; what it captures is found unless it is given."""
+    def __init__(self, states: list[Node], entries: list[Node], outputs: list[Node], stacked: int) -> None:
+        """Hold a step, and find what it captures."""
         self.states, self.entries, self.outputs, self.stacked = states, entries, outputs, stacked
-        self.captured = self._found() if captured is None else captured
+        inside, given = self.inside(), self.given
+        captured = [
+            arg
+            for node in ordered(outputs, given)
+            if node in inside and node not in given
+            for arg in nodes_in(node.args)
+            if arg not in inside and arg.op not in _EVERYWHERE
+        ]
+        self.captured = list(dict.fromkeys([*captured, *(output for output in outputs if output not in inside)]))
 
     @property
     def given(self) -> set[Node]:
@@ -55,17 +56,6 @@ class Body:
         """Return the nodes that a step computes, in the order of computation."""
         given = {*self.states, *self.entries, *self.captured}
         return [node for node in ordered(self.outputs, given) if node not in given]
-
-    def _found(self) -> list[Node]:
-        inside, given = self.inside(), self.given
-        found = [
-            arg
-            for node in ordered(self.outputs, given)
-            if node in inside and node not in given
-            for arg in nodes_in(node.args)
-            if arg not in inside and arg.op not in _EVERYWHERE
-        ]
-        return list(dict.fromkeys([*found, *(output for output in self.outputs if output not in inside)]))
 
     def signature(self) -> Any:
         """Return what two bodies of the same formula have in common."""

@@ -22,7 +22,6 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.emit.show import labelled
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
 from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
 from framework.settings.component import belongs_to
@@ -105,7 +104,7 @@ class Loss(Formula):
 
     def shown(self) -> dict[str, Any]:
         """Return the value and its slope by label, for ``show``."""
-        return labelled(self.program(), "value")
+        return self.program().shown("value")
 
     def check_derivative(self) -> None:
         check_loss(self, written=type(self).slope is not Loss.slope)

@@ -8,13 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from framework.activations.basic import Sigmoid
-from framework.activations.stable import softplus
+from framework.activations.stable import softplus, times_log
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
 from framework.losses.requirements import require_output_range, require_range
 from framework.losses.rows import DistributionLoss
-from framework.losses.terms import smoothed, times_log
 from framework.settings.component import Fraction, NonNegative, Positive
 
 
@@ -43,19 +42,19 @@ class BinaryCrossEntropy(Loss):
     canonical = Sigmoid
 
     def value(self, prediction: Any, target: Any) -> Any:
-        t = smoothed(target, self.label_smoothing, 2)
+        t = _smoothed(target, self.label_smoothing, 2)
         return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
 
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return (1 - t) h + (1 + (w - 1) t) log(1 + exp(-h)), as max(h, 0) - t h + log(1 + exp(-|h|)) for w = 1."""
-        t = smoothed(target, self.label_smoothing, 2)
+        t = _smoothed(target, self.label_smoothing, 2)
         tail = np.log1p(np.exp(-np.abs(h)))
         if self.positive_weight == 1.0:
             return np.maximum(h, 0.0) - t * h + tail
         return (1.0 - t) * h + (1.0 + (self.positive_weight - 1.0) * t) * (np.maximum(-h, 0.0) + tail)
 
     def fused_slope(self, a: Any, target: Any) -> Any:
-        t, w = smoothed(target, self.label_smoothing, 2), self.positive_weight
+        t, w = _smoothed(target, self.label_smoothing, 2), self.positive_weight
         return a - t if w == 1.0 else a * (1.0 + (w - 1.0) * t) - w * t
 
     def require_target(self, target: Array, name: str) -> None:
@@ -105,7 +104,7 @@ class CrossEntropy(DistributionLoss):
 
     def _weighted(self, target: Any) -> Any:
         """Return c t, with label smoothing."""
-        t = target if self.label_smoothing == 0.0 else smoothed(target, self.label_smoothing, target.shape[-1])
+        t = target if self.label_smoothing == 0.0 else _smoothed(target, self.label_smoothing, target.shape[-1])
         return t if self.class_weights is None else t * np.asarray(self.class_weights, t.dtype)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
@@ -237,3 +236,12 @@ class Focal(Loss):
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""
         focused = miss**self.gamma * log
         return np.where(miss == 0.0, 0.0, focused)[()] if 0.0 < self.gamma < 1.0 else focused
+
+
+def _smoothed(target: Any, smoothing: float, classes: int) -> Any:
+    """Return (1 - smoothing) target + smoothing / classes: some of each target's weight is spread over all classes.
+
+    Source:
+        Szegedy et al., Rethinking the Inception architecture for computer vision (2016), section 7.
+    """
+    return target if smoothing == 0.0 else (1.0 - smoothing) * target + smoothing / classes

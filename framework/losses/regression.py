@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from framework.activations.stable import times_log
 from framework.arrays import Array
 from framework.losses.base import Loss
 from framework.losses.requirements import require_output_range, require_range
-from framework.losses.terms import times_log
 from framework.settings.component import Positive
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from framework.activations.stable import times_log
 from framework.arrays import Array
 from framework.errors import DataError
 from framework.losses.rows import DistributionLoss, RowLoss
-from framework.losses.terms import times_log
 
 
 class KLDivergence(DistributionLoss):

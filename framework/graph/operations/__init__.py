@@ -3,10 +3,9 @@
 from framework.graph.operations.base import Operation, completed, unspread
 from framework.graph.operations.elementwise import COMPARISONS, ELEMENTWISE, GROWING, KINKS
 from framework.graph.operations.products import PRODUCTS
-from framework.graph.operations.recurrence import RECURRENCE
 from framework.graph.operations.reductions import REDUCTIONS
 from framework.graph.operations.shaping import SHAPING, apart, index_shape
 
-OPERATIONS = completed({**ELEMENTWISE, **REDUCTIONS, **PRODUCTS, **SHAPING, **RECURRENCE})
+OPERATIONS = completed({**ELEMENTWISE, **REDUCTIONS, **PRODUCTS, **SHAPING})
 
 __all__ = ["COMPARISONS", "GROWING", "KINKS", "OPERATIONS", "Operation", "apart", "index_shape", "unspread"]

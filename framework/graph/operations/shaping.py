@@ -183,4 +183,7 @@ SHAPING: dict[str, Operation] = {
         text="{name}({0})",
         latex=r"{name}\left({0}\right)",
     ),
+    # a recurrence, as one operation with a body, and the parts of its result; see ``graph.loop``
+    "loop": Operation(given_shape),
+    "part": Operation(given_shape, text="{0}[{index}]", latex="{0}_{{{index}}}", numpy="{0}[{index}]"),
 }
