@@ -26,7 +26,9 @@ def erf(x: Any) -> Any:
         Cody, Rational Chebyshev approximations for the error function (1969), for the method; the coefficients and the
         intervals are those of the C library fdlibm (Sun Microsystems, 1993), file s_erf.c.
     """
-    return _ERF(x) if _is_symbol(x) else _like(x, lambda a, tail: np.copysign(1.0 - tail, a), _erf_near)
+    return (
+        _ERF(x) if _is_symbol(x) else _like(x, lambda a, tail: np.copysign(1.0 - tail, a), lambda a: a + a * _near(a))
+    )
 
 
 def erfc(x: Any) -> Any:
@@ -62,15 +64,9 @@ def _like(x: Any, from_tail: Any, near: Any) -> Any:
     return out.astype(x.dtype).reshape(x.shape)[()]
 
 
-def _erf_near(x: Array) -> Array:
-    value: Array = x + x * _near(x)
-    return value
-
-
-def _erfc_near(x: Array) -> Array:
+def _erfc_near(x: Array) -> Any:
     rest = x * _near(x)
-    value: Array = np.where(x < 0.25, 1.0 - (x + rest), 0.5 - ((x - 0.5) + rest))
-    return value
+    return np.where(x < 0.25, 1.0 - (x + rest), 0.5 - ((x - 0.5) + rest))
 
 
 def _near(x: Array) -> Array:
@@ -78,18 +74,15 @@ def _near(x: Array) -> Array:
     return _ratio(_PP, _QQ, x * x)
 
 
-def _tail(x: Array, place: int) -> Array:
+def _tail(x: Array, place: int) -> Any:
     """Return erfc(x) for x >= 0.84375."""
-    value: Array
     if place == 1:
-        value = (1.0 - _ERX) - _ratio(_PA, _QA, x - 1.0)
-    else:
-        top, bottom = (_RA, _SA) if place == 2 else (_RB, _SB)
-        ratio = _ratio(top, bottom, 1.0 / (x * x))
-        # exp(-x^2) would lose digits for large x: z is x with half of its digits, so that z^2 is exact.
-        z = (x.view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
-        value = np.exp(-z * z - 0.5625) * np.exp((z - x) * (z + x) + ratio) / x
-    return value
+        return (1.0 - _ERX) - _ratio(_PA, _QA, x - 1.0)
+    top, bottom = (_RA, _SA) if place == 2 else (_RB, _SB)
+    ratio = _ratio(top, bottom, 1.0 / (x * x))
+    # exp(-x^2) would lose digits for large x: z is x with half of its digits, so that z^2 is exact.
+    z = (x.view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
+    return np.exp(-z * z - 0.5625) * np.exp((z - x) * (z + x) + ratio) / x
 
 
 def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Array) -> Array:

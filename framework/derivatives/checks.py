@@ -219,10 +219,9 @@ def check_rows(
         shape = np.shape(formula(rows.copy()))
     gradient = np.cos(np.arange(float(math.prod(shape)))).reshape(shape)
 
-    def total(at: Array) -> Array:
+    def total(at: Array) -> Any:
         """Return for each row the number whose gradient is pulled back."""
-        value: Array = np.sum((gradient * formula(at)).reshape(len(at), -1), axis=1, keepdims=True)
-        return value
+        return np.sum((gradient * formula(at)).reshape(len(at), -1), axis=1, keepdims=True)
 
     def pulled(pullback: Any, at: Array) -> Any:
         return pullback(gradient.astype(at.dtype), at)

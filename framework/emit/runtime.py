@@ -37,7 +37,7 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
     return out
 
 
-def gather(x: Array, index: Array, axis: int, out: Array) -> Array:
+def gather(x: Array, index: Array, axis: int, out: Array) -> Any:
     """Write x[..., index, ...] along an axis.
 
     Raises:
@@ -46,8 +46,7 @@ def gather(x: Array, index: Array, axis: int, out: Array) -> Array:
     size = x.shape[axis]
     if index.size and not (-size <= index.min() and index.max() < size):
         raise IndexError(f"an index is out of bounds for axis {axis} with size {size}")
-    found: Array = np.take(x, index, axis=axis, out=out, mode="wrap")  # "raise" would make a copy
-    return found
+    return np.take(x, index, axis=axis, out=out, mode="wrap")  # "raise" would make a copy
 
 
 def masked(condition: Array, a: Array, out: Array) -> Array:

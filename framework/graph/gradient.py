@@ -81,13 +81,12 @@ class _Reverse:
                 self._back(node, self.adjoints[node])
         return [self._gradient(node) for node in self.wrt]
 
-    def _gradient(self, node: Node) -> Node:
+    def _gradient(self, node: Node) -> Any:
         """Return the gradient of one of ``wrt`` as a node of its shape."""
         g = value_of(self.adjoints.get(node, 0.0))
         if not isinstance(g, Node):
             return self.graph.filled(g, node.shape)
-        made: Node = self.graph.add("broadcast_to", g, shape=node.shape)
-        return made
+        return self.graph.add("broadcast_to", g, shape=node.shape)
 
     def _back(self, node: Node, g: Any) -> None:
         """Carry the adjoint of a node back to its arguments."""

@@ -47,8 +47,7 @@ class _Hoisted:
         self.stacks: list[Node] = []
 
     def _input(self, node: Node) -> Node:
-        self.inner[node] = self.new.input(f"step_{len(self.new.nodes)}", node.shape, node.kind)
-        made: Node = self.inner[node]
+        made = self.inner[node] = self.new.input(f"step_{len(self.new.nodes)}", node.shape, node.kind)
         return made
 
     def _made_before(self, product: Node) -> bool:

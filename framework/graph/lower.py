@@ -262,13 +262,12 @@ class _Factor:
         strides = {c: math.prod(base.shape[origin[n] + 1 :]) for n, c in enumerate(self.letters)}
         return "".join(sorted(group, key=lambda letter: (-strides[letter], self.letters.index(letter))))
 
-    def arranged(self, new: Graph, *groups: str) -> Node:
+    def arranged(self, new: Graph, *groups: str) -> Any:
         """Return the node with an axis for each group of letters."""
         order = tuple(self.letters.index(letter) for letter in "".join(groups))
         moved = new.add("transpose", self.node, axes=order)
         shape = tuple(math.prod(self.sizes[letter] for letter in group) for group in groups)
-        result: Node = new.add("reshape", moved, shape=shape)
-        return result
+        return new.add("reshape", moved, shape=shape)
 
 
 def _sizes(a: _Factor, b: _Factor) -> dict[str, int]:
@@ -329,21 +328,19 @@ def _spread_product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
     """Return the product of two factors without a sum over shared letters, or where an axis of 1 is spread."""
     letters = "".join(dict.fromkeys(output + a.letters + b.letters))
 
-    def aligned(factor: _Factor) -> Node:
+    def aligned(factor: _Factor) -> Any:
         present = "".join(letter for letter in letters if letter in factor.letters)
         shape = tuple(factor.sizes.get(letter, 1) for letter in letters)
-        node: Node = new.add("reshape", factor.arranged(new, *present), shape=shape)
-        return node
+        return new.add("reshape", factor.arranged(new, *present), shape=shape)
 
     product = new.add("multiply", aligned(a), aligned(b))
     axes = tuple(range(len(output), len(letters)))
     return new.add("sum", product, axes=axes, keepdims=False) if axes else product
 
 
-def _slice(new: Graph, x: Node, axis: int, start: int, stop: int) -> Node:
+def _slice(new: Graph, x: Node, axis: int, start: int, stop: int) -> Any:
     index = tuple((start, stop, 1) if n == axis else None for n in range(x.ndim))
-    part: Node = new.add("index", x, index=index)
-    return part
+    return new.add("index", x, index=index)
 
 
 def _by_parts(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
