@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -140,6 +140,13 @@ class Activation(Formula):
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
         return self.program().shown("f")
+
+    def require_derivative(self) -> Self:
+        """Return the activation itself, checked once; where nothing is written, its formula must be traceable."""
+        super().require_derivative()
+        if not (self._has_derivative or self._has_derivative_from_output or self._has_backward):
+            self.program()
+        return self
 
     def require_units(self, units: int | None, name: str = "") -> None:
         """Check that the output over a row of so many units is not constant; ``name`` begins the message.
