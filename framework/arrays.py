@@ -199,10 +199,11 @@ def _unboxed(array: Array, name: str, kind: str) -> Array:
         real = isinstance(item, int | float | np.integer | np.floating | np.bool_)
         if not real or isinstance(item, np.timedelta64):  # which NumPy counts among the whole numbers
             shown = item.item() if isinstance(item, np.str_ | np.bytes_) else item
-            hint = "; np.unique(text, return_inverse=True)[1] are numbers of classes" if kind == "text" else ""
+            hint = f"; write {name_of(name)}.toarray()" if hasattr(item, "toarray") else ""  # a sparse matrix
+            if kind == "text" and array.ndim == 1:
+                hint = "; np.unique(text, return_inverse=True)[1] are numbers of classes"
             raise DtypeError(
-                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}"
-                f"{hint if array.ndim == 1 else ''}"
+                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}{hint}"
             )
     try:
         return array.astype(np.float64)

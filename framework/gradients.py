@@ -91,7 +91,7 @@ def check_gradients(
         A report that prints as a table.
 
     Raises:
-        DataError: The model is not of dtype float64; differences need its digits.
+        DataError: The model is not of dtype float64, whose digits differences need; or no element is to be tried.
         DerivativeError: A gradient is wrong; the message is the table.
 
     Example:
@@ -101,6 +101,8 @@ def check_gradients(
         >>> report.passed, [row.parameter for row in report.rows]
         (True, ['0.weights', '0.bias', '1.weights', '1.bias', 'x'])
     """
+    if not elements >= 1:
+        raise DataError(f"check_gradients: argument 'elements' must be 1 or more; got {elements!r}")
     model = model.copy()
     model.parameters.unfreeze()
     if model.dtype != "float64":

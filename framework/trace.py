@@ -23,6 +23,7 @@ from framework.models.affine import Neuron
 from framework.optimizers.descent import SGDOptimizer
 from framework.runs.run import Run
 from framework.settings.component import Count
+from framework.settings.messages import worded
 from framework.tables import as_html
 
 
@@ -138,6 +139,7 @@ def increment(neuron: Neuron, x: Any, target: Any, learning_rate: float) -> Any:
     return learning_rate * error_term(neuron, x, target) * real_array(x, "x", neuron.dtype)
 
 
+@worded
 def trace_step(
     neuron: Neuron, x: Any, target: Any, *, learning_rate: float = 1.0, loss: Loss | None = None
 ) -> TracedStep:

@@ -25,6 +25,7 @@ from framework import (
     MaxPool,
     MeanSquaredError,
     Metric,
+    Model,
     Neuron,
     Optimizer,
     ReLU,
@@ -46,6 +47,7 @@ from framework import (
     save,
     show,
     split,
+    trace_step,
     verify_resume,
 )
 from framework.settings.messages import elsewhere
@@ -152,6 +154,14 @@ def test_x_and_y_without_brackets_are_answered_with_brackets(call):
         call(network(), X, Y)
 
 
+class Sparse:
+    def toarray(self):
+        return X
+
+    def __repr__(self):
+        return "a sparse matrix"
+
+
 @pytest.mark.parametrize(
     ("call", "answer"),
     [
@@ -183,6 +193,18 @@ def test_x_and_y_without_brackets_are_answered_with_brackets(call):
         (lambda: verify_resume(network()), "verify_resume: missing a required argument: 'model'; write verify_resume("),
         (lambda: TRAINER.evaluate(TRAINER.fit(network(), (X, Y)), (X, Y)), "got Run(epoch=1, step=1, "),
         (lambda: TRAINER.evaluate(TRAINER.fit(network(), (X, Y)), (X, Y)), "; write run.model"),
+        (lambda: setattr(SGDOptimizer(network(), learning_rate=0.1), "lr", 0.2), "'lr'; did you mean 'learning_rate'?"),
+        (Model, "Model is not complete: derive it from Layer or Composite"),
+        (lambda: check_gradients(network(), CrossEntropy(), X, Y, elements=0), "'elements' must be 1 or more; got 0"),
+        (
+            lambda: trace_step(Neuron(2), X, Y, lr=0.1),
+            "trace_step: unknown argument 'lr'; did you mean 'learning_rate'",
+        ),
+        (
+            lambda: TRAINER.predict(network(), {"a": X[:, 0], "b": X[:, 1]}),
+            "; np.column_stack([*x.values()]) makes one",
+        ),
+        (lambda: network()(Sparse()), "first a sparse matrix at x; write x.toarray()"),
         (lambda: latest(3), "latest: argument 'folder' must be a str or a PathLike; got 3; write latest(folder)"),
         (lambda: TRAINER.fit(network(), (X, Y), 10), "got int; write epochs=10"),
         (

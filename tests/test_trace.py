@@ -148,5 +148,5 @@ def test_with_momentum_the_increment_is_what_the_step_added(neuron):
 def test_the_callback_refuses_a_model_that_is_no_neuron():
     with pytest.raises(SettingsError, match="must be a single Neuron"):
         trainer(TraceSteps()).fit(Dense(2, 1), ([[1.0, 1.0]], [[1.0]]))
-    with pytest.raises(SettingsError, match="must be a single Neuron"):
+    with pytest.raises(SettingsError, match="argument 'neuron' must be a Neuron; got Dense"):
         trace_step(Dense(2, 1), [1.0, 1.0], [1.0])

@@ -114,6 +114,8 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
     found, wanted = flatten(shapes, name), flatten(expected, name)
     if found.keys() != wanted.keys():
         listed = ", ".join(map(name_of, found))
+        if isinstance(shapes, dict) and not isinstance(expected, dict):
+            advice += "; np.column_stack([*x.values()]) makes one array of columns"
         got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"
         raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}{advice}")
     for leaf, shape in wanted.items():

@@ -23,7 +23,7 @@ from framework.models.parameters import Parameters, matching, require_finite_gra
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.component import Component, NonNegative, Positive
-from framework.settings.messages import elsewhere
+from framework.settings.messages import elsewhere, unknown_name
 
 _vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
 _set = object.__setattr__  # past the check of names, which a step need not pay for
@@ -224,8 +224,8 @@ class BoundOptimizer:
             _set(self, name, value)
             return
         if name not in type(self.recipe).model_fields:
-            kind = type(self.recipe).__name__
-            raise SettingsError(f"{kind} has no setting '{name}'{nearest(name, type(self.recipe).model_fields)}")
+            kind = type(self.recipe)
+            raise SettingsError(f"{kind.__name__}: {unknown_name(kind, name, kind.model_fields)}")
         self.recipe, self._version = self.recipe.replace(**{name: value}), -1
 
     def rate(self) -> float:

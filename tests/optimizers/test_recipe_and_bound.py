@@ -94,7 +94,7 @@ def test_settings_of_a_bound_optimizer_are_validated_on_assignment():
     for name, value in (("learning_rate", -1), ("momentum", 1.0), ("nesterov", True)):
         with pytest.raises(SettingsError, match=name):
             setattr(optimizer, name, value)
-    with pytest.raises(SettingsError, match="no setting 'momentun'; did you mean 'momentum'"):
+    with pytest.raises(SettingsError, match="unknown setting 'momentun'; did you mean 'momentum'"):
         optimizer.momentun = 0.9
     assert optimizer.recipe == SGDOptimizer(learning_rate=ExponentialSchedule(initial=0.25))
 
