@@ -17,6 +17,9 @@ from framework.settings.messages import brief
 
 Array = npt.NDArray[Any]
 
+Batch = tuple[Any, Array, Array | None]
+"""x, a tree of arrays; the targets; the weights, where there are some."""
+
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
 

@@ -141,18 +141,17 @@ def demo() -> None:
     click.echo(f"\nAll this took {time.perf_counter() - start:.1f} s.")
 
 
+def _trainer(loss: framework.Loss, rate: float) -> Trainer:
+    optimizer = SGDOptimizer(learning_rate=rate, momentum=0.9)
+    return Trainer(loss=loss, optimizer=optimizer, epochs=50, metrics=[Accuracy()], callbacks=[ProgressBar()])
+
+
 def _demo_neuron() -> None:
     click.echo("\n2. One neuron on the Wisconsin breast cancer set: 30 measurements of a cell sample, 2 classes\n")
     (x, y), (x_test, y_test) = split(load_breast_cancer(), 0.25, seed=0, stratify=True)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    trainer = Trainer(
-        loss=BinaryCrossEntropy(),
-        optimizer=SGDOptimizer(learning_rate=0.1, momentum=0.9),
-        epochs=50,
-        metrics=[Accuracy()],
-        callbacks=[ProgressBar()],
-    )
+    trainer = _trainer(BinaryCrossEntropy(), 0.1)
     neuron = Neuron(30, Sigmoid())
     trainer.fit(neuron, (x, y))
     click.echo(
@@ -171,12 +170,6 @@ def _demo_network() -> None:
     train, test = split((x / 16.0, y), 0.25, seed=0, stratify=True)
     model = Sequential(Dense(64, 64, ReLU()), Dense(64, 10, Softmax()))
     click.echo(model.summary())
-    trainer = Trainer(
-        loss=CrossEntropy(),
-        optimizer=SGDOptimizer(learning_rate=0.05, momentum=0.9),
-        epochs=50,
-        metrics=[Accuracy()],
-        callbacks=[ProgressBar()],
-    )
+    trainer = _trainer(CrossEntropy(), 0.05)
     trainer.fit(model, train)
     click.echo(f"\nheld-out accuracy {trainer.evaluate(model, test)['accuracy']:.3f} on {len(test[1])} rows")

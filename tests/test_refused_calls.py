@@ -31,7 +31,7 @@ from framework import (
     Softmax,
     TopK,
 )
-from framework.data import prepare
+from framework.data.sources import prepare
 
 X = np.arange(22.0).reshape(11, 2) % 7 - 3
 Y = np.arange(11) % 2.0

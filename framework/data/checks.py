@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, column_names, real_array, require_finite, require_ids
+from framework.arrays import Batch, column_names, real_array, require_finite, require_ids
 from framework.data.fingerprints import summed_fingerprint
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
@@ -18,9 +18,6 @@ from framework.models.parameters import Columns
 from framework.models.shapes import is_known, require_rows, shown
 from framework.settings.messages import brief
 from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
-
-Batch = tuple[Any, Array, Array | None]
-"""x, a tree of arrays; the targets; the weights, where there are some."""
 
 NO_COLUMNS = Columns()
 

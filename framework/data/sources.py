@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from framework.arrays import Array, column_names
-from framework.data.checks import NO_COLUMNS, Batch, checked, read, target_shape
+from framework.arrays import Array, Batch, column_names
+from framework.data.checks import NO_COLUMNS, checked, read, target_shape
 from framework.data.fingerprints import fingerprints
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss

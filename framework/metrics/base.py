@@ -85,19 +85,15 @@ class Metric(Component):
         """Return ``sums``, or refuse what cannot be added up by place.
 
         Raises:
-            UsageError: The class's ``sums`` returns no tuple.
+            UsageError: The class's ``sums`` returns no tuple of numbers.
         """
         sums = self.sums(prediction, target, weight)
-        if not isinstance(sums, tuple | list):
-            raise UsageError(
-                f"{type(self).__name__}.sums must return a tuple of numbers, which result takes; got {sums!r}; "
-                "of a single one write (total,)"
-            )
         try:
             return tuple(map(float, sums))
         except TypeError:
             raise UsageError(
-                f"{type(self).__name__}.sums must return plain numbers, one for each total; got {sums!r}"
+                f"{type(self).__name__}.sums must return a tuple of plain numbers, which result takes, as (total,); "
+                f"got {brief(sums)}"
             ) from None
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:

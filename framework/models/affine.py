@@ -29,11 +29,9 @@ class _Affine(Layer):
     initializer: Initializer = Glorot()
 
     def model_post_init(self, context: object) -> None:
-        """Refuse an activation without a derivative."""
+        """Refuse an activation that has no derivative, or one over a row of a single unit."""
         self.activation.require_derivative()
-
-    def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer}
+        self.activation.require_units(getattr(self, "units", None), "Dense: setting 'activation' must work on 1 unit; ")
 
     @property
     def output_activation(self) -> Activation:
@@ -159,6 +157,9 @@ class Neuron(_Affine):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"weights": (self.inputs or 0,), "bias": ()}
 
+    def initializers(self) -> Mapping[str, Initializer]:
+        return {"weights": self.initializer}
+
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
         """Return f(x . weights + bias), for a batch or one sample."""
         if x.ndim == 2:
@@ -227,11 +228,6 @@ class Dense(_Affine):
     ) -> None:
         given = {} if units is None else {"units": units}  # left out, it is named with what else is wrong
         super().__init__(inputs=inputs, **given, activation=activation, initializer=initializer, **settings)
-
-    def model_post_init(self, context: object) -> None:
-        """Refuse an activation that has no derivative, or one over a row of a single unit."""
-        super().model_post_init(context)
-        self.activation.require_units(self.units, "Dense: setting 'activation' must work on 1 unit; ")
 
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.units)

@@ -102,9 +102,6 @@ class MultiHeadAttention(Layer):
             "output_bias": (inputs,),
         }
 
-    def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer, "output_weights": self.initializer}
-
     def formula(self, x: Any, weights: Any, bias: Any, output_weights: Any, output_bias: Any) -> Any:
         rows, steps, size = len(x), x.shape[1], self._size()
         packed = (x @ weights + bias).reshape(rows, steps, 3, self.heads, size)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -163,9 +163,10 @@ class Model(Component):
     def _require_gradients(self) -> None:
         """Check the gradients that a user's class writes."""
 
-    @abstractmethod
     def in_dtype(self, dtype: str) -> Self:
         """Return a model of the same settings and of this dtype, with newly drawn numbers."""
+        settings = self.settings() | ({"dtype": dtype} if "dtype" in type(self).model_fields else {})
+        return self._made_of(with_models(settings, lambda model: model.in_dtype(dtype)))
 
     @abstractmethod
     def _laid_out(self, *place: int, draw: bool = True) -> State:
@@ -237,7 +238,7 @@ class Model(Component):
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built().dtype)
-        _, a = self.output(_batch_of(x) if sample else x)
+        _, a = self.output(map_leaves(lambda leaf: leaf[None], x) if sample else x)
         if any(np.may_share_memory(a, leaf) for leaf in leaves(x)):  # a layer that hands on its input
             a = a.copy()
         return a[0] if sample else a
@@ -274,7 +275,11 @@ class Model(Component):
         record.sample = sample
         if record.calls:
             record.calls = {}
-        a = self.apply(_batch_of(x) if sample and not self.takes_a_sample else x, state.parameters.views, record)
+        a = self.apply(
+            map_leaves(lambda leaf: leaf[None], x) if sample and not self.takes_a_sample else x,
+            state.parameters.views,
+            record,
+        )
         record.output = a
         record.ready = True
         if not a.shape:
@@ -425,6 +430,10 @@ class Model(Component):
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]: ...
 
 
-def _batch_of(sample: Tree) -> Any:
-    """Return a batch of one sample."""
-    return map_leaves(lambda leaf: leaf[None], sample)
+def with_models(value: Any, function: Callable[[Model], Model]) -> Any:
+    """Return settings in which each model is what ``function`` returns for it."""
+    if isinstance(value, dict):
+        return {name: with_models(part, function) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(with_models(part, function) for part in value)
+    return function(value) if isinstance(value, Model) else value

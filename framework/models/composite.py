@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ from framework.activations import Activation
 from framework.arrays import Array, Record
 from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
-from framework.models.base import Model
+from framework.models.base import Model, with_models
 from framework.models.layer import Layer, require_checked
 from framework.models.parameters import Columns, Parameters, State
 from framework.models.shapes import Shape, is_known, require_sizes, shown
@@ -154,9 +154,7 @@ class Composite(Model):
 
     def _require_free(self, children: Mapping[str, Model | Activation]) -> None:
         seen: set[Model] = set()
-        for name, child in children.items():
-            if not isinstance(child, Model):
-                continue
+        for name, child in ((name, child) for name, child in children.items() if isinstance(child, Model)):
             parameters = None if child._state is None else child._state.parameters
             if child._owner is not None or child in seen:
                 raise UsageError(
@@ -273,7 +271,8 @@ class Composite(Model):
         trial = self._tried(shape, strict=False)
         map_leaves(lambda leaf: leaf.fill(np.inf), trial.x)
         for name, x in trial.given:  # views of the sample, of which some parts may go into a child
-            map_leaves(_lower, x, self._parts[name].cardinalities(sample_shape(x)))
+            limits = self._parts[name].cardinalities(sample_shape(x))
+            map_leaves(lambda leaf, limit: leaf.flags.writeable and np.minimum(leaf, limit, out=leaf), x, limits)
         return take(trial.x, 0)
 
     def shape_after(self, shape: Any) -> Shape:
@@ -345,9 +344,6 @@ class Composite(Model):
         if ":" in self.tag() and is_checked(self) and sum(sizes) <= _CHECKED_SIZE:
             require_checked(self, at_once=True)
 
-    def in_dtype(self, dtype: str) -> Self:
-        return self._made_of(_with_models(self.settings(), lambda model: model.in_dtype(dtype)))
-
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         key = self._key(place)
         parts = enumerate(self._parts.items())
@@ -378,7 +374,7 @@ class Composite(Model):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed; models that stay are copied with their numbers."""
-        return self._made_of(_with_models(self.settings(), _twin_of) | changes)
+        return self._made_of(with_models(self.settings(), _twin_of) | changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings, each model with its numbers."""
@@ -434,11 +430,6 @@ class _Trial(Record):
         return np.zeros((rows_in(x), *shape), self.dtype)
 
 
-def _lower(array: Array, limits: Array) -> None:
-    if array.flags.writeable:
-        np.minimum(array, limits, out=array)
-
-
 def _depth(model: Model) -> int:
     return 1 + max(map(_depth, model.parts.values())) if isinstance(model, Composite) else 0
 
@@ -446,15 +437,6 @@ def _depth(model: Model) -> int:
 def _twin_of(model: Model) -> Model:
     """Return a copy of a model; of a layer without numbers yet, one that its new owner draws."""
     return model.replace() if isinstance(model, Layer) and model._state is None else model.copy()
-
-
-def _with_models(value: Any, function: Callable[[Model], Model]) -> Any:
-    """Return settings in which each model is what ``function`` returns for it."""
-    if isinstance(value, dict):
-        return {name: _with_models(part, function) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_with_models(part, function) for part in value)
-    return function(value) if isinstance(value, Model) else value
 
 
 def _unpickle(cls: type[Composite], settings: dict[str, Any], columns: Columns) -> Composite:

@@ -38,6 +38,12 @@ def spread(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
     return value
 
 
+def _windows(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    """Return x with axes for the numbers in a window, and every so many places, and numbers, along each axis."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(2, x.ndim)))
+    return windows[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
+
+
 class _Convolution(Layer):
     """The base of convolutions over one and over two axes."""
 
@@ -75,17 +81,11 @@ class _Convolution(Layer):
             "bias": (self.filters,),
         }
 
-    def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer}
-
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
         self._places(x.shape[2:])
-        places = range(2, 2 + self.axes)
-        reach, strides, dilation = self._reach(), spread(self, "stride", self.axes), spread(self, "dilation", self.axes)
         x = np.pad(x, [(0, 0), (0, 0), *self._around(x.shape[2:])])
-        windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(places))
-        every = [slice(None, None, step) for step in (*strides, *dilation)]
-        windows = windows[(slice(None), slice(None), *every)]
+        steps = (*spread(self, "stride", self.axes), *spread(self, "dilation", self.axes))
+        windows = _windows(x, self._reach(), steps)
         at, inside = "xy"[: self.axes], "ij"[: self.axes]
         output = np.einsum(f"nc{at}{inside},c{inside}f->nf{at}", windows, weights)
         return output + bias[:, *(None,) * self.axes]
@@ -239,9 +239,7 @@ class _Pool(Layer):
             blocks = [n for pair in zip(counts, window, strict=True) for n in pair]
             x = x[(slice(None), slice(None), *whole)].reshape(len(x), x.shape[1], *blocks)
             return x, tuple(range(3, x.ndim, 2))
-        axes = tuple(range(2, x.ndim))
-        windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=axes)
-        windows = windows[(slice(None), slice(None), *(slice(None, None, step) for step in stride))]
+        windows = _windows(x, window, stride)
         return windows, tuple(range(x.ndim, windows.ndim))
 
 

@@ -40,6 +40,8 @@ class Embedding(Layer):
         Bengio et al., A neural probabilistic language model (2003).
     """
 
+    leading_axes = False
+
     vocabulary: Count
     units: Count
     initializer: Initializer = Uniform()
@@ -59,15 +61,8 @@ class Embedding(Layer):
         """The size of the vocabulary."""
         return self.vocabulary
 
-    @property
-    def input_shape(self) -> Shape:
-        return (None,)
-
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"weights": (self.vocabulary, self.units)}
-
-    def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer}
 
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape, self.units)

@@ -46,13 +46,13 @@ class LayerSettings(TypedDict, total=False):
 class Layer(Model):
     """A model with arrays of its own. Write ``formula(x, **parameters)``, and its gradients are derived.
 
-    ``shapes()`` declares the parameters. Matrices and arrays of more axes start as ``Glorot()`` draws them, vectors and
-    numbers at 0; ``initializers()`` names others. ``draws(shape)``
-    declares arrays of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the
-    formula receives both by name, and with buffers it returns (output, new buffers). ``predict_formula`` is the formula
-    of prediction, where that is another one. ``inputs: int | None = None`` is the size of the last axis; left out, it
-    comes from the layer before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of
-    arrays: ``x["city"]``.
+    ``shapes()`` declares the parameters. Matrices and arrays of more axes start as the setting ``initializer`` draws
+    them, or ``Glorot()``, vectors and numbers at 0; ``initializers()`` names others. ``draws(shape)`` declares arrays
+    of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the formula receives
+    both by name, and with buffers it returns (output, new buffers). ``predict_formula`` is the formula of prediction,
+    where that is another one. ``inputs: int | None = None`` is the size of the last axis; left out, it comes from the
+    layer before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of arrays:
+    ``x["city"]``.
 
     Instead of a formula, you may write ``apply`` and ``apply_backward``: store in ``record`` what backward needs, as in
     ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
@@ -91,7 +91,6 @@ class Layer(Model):
     cardinality: ClassVar[Any] = None
     check: ClassVar[Literal["on", "off"]] = "on"
     mixes_rows: ClassVar[bool] = False
-    _draws: ClassVar[bool] = False
     keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
 
     seed: Seed | None = None
@@ -110,7 +109,7 @@ class Layer(Model):
                 )
         if self.seed is None or ":" in self.tag():  # an own formula may read it
             return
-        if all(isinstance(each, Zeros | Constant) for each in self.initializers().values()):
+        if all(isinstance(each, Zeros | Constant) for each in self._drawn_by(self.shapes()).values()):
             raise SettingsError(
                 f"{type(self).__name__}: setting 'seed' has no effect, because no initializer draws; leave it out. "
                 "The random numbers of a pass come from the key of forward, in fit from the trainer's seed"
@@ -125,7 +124,6 @@ class Layer(Model):
             cls.output_activation = Layer.output_activation  # type: ignore[method-assign]
         if "formula" in own and "apply" not in own and not belongs_to(cls, "apply", "formula"):
             cls.apply, cls.apply_backward = Layer.apply, Layer.apply_backward  # type: ignore[method-assign]
-        cls._draws = cls.draws is not Layer.draws
 
     @staticmethod
     def of(
@@ -403,7 +401,7 @@ class Layer(Model):
             for leaf, count in self._cardinality(name).items():
                 require_ids(arrays[leaf], count, leaf)
         buffers = (self._state or self._built()).buffers
-        extra = self._drawn(x, shape, record) if self._draws else []
+        extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
         if buffers:
             extra += [value.copy() if record.training else value for value in buffers.values()]  # backward reads them
         emitted = program.forward if record.training else program.predict
@@ -501,9 +499,6 @@ class Layer(Model):
         if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
             require_checked(self)
 
-    def in_dtype(self, dtype: str) -> Self:
-        return self.replace(dtype=dtype)
-
     def _declared(self, method: str, form: str, fits: Callable[[Any], bool], *given: Any) -> dict[str, Any]:
         """Return what a method of the class gives for each name.
 
@@ -515,23 +510,33 @@ class Layer(Model):
             raise SettingsError(f"{type(self).__name__}.{method} must return {form}; got {brief(found)}")
         return dict(found)
 
+    def _drawn_by(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Initializer]:
+        """Return the initializer of each parameter.
+
+        Raises:
+            SettingsError: ``initializers`` does not fit the parameters.
+        """
+        named = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", _draws)
+        if unknown := set(named) - set(shapes):
+            raise SettingsError(
+                f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
+                f"{nearest(min(unknown), shapes)}; there are: {', '.join(shapes)}"
+            )
+        own = getattr(self, "initializer", None)
+        matrices = own if isinstance(own, Initializer) else Glorot()
+        return {name: matrices if len(shape) > 1 else Zeros() for name, shape in shapes.items()} | named
+
     def _initial_buffers(self) -> dict[str, Array]:
         return self._declared("initial_buffers", "an array for each name, {'mean': np.zeros(3)}", lambda _: True)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         parameters = Parameters(self.layout(), self.dtype)
-        initializers = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", _draws)
-        if unknown := set(initializers) - set(parameters):
-            raise SettingsError(
-                f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
-                f"{nearest(min(unknown), parameters)}; there are: {', '.join(parameters)}"
-            )
+        initializers = self._drawn_by(self.layout())
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
         for index, (name, view) in enumerate(parameters.items() if draw else ()):
             rng = random_generator(seed, "initialize", *counters, index)
-            default = Glorot() if view.ndim > 1 else Zeros()
-            view[...] = _drawn(initializers.get(name, default), view.shape, rng)
+            view[...] = _drawn(initializers[name], view.shape, rng)
         buffers = {name: np.array(value) for name, value in self._initial_buffers().items()}
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype, self._new_record)

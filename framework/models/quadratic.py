@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import SettingsError, ShapeError
+from framework.errors import SettingsError
 from framework.models.initializers import Constant, Glorot, Initializer, Normal
 from framework.models.layer import Layer
 from framework.models.shapes import Shape
@@ -47,15 +47,14 @@ class Bilinear(Layer):
 
     def model_post_init(self, context: object) -> None:
         """Refuse a split that leaves nothing for x2."""
-        if self.inputs is not None and self.inputs <= self.first:
-            raise SettingsError(
-                f"Bilinear: setting 'inputs' must be more than first={self.first}, because x2 is what is left; "
-                f"got {self.inputs}"
-            )
+        self.inputs_of((self.inputs,))
 
     def inputs_of(self, shape: Shape) -> int | None:
         if shape[-1] is not None and shape[-1] <= self.first:
-            raise ShapeError(f"Bilinear takes more than first={self.first} inputs; got samples of {shape[-1]}")
+            raise SettingsError(
+                f"Bilinear: the number of inputs must be more than first={self.first}, because x2 is what is left; "
+                f"got {shape[-1]}"
+            )
         return super().inputs_of(shape)
 
     def shape_after(self, shape: Shape) -> Shape:
@@ -63,9 +62,6 @@ class Bilinear(Layer):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"weights": (self.first, (self.inputs or self.first) - self.first, self.units), "bias": (self.units,)}
-
-    def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer}
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
         return np.einsum("ni,nj,ijk->nk", x[:, : self.first], x[:, self.first :], weights) + bias
@@ -106,7 +102,7 @@ class RBF(Layer):
         return {"centers": (self.units, self.inputs or 0), "scale": (self.units,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        return {"centers": self.initializer, "scale": Constant(value=1.0)}
+        return {"scale": Constant(value=1.0)}
 
     def formula(self, x: Any, centers: Any, scale: Any) -> Any:
         distances = ((x[:, None, :] - centers) ** 2).sum(axis=-1)

@@ -31,6 +31,7 @@ class _Recurrent(Layer):
     """The base of recurrent layers."""
 
     gates: ClassVar[int]
+    states: ClassVar[int] = 1
 
     units: Count
     returns: Literal["last", "all"] = "last"
@@ -51,11 +52,11 @@ class _Recurrent(Layer):
         return {"weights": (self.inputs or 0, width), "recurrent": (self.units, width), "bias": (width,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
-        return {"weights": self.initializer, "recurrent": self.recurrent_initializer}
+        return {"recurrent": self.recurrent_initializer}
 
     def formula(self, x: Any, weights: Any, recurrent: Any, bias: Any, **more: Any) -> Any:
         x = x.swapaxes(0, 1)
-        start = np.zeros_like(x, shape=(x.shape[1], self.units))
+        start = (np.zeros_like(x, shape=(x.shape[1], self.units)),) * self.states
         given = [x @ weights + bias]  # of all steps at once
         if self.masking is not None:
             given.append((x != self.masking).any(axis=-1, keepdims=True))
@@ -67,12 +68,8 @@ class _Recurrent(Layer):
             kept = tuple(np.where(entry[1], after, before) for after, before in zip(new, state, strict=True))
             return kept, np.where(entry[1], new[0], 0.0)
 
-        states, outputs = loop(step, self.first(start), tuple(given), axis=0)
+        states, outputs = loop(step, start, tuple(given), axis=0)
         return states[0] if self.returns == "last" else outputs.swapaxes(0, 1)
-
-    def first(self, zeros: Any) -> tuple[Any, ...]:
-        """Return the state before the first step."""
-        return (zeros,)
 
     @abstractmethod
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
@@ -170,10 +167,7 @@ class LSTM(_Recurrent):
     """
 
     gates = 4
-
-    def first(self, zeros: Any) -> tuple[Any, ...]:
-        """Return h and c before the first step."""
-        return zeros, zeros
+    states = 2  # h and c
 
     def step(self, state: tuple[Any, ...], entry: Any, recurrent: Any, **more: Any) -> tuple[Any, ...]:
         before, cell = state

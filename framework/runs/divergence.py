@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Record
-from framework.data import Batch
+from framework.arrays import Array, Batch, Record
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model

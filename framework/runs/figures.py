@@ -7,8 +7,8 @@ from operator import add
 import numpy as np
 
 from framework.activations import Activation
-from framework.arrays import Array
-from framework.data import Batch, Source, batches, joined, read_only
+from framework.arrays import Array, Batch
+from framework.data.sources import Source, batches, joined, read_only
 from framework.losses import Loss
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number

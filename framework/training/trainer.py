@@ -16,7 +16,8 @@ from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
-from framework.data import Source, checked_rows, prepare, settling
+from framework.data.checks import checked_rows, settling
+from framework.data.sources import Source, prepare
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available

@@ -25,7 +25,7 @@ from framework import (
     on,
     split,
 )
-from framework.data import batches, permutation, prepare
+from framework.data.sources import batches, permutation, prepare
 
 ROWS = 23
 X = np.arange(ROWS, dtype=float)[:, None] / ROWS

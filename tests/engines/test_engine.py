@@ -21,7 +21,7 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.data import batches, prepare
+from framework.data.sources import batches, prepare
 from framework.engines import Engine, Strategy
 from framework.runs.figures import Figures
 from framework.runs.run import Run

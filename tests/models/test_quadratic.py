@@ -64,7 +64,11 @@ def test_inputs_come_from_the_layer_before():
     ("make", "error", "message"),
     [
         (lambda: Bilinear(units=2, first=3, inputs=3), SettingsError, "more than first=3"),
-        (lambda: Sequential(RBF(units=3, inputs=2), Bilinear(units=2, first=3)), ShapeError, "more than first=3"),
+        (
+            lambda: Sequential(RBF(units=3, inputs=2), Bilinear(units=2, first=3)),
+            SettingsError,
+            "more than first=3, ",
+        ),
         (lambda: RBF(units=3, inputs=2)(np.ones((4, 3))), ShapeError, r"\(2,\)"),
     ],
 )

@@ -39,7 +39,8 @@ from framework import (
     SGDOptimizer,
     on,
 )
-from framework.data import batches, prepare, sources
+from framework.data import sources
+from framework.data.sources import batches, prepare
 from framework.runs import divergence
 
 

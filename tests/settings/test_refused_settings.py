@@ -185,7 +185,11 @@ OTHERS = [
     (DataError, "weights must be finite; got nan at weights[1] (1 of 2", lambda: Neuron.from_weights([1.0, NAN])),
     (DataError, "bias must be finite; got inf at bias (1 of 1", lambda: Neuron.from_weights([1.0], bias=INF)),
     (DataError, "split: argument 'data[1]' must be finite", lambda: split((X, [NAN, *Y[1:]]), stratify=True)),
-    (UsageError, "Scalar.sums must return a tuple of numbers, which result takes", lambda: Scalar()([1.0], [0.0])),
+    (
+        UsageError,
+        "Scalar.sums must return a tuple of plain numbers, which result takes",
+        lambda: Scalar()([1.0], [0.0]),
+    ),
 ]
 ALL = [*((SettingsError, line, call) for line, call in SETTINGS), *OTHERS]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.data import Batch, Piece, rows_of_batch
+from framework.arrays import Array, Batch
+from framework.data.sources import Piece, rows_of_batch
 from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
