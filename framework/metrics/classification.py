@@ -51,11 +51,7 @@ class Accuracy(_Fraction):
     threshold: float = 0.5
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        labels = labels_of(target, prediction)
-        if is_single(prediction):
-            labels = binary_labels(self, labels)
-        else:
-            labels = require_classes(labels, prediction.shape[1], "target")
+        labels = true_classes(self, target, prediction)
         return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
 
     def classes(self, prediction: Any) -> Array:
@@ -90,7 +86,7 @@ class TopK(_Fraction):
         return f"top_{self.k}"
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        labels = true_classes(self, target, prediction)[:, None]
+        labels = true_classes(self, target, prediction, several=True)[:, None]
         classes = prediction.shape[1]
         if self.k > classes:
             raise ShapeError(f"TopK needs {self.k} outputs or more; got {classes}")
@@ -121,8 +117,7 @@ class _Counted(_OfClasses):
         """Return the weighted hits of each class, then the predicted of each, then the true of each."""
         single = is_single(prediction)
         classes = 2 if single else prediction.shape[1]
-        predicted, labels = predicted_classes(prediction, self.threshold), labels_of(target, prediction)
-        true = binary_labels(self, labels).astype(int) if single else require_classes(labels, classes, "target")
+        predicted, true = predicted_classes(prediction, self.threshold), true_classes(self, target, prediction)
         hits = predicted == true
         counts = (
             np.bincount(true[hits], None if weight is None else weight[hits], classes),
@@ -239,7 +234,7 @@ class Perplexity(_OfClasses):
     better = "smaller"
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        labels = true_classes(self, target, prediction)
+        labels = true_classes(self, target, prediction, several=True)
         require_range("prediction", prediction, 0.0, 1.0, "Perplexity needs probabilities, as Softmax gives them")
         with np.errstate(divide="ignore"):
             if target.shape == prediction.shape:
@@ -284,10 +279,9 @@ class ROCAUC(WholeMetric):
 
     def whole_result(self, prediction: Array, target: Array, weight: Array | None = None) -> float:
         require_finite(prediction, "prediction")
-        labels = labels_of(target, prediction)
+        labels = true_classes(self, target, prediction)
         if is_single(prediction):
-            return _area(prediction.reshape(-1), binary_labels(self, labels), weight, 1)
-        labels = require_classes(labels, prediction.shape[1], "target")
+            return _area(prediction.reshape(-1), labels == 1, weight, 1)
         each = [_area(scores, labels == place, weight, place) for place, scores in enumerate(prediction.T)]
         return math.fsum(each) / len(each)
 
@@ -362,40 +356,32 @@ def labels_of(target: Array, prediction: Array) -> Array:
     return np.asarray(np.argmax(target, axis=-1))
 
 
-def true_classes(metric: Component, target: Array, prediction: Array) -> Array:
-    """Return the class of each row as an integer, for outputs (rows, classes).
+def true_classes(metric: Component, target: Array, prediction: Array, *, several: bool = False) -> Array:
+    """Return the class of each row as an integer; of one output 1 or 0, for which a target may also say -1.
 
     Raises:
-        ShapeError: There is one output alone, or the target has another shape.
+        ShapeError: The target has another shape; or there is one output alone, and the metric needs ``several``.
         DataError: A target is not a class.
 
     Example:
         >>> true_classes(Component(), np.array([1.0]), np.array([[0.4, 0.6]]))
         array([1])
+        >>> true_classes(Component(), np.array([1.0, -1.0, 0.0]), np.zeros(3))
+        array([1, 0, 0])
     """
-    if prediction.ndim != 2 or is_single(prediction):
+    single = is_single(prediction)
+    if single and several:
         raise ShapeError(f"{type(metric).__name__} needs outputs (rows, classes); got {prediction.shape}")
-    return require_classes(labels_of(target, prediction), prediction.shape[1], "target")
-
-
-def binary_labels(metric: Component, labels: Array) -> Array:
-    """Return whether each row is of class 1; the other class is 0, or -1.
-
-    Raises:
-        DataError: A target is none of the three.
-
-    Example:
-        >>> binary_labels(Component(), np.array([1.0, -1.0, 0.0]))
-        array([ True, False, False])
-    """
-    one: Array = labels == 1
-    bad = ~(one | (labels == 0) | (labels == -1))
+    labels = labels_of(target, prediction)
+    if not single:
+        return require_classes(labels, prediction.shape[1], "target")
+    bad = ~np.isin(labels, (-1, 0, 1))
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
             f"{type(metric).__name__} of one output needs targets 0 and 1, or -1 and 1; got {labels[row]} at row {row}"
         )
-    return one
+    return np.asarray(labels == 1, dtype=np.intp)
 
 
 def weighted_count(right: Array, weight: Array | None) -> tuple[float, float]:

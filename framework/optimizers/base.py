@@ -393,18 +393,13 @@ def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) ->
     """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
     largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
     if clip_norm is not None and largest:
-        norm = _norm(gradient, largest)  # in multiples of the largest element, so that no square can overflow
+        total = 0.0
+        for part in blocks(gradient):  # in float64, and in multiples of the largest element: no square can overflow
+            scaled = gradient[part].astype(np.float64) / largest
+            total += float(scaled.dot(scaled))
+        norm = math.sqrt(total)
         if norm > clip_norm / largest:
             gradient /= largest
             gradient *= clip_norm / norm
     if clip_value is not None:
         np.clip(gradient, -clip_value, clip_value, out=gradient)
-
-
-def _norm(gradient: Array, unit: float) -> float:
-    """Return the Euclidean norm in multiples of ``unit``, summed in float64, a block at a time."""
-    total = 0.0
-    for part in blocks(gradient):
-        scaled = gradient[part].astype(np.float64) / unit
-        total += float(scaled.dot(scaled))
-    return math.sqrt(total)
