@@ -43,7 +43,7 @@ PARTS = {  # the part's folders of framework/ and of tests/, and what else in te
         ["test_conformance.py", "derivatives/test_changed_globals.py", "emit/test_text.py"],
     ),
     "checkpoint": (["checkpoint"], ["callbacks/test_saving.py", "callbacks/test_saving_folder.py"]),
-    "graph": (["graph"], ["emit", "test_gradients.py"]),
+    "graph": (["graph"], ["emit", "derivatives/test_changed_globals.py", "test_docs_operations.py"]),
     "losses": (["losses"], ["test_conformance.py", "test_refused_calls.py", "settings", "engines/test_engine.py"]),
     "models": (["models"], ["test_trees.py", "test_regularizers.py", "test_refused_calls.py", "test_user_mistakes.py"]),
     "optimizers": (["optimizers"], ["test_conformance.py", "test_user_mistakes.py"]),
@@ -133,11 +133,11 @@ def first_line(function: ast.FunctionDef | ast.Lambda) -> int:
 
 
 class Watch:
-    """Notes which tests call which function."""
+    """Notes which tests call which function, and how long they take."""
 
     def __init__(self) -> None:
         """Note calls outside of tests, in imports for instance, under the name ''."""
-        self.test, self.calls = "", defaultdict(set)
+        self.test, self.calls, self.took = "", defaultdict(set), {}
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         """Note a call; ``sys.setprofile`` takes this."""
@@ -146,22 +146,22 @@ class Watch:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        self.test = item.nodeid
+        self.test, start = item.nodeid, time.process_time()
         try:
             return (yield)
         finally:
-            self.test = ""
+            self.test, self.took[item.nodeid] = "", time.process_time() - start
 
 
 class Chosen:
-    """Deselects all tests but some."""
+    """Runs some tests alone, the fastest first."""
 
-    def __init__(self, tests: set[str]) -> None:
-        """Keep these tests, which are node ids."""
-        self.tests = tests
+    def __init__(self, took: dict[str, float]) -> None:
+        """Keep these tests, by node id with their time."""
+        self.took = took
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if item.nodeid in self.tests]
+        items[:] = sorted((item for item in items if item.nodeid in self.took), key=lambda item: self.took[item.nodeid])
 
 
 def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: float) -> bool:
@@ -181,10 +181,11 @@ def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: flo
                     os._exit(1)
             sys.setprofile(None)
             if isinstance(plugin, Watch):
-                calls = [
-                    (f"{code.co_filename}:{code.co_firstlineno}", [*tests]) for code, tests in plugin.calls.items()
-                ]
-                log.write_text(json.dumps([call for call in calls if call[0].startswith(f"{Path.cwd()}/framework/")]))
+                calls: dict[str, list[str]] = defaultdict(list)
+                for code, tests in plugin.calls.items():
+                    if "/framework/" in code.co_filename:
+                        calls[f"{code.co_filename}:{code.co_firstlineno}"] += tests
+                log.write_text(json.dumps([calls, plugin.took]))
             os._exit(0)
         finally:
             os._exit(1)
@@ -219,13 +220,15 @@ def main(part: str, seed: int, count: int, only: str) -> None:
         importlib.import_module(name)
 
     own = [file for folder in folders for file in [f"framework/{folder}", *test_files(folder)]]
-    took, calls, log = {}, defaultdict(set), copied / "log"
+    took, calls, each, log = {}, defaultdict(set), {}, copied / "log"
     for file in own + [file for other in others for file in test_files(other)]:
         start = time.monotonic()
         if not passes({file: 3600}, Watch(), log, 3600):
             sys.exit(f"{file} fails without a mutation:\n{log.read_text()}")
         took[file] = time.monotonic() - start
-        for place, tests in json.loads(log.read_text()):
+        found, seconds = json.loads(log.read_text())
+        each |= seconds
+        for place, tests in found.items():
             calls[place].update((file, test) for test in tests)
     click.echo(f"{len(took)} files of tests pass in {sum(took.values()):.0f} s")
 
@@ -243,7 +246,7 @@ def main(part: str, seed: int, count: int, only: str) -> None:
         start = time.monotonic()
         path.write_text(changed, "utf-8")
         os.utime(path, (number, number))  # so that no cached bytecode passes for it
-        plugin = object() if everything else Chosen({test for _, test in ran})
+        plugin = Chosen(each if everything else {test: each[test] for _, test in ran})
         survives = passes(files, plugin, log, 60 + 5 * sum(took.values()))
         path.write_text(source, "utf-8")
         lines = log.read_text("utf-8", "replace").splitlines()

@@ -284,6 +284,23 @@ class FromOutput(Activation):
         return a
 
 
+class StraightThrough(FromOutput):
+    """Writes another derivative than that of its formula, on purpose."""
+
+    check = "off"
+
+    def __call__(self, h):
+        return np.exp(h)
+
+    def derivative_from_output(self, a):
+        return 3.0 * a
+
+
+def test_a_written_derivative_from_output_is_used():
+    h = np.array([0.0, 1.0])
+    np.testing.assert_allclose(StraightThrough().derivative_at(h, np.exp(h)), 3.0 * np.exp(h), rtol=1e-15)
+
+
 def test_derivative_from_output_alone_suffices():
     neuron = Neuron.from_weights([1.0], activation=FromOutput())
     neuron.forward([2.0])

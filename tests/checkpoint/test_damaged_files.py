@@ -119,6 +119,12 @@ def test_what_is_no_checkpoint_is_refused(kind):
     assert all("'foreign.safetensors' cannot be" in text for text in refusals(path).values())
 
 
+def test_a_file_of_another_program_is_called_so():
+    save_file({"weights": np.zeros(3)}, "foreign.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="it is not a checkpoint of this framework"):
+        load("foreign.safetensors")
+
+
 PATHS = ["", "\0", "run\0.safetensors", "x" * 5000, "/dev/zero", "/dev/null", "/proc/self/mem", b"no\0", b"nothing"]
 
 

@@ -220,6 +220,7 @@ MIXED = {
     "x @ (x.T @ x)": "a product over the rows",
     "np.einsum('ri,rj->ij', x, x)[None] + x[:, :1, None]": "a product over the rows",
     "x[::-1]": "the rows in reverse",
+    "np.take(x, (x[:, 0] > 0).astype(int), axis=0)": "an index into the rows",
     "(x[:, None] - x[None]).sum(axis=1)": "pairs of rows|sum over the rows",
     "np.exp(x - x.max(axis=0)) / np.exp(x - x.max(axis=0)).sum(axis=0)": "over the rows",
 }
@@ -253,6 +254,12 @@ def test_a_formula_of_single_rows_does_not_mix_them(formula):
 def test_an_option_that_has_no_rule_is_refused(formula):
     with pytest.raises(DerivativeError, match="cannot be traced"):
         trace(written(formula), {"x": (ROWS, 3)})
+
+
+def test_a_split_into_unequal_parts_is_numpys_error():
+    for find in (trace, lambda formula, _: formula(np.ones((2, 3)))):
+        with pytest.raises(ValueError, match="array split does not result in an equal division"):
+            find(written("np.split(x, 2, axis=1)[0]"), {"x": (ROWS, 3)})
 
 
 SAME = [
