@@ -73,7 +73,7 @@ def numeric(value: Any, name: str) -> Any:
         >>> numeric([0, 1], "h"), numeric(2.0, "h")
         (array([0, 1]), 2.0)
     """
-    return value if isinstance(value, float | int) or hasattr(value, "dtype") else real_array(value, name)
+    return value if isinstance(value, (float, int)) or hasattr(value, "dtype") else real_array(value, name)
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:

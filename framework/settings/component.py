@@ -134,7 +134,7 @@ class ComponentType(ModelMetaclass):
         """Make an instance; an abstract class says which formula is missing."""
         if missing := sorted(cls.__abstractmethods__):
             if missing[0].startswith("_") and missing[0] != "__call__":  # as those of Model
-                ours: type = next(base for base in cls.__mro__ if _is_ours(base))
+                ours: type[Any] = next(base for base in cls.__mro__ if _is_ours(base))
                 bases = " or ".join(each.__name__ for each in ours.__subclasses__() if _is_ours(each))
                 raise SettingsError(f"{cls.__name__} is not complete: derive it from {bases}")
             raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
