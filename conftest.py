@@ -45,6 +45,11 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use."""
+    config.option.randomly_reset_seed = False
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Use one process for a selection of tests, and one a core for all of them."""
     return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0

@@ -183,7 +183,7 @@ DERIVED = {
         lambda h: np.select([h < -1, h > 1], [-1 - np.log(np.maximum(-h, 1)), 1 + np.log(np.maximum(h, 1))], h),
         lambda h: np.where(np.abs(h) > 1, 1 / np.maximum(np.abs(h), 1), 1.0),
     ),
-    "clip by keyword": (lambda h: np.clip(h, min=-0.5, max=0.5), lambda h: np.where(np.abs(h) < 0.5, 1.0, 0.0)),
+    "clip by keyword": (lambda h: np.clip(h, a_max=0.5, a_min=-0.5), lambda h: np.where(np.abs(h) < 0.5, 1.0, 0.0)),
     "a comparison as a number": (lambda h: (h > 0) * h - (h < 0) * h, np.sign),
     "booleans combined": (
         lambda h: np.where((h > -1) & ~(h > 1), h**3, np.sign(h)),
@@ -239,6 +239,12 @@ DERIVED = {
     ),
 }
 """Elementwise formulas that can be derived."""
+
+if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # the first with these names
+    DERIVED["clip by min and max"] = (
+        lambda h: np.clip(h, min=-0.5, max=0.5),
+        lambda h: np.where(np.abs(h) < 0.5, 1.0, 0.0),
+    )
 
 UNDERIVED = {
     "tanh of math": (opaque(math.tanh), tanh_slope),
