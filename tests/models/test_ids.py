@@ -261,3 +261,42 @@ def test_a_cardinality_names_inputs(named):
 def test_conformance_checks_choose_ids():
     for layer in (Joined(), Table(rows=3)):
         assert "its gradients are right and it pickles" in check_component(layer)
+
+
+class Looked(Layer):
+    """A table that is looked up by hand."""
+
+    rows: int
+    factor: float = 1.0
+
+    @property
+    def input_shape(self):
+        return (1,)
+
+    @property
+    def cardinality(self):
+        return self.rows
+
+    def shapes(self):
+        return {"table": (self.rows, 2)}
+
+    @property
+    def output_shape(self):
+        return (2,)
+
+    def apply(self, x, values, record):
+        record["ids"] = x[:, 0].astype(int)
+        if np.any(record["ids"] != x[:, 0]):
+            raise ValueError("ids are whole numbers")
+        return values["table"][record["ids"]]
+
+    def apply_backward(self, gradient, values, record, gradients):
+        gradients["table"][...] = 0.0
+        np.add.at(gradients["table"], record["ids"], self.factor * gradient)
+        return np.zeros((len(gradient), 1))
+
+
+def test_a_hand_written_layer_of_ids_is_checked():
+    assert Looked(rows=3)([[2]]).shape == (1, 2)
+    with pytest.raises(DerivativeError, match=r"Looked.apply_backward: gradients\['table'\] is wrong"):
+        Looked(rows=3, factor=1.1)([[2]])

@@ -10,6 +10,7 @@ from framework import (
     DivergedError,
     GlobalAverage,
     Glorot,
+    Initializer,
     Layer,
     MeanSquaredError,
     Permute,
@@ -345,3 +346,32 @@ def test_the_last_state_of_a_loop_keeps_its_memory(steps):
     np.testing.assert_allclose((found * step).sum(), differences, rtol=1e-6)
     assert not found[:, 1:].any()
     assert found[:, 0].any()
+
+
+class Centred(Layer):
+    mixes_rows = True
+    minimum_rows = 2
+
+    def formula(self, x):
+        return x - x.mean(axis=0)
+
+
+def test_a_layer_may_need_several_rows_in_training():
+    assert Centred().forward(np.ones((2, 3))).shape == (2, 3)
+    with pytest.raises(ShapeError, match="Centred needs 2 rows or more in training; got 1"):
+        Centred().forward(np.ones((1, 3)))
+
+
+class Projected(Layer):
+    initializer: Initializer = Constant(value=0.5)
+
+    def shapes(self):
+        return {"matrix": (2, 2), "shift": (2,)}
+
+    def formula(self, x, matrix, shift):
+        return x @ matrix + shift
+
+
+def test_the_setting_initializer_draws_the_matrices():
+    assert Projected()([1.0, 2.0]).tolist() == [1.5, 1.5]
+    assert Projected(initializer=Constant(value=1.0))([1.0, 2.0]).tolist() == [3.0, 3.0]
