@@ -36,7 +36,7 @@ class Kernel:
 
     def __init__(self, plan: Plan, form: Form, source: Written, model: Model, size: int) -> None:
         """Load the source and lay out the memory."""
-        dtype = plan.formulas.dtype
+        dtype = plan.dtype
         self._train = load(source.text).train
         self._address = 0
         if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
@@ -44,7 +44,7 @@ class Kernel:
         self.form, self.model, self.size = form, model, size
         self.constants = np.array(source.constants)
         self._limit = LIMITS[dtype]
-        self._folds = plan.formulas.descends
+        self._folds = plan.descends
         sizes = [plan.layers[0].inputs, *(getattr(layer, "units", 1) for layer in plan.layers)]
         self._sizes = np.array(sizes)
         self.longest = max(1, KEPT_NUMBERS // (size * sizes[-1])) if form.keeps else math.inf

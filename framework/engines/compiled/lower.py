@@ -95,10 +95,11 @@ def arguments(node: Node) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Formulas:
-    """The formulas of a kernel.
+class Plan:
+    """Everything that a kernel's source is written from.
 
     Attributes:
+        layers: The layers, from the first to the last.
         loss: The loss.
         optimizer: The optimizer's recipe.
         dtype: "float64" or "float32".
@@ -109,6 +110,7 @@ class Formulas:
         reads: What a user's update reads beside its arguments and settings.
     """
 
+    layers: tuple[Any, ...]
     loss: Loss
     optimizer: Optimizer
     dtype: str
@@ -130,31 +132,16 @@ class Formulas:
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that a kernel's source is written from.
-
-    Attributes:
-        layers: The layers, from the first to the last.
-        formulas: Their formulas, with those of the loss and the optimizer.
-    """
-
-    layers: tuple[Any, ...]
-    formulas: Formulas
-
     def require_unchanged(self) -> None:
         """Check that the update reads no other value than when it was recorded.
 
         Raises:
             DerivativeError: It does; names the value.
         """
-        formulas = self.formulas
-        changed = None if formulas.reads is None else formulas.reads.changed()
-        if changed is not None:
+        if self.reads is not None and (changed := self.reads.changed()) is not None:
             raise DerivativeError(
-                f"{type(formulas.optimizer).__name__}: {changed} has changed while training; the kernel computes with "
-                "its first value. Make it a setting, or let the formula depend on its arguments alone"
+                f"{type(self.optimizer).__name__}: {changed} has changed while training; the kernel computes with its "
+                "first value. Make it a setting, or let the formula depend on its arguments alone"
             )
 
 
@@ -169,7 +156,8 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     layers, activations = _layers(model)
     units, dtype = [getattr(layer, "units", 1) for layer in layers], model.dtype
     hidden = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
-    formulas = Formulas(
+    plan = Plan(
+        layers=layers,
         loss=loss,
         optimizer=optimizer,
         dtype=dtype,
@@ -180,12 +168,12 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         reads=None if is_ours(optimizer) else Reads([type(optimizer).update], type(optimizer)),
     )
     try:
-        formulas_of: tuple[Activation | Loss, ...] = (*activations, loss)
-        for component in formulas_of:
+        components: tuple[Activation | Loss, ...] = (*activations, loss)
+        for component in components:
             component.program()  # traced twice, so without random numbers; the engine watches what it reads
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
-    return Plan(layers, formulas)
+    return plan
 
 
 def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:

@@ -68,8 +68,8 @@ class _Kernel:
     """Writes the lines of ``train``."""
 
     def __init__(self, plan: Plan, form: Form) -> None:
-        self.formulas, self.form = plan.formulas, form
-        self.writer = Writer(plan.formulas.dtype)
+        self.plan, self.form = plan, form
+        self.writer = Writer(plan.dtype)
         self.functions: list[str] = []
         self.scratch = 0
         self.columns = 0
@@ -79,7 +79,7 @@ class _Kernel:
         self.zero = self.writer.literal(0.0)
         self.units_1 = [self._units(layer) == 1 for layer in plan.layers]
         self.widths = ["1" if one else f"sizes[{i + 1}]" for i, one in enumerate(self.units_1)]
-        self.by_row = form.classes or plan.formulas.output.coupled
+        self.by_row = form.classes or plan.output.coupled
         """Whether the last activation and the loss go over a row."""
         self.reads_in_place = form.single or self.units_1[0]
         """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
@@ -89,7 +89,7 @@ class _Kernel:
         return int(getattr(layer, "units", 1))
 
     def source(self) -> str:
-        step, update = step_source(self.formulas, self.writer, self.widths, self._product)
+        step, update = step_source(self.plan, self.writer, self.widths, self._product)
         self.functions.append(update)
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *step]
         body = [*map(self._plain, body)] if self.form.single else body
@@ -105,7 +105,7 @@ class _Kernel:
         ]
         return "\n\n".join(
             [
-                numeric_source(self.formulas.dtype, library=self.form.single and all(self.units_1)),
+                numeric_source(self.plan.dtype, library=self.form.single and all(self.units_1)),
                 *self.functions,
                 "\n".join(train),
                 "",
@@ -135,7 +135,7 @@ class _Kernel:
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
-        each = "1" if self.formulas.loss.by_row else self.widths[self.last]
+        each = "1" if self.plan.loss.by_row else self.widths[self.last]
         lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
         if self.form.single:
             lines = ["begin, n = batch, 1"]
@@ -187,10 +187,10 @@ class _Kernel:
     def _forward(self) -> list[str]:
         """Go through all layers but the last: x_1, x_2, ..., with the slope in place of h."""
         lines: list[str] = []
-        for i, record in enumerate(self.formulas.hidden):
+        for i, record in enumerate(self.plan.hidden):
             lines += [*self._product("forward", i), f"square_{i + 1} = {self.zero}"]
             total = f"square_{i + 1} += a * a"
-            if self.formulas.backwards[i] is not None:
+            if self.plan.backwards[i] is not None:
                 reads, writes = {"h": f"h_{i}[i, j]"}, {"a": f"x_{i + 1}[i, j]"}
                 lines += [*self._biased(i), *self._rows(f"activation_{i}", record, i, reads, writes)]
                 lines += self._elements(i, [f"a = x_{i + 1}[i, j]", total])
@@ -214,7 +214,7 @@ class _Kernel:
     def _loss(self) -> list[str]:
         """Compute the loss and delta = dL/dh of the last layer; stop where they are not finite."""
         i = self.last
-        record = self.formulas.output
+        record = self.plan.output
         scale = "scales_0[i]" if self.form.weighted else "scale"
         weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
         lines = [*self._product("forward", i), "total = 0.0", f"change = {self.zero}"]
@@ -249,7 +249,7 @@ class _Kernel:
         for i in range(self.last, 0, -1):
             lines += [check.format(i), "    return batch, made"]
             lines += [*self._product("inputs", i), "change = zero"]
-            backward = self.formulas.backwards[i - 1]
+            backward = self.plan.backwards[i - 1]
             below = f"s_{i}[i, j]"
             if backward is None:
                 inner = [f"d = {below} * h_{i - 1}[i, j]", f"h_{i - 1}[i, j] = d", "change += d * d"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from framework.engines.compiled.expressions import Writer
-from framework.engines.compiled.lower import Formulas
+from framework.engines.compiled.lower import Plan
 from framework.optimizers import Optimizer
 
 Product = Callable[[str, int], list[str]]
@@ -14,27 +14,27 @@ Product = Callable[[str, int], list[str]]
 _OVER_PARAMETERS = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
 
 
-def step_source(formulas: Formulas, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
+def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
     """Return the lines of the end of a step, and the source of the function ``update``.
 
     Args:
-        formulas: The formulas of the kernel.
+        plan: The plan of the kernel.
         writer: Writes the update.
         widths: The number of units of each layer, as source.
         product: Gives the lines of a product.
     """
-    text, constants = writer.update(formulas.update)
-    names = [name for name in formulas.update.inputs if name.startswith("memory_")]
+    text, constants = writer.update(plan.update)
+    names = [name for name in plan.update.inputs if name.startswith("memory_")]
     # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
     arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
     parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
     gradients = _gradients(widths, product)
     update = [
-        *_clip(formulas.optimizer, writer),
+        *_clip(plan.optimizer, writer),
         "for run in range(len(starts)):",
         f"    update(rates[made], float(steps + made + 1){parts}{constants})",
     ]
-    if formulas.descends:
+    if plan.descends:
         # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
         wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
         gradients = [wanted, *indented(gradients)]
