@@ -16,7 +16,9 @@ from pydantic import BeforeValidator
 from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
 from framework.callbacks.stopping import remember_best
-from framework.checkpoint import checkpoints, identity_of, latest, require_savable, save
+from framework.checkpoint import latest, save
+from framework.checkpoint.document import Document, take_apart
+from framework.checkpoint.file import checkpoints, read
 from framework.data.fingerprints import fingerprint
 from framework.errors import SettingsError
 from framework.runs.run import Run
@@ -103,7 +105,7 @@ class Checkpoint(Callback):
             ) from None
         with _claimed(folder):
             self._require_own_files(folder, run)
-        require_savable(run)
+        take_apart(run)  # refuses what save would refuse
 
     def _require_own_files(self, folder: Path, run: Run) -> None:
         """Refuse a folder with another run's files, or with none that can be loaded."""
@@ -114,7 +116,7 @@ class Checkpoint(Callback):
                     f"Checkpoint: setting 'folder' holds {there[-1].name!r}, which cannot be loaded; delete what is "
                     "damaged, or give another folder"
                 )
-            if identity_of(newest) != run.identity:
+            if Document.from_text(read(newest)[1]).progress.identity != run.identity:
                 raise SettingsError(
                     f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; resume it, "
                     f"trainer.resume(latest({self.folder!r}), data), or give another folder"

@@ -20,17 +20,7 @@ from framework.models import Model
 from framework.runs.run import Run
 from framework.settings.messages import worded
 
-__all__ = [
-    "Loaded",
-    "checkpoints",
-    "describe",
-    "identity_of",
-    "latest",
-    "load",
-    "load_model",
-    "require_savable",
-    "save",
-]
+__all__ = ["Loaded", "describe", "latest", "load", "load_model", "save"]
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:
@@ -175,19 +165,3 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
         else:
             return path
     return None
-
-
-def identity_of(path: str | os.PathLike[str]) -> str:
-    """Return the text that identifies the run in a file."""
-    return Document.from_text(read(path)[1]).progress.identity
-
-
-def require_savable(run: Run) -> None:
-    """Refuse a run that ``save`` would refuse; nothing is written.
-
-    Raises:
-        CheckpointError: The run holds what cannot be saved.
-        DivergedError: The weights are not finite.
-        UsageError: The run is in the middle of a step.
-    """
-    take_apart(run)
