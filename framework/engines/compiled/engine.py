@@ -15,7 +15,7 @@ from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import CannotLower, Plan, lowered
-from framework.engines.compiled.source import Form, Source, kernel_source
+from framework.engines.compiled.source import Form, KernelSource, kernel_source
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
 from framework.schedules import Schedule
@@ -156,7 +156,7 @@ class CompiledEngine(Engine):
             return None
         return kernel
 
-    def _compile(self, plan: Plan, form: Form, written: Source, data: Batch, rows: Array, size: int) -> Kernel:
+    def _compile(self, plan: Plan, form: Form, written: KernelSource, data: Batch, rows: Array, size: int) -> Kernel:
         """Return a new kernel, compiled by a call without batches; a damaged cache file is replaced."""
 
         def compiled() -> Kernel:

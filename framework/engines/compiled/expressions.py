@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.engines.compiled.lower import CannotLower, Record, arguments, bare
+from framework.engines.compiled.lower import CannotLower, Lowered, arguments, bare
 from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
@@ -51,14 +51,14 @@ class Writer:
         self.constants: list[float] = []
         self._used: set[int] = set()
 
-    def elementwise(self, name: str, record: Record) -> tuple[str, str]:
+    def elementwise(self, name: str, record: Lowered) -> tuple[str, str]:
         """Return the source of a function of numbers that returns all outputs, and the call's further arguments."""
         names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
         lines = self._statements(record.nodes, names)
         results = ", ".join(self.number(value, names) for value in record.outputs.values())
         return self.function(name, list(record.inputs), [*lines, f"return {results}"])
 
-    def update(self, record: Record) -> tuple[str, str]:
+    def update(self, record: Lowered) -> tuple[str, str]:
         """Return the source of ``update`` on flat arrays, and the call's further arguments.
 
         What depends on rate and step alone is computed once, in double precision.

@@ -11,8 +11,7 @@ from framework.arrays import Array, Batch
 from framework.data.sources import read_only
 from framework.engines.compiled.cache import load
 from framework.engines.compiled.lower import Plan
-from framework.engines.compiled.source import Form
-from framework.engines.compiled.source import Source as Written
+from framework.engines.compiled.source import Form, KernelSource
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 
@@ -34,7 +33,7 @@ class Kernel:
         longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
     """
 
-    def __init__(self, plan: Plan, form: Form, source: Written, model: Model, size: int) -> None:
+    def __init__(self, plan: Plan, form: Form, source: KernelSource, model: Model, size: int) -> None:
         """Load the source and lay out the memory."""
         dtype = plan.dtype
         self._train = load(source.text).train

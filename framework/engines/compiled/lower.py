@@ -1,4 +1,4 @@
-"""Record the formulas of a model, its loss and its optimizer for a kernel.
+"""Lowered the formulas of a model, its loss and its optimizer for a kernel.
 
 A record is made by calling the formula on symbols of ``graph``, so a user's formula lowers like the library's. Raise
 ``CannotLower`` if a formula cannot be recorded, or if a class replaces a method that the kernel stands for.
@@ -50,7 +50,7 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class Lowered:
     """A formula as a graph, with its outputs by name; records of the same operations are equal.
 
     Attributes:
@@ -76,7 +76,7 @@ class Record:
         return tuple(self.outputs), signature(self.outputs.values())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and self._signature == other._signature
+        return isinstance(other, Lowered) and self._signature == other._signature
 
     def __hash__(self) -> int:
         return hash(self._signature)
@@ -114,10 +114,10 @@ class Plan:
     loss: Loss
     optimizer: Optimizer
     dtype: str
-    hidden: tuple[Record, ...]
-    backwards: tuple[Record | None, ...]
-    output: Record
-    update: Record
+    hidden: tuple[Lowered, ...]
+    backwards: tuple[Lowered | None, ...]
+    output: Lowered
+    update: Lowered
     reads: Reads | None
 
     @property
@@ -222,13 +222,13 @@ def _require_own(component: Any) -> None:
 # formulas
 
 
-def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Record:
-    """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
+def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Lowered:
+    """Lowered a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
     graph = Graph(dtype)
     nodes = {name: graph.input(name, (graph.rows, width)) for name in names}
     with np.errstate(all="ignore"):
         outputs = compute(*map(_argument, nodes.values()))
-    return Record(nodes, {name: value_of(value) for name, value in outputs.items()})
+    return Lowered(nodes, {name: value_of(value) for name, value in outputs.items()})
 
 
 def _argument(value: Any) -> Any:
@@ -237,7 +237,7 @@ def _argument(value: Any) -> Any:
     return Symbol(value, fixed=True) if isinstance(value, Node) else value
 
 
-def _activation(activation: Activation, units: int, dtype: str) -> tuple[Record, Record | None]:
+def _activation(activation: Activation, units: int, dtype: str) -> tuple[Lowered, Lowered | None]:
     """Return how a hidden layer's activation goes forward, and back where that needs another record."""
     _require_own(activation)
     if not _coupled(activation):
@@ -253,7 +253,7 @@ def _activation(activation: Activation, units: int, dtype: str) -> tuple[Record,
     return _of_rows(activation, forward), _of_rows(activation, backward)
 
 
-def _output(loss: Loss, activation: Activation, units: int, dtype: str) -> Record:
+def _output(loss: Loss, activation: Activation, units: int, dtype: str) -> Lowered:
     """Return the last activation, the loss and delta = dL/dh as one record, so that they share what they can."""
     _require_own(activation)
     _require_own(loss)
@@ -334,7 +334,7 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
     return symbol_of(known.get(found, found))
 
 
-def rehearsed_update(optimizer: Optimizer, dtype: str) -> Record:
+def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
@@ -359,7 +359,7 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Record:
     return update
 
 
-def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Record:
+def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Lowered:
     """Return the record of ``update`` for an optimizer whose own learning rate is this one."""
     graph = Graph(dtype)
     memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
@@ -373,7 +373,7 @@ def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -
     changed = {name: arrays[name].node for name in ("values", *memory)}
     if all(node is inputs[name] for name, node in changed.items()):
         raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")
-    return _of_elements(optimizer, Record(inputs, changed), method="update")
+    return _of_elements(optimizer, Lowered(inputs, changed), method="update")
 
 
 def _called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
@@ -411,7 +411,7 @@ def _reason(name: str, error: Exception) -> str:
 # the form that a kernel has
 
 
-def _of_elements(component: Any, record: Record, method: str = "") -> Record:
+def _of_elements(component: Any, record: Lowered, method: str = "") -> Lowered:
     """Return a record of which each element can be computed alone.
 
     Raises:
@@ -424,7 +424,7 @@ def _of_elements(component: Any, record: Record, method: str = "") -> Record:
     return record
 
 
-def _of_rows(component: Any, record: Record) -> Record:
+def _of_rows(component: Any, record: Lowered) -> Lowered:
     """Return a record that a kernel can compute in loops along the row.
 
     Raises:

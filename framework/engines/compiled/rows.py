@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.engines.compiled.expressions import Writer, boolean
-from framework.engines.compiled.lower import REDUCTIONS, CannotLower, Record, arguments, bare
+from framework.engines.compiled.lower import REDUCTIONS, CannotLower, Lowered, arguments, bare
 from framework.graph.node import Node, nodes_in
 
 _STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}
@@ -37,7 +37,7 @@ class RowFunction:
 def row_function(
     writer: Writer,
     name: str,
-    record: Record,
+    record: Lowered,
     reads: dict[str, str],
     writes: dict[str, str],
     *,
@@ -79,7 +79,7 @@ class _Rows:
     """
 
     def __init__(
-        self, writer: Writer, record: Record, reads: dict[str, str], writes: dict[str, str], *, single: bool
+        self, writer: Writer, record: Lowered, reads: dict[str, str], writes: dict[str, str], *, single: bool
     ) -> None:
         self.writer, self.single = writer, single
         self.reads = {record.inputs[name]: text for name, text in reads.items()}
@@ -88,7 +88,7 @@ class _Rows:
         self.totals = [(value, text) for value, text in outputs if not text.endswith("j]")]
         if not all(isinstance(value, Node) for value, _ in self.totals):
             raise CannotLower("a loss that is the same for every row")
-        self.nodes = Record(record.inputs, {str(place): value for place, (value, _) in enumerate(outputs)}).nodes
+        self.nodes = Lowered(record.inputs, {str(place): value for place, (value, _) in enumerate(outputs)}).nodes
         self.stage: dict[Node, int] = {}
         self.full: set[Node] = set()  # the nodes with a number for each element of a row
         for node in self.nodes:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from framework.engines.compiled.expressions import Writer
-from framework.engines.compiled.lower import Plan, Record
+from framework.engines.compiled.lower import Lowered, Plan
 from framework.engines.compiled.numeric import numeric_source
 from framework.engines.compiled.products import in_place, product
 from framework.engines.compiled.rows import row_function
@@ -202,7 +202,7 @@ class _Kernel:
             lines += self._elements(i, [call, f"x_{i + 1}[i, j] = a", f"h_{i}[i, j] = slope", total])
         return lines
 
-    def _rows(self, name: str, record: Record, place: int, reads: dict[str, str], writes: dict[str, str]) -> list[str]:
+    def _rows(self, name: str, record: Lowered, place: int, reads: dict[str, str], writes: dict[str, str]) -> list[str]:
         """Write the function of a formula over the rows of a layer's units, and return the lines that call it."""
         width = self.widths[place]
         function = row_function(self.writer, name, record, reads, writes, width=width, single=self.form.single)
@@ -263,7 +263,7 @@ class _Kernel:
 
 
 @dataclass(frozen=True)
-class Source:
+class KernelSource:
     """A kernel as text, and what it must be given.
 
     Attributes:
@@ -287,7 +287,7 @@ def _stamp() -> str:
     return blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
 
 
-def kernel_source(plan: Plan, form: Form) -> Source:
+def kernel_source(plan: Plan, form: Form) -> KernelSource:
     """Write the kernel of a plan for batches of this form.
 
     Raises:
@@ -297,4 +297,4 @@ def kernel_source(plan: Plan, form: Form) -> Source:
     text = kernel.source()
     header = _HEADER.format(stamp=_stamp())
     memory = max(kernel.scratch, 1), max(kernel.columns, 1)
-    return Source(header + text, kernel.writer.constants, kernel.arrays, *memory)
+    return KernelSource(header + text, kernel.writer.constants, kernel.arrays, *memory)
