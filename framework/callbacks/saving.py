@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BeforeValidator
 
 from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
-from framework.callbacks.stopping import remember_best
+from framework.callbacks.stopping import monitored
 from framework.checkpoint import latest, save
 from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
@@ -74,7 +76,6 @@ class Checkpoint(Callback):
 
     saves: ClassVar[bool] = True
     observes: ClassVar[bool] = True
-    min_delta: ClassVar[float] = 0.0
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
     every: Annotated[int | str, BeforeValidator(_interval)] = "epoch"
@@ -145,7 +146,7 @@ class Checkpoint(Callback):
     def on_epoch_end(self, run: Run) -> None:
         """Save when it is time, and the best epoch."""
         # The best first: after the other one, a kill between them would leave an epoch that nothing calls the best.
-        if self.monitor is not None and remember_best(self, run):
+        if self.monitor is not None and self._is_best(run, self.monitor):
             save(run, run.live(self)["folder"] / BEST)
         if self.every == "epoch" or run.live(self).pop("due", False):
             self._save(run)
@@ -155,6 +156,13 @@ class Checkpoint(Callback):
         with run.live(self)["claim"]:
             if run.live(self)["saved"] != _state(run) and run.consistent:
                 self._save(run)
+
+    def _is_best(self, run: Run, key: str) -> bool:
+        """Return whether the newest row is the best of the history, also where earlier ones had another monitor."""
+        newest, sign = monitored(self, run, key), 1.0 if self.mode == "min" else -1.0
+        earlier = sign * run.history.columns()[key][:-1]
+        best = float(np.min(earlier, where=np.isfinite(earlier), initial=np.inf))
+        return math.isfinite(newest) and sign * newest < best
 
     def _save(self, run: Run) -> None:
         """Save, and only then delete what is older than the newest ``keep`` files."""

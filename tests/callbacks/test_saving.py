@@ -138,6 +138,16 @@ def test_the_best_epoch_is_that_of_the_whole_run_also_after_a_resume(folder):
     assert load(folder / "best.safetensors").epoch == 2
 
 
+def test_a_resume_by_another_column_judges_the_earlier_epochs_by_it_too(folder):
+    values = iter([0.5, 0.1, 0.3, 0.05])
+    score = on("epoch_end")(lambda run: run.history[-1].update(loss=1.0 + next(values), seconds=0.1))
+    recipe(score, Checkpoint(folder=folder, monitor="seconds"), epochs=2).fit(Neuron(2), (X, Y))
+    recipe(score, Checkpoint(folder=folder, monitor="loss"), epochs=3).resume(latest(folder), (X, Y))
+    assert load(folder / "best.safetensors").epoch == 1
+    recipe(score, Checkpoint(folder=folder, monitor="loss"), epochs=4).resume(latest(folder), (X, Y))
+    assert load(folder / "best.safetensors").epoch == 4
+
+
 @hooks_differ
 def test_an_interrupted_run_is_saved_where_it_is(folder):
     @on("batch_end")
