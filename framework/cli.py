@@ -79,7 +79,7 @@ def main() -> None:
     """Train small models on NumPy."""
 
 
-@main.command()
+@main.command(short_help="Print one step of one neuron, number by number.")
 @click.option("--x", callback=_numbers, default="1,1", show_default=True, help="The inputs.")
 @click.option("--w", callback=_numbers, default="0.1,0.2", show_default=True, help="The weights, as many as inputs.")
 @click.option(
@@ -108,18 +108,22 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
 
 
-@main.command(name="list")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@main.command(name="list", short_help="Print every class of a KIND, such as losses.")
+@click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
 def list_parts(kind: str) -> None:
-    """Print every class of a KIND with the first line of its documentation."""
+    """Print every class of a KIND with the first line of its documentation.
+
+    KIND is activations, callbacks, initializers, losses, metrics, models, optimizers, regularizers or schedules.
+    """
     parts = [cls for cls in (getattr(framework, name) for name in framework.__all__) if inspect.isclass(cls)]
-    parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls is not KINDS[kind]]
+    bases = {KINDS[kind], *filter(inspect.isabstract, parts)}
+    parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls not in bases]
     width = max(len(cls.__name__) for cls in parts)
     for cls in parts:
         click.echo(f"{cls.__name__:<{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
 
 
-@main.command(name="describe")
+@main.command(name="describe", short_help="Print what a checkpoint holds.")
 @click.argument("path")
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
@@ -129,7 +133,7 @@ def describe_checkpoint(path: str) -> None:
         raise click.ClickException(str(error)) from None
 
 
-@main.command()
+@main.command(short_help="Show a step, then train on the two data sets.")
 def demo() -> None:
     """Show a step, then train a neuron and a network on the data sets in the package."""
     start = time.perf_counter()

@@ -125,9 +125,9 @@ def rows_in(tree: Any, name: str = "x") -> int:
         ShapeError: Leaves differ in their number of rows; names two of them.
 
     Example:
-        >>> rows_in({"numbers": np.zeros((5, 4)), "city": np.zeros(4)})
+        >>> rows_in({"n": np.zeros((5, 4)), "c": np.zeros(4)})
         Traceback (most recent call last):
-        framework.errors.ShapeError: x must have as many rows in every leaf; got 4 in x['city'] and 5 in x['numbers']
+        framework.errors.ShapeError: x must have the same number of rows in each array; got 4 in x['c'] and 5 in x['n']
     """
     if not isinstance(tree, dict):
         return len(tree)
@@ -136,6 +136,6 @@ def rows_in(tree: Any, name: str = "x") -> int:
     for leaf, other in rows.items():
         if other != count:
             raise ShapeError(
-                f"{name} must have as many rows in every leaf; got {count} in {first} and {other} in {leaf}"
+                f"{name} must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}"
             )
     return count

@@ -10,6 +10,7 @@ from framework import (
     GELU,
     Activation,
     CheckpointError,
+    Conv2D,
     CrossEntropy,
     DataError,
     Dense,
@@ -17,6 +18,7 @@ from framework import (
     Dropout,
     DtypeError,
     Embedding,
+    Flatten,
     FrameworkError,
     Glorot,
     Initializer,
@@ -237,6 +239,21 @@ class Sparse:
             lambda: Layer.of(lambda x, w: x @ w, shapes=[(2, 3)]),
             "argument 'shapes' must be a tuple of sizes for each",
         ),
+        (lambda: Dense(2, 3, "linear"), "got 'linear'; write Identity()"),
+        (lambda: setattr(network()[0], "trainable", False), "write model.parameters.freeze(names), e.g. freeze('0.*')"),
+        (lambda: Optimizer.from_json('{"type": "Adam"}'), "did you mean 'AdamOptimizer'?"),
+        (
+            lambda: TRAINER.replace(optimizer=SGDOptimizer(network(), learning_rate=0.1)),
+            "Trainer: setting 'optimizer' must not be bound to a model: write SGDOptimizer(learning_rate=...) without",
+        ),
+        (
+            lambda: TRAINER.fit(Sequential(Conv2D(filters=2, kernel=3), Flatten(), Dense(units=3)), (X, Y)),
+            "begin the model with a Reshape, e.g. Reshape((1, 28, 28))",
+        ),
+        (
+            lambda: Conv2D(filters=2, kernel=3, inputs=8)(np.zeros((1, 8, 8, 1))),
+            "does not fit into (8, 1); channels are the first axis of a sample",
+        ),
         (lambda: Embedding(2**60, 3), "Embedding: float64 holds at most 9007199254740992 different ids"),
     ],
 )
@@ -245,6 +262,20 @@ def test_a_call_of_another_form_says_how_it_goes_here(call, answer):
         call()
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_each_wrong_setting_has_its_own_advice():
+    with pytest.raises(SettingsError) as caught:
+        Trainer(loss="mse", optimizer="adam", metrics=["accuracy"])
+    written = ["MeanSquaredError()", "AdamOptimizer()", "Accuracy()"]
+    assert [line.partition("; write ")[2] for line in str(caught.value).splitlines()] == written
+
+
+def test_a_row_that_the_history_does_not_have_is_an_index_error_with_the_number_of_rows():
+    history = TRAINER.fit(network(), (X, Y)).history
+    for index in (1, -2):
+        with pytest.raises(IndexError, match=f"history has 1 rows, .*; got index {index}"):
+            history[index]
 
 
 def test_activations_take_lists_as_numpy_functions_do():
@@ -259,6 +290,12 @@ OVERRIDES = {
     "Activation.__call__ must take (self, h); got (_self, h, _t)": (Activation, "__call__", lambda _self, h, _t: h),
     "Activation.derivative must take (self, h); got (_self)": (Activation, "derivative", lambda _self: 1.0),
     "Loss.slope must take (self, prediction, target); got (_self, p)": (Loss, "slope", lambda _self, p: p),
+    "Loss.__call__ must take (self, prediction, target, weight); got (_self, p, t): write value(": (
+        Loss,
+        "__call__",
+        lambda _self, p, t: p - t,
+    ),
+    "Metric.better must be 'greater', 'smaller' or None; got 'larger'": (Metric, "better", "larger"),
     "Metric.sums must take (self, prediction, target, weight); got (_self, p, t)": (
         Metric,
         "sums",

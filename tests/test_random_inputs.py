@@ -172,7 +172,7 @@ def test_no_rows_give_no_predictions(form, dtype):
     for given_rows in (recipe.predict(model, none), model(none), model.forward(none)):
         assert (given_rows.shape, given_rows.dtype) == ((0,), np.dtype(dtype))
     for data in ((none, np.zeros(0)), (none, np.zeros(0), np.zeros(0))):
-        with pytest.raises(FrameworkError, match="argument 'x' must have a row at least"):
+        with pytest.raises(FrameworkError, match="argument 'x' must have at least one row"):
             recipe.fit(model, data)
 
 

@@ -134,7 +134,7 @@ DATASETS = [
     (DataError, f"{FORM} NoneType", lambda w: w.fit(None)),
     (DataError, f"{FORM} Frame", lambda w: w.fit(Frame(["a", "b"]))),
     (DataError, "fit: validation: argument 'data' must", lambda w: w.trainer.fit(w.model, (X, Y), 0.2)),
-    (DataError, "fit: argument 'data' must have a row at least; got a Data", lambda w: w.fit(Rows(X, Y, rows=0))),
+    (DataError, "fit: argument 'data' must have at least one row; got a Data", lambda w: w.fit(Rows(X, Y, rows=0))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=2.5))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=-1))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=10**30))),

@@ -149,7 +149,7 @@ METRICS = [
         "target must lie in [0, 1]; got 2.0 at row 0",
         lambda: Perplexity()(ROWS3, 2 * MULTI[[0, 0, 2, 3]]),
     ),
-    (DataError, "Accuracy needs a row of positive weight; got 0 rows", lambda: Accuracy()([], [])),
+    (DataError, "Accuracy needs a row of positive weight; the weights sum to 0", lambda: Accuracy()([], [])),
 ]
 ALL = [*LOSSES, *METRICS]
 

@@ -189,9 +189,9 @@ BAD = {
         DataError,
         " 'weight' must have a sum that float32 holds; got 1.1e+39; divide",
     ),
-    "no rows": (binary, (X[:0], Y[:0]), DataError, " 'x' must have a row at least; got shape (0, 2)"),
-    "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and"),
-    "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have as many rows; got shapes (11, 2) and ()"),
+    "no rows": (binary, (X[:0], Y[:0]), DataError, " 'x' must have at least one row; got shape (0, 2)"),
+    "a row less": (binary, (X, Y[:10]), ShapeError, "s 'x' and 'y' must have the same number of rows; got shapes (11"),
+    "a number": (binary, (X, 1.0), ShapeError, "s 'x' and 'y' must have the same number of rows; got shapes (11"),
 }
 CALLS = ["fit", "resume", "validation", "evaluate"]
 

@@ -83,14 +83,16 @@ def checked(
     x = checked_rows(x, model, name, columns.inputs, digests)
     rows, form = rows_in(x), shown(map_leaves(np.shape, x))
     if rows == 0:
-        raise DataError(f"{name}: argument 'x' must have a row at least; got shape {form}")
+        raise DataError(f"{name}: argument 'x' must have at least one row; got shape {form}")
     if isinstance(y, Mapping):
         raise DataError(f"{name}: argument 'y' must be one array, as the model has one output; got {brief(sorted(y))}")
     if known := columns.targets or model.target_columns:
         model.require_columns(y, f"{name}: argument 'y'", known)
     y_columns, y = column_names(y), real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != rows:
-        raise ShapeError(f"{name}: arguments 'x' and 'y' must have as many rows; got shapes {form} and {y.shape}")
+        raise ShapeError(
+            f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {form} and {y.shape}"
+        )
     shape = target_shape(model, x)
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
@@ -118,6 +120,8 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
     elif len(shape) == len(model.input_shape):
         hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
+    elif len(shape) == 2:
+        hint = "; begin the model with a Reshape, e.g. Reshape((1, 28, 28)) for images of one channel"
     expected = shown(("rows", *model.input_shape))
     raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model.advice}")
 

@@ -161,7 +161,7 @@ class DatasetSource:
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
-            raise DataError(f"{name}: argument 'data' must have a row at least; got a Dataset of length 0")
+            raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both."""

@@ -21,7 +21,7 @@ def split(
     """Split arrays into a training and a held-out part, shuffled.
 
     Args:
-        data: (x, y) or (x, y, weight): arrays with as many rows; each may be a dict of arrays by name.
+        data: (x, y) or (x, y, weight): arrays with the same number of rows; each may be a dict of arrays by name.
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the shuffle.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow.
@@ -55,7 +55,7 @@ def split(
     rows = {array.shape[:1] for array in every.values()}
     if len(rows) != 1 or rows == {()}:
         got = ", ".join(f"{leaf} {array.shape}" for leaf, array in every.items())
-        raise ShapeError(f"split: arrays must have as many rows; got {got}")
+        raise ShapeError(f"split: arrays must have the same number of rows; got {got}")
     order = random_generator(seed, "split").permutation(rows_in(arrays[0]))
     held = round(len(order) * fraction)
     if stratify and len(arrays) == 1:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 
 from framework.arrays import Array, floats, require_finite
-from framework.errors import DataError, ShapeError, UsageError
+from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
 from framework.settings.component import Component
@@ -26,7 +26,8 @@ class Metric(Component):
     """A figure for people: write ``sums`` for some rows, and ``result`` from the sums over all rows.
 
     Attributes:
-        better: Which values are better, where that is known: a callback that judges the other way is refused.
+        better: "greater" or "smaller": which values are better. A callback with the other mode then raises an error.
+            None says nothing.
 
     Example:
         >>> class MeanAbsoluteError(Metric):
@@ -40,6 +41,13 @@ class Metric(Component):
     """
 
     better: ClassVar[Literal["greater", "smaller"] | None] = None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Check ``better``: a misspelt one would let every mode pass."""
+        super().__pydantic_init_subclass__(**options)
+        if cls.better not in ("greater", "smaller", None):
+            raise SettingsError(f"{cls.__name__}.better must be 'greater', 'smaller' or None; got {cls.better!r}")
 
     @staticmethod
     def of(function: Callable[..., float]) -> WholeMetric:
@@ -112,7 +120,7 @@ class Metric(Component):
 
 
 class WholeMetric(Metric):
-    """A figure that needs all rows at once: write ``whole_result``. It is found in validation and evaluation alone.
+    """A figure that needs all rows at once: write ``whole_result``. It is computed in validation and evaluation only.
 
     Example:
         >>> class MedianError(WholeMetric):
@@ -200,5 +208,5 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
         raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
     weight = None if weight is None else require_weights(weight, len(prediction), "weight", np.float64)
     if not (len(prediction) if weight is None else weight.any()):
-        raise DataError(f"{type(component).__name__} needs a row of positive weight; got {len(prediction)} rows")
+        raise DataError(f"{type(component).__name__} needs a row of positive weight; the weights sum to 0")
     return prediction, target, weight

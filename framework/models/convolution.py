@@ -117,7 +117,7 @@ class _Convolution(Layer):
         if min(found) < 1:
             raise ShapeError(
                 f"{type(self).__name__}: a kernel that spans {self._reach()} does not fit into {sizes}; "
-                "take a smaller kernel, or padding='same'"
+                "channels are the first axis of a sample; take a smaller kernel, or padding='same'"
             )
         return found
 

@@ -134,7 +134,10 @@ class History(Sequence[dict[str, Any]]):
             return self.column(index)
         if not len(self) and not isinstance(index, slice):
             raise IndexError("history has no row before the first epoch ends; the loss of a batch is run.batch_loss")
-        places = range(len(self))[index]
+        try:
+            places = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"history has {len(self)} rows, one for each finished epoch; got index {index}") from None
         return [*map(self._at, places)] if isinstance(index, slice) else self._at(places)
 
     def _at(self, place: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from framework.errors import FrameworkError, SettingsError, nearest
 from framework.settings.messages import (
     brief,
     class_message,
+    closest,
     elsewhere,
     require_arguments,
     setting_names,
@@ -196,7 +197,7 @@ class Component(BaseModel, metaclass=ComponentType):
                 cause = part.get("ctx", {}).get("error")
                 if isinstance(cause, FrameworkError) and not isinstance(cause, SettingsError):
                     raise cause from None  # such as a formula's wrong shape, found when it is put to work
-            raise SettingsError(settings_message(type(self), error, _subclasses(Component))) from None
+            raise SettingsError(settings_message(type(self), error, [*_subclasses(Component)])) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: components are frozen. A property with a setter still works."""
@@ -208,6 +209,8 @@ class Component(BaseModel, metaclass=ComponentType):
         keeps = f"; {self.keeps}" if self.keeps else ""
         if name in type(self).model_fields:
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
+        if advice := elsewhere(type(self), name):
+            raise SettingsError(f"{kind} has no setting '{name}': {advice}")
         hint = nearest(name, type(self).model_fields)
         written = f"{name}: {type_of(value)} = ..."
         raise SettingsError(f"{kind} has no setting '{name}'{hint}; write {written} in the class{keeps}")
@@ -506,7 +509,9 @@ def _class_of(tag: str) -> type[Component]:
     if len(alike) == 1:
         return known[alike[0]]
     others = f"; there are {' and '.join(alike)}" if alike else ""
-    hint = (":" not in tag and nearest(bare, known)) or f"{others}; import the module that defines it first"
+    public = [name for name in known if not name.startswith("_")]
+    meant = None if ":" in tag else closest(bare, public)
+    hint = f"; did you mean {meant!r}?" if meant else f"{others}; import the module that defines it first"
     raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
 
 

@@ -101,6 +101,7 @@ _ELSEWHERE = {
         "get_weights set_weights named_parameters": "read and write model.parameters, arrays by name",
         "to cuda cpu": "leave it out: NumPy computes on the processor",
         "zero_grad": _NO_GRADIENT_TO_CLEAR,
+        "trainable requires_grad requires_grad_ freeze": "write model.parameters.freeze(names), e.g. freeze('0.*')",
     },
     "framework": {
         "fit compile train": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
@@ -127,6 +128,7 @@ _ELSEWHERE = {
         "sample_weight weight": "it goes with the data, as the tuple (x, y, weight)",
         "loss optimizer batch_size shuffle metrics callbacks": "it is a setting of the Trainer",
         "verbose": "write callbacks=[ProgressBar()] in Trainer(...)",
+        "class_weight": "write CrossEntropy(class_weights=...) or BinaryCrossEntropy(positive_weight=...)",
         "validation_split": "write validation=held_out, with train, held_out = split((x, y), 0.2)",
     },
     "split": {
@@ -146,7 +148,9 @@ _ELSEWHERE = {
     "Loss": {
         "from_logits": "leave it out: with its activation in the model, the loss works on the logits",
         "reduction": "leave it out: a loss is a mean, and model.backward takes any gradient",
+        "__call__ forward": "write value(self, prediction, target), from which it comes",
     },
+    "Metric": {"__call__ forward": "write sums(self, prediction, target, weight=None) and result"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR, "minimize apply_gradients": "write optimizer.step()"},
 }
 """Advice for the names of other libraries, by the class, function or module that was asked for them."""
@@ -184,17 +188,17 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
 
 
 def _absent(module: str, name: str, choices: Iterable[str]) -> str:
-    found = _closest(name, choices)
+    found = closest(name, choices)
     advice = elsewhere(sys.modules[module], name) or (found and f"write {found}")
     return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
 
 
-def _closest(name: str, choices: Iterable[str]) -> str | None:
+def closest(name: str, choices: Iterable[str]) -> str | None:
     """Return the name that another library's name means here, or else the one most like it."""
     known = {choice.lower(): choice for choice in choices}
     known |= {key.removesuffix("optimizer").removesuffix("schedule"): choice for key, choice in known.items()}
     short = name.lower().replace("_", "").removesuffix("loss").removesuffix("1d").removesuffix("2d")
-    like = [name.lower(), _SHORT_NAMES.get(short, short), *difflib.get_close_matches(name.lower(), known, n=1)]
+    like = [name.lower(), *_SHORT_NAMES.get(short, short).split(), *difflib.get_close_matches(name.lower(), known, n=1)]
     return next((known[key] for key in like if key in known), None)
 
 
@@ -370,7 +374,7 @@ _SHORT_NAMES = {
     "categoricalcrossentropy": "crossentropy",
     "kldiv": "kldivergence",
     "l1": "meanabsoluteerror",
-    "linear": "dense",
+    "linear": "dense identity",
     "mae": "meanabsoluteerror",
     "modelcheckpoint": "checkpoint",
     "mse": "meansquarederror",
@@ -388,7 +392,7 @@ def _component_hint(given: object, kinds: list[str], components: Iterable[type])
     fitting = [found for found in components if any(base.__name__ in kinds for base in found.__mro__)]
     if isinstance(given, str) and fitting:
         known = {found.__name__: found for found in fitting}
-        meant = _closest(given, known)
+        meant = closest(given, known)
         return f"; write {_made(known[meant])}" if meant else ""
     if callable(given) and not isinstance(given, BaseModel):
         name = getattr(given, "__name__", "function").replace("<lambda>", "function")

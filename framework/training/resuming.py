@@ -80,7 +80,7 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
     if run.epoch_begun and layout != run.layout:
         raise UsageError(
             f"resume: the unfinished epoch has {_laid_out(run.layout)}; got {_laid_out(layout)}; finish it with the "
-            "same data, batch_size and shuffle"
+            "same data, batch_size, accumulate and shuffle"
         )
     counted = run.recipe.get("metrics", recipe["metrics"])
     if run.sums and counted != recipe["metrics"]:

@@ -89,8 +89,8 @@ class Trainer(Component):
     def _require_recipe(cls, value: Any) -> Any:
         if isinstance(value, BoundOptimizer):
             raise SettingsError(
-                "Trainer: setting 'optimizer' must not be bound to a model; write "
-                f"{type(value.recipe).__name__}(learning_rate=...) without the model: fit binds it"
+                f"not be bound to a model: write {type(value.recipe).__name__}(learning_rate=...) without the model, "
+                "and fit binds it"
             )
         return value
 
@@ -162,7 +162,7 @@ class Trainer(Component):
             keys = self._keys(validated=held_out is not None)
             if held_out is None and (whole := [metric.key for metric in figures.whole]):
                 raise SettingsError(
-                    f"{name}: metric '{whole[0]}' needs all rows at once, so it is found in validation only; "
+                    f"{name}: metric '{whole[0]}' needs all rows at once, so it is computed in validation only; "
                     f"give {name} validation=(x, y)"
                 )
             require_columns(self.callbacks, keys, name)

@@ -406,7 +406,7 @@ def test_an_error_names_the_column_of_a_frame_among_several_inputs():
     [
         ({"city": None}, ShapeError, "{'city': (rows,), 'numbers': (rows, 3)}; got a dict of x['numbers']"),
         ({"town": np.zeros(40)}, ShapeError, "got a dict of x['city'], x['numbers'], x['town']"),
-        ({"city": np.zeros(39)}, ShapeError, "must have as many rows in every leaf; got 39 in x['city'] and 40 in"),
+        ({"city": np.zeros(39)}, ShapeError, "the same number of rows in each array; got 39 in x['city'] and 40 in"),
         ({"city": np.zeros((40, 1))}, ShapeError, "x['city'] must have the shape (rows,) in a batch; got (40, 1)"),
         (
             {"numbers": np.zeros((40, 4))},
