@@ -250,8 +250,8 @@ def compare_steps(
 
     Args:
         loop: A Trainer, with ``model`` and ``data``; or a function that makes one step and returns parameters by name.
-        reference: A function that makes one step in plain NumPy and returns the parameters by name. Beside a Trainer
-            it is given each batch, (x, y).
+        reference: A function that makes one step in plain NumPy and returns the parameters by name. If ``loop`` is
+            a Trainer, it takes each batch: step(x, y).
         model: The model for the trainer; a copy is trained.
         data: The data for the trainer.
         steps: How many steps to compare at most.

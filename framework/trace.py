@@ -183,7 +183,7 @@ def trace_step(
 
 
 class TraceSteps(Callback):
-    """Record the steps of a neuron in training, the newest ``limit`` of them.
+    """Record the newest ``limit`` steps of a neuron in training.
 
     Attributes:
         limit: How many steps to keep.

@@ -45,7 +45,7 @@ _SUSPECTS = 200
 def check_derivative(formula: Any) -> None:
     """Compare the derivatives that training uses with the formula itself.
 
-    Training does this by itself, once for a class and its settings; here it can be asked for.
+    Training runs this check once for each class and its settings; call it to run the check yourself.
 
     Args:
         formula: An activation, a loss or a regularizer.

@@ -52,7 +52,7 @@ class BatchNorm(_Normalization):
         units: The number of inputs, and of outputs.
         momentum: The part of the running numbers that a batch replaces, in (0, 1]: PyTorch's meaning; Keras's is 1
             minus this.
-        epsilon: Added to the variance, so that a constant unit divides by no 0.
+        epsilon: Added to the variance, so that a constant unit is not divided by 0.
 
     Raises:
         SettingsError: A setting is out of range.
@@ -104,7 +104,7 @@ class LayerNorm(_Normalization):
 
     Args:
         units: The number of inputs, and of outputs: 2 or more.
-        epsilon: Added to the variance, so that a constant row divides by no 0.
+        epsilon: Added to the variance, so that a constant row is not divided by 0.
 
     Raises:
         SettingsError: A setting is out of range, or there is a single unit, which would always be 0.
@@ -140,7 +140,7 @@ class Dropout(Layer):
     its forward.
 
     Args:
-        rate: The fraction that is left out, in [0, 1). A rate of 0 draws nothing and needs no key.
+        rate: The fraction of inputs that become 0, in [0, 1). A rate of 0 draws nothing and needs no key.
 
     Raises:
         SettingsError: The rate is not in [0, 1).

@@ -41,8 +41,8 @@ class Optimizer(Component):
 
     Attributes:
         learning_rate: The rate of every step: a positive number, or a Schedule.
-        clip_norm: Scale the whole gradient down to this Euclidean norm when it is longer; None does not.
-        clip_value: Hold each element of the gradient within +-clip_value, after clip_norm; None does not.
+        clip_norm: Scale the whole gradient down to this Euclidean norm if its norm is larger; None leaves it as it is.
+        clip_value: Hold each element of the gradient within +-clip_value, after clip_norm; None leaves it as it is.
         rate_factors: Pairs (pattern, factor) that multiply the learning rate of the parameters whose names match, such
             as ``(("0.*", 0.1),)``. The last pattern that matches a name counts.
         decay_factors: The same for ``weight_decay``, such as ``(("*.bias", 0.0),)``.

@@ -52,7 +52,7 @@ class StepSchedule(Schedule):
 
 
 class MultiStepSchedule(Schedule):
-    """rate(step) = initial * decay^(number of milestones up to step): stairs of any length. PyTorch's MultiStepLR.
+    """rate(step) = initial * decay^(number of milestones up to step): steps of any length. PyTorch's MultiStepLR.
 
     Attributes:
         initial: The first rate.
