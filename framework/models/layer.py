@@ -49,10 +49,9 @@ class Layer(Model):
     ``shapes()`` declares the parameters. Matrices and arrays of more axes start as the setting ``initializer`` draws
     them, or ``Glorot()``, vectors and numbers at 0; ``initializers()`` names others. ``draws(shape)`` declares arrays
     of uniform random numbers and ``initial_buffers()`` numbers that are saved and not trained; the formula receives
-    both by name, and with buffers it returns (output, new buffers). Write ``predict_formula`` where
-    prediction uses another formula. ``inputs: int | None = None`` is the size of the last axis; left out, it comes from the
-    layer before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of arrays:
-    ``x["city"]``.
+    both by name, and with buffers it returns (output, new buffers). Write ``predict_formula`` where prediction uses
+    another formula. ``inputs: int | None = None`` is the size of the last axis; left out, it comes from the layer
+    before or from the data. Where ``input_shape`` is a dict of shapes by name, x is a dict of arrays: ``x["city"]``.
 
     Instead of a formula, you may write ``apply`` and ``apply_backward``: store in ``record`` what backward needs, as in
     ``record["x"] = x``; ``record.array(name, shape)`` is memory that is kept from step to step;
