@@ -1,7 +1,7 @@
 """The errors of the framework: every one is a FrameworkError and also the built-in error that fits.
 
     FrameworkError
-    ├── SettingsError    (ValueError)       a setting is unknown, missing or out of range
+    ├── SettingsError    (ValueError)       a setting or argument is unknown, missing or out of range
     ├── CallbackError    (TypeError)        a hook is misspelt or takes the wrong arguments
     ├── DataError        (ValueError)       data holds something that no model can learn from
     │   ├── ShapeError   (ValueError)       two shapes do not fit together
