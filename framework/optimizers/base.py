@@ -345,15 +345,16 @@ class BoundOptimizer:
         if not any(gradients.any() for _, _, _, gradients, _ in self._blocks):
             return
         kind, still = type(self.recipe), {name for name, memory in self.memory.items() if not memory.any()}
-        if ":" in kind.tag() and (lost := still & _rebound(kind.update)):
-            name = min(lost)
-            message = f"makes a new array '{name}', which is lost; write into the memory: '{name}[...] = ...', not "
-            message += f"'{name} = ...'"
-        elif len(still) == len(self.memory) and rate and np.array_equal(before, self.parameters.vector):
+        unmoved = rate and np.array_equal(before, self.parameters.vector)
+        if unmoved and len(still) == len(self.memory):
             if not np.any(before - rate * self.parameters.gradient != before):
                 return  # the step is too small for the dtype: no formula would have changed anything
             message = "changed neither values nor memory although the gradient is not 0; write in place: "
             message += "'values -= ...', not 'values = values - ...'"
+        elif ":" in kind.tag() and (lost := (still | {"values"} if unmoved else still) & _rebound(kind.update)):
+            name = min(lost)
+            message = f"makes a new array '{name}', which is lost; write into the one given: '{name}[...] = ...', not "
+            message += f"'{name} = ...'"
         else:
             return
         self.parameters.vector, self.steps = before, 0
@@ -380,13 +381,21 @@ def _restored(
 
 
 def _rebound(update: Callable[..., None]) -> set[str]:
-    """Return the arguments that a function assigns, but never by an in-place operator."""
-    stored: dict[bool, set[str]] = {True: set(), False: set()}
-    for before, after in pairwise(dis.get_instructions(update) if inspect.isfunction(update) else ()):
-        if after.opname.startswith("STORE_FAST"):  # from Python 3.13 on, it may store or load a second name
+    """Return the names that a function assigns after they are given: first by arithmetic, or never in place."""
+    function, stores = inspect.unwrap(update), dict[str, list[str]]()
+    for before, after in pairwise(dis.get_instructions(function) if inspect.isfunction(function) else ()):
+        if after.opname.startswith(("STORE_FAST", "STORE_DEREF")):
             names = after.argval if isinstance(after.argval, tuple) else (after.argval,)
-            stored[before.opname == "BINARY_OP" and before.argrepr.endswith("=")].update(names)
-    return (stored[False] - stored[True]).intersection(inspect.signature(update).parameters)
+            operator = before.argrepr.strip("[]") if before.opname == "BINARY_OP" else ""
+            for name in names[: after.opname.count("STORE")]:  # from Python 3.13 on, it may load or store a second name
+                stores.setdefault(name, []).append(operator)
+    found = set[str]()
+    for name, operators in stores.items():
+        del operators[: name not in inspect.signature(function).parameters]  # such as 'm, v = memory'
+        in_place = [operator.endswith("=") for operator in operators]
+        if operators and not in_place[0] and (operators[0] or not any(in_place)):
+            found.add(name)
+    return found
 
 
 def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:

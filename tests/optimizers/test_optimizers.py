@@ -1,3 +1,4 @@
+import functools
 import math
 
 import numpy as np
@@ -156,6 +157,73 @@ def test_memory_that_is_not_written_in_place_is_refused_at_the_first_step():
         step(neuron, optimizer, 1.0)
     assert optimizer.steps == 0
     assert np.all(neuron.weights == 1.0)
+
+
+class Unpacked(Rebound):
+    def update(self, values, gradients, rate, step, *memory):
+        mean, count = memory
+        count += 1
+        mean = 0.9 * mean + gradients
+        values -= rate * mean
+
+
+class Captured(Rebound):
+    def update(self, values, gradients, rate, step, mean, count):
+        count += 1
+        mean = 0.9 * mean + gradients
+        values[...] = np.fromiter((values[i] - rate * mean[i] for i in range(len(mean))), float)
+
+
+class LateInPlace(Rebound):
+    def update(self, values, gradients, rate, step, mean, count):
+        count += 1
+        mean = 0.9 * mean
+        mean += gradients
+        values -= rate * mean
+
+
+class Wrapped(Rebound):
+    @functools.wraps(Rebound.update)
+    def update(self, *given):
+        Rebound.update(self, *given)
+
+
+class ValuesLost(Rebound):
+    def update(self, values, gradients, rate, step, mean, count):
+        mean += gradients
+        values = values - rate * mean
+
+
+@pytest.mark.parametrize("kind", [Unpacked, Captured, LateInPlace, Wrapped, ValuesLost])
+def test_a_new_array_for_the_name_of_one_given_is_refused_however_update_is_written(kind):
+    neuron = Neuron.from_weights(np.ones(2))
+    optimizer = kind(neuron, learning_rate=0.1)
+    with pytest.raises(UsageError, match=r"makes a new array '(mean|values)', which is lost"):
+        step(neuron, optimizer, 1.0)
+    assert optimizer.steps == 0
+    assert np.all(neuron.weights == 1.0)
+
+
+class OnlyRead(Rebound):
+    def update(self, values, gradients, rate, step, mean, count):
+        doubled = gradients * 2
+        total = mean.copy()  # Python 3.13 stores 'doubled' and loads 'mean' in one instruction
+        values -= rate * (total + doubled)
+
+
+class Viewed(Rebound):
+    def update(self, values, gradients, rate, step, mean, count):
+        mean = mean[:]
+        values -= rate * (mean + gradients)
+        if step > 1:
+            mean += gradients
+
+
+@pytest.mark.parametrize("kind", [OnlyRead, Viewed])
+def test_memory_may_be_read_and_viewed_before_it_is_first_written(kind):
+    neuron = Neuron.from_weights(np.ones(2))
+    step(neuron, kind(neuron, learning_rate=0.1), 1.0)
+    assert np.all(neuron.weights < 1.0)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
