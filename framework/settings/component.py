@@ -219,7 +219,7 @@ class Component(BaseModel, metaclass=ComponentType):
 
         def __getattr__(self, name: str) -> Any:
             """Raise AttributeError; for a method of another library, say what to write here."""
-            if advice := elsewhere(type(self), name):
+            if not name.startswith("_") and (advice := elsewhere(type(self), name)):
                 raise AttributeError(f"{type(self).__name__} has no {name!r}: {advice}", name=name, obj=self)
             return super().__getattr__(name)
 
