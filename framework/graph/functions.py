@@ -447,17 +447,6 @@ def _diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return x[..., places - min(offset, 0), places + max(offset, 0)]
 
 
-def _triangle(inside: Callable[..., Any]) -> Callable[..., Any]:
-    def function(m: Any, k: int = 0) -> Any:
-        return _where(inside(np.ones(m.shape[-2:], bool), k), m, 0.0)
-
-    return function
-
-
-implements("tril")(_triangle(np.tril))
-implements("triu")(_triangle(np.triu))
-
-
 # joins
 
 
@@ -553,35 +542,30 @@ def _sliding_window_view(
 # arrays that are filled, and small things
 
 
-def _full(prototype: Any, fill: Any, dtype: Any, shape: Any, like: Any) -> Any:
+@implements("full_like", "full")
+def _full(
+    prototype: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: Any = None,
+    subok: Any = None,
+    *,
+    shape: Any = None,
+    like: Any = None,
+    device: Any = None,
+) -> Any:
     """Return an array with one value everywhere: of the prototype's shape, or of a shape in the graph of ``like``."""
     if like is not None:
         prototype, shape = like, prototype
     sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-    if not isinstance(fill, Symbol) and np.ndim(fill) == 0:
+    if not isinstance(fill_value, Symbol) and np.ndim(fill_value) == 0:
         kind = "f" if dtype is None else np.dtype(dtype).kind
-        fill = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill)
-    return symbol_of(prototype.graph.add("broadcast_to", value_of(fill), shape=sizes)) if sizes else fill
-
-
-def _filled(value: float) -> Callable[..., Any]:
-    def function(
-        prototype: Any, dtype: Any = None, order: Any = None, subok: Any = None, *, shape: Any = None, **options: Any
-    ) -> Any:
-        return _full(prototype, value, dtype, shape, options.get("like"))
-
-    return function
+        fill_value = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill_value)
+    return symbol_of(prototype.graph.add("broadcast_to", value_of(fill_value), shape=sizes)) if sizes else fill_value
 
 
 for _names, _value in {("zeros_like", "zeros", "empty_like", "empty"): 0.0, ("ones_like", "ones"): 1.0}.items():
-    implements(*_names)(_filled(_value))
-
-
-@implements("full_like", "full")
-def _full_like(
-    prototype: Any, fill_value: Any, dtype: Any = None, order: Any = None, *, shape: Any = None, **options: Any
-) -> Any:
-    return _full(prototype, fill_value, dtype, shape, options.get("like"))
+    implements(*_names)(lambda prototype, *args, fill=_value, **options: _full(prototype, fill, *args, **options))
 
 
 @implements("asarray", "array")
@@ -635,6 +619,8 @@ FUNCTIONS |= {  # an expression of the others
         np.var(x, axis, ddof=ddof, keepdims=keepdims)
     ),
     "trace": lambda x, offset=0, axis1=0, axis2=1: np.sum(_diagonal(x, offset, axis1, axis2), axis=-1),
+    "tril": lambda m, k=0: _where(np.tril(np.ones(m.shape[-2:], bool), k), m, 0.0),
+    "triu": lambda m, k=0: _where(np.triu(np.ones(m.shape[-2:], bool), k), m, 0.0),
     "var": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
         "var", x if x.kind == "f" else x.astype(float), axis, keepdims, ddof=ddof
     ),

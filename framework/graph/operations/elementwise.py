@@ -38,16 +38,6 @@ def _sign(text: str, latex: str, *rules: Rule | None, binding: int) -> Operation
     return _row(*rules, text=f"{{0}} {text} {{1}}", latex=f"{{0}} {latex} {{1}}", binding=binding)
 
 
-def _power_base(t: Any, y: Any, x: Any, n: Any) -> Any:
-    if isinstance(n, int | float) and n == 2:
-        return 2.0 * x * t
-    return n * x ** (n - 1) * t
-
-
-def _power_exponent(t: Any, y: Any, x: Any, n: Any) -> Any:
-    return y * np.log(np.where(x == 0, 1.0, x)) * t
-
-
 def _extreme(name: str, wins: Rule) -> Operation:
     """Return the row of a maximum or minimum, given where its first argument is chosen."""
 
@@ -72,7 +62,13 @@ _ROWS: dict[str, Operation] = {
         latex=r"\frac{{{0}}}{{{1}}}",
         binding=2,
     ),
-    "power": _row(_power_base, _power_exponent, text="{0} ** {1}", latex="{0}^{{{1}}}", binding=4),
+    "power": _row(
+        lambda t, y, x, n: n * x ** (n - 1) * t,
+        lambda t, y, x, n: y * np.log(np.where(x == 0, 1.0, x)) * t,
+        text="{0} ** {1}",
+        latex="{0}^{{{1}}}",
+        binding=4,
+    ),
     "negative": _row(lambda t, y, x: -t, text="-{0}", latex="-{0}", binding=3),
     "positive": _row(lambda t, y, x: t, text="{0}", latex="{0}"),
     "square": _row(lambda t, y, x: 2.0 * x * t, text="{0} ** 2", latex="{0}^2", binding=4),
