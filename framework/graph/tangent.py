@@ -45,6 +45,7 @@ def derivative(output: Any, variable: Node, *, textbook: bool = False) -> Any:
         DerivativeError: An operation works on several elements.
 
     Example:
+        >>> from framework.graph.graph import Graph
         >>> graph = Graph()
         >>> h = graph.input("h", (3,))
         >>> derivative(graph.add("tanh", h), h)
