@@ -4,10 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_pieces import NEURON, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import NEURON, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
 
-from framework import Metric, Schedule, SettingsError, SGDOptimizer, on
+from framework import Accuracy, Metric, Schedule, SettingsError, SGDOptimizer, UsageError, on
 from framework.engines.compiled import engine as compiled_engine
+from framework.engines.compiled.kernel import Kernel
 
 pytest.importorskip("numba")
 
@@ -40,6 +41,30 @@ def test_where_a_metric_fails_the_steps_before_it_are_made_and_no_other(place):
     for key, sums in runs[0].sums.items():
         assert runs[1].sums[key] == pytest.approx(sums, rel=1e-12)
     np.testing.assert_allclose(*(model.parameters.vector for model in models), rtol=1e-12)
+
+
+@pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
+def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_inconsistent(monkeypatch, metrics):
+    train, calls = Kernel.train, []
+
+    def interrupted(*arguments, **named):
+        done = train(*arguments, **named)
+        calls.append(done)
+        if len(calls) == 4:  # as a second Ctrl-C, which acts when the kernel returns
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Kernel, "train", interrupted)
+    recipe, model = trainer(epochs=9, metrics=metrics), NEURON.copy()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        recipe.fit(model, (X, Y))
+    run = caught.value.run
+    assert run.consistent == bool(metrics)
+    if metrics:
+        require_same(recipe.resume(run, (X, Y)), recipe.fit(NEURON.copy(), (X, Y)))
+    else:
+        with pytest.raises(UsageError, match="interrupted in the middle of an update"):
+            recipe.resume(run, (X, Y))
 
 
 class Given(Schedule):

@@ -93,10 +93,12 @@ class CompiledEngine(Engine):
         try:
             stop, made = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
             metrics = self._metrics(kernel, piece, first, stop)
-        except BaseException as error:  # a kernel raises nothing: from before the first step, or from a metric
+        except BaseException as error:  # a kernel raises nothing: from before the first step, from a metric, or Ctrl-C
             for array, before_chunk in zip(arrays, kept, strict=False):
                 array[:] = before_chunk
-            optimizer.updating, self._length = False, 1.0
+            # A second Ctrl-C acts as soon as the kernel returns; without copies, its steps are made but not counted.
+            optimizer.updating = not (kept or isinstance(error, Exception))
+            self._length = 1.0
             if kept and isinstance(error, Exception):
                 return False
             raise

@@ -1,4 +1,4 @@
-"""Lowered the formulas of a model, its loss and its optimizer for a kernel.
+"""Record the formulas of a model, its loss and its optimizer for a kernel.
 
 A record is made by calling the formula on symbols of ``graph``, so a user's formula lowers like the library's. Raise
 ``CannotLower`` if a formula cannot be recorded, or if a class replaces a method that the kernel stands for.
@@ -223,7 +223,7 @@ def _require_own(component: Any) -> None:
 
 
 def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Lowered:
-    """Lowered a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
+    """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
     graph = Graph(dtype)
     nodes = {name: graph.input(name, (graph.rows, width)) for name in names}
     with np.errstate(all="ignore"):
