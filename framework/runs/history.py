@@ -155,6 +155,10 @@ class History(Sequence[dict[str, Any]]):
         """Compare all rows; NaN equals NaN, as the same figure of the same training."""
         return isinstance(other, History) and [*map(_comparable, self)] == [*map(_comparable, other)]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as rows: a copy shares no column."""
+        return History, (self.rows,)
+
     __hash__ = None  # type: ignore[assignment]  # rows are added
 
     def __str__(self) -> str:

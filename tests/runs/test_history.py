@@ -1,8 +1,10 @@
 """The history: rows, columns, and the same numbers in JSON and CSV."""
 
+import copy
 import csv
 import io
 import math
+import pickle
 
 import pytest
 
@@ -35,6 +37,17 @@ def test_rows_are_copies_and_the_newest_may_be_changed():
     history.append({"epoch": 4})
     assert history["loss"] == [0.1, 1 / 3, 0.0, None]
     assert history["more"] == [None, None, 0.0, None]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda history: pickle.loads(pickle.dumps(history))])
+def test_a_copy_and_its_original_grow_apart(copied):
+    history = History(ROWS)
+    twin = copied(history)
+    twin.append({"epoch": 4, "loss": 0.5})
+    assert len(history.columns()["loss"]) == len(history) == 3
+    history.append({"epoch": 4, "loss": 0.25})
+    assert (history["loss"][-1], twin["loss"][-1]) == (0.25, 0.5)
+    assert repr(history[:3]) == repr(twin[:3])
 
 
 @pytest.mark.parametrize("value", [None, "0.5", [1.0], 10**400, 1j])
