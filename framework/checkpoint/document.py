@@ -73,7 +73,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
     """Return a run's arrays by name, and its document.
 
     Raises:
-        UsageError: The run is in the middle of a step.
+        UsageError: The run is in the middle of a step, or later callbacks have not seen the end of it yet.
         DivergedError: A parameter is not finite, so that no training could resume from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
@@ -136,6 +136,11 @@ def _redefined(one: Any, other: Any) -> str | None:
 def _require_between_steps(run: Run) -> None:
     if run.in_step:
         raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
+    if waiting := [repr(callback) for callback in run.waiting if not callback.saves]:
+        raise UsageError(
+            f"save: {run.hook} of {', '.join(waiting)} has not been called yet, and would be lost; write "
+            "'saves = True' in your callback, or put it last in the trainer's callbacks"
+        )
     if not run.consistent:
         raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")
 

@@ -46,6 +46,7 @@ class Run(Progress):
             that the next batch overwrites.
         in_step: True while a batch is being processed and its update is not applied yet.
         hook: The hook that is being called, or None.
+        waiting: The callbacks that this hook has not been called for yet.
         error: The exception that ended training, in ``on_train_end``; else None.
 
     Example:
@@ -70,6 +71,7 @@ class Run(Progress):
         self.in_step = False
         self.kept: dict[str, Array] | None = None
         self.hook: str | None = None
+        self.waiting: list[Any] = []
         self.error: BaseException | None = None
         self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
@@ -231,7 +233,7 @@ class Run(Progress):
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None}
+        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None, "waiting": []}
 
     def __copy__(self) -> Run:
         """Return a copy with its own model: two runs never share numbers."""

@@ -124,7 +124,9 @@ class Session:
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        for callback, function in self._hooks[hook]:
+        calls = self._hooks[hook]
+        for place, (callback, function) in enumerate(calls, 1):
+            self.run.waiting = [later for later, _ in calls[place:]]
             self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
@@ -135,7 +137,7 @@ class Session:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
             raise
         finally:
-            self.run.hook = None
+            self.run.hook, self.run.waiting = None, []
 
     def begin_epoch(self) -> bool:
         """Begin or continue an epoch; return False when training ends."""

@@ -67,6 +67,24 @@ def test_a_run_is_not_saved_within_a_step(hook, path):
     assert not path.exists()
 
 
+def test_a_run_is_not_saved_while_a_later_callback_has_not_seen_the_epoch(path):
+    @on("epoch_end")
+    def saving(run):
+        save(run, path)
+
+    with pytest.raises(UsageError, match=r"on_epoch_end of EarlyStopping\(.*\) has not been called yet"):
+        recipe(saving, EarlyStopping(monitor="loss")).fit(network(), (X, Y))
+
+    class Saver(Callback):
+        saves = True
+
+        def on_epoch_end(self, run):
+            save(run, path)
+
+    recipe(Saver(), EarlyStopping(monitor="loss")).fit(network(), (X, Y))
+    assert load(path).memories["EarlyStopping.0"]["best_epoch"] == 1
+
+
 def test_a_run_is_not_saved_from_within_a_formula(path):
     class Spy(L2):
         def backward(self, model):
