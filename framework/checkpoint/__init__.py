@@ -146,7 +146,8 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
 
     A damaged file is skipped with a warning. The newest file has the latest modification time, and may be
-    ``best.safetensors``. A copy of a folder must keep the times (``cp -p``).
+    ``best.safetensors``; ``save`` gives each file a later time than the others in its folder, even if the clock was set
+    back. A copy of a folder must keep the times (``cp -p``).
 
     Raises:
         CheckpointError: ``folder`` is a file.

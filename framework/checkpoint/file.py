@@ -1,7 +1,7 @@
 """The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written so that it lasts.
 
-A write is: a temporary file in the target's own folder, flush, fsync, mode, rename, fsync of the folder. So at every
-instant the path holds a whole file, the old one or the new one.
+A write is: a temporary file in the target's own folder, flush, time, fsync, mode, rename, fsync of the folder. So at
+every instant the path holds a whole file, the old one or the new one.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
     """Write a file, atomically and durably; a link is followed, a file that is there keeps its mode.
 
     Raises:
-        CheckpointError: It cannot be written; the old file is as it was, and nothing is left behind.
+        CheckpointError: It cannot be written. The old file is as it was, and nothing is left behind, unless the last
+            call failed, which makes the rename durable: then the new file is there.
     """
     try:
         _replace(Path(os.path.realpath(path)), encode(arrays, text))
@@ -163,6 +164,7 @@ def _replace(target: Path, parts: list[Any]) -> None:
             for part in parts:
                 file.write(part)
             file.flush()
+            _make_newest(new)
             os.fsync(file.fileno())
         if target.exists():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -172,6 +174,14 @@ def _replace(target: Path, parts: list[Any]) -> None:
             new.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _make_newest(file: Path) -> None:
+    """Give a file a later time than the checkpoints beside it, also after the clock was set back."""
+    with contextlib.suppress(OSError):  # a file system that keeps no such times, or a file that is gone
+        newest = max((path.stat().st_mtime_ns for path in checkpoints(file.parent)), default=-1)
+        if newest >= file.stat().st_mtime_ns:
+            os.utime(file, ns=(newest + 1,) * 2)
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

@@ -1,5 +1,8 @@
 """The callback that saves while training goes on: which files there are, when, and what they go on from."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 from left_out import hooks_differ
@@ -242,6 +245,17 @@ def test_a_run_that_goes_back_to_an_older_file_makes_that_the_newest(folder):
     recipe(Checkpoint(folder=folder, every=1, keep=9)).fit(Neuron(2), (X, Y))
     recipe(Checkpoint(folder=folder, every=1, keep=9), epochs=2).resume(folder / step(4), (X, Y))
     assert latest(folder).name == step(6)
+
+
+def test_a_clock_that_is_set_back_costs_no_newer_file(folder):
+    trainer = recipe(Checkpoint(folder=folder, monitor="loss"))
+    trainer.replace(epochs=1).fit(Neuron(2), (X, Y))
+    tomorrow = time.time() + 86400
+    for name in names(folder):
+        os.utime(folder / name, (tomorrow, tomorrow))
+    trainer.resume(folder / step(3), (X, Y))
+    assert names(folder) == ["best.safetensors", step(6), step(9)]
+    assert latest(folder).name == step(9)
 
 
 @pytest.mark.parametrize(
