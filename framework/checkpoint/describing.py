@@ -26,10 +26,9 @@ def describe(path: str | os.PathLike[str]) -> str:
         >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), shuffle=False)
         >>> save(trainer.fit(Neuron.from_weights([1.0]), ([[1.0]], [2.0])), "run.safetensors")
         >>> lines = describe("run.safetensors").splitlines()
-        >>> print("\n".join([*lines[:2], *lines[-4:]]))
+        >>> print("\n".join([*lines[:2], *lines[-3:]]))
         run.safetensors: 1 of 1 epochs, 1 steps, 0 of 1 batches of the next epoch
         engine: numpy; seed: 0
-        arrays:
           optimizer.velocity  float64 (2,)
           parameters.bias     float64 ()
           parameters.weights  float64 (1,)
