@@ -45,9 +45,15 @@ PARTS = {  # the part's folders of framework/ and of tests/, and what else in te
     "checkpoint": (["checkpoint"], ["callbacks/test_saving.py", "callbacks/test_saving_folder.py"]),
     "graph": (["graph"], ["emit", "derivatives/test_changed_globals.py", "test_docs_operations.py"]),
     "losses": (["losses"], ["test_conformance.py", "test_refused_calls.py", "settings", "engines/test_engine.py"]),
-    "models": (["models"], ["test_trees.py", "test_regularizers.py", "test_refused_calls.py", "test_user_mistakes.py"]),
+    "models": (
+        ["models"],
+        ["test_trees.py", "test_regularizers.py", "test_newcomer_mistakes.py", "test_user_mistakes.py"],
+    ),
     "optimizers": (["optimizers"], ["test_conformance.py", "test_user_mistakes.py"]),
-    "training": (["training", "runs"], ["callbacks", "checkpoint/test_history.py", "test_refused_inputs.py"]),
+    "training": (
+        ["training", "runs"],
+        ["callbacks", "checkpoint/test_history.py", "checkpoint/test_resuming_from_files.py"],
+    ),
 }
 PACKAGES = ["hypothesis", "jax.numpy", "numba", "pydantic", "safetensors.numpy", "scipy.special", "sklearn.metrics"]
 OPTIONS = ["-x", "-q", "--no-header", "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
@@ -224,7 +230,8 @@ def main(part: str, seed: int, count: int, only: str) -> None:
     for file in own + [file for other in others for file in test_files(other)]:
         start = time.monotonic()
         if not passes({file: 3600}, Watch(), log, 3600):
-            sys.exit(f"{file} fails without a mutation:\n{log.read_text()}")
+            click.echo(f"left out, because it fails without a mutation: {file}")
+            continue
         took[file] = time.monotonic() - start
         found, seconds = json.loads(log.read_text())
         each |= seconds
