@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from framework.checkpoint.describing import describe
 from framework.checkpoint.document import Document, model_of, put_together, take_apart
@@ -88,9 +88,7 @@ def load_model(path: str | os.PathLike[str]) -> Model: ...
 @overload
 def load_model(path: str | os.PathLike[str], *, into: Model, names: str | tuple[str, ...] = "*") -> Loaded: ...
 @worded
-def load_model(
-    path: str | os.PathLike[str], *, into: Model | None = None, names: str | tuple[str, ...] = "*"
-) -> Model | Loaded:
+def load_model(path: Any, *, into: Model | None = None, names: str | tuple[str, ...] = "*") -> Model | Loaded:
     """Load the model alone, to predict or to train again; or a part of it into another model, to fine-tune that one.
 
     With ``into``, the file's classes need not be defined, and the dtypes may differ.
