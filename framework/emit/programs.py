@@ -237,8 +237,8 @@ def refresh(component: Component) -> None:
     """Forget the programs of a component and its parts that read another value by now, and check derivatives again."""
     if any(program.reads.changed() is not None for program in programs_of(component).values()):
         programs_of(component).clear()
-        if is_checked(component) and hasattr(component, "check_derivative"):
-            component.check_derivative()
+    if is_checked(component) and hasattr(component, "require_derivative"):
+        component.require_derivative()  # remembers what it found right, and what was read then
     for part in _parts(component):
         refresh(part)
 

@@ -136,6 +136,21 @@ def test_a_written_derivative_is_checked_again_when_a_global_has_changed(activat
     trainer.fit(model, (X, np.ones(4)))
 
 
+@pytest.mark.parametrize("engine", ["numpy", "auto"])
+def test_a_derivative_that_has_become_wrong_is_refused_at_each_fit_of_each_equal_activation(engine):
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), engine=engine)
+    models = [Neuron(3, Written()) for _ in range(2)]  # the check of the first one's is that of both
+    for model in models:
+        trainer.fit(model, (X, np.ones(4)))
+    globals()["scale"] = 3.0
+    for model in models * 2:
+        with pytest.raises(DerivativeError, match=r"Written.* is wrong at"):
+            trainer.fit(model, (X, np.ones(4)))
+    globals()["scale"] = 2.0
+    for model in models:
+        trainer.fit(model, (X, np.ones(4)))
+
+
 @pytest.mark.parametrize(
     "read", [lambda: os.environ["SCALE"], lambda: os.getenv("SCALE", "")], ids=["environ", "getenv"]
 )
