@@ -106,7 +106,20 @@ class Bent(Activation):
         return FACTOR * (1.0 - np.tanh(FACTOR * h) ** 2)
 
 
-@pytest.mark.parametrize(("activation", "optimizer"), [(Identity(), Reads(learning_rate=0.1)), (Bent(), PLAIN)])
+class BentSlope(Activation):
+    """An activation whose derivative alone reads a global."""
+
+    def __call__(self, h):
+        return np.tanh(h)
+
+    def derivative(self, h):
+        return FACTOR * (1.0 - np.tanh(h) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [(Identity(), Reads(learning_rate=0.1)), (Bent(), PLAIN), (BentSlope(), PLAIN)],
+)
 def test_a_global_that_changes_while_a_kernel_trains_is_named(monkeypatch, activation, optimizer):
     pytest.importorskip("numba")
 
@@ -115,7 +128,9 @@ def test_a_global_that_changes_while_a_kernel_trains_is_named(monkeypatch, activ
         monkeypatch.setitem(globals(), "FACTOR", 2.0)
 
     model = Sequential(Dense(3, 2, activation), Neuron(2))
-    with pytest.raises(DerivativeError, match=r"(Reads|Bent).*global 'FACTOR' has changed while training") as caught:
+    with pytest.raises(
+        DerivativeError, match=r"(Reads|Bent|BentSlope).*global 'FACTOR' has changed while training"
+    ) as caught:
         trainer(loss=HalfSquaredError(), optimizer=optimizer, epochs=3, callbacks=[change]).fit(model, (X, Y))
     assert caught.value.run.epoch == 1
 

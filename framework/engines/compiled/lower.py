@@ -16,7 +16,7 @@ import numpy as np
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.emit.numpy import emit
-from framework.emit.programs import Program, is_ours
+from framework.emit.programs import Program
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.lower import lower
@@ -107,7 +107,7 @@ class Plan:
         backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
         output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
-        reads: What a user's update reads beside its arguments and settings.
+        reads: By class, what a user's written derivatives and update read beside their arguments and settings.
     """
 
     layers: tuple[Any, ...]
@@ -118,7 +118,7 @@ class Plan:
     backwards: tuple[Lowered | None, ...]
     output: Lowered
     update: Lowered
-    reads: Reads | None
+    reads: tuple[tuple[str, Reads], ...]
 
     @property
     def descends(self) -> bool:
@@ -133,16 +133,17 @@ class Plan:
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
 
     def require_unchanged(self) -> None:
-        """Check that the update reads no other value than when it was recorded.
+        """Check that no written derivative, and no update, reads another value than when it was recorded.
 
         Raises:
-            DerivativeError: It does; names the value.
+            DerivativeError: One does; names the value.
         """
-        if self.reads is not None and (changed := self.reads.changed()) is not None:
-            raise DerivativeError(
-                f"{type(self.optimizer).__name__}: {changed} has changed while training; the kernel computes with its "
-                "first value. Make it a setting, or let the formula depend on its arguments alone"
-            )
+        for name, reads in self.reads:
+            if (changed := reads.changed()) is not None:
+                raise DerivativeError(
+                    f"{name}: {changed} has changed while training; the kernel computes with its first value. Make it "
+                    "a setting, or let the formula depend on its arguments alone"
+                )
 
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
@@ -165,7 +166,7 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         backwards=tuple(backward for _, backward in hidden),
         output=_output(loss, activations[-1], units[-1], dtype),
         update=rehearsed_update(optimizer, dtype),
-        reads=None if is_ours(optimizer) else Reads([type(optimizer).update], type(optimizer)),
+        reads=_reads(*dict.fromkeys(activations), loss, optimizer),
     )
     try:
         components: tuple[Activation | Loss, ...] = (*activations, loss)
@@ -209,6 +210,25 @@ _LOOPS: dict[type, tuple[str, ...]] = {
     Optimizer: (),
 }
 """The methods of the base classes that the kernel stands for."""
+
+
+_WRITTEN: dict[type, tuple[str, ...]] = {
+    Activation: ("derivative", "derivative_from_output", "backward"),
+    Loss: ("slope", "value_from_preactivation", "fused_slope"),
+    Optimizer: ("update",),
+}
+"""The methods that are recorded beside the formulas, whose programs watch what the formulas read."""
+
+
+def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads], ...]:
+    """Return what such methods of users' classes read, by the name of the class."""
+    found = []
+    for cls in map(type, components):
+        names = next(names for base, names in _WRITTEN.items() if issubclass(cls, base))
+        own = [method for name in names if not (method := getattr(cls, name)).__module__.startswith("framework.")]
+        if own:
+            found.append((cls.__name__, Reads(own, cls)))
+    return tuple(found)
 
 
 def _require_own(component: Any) -> None:
