@@ -256,6 +256,16 @@ def test_a_denominator_that_cannot_overflow_is_not_watched(denominator):
     assert "isinf" not in {node.op for node in ordered([derivative(traced.output, traced.inputs["h"])])}
 
 
+def test_an_exponent_of_two_factors_is_no_square_and_is_watched():
+    assert derived(written("h / (2 + np.exp(-(h * (h - 1000))))"), np.array([500.0])).tolist() == [0.0]
+
+
+def test_the_numbers_of_a_derivative_become_one():
+    traced = trace(written("3 * (2 * np.sin(h))"), {"h": (ROWS,)})
+    made = ordered([derivative(traced.output, traced.inputs["h"])])
+    assert [node.args[0] for node in made if node.op == "multiply"] == [6]
+
+
 def test_a_side_that_is_not_a_number_does_not_count_at_a_tie():
     bump = "np.where(h > 0, np.exp(-1 / np.where(h >= 0, h, 1.0)), 0.0)"
     formula = written(f"{bump} + np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))")
