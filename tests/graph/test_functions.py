@@ -61,7 +61,7 @@ np.split(c, 2)[1]                                     np.split(c, [1, 3])[1]
 np.split(w, [1], axis=1)[1]                           np.array_split(c, 3)[0]
 np.array_split(c, 3)[2]                               np.array_split(w, 3, axis=1)[1]
 np.clip(x, None, 0.5)                                 np.clip(x, -0.5, None)
-np.clip(x, min=-0.2)                                  np.linalg.norm(c)
+np.clip(x, -0.2, None)                                np.linalg.norm(c)
 np.linalg.norm(w)                                     np.linalg.norm(x, axis=-1)
 np.linalg.norm(x, axis=1, keepdims=True)              np.linalg.norm(x, ord=1, axis=-1)
 np.linalg.norm(x, 2, 2)                               np.linalg.norm(x, axis=(1, 2))
