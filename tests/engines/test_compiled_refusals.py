@@ -104,6 +104,31 @@ def test_an_update_that_depends_on_more_than_its_arguments_is_refused():
             prepare(optimizer=optimizer)
 
 
+FACTOR = 1.0
+
+
+class Scaled(Optimizer):
+    def update(self, values, gradients, rate, step):
+        values -= rate * FACTOR * gradients
+
+
+class Stretched(Activation):
+    def __call__(self, h):
+        return FACTOR * np.tanh(h)
+
+
+def test_records_are_made_once_until_what_a_formula_reads_changes(monkeypatch):
+    def plan():
+        return lowered(Dense(2, 1, Stretched()), HalfSquaredError(), Scaled(learning_rate=0.1))
+
+    first = plan()
+    assert (plan().update, plan().output) == (first.update, first.output)
+    assert plan().output is first.output
+    monkeypatch.setitem(Scaled.update.__globals__, "FACTOR", 2.0)
+    assert plan().update != first.update
+    assert plan().output != first.output
+
+
 class Masked(Activation):
     """ReLU with the derivative 1 at 0, written in a way that no record has."""
 

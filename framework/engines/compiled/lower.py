@@ -7,8 +7,8 @@ A record is made by calling the formula on symbols of ``graph``, so a user's for
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.emit.numpy import emit
-from framework.emit.programs import Program
+from framework.emit.programs import Program, is_ours
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.lower import lower
@@ -33,6 +33,7 @@ from framework.models.sequential import Sequential
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
+from framework.settings.component import Component
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
@@ -155,10 +156,31 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
     layers, activations = _layers(model)
-    units, dtype = [getattr(layer, "units", 1) for layer in layers], model.dtype
+    units = tuple(getattr(layer, "units", 1) for layer in layers)
+    formulas: tuple[Activation | Loss, ...] = (*activations, loss)
+    methods = tuple(map(_recorded_from, (*formulas, optimizer)))
+    plan = replace(_plan(activations, units, loss, optimizer, model.dtype, methods), layers=layers)
+    try:
+        for formula in formulas:
+            formula.program()  # traced twice, so without random numbers; the engine watches what it reads
+    except DerivativeError as error:
+        raise CannotLower(str(error)) from None
+    return plan
+
+
+@lru_cache(maxsize=64)
+def _plan(
+    activations: tuple[Activation, ...],
+    units: tuple[int, ...],
+    loss: Loss,
+    optimizer: Optimizer,
+    dtype: str,
+    _methods: tuple[Any, ...],  # a part of the key
+) -> Plan:
+    """Return a plan without layers, recorded once: each fit needs it twice, and it takes milliseconds."""
     hidden = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
-    plan = Plan(
-        layers=layers,
+    return Plan(
+        layers=(),
         loss=loss,
         optimizer=optimizer,
         dtype=dtype,
@@ -168,13 +190,17 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         update=rehearsed_update(optimizer, dtype),
         reads=_reads(*dict.fromkeys(activations), loss, optimizer),
     )
-    try:
-        components: tuple[Activation | Loss, ...] = (*activations, loss)
-        for component in components:
-            component.program()  # traced twice, so without random numbers; the engine watches what it reads
-    except DerivativeError as error:
-        raise CannotLower(str(error)) from None
-    return plan
+
+
+def _recorded_from(component: Component) -> tuple[Any, ...]:
+    """Return the methods that are recorded, and what those of users read: with other ones a record is made anew."""
+    base = next(base for base in _WRITTEN if isinstance(component, base))
+    names = (*_FORMULA[base], *_WRITTEN[base])
+    methods = tuple(getattr(type(component), name) for name in names)
+    if is_ours(component):
+        return methods
+    reads = Reads([getattr(component, name) for name in names], type(component))
+    return *methods, frozenset(reads.values.items())
 
 
 def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
@@ -211,6 +237,9 @@ _LOOPS: dict[type, tuple[str, ...]] = {
 }
 """The methods of the base classes that the kernel stands for."""
 
+
+_FORMULA: dict[type, tuple[str, ...]] = {Activation: ("_formula",), Loss: ("value",), Optimizer: ()}
+"""The methods that are formulas."""
 
 _WRITTEN: dict[type, tuple[str, ...]] = {
     Activation: ("derivative", "derivative_from_output", "backward"),
