@@ -159,10 +159,15 @@ class Checkpoint(Callback):
 
     def _is_best(self, run: Run, key: str) -> bool:
         """Return whether the newest row is the best of the history, also where earlier ones had another monitor."""
-        newest, sign = monitored(self, run, key), 1.0 if self.mode == "min" else -1.0
-        earlier = sign * run.history.columns()[key][:-1]
-        best = float(np.min(earlier, where=np.isfinite(earlier), initial=np.inf))
-        return math.isfinite(newest) and sign * newest < best
+        sign = 1.0 if self.mode == "min" else -1.0
+        value, live = sign * monitored(self, run, key), run.live(self)
+        if "best" not in live:  # when training begins or resumes, the history tells
+            earlier = sign * run.history.columns()[key][:-1]
+            live["best"] = float(np.min(earlier, where=np.isfinite(earlier), initial=np.inf))
+        better = math.isfinite(value) and value < live["best"]
+        if better:
+            live["best"] = value
+        return better
 
     def _save(self, run: Run) -> None:
         """Save, and only then delete what is older than the newest ``keep`` files."""
