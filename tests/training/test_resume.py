@@ -5,22 +5,15 @@ import threading
 import numpy as np
 import pytest
 from left_out import hooks_differ
+from training_pieces import EPOCHS, HELD_OUT, X, Y, network, recipe
 
 from framework import (
-    Accuracy,
-    BinaryCrossEntropy,
     Callback,
-    Dense,
     EarlyStopping,
     MeanSquaredError,
-    ReLU,
     ResumeWarning,
-    Sequential,
     SettingsError,
-    SGDOptimizer,
-    Sigmoid,
     StopOnConvergence,
-    Trainer,
     UsageError,
     on,
     save,
@@ -28,11 +21,7 @@ from framework import (
 
 pytestmark = hooks_differ
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(11, 2))
-Y = (X @ [1.0, -2.0] > 0).astype(float)
-HELD_OUT = (RNG.normal(size=(5, 2)), np.array([0, 1, 1, 0, 1]))
-EPOCHS, BATCHES = 3, 3  # batches of 4, 4 and 3 rows
+BATCHES = 3
 PLACES = [
     *(("epoch_begin", step) for step in (0, 3, 6)),
     *(("batch_begin", step) for step in range(9)),
@@ -40,21 +29,6 @@ PLACES = [
     *(("batch_end", step) for step in range(1, 10)),
     *(("epoch_end", step) for step in (3, 6, 9)),
 ]
-
-
-def recipe(**settings):
-    default = {
-        "loss": BinaryCrossEntropy(),
-        "optimizer": SGDOptimizer(learning_rate=0.1, momentum=0.9),
-        "epochs": EPOCHS,
-        "batch_size": 4,
-        "metrics": [Accuracy()],
-    }
-    return Trainer(**default | settings)
-
-
-def network():
-    return Sequential(Dense(2, 3, ReLU()), Dense(3, 1, Sigmoid()), seed=1)
 
 
 def rows_of(run):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from training_pieces import EPOCHS, HELD_OUT, X, Y, network, recipe
 
 from framework import (
     HOOKS,
@@ -25,7 +26,6 @@ from framework import (
     Neuron,
     ProgressBar,
     ReduceOnPlateau,
-    ReLU,
     Residual,
     RootMeanSquaredError,
     Sequential,
@@ -36,27 +36,6 @@ from framework import (
     Softmax,
     Trainer,
 )
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(11, 2))
-Y = (X @ [1.0, -2.0] > 0).astype(float)
-HELD_OUT = (RNG.normal(size=(5, 2)), np.array([0, 1, 1, 0, 1]))
-EPOCHS = 3
-
-
-def recipe(**settings):
-    default = {
-        "loss": BinaryCrossEntropy(),
-        "optimizer": SGDOptimizer(learning_rate=0.1, momentum=0.9),
-        "epochs": EPOCHS,
-        "batch_size": 4,
-        "metrics": [Accuracy()],
-    }
-    return Trainer(**default | settings)
-
-
-def network():
-    return Sequential(Dense(2, 3, ReLU()), Dense(3, 1, Sigmoid()), seed=1)
 
 
 def test_settings_that_are_not_given():
