@@ -193,7 +193,7 @@ def _plan(
 
 
 def _recorded_from(component: Component) -> tuple[Any, ...]:
-    """Return the methods that are recorded, and what those of users read: with other ones a record is made anew."""
+    """Return the methods that are recorded and what a user's methods read: the key of a component's records."""
     base = next(base for base in _WRITTEN if isinstance(component, base))
     names = (*_FORMULA[base], *_WRITTEN[base])
     methods = tuple(getattr(type(component), name) for name in names)
