@@ -64,22 +64,12 @@ def targets(loss):
 
 @DTYPES
 @IN_TABLE
-def test_values_are_pytorchs(loss, dtype):
-    prediction, target = points(loss, dtype)
-    got = loss.value(prediction, target)
+@pytest.mark.parametrize(("method", "place"), [("value", 0), ("slope", 1)])
+def test_values_and_slopes_are_pytorchs_and_its_conventions_at_the_kinks_too(loss, dtype, method, place):
+    got = getattr(loss, method)(*points(loss, dtype))
     assert np.isfinite(got).all()
     assert got.dtype == dtype
-    assert_within(got, stored("losses")[f"{loss!r} {dtype}"]["value"], TABLE[loss][0])
-
-
-@DTYPES
-@IN_TABLE
-def test_slopes_are_pytorchs_and_its_conventions_at_the_kinks_too(loss, dtype):
-    prediction, target = points(loss, dtype)
-    got = loss.slope(prediction, target)
-    assert np.isfinite(got).all()
-    assert got.dtype == dtype
-    assert_within(got, stored("losses")[f"{loss!r} {dtype}"]["slope"], TABLE[loss][1])
+    assert_within(got, stored("losses")[f"{loss!r} {dtype}"][method], TABLE[loss][place])
 
 
 @DTYPES
