@@ -522,15 +522,16 @@ class Layer(Model):
                 f"{nearest(min(unknown), shapes)}; there are: {', '.join(shapes)}"
             )
         own = getattr(self, "initializer", None)
-        matrices = own if isinstance(own, Initializer) else Glorot()
-        return {name: matrices if len(shape) > 1 else Zeros() for name, shape in shapes.items()} | named
+        matrices = own if isinstance(own, Initializer) else _MATRICES
+        return {name: matrices if len(shape) > 1 else _VECTORS for name, shape in shapes.items()} | named
 
     def _initial_buffers(self) -> dict[str, Array]:
         return self._declared("initial_buffers", "an array for each name, {'mean': np.zeros(3)}", lambda _: True)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
-        parameters = Parameters(self.layout(), self.dtype)
-        initializers = self._drawn_by(self.layout())
+        shapes = self.layout()
+        parameters = Parameters(shapes, self.dtype)
+        initializers = self._drawn_by(shapes)
         place = place if self.seed is None else (self.seed,)
         seed, *counters = place or (0,)
         for index, (name, view) in enumerate(parameters.items() if draw else ()):
@@ -608,6 +609,9 @@ def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Gene
 def _draws(initializer: Any) -> bool:
     return callable(initializer) and not isinstance(initializer, type)
 
+
+_MATRICES, _VECTORS = Glorot(), Zeros()
+"""How parameters start whose initializer is not named."""
 
 _SHAPES = "a tuple of sizes for each name, {'weights': (3,)}"
 
