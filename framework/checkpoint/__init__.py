@@ -141,7 +141,7 @@ def _refused(path: object, error: Exception) -> CheckpointError:
 
 @worded
 def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the newest whole checkpoint of a folder, or None where there is none or the folder is not there yet.
+    """Return the newest whole checkpoint of a folder, or None if the folder has none or does not exist.
 
     A damaged file is skipped with a warning. The newest file has the latest modification time, and may be
     ``best.safetensors``; ``save`` gives each file a later time than the others in its folder, even if the clock was set

@@ -51,7 +51,7 @@ def check_derivative(formula: Any) -> None:
         formula: An activation, a loss or a regularizer.
 
     Raises:
-        SettingsError: The argument is none of these.
+        SettingsError: The argument is something else.
         DerivativeError: A derivative is wrong; says at which point, what it gives, what the formula's slope is there,
             the derivative that is derived from the formula, and what is probably meant.
 

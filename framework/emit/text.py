@@ -76,7 +76,7 @@ def show(formula: Any) -> Shown:
 
     Raises:
         DerivativeError: The formula cannot be traced.
-        SettingsError: The argument is none of these.
+        SettingsError: The argument is something else.
 
     Example:
         >>> from framework import Sigmoid

@@ -232,7 +232,7 @@ class Model(Component):
 
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.
-            DtypeError: ``x`` holds no real numbers.
+            DtypeError: ``x`` does not hold real numbers.
             DerivativeError: It is called in a formula.
         """
         if isinstance(x, Symbol):
@@ -262,7 +262,7 @@ class Model(Component):
 
         Raises:
             ShapeError: ``x`` is neither a sample nor a batch.
-            DtypeError: ``x`` holds no real numbers.
+            DtypeError: ``x`` does not hold real numbers.
             UsageError: The key is not a tuple.
         """
         if key is not None and type(key) is not tuple:
@@ -291,7 +291,7 @@ class Model(Component):
 
     @property
     def preactivation(self) -> Array | None:
-        """H of the output layer in the last forward, or None where there is none."""
+        """H of the output layer in the last forward, or None if the last layer has no h."""
         h: Array | None = (self._state or self._built()).record.preactivation
         return h
 

@@ -198,7 +198,7 @@ def plain_row(row: Any) -> dict[str, float]:
 
 
 def _shown(key: str, value: float) -> Any:
-    """Return the value of a column as a row shows it: None where there is none."""
+    """Return the value of a column as a row shows it: None if the row has no value."""
     if value != value and np.float64(value).view(np.uint64) == _ABSENT_BITS:  # noqa: PLR0124 (only NaN is so)
         return None
     return int(value) if key == "epoch" and value.is_integer() else value
