@@ -10,6 +10,7 @@ import dis
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache, partial
+from itertools import chain
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -99,7 +100,7 @@ class Reads:
         Returns:
             For each a name for messages, its value, and the mapping and the name in it that lead there.
         """
-        names = sorted(set(_names(function.__code__)))
+        names = _names(function.__code__)
         ours = _constant(function.__module__)
         owner = self._owner if instance is None else type(instance)
         held = getattr(instance, "__dict__", {})
@@ -194,12 +195,11 @@ def _globals(code: CodeType) -> frozenset[str]:
     return frozenset(own.union(*(_globals(each) for each in code.co_consts if isinstance(each, CodeType))))
 
 
-def _names(code: CodeType) -> Iterable[str]:
-    """Return the names in a function and in the functions inside it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+@lru_cache(maxsize=256)
+def _names(code: CodeType) -> tuple[str, ...]:
+    """Return the names in a function and in the functions inside it, in order."""
+    inner = (_names(each) for each in code.co_consts if isinstance(each, CodeType))
+    return tuple(sorted({*code.co_names, *chain.from_iterable(inner)}))
 
 
 def _comparable(value: Any) -> Any:

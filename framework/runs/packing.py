@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, has_mask
 from framework.errors import DataError
 
 DEPTH = 100
@@ -34,7 +34,7 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
     """
     if depth == 0:
         raise DataError(f"{name[:40]} is nested more than {DEPTH} deep, or contains itself")
-    if isinstance(value, np.ma.MaskedArray):
+    if has_mask(type(value)):
         raise DataError(f"{name} must have no masked values, which would be lost; fill them first")
     kind = type(value)
     if value is None or kind in (bool, float, str) or (kind is int and value.bit_length() < 14_000):

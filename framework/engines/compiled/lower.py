@@ -158,7 +158,7 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     layers, activations = _layers(model)
     units = tuple(getattr(layer, "units", 1) for layer in layers)
     formulas: tuple[Activation | Loss, ...] = (*activations, loss)
-    methods = tuple(map(_recorded_from, (*formulas, optimizer)))
+    methods = tuple(map(_recorded_from, dict.fromkeys((*formulas, optimizer))))
     plan = replace(_plan(activations, units, loss, optimizer, model.dtype, methods), layers=layers)
     try:
         for formula in formulas:

@@ -1,0 +1,27 @@
+"""Training on arrays imports nothing but what it needs."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+import numpy as np
+from framework import Accuracy, BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer, save
+x, y = np.array([[0.0], [1.0]]), np.array([0, 1])
+trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), metrics=[Accuracy()])
+model = Neuron(1, Sigmoid())
+save(trainer.fit(model, (x, y), validation=(x, y)), sys.argv[1])
+trainer.predict(model, x)
+print(*(name for name in %r if name in sys.modules))
+"""
+ABSENT = ("numpy.ma", "scipy", "numba", "sklearn", "narwhals", "pyarrow", "pandas", "polars", "tqdm", "click")
+
+
+def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE % (ABSENT,), str(tmp_path / "run.safetensors")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
