@@ -20,6 +20,7 @@ from framework.callbacks.reporting import CSVLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
+from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
 from framework.derivatives.checks import check_derivative
@@ -200,6 +201,7 @@ __all__ = [
     "Optimizer",
     "Orthogonal",
     "Parameters",
+    "Parquet",
     "Permute",
     "Perplexity",
     "Poisson",

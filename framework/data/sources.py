@@ -7,13 +7,15 @@ block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from framework.arrays import Array, Batch, column_names
+from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, checked, read, target_shape
 from framework.data.fingerprints import fingerprints
 from framework.errors import DataError, ShapeError
@@ -23,7 +25,7 @@ from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.shapes import of_rows, shown
 from framework.random_streams import random_generator
-from framework.trees import map_leaves, names, sample_shape, take
+from framework.trees import leaves, map_leaves, names, sample_shape, take
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -76,7 +78,7 @@ class Piece:
     @property
     def done(self) -> bool:
         """Whether no rows are left."""
-        return self.place >= len(self.arrays[1])
+        return self.place >= (len(self.arrays[1]) if self._order is None else len(self._order))
 
     @cached_property
     def rows(self) -> Array:
@@ -163,28 +165,36 @@ class DatasetSource:
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
-        """Give a window after another; a batch that spans two windows is joined from both."""
-        size = min(size, self.rows)
-        rest: list[Batch] = []
-        held = 0
-        skip = start
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
+        """Give a window after another; a batch that spans two windows is joined from both.
+
+        A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.
+        """
+        pieces = self._pieces(min(size, self.rows), start, order)
+        return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
+
+    def _pieces(self, size: int, skip: int, order: tuple[int, int] | None) -> Generator[Piece]:
+        memory: dict[str, Array] = {}
+        rest: Batch | None = None
         for window in self._windows(order):
             rows = sum(stop - first for first, stop in window)
             if skip >= rows:
                 skip -= rows
                 continue
-            rest.append(rows_of_batch(self._read(window, order), slice(skip, None)))
-            held += rows - skip
-            skip = 0
-            read = joined(rest)
-            whole = held - held % size
-            if whole:
-                yield Piece(rows_of_batch(read, slice(whole)), size)
-            rest = [rows_of_batch(read, slice(whole, None))]
-            held -= whole
-        if held:
-            yield Piece(joined(rest), size)
+            read, held = self._filled(window, rest), 0 if rest is None else len(rest[1])
+            places = np.arange(held + rows)
+            if order is not None:
+                places[held:] = held + self._permuted(window, order)
+            places, skip = places[skip:], 0  # there is no rest where rows are skipped
+            whole = len(places) - len(places) % size
+            if whole and order is None:
+                yield Piece(rows_of_batch(read, slice(places[0], places[0] + whole)), size)
+            elif whole:
+                yield Piece(read, size, 0, places[:whole], memory)
+            rest = rows_of_batch(read, places[whole:])
+            del read  # so that it is not held while the next window is read
+        if rest is not None and len(rest[1]):
+            yield Piece(rest, size)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
@@ -194,29 +204,64 @@ class DatasetSource:
             first, stop = stop, stop + sum(end - begin for begin, end in window)
             if stop > start:
                 rows = np.concatenate([np.arange(begin, end) for begin, end in window])
-                rows = rows if order is None else rows[permutation(len(rows), *order, window[0][0])]
+                rows = rows if order is None else rows[self._permuted(window, order)]
                 parts.append(rows[max(0, start - first) : start + size - first])
             if stop >= start + size:
                 break
         return np.concatenate(parts)
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the class, the length, and the first and the last block."""
+        """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""
+        if hasattr(self.dataset, "fingerprint"):
+            self._read_block(0, 1)  # for the names of the columns
+            return str(self.dataset.fingerprint())
         starts = dict.fromkeys((0, (self.rows - 1) // BLOCK_ROWS * BLOCK_ROWS))
         ends = [self._read_block(start, min(start + BLOCK_ROWS, self.rows)) for start in starts]
         return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
 
     def _windows(self, order: tuple[int, int] | None) -> Iterator[list[tuple[int, int]]]:
-        starts = np.arange(0, self.rows, BLOCK_ROWS)
-        if order is not None:
-            starts = starts[permutation(len(starts), *order)]
-        for first in range(0, len(starts), WINDOW_BLOCKS):
-            chosen = starts[first : first + WINDOW_BLOCKS]
-            yield [(int(start), min(int(start) + BLOCK_ROWS, self.rows)) for start in chosen]
+        """Give the blocks of each window: as many as have no more than ``WINDOW_BLOCKS * BLOCK_ROWS`` rows together.
 
-    def _read(self, window: list[tuple[int, int]], order: tuple[int, int] | None) -> Batch:
-        read = joined([self._read_block(start, stop) for start, stop in window])
-        return read if order is None else rows_of_batch(read, permutation(len(read[1]), *order, window[0][0]))
+        Parts that the Dataset reads as a whole are shuffled as a whole, and cut into blocks of ``BLOCK_ROWS``.
+        """
+        starts = parts_of(self.dataset, self.rows)
+        ends = np.append(starts[1:], self.rows)
+        places = range(len(starts)) if order is None or self._fits else permutation(len(starts), *order)
+        window: list[tuple[int, int]] = []
+        held = 0
+        for place in places:
+            for start in range(starts[place], ends[place], BLOCK_ROWS):
+                stop = min(start + BLOCK_ROWS, int(ends[place]))
+                if held + stop - start > WINDOW_BLOCKS * BLOCK_ROWS:
+                    yield window
+                    window, held = [], 0
+                window.append((start, stop))
+                held += stop - start
+        yield window
+
+    @property
+    def _fits(self) -> bool:
+        """Whether all rows are one window, which is then shuffled as arrays are."""
+        return self.rows <= WINDOW_BLOCKS * BLOCK_ROWS
+
+    def _permuted(self, window: list[tuple[int, int]], order: tuple[int, int]) -> Array:
+        """Return the order of a window's rows, by their places in it."""
+        rows = sum(stop - first for first, stop in window)
+        return permutation(rows, *order, *([] if self._fits else [window[0][0]]))
+
+    def _filled(self, window: list[tuple[int, int]], rest: Batch | None) -> Batch:
+        """Return the rows of a window in new memory, after those that are left from the one before."""
+        rows = sum(stop - first for first, stop in window)
+        place = 0 if rest is None else len(rest[1])
+        made: Batch | None = None
+        for part in chain([] if rest is None else [rest], (self._read_block(*block) for block in window)):
+            if made is None:
+                made = empty_batch(part, place + rows)
+                place = 0
+            fill(made, place, part)
+            place += len(part[1])
+        assert made is not None
+        return made
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
@@ -233,12 +278,50 @@ class DatasetSource:
                 f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
             )
         self._form = form
-        # Copies, because a Dataset may fill the same memory at every read.
-        return map_leaves(np.copy, x), y.copy(), None if weight is None else weight.copy()
+        return x, y, weight
 
 
 Source: TypeAlias = ArraySource | DatasetSource
 """Checked data of one model and loss, as batches."""
+
+
+def parts_of(dataset: Any, rows: int) -> Array:
+    """Return the first rows of the parts that a Dataset reads as a whole, each of ``BLOCK_ROWS`` rows at least.
+
+    They are those of its attribute ``starts``, where it has one; smaller neighbours are put together.
+
+    Example:
+        >>> parts_of(range(10_000), 10_000).tolist()
+        [0, 4096, 8192]
+    """
+    starts = getattr(dataset, "starts", None)
+    if starts is None:
+        return np.arange(0, rows, BLOCK_ROWS)
+    kept = [0]
+    for start in starts:
+        if start - kept[-1] >= BLOCK_ROWS:
+            kept.append(int(start))
+    return np.array(kept)
+
+
+def empty_batch(like: Batch, rows: int) -> Batch:
+    """Return memory for ``rows`` rows of the form of a batch."""
+    x, y, weight = like
+    return (
+        map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), x),
+        np.empty((rows, *y.shape[1:]), y.dtype),
+        None if weight is None else np.empty(rows, weight.dtype),
+    )
+
+
+def fill(batch: Batch, place: int, part: Batch) -> None:
+    """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
+    rows = slice(place, place + len(part[1]))
+    for whole, given in zip(leaves(batch[0]), leaves(part[0]), strict=True):
+        whole[rows] = given
+    batch[1][rows] = part[1]
+    if batch[2] is not None:
+        batch[2][rows] = part[2]
 
 
 def read_only(array: Array) -> Array:

@@ -1,0 +1,142 @@
+"""Files: the files that a path, a pattern, a folder or a URL stands for, in a fixed order.
+
+A path with ``://`` is read through fsspec, which is imported only then.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from framework.errors import DataError, UsageError
+from framework.settings.messages import brief
+
+
+def required(module: str, name: str) -> Any:
+    """Return a module of another package.
+
+    Raises:
+        UsageError: The package is not installed; says how to install it.
+
+    Example:
+        >>> required("framework_without_a_name", "Parquet")
+        Traceback (most recent call last):
+        framework.errors.UsageError: Parquet needs framework_without_a_name: pip install framework_without_a_name
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        package = module.partition(".")[0]
+        raise UsageError(f"{name} needs {package}: pip install {package}") from None
+
+
+class File(NamedTuple):
+    """One file: on this machine, or in a file system of fsspec.
+
+    Attributes:
+        path: The absolute path, or the path within the file system.
+        system: The file system, or None for this machine's.
+        url: How messages name the file.
+    """
+
+    path: str
+    system: Any
+    url: str
+
+    def open(self) -> Any:
+        """Open for reading, as pyarrow takes it.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        try:
+            return (
+                required("pyarrow", "a file").OSFile(self.path) if self.system is None else self.system.open(self.path)
+            )
+        except OSError as error:
+            raise DataError(f"{self.url} cannot be read: {error}") from error
+
+    def stamp(self) -> str:
+        """Return a text that changes when the file is written again.
+
+        Raises:
+            DataError: The file is gone.
+        """
+        try:
+            if self.system is None:
+                found = os.stat(self.path)  # noqa: PTH116 (a path is a string here)
+                return f"{found.st_size} {found.st_mtime_ns}"
+            info = self.system.info(self.path)
+        except OSError as error:
+            raise DataError(f"{self.url} cannot be read: {error}") from error
+        return " ".join(str(info.get(key)) for key in ("size", "mtime", "LastModified", "ETag", "created"))
+
+
+def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
+    """Return the files that ``paths`` stand for: those of a pattern or of a folder sorted by name.
+
+    Args:
+        paths: A file, a pattern with ``*``, ``?`` or ``[``, a folder, a URL, or several of them in their order.
+        ending: The ending of the files that are taken from a folder.
+        name: The caller, for messages.
+
+    Raises:
+        DataError: There is no such file.
+
+    Example:
+        >>> located("no/such/*.csv", ".csv", "CSV")
+        Traceback (most recent call last):
+        framework.errors.DataError: CSV: no file has the path 'no/such/*.csv'
+    """
+    found: list[File] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        files = _remote(path, ending, name) if "://" in path else _local(path, ending, name)
+        if not files:
+            raise DataError(f"{name}: no file has the path {path!r}")
+        found += files
+    if not found:
+        raise DataError(f"{name}: setting 'path' must name at least one file; got {brief(paths)}")
+    return found
+
+
+def _local(path: str, ending: str, name: str) -> list[File]:
+    place = Path(path).expanduser().absolute()
+    if place.is_dir():
+        inside = _in_folder([str(each.relative_to(place)) for each in place.rglob(f"*{ending}")], path, ending, name)
+        return [File(str(place / each), None, str(Path(path) / each)) for each in inside]
+    if place.exists() or not glob.has_magic(path):
+        return [File(str(place), None, path)] if place.exists() else []
+    # Path.glob takes no absolute pattern.
+    matched = sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
+    return [File(each, None, each) for each in matched if os.path.isfile(each)]  # noqa: PTH113 (a string)
+
+
+def _remote(url: str, ending: str, name: str) -> list[File]:
+    system, path = required("fsspec", f"the path {url!r}").core.url_to_fs(url)
+    protocol = url.partition("://")[0]
+    if system.isdir(path):
+        root = path.rstrip("/")
+        inside = [each[len(root) + 1 :] for each in system.find(root) if each.endswith(ending)]
+        paths = [f"{root}/{each}" for each in _in_folder(inside, url, ending, name)]
+    elif glob.has_magic(path) and not system.exists(path):
+        paths = sorted(system.glob(path))
+    else:
+        paths = [path] if system.exists(path) else []
+    return [File(each, system, f"{protocol}://{each.lstrip('/')}") for each in paths]
+
+
+def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[str]:
+    """Return the files of a folder in their order; those that begin with a dot or an underscore are not data."""
+    kept = sorted(each for each in names if not each.replace("\\", "/").rpartition("/")[2].startswith((".", "_")))
+    if not kept:
+        raise DataError(f"{name}: the folder {folder!r} has no file that ends in {ending}")
+    if parted := next((each for each in kept if "=" in each.replace("\\", "/").rpartition("/")[0]), None):
+        raise DataError(
+            f"{name}: the folder {folder!r} is partitioned: the path {parted!r} holds the value of a column, which "
+            "would be lost; write the table without partitions"
+        )
+    return kept

@@ -1,0 +1,170 @@
+"""Parquet files as a Dataset, read from row group to row group."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, ClassVar, NamedTuple
+
+from framework.data.files import File, required
+from framework.data.table_files import Rows, TableFile, require_different, require_same_types
+from framework.errors import DataError
+
+BATCH_ROWS = 4096
+"""Rows that are decoded at once."""
+
+
+class Parquet(TableFile):
+    """A table in Parquet files, read in blocks; it needs pyarrow.
+
+    Rows are decoded from row group to row group, and never a file as a whole, so that memory does not grow with the
+    size of the table. All files must have the same columns of the same types. Shuffled rows are mixed within windows
+    of 65,536, which hold whole row groups: write row groups of at most 65,536 rows, and shuffle a table once before
+    it is written if it is sorted by its target.
+
+    Attributes:
+        path: A file, a pattern such as ``"flights/*.parquet"``, a folder, a URL that fsspec reads, or several of them.
+            The files of a pattern or a folder are sorted by name.
+        target: The column to predict, or a tuple of columns; None for a table to predict from.
+        weight: The column that holds the weight of each row.
+        columns: The columns of x, in this order; None are all that are neither target nor weight. The others are not
+            read.
+        read_ahead: Whether a thread reads the next rows while the current ones are trained on.
+
+    Raises:
+        DataError: A file is missing, no Parquet file, or unlike the others; names the file and the column.
+        UsageError: pyarrow is not installed.
+
+    Example:
+        >>> import pyarrow, pyarrow.parquet
+        >>> table = pyarrow.table({"width": [1.0, 2.0, 3.0], "height": [2.0, 1.0, 0.0], "area": [2.0, 2.0, 0.0]})
+        >>> pyarrow.parquet.write_table(table, "boxes.parquet")
+        >>> data = Parquet("boxes.parquet", target="area")
+        >>> len(data), data.names
+        (3, ('width', 'height'))
+        >>> x, y = data.read(1, 3)
+        >>> x.to_pydict(), y.to_pylist()
+        ({'width': [2.0, 3.0], 'height': [1.0, 0.0]}, [2.0, 0.0])
+    """
+
+    ending: ClassVar[str] = ".parquet"
+
+    def _open(self, files: Sequence[File]) -> Rows:
+        wanted = None if self.columns is None else {*self.columns, *self.targets, self.weight}
+        return _ParquetRows(files, wanted)
+
+
+class _Group(NamedTuple):
+    """A row group: the number of its file, its number within it, its rows, and its first row in the table."""
+
+    file: int
+    number: int
+    start: int
+    rows: int
+
+
+class _ParquetRows(Rows):
+    """The row groups of some files, and the place in one of them up to which rows have been decoded."""
+
+    def __init__(self, files: Sequence[File], wanted: set[str | None] | None) -> None:
+        """Read the footers, and keep of each only how many rows its groups have."""
+        super().__init__("Parquet", files)
+        self._library = required("pyarrow.parquet", "Parquet")
+        digest = hashlib.sha256()
+        groups: list[tuple[int, int, int]] = []
+        for place, file in enumerate(files):
+            found = self._opened(place)
+            fields = [each for each in found.schema_arrow if not _is_index(each.name)]
+            names = [each.name for each in fields]
+            require_different("Parquet", file, names)
+            schema = self.arrow.schema([each for each in fields if wanted is None or each.name in wanted])
+            if place == 0:
+                self.names, self.schema = names, schema
+            else:
+                require_same_types("Parquet", (files[0], self._types(self.schema)), (file, self._types(schema)))
+            metadata = found.metadata
+            groups += [(place, each, metadata.row_group(each).num_rows) for each in range(metadata.num_row_groups)]
+            digest.update(_footer(file))
+        groups = [group for group in groups if group[2]]
+        ends = [0, *accumulate(rows for *_, rows in groups)]
+        self._groups = [
+            _Group(file, number, start, rows) for (file, number, rows), start in zip(groups, ends, strict=False)
+        ]
+        self.starts, self.rows, self.digest = ends[:-1], ends[-1], digest.hexdigest()[:12]
+        self._file: tuple[int, Any] = (-1, None)
+        self._place, self._end = 0, 0  # the next row that is decoded, and the end of its row group
+        self._batches: Any = None
+        self._rest: list[Any] = []  # decoded rows that begin at _place
+
+    def _opened(self, place: int) -> Any:
+        file = self.files[place]
+        try:
+            return self._library.ParquetFile(file.open(), pre_buffer=False, buffer_size=1 << 16)
+        except self.arrow.ArrowInvalid as error:
+            raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
+
+    def _read(self, start: int, stop: int) -> Any:
+        parts: list[Any] = []
+        while start < stop:
+            if start != self._place or start == self._end:
+                self._go_to(start)
+            part = self._next(stop - start)
+            parts.append(part)
+            start += part.num_rows
+        return self.arrow.Table.from_batches(parts, self.schema)
+
+    def _go_to(self, row: int) -> None:
+        """Decode up to ``row``, from the beginning of its row group or from the current place in it."""
+        if not self._place < row < self._end:
+            group = self._groups[bisect_right(self.starts, row) - 1]
+            self.require_unchanged(group.file)
+            if self._file[0] != group.file:
+                self._file = group.file, self._opened(group.file)
+            self._batches = self._file[1].iter_batches(BATCH_ROWS, row_groups=[group.number], columns=self.schema.names)
+            self._place, self._end, self._rest = group.start, group.start + group.rows, []
+        while self._place < row:
+            self._next(row - self._place)
+
+    def _next(self, most: int) -> Any:
+        """Return the next rows, at least one and ``most`` at most."""
+        if not self._rest:
+            try:
+                batch = next(self._batches)
+                if not batch.schema.equals(self.schema):  # another order, or codes of another width
+                    batch = batch.select(self.schema.names).cast(self.schema)
+                self._rest.append(batch)
+            except Exception as error:
+                file = self.files[self._file[0]].url
+                self._place = self._end = 0
+                raise DataError(f"Parquet: rows of {file} cannot be read: {error}") from error
+        batch = self._rest.pop()
+        if batch.num_rows > most:
+            self._rest.append(batch.slice(most))
+            batch = batch.slice(0, most)
+        self._place += batch.num_rows
+        return batch
+
+    def _types(self, schema: Any) -> dict[str, Any]:
+        """Return the type of each column; of a dictionary that of its values, because codes may differ in width."""
+        is_dictionary = self.arrow.types.is_dictionary
+        return {each.name: each.type.value_type if is_dictionary(each.type) else each.type for each in schema}
+
+
+def _is_index(name: str) -> bool:
+    """Return whether a column is the index of a pandas frame that has no name; it is left out."""
+    return name.startswith("__index_level_") and name.endswith("__")
+
+
+def _footer(file: File) -> bytes:
+    """Return the description of a file's row groups, which holds their sizes and the least and greatest values."""
+    opened = file.open()
+    with opened:
+        opened.seek(0, 2)
+        size = opened.tell()
+        opened.seek(size - 8)
+        length = int.from_bytes(opened.read(8)[:4], "little")
+        opened.seek(size - 8 - length)
+        found: bytes = opened.read(length)
+        return found

@@ -1,0 +1,223 @@
+"""Tables in files, as Datasets: their rows are read in blocks, so that they need not fit in memory.
+
+A subclass holds the settings and opens a ``Rows``, which holds the state: what is known of the files, and which of them
+is open. pyarrow is imported when a table is first read.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
+
+from framework.data.files import File, located, required
+from framework.errors import DataError, SettingsError, nearest
+from framework.settings.component import Component
+from framework.settings.messages import brief, printable
+
+
+def _texts(value: Any) -> Any:
+    """Accept paths for text, and any sequence for a tuple."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_texts, value))
+    return str(value) if isinstance(value, Path) else value
+
+
+Paths = Annotated[str | tuple[str, ...], BeforeValidator(_texts)]
+
+
+class Rows:
+    """The rows of some files as one table, from which any range can be read; it may be used by several threads.
+
+    Attributes:
+        name: The caller, for messages.
+        files: The files, in the order of their rows.
+        names: The columns of the first file.
+        schema: The names and types of the columns that are read, as pyarrow holds them.
+        starts: The first rows of the parts that are read as a whole, ascending.
+        rows: The number of rows.
+        digest: A text that changes with the contents.
+    """
+
+    names: Sequence[str]
+    schema: Any
+    starts: Sequence[int]
+    rows: int
+    digest: str
+
+    def __init__(self, name: str, files: Sequence[File]) -> None:
+        """Remember the files as they are now."""
+        self.name, self.files = name, files
+        self.arrow = required("pyarrow", name)
+        self._stamps = [file.stamp() for file in files]
+        self._lock = threading.Lock()
+
+    def require_unchanged(self, place: int) -> None:
+        """Check that a file is as it was when its rows were found.
+
+        Raises:
+            DataError: It was written again.
+        """
+        file = self.files[place]
+        if file.stamp() != self._stamps[place]:
+            raise DataError(f"{self.name}: {file.url} was changed after it was opened; make a new {self.name}(...)")
+
+    def read(self, start: int, stop: int) -> Any:
+        """Return the rows start..stop as a pyarrow Table, as a slice of a list does."""
+        with self._lock:
+            return self._read(start, min(stop, self.rows))
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> Any:
+        """Return the rows start..stop; no other thread reads at the same time."""
+
+
+class TableFile(Component):
+    """A table in one file or several, whose rows are read in blocks.
+
+    Attributes:
+        path: A file, a pattern such as ``"flights/*.parquet"``, a folder, a URL that fsspec reads, or several of them.
+            The files of a pattern or a folder are sorted by name.
+        target: The column to predict, or a tuple of columns; None for a table to predict from.
+        weight: The column that holds the weight of each row.
+        columns: The columns of x, in this order; None are all that are neither target nor weight.
+        read_ahead: Whether a thread reads the next rows while the current ones are trained on.
+    """
+
+    __slots__ = ("_rows",)  # what is known of the files: derived from the settings, so no part of them
+
+    keeps: ClassVar[str] = "a table in a file holds only settings"
+    ending: ClassVar[str]
+
+    path: Paths
+    target: Annotated[str | tuple[str, ...] | None, BeforeValidator(_texts)] = None
+    weight: str | None = None
+    columns: Annotated[tuple[str, ...] | None, BeforeValidator(_texts)] = None
+    read_ahead: bool = True
+
+    def __init__(self, path: Any, target: Any = None, **settings: Any) -> None:
+        super().__init__(path=path, target=target, **settings)
+
+    def model_post_init(self, context: object) -> None:
+        """Check that no column is named twice."""
+        for setting, names in (("target", self.targets), ("columns", self.columns)):
+            if names == () and (setting == "columns" or self.target is not None):
+                raise SettingsError(f"{type(self).__name__}: setting '{setting}' must name at least one column; got ()")
+        used = [*self.targets, *([] if self.weight is None else [self.weight]), *(self.columns or ())]
+        if twice := next((each for each in used if used.count(each) > 1), None):
+            raise SettingsError(f"{type(self).__name__}: the column {twice!r} is named twice")
+
+    @abstractmethod
+    def _open(self, files: Sequence[File]) -> Rows:
+        """Return the rows of the files."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the target's columns."""
+        return () if self.target is None else (self.target,) if isinstance(self.target, str) else self.target
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the files, which are opened when they are first needed."""
+        found: Rows | None = getattr(self, "_rows", None)
+        if found is None:
+            found = self._open(located(self.path, self.ending, type(self).__name__))
+            self._require(found)
+            object.__setattr__(self, "_rows", found)
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns of x."""
+        others = {*self.targets, self.weight}
+        return self.columns or tuple(name for name in self.rows.schema.names if name not in others)
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """The first rows of the parts that are read as a whole."""
+        return self.rows.starts
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.rows.rows
+
+    def __bool__(self) -> bool:
+        return True
+
+    def read(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of the rows start..stop; x is a pyarrow Table.
+
+        y is one column, or a Table where ``target`` is a tuple.
+
+        Raises:
+            DataError: A file cannot be read or was changed; or there is no target.
+        """
+        if self.target is None:
+            raise DataError(
+                f"{type(self).__name__}: setting 'target' must name the column to predict; there are: "
+                f"{_listed(self.rows.names)}"
+            )
+        table = self.rows.read(start, stop)
+        y = table.column(self.target) if isinstance(self.target, str) else table.select(self.target)
+        parts = (table.select(self.names), y)
+        return parts if self.weight is None else (*parts, table.column(self.weight))
+
+    def frame(self, start: int = 0, stop: int | None = None) -> Any:
+        """Return x of the rows start..stop as a pyarrow Table; None is the end."""
+        return self.rows.read(start, len(self) if stop is None else stop).select(self.names)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the contents, the columns and their roles, but not with the path."""
+        roles = f"{_listed(self.names)} -> {_listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
+        return f"{type(self).__name__} of {len(self)} rows {self.rows.digest}: {brief(roles)}"
+
+    def _require(self, rows: Rows) -> None:
+        """Check that the columns that the settings name are there."""
+        names = rows.names
+        for setting in ("target", "weight", "columns"):
+            value = getattr(self, setting)
+            for each in (value,) if isinstance(value, str) else value or ():
+                if each not in names:
+                    raise DataError(
+                        f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
+                        f"{rows.files[0].url} does not have{nearest(each, names)}; there are: {_listed(names)}"
+                    )
+
+
+def require_same_types(name: str, first: tuple[File, Mapping[str, Any]], other: tuple[File, Mapping[str, Any]]) -> None:
+    """Check that two files have the same columns of the same types, in any order.
+
+    Raises:
+        DataError: They do not; names the file and the column.
+    """
+    (one, expected), (two, got) = first, other
+    for column in expected:
+        if column not in got:
+            raise DataError(f"{name}: {two.url} has no column {column!r}, which {one.url} has")
+        if got[column] != expected[column]:
+            raise DataError(
+                f"{name}: column {column!r} must have one type in all files; got {got[column]} in {two.url}, "
+                f"{expected[column]} in {one.url}; write them alike, or leave the column out by columns=(...)"
+            )
+    if more := next((column for column in got if column not in expected), None):
+        raise DataError(f"{name}: {two.url} has a column {more!r}, which {one.url} does not have")
+
+
+def require_different(name: str, file: File, names: Sequence[str]) -> None:
+    """Check that no two columns of a file have one name.
+
+    Raises:
+        DataError: Two have.
+    """
+    if len({*names}) < len(names):
+        twice = next(each for each in names if names.count(each) > 1)
+        raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:20])
+    return printable(shown if len(names) <= 20 else f"{shown}, ... ({len(names)} in all)")

@@ -1,0 +1,264 @@
+"""Parquet files as a Dataset: the rows are those that pyarrow reads, in whatever pieces they are asked for."""
+
+import os
+import pickle
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import framework.data.sources
+from framework import (
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    Component,
+    DataError,
+    Dense,
+    Neuron,
+    Parquet,
+    ReLU,
+    Sequential,
+    SettingsError,
+    Sigmoid,
+    Trainer,
+)
+
+ROWS = 2000
+X = np.random.default_rng(0).standard_normal((ROWS, 3))
+LATE = (X @ [1.0, 2.0, -1.0] > 0).astype(float)
+TABLE = pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "late": LATE, "importance": np.arange(ROWS) % 3.0})
+
+
+def trained(data, **settings):
+    model = Sequential(Dense(units=4, activation=ReLU()), Neuron(activation=Sigmoid()))
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
+    return trainer.fit(model, data)
+
+
+def bits(run):
+    return run.model.parameters.vector.tobytes(), run.history.column("loss")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files with row groups of odd sizes, one file without rows."""
+    folder = tmp_path / "flights"
+    folder.mkdir()
+    for name, start, stop, group in (
+        ("1", 0, 700, 100),
+        ("2", 700, 701, 1),
+        ("3", 701, 701, 10),
+        ("4", 701, ROWS, 333),
+    ):
+        pq.write_table(TABLE[start:stop], folder / f"{name}.parquet", row_group_size=group)
+    (folder / "_SUCCESS").touch()
+    return folder
+
+
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_it_trains_like_the_arrays_in_memory(folder, read_ahead):
+    data = Parquet(folder, target="late", columns=["a", "b", "c"], read_ahead=read_ahead)
+    assert bits(trained(data)) == bits(trained((X, LATE)))
+    assert bits(trained(data, shuffle=False)) == bits(trained((X, LATE), shuffle=False))
+
+
+def test_weights_are_a_column(folder):
+    weight = np.arange(ROWS) % 3.0
+    assert bits(trained(Parquet(folder, "late", weight="importance"))) == bits(trained((X, LATE, weight)))
+
+
+def test_any_range_of_rows_can_be_read(folder):
+    data = Parquet(folder, "late")
+    rng = np.random.default_rng(1)
+    for start, stop in [
+        (0, ROWS),
+        (0, 1),
+        (1, 2),
+        (50, 60),
+        (60, 61),
+        (700, 701),
+        (699, 702),
+        (ROWS - 1, ROWS),
+        (5, 5),
+    ]:
+        assert data.rows.read(start, stop).equals(TABLE[start:stop])
+    for _ in range(30):
+        start, stop = sorted(rng.integers(0, ROWS + 1, 2))
+        assert data.rows.read(start, stop).equals(TABLE[start:stop])
+
+
+def test_rows_are_decoded_once_when_they_are_read_in_order(folder, monkeypatch):
+    data, opened = Parquet(folder, "late"), []
+    rows = data.rows
+    monkeypatch.setattr(rows, "_opened", lambda place, real=rows._opened: opened.append(place) or real(place))
+    decoded, real = [], rows._next
+    monkeypatch.setattr(rows, "_next", lambda most: decoded.append((part := real(most)).num_rows) or part)
+    for start in range(0, ROWS, 64):
+        data.read(start, min(start + 64, ROWS))
+    assert opened == [0, 1, 3]
+    assert sum(decoded) == ROWS
+
+
+def test_columns_are_selected_in_their_order(folder):
+    x, y = Parquet(folder, ("late", "c"), columns=("b", "a")).read(2, 4)
+    assert (x.column_names, y.column_names) == (["b", "a"], ["late", "c"])
+    assert trained(Parquet(folder, "late", columns=("b", "a"))).model.columns == ("b", "a")
+    assert Parquet(folder, "late", weight="importance").names == ("a", "b", "c")
+    assert Parquet(folder).frame(3, 5).equals(TABLE[3:5])
+
+
+@pytest.mark.parametrize(
+    "path", ["flights", "flights/*.parquet", ["flights/1.parquet", "flights/2.parquet", "flights/4.parquet"]]
+)
+def test_folders_patterns_and_lists_name_files(folder, monkeypatch, path):
+    monkeypatch.chdir(folder.parent)
+    data = Parquet(path, "late")
+    assert data.rows.read(0, ROWS).equals(TABLE)
+    monkeypatch.chdir(folder)  # a hook may change the working directory
+    assert data.rows.read(0, ROWS).equals(TABLE)
+
+
+def test_files_are_read_through_fsspec(folder):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for file in sorted(folder.glob("*.parquet")):
+        memory.pipe(f"/flights/{file.name}", file.read_bytes())
+    for path in ("memory://flights/*.parquet", "memory://flights", "memory:///flights/"):
+        assert Parquet(path, "late").rows.read(0, ROWS).equals(TABLE)
+    with pytest.raises(DataError, match=r"no file has the path 'memory://nowhere/x.parquet'"):
+        len(Parquet("memory://nowhere/x.parquet", "late"))
+
+
+def test_a_category_may_have_other_codes_in_each_file(tmp_path):
+    for name, values in (("1", ["x", "y"]), ("2", ["z", "x", None])):
+        frame = pd.DataFrame({"city": pd.Categorical(values), "y": range(len(values))}, index=[7] * len(values))
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    x, _ = Parquet(tmp_path, "y").read(0, 5)
+    assert x.column_names == ["city"]  # without the index of the frames
+    assert x.to_pydict() == {"city": ["x", "y", "z", "x", None]}
+
+
+def save(path, **columns):
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "nowhere"}, "Parquet: no file has the path 'nowhere'"),
+        ({"path": "*.pq"}, r"no file has the path '\*.pq'"),
+        ({"path": "empty"}, "the folder 'empty' has no file that ends in .parquet"),
+        ({"path": "parts"}, "'parts' is partitioned: the path 'year=2020/1.parquet' holds the value of a column"),
+        ({"path": "text.parquet"}, "text.parquet is not a Parquet file, or is damaged"),
+        (
+            {"path": "a.parquet", "target": "z"},
+            "names the column 'z', which a.parquet does not have.*there are: x, y",
+        ),
+        ({"path": "a.parquet", "columns": ["xx"]}, "'columns' names the column 'xx'.*did you mean 'x'"),
+        ({"path": "a.parquet", "weight": "w"}, "'weight' names the column 'w'"),
+        ({"path": ["a.parquet", "b.parquet"]}, r"b.parquet has no column 'x', which a.parquet has"),
+        ({"path": ["b.parquet", "a.parquet"]}, r"a.parquet has a column 'x', which b.parquet does not have"),
+        (
+            {"path": ["a.parquet", "c.parquet"]},
+            "'x' must have one type .* string in c.parquet, double in a.parquet",
+        ),
+    ],
+)
+def test_what_cannot_be_a_table_is_refused_with_file_and_column(tmp_path, monkeypatch, settings, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts" / "year=2020").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.parquet").write_text("x,y\n1,2\n")
+    save("a.parquet", x=[1.0], y=[1])
+    save("b.parquet", y=[1])
+    save("c.parquet", x=["1.0"], y=[1])
+    save("parts/year=2020/1.parquet", x=[1.0], y=[1])
+    with pytest.raises(DataError, match=message):
+        trained(Parquet(**{"target": "y"} | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": ()}, "'target' must name at least one column"),
+        ({"columns": ()}, "'columns' must name at least one column"),
+        ({"target": "a", "columns": ("a", "b")}, "the column 'a' is named twice"),
+        ({"target": ("a", "a")}, "the column 'a' is named twice"),
+        ({"target": 3}, "'target' must be"),
+        ({"traget": "a"}, "unknown setting 'traget'; did you mean 'target'"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        Parquet("a.parquet", **settings)
+
+
+def test_a_table_without_rows_or_without_a_target_trains_nothing(tmp_path):
+    save(tmp_path / "none.parquet", x=pa.array([], "double"), y=pa.array([], "double"))
+    with pytest.raises(DataError, match="at least one row"):
+        trained(Parquet(tmp_path, "y"))
+    save(tmp_path / "one.parquet", x=[1.0], y=[1.0])
+    trained(Parquet(tmp_path, "y"))
+    with pytest.raises(DataError, match="'target' must name the column to predict; there are: x, y"):
+        trained(Parquet(tmp_path))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    twice = pa.Table.from_arrays([pa.array([1.0])] * 3, names=["x", "x", "y"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice.parquet has 2 columns 'x'; rename them"):
+        len(Parquet(tmp_path, "y"))
+
+
+def test_a_file_that_is_written_again_is_noticed(folder):
+    data = Parquet(folder, "late")
+    first = data.fingerprint()
+    pq.write_table(TABLE[1:701], folder / "1.parquet", row_group_size=100)
+    with pytest.raises(DataError, match=r"1.parquet was changed after it was opened; make a new Parquet"):
+        data.read(0, 10)
+    assert Parquet(folder, "late").fingerprint() != first
+    (folder / "1.parquet").unlink()
+    with pytest.raises(DataError, match=r"1.parquet cannot be read"):
+        data.read(0, 10)
+
+
+def test_a_fingerprint_depends_on_contents_and_roles_and_not_on_the_path(folder, tmp_path):
+    moved = tmp_path / "moved"
+    os.rename(folder, moved)  # noqa: PTH104
+    first = Parquet(moved, "late").fingerprint()
+    assert Parquet(str(moved / "*.parquet"), "late").fingerprint() == first
+    assert Parquet(moved, "late", columns=("a", "b")).fingerprint() != first
+
+
+def test_settings_travel_as_json_and_what_is_open_does_not(folder):
+    data = Parquet(folder, ("late",), columns=["a"])
+    assert len(data) == ROWS
+    twin = pickle.loads(pickle.dumps(data))
+    assert twin == data == Component.from_json(data.to_json())
+    assert twin.read(0, 2)[0].equals(data.read(0, 2)[0])
+
+
+def test_row_groups_are_shuffled_and_read_whole(folder, monkeypatch):
+    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 4)
+    data, reads = Parquet(folder, "late", columns=("a", "b", "c")), []
+
+    class Watched:
+        starts = data.starts
+
+        def __len__(self):
+            return len(data)
+
+        def read(self, start, stop):
+            reads.append((start, stop))
+            return data.read(start, stop)
+
+    trained(Watched())
+    epochs = [reads[start:] for start in range(len(reads)) if reads[start][0] == 0][-1:]
+    assert epochs
+    starts = [start for start, _ in reads]
+    assert starts != sorted(starts)
+    for start, stop in reads[3:]:  # within a row group, the rows follow one another
+        assert stop - start <= 64 or stop in [*data.starts, ROWS]
