@@ -1,18 +1,18 @@
 """Arrays: what comes in is checked and cast once; working memory is kept and reused from step to step.
 
-Whatever harmless form data has (integers, bool, any byte or memory order, lists, frames), it becomes one contiguous
+Whatever harmless form data has (integers, bool, any byte or memory order, lists, tables), it becomes one contiguous
 array of the model's dtype. Anything else is refused, with the first value that is not a real number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, ShapeError
+from framework.frames import Frame, is_frame, is_series
 from framework.settings.messages import brief
 
 Array = npt.NDArray[Any]
@@ -42,22 +42,23 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
     """Return ``value`` as a C-contiguous array of real numbers; the same array when it is one already.
 
     Args:
-        value: An array, a number, a (nested) sequence or a frame.
+        value: An array, a number, a (nested) sequence, a table of pandas, polars or Arrow, or a column of one.
         name: The argument's name in messages, ``"fit: argument 'x'"``.
         dtype: What to cast to; None keeps the dtype, in native byte order.
 
     Raises:
-        DtypeError: The values are text, objects, dates, complex or masked numbers, or the object gives no array.
+        DtypeError: The values are text, objects, dates, complex or masked numbers, or the object gives no array; names
+            the column of a table.
+        DataError: The names of a table's columns are not clear.
         ShapeError: The rows have different lengths.
 
     Example:
         >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
         'float32'
     """
-    columns = None if isinstance(value, np.ndarray) else _columns(value, name)
-    if columns is not None:
-        return _grid(columns, dtype)
-    array = _numbers(value, name)
+    if is_frame(value):
+        return _grid(Frame(value, name), dtype)
+    array = Frame(value, name).values() if is_series(value) else _numbers(value, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
     with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
         return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
@@ -77,41 +78,21 @@ def numeric(value: Any, name: str) -> Any:
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the names of a frame's columns, or None for anything else.
+    """Return the names of a table's columns, or None for anything else.
 
     Example:
-        >>> column_names([[1.0]]) is None
-        True
+        >>> import pandas
+        >>> column_names(pandas.DataFrame({"age": [31]})), column_names([[1.0]])
+        (('age',), None)
     """
-    names = getattr(value, "column_names", getattr(value, "columns", None))  # pyarrow's columns are the data
-    return tuple(map(str, names)) if isinstance(names, Iterable) else None
+    return Frame(value).names if is_frame(value) else None
 
 
-def _columns(frame: Any, name: str) -> list[tuple[Any, str]] | None:
-    """Return a frame's columns, each with its name in messages; None where there are none to be taken by name.
-
-    As one array they would have one dtype, in which a date is a number like any other.
-    """
-    names = column_names(frame)
-    if not names or not hasattr(frame, "__getitem__"):
-        return None
-    # In pandas, two columns may have one name.
-    pairs = frame.items() if hasattr(frame, "items") else [(label, frame[label]) for label in names]
-    columns = [column for _, column in pairs]
-    for column, label in zip(columns, names, strict=True):
-        if isinstance(nulls := getattr(column, "null_count", 0), int) and nulls:
-            # pyarrow: the array of a column of categories has a wrong number there
-            raise DataError(f"{name}: column {label!r} must have no nulls; got {nulls}; fill or drop them first")
-    return [(column, f"{name}: column {label!r}") for label, column in zip(names, columns, strict=True)]
-
-
-def _grid(columns: list[tuple[Any, str]], dtype: npt.DTypeLike | None) -> Array:
-    """Return a frame's columns side by side, each judged by its own dtype, with no further copy of the data."""
-    arrays = [_numbers(column, name) for column, name in columns]
-    for array, (_, name) in zip(arrays, columns, strict=True):
-        if array.ndim != 1 or len(array) != len(arrays[0]):
-            raise ShapeError(f"{name} must hold one number a row; got shape {array.shape}")
-    grid = np.empty((len(arrays[0]), len(arrays)), dtype or np.result_type(*arrays).newbyteorder("="))
+def _grid(frame: Frame, dtype: npt.DTypeLike | None) -> Array:
+    """Return a table's columns side by side, each judged by its own dtype, with no further copy of the data."""
+    arrays = [frame.values(name) for name in frame.names]
+    kinds = {array.dtype for array in arrays}
+    grid = np.empty((frame.rows, len(arrays)), dtype or np.result_type(*kinds or [np.float64]).newbyteorder("="))
     with np.errstate(over="ignore"):
         for part in blocks(grid):  # which stay in the cache, however far apart a column's numbers are
             for place, array in enumerate(arrays):
@@ -136,7 +117,7 @@ def _numbers(value: Any, name: str) -> Array:
         raise DtypeError(
             f"{name} must be an array of real numbers, or become one; got {type(value).__name__}, which says: {error}"
         ) from error
-    if has_mask(type(array)):  # what a frame gives for itself
+    if has_mask(type(array)):  # what an object gives for itself
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     if kind := _NO_NUMBERS.get(array.dtype.kind):
         if isinstance(value, list | tuple):  # whose numbers are still numbers, not text like all the rest
@@ -158,13 +139,11 @@ def floats(value: Any, name: str) -> Array:
 
 
 def _is_masked(value: Any) -> bool:
-    """Return whether a mask would be lost on the way to an array, as NumPy loses those inside a list or a frame."""
+    """Return whether a mask would be lost on the way to an array, as NumPy loses those inside a list."""
     if isinstance(value, np.ndarray):
         return has_mask(type(value))
     if not isinstance(value, list | tuple):
-        # Not getattr: where values is a property, as in pandas, it would copy the whole frame.
-        held = getattr(value, "__dict__", {}).get("values")
-        return isinstance(held, list | tuple | np.ndarray) and _is_masked(held)
+        return False
     items: list[Any] = [*value]
     for _ in range(64):  # as deep as an array may be
         kinds = set(map(type, items))
@@ -205,7 +184,7 @@ def _size(row: Any) -> str:
 
 
 def _unboxed(array: Array, name: str, kind: str) -> Array:
-    """Turn objects that are all real numbers (a frame of mixed columns gives such) into numbers, or refuse."""
+    """Turn objects that are all real numbers (such as one made of Python's own) into numbers, or refuse."""
     if array.size == 0:
         return np.zeros(array.shape)
     for index, item in np.ndenumerate(array):
@@ -225,10 +204,8 @@ def _unboxed(array: Array, name: str, kind: str) -> Array:
 
 
 def name_of(name: str) -> str:
-    """Return the bare argument of ``"fit: argument 'x'"``: ``x``; that of a frame's column is ``x['age']``."""
-    argument, _, column = name.rpartition("argument ")[2].partition(": column ")
-    argument = argument.strip("'")
-    return f"{argument}[{column}]" if column else argument
+    """Return the bare argument of ``"fit: argument 'x'"``: ``x``."""
+    return name.rpartition("argument ")[2].strip("'")
 
 
 def element(name: str, place: tuple[int, ...]) -> str:
@@ -236,8 +213,13 @@ def element(name: str, place: tuple[int, ...]) -> str:
     return name_of(name) + (f"[{', '.join(map(str, place))}]" if place else "")
 
 
-def require_finite(array: Array, name: str, columns: Sequence[str] | None = None) -> None:
-    """Refuse NaN and infinity, with their number and the first place; ``columns`` are the names of a frame's.
+def require_finite(array: Array, name: str, source: Any = None) -> None:
+    """Refuse NaN and infinity, with their number and the first place.
+
+    Args:
+        array: Numbers.
+        name: The argument's name in messages.
+        source: What the array was made of. The column of a table is named.
 
     Raises:
         DataError: Some value is not finite.
@@ -256,11 +238,14 @@ def require_finite(array: Array, name: str, columns: Sequence[str] | None = None
     if not bad.any():
         return
     place = first_place(bad)
-    where = element(name, place)
-    if columns is not None and array.ndim == 2 and len(columns) == array.shape[1]:
-        where = f"{name_of(name)}[{columns[place[1]]!r}][{place[0]}]"
+    where, hint = f"at {element(name, place)}", ""
+    if is_frame(source) or is_series(source):
+        frame = Frame(source, name)
+        where = f"in {frame.place(frame.names[place[-1] if is_frame(source) else 0], place[0])}"
+        if np.isnan(array[place]):
+            hint = "; drop the rows with missing values, or fill these by Impute() in a Preprocess"
     count = np.count_nonzero(bad)
-    raise DataError(f"{name} must be finite; got {array[place]} at {where} ({count} of {array.size} values)")
+    raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
 
 
 def first_place(mask: Any) -> tuple[int, ...]:

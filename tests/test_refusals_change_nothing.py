@@ -8,6 +8,7 @@ test_refused_calls.
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import framework.data.sources
@@ -64,14 +65,6 @@ class Rows:
     def read(self, start, stop):
         parts = tuple(array[start:stop] for array in self.arrays)
         return parts if self.change is None else self.change(start, *parts)
-
-
-class Frame:
-    def __init__(self, columns):
-        self.columns = columns
-
-    def __array__(self, dtype=None, copy=None):
-        return X
 
 
 class World:
@@ -132,7 +125,7 @@ DATASETS = [
     (DataError, f"{FORM} dict", lambda w: w.fit({"x": X, "y": Y})),
     (DataError, f"{FORM} generator", lambda w: w.fit(part for part in (X, Y))),
     (DataError, f"{FORM} NoneType", lambda w: w.fit(None)),
-    (DataError, f"{FORM} Frame", lambda w: w.fit(Frame(["a", "b"]))),
+    (DataError, f"{FORM} DataFrame; write fit(model, (table, 'target'))", lambda w: w.fit(pd.DataFrame(X))),
     (DataError, "fit: validation: argument 'data' must", lambda w: w.trainer.fit(w.model, (X, Y), 0.2)),
     (DataError, "fit: argument 'data' must have at least one row; got a Data", lambda w: w.fit(Rows(X, Y, rows=0))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=2.5))),
@@ -250,13 +243,6 @@ def test_a_dataset_that_changes_its_form_is_refused_before_the_step_that_would_u
 def test_the_columns_of_a_dataset_of_frames_are_those_of_its_first_block(monkeypatch):
     monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 6)
 
-    class Frame:
-        def __init__(self, columns, values):
-            self.columns, self.values = columns, values
-
-        def __array__(self, dtype=None, copy=None):
-            return np.array(self.values, dtype)
-
     class Frames:
         def __init__(self, later):
             self.later = later
@@ -266,7 +252,7 @@ def test_the_columns_of_a_dataset_of_frames_are_those_of_its_first_block(monkeyp
 
         def read(self, start, stop):
             columns = ["a", "b"] if start == 0 else self.later
-            return Frame(columns, np.ones((stop - start, 2))), np.zeros(stop - start)
+            return pd.DataFrame(np.ones((stop - start, 2)), columns=columns), np.zeros(stop - start)
 
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
     model = Neuron(2)
@@ -275,4 +261,4 @@ def test_the_columns_of_a_dataset_of_frames_are_those_of_its_first_block(monkeyp
     trainer.fit(model, Frames(["a", "b"]))
     assert model.columns == ("a", "b")
     with pytest.raises(DataError, match="must have the columns of fit, in that order: a, b; got b, a"):
-        trainer.predict(model, Frame(["b", "a"], np.ones((1, 2))))
+        trainer.predict(model, pd.DataFrame({"b": [1.0], "a": [1.0]}))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Batch, column_names, real_array, require_finite, require_ids
+from framework.arrays import Batch, real_array, require_finite, require_ids
 from framework.data.fingerprints import summed_fingerprint
+from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
 from framework.losses.requirements import require_weights
@@ -31,7 +32,7 @@ def settling(model: Model, data: Any, name: str) -> Iterator[None]:
         return
     try:
         if isinstance(data, tuple | list) and len(data) in (2, 3):
-            _settle(model, data[0], f"{name}: argument 'x'")
+            _settle(model, parts(data, name)[0], f"{name}: argument 'x'")
         elif hasattr(data, "read") and hasattr(data, "__len__"):
             _settle(model, read(data, 0, 1, name)[0], f"{name}: argument 'x'")
         yield
@@ -88,7 +89,7 @@ def checked(
         raise DataError(f"{name}: argument 'y' must be one array, as the model has one output; got {brief(sorted(y))}")
     if known := columns.targets or model.target_columns:
         model.require_columns(y, f"{name}: argument 'y'", known)
-    y_columns, y = column_names(y), real_array(y, f"{name}: argument 'y'")
+    given, y = y, real_array(y, f"{name}: argument 'y'")
     if y.ndim == 0 or len(y) != rows:
         raise ShapeError(
             f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {form} and {y.shape}"
@@ -96,7 +97,7 @@ def checked(
     shape = target_shape(model, x)
     if not losses[0].by_row or y.shape == shape:
         y = real_array(y, f"{name}: argument 'y'", model.dtype)
-    require_finite(y, f"{name}: argument 'y'", y_columns)
+    require_finite(y, f"{name}: argument 'y'", given)
     forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
     y = forms[0]  # that of the loss which is trained on
     if weight is not None:
@@ -142,13 +143,13 @@ def checked_rows(
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")
     limits = leaves(model.cardinalities(sample_shape(array)))
-    frames = flatten(x, f"{name}: argument 'x'")
+    given = flatten(x, f"{name}: argument 'x'")
     for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
         total = np.nan
         if digests is not None:
             text, total = summed_fingerprint(values)
             digests.append(text)
         if not np.isfinite(total):
-            require_finite(values, leaf, column_names(frames[leaf]))
+            require_finite(values, leaf, given[leaf])
         require_ids(values, limit, leaf)
     return array

@@ -18,7 +18,9 @@ from framework.arrays import Array, Batch, column_names
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, checked, read, target_shape
 from framework.data.fingerprints import fingerprints
+from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
+from framework.frames import is_frame
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
@@ -368,7 +370,7 @@ def prepare(
         DtypeError: Values are not real numbers.
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        x, y, weight = data if len(data) == 3 else (*data, None)
+        x, y, weight = parts(data, name)
         digests: list[str] = []
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():
@@ -386,6 +388,8 @@ def prepare(
     if name.endswith("validation"):
         hint = "write validation=(x, y); split(data, 0.2) gives both parts"
         hint = f"write epochs={data}" if type(data) is int else hint
+    elif is_frame(data):
+        hint = f"write {name}(model, (table, 'target')), with the name of the target's column"
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"

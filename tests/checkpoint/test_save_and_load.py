@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, in this program's own words and for other programs' eyes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from oracles import in_float64
 from safetensors.flax import load_file as jax_load_file
@@ -84,19 +85,8 @@ def test_every_kind_of_model_comes_back(model, x, path):
 
 
 def test_a_frames_columns_come_back(path):
-    class Frame:
-        columns = ("a", "b")
-
-        def __array__(self, dtype=None, copy=None):
-            return np.array(X, dtype)
-
-    class Targets:
-        columns = ("price",)
-
-        def __array__(self, dtype=None, copy=None):
-            return np.array(Y[:, None], dtype)
-
-    save(recipe().fit(Neuron(2), (Frame(), Targets())), path)
+    x, y = pd.DataFrame(X, columns=["a", "b"]), pd.DataFrame({"price": Y})
+    save(recipe().fit(Neuron(2), (x, y)), path)
     assert load_model(path).columns == ("a", "b")
     assert load_model(path).target_columns == ("price",)
 

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from oracles import stored
 
@@ -22,7 +23,6 @@ from framework import (
     Softmax,
     Trainer,
 )
-from framework.arrays import real_array
 
 
 class Unwilling:
@@ -60,102 +60,6 @@ def test_what_does_not_become_an_array_is_refused_by_name(value, said, argument)
         trainer.fit(Neuron(1), tuple(data.values()))
 
 
-class Frame:
-    """As much of a data frame as is looked at."""
-
-    def __init__(self, **columns):
-        self.columns = list(columns)
-        self.values = np.column_stack(list(columns.values()))
-
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.values, dtype)
-
-
-class Table:
-    """A frame with a dtype for each column; as one array it is all floats, as polars gives it."""
-
-    def __init__(self, **columns):
-        self.columns, self.held = list(columns), columns
-
-    def __getitem__(self, name):
-        return self.held[name]
-
-    def __array__(self, dtype=None, copy=None):
-        return np.column_stack([np.asarray(column).astype(float) for column in self.held.values()])
-
-
-DAYS = np.array(["2020-01-01", "2020-01-02"], "M8[us]")
-
-
-@pytest.mark.parametrize(
-    ("column", "said"),
-    [
-        (DAYS, "got dates, first np.datetime64('2020-01-01T00:00:00.000000') at x['when'][0]"),
-        (DAYS - DAYS[0], "got durations, first np.timedelta64(0,'us') at x['when'][0]"),
-        (np.array([1.0, "b"], object), "got Python objects, first 'b' at x['when'][1]"),
-    ],
-    ids=["dates", "durations", "text"],
-)
-def test_each_column_of_a_frame_is_judged_by_its_own_dtype(column, said):
-    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
-    with pytest.raises(DtypeError) as caught:
-        trainer.fit(Neuron(2), (Table(a=[0.5, 1.0], when=column), [0.0, 1.0]))
-    assert str(caught.value) == f"fit: argument 'x': column 'when' must hold real numbers; {said}"
-
-
-def test_a_frame_becomes_the_array_of_its_columns():
-    frame = Table(a=np.array([1, 2], "int8"), b=np.array([True, False]))
-    assert np.array_equal(real_array(frame, "x"), [[1, 1], [2, 0]])
-    assert real_array(frame, "x").dtype == "int8"
-    assert real_array(frame, "x", "float32").flags.c_contiguous
-    with pytest.raises(ShapeError, match="x: column 'b' must hold one number a row; got shape"):
-        real_array(Table(a=[1.0, 2.0], b=[[1.0], [2.0]]), "x")
-
-
-def test_a_value_that_is_not_finite_is_named_by_its_column():
-    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
-    frame, good = Table(age=[1.0, 2.0], size=[0.5, np.nan]), [[1.0, 2.0], [3.0, 4.0]]
-    with pytest.raises(DataError, match=r"fit: argument 'x' must be finite; got nan at x\['size'\]\[1\] \(1 of 4"):
-        trainer.fit(Neuron(2), (frame, [0.0, 1.0]))
-    with pytest.raises(DataError, match=r"fit: argument 'y' must be finite; got nan at y\['size'\]\[1\] \(1 of 4"):
-        trainer.fit(Dense(2, 2), (good, frame))
-
-
-def test_a_column_name_cannot_command_the_terminal():
-    trainer, model = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)), Neuron(1)
-    trainer.fit(model, (Table(a=[1.0]), [1.0]))
-    for action in (
-        lambda: trainer.predict(model, Table(**{"\x1b[31ma": [1.0]})),
-        lambda: trainer.fit(Neuron(1), (Table(**{"\x1b[31ma": [np.nan]}), [1.0])),
-        lambda: trainer.fit(Neuron(1), (Table(**{"\x1b[31ma": ["b"]}), [1.0])),
-    ):
-        with pytest.raises(DataError, match=r"\\x1b\[31ma") as caught:
-            action()
-        assert "\x1b" not in str(caught.value)
-
-
-class Arrow(Table):
-    """A frame whose ``columns`` are the data, as pyarrow's are."""
-
-    column_names = property(lambda self: list(self.held))
-
-    def __init__(self, **columns):
-        super().__init__(**columns)
-        self.columns = list(columns.values())
-
-
-class Nulls(list):
-    null_count = 1
-
-
-def test_a_frame_with_names_apart_from_its_columns_is_known_by_its_names():
-    trainer, model = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)), Neuron(2)
-    trainer.fit(model, (Arrow(a=[1.0, 2.0], b=[0.5, 1.0]), [0.0, 1.0]))
-    assert model.columns == ("a", "b")
-    with pytest.raises(DataError, match="predict: argument 'x': column 'b' must have no nulls; got 1"):
-        trainer.predict(model, Arrow(a=[1.0], b=Nulls([1.0])))
-
-
 HEIGHTS, WIDTHS = np.arange(4.0), np.arange(4.0) ** 2
 DOORS = {
     "fit: validation": lambda trainer, model, data: trainer.fit(model, (np.ones((4, 1)), TARGETS), data),
@@ -165,7 +69,7 @@ DOORS = {
         trainer.fit(model, (np.ones((4, 1)), TARGETS)), data, epochs=1
     ),
 }
-TARGETS = Frame(height=HEIGHTS, width=WIDTHS)
+TARGETS = pd.DataFrame({"height": HEIGHTS, "width": WIDTHS})
 
 
 @pytest.mark.parametrize("door", list(DOORS))
@@ -177,7 +81,7 @@ def test_targets_in_another_order_than_at_fit_are_refused_by_name(door):
     with pytest.raises(
         DataError, match=f"{door}: argument 'y' must have the columns of fit, in that order: height, width; got width"
     ):
-        DOORS[door](trainer, model, (x, Frame(width=WIDTHS, height=HEIGHTS)))
+        DOORS[door](trainer, model, (x, TARGETS[["width", "height"]]))
     trainer.resume(run, (x, np.asarray(TARGETS)), epochs=1)  # an array has no names to compare
     assert model.target_columns == ("height", "width")
 

@@ -1,0 +1,394 @@
+"""Frames: tables of pandas, polars and Arrow, read column by column with the same result from each.
+
+narwhals reads the table, and Arrow the columns that do not hold plain numbers. Both are imported when a table is handed
+in, never before.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import numbers
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.errors import DataError, DtypeError, nearest
+from framework.settings.messages import brief
+
+Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
+
+_LIBRARIES = {"cudf", "dask", "duckdb", "ibis", "modin", "narwhals", "pandas", "polars", "pyarrow", "pyspark"}
+_FRAMES = {"DataFrame", "DuckDBPyRelation", "LazyFrame", "RecordBatch", "Table"}
+_SERIES = {"Array", "ChunkedArray", "Series"}
+
+_WORDS: dict[Kind, str] = {
+    "number": "numbers",
+    "boolean": "booleans",
+    "text": "text",
+    "category": "categories",
+    "date": "dates",
+    "duration": "durations",
+}
+_ADVICE: dict[Kind, str] = {
+    "number": "choose another step for it",
+    "boolean": "choose another step for it",
+    "text": "a Preprocess makes numbers of it, by OneHot() or Levels(), or by Classes() of a target",
+    "category": "a Preprocess makes numbers of it, by OneHot() or Levels(), or by Classes() of a target",
+    "date": "a Preprocess makes numbers of it, by Dates()",
+    "duration": "make a column of seconds or of days of it",
+    "other": "make numbers or text of it, or leave the column out",
+}
+
+
+def is_frame(value: Any) -> bool:
+    """Return whether ``value`` is a table of pandas, polars, Arrow or narwhals; imports nothing.
+
+    Example:
+        >>> import pandas
+        >>> is_frame(pandas.DataFrame({"age": [31]})), is_frame([[31.0]])
+        (True, False)
+    """
+    return _is_one_of(value, _FRAMES)
+
+
+def is_series(value: Any) -> bool:
+    """Return whether ``value`` is one column of such a table; imports nothing.
+
+    Example:
+        >>> import pandas
+        >>> is_series(pandas.Series([31])), is_series(np.array([31]))
+        (True, False)
+    """
+    return _is_one_of(value, _SERIES)
+
+
+def _is_one_of(value: Any, classes: set[str]) -> bool:
+    return type(value) is not np.ndarray and any(
+        cls.__name__ in classes and cls.__module__.partition(".")[0] in _LIBRARIES for cls in type(value).__mro__
+    )
+
+
+class Frame:
+    """A table of pandas, polars, Arrow or narwhals, or one column of it.
+
+    A null, NaN or NaT is missing. Columns of objects are what all their values are; a column without values is one of
+    numbers.
+
+    Args:
+        table: The table, in memory, with one name for each column. A series is a table of one column.
+        name: The argument's name in messages, ``"fit: argument 'x'"``.
+
+    Attributes:
+        names: The names of the columns, as text.
+
+    Raises:
+        DataError: Two columns have one name, the columns have names of several levels, or the table is lazy.
+        ImportError: narwhals or pyarrow is not installed.
+
+    Example:
+        >>> import pandas
+        >>> frame = Frame(pandas.DataFrame({"age": [31, None], "city": ["Bern", None]}))
+        >>> frame.names, frame.rows, frame.kind("age"), frame.kind("city")
+        (('age', 'city'), 2, 'number', 'text')
+        >>> frame.numbers("age"), frame.texts("city")
+        (array([31., nan]), (array([ 0, -1]), ('Bern',)))
+    """
+
+    def __init__(self, table: Any, name: str = "table") -> None:
+        """Read the names of the columns."""
+        try:
+            import narwhals.stable.v2 as nw  # noqa: PLC0415 -- loaded when a table is handed in, as below
+            import pyarrow as pa  # noqa: PLC0415
+            import pyarrow.compute  # noqa: PLC0415
+        except ImportError:
+            raise ImportError("tables need narwhals and pyarrow: pip install -e '.[data]', in a clone") from None
+        self._nw, self._pa, self._name = nw, pa, name
+        native = nw.to_native(table, pass_through=True)
+        if isinstance(native, pa.RecordBatch):
+            native = pa.Table.from_batches([native])
+        elif isinstance(native, pa.Array):
+            native = pa.chunked_array([native])
+        self._alone = is_series(native)
+        labels = [getattr(table, "name", None)] if self._alone else _labels(native)
+        if any(isinstance(label, tuple) for label in labels) and not self._alone:
+            raise DataError(
+                f"{name} must have one name for each column; got names of several levels, first {brief(labels[0])}; "
+                "join them, as frame.columns = ['_'.join(map(str, names)) for names in frame.columns]"
+            )
+        self.names = tuple("" if label is None else str(label) for label in labels)
+        self._labels = dict(zip(self.names, labels, strict=True))
+        if twice := _twice(self.names):
+            raise DataError(f"{name} must have one name for each column; got {twice[0]!r} twice; rename or drop one")
+        self._held = nw.from_native(native, allow_series=True)
+        if isinstance(self._held, nw.LazyFrame):
+            raise DataError(f"{name} must be a table in memory; got a {type(native).__name__}; collect it first")
+        self._kinds: dict[str, Kind] = {}
+        self._arrays: dict[str, Any] = {}
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self._held)
+
+    @property
+    def native(self) -> Any:
+        """The table as its library has it; a RecordBatch is a Table."""
+        return self._held.to_native()
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Frame:
+        """Return the frame of these rows, in this order."""
+        return self._with(self._held[rows])
+
+    def slice(self, start: int, stop: int) -> Frame:
+        """Return the frame of the rows ``start`` to ``stop - 1``."""
+        return self._with(self._held[start:stop])
+
+    def select(self, names: Iterable[str]) -> Frame:
+        """Return the frame of these columns, in this order.
+
+        Raises:
+            DataError: A column does not exist; names the nearest. Or one is chosen twice.
+        """
+        chosen = tuple(names)
+        if twice := _twice(chosen):
+            raise DataError(f"{self._name}: choose each column once; got {twice[0]!r} twice")
+        labels = {name: self._label(name) for name in chosen}
+        frame = self._with(self._held.select(*map(self._nw.col, labels.values())))
+        frame.names, frame._labels = chosen, labels
+        return frame
+
+    def column(self, name: str) -> Any:
+        """Return a column with its name, as narwhals' Series: those of Arrow have no name.
+
+        Raises:
+            DataError: The column does not exist; names the nearest.
+        """
+        return self._series(name)
+
+    def kind(self, name: str) -> Kind:
+        """Return what a column holds; decimals are numbers, and lists, structs, bytes and mixed objects are "other".
+
+        Raises:
+            DataError: The column does not exist; names the nearest.
+        """
+        if name not in self._kinds:
+            self._kinds[name] = self._kind(name)
+        return self._kinds[name]
+
+    def values(self, name: str | None = None) -> npt.NDArray[Any]:
+        """Return a column of numbers or booleans, (rows,), in its own dtype; missing ones are NaN.
+
+        ``name`` may be left out of a series.
+
+        Raises:
+            DtypeError: It holds something else; says what is in which row, and what to do.
+        """
+        name = self.names[0] if name is None else name
+        kind = self.kind(name)
+        if kind not in ("number", "boolean"):
+            raise DtypeError(self._refusal(name, kind))
+        nw, pa, series = self._nw, self._pa, self._series(name)
+        if series.dtype.is_numeric() and not series.dtype.is_decimal():
+            wide = isinstance(series.dtype, nw.Int128 | nw.UInt128)
+            return np.asarray((series.cast(nw.Float64) if wide else series).to_numpy())
+        array = self._array(name)
+        if isinstance(array, np.ndarray):
+            return array
+        if pa.types.is_null(array.type):
+            return np.full(len(array), np.nan)
+        if pa.types.is_boolean(array.type) and array.null_count:
+            array = array.cast(pa.uint8())
+        if pa.types.is_decimal(array.type):
+            array = array.cast(pa.string()).cast(pa.float64())  # the direct cast is not the nearest number
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column of numbers or booleans as float64, (rows,); missing ones are NaN.
+
+        Raises:
+            DtypeError: It holds something else; says what is in which row, and what to do.
+        """
+        return self.values(name).astype(np.float64, copy=False)
+
+    def texts(self, name: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+        """Return a column as (codes, levels): the place of each row's level, -1 where missing, (rows,); and the levels.
+
+        Levels are the texts that occur, in the order of their first row. A number is written as short as it can be, 1
+        for 1.0, so that it has one text whatever its dtype is; booleans are True and False.
+
+        Raises:
+            DtypeError: It holds dates, durations or something else; says what is in which row.
+        """
+        kind, pa = self.kind(name), self._pa
+        if kind in ("date", "duration", "other"):
+            raise DtypeError(self._refusal(name, kind, "text, categories or numbers"))
+        array = self._array(name)
+        if not isinstance(array, np.ndarray) and pa.types.is_dictionary(array.type):
+            array = self._without_dictionary(name, array)
+        if isinstance(array, np.ndarray) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
+            array = pa.array(self.values(name) + 0.0, from_pandas=True)  # -0.0 becomes 0
+        encoded = array.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return codes, tuple(map(_written, encoded.dictionary.to_numpy(zero_copy_only=False)))
+
+    def dates(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return a column of dates or durations as microseconds, (rows,), 0 where missing; and where it is missing.
+
+        Dates count from 1970, on the clock of their own time zone: 08:00 in Berlin is 08:00. Nanoseconds are cut off.
+
+        Raises:
+            DtypeError: It holds something else; says what is in which row.
+            DataError: A date is more than 292,000 years away.
+        """
+        kind, pa = self.kind(name), self._pa
+        if kind not in ("date", "duration"):
+            raise DtypeError(self._refusal(name, kind, "dates or durations"))
+        array = self._array(name)
+        if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+            array = pa.compute.local_timestamp(array)
+        if pa.types.is_date32(array.type) and self._series(name).dtype == self._nw.Object:  # some may have a time
+            found = np.array([None if missing else item for item, missing in self._items(name)], "M8[us]")
+        else:
+            found = array.to_numpy(zero_copy_only=False)
+        missing, cast = np.isnat(found), found.astype(f"{found.dtype.kind}8[us]")
+        if np.datetime_data(found.dtype)[0] != "ns" and (far := (cast.astype(found.dtype) != found) & ~missing).any():
+            place = self.place(name, int(np.argmax(far)))
+            raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
+        return np.where(missing, 0, cast.astype(np.int64)), missing
+
+    def _with(self, held: Any) -> Frame:
+        """Return a frame of other rows or columns of the table."""
+        frame = copy.copy(self)
+        frame._held, frame._kinds, frame._arrays = held, {}, {}
+        return frame
+
+    def _label(self, name: str) -> Any:
+        """Return the name that the library has for a column: perhaps a number, where ``names`` has its digits."""
+        if name not in self._labels:
+            raise DataError(f"{self._name} has no column {name!r}{nearest(name, self.names)}")
+        return self._labels[name]
+
+    def _series(self, name: str) -> Any:
+        """Return a column through narwhals; a sparse one dense."""
+        label = self._label(name)
+        series = self._held if self._alone else self._held.get_column(label)
+        sparse = getattr(series.to_native(), "sparse", None)  # of pandas
+        return series if sparse is None else self._nw.from_native(sparse.to_dense(), series_only=True)
+
+    def _items(self, name: str) -> Iterable[tuple[Any, bool]]:
+        """Give each value of a column, and whether it is missing."""
+        series = self._series(name)
+        return zip(series.to_list(), series.is_null().to_numpy().tolist(), strict=True)
+
+    def _kind(self, name: str) -> Kind:
+        nw, dtype = self._nw, self._series(name).dtype
+        if dtype.is_numeric():
+            return "number"
+        if dtype.is_nested() or dtype in (nw.Binary, nw.Time):
+            return "other"
+        array = self._array(name)
+        if isinstance(array, np.ndarray):
+            return "number"
+        return "other" if array is None else _kind_of(self._pa.types, array.type)
+
+    def _array(self, name: str) -> Any:
+        """Return a column as Arrow has it; an array, where objects are numbers of several types; None for neither."""
+        if name not in self._arrays:
+            pa = self._pa
+            try:
+                array = self._series(name).to_arrow()
+            except (ValueError, TypeError, NotImplementedError, OverflowError):
+                array = _numbers_of(self._items(name))
+            else:
+                array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+                if pa.types.is_run_end_encoded(array.type):
+                    array = pa.compute.run_end_decode(array)
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _without_dictionary(self, name: str, array: Any) -> Any:
+        """Return a column of categories as the array of their values, or of the texts of values such as intervals."""
+        pa = self._pa
+        if _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
+            return array.cast(array.type.value_type)
+        return pa.array([None if missing else str(item) for item, missing in self._items(name)], pa.string())
+
+    def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
+        """Return the message for a column that holds something else than what is wanted."""
+        column = f": column {name!r}" if name or not self._alone else ""
+        start = f"{self._name}{column} must hold {wanted}; got"
+        rows = enumerate(self._items(name))
+        bad = (row for row, (item, missing) in rows if not missing and not (kind == "other" and _is_number(item)))
+        if (row := next(bad, None)) is None:
+            return f"{start} {_WORDS[kind]}, all missing; {_ADVICE[kind]}"
+        first = self.slice(row, row + 1)
+        item, _ = next(iter(first._items(name)))
+        if kind in ("date", "duration"):
+            unit = "M8[us]" if kind == "date" else "m8[us]"
+            shown = str(first.dates(name)[0].view(unit)[0].item())
+        else:
+            shown = brief(item)
+        words = f"{type(item).__name__} values" if kind == "other" else _WORDS[kind]
+        return f"{start} {words}, first {shown} in row {row}; {_ADVICE[kind]}"
+
+    def place(self, name: str, row: int) -> str:
+        """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""
+        return f"column {name!r}, row {row}" if name or not self._alone else f"row {row}"
+
+
+def _labels(table: Any) -> list[Any]:
+    """Return the names of a table's columns as its library has them: pyarrow's ``columns`` are the data."""
+    return [*getattr(table, "column_names", table.columns)]
+
+
+def _twice(names: tuple[str, ...]) -> list[str]:
+    """Return the names that come more than once."""
+    return [] if len(set(names)) == len(names) else [name for name, count in Counter(names).items() if count > 1]
+
+
+def _kind_of(types: Any, kind: Any) -> Kind:
+    """Return the kind of column that a type of Arrow is."""
+    if types.is_null(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_dictionary(kind):
+        return "category"
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return "date"
+    if types.is_duration(kind):
+        return "duration"
+    return "text" if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) else "other"
+
+
+def _is_number(item: Any) -> bool:
+    """Return whether an object is a real number: timedelta64, which NumPy counts among the whole numbers, is not."""
+    return isinstance(item, numbers.Real | Decimal | np.bool_) and not isinstance(item, np.timedelta64)
+
+
+def _numbers_of(items: Iterable[tuple[Any, bool]]) -> npt.NDArray[np.float64] | None:
+    """Return objects as floats, inf for a whole number that is too large; None where one is not a real number."""
+    found = []
+    for item, missing in items:
+        if not missing and not _is_number(item):
+            return None
+        try:
+            found.append(math.nan if missing else float(item))
+        except OverflowError:
+            found.append(math.inf)
+    return np.array(found, np.float64)
+
+
+def _written(level: Any) -> str:
+    """Return the text of a level: a float as short as it can be, without an exponent.
+
+    Example:
+        >>> _written(np.float32(0.1)), _written(3.0), _written(np.int64(3)), _written(True), _written("Bern")
+        ('0.1', '3', '3', 'True', 'Bern')
+    """
+    return np.format_float_positional(level, trim="-") if isinstance(level, float | np.floating) else str(level)

@@ -1,0 +1,222 @@
+"""Tables: read alike from pandas, polars and Arrow; what is not plain numbers is refused by column and row."""
+
+import datetime as dt
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+from framework.arrays import real_array
+from framework.frames import Frame, is_frame, is_series
+
+LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
+TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+
+
+@pytest.fixture(params=LIBRARIES)
+def table(request):
+    """A function that makes a table of one library from columns by name."""
+    return LIBRARIES[request.param]
+
+
+BERLIN = dt.timezone(dt.timedelta(hours=2))
+DAY, NOON = dt.date(2020, 1, 2), dt.datetime(1960, 1, 2, 12, 0, 0, 5)
+
+KINDS = {
+    "integers": ([1, 2, 3], "number"),
+    "integers and nulls": ([1, None, 3], "number"),
+    "floats": ([1.5, None, -2.0], "number"),
+    "booleans": ([True, False, True], "boolean"),
+    "booleans and nulls": ([True, None, False], "boolean"),
+    "decimals": ([Decimal("1.10"), None, Decimal("2.35")], "number"),
+    "nulls": ([None, None, None], "number"),
+    "text": (["a", None, "b"], "text"),
+    "dates": ([DAY, None, DAY], "date"),
+    "times": ([NOON, None, NOON], "date"),
+    "zoned times": ([dt.datetime(2020, 7, 1, 8, tzinfo=dt.UTC), None, None], "date"),
+    "durations": ([dt.timedelta(days=1), None, dt.timedelta(seconds=-3)], "duration"),
+    "lists": ([[1], None, [2]], "other"),
+    "bytes": ([b"a", None, b"b"], "other"),
+    "times of day": ([dt.time(8), None, dt.time(9)], "other"),
+    "structs": ([{"a": 1}, None, {"a": 2}], "other"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_is_of_one_kind_in_every_library(table, kind):
+    values, expected = KINDS[kind]
+    assert Frame(table({"c": values})).kind("c") == expected
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind][1] in ("number", "boolean")])
+def test_numbers_are_those_of_python_and_missing_ones_nan(table, kind):
+    values, _ = KINDS[kind]
+    expected = [np.nan if value is None else float(value) for value in values]
+    found = Frame(table({"c": values})).numbers("c")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (["b", None, "a", "b"], ("b", "a")),
+        ([True, None, False, True], ("True", "False")),
+        ([3, None, 1, 3], ("3", "1")),
+        ([3.0, None, 0.1, 3.0], ("3", "0.1")),
+        ([Decimal("3.00"), None, Decimal("0.10"), Decimal("3.00")], ("3", "0.1")),
+    ],
+    ids=["text", "booleans", "integers", "floats", "decimals"],
+)
+def test_levels_come_in_the_order_of_their_first_row(table, values, levels):
+    codes, found = Frame(table({"c": values})).texts("c")
+    assert codes.dtype == np.int64
+    assert (codes.tolist(), found) == ([0, -1, 1, 0], levels)
+
+
+@pytest.mark.parametrize("kind", ["dates", "times", "zoned times", "durations"])
+def test_dates_are_microseconds_on_their_own_clock(table, kind):
+    values, _ = KINDS[kind]
+    found, missing = Frame(table({"c": values})).dates("c")
+    stripped = [value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value for value in values]
+    code = "m8[us]" if kind == "durations" else "M8[us]"
+    assert missing.tolist() == [value is None for value in values]
+    np.testing.assert_array_equal(found[~missing].view(code), np.array(stripped, code)[~missing])
+
+
+def test_a_zoned_time_has_the_hour_of_its_clock():
+    zoned = pd.DataFrame({"c": pd.to_datetime(["2020-07-01 08:00"]).tz_localize("Europe/Berlin")})
+    for one in (zoned, pl.from_pandas(zoned), pa.table(zoned)):
+        assert Frame(one).dates("c")[0].view("M8[us]").astype("M8[h]") == np.datetime64("2020-07-01T08")
+
+
+def test_rows_and_columns_are_taken_in_the_tables_own_library(table):
+    given = table({"a": [1, 2, 3], "b": ["x", "y", None], "c": [0.5, 1.5, 2.5]})
+    frame = Frame(given)
+    taken = frame.take(np.array([2, 0]))
+    assert type(taken.native) is type(given)
+    assert (taken.numbers("a").tolist(), taken.texts("b")[0].tolist()) == ([3, 1], [-1, 0])
+    assert frame.slice(1, 3).numbers("c").tolist() == [1.5, 2.5]
+    chosen = frame.select(["c", "a"])
+    assert (chosen.names, chosen.rows, type(chosen.native)) == (("c", "a"), 3, type(given))
+    assert is_frame(given)
+    assert is_series(frame.column("a"))
+    with pytest.raises(DataError, match="table has no column 'bb'; did you mean 'b'"):
+        frame.select(["bb"])
+
+
+def test_arrays_import_no_library_of_tables():
+    code = """
+import sys, framework, numpy as np
+trainer = framework.Trainer(loss=framework.MeanSquaredError(), optimizer=framework.SGDOptimizer(learning_rate=0.1))
+data = np.ones((4, 2)), np.ones(4)
+train, test = framework.split(data)
+trainer.evaluate(trainer.fit(framework.Neuron(2), train, test).model, test)
+print([name for name in ("narwhals", "pyarrow", "pandas", "polars", "sklearn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([DAY, DAY], "got dates, first 2020-01-02 00:00:00 in row 0; a Preprocess makes numbers of it, by Dates()"),
+        ([None, NOON], "got dates, first 1960-01-02 12:00:00.000005 in row 1"),
+        ([dt.timedelta(1), None], "got durations, first 1 day, 0:00:00 in row 0; make a column of seconds"),
+        ([None, "b"], "got text, first 'b' in row 1; a Preprocess makes numbers of it"),
+        ([[1], [2]], r"got list values, first \[1\] in row 0; make numbers or text of it"),
+    ],
+    ids=["dates", "times", "durations", "text", "lists"],
+)
+def test_each_column_of_a_frame_is_judged_by_its_own_dtype(table, values, said):
+    frame = table({"a": [0.5, 1.0], "when": values})
+    with pytest.raises(DtypeError, match=f"^fit: argument 'x': column 'when' must hold real numbers; {said}"):
+        TRAINER.fit(Neuron(2), (frame, [0.0, 1.0]))
+    with pytest.raises(DtypeError, match=f"^fit: argument 'y': column 'when' must hold real numbers; {said}"):
+        TRAINER.fit(Neuron(1), (frame, "when"))
+
+
+def test_a_frame_becomes_the_array_of_its_columns(table):
+    frame = table({"a": np.array([1, 2], "int8"), "b": np.array([True, False])})
+    assert np.array_equal(real_array(frame, "x"), [[1, 1], [2, 0]])
+    assert real_array(frame, "x").dtype == "int8"
+    assert real_array(frame, "x", "float32").flags.c_contiguous
+
+
+def test_a_value_that_is_not_finite_is_named_by_its_column(table):
+    frame = table({"age": [1.0, 2.0], "size": [0.5, np.nan]})
+    with pytest.raises(DataError, match="fit: argument 'x' must be finite; got nan in column 'size', row 1 "):
+        TRAINER.fit(Neuron(2), (frame, [0.0, 1.0]))
+    with pytest.raises(DataError, match="fit: argument 'y' must be finite; got nan in column 'size', row 1 "):
+        TRAINER.fit(Dense(2, 2), ([[1.0, 2.0], [3.0, 4.0]], frame))
+    with pytest.raises(DataError, match="fit: argument 'y' must be finite; got nan in column 'size', row 1 "):
+        TRAINER.fit(Neuron(1), (frame, "size"))
+    with pytest.raises(DataError, match="fit: argument 'x' must be finite; got nan in column 'age', row 0 "):
+        TRAINER.fit(Neuron(1), (table({"age": [None, 2]}), [0.0, 1.0]))
+
+
+def test_a_column_name_cannot_command_the_terminal(table):
+    model = Neuron(1)
+    TRAINER.fit(model, (table({"a": [1.0]}), [1.0]))
+    for action in (
+        lambda: TRAINER.predict(model, table({"\x1b[31ma": [1.0]})),
+        lambda: TRAINER.fit(Neuron(1), (table({"\x1b[31ma": [np.nan]}), [1.0])),
+        lambda: TRAINER.fit(Neuron(1), (table({"\x1b[31ma": ["b"]}), [1.0])),
+        lambda: TRAINER.fit(Neuron(1), (table({"a": [1.0]}), "\x1b[31ma")),
+    ):
+        with pytest.raises(DataError, match=r"\\x1b\[31ma") as caught:
+            action()
+        assert "\x1b" not in str(caught.value)
+
+
+def test_a_model_knows_the_columns_that_it_was_fitted_with(table):
+    model = Neuron(2)
+    TRAINER.fit(model, (table({"a": [1.0, 2.0], "b": [0.5, 1.0]}), [0.0, 1.0]))
+    assert model.columns == ("a", "b")
+    with pytest.raises(DataError, match="columns of fit, in that order: a, b; got b, a"):
+        TRAINER.predict(model, table({"b": [1.0], "a": [1.0]}))
+
+
+def test_targets_are_taken_out_of_the_frame_by_name(table):
+    x, y, z = [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1, 2, 1]
+    frame, both = table({"y": y, "x": x, "z": z}), [[2.0, 1.0], [4.0, 2.0], [6.0, 1.0]]
+    named, plain = Neuron(2), Neuron(2)
+    TRAINER.fit(named, (frame, "y"), validation=(frame, "y"))
+    TRAINER.fit(plain, (table({"x": x, "z": z}), y))
+    assert (named.columns, named.target_columns) == (("x", "z"), None)
+    np.testing.assert_array_equal(named.weights, plain.weights)
+    assert TRAINER.evaluate(named, (frame, "y")) == TRAINER.evaluate(plain, (np.column_stack([x, z]), y))
+    named, plain = Dense(units=2), Dense(1, 2)
+    TRAINER.fit(named, (frame, ["y", "z"]))
+    TRAINER.fit(plain, (np.array(x)[:, None], both))
+    assert (named.columns, named.target_columns) == (("x",), ("y", "z"))
+    np.testing.assert_array_equal(named.parameters.vector, plain.parameters.vector)
+    assert TRAINER.evaluate(Neuron.from_weights([1.0]), (frame, "y", "z")) == TRAINER.evaluate(
+        Neuron.from_weights([1.0]), (np.array(x)[:, None], y, z)
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("lat", "fit: argument 'x' has no column 'lat'; did you mean 'late'"),
+        (["late", "siz"], "fit: argument 'x' has no column 'siz'; did you mean 'size'"),
+        (["late", "late"], "'late' twice"),
+        (["late", "size"], r"fit: argument 'x' must have a column beside \['late', 'size'\]; got no other"),
+    ],
+)
+def test_a_target_that_is_not_there_is_refused_by_name(table, target, said):
+    with pytest.raises(DataError, match=said):
+        TRAINER.fit(Neuron(1), (table({"late": [1.0], "size": [2.0]}), target))
+
+
+def test_a_target_by_name_needs_a_frame():
+    with pytest.raises(DataError, match="evaluate: 'late' names a column, which needs a table as x; got ndarray"):
+        TRAINER.evaluate(Neuron(1), (np.ones((2, 1)), "late"))
