@@ -16,7 +16,7 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.reporting import CSVLog, ProgressBar
+from framework.callbacks.reporting import CSVLog, JSONLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
@@ -176,6 +176,7 @@ __all__ = [
     "Identity",
     "Initializer",
     "InverseTimeSchedule",
+    "JSONLog",
     "KLDivergence",
     "Layer",
     "LayerNorm",
