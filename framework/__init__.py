@@ -20,6 +20,7 @@ from framework.callbacks.reporting import CSVLog, JSONLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
+from framework.data.csv import CSV
 from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
@@ -108,6 +109,7 @@ from framework.training.verification import verify_resume
 
 __all__ = [
     "CELU",
+    "CSV",
     "ELU",
     "F1",
     "GELU",
