@@ -16,11 +16,10 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.reporting import CSVLog, JSONLog, ProgressBar
+from framework.callbacks.reporting import CSVLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
-from framework.data.csv import CSV
 from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
@@ -83,6 +82,12 @@ from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
 from framework.optimizers.descent import LionOptimizer, SGDOptimizer
+from framework.preprocessing import ColumnStep
+from framework.preprocessing.categories import Classes, Levels, OneHot
+from framework.preprocessing.dates import Dates
+from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Quantiles, Standardize
+from framework.preprocessing.recipe import Preprocess
 from framework.random_streams import random_generator
 from framework.regularizers import L1, L2, Regularizer
 from framework.runs.history import History
@@ -109,7 +114,6 @@ from framework.training.verification import verify_resume
 
 __all__ = [
     "CELU",
-    "CSV",
     "ELU",
     "F1",
     "GELU",
@@ -139,6 +143,8 @@ __all__ = [
     "Cauchy",
     "Checkpoint",
     "CheckpointError",
+    "Classes",
+    "ColumnStep",
     "Component",
     "Composite",
     "ConfusionMatrix",
@@ -153,14 +159,17 @@ __all__ = [
     "CrossEntropy",
     "DataError",
     "Dataset",
+    "Dates",
     "Dense",
     "DerivativeError",
     "DivergedError",
+    "Drop",
     "Dropout",
     "DtypeError",
     "EarlyStopping",
     "Embedding",
     "ExponentialSchedule",
+    "FittedPreprocess",
     "Flatten",
     "Focal",
     "Fraction",
@@ -176,15 +185,17 @@ __all__ = [
     "History",
     "Huber",
     "Identity",
+    "Impute",
     "Initializer",
     "InverseTimeSchedule",
-    "JSONLog",
     "KLDivergence",
     "Layer",
     "LayerNorm",
     "LeCun",
     "LeakyReLU",
+    "Levels",
     "LionOptimizer",
+    "Log",
     "LogCosh",
     "LogSigmoid",
     "Loss",
@@ -192,6 +203,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Metric",
+    "MinMax",
     "Mish",
     "Model",
     "MultiHeadAttention",
@@ -201,6 +213,7 @@ __all__ = [
     "NonNegative",
     "Normal",
     "OneCycleSchedule",
+    "OneHot",
     "Optimizer",
     "Orthogonal",
     "Parameters",
@@ -212,8 +225,10 @@ __all__ = [
     "PositionalEncoding",
     "Positive",
     "Precision",
+    "Preprocess",
     "ProgressBar",
     "Quantile",
+    "Quantiles",
     "RMSPropOptimizer",
     "ReLU",
     "Recall",
@@ -239,6 +254,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "SquaredHinge",
+    "Standardize",
     "Step",
     "StepSchedule",
     "StopOnConvergence",

@@ -67,7 +67,7 @@ def network():
     ("name", "advice"),
     [
         ("fit", r"write Trainer\(loss=..., optimizer=...\).fit\(model, \(x, y\)\)"),
-        ("predict", r"write model\(x\)"),
+        ("predict_proba", r"write model.predict\(x\)"),
         ("eval", r"leave it out, forward\(x\) trains and model\(x\) predicts"),
         ("state_dict", r"write save\(run, path\)"),
         ("load_state_dict", r"write load_model\(path, into=model\)"),

@@ -16,6 +16,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.optimizers import Optimizer
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.divergence import not_finite
 from framework.runs.history import History
 from framework.runs.memory import Memory
@@ -44,6 +45,7 @@ class Document(BaseModel):
     frozen: list[str]
     columns: list[str] | None
     target_columns: list[str] | None
+    preprocess: _Object | None = None  # files of models without one do not have it
     loss_function: _Object
     optimizer: _Object
     optimizer_steps: NonNegativeInt
@@ -101,6 +103,8 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "history": _pack_history(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
+        if isinstance(run.model.preprocess, FittedPreprocess):
+            document["preprocess"] = _json(run.model.preprocess)
         text = json.dumps(document)
         Document.from_text(text)
     except (ValueError, TypeError, RecursionError) as error:  # SettingsError among them
@@ -237,8 +241,10 @@ def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ..
     for name, view in state.parameters.items():
         view[...] = arrays[f"parameters.{name}"]
     values = {name: arrays[f"buffers.{name}"] for name in buffers}
-    columns = (None if names is None else tuple(names) for names in (document.columns, document.target_columns))
-    state.fill(state.parameters.vector, values, document.frozen, Columns(*columns))
+    inputs, targets = (None if names is None else tuple(names) for names in (document.columns, document.target_columns))
+    preprocess = None if document.preprocess is None else _component(FittedPreprocess, document.preprocess)
+    columns = Columns(inputs, targets, preprocess)
+    state.fill(state.parameters.vector, values, document.frozen, columns)
     return model
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from framework.arrays import Batch, real_array, require_finite, require_ids
+from framework.arrays import Array, Batch, real_array, require_finite
 from framework.data.fingerprints import summed_fingerprint
 from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
@@ -16,15 +17,16 @@ from framework.losses import Loss
 from framework.losses.requirements import require_weights
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.models.shapes import is_known, require_rows, shown
+from framework.models.rows import TableTransform, checked_rows, require_samples
+from framework.models.shapes import is_known, shown
 from framework.settings.messages import brief
-from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.trees import Tree, leaves, map_leaves, rows_in, sample_shape, take
 
 NO_COLUMNS = Columns()
 
 
 @contextmanager
-def settling(model: Model, data: Any, name: str) -> Iterator[None]:
+def settling(model: Model, data: Any, name: str, preprocess: TableTransform | None = None) -> Iterator[None]:
     """Take the numbers of inputs that a model leaves open from the data; an error leaves them open."""
     layers = model.unsettled()
     if not layers:
@@ -32,16 +34,18 @@ def settling(model: Model, data: Any, name: str) -> Iterator[None]:
         return
     try:
         if isinstance(data, tuple | list) and len(data) in (2, 3):
-            _settle(model, parts(data, name)[0], f"{name}: argument 'x'")
+            _settle(model, parts(data, name)[0], name, preprocess)
         elif hasattr(data, "read") and hasattr(data, "__len__"):
-            _settle(model, read(data, 0, 1, name)[0], f"{name}: argument 'x'")
+            _settle(model, read(data, 0, 1, name)[0], name, preprocess)
         yield
     except BaseException:
         model.unsettle(layers)
         raise
 
 
-def _settle(model: Model, x: Any, name: str) -> None:
+def _settle(model: Model, x: Any, name: str, preprocess: TableTransform | None) -> None:
+    x = x if preprocess is None else next(preprocess.blocks(x, model.dtype, name))
+    name = f"{name}: argument 'x'"
     x = dict(x) if isinstance(x, Mapping) else x
     shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
     require_samples(shapes, model, name)
@@ -56,11 +60,12 @@ def read(dataset: Any, start: int, stop: int, name: str) -> tuple[Any, Any, Any]
     Raises:
         DataError: It does not return two or three parts.
     """
-    got, name = dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})"
+    got = dataset.read(start, stop)
     if not isinstance(got, tuple | list) or len(got) not in (2, 3):
-        form = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
-        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {form}")
-    return parts(got, name)
+        parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
+        name = f"{name}: {type(dataset).__name__}.read({start}, {stop})"
+        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
+    return got[0], got[1], got[2] if len(got) == 3 else None
 
 
 def target_shape(model: Model, x: Tree) -> tuple[int, ...]:
@@ -79,8 +84,12 @@ def checked(
     columns: Columns = NO_COLUMNS,
     digests: list[str] | None = None,
 ) -> Batch:
-    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``."""
-    x = checked_rows(x, model, name, columns.inputs, digests)
+    """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``.
+
+    ``digests`` takes the fingerprint of each array of x.
+    """
+    total = None if digests is None else partial(_digested, digests)
+    x = checked_rows(x, model, name, columns.inputs, total)
     rows, form = rows_in(x), shown(map_leaves(np.shape, x))
     if rows == 0:
         raise DataError(f"{name}: argument 'x' must have at least one row; got shape {form}")
@@ -104,51 +113,15 @@ def checked(
     return x, y, weight
 
 
-def require_samples(shape: Any, model: Model, name: str) -> None:
-    """Check that an array of this shape, or arrays of these shapes by name, hold rows of the model's input shape.
-
-    Raises:
-        ShapeError: They do not; names the array, or says how to add an axis that is missing.
-    """
-    if isinstance(shape, dict) or isinstance(model.input_shape, dict):
-        require_rows(shape, model.input_shape, name, model.advice)
-        return
-    if shape and model.takes(shape[1:]):
-        return
-    hint = ""
-    if len(shape) == 1:
-        hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
-    elif len(shape) == len(model.input_shape):
-        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
-    elif len(shape) == 2 < len(model.input_shape):
-        hint = "; begin the model with a Reshape, e.g. Reshape((1, 28, 28)) for images of one channel"
-    expected = shown(("rows", *model.input_shape))
-    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model.advice}")
+def _digested(digests: list[str], array: Array) -> float:
+    """Add the fingerprint of an array, and return its sum, which is found in the same pass over the numbers."""
+    text, total = summed_fingerprint(array)
+    digests.append(text)
+    return total
 
 
-def checked_rows(
-    x: Any, model: Model, name: str, known: tuple[str, ...] | None = None, digests: list[str] | None = None
-) -> Any:
-    """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
-
-    ``digests`` takes the fingerprint of each array, which is found in the same pass over the numbers.
-
-    Raises:
-        ShapeError: x is not a batch of the model's samples.
-        DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
-    """
-    model.require_columns(x, f"{name}: argument 'x'", known)
-    array = real_tree(x, f"{name}: argument 'x'", model.dtype)
-    require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
-    rows_in(array, f"{name}: argument 'x'")
-    limits = leaves(model.cardinalities(sample_shape(array)))
-    given = flatten(x, f"{name}: argument 'x'")
-    for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
-        total = np.nan
-        if digests is not None:
-            text, total = summed_fingerprint(values)
-            digests.append(text)
-        if not np.isfinite(total):
-            require_finite(values, leaf, given[leaf])
-        require_ids(values, limit, leaf)
-    return array
+def transformed(
+    x: Any, y: Any, model: Model, preprocess: TableTransform | None, name: str, start: int = 0
+) -> tuple[Any, Any]:
+    """Return x and y as the model and the loss take them."""
+    return (x, y) if preprocess is None else preprocess.both(x, y, model.dtype, name, start)

@@ -16,7 +16,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch, column_names
 from framework.data.ahead import ahead
-from framework.data.checks import NO_COLUMNS, checked, read, target_shape
+from framework.data.checks import NO_COLUMNS, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
 from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
@@ -25,6 +25,7 @@ from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
+from framework.models.rows import TableTransform
 from framework.models.shapes import of_rows, shown
 from framework.random_streams import random_generator
 from framework.trees import leaves, map_leaves, names, sample_shape, take
@@ -156,9 +157,17 @@ class DatasetSource:
 
     columns = NO_COLUMNS
 
-    def __init__(self, dataset: Dataset, model: Model, losses: tuple[Loss, ...], name: str) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        model: Model,
+        losses: tuple[Loss, ...],
+        name: str,
+        preprocess: TableTransform | None = None,
+    ) -> None:
         """Check the length; rows are checked when they are read."""
         self.dataset, self.model, self.losses, self.name = dataset, model, losses, name
+        self.preprocess = preprocess
         self._form = ""
         try:
             self.rows = len(dataset)
@@ -267,7 +276,8 @@ class DatasetSource:
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
-        got = read(self.dataset, start, stop, self.name)
+        x, y, weight = read(self.dataset, start, stop, self.name)
+        got = (*transformed(x, y, self.model, self.preprocess, self.name, start), weight)
         x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
             self.columns = Columns(*map(column_names, got[:2]))  # the first block's are those of all
@@ -352,6 +362,7 @@ def prepare(
     metrics: Iterable[Metric | Loss] = (),
     *,
     fingerprinted: bool = False,
+    preprocess: TableTransform | None = None,
 ) -> Source:
     """Check ``data`` and make it a source of batches.
 
@@ -363,6 +374,7 @@ def prepare(
         columns: The columns that the frames x and y must have; None are those that the model was fitted with.
         metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
         fingerprinted: Whether the source's fingerprint will be asked for: it is found while arrays are checked.
+        preprocess: What makes arrays of tables; then x must be a table.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
@@ -371,6 +383,7 @@ def prepare(
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
+        x, y = transformed(x, y, model, preprocess, name)
         digests: list[str] = []
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():
@@ -383,7 +396,7 @@ def prepare(
                 raise type(error)(f"{name}: argument 'y': {error}") from None
         return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
-        return DatasetSource(data, model, losses, name)
+        return DatasetSource(data, model, losses, name, preprocess)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
         hint = "write validation=(x, y); split(data, 0.2) gives both parts"

@@ -19,13 +19,14 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record, column_names, real_array
-from framework.errors import DataError, ShapeError, UsageError
+from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
-from framework.models.parameters import Parameters, State, Views
+from framework.models.parameters import Columns, Parameters, State, Views
+from framework.models.rows import TableTransform, classified, predicted
 from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
 from framework.settings.component import Component
-from framework.settings.messages import printable
+from framework.settings.messages import brief, printable
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
 
 _DRAWING = threading.RLock()
@@ -213,6 +214,56 @@ class Model(Component):
     columns = _columns("inputs", "The names of a frame's columns that the model was fitted with, or None.")
     target_columns = _columns("targets", "Those of the targets, where they were a frame.")
 
+    @property
+    def preprocess(self) -> TableTransform | None:
+        """The FittedPreprocess of ``fit``, which turns tables into the model's numbers; saved with the model.
+
+        None takes it away. The model's columns go with it.
+        """
+        found: TableTransform | None = self._built().columns.preprocess if self.outermost.settled else None
+        return found
+
+    @preprocess.setter
+    def preprocess(self, fitted: TableTransform | None) -> None:
+        if fitted is not None and not hasattr(fitted, "blocks"):
+            raise SettingsError(
+                f"model.preprocess must be a FittedPreprocess, as recipe.fit(data) gives, or None; got {brief(fitted)}"
+            )
+        columns = Columns() if fitted is None else Columns(fitted.inputs, fitted.targets or None, fitted)
+        self._built().columns = columns
+
+    def predict(self, x: Any) -> Array:
+        """Return the predictions for rows of x, (rows, ...), in the unit of the target; no rows give no predictions.
+
+        With a ``preprocess``, x is a table of pandas, polars or Arrow. Its columns are found by name, and it is
+        transformed in blocks. ``model(x)`` takes numbers that are transformed already.
+
+        Raises:
+            ShapeError: x is not a batch of the model's samples.
+            DataError: A value is not finite, or a table's columns are not those of ``fit``.
+
+        Example:
+            >>> from framework import Neuron
+            >>> Neuron.from_weights([2.0]).predict([[1.0], [2.0]])
+            array([2., 4.])
+        """
+        return predicted(self, x, "predict")
+
+    def classify(self, x: Any) -> Array:
+        """Return the likeliest class of each row of x, (rows,): its name if the target has ``Classes``, or its number.
+
+        A model of one output gives the second class where its probability is above 0.5.
+
+        Raises:
+            SettingsError: The model has one output, and it does not end in a probability.
+
+        Example:
+            >>> from framework import Dense, Softmax
+            >>> Dense.from_weights([[1.0, -1.0]], activation=Softmax()).classify([[2.0], [-3.0]])
+            array([0, 1])
+        """
+        return classified(self, x, "classify")
+
     def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
         """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.
 
@@ -220,6 +271,11 @@ class Model(Component):
             DataError: They are others; lists both.
         """
         columns = column_names(x)
+        if columns is not None and self.preprocess is not None:
+            raise DataError(
+                f"{name} must hold numbers that are transformed already; got a {type(x).__name__}; "
+                "model.predict(table) transforms it"
+            )
         known = self.columns if known is None else known
         if columns is not None and known is not None and columns != known:
             raise DataError(

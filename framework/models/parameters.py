@@ -252,10 +252,14 @@ class Parameters(Mapping[str, Array]):
 
 
 class Columns(NamedTuple):
-    """The names of the columns of the frames that a model was fitted with; None of what was no frame."""
+    """The names of the columns of the frames that a model was fitted with, and what makes numbers of them.
+
+    Names are None of what was no frame.
+    """
 
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
+    preprocess: Any = None
 
 
 class State:

@@ -13,8 +13,7 @@ from framework.losses import Loss
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
 from framework.models import Model
-
-EVALUATION_ROWS = 4096
+from framework.models.rows import EVALUATION_ROWS
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""

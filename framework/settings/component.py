@@ -10,10 +10,10 @@ import inspect
 import json
 import numbers
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from types import FunctionType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -62,6 +62,20 @@ def _dtype_name(value: Any) -> Any:
 Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
 
+class _Named:
+    """Marks a setting that is written as a dict, and kept as a tuple of pairs, which cannot change."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        pair = handler.resolve_ref_schema(handler(schema))["items"]["prefixItems"]
+        return {"type": "object", "additionalProperties": pair[1]}
+
+
+T = TypeVar("T")
+_NAMED = _Named()
+Named = Annotated[tuple[tuple[str, T], ...], _NAMED]
+"""Values by name, in order: ``columns: Named[float]`` takes ``columns={"age": 1.0}``."""
+
+
 def _is_ours(cls: Any) -> bool:
     return bool(cls.__module__.partition(".")[0] == __name__.partition(".")[0])
 
@@ -71,10 +85,12 @@ class ComponentType(ModelMetaclass):
 
     Attributes:
         born: The class's place in the order of creation; unset on a rejected class.
+        named: The settings that are written as a dict.
         births: How many classes there have been.
     """
 
     born: int
+    named: frozenset[str]
     births: ClassVar[int] = 0
     _signature: Any
 
@@ -107,6 +123,8 @@ class ComponentType(ModelMetaclass):
         if not _is_ours(made):
             _require_overrides(made, namespace)
         component = cast("ComponentType", made)
+        fields = made.__pydantic_fields__.items()  # type: ignore[attr-defined]
+        component.named = frozenset(field for field, info in fields if _NAMED in info.metadata)
         ComponentType.births += 1
         component.born = ComponentType.births
         return component
@@ -347,12 +365,20 @@ class Component(BaseModel, metaclass=ComponentType):
         if not isinstance(settings, dict):
             return settings
         for name, value in settings.items():
-            if isinstance(value, dict) and not isinstance(value.get("type"), str):
+            if isinstance(value, dict) and not isinstance(value.get("type"), str) and name not in cls.named:
                 raise SettingsError(
                     f"setting '{name}' must not be a dict, which could be changed in place; write a tuple; "
                     f"got {brief(value)}"
                 )
-        return {name: _plain(value) for name, value in settings.items()}
+        return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        named = type(self).named
+        return [(name, dict(value) if name in named else value) for name, value in super().__repr_args__()]
+
+
+def _pairs(value: Any) -> Any:
+    return tuple(value.items()) if isinstance(value, Mapping) else value
 
 
 class _Text(str):
@@ -388,7 +414,7 @@ def _type_text(annotation: Any) -> str:
 def _is_foreign(cls: type, name: str) -> bool:
     """Return whether a public name comes from pydantic."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
-    return owner is BaseModel or name.startswith("model_") or name in ("born", "births")
+    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named")
 
 
 def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
@@ -443,7 +469,11 @@ def _as_json(value: Any) -> Any:
     """Return a component or a setting as JSON: pydantic's serializer would turn an interruption into its own error."""
     if isinstance(value, Component):
         value._require_json()
-        return {"type": value.tag()} | {name: _as_json(part) for name, part in value.settings().items()}
+        parts = value.settings().items()
+        named = type(value).named
+        return {"type": value.tag()} | {name: _as_json(dict(part) if name in named else part) for name, part in parts}
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
     if isinstance(value, tuple):
         return [*map(_as_json, value)]
     return value if value is None or type(value) in (bool, int, float, str) else to_jsonable_python(value)
@@ -476,8 +506,9 @@ def _plain(value: Any) -> Any:
 
 
 def _build(data: Mapping[str, Any]) -> Component:
-    settings = {name: _plain(value) for name, value in data.items() if name != "type"}
-    return class_of(data["type"])._made_of(settings)
+    cls = _class_of(data["type"])
+    pairs = {name: _pairs(value) if name in cls.named else value for name, value in data.items() if name != "type"}
+    return cls._made_of({name: _plain(value) for name, value in pairs.items()})
 
 
 def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
@@ -494,17 +525,8 @@ def _classes(births: int) -> WeakValueDictionary[str, type[Component]]:  # noqa:
     return WeakValueDictionary({found.tag(): found for found in newest_last})
 
 
-def class_of(tag: str) -> type[Component]:
-    """Return the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts.
-
-    Raises:
-        SettingsError: The program has not defined it.
-
-    Example:
-        >>> from framework import Sigmoid
-        >>> class_of("Sigmoid") is Sigmoid
-        True
-    """
+def _class_of(tag: str) -> type[Component]:
+    """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
     known = _classes(ComponentType.births)
     if tag not in known:
         _classes.cache_clear()  # a class may have been renamed, or an older one be left

@@ -96,7 +96,7 @@ _ELSEWHERE = {
         "train eval": "leave it out, forward(x) trains and model(x) predicts",
         "save state_dict": "write save(run, path), with the run that fit returned",
         "load_state_dict load_weights": "write load_model(path, into=model)",
-        "predict predict_proba": "write model(x)",
+        "predict_proba": "write model.predict(x)",
         "evaluate score": "write trainer.evaluate(model, (x, y))",
         "get_weights set_weights named_parameters": "read and write model.parameters, arrays by name",
         "to cuda cpu": "leave it out: NumPy computes on the processor",
@@ -111,7 +111,7 @@ _ELSEWHERE = {
         "nn optim layers Module": "layers and optimizers are names of framework itself",
         "Input InputLayer": "leave it out: sizes that are not given come from the data",
         "MLPClassifier MLPRegressor": "write a Sequential of Dense layers, and train it with a Trainer",
-        "StandardScaler": "write (x - x.mean(axis=0)) / x.std(axis=0)",
+        "StandardScaler": "write Standardize() in a Preprocess for a table, or (x - x.mean(axis=0)) / x.std(axis=0)",
         "manual_seed set_seed": "write seed=... in Trainer(...) and in the model",
     },
     "Trainer": {
@@ -161,8 +161,8 @@ def elsewhere(owner: Any, name: str) -> str | None:
 
     Example:
         >>> class Model: ...
-        >>> elsewhere(Model, "predict")
-        'write model(x)'
+        >>> elsewhere(Model, "eval")
+        'leave it out, forward(x) trains and model(x) predicts'
     """
     owners = (_ELSEWHERE.get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner]))
     return next((advice for known in owners for names, advice in known.items() if name in names.split()), None)

@@ -9,6 +9,7 @@ from framework.errors import SettingsError, ShapeError, nearest
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
+from framework.models.rows import TableTransform
 
 
 def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:
@@ -45,6 +46,23 @@ def require_modes(callbacks: Iterable[Callback], metrics: Iterable[Metric | Loss
                     f"{name}: {type(callback).__name__} judges {key!r} by mode={mode!r}, but it is better when it is "
                     f"{better}; write mode={wanted!r}"
                 )
+
+
+def require_classes(model: Model, preprocess: TableTransform | None, name: str) -> None:
+    """Refuse a model that gives another number of outputs than the target has classes.
+
+    Raises:
+        ShapeError: Says both numbers.
+    """
+    classes = None if preprocess is None else preprocess.classes
+    outputs = model.output_shape
+    if classes is None or not isinstance(outputs, tuple) or outputs in ((), (1,)) or len(outputs) != 1:
+        return
+    if outputs[0] is not None and outputs[0] != len(classes):
+        raise ShapeError(
+            f"{name}: the target has {len(classes)} classes, and the model gives {outputs[0]} numbers; end it with "
+            f"Dense(units={len(classes)}, activation=Softmax())"
+        )
 
 
 def require_last_batch(rows: int, size: int, model: Model, name: str) -> None:

@@ -17,7 +17,7 @@ from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
 
-OWN = ("optimizer", "seed", "engine")
+OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
 
 

@@ -9,14 +9,13 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import field_validator
 
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
-from framework.data.checks import checked_rows, settling
+from framework.data.checks import settling
 from framework.data.sources import Source, prepare
 from framework.emit.programs import refresh
 from framework.engines import Engine
@@ -26,15 +25,15 @@ from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.optimizers import BoundOptimizer, Optimizer
+from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer
-from framework.runs.figures import EVALUATION_ROWS, Figures
+from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
-from framework.training.preconditions import require_columns, require_last_batch, require_modes
+from framework.training.preconditions import require_classes, require_columns, require_last_batch, require_modes
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
-from framework.trees import rows_in, take
 
 
 class Trainer(Component):
@@ -55,6 +54,8 @@ class Trainer(Component):
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
         callbacks: Called at the hooks, in this order; those that save come last.
+        preprocess: How the columns of a table become numbers; learnt from the training data, and kept with the model.
+            None takes arrays, or tables as the model's own ``preprocess`` knows them.
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
             Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning.
@@ -65,7 +66,7 @@ class Trainer(Component):
     Example:
         >>> from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid
         >>> trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), epochs=100)
-        >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
         >>> model = Neuron(1, Sigmoid())
         >>> run = trainer.fit(model, (x, y))
         >>> trainer.predict(model, x) > 0.5
@@ -82,6 +83,7 @@ class Trainer(Component):
     metrics: tuple[Metric | Loss, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    preprocess: Preprocess | None = None
     engine: Literal["auto", "numpy", "compiled"] = "numpy"
 
     @field_validator("optimizer", mode="before")
@@ -144,19 +146,22 @@ class Trainer(Component):
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
-        with settling(model, data, name):
+        preprocess = model.preprocess if run is not None or self.preprocess is None else self.preprocess.fit(data, name)
+        with settling(model, data, name, preprocess):
             self._require(model)
+            require_classes(model, preprocess, name)
             for component in (self.loss, model, *self.regularizers):
                 refresh(component)
             if run is not None:
                 require_own(run, model, self.loss)
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
             figures = self._figures
-            source = prepare(data, model, figures.losses, name, metrics=figures.summed, fingerprinted=True)
+            options: Any = {"fingerprinted": True, "preprocess": preprocess}
+            source = prepare(data, model, figures.losses, name, metrics=figures.summed, **options)
             held_out = None
             if validation is not None:
                 where, seen = f"{name}: validation", source.columns
-                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
+                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, **options)
             for regularizer in self.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             keys = self._keys(validated=held_out is not None)
@@ -184,7 +189,7 @@ class Trainer(Component):
             run.layout = layout
             run.recipe = recipe | run.recipe
             if run.step == 0:
-                model.columns = model.target_columns = None
+                model.preprocess = preprocess
             model.columns = source.columns.inputs or model.columns
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
@@ -280,15 +285,16 @@ class Trainer(Component):
         """
         self._require(model)
         figures = self._figures
-        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", metrics=self.metrics))
+        options: Any = {"metrics": self.metrics, "preprocess": model.preprocess}
+        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", **options))
 
     @worded
     def predict(self, model: Model, x: Any) -> Array:
-        """Return the predictions for rows of x, (rows, ...); no rows give no predictions.
+        """Return ``model.predict(x)``: predictions for rows of x, (rows, ...), in the unit of the target.
 
         Raises:
             ShapeError: x is not a batch of the model's samples.
-            DataError: A value is not finite, or a frame's columns are not those of ``fit``.
+            DataError: A value is not finite, or a table's columns are not those of ``fit``.
 
         Example:
             >>> from framework import MeanSquaredError, Neuron, SGDOptimizer
@@ -296,7 +302,4 @@ class Trainer(Component):
             >>> trainer.predict(Neuron.from_weights([2.0]), [[1.0], [2.0]])
             array([2., 4.])
         """
-        x = checked_rows(x, model, "predict")
-        starts = range(0, rows_in(x), EVALUATION_ROWS) or [0]  # of no rows, one empty batch
-        with np.errstate(all="ignore"):
-            return np.concatenate([model.output(take(x, slice(n, n + EVALUATION_ROWS)))[1] for n in starts])
+        return model.predict(x)

@@ -118,7 +118,7 @@ def test_validation_figures_are_those_of_evaluate():
 def test_evaluation_in_parts_is_evaluation_at_once(monkeypatch):
     model = network()
     whole, predictions = recipe().evaluate(model, (X, Y)), recipe().predict(model, X)
-    monkeypatch.setattr("framework.training.trainer.EVALUATION_ROWS", 4)
+    monkeypatch.setattr("framework.models.rows.EVALUATION_ROWS", 4)
     assert recipe().evaluate(model, (X, Y)) == pytest.approx(whole, rel=1e-14)
     assert recipe().predict(model, X) == pytest.approx(predictions, rel=1e-14)
 

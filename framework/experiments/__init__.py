@@ -1,1 +1,0 @@
-"""Experiments: data, model and training in one file, and a folder for each run of it."""

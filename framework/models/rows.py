@@ -1,0 +1,134 @@
+"""Rows: samples checked for a model, and its predictions for them, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from framework.arrays import Array, require_finite, require_ids
+from framework.errors import SettingsError, ShapeError
+from framework.models.shapes import require_rows, shown
+from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
+
+if TYPE_CHECKING:
+    from framework.models.base import Model
+
+EVALUATION_ROWS = 4096
+"""Rows that go through the model at once when nothing is learnt."""
+
+
+class TableTransform(Protocol):
+    """A fitted preprocessing, as a model sees it."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that a table must have."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns of the target, where it is transformed."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes of the target."""
+
+    def both(self, x: Any, y: Any, dtype: str, name: str, start: int = 0) -> tuple[Any, Any]:
+        """Return x and y as the model and the loss take them."""
+
+    def blocks(self, x: Any, dtype: str, name: str) -> Iterator[Any]:
+        """Give the rows of a table as the model takes them, some at a time."""
+
+    def inverse(self, prediction: Array) -> Array:
+        """Return predictions in the unit of the target."""
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+
+
+def require_samples(shape: Any, model: Model, name: str) -> None:
+    """Check that an array of this shape, or arrays of these shapes by name, hold rows of the model's input shape.
+
+    Raises:
+        ShapeError: They do not; names the array, or says how to add an axis that is missing.
+    """
+    if isinstance(shape, dict) or isinstance(model.input_shape, dict):
+        require_rows(shape, model.input_shape, name, model.advice)
+        return
+    if shape and model.takes(shape[1:]):
+        return
+    hint = ""
+    if len(shape) == 1:
+        hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
+    elif len(shape) == len(model.input_shape):
+        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
+    elif len(shape) == 2 < len(model.input_shape):
+        hint = "; begin the model with a Reshape, e.g. Reshape((1, 28, 28)) for images of one channel"
+    expected = shown(("rows", *model.input_shape))
+    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model.advice}")
+
+
+def checked_rows(
+    x: Any,
+    model: Model,
+    name: str,
+    known: tuple[str, ...] | None = None,
+    total: Callable[[Array], float] | None = None,
+) -> Any:
+    """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
+
+    ``total`` may find the sum of an array, which is finite only if every number is, on another errand.
+
+    Raises:
+        ShapeError: x is not a batch of the model's samples.
+        DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
+    """
+    model.require_columns(x, f"{name}: argument 'x'", known)
+    array = real_tree(x, f"{name}: argument 'x'", model.dtype)
+    require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
+    rows_in(array, f"{name}: argument 'x'")
+    limits = leaves(model.cardinalities(sample_shape(array)))
+    given = flatten(x, f"{name}: argument 'x'")
+    for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
+        if total is None or not np.isfinite(total(values)):
+            require_finite(values, leaf, given[leaf])
+        require_ids(values, limit, leaf)
+    return array
+
+
+def predicted(model: Model, x: Any, name: str) -> Array:
+    """Return the predictions for rows of x in the unit of the target; see ``Model.predict``."""
+    preprocess = model.preprocess
+    parts = [x] if preprocess is None else preprocess.blocks(x, model.dtype, name)
+    found = []
+    for part in parts:
+        rows = checked_rows(part, model, name)
+        for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
+            with np.errstate(all="ignore"):
+                found.append(model.output(take(rows, slice(start, start + EVALUATION_ROWS)))[1])
+    whole = np.concatenate(found)
+    return whole if preprocess is None else preprocess.inverse(whole)
+
+
+def classified(model: Model, x: Any, name: str) -> Array:
+    """Return the likeliest class of each row; see ``Model.classify``."""
+    classes = None if model.preprocess is None else model.preprocess.classes
+    scores = predicted(model, x, name)
+    if scores.ndim == 1 or scores.shape[1:] == (1,):
+        low, high = getattr(model.output_activation, "output_range", None) or (-np.inf, np.inf)
+        if (low, high) != (0.0, 1.0):
+            raise SettingsError(
+                f"{name}: a model of one output must end in an activation from 0 to 1, such as Sigmoid, to choose one "
+                f"of two classes; got {model.output_activation!r}"
+            )
+        places, count = (scores.reshape(-1) > 0.5).astype(np.intp), 2
+    elif scores.ndim == 2:
+        places, count = scores.argmax(axis=1), scores.shape[1]
+    else:
+        raise ShapeError(f"{name}: the model must give one row of numbers a sample; got the shape {scores.shape}")
+    if classes is None:
+        return places
+    if len(classes) != count:
+        raise ShapeError(f"{name}: the target has {len(classes)} classes, and the model tells {count} apart")
+    return np.array(classes)[places]

@@ -1,0 +1,227 @@
+"""Steps for text and categories: columns of 0 and 1, ids, and the classes of a target.
+
+Whole numbers and booleans count as text too: their levels are ``3`` and ``True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import DataError, SettingsError
+from framework.preprocessing.columns import Column
+from framework.preprocessing.statistics import LevelCounts
+from framework.preprocessing.steps import ColumnStep
+from framework.settings.component import Count
+from framework.settings.messages import brief
+
+
+class _LevelStep(ColumnStep):
+    """A step that learns the levels of a column.
+
+    Missing values and levels that were not learnt are taken, unless the step says otherwise.
+    """
+
+    takes = ("numbers", "texts")
+    missing = "taken"
+
+    def model_post_init(self, context: object) -> None:
+        """Check that no level comes twice."""
+        levels = self.settings()["levels"]
+        if len(set(levels)) < len(levels):
+            twice = next(level for level in levels if levels.count(level) > 1)
+            raise SettingsError(f"{type(self).__name__}: setting 'levels' must not hold {twice!r} twice")
+
+    def statistic(self) -> LevelCounts:
+        return LevelCounts()
+
+    def gather(self, column: Column, statistics: Sequence[Any]) -> None:
+        (counts,) = statistics
+        texts = column.as_texts()
+        counts.numeric = column.form == "numbers" and not column.boolean
+        counts.add(texts.arrays[0], texts.levels)
+
+    def count_missing(self, statistics: Sequence[Any], filling: Column) -> None:
+        (counts,) = statistics
+        counts.fill(filling.as_texts().levels[0])
+
+    def places(self, column: Column) -> Array:
+        """Return the place of each row's text among the levels: -1 for missing ones, -2 for others."""
+        texts, known = column.as_texts(), {level: place for place, level in enumerate(self.settings()["levels"])}
+        found = np.array([*(known.get(level, -2) for level in texts.levels), -1], np.int64)
+        place: Array = found[texts.arrays[0]]
+        return place
+
+    def refuse_others(self, column: Column, places: Array, advice: str) -> None:
+        """Refuse a level that was not learnt.
+
+        Raises:
+            DataError: Names the column, the level and the row.
+        """
+        others = places == -2
+        if others.any():
+            texts, row = column.as_texts(), int(np.argmax(others))
+            text = texts.levels[texts.arrays[0][row]]
+            known = brief(list(self.settings()["levels"]))
+            what = f"has {brief(text)}, which is not among the levels of fit, {known},"
+            column.refuse(others, what, advice)
+
+
+def _require_levels(counts: LevelCounts, where: str) -> None:
+    if not counts.counts and not counts.missing and not counts.error:
+        raise DataError(f"{where} has no rows")
+
+
+class OneHot(_LevelStep):
+    """A column of 0 and 1 for each of the ``n`` commonest levels: ``city=Paris``.
+
+    Rarer levels share the column ``city other``, and missing values have ``city missing``. Both exist only if the
+    training rows have such values, because the weights of a column that is always 0 would not be trained. Without
+    such a column, a level that the training rows do not have gives 0 in every column, and so does a missing value.
+
+    Among levels of one count, the first in the alphabet counts as the commonest. With more than 65,536 distinct texts
+    the counts are those of ``framework.preprocessing.statistics.LevelCounts``, which states their error.
+
+    Attributes:
+        n: The largest number of levels.
+        other: Whether other levels are taken; False raises an error for them, in the training data too.
+        levels: The levels, learnt unless they are given.
+        rare: Whether there is a column ``other``, learnt.
+        seen: Whether there is a column ``missing``, learnt.
+
+    Raises:
+        DataError: ``other`` is False and a level is not among the learnt ones; names it and its row.
+
+    Example:
+        >>> column = Column("predict: column 'city'", "texts", ("city",), (np.array([0, 1]),), ("Rome", "Oslo"))
+        >>> found = OneHot(levels=["Oslo", "Paris"]).apply(column)
+        >>> dict(zip(found.names, found.arrays))
+        {'city=Oslo': array([0., 1.]), 'city=Paris': array([0., 0.])}
+    """
+
+    n: Count = 20
+    other: bool = True
+    levels: tuple[str, ...] = ()
+    rare: bool = False
+    seen: bool = False
+
+    def __init__(
+        self, n: int = 20, other: bool = True, *, levels: Any = (), rare: bool = False, seen: bool = False
+    ) -> None:
+        super().__init__(n=n, other=other, levels=levels, rare=rare, seen=seen)
+
+    @property
+    def open(self) -> bool:
+        return not self.levels and not self.seen
+
+    def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
+        (counts,) = statistics
+        _require_levels(counts, where)
+        more = len(counts.counts) > self.n or counts.error > 0
+        if more and not self.other:
+            raise DataError(
+                f"{where} has {'more than ' if counts.error else ''}{len(counts.counts)} levels, and OneHot takes "
+                f"{self.n}; write a larger n, or other=True"
+            )
+        return self.replace(levels=counts.commonest(self.n), rare=more, seen=counts.missing > 0)
+
+    def apply(self, column: Column) -> Column:
+        places = self.places(column)
+        if not self.other:
+            self.refuse_others(column, places, "write other=True to take it")
+        name = column.names[0]
+        wanted = [(f"{name}={level}", place) for place, level in enumerate(self.levels)]
+        wanted += [(f"{name} other", -2)] * self.rare + [(f"{name} missing", -1)] * self.seen
+        arrays = tuple((places == place).astype(np.float64) for _, place in wanted)
+        return column.replaced(form="indicators", names=tuple(label for label, _ in wanted), arrays=arrays)
+
+
+class Levels(_LevelStep):
+    """Ids for an Embedding: 0 for other levels, 1 for missing values, and 2, 3, ... for the ``n`` commonest levels.
+
+    So the vocabulary of the Embedding is n + 2. x is then a dict: ``{"numbers": ..., "city": ids}``. Levels that the
+    training rows do not have get the id 0. Its row of the Embedding is trained only if the training rows have more
+    levels than n.
+
+    Attributes:
+        n: The largest number of levels.
+        levels: The levels in the order of their ids, learnt unless they are given.
+        seen: Whether the levels are learnt.
+
+    Example:
+        >>> column = Column("fit: column 'city'", "texts", ("city",), (np.array([1, -1, 0]),), ("Oslo", "Rome"))
+        >>> Levels(50, levels=["Paris", "Rome"]).apply(column).arrays
+        (array([3, 1, 0]),)
+    """
+
+    n: Count = 50
+    levels: tuple[str, ...] = ()
+    seen: bool = False
+
+    def __init__(self, n: int = 50, *, levels: Any = (), seen: bool = False) -> None:
+        super().__init__(n=n, levels=levels, seen=seen)
+
+    @property
+    def open(self) -> bool:
+        return not self.levels and not self.seen
+
+    def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
+        (counts,) = statistics
+        _require_levels(counts, where)
+        return self.replace(levels=counts.commonest(self.n), seen=True)
+
+    def apply(self, column: Column) -> Column:
+        places = self.places(column)
+        return column.replaced(form="ids", arrays=(places + 2,))
+
+
+class Classes(_LevelStep):
+    """The classes of a target as 0, 1, 2, ...: text from A to Z, numbers by value, False before True.
+
+    ``model.predict`` gives the model's probabilities, and ``model.classify`` the names of the classes.
+
+    Attributes:
+        levels: The names of the classes, learnt unless they are given, as ``Classes(["no", "yes"])``. The second of two
+            is the one whose probability a model of one output gives.
+
+    Raises:
+        DataError: A class is missing, or was not in the training rows; names it and its row.
+
+    Example:
+        >>> column = Column("fit: column 'late'", "texts", ("late",), (np.array([0, 1, 0]),), ("yes", "no"))
+        >>> Classes(["no", "yes"]).apply(column).arrays
+        (array([1, 0, 1]),)
+    """
+
+    levels: tuple[str, ...] = ()
+
+    def __init__(self, levels: Any = ()) -> None:
+        super().__init__(levels=levels)
+
+    @property
+    def open(self) -> bool:
+        return not self.levels
+
+    def gather(self, column: Column, statistics: Sequence[Any]) -> None:
+        super().gather(column, statistics)
+        self._require_present(column, column.as_texts().arrays[0])
+
+    def _require_present(self, column: Column, codes: Array) -> None:
+        column.refuse(codes == -1, "has no class", "drop such rows first")
+
+    def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
+        (counts,) = statistics
+        if counts.error:
+            raise DataError(f"{where} has more than {len(counts.counts)} classes; is it a number to predict?")
+        if not counts.counts:
+            raise DataError(f"{where} has no classes")
+        return self.replace(levels=counts.sorted(counts.counts))
+
+    def apply(self, column: Column) -> Column:
+        places = self.places(column)
+        self._require_present(column, places)
+        self.refuse_others(column, places, "drop such rows, or train on rows of each class")
+        return column.replaced(form="ids", arrays=(places,))

@@ -1,0 +1,260 @@
+"""FittedPreprocess: a recipe with the numbers learnt from the training data; a part of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.arrays import Array
+from framework.errors import DataError, SettingsError, ShapeError, nearest
+from framework.frames import Frame, Kind
+from framework.preprocessing.categories import Classes, Levels
+from framework.preprocessing.columns import HOLDS, Column
+from framework.preprocessing.reading import empty_column, frame_of, raw_column, target_frame
+from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.preprocessing.steps import ColumnStep
+from framework.settings.component import Component, Named
+from framework.trees import Tree
+
+NUMBERS = "numbers"
+"""The name of all columns without ids in x, where others have ids."""
+
+
+class FittedPreprocess(Component):
+    """Each column's kind and its steps, with the numbers that ``Preprocess.fit`` has learnt.
+
+    A table's columns are found by name: their order does not matter, and further columns are ignored.
+
+    Attributes:
+        columns: The steps of each column of the inputs, in the order of the training data.
+        kinds: The kind of each of these columns in the training data.
+        target: The steps of each column of the target.
+        target_kinds: The kind of each of those.
+
+    Example:
+        >>> from framework import FittedPreprocess, Standardize
+        >>> fitted = FittedPreprocess(
+        ...     columns={"age": [Standardize(mean=30.0, scale=10.0)]}, kinds=["number"], target={}, target_kinds=[]
+        ... )
+        >>> fitted.names, FittedPreprocess.from_json(fitted.to_json()) == fitted
+        (('age',), True)
+    """
+
+    columns: Named[tuple[ColumnStep, ...]]
+    kinds: tuple[Kind, ...]
+    target: Named[tuple[ColumnStep, ...]] = ()
+    target_kinds: tuple[Kind, ...] = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Check that there is a kind for each column, and that nothing is left to learn."""
+        for setting, steps, kinds in (
+            ("kinds", self.columns, self.kinds),
+            ("target_kinds", self.target, self.target_kinds),
+        ):
+            if len(steps) != len(kinds):
+                raise SettingsError(f"FittedPreprocess: setting '{setting}' must have one kind a column")
+            for name, each in steps:
+                if found := next((step for step in each if step.open), None):
+                    raise SettingsError(f"FittedPreprocess: column {name!r}: {found!r} has learnt nothing yet")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the columns that a table must have."""
+        return tuple(name for name, _ in self.columns)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the columns of the target."""
+        return tuple(name for name, _ in self.target)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns of numbers, in the order in which the model takes them."""
+        return tuple(name for column in self._empty() if column.form != "ids" for name, _ in _outputs(column))
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """How many ids each column with ``Levels`` has, by name."""
+        return {
+            name: len(step.levels) + 2 for name, steps in self.columns for step in steps if isinstance(step, Levels)
+        }
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes of the target, or None if it has none."""
+        found = [step.levels for _, steps in self.target for step in steps if isinstance(step, Classes)]
+        return found[0] if len(found) == 1 else None
+
+    def _empty(self, prefix: str = "") -> Iterator[Column]:
+        """Give each column after its steps, with no rows; ``prefix`` begins messages."""
+        for (name, steps), kind in zip(self.columns, self.kinds, strict=True):
+            yield _through(steps, empty_column(name, kind, f"{prefix}column {name!r}"))
+
+    def transform(
+        self, table: Any, dtype: npt.DTypeLike = "float64", *, name: str = "transform", start: int = 0
+    ) -> Tree:
+        """Return the rows of a table as the model takes them.
+
+        Args:
+            table: A pandas, polars or Arrow table. Columns are found by name.
+            dtype: Of the numbers.
+            name: The caller, for messages.
+            start: The number of the table's first row, for messages.
+
+        Returns:
+            (rows, columns); if a column has ids, a dict with these ``numbers`` and with the ids of each such column.
+
+        Raises:
+            DataError: A column is missing or of another kind, or a value has no answer; names the column and the row.
+        """
+        frame = frame_of(table, name)
+        self.require_columns(frame, name)
+        width = len(self.names)
+        numbers = np.empty((frame.rows, width), dtype)
+        ids = {column.names[0]: np.empty(frame.rows, np.int64) for column in self._empty() if column.form == "ids"}
+        for first in range(0, frame.rows, BLOCK_ROWS):
+            stop = min(first + BLOCK_ROWS, frame.rows)
+            block = frame if stop - first == frame.rows else frame.slice(first, stop)
+            place = 0
+            for (label, steps), kind in zip(self.columns, self.kinds, strict=True):
+                column = _through(steps, raw_column(block, label, f"{name}: column {label!r}", kind, start + first))
+                if column.form == "ids":
+                    ids[label][first:stop] = column.arrays[0]
+                    continue
+                for _, values in _outputs(column):
+                    numbers[first:stop, place] = values
+                    place += 1
+        if not ids:
+            return numbers
+        named: Tree = {NUMBERS: numbers, **ids} if width else {**ids}
+        return named
+
+    def blocks(self, x: Any, dtype: npt.DTypeLike, name: str) -> Iterator[Tree]:
+        """Give the rows of a table as the model takes them, ``BLOCK_ROWS`` at a time; of no rows one empty block."""
+        frame = frame_of(x, f"{name}: argument 'x'")
+        for start in range(0, frame.rows, BLOCK_ROWS) or [0]:
+            yield self.transform(frame.slice(start, start + BLOCK_ROWS), dtype, name=name, start=start)
+
+    def both(self, x: Any, y: Any, dtype: npt.DTypeLike, name: str, start: int = 0) -> tuple[Tree, Any]:
+        """Return x and y as the model and the loss take them; y is as it was if the target has no steps."""
+        inputs = self.transform(x, dtype, name=name, start=start)
+        return inputs, self.transform_target(y, name=name, start=start) if self.target else y
+
+    def require_outputs(self, name: str) -> None:
+        """Refuse columns that do not end as numbers or ids, and a table of which nothing is left.
+
+        Raises:
+            SettingsError: Names the column.
+        """
+        ids = [column.names[0] for column in self._empty(f"{name}: ") if column.form == "ids"]
+        numbers = [
+            label for column in self._empty(f"{name}: ") if column.form != "ids" for label, _ in _outputs(column)
+        ]
+        if not ids and not numbers:
+            raise SettingsError(f"{name}: the Preprocess drops every column, so nothing is left for the model")
+        if ids and numbers and NUMBERS in ids:
+            raise SettingsError(
+                f"{name}: column {NUMBERS!r} has Levels, but x holds the other columns by this name; rename it"
+            )
+
+    def require_columns(self, frame: Frame, name: str) -> None:
+        """Refuse a table that lacks a column.
+
+        Raises:
+            DataError: Names the missing columns, and the nearest name that is there.
+        """
+        missing = [label for label in self.inputs if label not in frame.names]
+        if missing:
+            extra = [label for label in frame.names if label not in self.inputs]
+            shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise DataError(
+                f"{name}: the table must have the column{'s' * (len(missing) > 1)} {shown}, as in fit"
+                f"{nearest(missing[0], extra)}"
+            )
+
+    def transform_target(self, y: Any, *, name: str = "transform", start: int = 0) -> Array:
+        """Return targets as the loss takes them: (rows,), or (rows, targets) for several columns.
+
+        Raises:
+            DataError: A class was not in the training data, or a value is missing; names the row.
+        """
+        frame = target_frame(y, f"{name}")
+        if len(frame.names) != len(self.target):
+            raise ShapeError(
+                f"{name}: argument 'y' must have {len(self.target)} column{'s' * (len(self.target) > 1)}, as in fit; "
+                f"got {len(frame.names)}"
+            )
+        arrays = []
+        for label, (known, steps), kind in zip(frame.names, self.target, self.target_kinds, strict=True):
+            column = _through(steps, raw_column(frame, label, f"{name}: target {known!r}", kind, start))
+            if column.form not in ("numbers", "ids"):
+                raise SettingsError(
+                    f"{column.where} holds {HOLDS[column.form]}; write target=[Classes()] in Preprocess"
+                )
+            column.require_present("drop such rows first")
+            arrays.append(column.arrays[0])
+        return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
+
+    def inverse(self, prediction: Array) -> Array:
+        """Return predictions in the unit of the target; probabilities of classes stay as they are.
+
+        Raises:
+            ShapeError: The predictions have another number of columns than the target.
+
+        Example:
+            >>> from framework import FittedPreprocess, Standardize
+            >>> fitted = FittedPreprocess(
+            ...     columns={},
+            ...     kinds=[],
+            ...     target={"price": [Standardize(mean=100.0, scale=50.0)]},
+            ...     target_kinds=["number"],
+            ... )
+            >>> fitted.inverse(np.array([0.0, 2.0]))
+            array([100., 200.])
+        """
+        if all(isinstance(step, Classes) for _, steps in self.target for step in steps):
+            return prediction
+        if len(self.target) == 1:
+            return _back(self.target[0][1], prediction)
+        if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
+            raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
+        columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
+        return np.stack(columns, axis=1).astype(prediction.dtype, copy=False)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name} ({kind}): {', '.join(map(repr, steps)) or 'as it is'}"
+            for (name, steps), kind in zip(self.columns + self.target, self.kinds + self.target_kinds, strict=True)
+        ]
+        return "\n".join(lines)
+
+
+def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
+    for step in steps:
+        step.require(column)
+        column = step.apply(column)
+    return column
+
+
+def _back(steps: tuple[ColumnStep, ...], values: Array) -> Array:
+    found = values.astype(np.float64)
+    for step in reversed(steps):
+        found = step.inverse(found, 0)
+    return found.astype(values.dtype, copy=False)
+
+
+def _outputs(column: Column) -> list[tuple[str, Array]]:
+    """Return the numbers that a column gives the model, by name.
+
+    Raises:
+        SettingsError: It still holds text or dates.
+        DataError: A number is missing.
+    """
+    if column.form in ("texts", "dates"):
+        advice = "Dates()" if column.form == "dates" else "OneHot(20), Levels(20) for an Embedding,"
+        raise SettingsError(f"{column.where} holds {HOLDS[column.form]}: write {advice} or Drop() for it")
+    column.require_present()
+    return [*zip(column.names, column.arrays, strict=True), *column.flags]

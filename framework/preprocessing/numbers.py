@@ -1,0 +1,326 @@
+"""Steps for numbers: scales, quantiles, logarithms and missing values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import DataError, SettingsError
+from framework.preprocessing.columns import Column
+from framework.preprocessing.statistics import Missing, Moments, Sketch
+from framework.preprocessing.steps import ColumnStep, Numbers
+from framework.settings.component import Count, Positive
+from framework.special import erfc
+
+_SMALLEST_SHARE = 1e-7
+"""The share of the rows below which a normal quantile is not followed, as in scikit-learn; about 5.2 deviations."""
+
+
+def _require_values(count: int, where: str) -> None:
+    if not count:
+        raise DataError(f"{where} has no values, so nothing can be learnt from it; write Drop() for it")
+
+
+def _require_finite(numbers: Sequence[float], what: str, where: str) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise DataError(f"{where} has numbers so large that {what} is not finite; divide them, or write Log() first")
+
+
+class Standardize(ColumnStep):
+    """y = (x - mean) / scale, where scale is the standard deviation of the training rows, or 1 if it is 0.
+
+    The deviation is that of a population: the sum of squares is divided by the number of rows, as in scikit-learn's
+    StandardScaler.
+
+    Attributes:
+        mean: One number for each array, learnt unless it is given.
+        scale: Another one; both are given or none.
+
+    Raises:
+        DataError: A column has missing values and no ``Impute`` before, or no values at all.
+
+    Example:
+        >>> Standardize(mean=10.0, scale=2.0)
+        Standardize(mean=(10.0,), scale=(2.0,))
+    """
+
+    mean: Numbers = ()
+    scale: Numbers = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Check that the numbers fit together."""
+        if len(self.mean) != len(self.scale) or any(scale <= 0 for scale in self.scale):
+            raise SettingsError("Standardize: give 'mean' and a positive 'scale' for each array, or neither")
+
+    @property
+    def open(self) -> bool:
+        return not self.mean
+
+    def statistic(self) -> Moments:
+        return Moments()
+
+    def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
+        for moments in statistics:
+            _require_values(moments.count, where)
+            _require_finite((moments.mean, moments.squares), "their variance", where)
+        return self.replace(
+            mean=tuple(moments.mean for moments in statistics),
+            scale=tuple(moments.deviation or 1.0 for moments in statistics),
+        )
+
+    def formula(self, x: Array, place: int) -> Array:
+        return (x - self.mean[place]) / self.scale[place]
+
+    def inverse(self, y: Array, place: int) -> Array:
+        return y * self.scale[place] + self.mean[place]
+
+
+class MinMax(ColumnStep):
+    """y = (x - low) / (high - low): the training rows lie in [0, 1]. Later values may lie outside.
+
+    Where all training rows are equal, y is 0 for them.
+
+    Attributes:
+        low: The minimum of each array, learnt unless it is given, as ``MinMax(low=0, high=255)`` for pixels.
+        high: The maximum; both are given or none.
+
+    Raises:
+        DataError: A column has missing values and no ``Impute`` before, or no values at all.
+
+    Example:
+        >>> step = MinMax(low=0, high=255)
+        >>> step.formula(np.array([0.0, 51.0]), 0)
+        array([0. , 0.2])
+    """
+
+    low: Numbers = ()
+    high: Numbers = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Check that the numbers fit together."""
+        if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=True)):
+            raise SettingsError("MinMax: give 'low' and a larger 'high' for each array, or neither")
+
+    @property
+    def open(self) -> bool:
+        return not self.low
+
+    def statistic(self) -> Moments:
+        return Moments()
+
+    def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
+        for moments in statistics:
+            _require_values(moments.count, where)
+        ranges = [(m.low, m.high if m.high > m.low else m.low + max(1.0, abs(m.low))) for m in statistics]
+        for low, high in ranges:
+            _require_finite((high - low,), "their range", where)
+        return self.replace(low=tuple(low for low, _ in ranges), high=tuple(high for _, high in ranges))
+
+    def formula(self, x: Array, place: int) -> Array:
+        return (x - self.low[place]) / (self.high[place] - self.low[place])
+
+    def inverse(self, y: Array, place: int) -> Array:
+        return y * (self.high[place] - self.low[place]) + self.low[place]
+
+
+class Log(ColumnStep):
+    """y = sign(x) log(1 + |x| / unit), for numbers of very different size: incomes, counts, prices.
+
+    It takes any number, is close to x / unit near 0, and follows the logarithm of |x| where that is much larger than
+    ``unit``.
+
+    Attributes:
+        unit: Where the straight part ends: 1 for counts, 0.001 for fractions of some thousandths.
+
+    Example:
+        >>> Log().formula(np.array([0.0, 1.0, -1.0, 999.0]), 0).round(3)
+        array([ 0.   ,  0.693, -0.693,  6.908])
+    """
+
+    unit: Positive = 1.0
+
+    def formula(self, x: Array, place: int) -> Array:
+        return np.copysign(np.log1p(np.abs(x) / self.unit), x)
+
+    def inverse(self, y: Array, place: int) -> Array:
+        return np.copysign(np.expm1(np.abs(y)) * self.unit, y)
+
+
+class Quantiles(ColumnStep):
+    """y = the share of the training rows below x, from 0 to 1, or the normal deviate that has this share below it.
+
+    Between ``n`` + 1 quantiles of the training rows y is interpolated; a value that many rows share gets the middle of
+    its shares. Outside the range of the training rows y stays at its limit. With more than 65,536 rows the quantiles
+    are those of a sketch, whose error ``framework.preprocessing.statistics.Sketch`` states.
+
+    Attributes:
+        n: Into how many parts the quantiles divide the rows.
+        to: "uniform", or "normal" for normal deviates, cut off at a share of 1e-7.
+        values: The quantiles of each array, learnt unless they are given.
+
+    Raises:
+        DataError: A column has missing values and no ``Impute`` before, or no values at all.
+
+    Example:
+        >>> step = Quantiles(values=[[0.0, 1.0, 10.0]])
+        >>> step.formula(np.array([-5.0, 0.5, 5.5, 10.0]), 0)
+        array([0.  , 0.25, 0.75, 1.  ])
+
+    Source:
+        scikit-learn's QuantileTransformer, which this step equals on up to 65,536 rows.
+    """
+
+    n: Count = 256
+    to: Literal["uniform", "normal"] = "uniform"
+    values: tuple[tuple[float, ...], ...] = ()
+
+    def __init__(self, n: int = 256, *, to: str = "uniform", values: Any = ()) -> None:
+        super().__init__(n=n, to=to, values=values)
+
+    def model_post_init(self, context: object) -> None:
+        """Check that the quantiles rise."""
+        for values in self.values:
+            if len(values) < 2 or any(a > b for a, b in pairwise(values)):
+                raise SettingsError("Quantiles: setting 'values' must hold 2 or more rising numbers for each array")
+
+    @property
+    def open(self) -> bool:
+        return not self.values
+
+    def statistic(self) -> Sketch:
+        return Sketch()
+
+    def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
+        for sketch in statistics:
+            _require_values(sketch.count, where)
+        shares = np.linspace(0.0, 1.0, self.n + 1)
+        found = [np.maximum.accumulate(sketch.quantiles(shares)) for sketch in statistics]
+        for values in found:
+            _require_finite((float(values[-1] - values[0]),), "their range", where)
+        return self.replace(values=tuple(tuple(values.tolist()) for values in found))
+
+    def formula(self, x: Array, place: int) -> Array:
+        values = np.array(self.values[place])
+        shares = np.linspace(0.0, 1.0, len(values))
+        y = 0.5 * (np.interp(x, values, shares) - np.interp(-x, -values[::-1], -shares[::-1]))
+        y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, y))
+        y = np.where(np.isnan(x), np.nan, y)
+        if self.to == "uniform":
+            return y
+        return np.asarray(_normal_deviate(np.clip(y, _SMALLEST_SHARE, 1.0 - _SMALLEST_SHARE)), np.float64)
+
+    def inverse(self, y: Array, place: int) -> Array:
+        values = np.array(self.values[place])
+        shares = np.clip(y if self.to == "uniform" else 0.5 * erfc(-y / math.sqrt(2.0)), 0.0, 1.0)
+        if self.to == "normal":  # the cut-off shares stand for the limits
+            shares = np.where(shares <= _SMALLEST_SHARE, 0.0, np.where(shares >= 1.0 - _SMALLEST_SHARE, 1.0, shares))
+        found: Array = np.interp(shares, np.linspace(0.0, 1.0, len(values)), values)
+        return found
+
+
+_normal_deviate = np.frompyfunc(lambda share: share if math.isnan(share) else NormalDist().inv_cdf(share), 1, 1)
+
+
+class Impute(ColumnStep):
+    """Fill missing values with the mean, the median or a constant, and say in a column of its own where they were.
+
+    Attributes:
+        fill: "mean", "median", or the number itself; for a column of text the text itself.
+        flag: Whether to add a column ``age missing`` of 0 and 1. Only columns with missing values in the training rows
+            get one: the weights of another would not be trained.
+        values: What is filled in for each array, learnt.
+        seen: Whether the training rows had missing values, learnt.
+
+    Raises:
+        DataError: A column has no values at all, so that it has no mean.
+
+    Example:
+        >>> column = Column("fit: column 'age'", "numbers", ("age",), (np.array([31.0, np.nan]),))
+        >>> Impute(0.0, values=[0.0], seen=True).apply(column).arrays
+        (array([31.,  0.]),)
+    """
+
+    takes = ("numbers", "texts")
+    missing = "filled"
+
+    fill: float | str = "mean"
+    flag: bool = True
+    values: tuple[float | str, ...] = ()
+    seen: bool = False
+
+    def __init__(self, fill: float | str = "mean", *, flag: bool = True, values: Any = (), seen: bool = False) -> None:
+        super().__init__(fill=fill, flag=flag, values=values, seen=seen)
+
+    @property
+    def open(self) -> bool:
+        return not self.values
+
+    def require(self, column: Column) -> None:
+        super().require(column)
+        if column.form == "texts" and (not isinstance(self.fill, str) or self.fill in ("mean", "median")):
+            raise SettingsError(f"{column.where} holds text, which has no {self.fill!r}: write Impute('unknown')")
+        if column.form == "numbers" and isinstance(self.fill, str) and self.fill not in ("mean", "median"):
+            raise SettingsError(
+                f"{column.where} holds numbers: write Impute('mean'), Impute('median') or Impute(0.0); "
+                f"got {self.fill!r}"
+            )
+
+    def statistic(self) -> Any:
+        return {"mean": Moments, "median": Sketch}.get(str(self.fill), Missing)()
+
+    def gather(self, column: Column, statistics: Sequence[Any]) -> None:
+        for statistic, array in zip(statistics, column.arrays, strict=True):
+            statistic.add(array, *([column.levels] if column.form == "texts" else []))
+
+    def learnt(self, statistics: Sequence[Any], where: str) -> Self:
+        values = tuple(self._value(statistic, where) for statistic in statistics)
+        return self.replace(values=values, seen=any(statistic.missing for statistic in statistics))
+
+    def _value(self, statistic: Any, where: str) -> float | str:
+        if isinstance(statistic, Missing):
+            return self.fill
+        _require_values(statistic.count, where)
+        value = statistic.mean if isinstance(statistic, Moments) else float(statistic.quantiles(np.array([0.5]))[0])
+        _require_finite((value,), f"their {self.fill}", where)
+        return value
+
+    def filling(self, where: str, *, boolean: bool) -> Column:
+        """Return a column of one row: what is filled in."""
+        if isinstance(self.values[0], str):
+            return Column(where, "texts", ("",), (np.array([0]),), levels=(self.values[0],))
+        arrays = tuple(np.array([float(value)]) for value in self.values)
+        return Column(where, "numbers", ("",) * len(arrays), arrays, boolean=boolean)
+
+    def apply(self, column: Column) -> Column:
+        absent = column.arrays[0] < 0 if column.form == "texts" else np.isnan(column.arrays[0])
+        flags = column.flags
+        if self.flag and self.seen:
+            flags = (*flags, (f"{column.names[0]} missing", absent.astype(np.float64)))
+        if column.form == "texts":
+            levels = column.levels if self.values[0] in column.levels else (*column.levels, str(self.values[0]))
+            codes = np.where(absent, levels.index(str(self.values[0])), column.arrays[0])
+            return column.replaced(arrays=(codes,), levels=levels, flags=flags)
+        arrays = tuple(
+            np.where(np.isnan(array), value, array) for array, value in zip(column.arrays, self.values, strict=True)
+        )
+        return column.replaced(arrays=arrays, flags=flags)
+
+
+class Drop(ColumnStep):
+    """Leave the column out. A table to predict on need not have it.
+
+    Example:
+        >>> Drop().apply(Column("fit: column 'id'", "texts", ("id",), (np.array([0]),), ("a",))).arrays
+        ()
+    """
+
+    takes = ("numbers", "texts", "dates")
+
+    def apply(self, column: Column) -> Column:
+        return column.replaced(form="dropped", arrays=(), names=())

@@ -1,0 +1,173 @@
+"""Reading: the columns of a table, and of a target, as the steps take them; and data in blocks of a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from framework.data.frames import parts
+from framework.errors import DataError
+from framework.frames import Frame, Kind, is_frame, is_series
+from framework.preprocessing.columns import Column
+from framework.preprocessing.statistics import BLOCK_ROWS
+
+
+def frame_of(table: Any, name: str) -> Frame:
+    """Return a table as a Frame.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if isinstance(table, Frame):
+        return table
+    if not is_frame(table):
+        raise DataError(
+            f"{name}: a Preprocess takes a table of pandas, polars or Arrow, whose columns have names; "
+            f"got {type(table).__name__}"
+        )
+    return Frame(table, name)
+
+
+def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0) -> Column:
+    """Return a column of a table as it is before its first step.
+
+    Args:
+        frame: The rows.
+        label: The column's name.
+        where: The caller and the column, for messages.
+        kind: What the column held in the training data.
+        start: The number of the first row in the caller's data.
+
+    Raises:
+        DataError: It holds another kind of values now, or a number is infinite.
+    """
+    found = frame.kind(label)
+    if found != kind and found == "number" and np.isnan(values := frame.numbers(label)).all():
+        return _absent(label, where, kind, len(values), start)
+    column = Column(where, "numbers", (label,), (), start=start)
+    if kind in ("text", "category") and found in ("text", "category"):
+        codes, levels = frame.texts(label)
+        return column.replaced(form="texts", arrays=(codes,), levels=levels)
+    if kind in ("date", "duration") and found == kind:
+        micros, missing = frame.dates(label)
+        if kind == "date":
+            return column.replaced(form="dates", arrays=(micros,), missing=missing)
+        return column.replaced(arrays=(np.where(missing, np.nan, micros / 1e6),))
+    if kind in ("number", "boolean") and found in ("number", "boolean"):
+        values = np.ascontiguousarray(frame.numbers(label))
+        column.refuse(np.isinf(values), "has an infinite number", "replace or drop it")
+        if kind == "boolean" and found == "number":
+            strange = ~np.isnan(values) & (values != 0.0) & (values != 1.0)
+            column.refuse(strange, "held booleans in fit, and has another number", "give booleans, or 0 and 1")
+        return column.replaced(arrays=(values,), boolean=kind == "boolean")
+    if kind == "other":
+        raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
+    raise DataError(f"{where} held {_HELD[kind]} in fit, and holds {_HELD[found]} now; cast it before")
+
+
+_HELD = {
+    "number": "numbers",
+    "boolean": "booleans",
+    "text": "text",
+    "category": "categories",
+    "date": "dates",
+    "duration": "durations",
+    "other": "other values",
+}
+
+
+def _absent(label: str, where: str, kind: Kind, rows: int, start: int) -> Column:
+    """Return a column of some kind in which every value is missing."""
+    column = Column(where, "numbers", (label,), (), start=start, boolean=kind == "boolean")
+    if kind in ("text", "category"):
+        return column.replaced(form="texts", arrays=(np.full(rows, -1),))
+    if kind == "date":
+        return column.replaced(form="dates", arrays=(np.zeros(rows, np.int64),), missing=np.ones(rows, bool))
+    return column.replaced(arrays=(np.full(rows, np.nan),))
+
+
+def empty_column(label: str, kind: Kind, where: str) -> Column:
+    """Return a column without rows."""
+    return _absent(label, where, kind, 0, 0)
+
+
+def target_frame(y: Any, name: str) -> Frame:
+    """Return targets as a Frame: a table, one column of it, an array or a list.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if is_frame(y) or is_series(y):
+        return Frame(y, f"{name}: argument 'y'")
+    import pyarrow as pa  # noqa: PLC0415 -- a table is at hand, so it is installed
+
+    array = np.asarray(y)
+    columns = [array] if array.ndim < 2 else [*array.T]
+    names = [TARGET] if len(columns) == 1 else [f"{TARGET} {place}" for place in range(len(columns))]
+    try:
+        return Frame(pa.table(dict(zip(names, map(pa.array, columns), strict=True))), f"{name}: argument 'y'")
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(f"{name}: argument 'y' must be a column, an array or a list; {error}") from None
+
+
+TARGET = "target"
+"""The name of a target that has none."""
+
+
+class Block(NamedTuple):
+    """Some rows of data.
+
+    Attributes:
+        start: The number of the first one.
+        x: The inputs.
+        y: The targets, or None.
+    """
+
+    start: int
+    x: Frame
+    y: Frame | None
+
+
+class Blocks:
+    """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, or a Dataset of such.
+
+    Example:
+        >>> import pandas
+        >>> blocks = Blocks((pandas.DataFrame({"age": [31], "late": ["no"]}), "late"), "fit")
+        >>> [(block.start, block.x.names, block.y.names) for block in blocks]
+        [(0, ('age',), ('late',))]
+    """
+
+    def __init__(self, data: Any, name: str) -> None:
+        """Take the data apart; a Dataset is read later."""
+        self.name, self.dataset = name, None
+        self.target_name: str | None = None
+        if is_frame(data):
+            self.x, self.y = frame_of(data, name), None
+        elif isinstance(data, tuple | list) and len(data) in (2, 3):
+            x, y, _ = parts(data, name)
+            self.x = frame_of(x, name)
+            self.target_name = data[1] if isinstance(data[1], str) else None  # a column of Arrow has no name
+            self.y = target_frame(y, name)
+        elif hasattr(data, "read") and hasattr(data, "__len__"):
+            self.dataset = data
+        else:
+            raise DataError(
+                f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight) or a Dataset; "
+                f"got {type(data).__name__}"
+            )
+        self.rows = len(data) if self.dataset is not None else self.x.rows
+
+    def __iter__(self) -> Iterator[Block]:
+        """Give the blocks in order; the last one may have fewer rows."""
+        for start in range(0, self.rows, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, self.rows)
+            if self.dataset is not None:
+                got = self.dataset.read(start, stop)
+                yield Block(start, frame_of(got[0], self.name), target_frame(got[1], self.name))
+            elif stop - start == self.rows:
+                yield Block(0, self.x, self.y)
+            else:
+                yield Block(start, self.x.slice(start, stop), None if self.y is None else self.y.slice(start, stop))

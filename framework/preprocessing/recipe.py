@@ -1,0 +1,218 @@
+"""Preprocess: which steps each column takes; ``fit`` learns their numbers in one pass over blocks of rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from framework.errors import DataError, SettingsError, nearest
+from framework.frames import Frame, Kind
+from framework.preprocessing.categories import Classes
+from framework.preprocessing.columns import Column
+from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.numbers import Drop, Impute
+from framework.preprocessing.reading import TARGET, Block, Blocks, raw_column
+from framework.preprocessing.steps import ColumnStep
+from framework.settings.component import Component, Named
+
+_KINDS = tuple(f"<{kind}>" for kind in get_args(Kind))
+
+
+class Preprocess(Component):
+    """Which steps each column of a table takes on its way to the model.
+
+    ``Trainer(preprocess=...)`` fits it on the training data, and the result belongs to the model. A column takes the
+    steps of its name; else those of the first pattern that fits, where ``*`` stands for any characters; else those of
+    its kind: ``<number>``, ``<boolean>``, ``<text>``, ``<category>``, ``<date>``, ``<duration>`` or ``<other>``.
+
+    Attributes:
+        columns: The steps by name, pattern or kind. No steps leave numbers as they are.
+        target: The steps of the target. With several columns, each takes them.
+
+    Raises:
+        SettingsError: A kind is misspelt; in ``fit``, a column fits no rule, a rule fits no column, or a step does not
+            take what the column holds.
+
+    Example:
+        >>> import pandas
+        >>> from framework import Classes, OneHot, Preprocess, Standardize
+        >>> table = pandas.DataFrame({"age": [20, 40], "city": ["Rome", "Oslo"], "late": ["no", "yes"]})
+        >>> recipe = Preprocess(columns={"age": [Standardize()], "<text>": [OneHot(20)]}, target=[Classes()])
+        >>> fitted = recipe.fit((table, "late"))
+        >>> fitted.names
+        ('age', 'city=Oslo', 'city=Rome')
+        >>> fitted.transform(table)
+        array([[-1.,  0.,  1.],
+               [ 1.,  1.,  0.]])
+    """
+
+    columns: Named[tuple[ColumnStep, ...]]
+    target: tuple[ColumnStep, ...] = ()
+
+    def __init__(self, columns: Any, target: Sequence[ColumnStep] = ()) -> None:
+        super().__init__(columns=columns, target=target)
+
+    def model_post_init(self, context: object) -> None:
+        """Check the kinds."""
+        for key, _ in self.columns:
+            if re.fullmatch(r"<\w+>", key) and key not in _KINDS:
+                raise SettingsError(
+                    f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS)}; there are: {', '.join(_KINDS)}"
+                )
+
+    def fit(self, data: Any, name: str = "Preprocess.fit") -> FittedPreprocess:
+        """Return the recipe with the numbers that follow from some data.
+
+        One pass over the data is enough, unless a step learns from what another one that learns has changed, as in
+        ``[Quantiles(), Standardize()]``; each such step takes a further pass. Blocks have 65,536 rows whatever the
+        source, so the same rows give the same bits from memory and from files.
+
+        Args:
+            data: (table, "target"), (table, y), a table, or a Dataset whose ``read`` gives tables.
+            name: The caller, for messages.
+
+        Raises:
+            SettingsError: A rule and the columns do not fit together; names the column.
+            DataError: A value has no answer; names the column and the row.
+        """
+        blocks = Blocks(data, name)
+        if blocks.rows == 0:
+            raise DataError(f"{name}: argument 'data' must have at least one row; got none")
+        kinds, target_kinds = _kinds(blocks)
+        target_kinds = target_kinds if self.target else {}
+        chains = [
+            _Chain(label, kind, steps, f"{name}: column {label!r}") for label, kind, steps in self._chosen(kinds, name)
+        ]
+        titles = [blocks.target_name or label or TARGET for label in target_kinds]
+        goals = [
+            _Chain(title, kind, self.target, f"{name}: target {title!r}")
+            for title, kind in zip(titles, target_kinds.values(), strict=True)
+        ]
+        for goal in goals:
+            goal.require_target()
+        while any(chain.open for chain in (*chains, *goals)):
+            for block in blocks:
+                for chain in chains:
+                    chain.gather(block.x, chain.label, block.start)
+                for goal, label in zip(goals, target_kinds, strict=True):
+                    goal.gather(cast("Frame", block.y), label, block.start)
+            for chain in (*chains, *goals):
+                chain.learn()
+        kept = [chain for chain in chains if not any(isinstance(step, Drop) for step in chain.steps)]
+        fitted = FittedPreprocess(
+            columns={chain.label: chain.steps for chain in kept},
+            kinds=[chain.kind for chain in kept],
+            target={goal.label: goal.steps for goal in goals},
+            target_kinds=[goal.kind for goal in goals],
+        )
+        fitted.require_outputs(name)
+        return fitted
+
+    def _chosen(self, kinds: Mapping[str, Kind], name: str) -> list[tuple[str, Kind, tuple[ColumnStep, ...]]]:
+        """Return each column with its kind and its steps."""
+        rules = dict(self.columns)
+        used = {key for key in rules if key in _KINDS}
+        found = []
+        for label, kind in kinds.items():
+            keys = [*(key for key in rules if key == label), *(key for key in rules if _fits(key, label))]
+            keys += [key for key in rules if key == f"<{kind}>"]
+            used.update(keys)
+            if not keys:
+                raise SettingsError(
+                    f"{name}: column {label!r} ({kind}) fits no rule of the Preprocess; write {label!r}: [...] or "
+                    f"'<{kind}>': [...] in columns, with [Drop()] to leave it out"
+                )
+            found.append((label, kind, rules[keys[0]]))
+        if unused := [key for key in rules if key not in used]:
+            raise SettingsError(
+                f"{name}: there is no column {unused[0]!r}{nearest(unused[0], kinds)}; there are: {', '.join(kinds)}"
+            )
+        return found
+
+
+def _fits(pattern: str, label: str) -> bool:
+    return "*" in pattern and re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label, re.DOTALL) is not None
+
+
+def _kinds(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
+    """Return the kind of each column of x and of y; a Dataset is read up to the first value of each."""
+    kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
+    for block in [Block(0, blocks.x, blocks.y)] if blocks.dataset is None else blocks:
+        unknown = False
+        for known, frame in zip(kinds, (block.x, block.y), strict=True):
+            if frame is None:
+                continue
+            for label in frame.names:
+                if known.get(label, "number") == "number":
+                    known[label] = frame.kind(label)
+                    unknown |= known[label] == "number" and bool(np.isnan(frame.numbers(label)).all())
+        if not unknown:
+            break
+    return kinds
+
+
+class _Chain:
+    """The steps of one column while they learn."""
+
+    def __init__(self, label: str, kind: Kind, steps: Sequence[ColumnStep], where: str) -> None:
+        self.label, self.kind, self.steps, self.where = label, kind, list(steps), where
+        self.statistics: dict[int, list[Any]] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether some step has still numbers to learn."""
+        return any(step.open for step in self.steps)
+
+    def gather(self, frame: Frame, label: str, start: int) -> None:
+        """Add the rows of a block to the statistics of the next steps that learn.
+
+        Behind an ``Impute`` that learns in this pass, missing values stay missing. Its value is the same for each of
+        them, so ``learn`` counts it for the steps behind when it is known.
+        """
+        if not self.open:
+            return
+        column, filled = raw_column(frame, label, self.where, self.kind, start), False
+        for place, step in enumerate(self.steps):
+            step.require(column)
+            if not step.open:
+                column = step.apply(column)
+                continue
+            if not filled and step.missing == "refused":
+                column.require_present()
+            kept = self.statistics.setdefault(place, [step.statistic() for _ in column.arrays])
+            step.gather(column, kept)
+            if step.missing != "filled":
+                return
+            filled = True
+
+    def learn(self) -> None:
+        """Let each step that has gathered learn, in their order."""
+        filling: Column | None = None  # one row: what is filled in for missing values
+        for place, step in enumerate(self.steps):
+            statistics = self.statistics.pop(place, None)
+            if statistics is None:
+                if step.open:
+                    return
+                filling = None if filling is None else step.apply(filling)
+                continue
+            if filling is not None:
+                step.count_missing(statistics, filling)
+            self.steps[place] = learnt = step.learnt(statistics, self.where)
+            if isinstance(learnt, Impute):
+                filling = learnt.filling(self.where, boolean=self.kind == "boolean")
+
+    def require_target(self) -> None:
+        """Refuse steps that have no meaning for a target.
+
+        Raises:
+            SettingsError: Names the step.
+        """
+        for step in self.steps:
+            if not isinstance(step, Classes) and type(step).inverse is ColumnStep.inverse:
+                raise SettingsError(
+                    f"{self.where}: {type(step).__name__} does not fit a target, as it cannot be undone; "
+                    "for classes write Classes()"
+                )

@@ -1,0 +1,207 @@
+"""A table to a model and back: fit, save, load, predict, resume, with the preprocessing that belongs to the model."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from framework import (
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    Classes,
+    CrossEntropy,
+    DataError,
+    Dense,
+    Impute,
+    Log,
+    MeanSquaredError,
+    Neuron,
+    OneHot,
+    Preprocess,
+    ReLU,
+    ResumeWarning,
+    Sequential,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    Trainer,
+    load_model,
+    save,
+)
+
+RNG = np.random.default_rng(0)
+ROWS = 300
+AGE = RNG.normal(40, 10, ROWS).round(1)
+CITY = RNG.choice(["Rome", "Oslo", "Bern"], ROWS)
+TABLE = pd.DataFrame(
+    {
+        "age": np.where(np.arange(ROWS) % 50 == 0, np.nan, AGE),
+        "city": CITY,
+        "late": np.where((AGE > 45) | (CITY == "Oslo"), "yes", "no"),
+        "price": 1000.0 + 50.0 * AGE,
+    }
+)
+INPUTS = {"age": [Impute("median"), Standardize()], "<text>": [OneHot(20)]}
+TRAIN, HELD_OUT = TABLE[:200], TABLE[200:]
+TRAINER = Trainer(
+    loss=BinaryCrossEntropy(),
+    optimizer=AdamOptimizer(learning_rate=0.02),
+    epochs=30,
+    preprocess=Preprocess(columns=INPUTS, target=[Classes()]),
+)
+
+
+def classes(table):
+    return table[["age", "city", "late"]]
+
+
+def network(head=None):
+    return Sequential(Dense(units=8, activation=ReLU()), head or Neuron(activation=Sigmoid()))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = network()
+    return TRAINER.fit(model, (classes(TRAIN), "late"), (classes(HELD_OUT), "late"))
+
+
+def test_a_model_learns_from_a_table_and_gives_the_names_of_classes(trained):
+    found = trained.model.classify(HELD_OUT)
+    assert np.mean(found == HELD_OUT["late"].to_numpy()) > 0.9
+    assert set(found) == {"no", "yes"}
+
+
+def test_the_preprocess_knows_the_training_rows_alone(trained):
+    fitted = trained.model.preprocess
+    assert fitted.inputs == trained.model.columns == ("age", "city")
+    assert trained.model.target_columns == ("late",)
+    (_, (impute, _)), _ = fitted.columns
+    assert impute.values == (TRAIN["age"].median(),)
+    assert impute.values != (TABLE["age"].median(),)
+
+
+def test_a_loaded_model_predicts_the_same_bits_from_a_table(trained, tmp_path):
+    save(trained, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert model.preprocess == trained.model.preprocess
+    assert model.columns == ("age", "city")
+    assert np.array_equal(model.predict(HELD_OUT), trained.model.predict(HELD_OUT))
+    assert np.array_equal(model.classify(HELD_OUT), trained.model.classify(HELD_OUT))
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=range(3))
+def test_columns_are_found_by_name_in_any_order_and_others_ignored(trained, library):
+    other = library(HELD_OUT[["price", "city", "age"]].reset_index(drop=True))
+    assert np.array_equal(trained.model.predict(other), trained.model.predict(HELD_OUT))
+    assert np.array_equal(TRAINER.predict(trained.model, other), trained.model.predict(HELD_OUT))
+
+
+def test_evaluate_transforms_the_table_and_the_target(trained):
+    figures = TRAINER.evaluate(trained.model, (classes(HELD_OUT), "late"))
+    assert figures["loss"] == trained.history[-1]["val_loss"]
+    assert figures == TRAINER.evaluate(trained.model, (classes(HELD_OUT)[["city", "age"]], HELD_OUT["late"]))
+
+
+def test_a_resumed_run_keeps_its_preprocess_and_continues_to_the_same_bits(trained, tmp_path):
+    half = TRAINER.fit(network(), (classes(TRAIN), "late"), epochs=10)
+    save(half, tmp_path / "run")
+    more = TRAINER.resume(tmp_path / "run", (classes(TRAIN), "late"), epochs=20)
+    assert np.array_equal(more.model.parameters.vector, trained.model.parameters.vector)
+    other = TRAINER.replace(preprocess=Preprocess(columns=INPUTS | {"age": [Impute(0.0)]}, target=[Classes()]))
+    with pytest.warns(ResumeWarning, match="preprocess: was .*; the run keeps its own"):
+        run = other.resume(more, (classes(TRAIN), "late"), epochs=1)
+    assert run.model.preprocess == half.model.preprocess
+
+
+def test_a_trainer_without_a_recipe_keeps_that_of_the_model(trained):
+    model = trained.model.copy()
+    TRAINER.replace(preprocess=None, epochs=1).fit(model, (classes(HELD_OUT), "late"))
+    assert model.preprocess == trained.model.preprocess
+
+
+def test_predictions_come_in_the_unit_of_the_target():
+    recipe = Preprocess(columns=INPUTS, target=[Log(), Standardize()])
+    trainer = Trainer(
+        loss=MeanSquaredError(), optimizer=AdamOptimizer(learning_rate=0.02), epochs=60, preprocess=recipe
+    )
+    table = TABLE[["age", "city", "price"]].dropna()
+    model = network(Neuron())
+    trainer.fit(model, (table, "price"))
+    assert np.abs(model.predict(table) / table["price"].to_numpy() - 1).mean() < 0.05
+
+
+def test_more_than_two_classes_take_a_softmax():
+    recipe = Preprocess(columns={"age": INPUTS["age"]}, target=[Classes()])
+    trainer = TRAINER.replace(loss=CrossEntropy(), preprocess=recipe, epochs=2)
+    model = network(Dense(units=3, activation=Softmax()))
+    trainer.fit(model, (TABLE[["age", "city"]], "city"))
+    assert set(model.classify(TABLE)) <= {"Bern", "Oslo", "Rome"}
+    with pytest.raises(ShapeError, match="the target has 3 classes, and the model gives 4 numbers"):
+        trainer.fit(network(Dense(units=4, activation=Softmax())), (TABLE[["age", "city"]], "city"))
+
+
+class Blocks:
+    """A Dataset whose blocks are tables."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __len__(self):
+        return len(self.table)
+
+    def read(self, start, stop):
+        part = self.table[start:stop]
+        return part[["age", "city"]], part["late"]
+
+
+def test_a_dataset_of_tables_trains_to_the_same_bits_as_the_table(trained):
+    model = network()
+    TRAINER.fit(model, Blocks(TRAIN))
+    assert np.array_equal(model.parameters.vector, trained.model.parameters.vector)
+    assert model.preprocess == trained.model.preprocess
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m(HELD_OUT), "x must hold numbers that are transformed already; .* model.predict"),
+        (lambda m: m.predict(HELD_OUT[["age"]]), "predict: the table must have the column 'city', as in fit"),
+        (lambda m: m.predict(HELD_OUT.rename(columns={"city": "City"})), "did you mean 'City'"),
+        (lambda m: m.predict(np.ones((2, 5))), "a Preprocess takes a table"),
+        (lambda m: TRAINER.evaluate(m, (np.ones((2, 5)), [0, 1])), "a Preprocess takes a table"),
+        (lambda m: m.predict(HELD_OUT.assign(city=1)), "column 'city' held text in fit, and holds numbers now"),
+        (lambda m: m.predict(HELD_OUT.assign(age="old")), "column 'age' held numbers in fit, and holds text now"),
+        (
+            lambda m: TRAINER.evaluate(m, (classes(HELD_OUT).assign(late="maybe"), "late")),
+            "target 'late' has 'maybe', which is not among the levels of fit, .* in row 0",
+        ),
+    ],
+    ids=range(8),
+)
+def test_what_does_not_fit_the_preprocess_is_refused_by_column(trained, call, message):
+    with pytest.raises(DataError, match=message):
+        call(trained.model)
+
+
+def test_a_refused_fit_leaves_the_model_as_it_was(trained):
+    model = trained.model.copy()
+    before = model.preprocess, model.parameters.vector.copy()
+    with pytest.raises(DataError, match="column 'age' has an infinite number in row 3"):
+        TRAINER.fit(model, (classes(TRAIN).assign(age=np.where(np.arange(200) == 3, np.inf, 1.0)), "late"))
+    assert model.preprocess == before[0]
+    assert np.array_equal(model.parameters.vector, before[1])
+
+
+def test_the_preprocess_goes_with_copies_and_can_be_taken_away(trained):
+    model = trained.model.copy()
+    assert model.preprocess == trained.model.preprocess
+    model.preprocess = None
+    assert model.columns is None
+    x = trained.model.preprocess.transform(HELD_OUT)
+    assert np.array_equal(model.predict(x), trained.model.predict(HELD_OUT))
+
+
+def test_predicting_no_rows_gives_no_predictions(trained):
+    assert trained.model.predict(HELD_OUT[:0]).shape == (0,)
