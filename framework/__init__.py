@@ -16,10 +16,11 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.reporting import CSVLog, ProgressBar
+from framework.callbacks.reporting import CSVLog, JSONLog, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
+from framework.data.csv import CSV
 from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
@@ -114,6 +115,7 @@ from framework.training.verification import verify_resume
 
 __all__ = [
     "CELU",
+    "CSV",
     "ELU",
     "F1",
     "GELU",
@@ -188,6 +190,7 @@ __all__ = [
     "Impute",
     "Initializer",
     "InverseTimeSchedule",
+    "JSONLog",
     "KLDivergence",
     "Layer",
     "LayerNorm",

@@ -40,11 +40,25 @@ def real_tree(value: Any, name: str, dtype: Any = None) -> Tree:
         >>> real_tree({"numbers": [[1, 2]], "city": [3]}, "x", "float32")["city"]
         array([3.], dtype=float32)
     """
+    found: Tree = as_tree(value, name, lambda leaf, place: real_array(leaf, place, dtype))
+    return found
+
+
+def as_tree(value: Any, name: str, convert: Callable[[Any, str], Any]) -> Any:
+    """Return the tree of ``convert(leaf, its name)`` for the leaves of nested mappings.
+
+    Raises:
+        DataError: A mapping is empty, or a name in it is not a string.
+
+    Example:
+        >>> as_tree({"numbers": [1, 2], "city": [3]}, "x", lambda leaf, name: name)
+        {'city': "x['city']", 'numbers': "x['numbers']"}
+    """
     if not isinstance(value, Mapping):
-        return real_array(value, name, dtype)
+        return convert(value, name)
     if not value or not all(isinstance(key, str) for key in value):
         raise DataError(f"{name} must be an array, or a dict of arrays by name; got the names {brief([*value])}")
-    return {key: real_tree(value[key], leaf_name(name, key), dtype) for key in sorted(value)}
+    return {key: as_tree(value[key], leaf_name(name, key), convert) for key in sorted(value)}
 
 
 def flatten(tree: Any, name: str = "x") -> dict[str, Any]:

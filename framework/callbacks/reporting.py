@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -90,7 +92,44 @@ def text_of_path(path: object) -> object:
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
-class CSVLog(Callback):
+class _Log(Callback):
+    """The base of logs: a file that is open while training runs, and begins with the rows that the run already has."""
+
+    observes: ClassVar[bool] = True
+
+    path: Annotated[str, BeforeValidator(text_of_path)]
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open the file, and write the rows that the run already has."""
+        try:
+            file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
+        except OSError as error:
+            name = type(self).__name__
+            raise SettingsError(f"{name}: setting 'path' must be a file that can be written; {error}") from error
+        run.live(self).update(file=file)
+        if len(run.history):
+            self._rewrite(run)
+            file.flush()
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write the newest row, so that it is on disk whatever happens next."""
+        self._append(run)
+        run.live(self)["file"].flush()
+
+    def on_train_end(self, run: Run) -> None:
+        if "file" in run.live(self):
+            run.live(self)["file"].close()
+
+    def _rewrite(self, run: Run) -> None:
+        """Write all rows."""
+        raise NotImplementedError
+
+    def _append(self, run: Run) -> None:
+        """Write the newest row."""
+        raise NotImplementedError
+
+
+class CSVLog(_Log):
     """Write a row to a CSV file after every epoch; a resumed run keeps its rows, a new run overwrites the file.
 
     Attributes:
@@ -104,38 +143,57 @@ class CSVLog(Callback):
         'log.csv'
     """
 
-    observes: ClassVar[bool] = True
-
-    path: Annotated[str, BeforeValidator(text_of_path)]
-
-    def on_train_begin(self, run: Run) -> None:
-        """Open the file, and write the rows that the run already has."""
-        try:
-            file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
-        except OSError as error:
-            raise SettingsError(f"CSVLog: setting 'path' must be a file that can be written; {error}") from error
-        run.live(self).update(file=file)
-        if len(run.history):
-            self._write(run)
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Write the newest row, so that it is on disk whatever happens next."""
-        self._write(run)
-
-    def _write(self, run: Run) -> None:
-        """Add the newest row; with new columns, write all rows again."""
+    def _rewrite(self, run: Run) -> None:
         live = run.live(self)
-        row = run.history[-1]
+        live["file"].seek(0)
+        live["file"].truncate()
+        live["writer"] = csv.DictWriter(live["file"], run.history.keys, lineterminator="\n")
+        live["writer"].writeheader()
+        live["writer"].writerows(run.history)
+
+    def _append(self, run: Run) -> None:
+        """Add the newest row; with new columns, write all rows again."""
+        live, row = run.live(self), run.history[-1]
         if "writer" in live and row.keys() <= set(live["writer"].fieldnames):
             live["writer"].writerow(row)
         else:
-            live["file"].seek(0)
-            live["file"].truncate()
-            live["writer"] = csv.DictWriter(live["file"], run.history.keys, lineterminator="\n")
-            live["writer"].writeheader()
-            live["writer"].writerows(run.history)
-        live["file"].flush()
+            self._rewrite(run)
 
-    def on_train_end(self, run: Run) -> None:
-        if "file" in run.live(self):
-            run.live(self)["file"].close()
+
+class JSONLog(_Log):
+    """Write a line of JSON to a file after every epoch; a resumed run keeps its rows, a new run overwrites the file.
+
+    Each line is one object, which pandas, polars, DuckDB and jq read as they are. JSON has no NaN and no infinity: a
+    figure that is not finite is written as null.
+
+    Attributes:
+        path: The file; ``.jsonl`` is the usual ending. Its folder must exist.
+
+    Raises:
+        SettingsError: The file cannot be written; before training starts.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(
+        ...     loss=HalfSquaredError(),
+        ...     optimizer=SGDOptimizer(learning_rate=0.5),
+        ...     callbacks=[JSONLog(path="history.jsonl")],
+        ... )
+        >>> run = trainer.fit(Neuron.from_weights([2.0]), ([[1.0]], [2.0]))
+        >>> Path("history.jsonl").read_text()[:38]
+        '{"epoch": 1, "loss": 0.0, "learning_ra'
+
+    Source:
+        https://jsonlines.org
+    """
+
+    def _rewrite(self, run: Run) -> None:
+        run.live(self)["file"].writelines(map(_line, run.history))
+
+    def _append(self, run: Run) -> None:
+        run.live(self)["file"].write(_line(run.history[-1]))
+
+
+def _line(row: dict[str, Any]) -> str:
+    finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"

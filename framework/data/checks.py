@@ -60,12 +60,11 @@ def read(dataset: Any, start: int, stop: int, name: str) -> tuple[Any, Any, Any]
     Raises:
         DataError: It does not return two or three parts.
     """
-    got = dataset.read(start, stop)
+    got, name = dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})"
     if not isinstance(got, tuple | list) or len(got) not in (2, 3):
-        parts = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
-        name = f"{name}: {type(dataset).__name__}.read({start}, {stop})"
-        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {parts}")
-    return got[0], got[1], got[2] if len(got) == 3 else None
+        form = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
+        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {form}")
+    return parts(got, name)
 
 
 def target_shape(model: Model, x: Tree) -> tuple[int, ...]:

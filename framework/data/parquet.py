@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 from framework.data.files import File, required
-from framework.data.table_files import Rows, TableFile, require_different, require_same_types
+from framework.data.table_files import Rows, TableFile, require_different, require_same_names
 from framework.errors import DataError
 
 BATCH_ROWS = 4096
@@ -83,7 +83,8 @@ class _ParquetRows(Rows):
             if place == 0:
                 self.names, self.schema = names, schema
             else:
-                require_same_types("Parquet", (files[0], self._types(self.schema)), (file, self._types(schema)))
+                require_same_names("Parquet", (files[0], self.schema.names), (file, schema.names))
+                self._require_same_types(file, schema)
             metadata = found.metadata
             groups += [(place, each, metadata.row_group(each).num_rows) for each in range(metadata.num_row_groups)]
             digest.update(_footer(file))
@@ -93,7 +94,6 @@ class _ParquetRows(Rows):
             _Group(file, number, start, rows) for (file, number, rows), start in zip(groups, ends, strict=False)
         ]
         self.starts, self.rows, self.digest = ends[:-1], ends[-1], digest.hexdigest()[:12]
-        self._file: tuple[int, Any] = (-1, None)
         self._place, self._end = 0, 0  # the next row that is decoded, and the end of its row group
         self._batches: Any = None
         self._rest: list[Any] = []  # decoded rows that begin at _place
@@ -146,10 +146,18 @@ class _ParquetRows(Rows):
         self._place += batch.num_rows
         return batch
 
-    def _types(self, schema: Any) -> dict[str, Any]:
-        """Return the type of each column; of a dictionary that of its values, because codes may differ in width."""
-        is_dictionary = self.arrow.types.is_dictionary
-        return {each.name: each.type.value_type if is_dictionary(each.type) else each.type for each in schema}
+    def _require_same_types(self, file: File, schema: Any) -> None:
+        for column in self.schema.names:
+            expected, got = (self._type(each.field(column)) for each in (self.schema, schema))
+            if got != expected:
+                raise DataError(
+                    f"Parquet: column {column!r} must have one type in all files; got {got} in {file.url}, "
+                    f"{expected} in {self.files[0].url}; write them alike, or leave the column out by columns=(...)"
+                )
+
+    def _type(self, field: Any) -> Any:
+        """Return the type of a column; of a dictionary that of its values, because codes may differ in width."""
+        return field.type.value_type if self.arrow.types.is_dictionary(field.type) else field.type
 
 
 def _is_index(name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,14 +20,14 @@ from framework.settings.component import Component
 from framework.settings.messages import brief, printable
 
 
-def _texts(value: Any) -> Any:
+def texts_of(value: Any) -> Any:
     """Accept paths for text, and any sequence for a tuple."""
     if isinstance(value, list | tuple):
-        return tuple(map(_texts, value))
+        return tuple(map(texts_of, value))
     return str(value) if isinstance(value, Path) else value
 
 
-Paths = Annotated[str | tuple[str, ...], BeforeValidator(_texts)]
+Paths = Annotated[str | tuple[str, ...], BeforeValidator(texts_of)]
 
 
 class Rows:
@@ -54,17 +54,24 @@ class Rows:
         self.name, self.files = name, files
         self.arrow = required("pyarrow", name)
         self._stamps = [file.stamp() for file in files]
+        self._file: tuple[int, Any] = (-1, None)  # the number of the file that is open, and what it was opened as
         self._lock = threading.Lock()
 
     def require_unchanged(self, place: int) -> None:
-        """Check that a file is as it was when its rows were found.
+        """Check that a file is as it was when its rows were found; one that is elsewhere, only before it is opened.
 
         Raises:
             DataError: It was written again.
         """
         file = self.files[place]
-        if file.stamp() != self._stamps[place]:
-            raise DataError(f"{self.name}: {file.url} was changed after it was opened; make a new {self.name}(...)")
+        if (file.system is None or self._file[0] != place) and file.stamp() != self._stamps[place]:
+            raise self.changed(place)
+
+    def changed(self, place: int) -> DataError:
+        """Return the error for a file that is not as it was."""
+        return DataError(
+            f"{self.name}: {self.files[place].url} was changed after it was opened; make a new {self.name}(...)"
+        )
 
     def read(self, start: int, stop: int) -> Any:
         """Return the rows start..stop as a pyarrow Table, as a slice of a list does."""
@@ -94,9 +101,9 @@ class TableFile(Component):
     ending: ClassVar[str]
 
     path: Paths
-    target: Annotated[str | tuple[str, ...] | None, BeforeValidator(_texts)] = None
+    target: Annotated[str | tuple[str, ...] | None, BeforeValidator(texts_of)] = None
     weight: str | None = None
-    columns: Annotated[tuple[str, ...] | None, BeforeValidator(_texts)] = None
+    columns: Annotated[tuple[str, ...] | None, BeforeValidator(texts_of)] = None
     read_ahead: bool = True
 
     def __init__(self, path: Any, target: Any = None, **settings: Any) -> None:
@@ -126,7 +133,7 @@ class TableFile(Component):
         found: Rows | None = getattr(self, "_rows", None)
         if found is None:
             found = self._open(located(self.path, self.ending, type(self).__name__))
-            self._require(found)
+            self.require(found)
             object.__setattr__(self, "_rows", found)
         return found
 
@@ -175,11 +182,15 @@ class TableFile(Component):
         roles = f"{_listed(self.names)} -> {_listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
         return f"{type(self).__name__} of {len(self)} rows {self.rows.digest}: {brief(roles)}"
 
-    def _require(self, rows: Rows) -> None:
-        """Check that the columns that the settings name are there."""
+    def require(self, rows: Rows) -> None:
+        """Check that the columns that the settings name are there.
+
+        Raises:
+            DataError: One is not; names the setting and the file, and lists the columns.
+        """
         names = rows.names
-        for setting in ("target", "weight", "columns"):
-            value = getattr(self, setting)
+        for setting in ("target", "weight", "columns", "text"):
+            value = getattr(self, setting, None)
             for each in (value,) if isinstance(value, str) else value or ():
                 if each not in names:
                     raise DataError(
@@ -188,23 +199,17 @@ class TableFile(Component):
                     )
 
 
-def require_same_types(name: str, first: tuple[File, Mapping[str, Any]], other: tuple[File, Mapping[str, Any]]) -> None:
-    """Check that two files have the same columns of the same types, in any order.
+def require_same_names(name: str, first: tuple[File, Sequence[str]], other: tuple[File, Sequence[str]]) -> None:
+    """Check that two files have the same columns, in any order.
 
     Raises:
-        DataError: They do not; names the file and the column.
+        DataError: They do not; names the files and the column.
     """
     (one, expected), (two, got) = first, other
-    for column in expected:
-        if column not in got:
-            raise DataError(f"{name}: {two.url} has no column {column!r}, which {one.url} has")
-        if got[column] != expected[column]:
-            raise DataError(
-                f"{name}: column {column!r} must have one type in all files; got {got[column]} in {two.url}, "
-                f"{expected[column]} in {one.url}; write them alike, or leave the column out by columns=(...)"
-            )
-    if more := next((column for column in got if column not in expected), None):
-        raise DataError(f"{name}: {two.url} has a column {more!r}, which {one.url} does not have")
+    if missing := [column for column in expected if column not in got]:
+        raise DataError(f"{name}: {two.url} has no column {missing[0]!r}, which {one.url} has")
+    if more := [column for column in got if column not in expected]:
+        raise DataError(f"{name}: {two.url} has a column {more[0]!r}, which {one.url} does not have")
 
 
 def require_different(name: str, file: File, names: Sequence[str]) -> None:

@@ -506,7 +506,7 @@ def _plain(value: Any) -> Any:
 
 
 def _build(data: Mapping[str, Any]) -> Component:
-    cls = _class_of(data["type"])
+    cls = class_of(data["type"])
     pairs = {name: _pairs(value) if name in cls.named else value for name, value in data.items() if name != "type"}
     return cls._made_of({name: _plain(value) for name, value in pairs.items()})
 
@@ -525,8 +525,17 @@ def _classes(births: int) -> WeakValueDictionary[str, type[Component]]:  # noqa:
     return WeakValueDictionary({found.tag(): found for found in newest_last})
 
 
-def _class_of(tag: str) -> type[Component]:
-    """Find the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts."""
+def class_of(tag: str) -> type[Component]:
+    """Return the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts.
+
+    Raises:
+        SettingsError: The program has not defined it.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> class_of("Sigmoid") is Sigmoid
+        True
+    """
     known = _classes(ComponentType.births)
     if tag not in known:
         _classes.cache_clear()  # a class may have been renamed, or an older one be left

@@ -1,7 +1,8 @@
-"""The progress bar and the CSV log."""
+"""The progress bar and the logs."""
 
 import csv
 import io
+import json
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from left_out import hooks_differ
 import framework.callbacks.reporting
 from framework import (
     CSVLog,
+    JSONLog,
     MeanSquaredError,
     Neuron,
     ProgressBar,
@@ -143,9 +145,38 @@ def test_the_log_of_a_resumed_run_holds_all_rows_and_columns(log, tmp_path):
     assert elsewhere.read_text() == run.history.to_csv()
 
 
-def test_a_log_that_cannot_be_written_is_refused_before_training(tmp_path):
+@pytest.mark.parametrize("kind", [CSVLog, JSONLog])
+def test_a_log_that_cannot_be_written_is_refused_before_training(kind, tmp_path):
     model = Neuron(1)
     before = model.parameters.vector.copy()
-    with pytest.raises(SettingsError, match=r"CSVLog: setting 'path' must be a file that can be written; .*missing"):
-        recipe(CSVLog(path=str(tmp_path / "missing" / "log.csv"))).fit(model, (X, Y))
+    with pytest.raises(SettingsError, match=r"Log: setting 'path' must be a file that can be written; .*missing"):
+        recipe(kind(path=str(tmp_path / "missing" / "log.csv"))).fit(model, (X, Y))
     assert np.array_equal(model.parameters.vector, before)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_json_log_has_a_line_for_each_epoch_when_the_epoch_ends(tmp_path):
+    log, lengths = tmp_path / "log.jsonl", []
+    look = on("epoch_end")(lambda run: lengths.append(lines(log) == run.history.rows))
+    run = recipe(JSONLog(path=log), look, epochs=3).fit(Neuron(1), (X, Y), (X, Y))
+    assert lengths == [True] * 3
+    assert [row["val_loss"] for row in lines(log)] == run.history["val_loss"]
+
+
+def test_the_json_log_of_a_resumed_run_holds_all_rows(tmp_path):
+    log = tmp_path / "log.jsonl"
+    run = recipe(JSONLog(path=log), epochs=2).fit(Neuron(1), (X, Y))
+    log.write_text(log.read_text() + '{"epoch": 3, "lo')  # as a kill may leave it
+    recipe(JSONLog(path=log), epochs=4).resume(run, (X, Y), epochs=2)
+    assert lines(log) == run.history.rows
+    assert len(run.history) == 4
+
+
+def test_the_json_log_writes_null_for_a_figure_that_is_not_finite(tmp_path):
+    log = tmp_path / "log.jsonl"
+    spoil = on("epoch_end")(lambda run: run.history[-1].update(größe=float("nan")))
+    recipe(spoil, JSONLog(path=log)).fit(Neuron(1), (X, Y))
+    assert lines(log)[0]["größe"] is None

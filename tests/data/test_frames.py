@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, ShapeError, Trainer, split
 from framework.arrays import real_array
 from framework.frames import Frame, is_frame, is_series
 
@@ -220,3 +220,67 @@ def test_a_target_that_is_not_there_is_refused_by_name(table, target, said):
 def test_a_target_by_name_needs_a_frame():
     with pytest.raises(DataError, match="evaluate: 'late' names a column, which needs a table as x; got ndarray"):
         TRAINER.evaluate(Neuron(1), (np.ones((2, 1)), "late"))
+
+
+def test_split_keeps_tables_and_takes_the_rows_that_it_takes_of_arrays(table):
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 3
+    frame = table({"a": x[:, 0], "b": x[:, 1], "y": y})
+    column = Frame(frame).column("y").to_native()
+    for stratify in (False, True):
+        parts = split((x, y), 0.3, seed=5, stratify=stratify)
+        for part, whole in zip(split((frame, "y"), 0.3, seed=5, stratify=stratify), parts, strict=True):
+            assert (type(part[0]), part[1]) == (type(frame), "y")
+            np.testing.assert_array_equal(real_array(part[0], "x"), np.column_stack(whole))
+        for part, whole in zip(split((frame, column), 0.3, seed=5, stratify=stratify), parts, strict=True):
+            assert (type(part[0]), type(part[1])) == (type(frame), type(column))
+            np.testing.assert_array_equal(Frame(part[1]).values(), whole[1])
+    named = split(({"numbers": frame, "more": x}, frame), 0.3, seed=5)[0]
+    np.testing.assert_array_equal(real_array(named[0]["numbers"], "x")[:, :2], named[0]["more"])
+
+
+def test_split_stratifies_by_text(table):
+    labels = ["a", "b", "b", "c", "a", "b"] * 10
+    frame = table({"x": np.arange(60), "y": labels})
+    codes = np.unique(labels, return_inverse=True)[1]
+    for part, whole in zip(
+        split((frame, "y"), 0.3, stratify=True), split((np.arange(60), codes), 0.3, stratify=True), strict=True
+    ):
+        assert Frame(part[0]).numbers("x").tolist() == whole[0].tolist()
+    with pytest.raises(DataError, match=r"must have a class in each row; got none in column 'y', row 1$"):
+        split((table({"x": [1, 2], "y": ["a", None]}), "y"), 0.5, stratify=True)
+    with pytest.raises(ShapeError, match=r"stratify needs one class a row, \(rows,\); got \(2, 2\)"):
+        split((table({"x": [1, 2], "y": [0, 1], "z": [0, 1]}), ["y", "z"]), 0.5, stratify=True)
+
+
+def test_split_refuses_tables_of_other_lengths_and_columns_that_are_not_there(table):
+    frame = table({"a": [1, 2, 3], "late": [0, 1, 0]})
+    with pytest.raises(ShapeError, match=r"same number of rows; got data\[0\] \(3, 2\), data\[1\] \(2,\)"):
+        split((frame, [0, 1]))
+    with pytest.raises(DataError, match="split: argument 'x' has no column 'lat'; did you mean 'late'"):
+        split((frame, "lat"))
+
+
+def test_rows_of_pandas_with_the_same_labels_in_another_order_are_refused():
+    x = pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index=[5, 6, 7])
+    y = pd.Series([3.0, 1.0, 2.0], index=[7, 5, 6])
+    for use in (lambda y: TRAINER.fit(Neuron(1), (x, y)), lambda y: split((x, y), 0.4)):
+        with pytest.raises(DataError, match=r"'x' and 'y' must have their rows in one order; .*write y = y\.loc"):
+            use(y)
+        use(y.loc[x.index])
+        use(y.reset_index(drop=True))  # other labels: no order to compare
+
+
+def test_a_dataset_may_name_its_target_in_a_table(table):
+    class Rows:
+        def __len__(self):
+            return 6
+
+        def read(self, start, stop):
+            numbers = np.arange(start, stop, dtype=float)
+            return table({"a": numbers, "b": numbers**2, "y": numbers}), "y"
+
+    model, whole = Neuron(2), Neuron(2)
+    TRAINER.replace(shuffle=False).fit(model, Rows())
+    TRAINER.replace(shuffle=False).fit(whole, Rows().read(0, 6))
+    np.testing.assert_array_equal(model.weights, whole.weights)
+    assert model.columns == ("a", "b")

@@ -1,0 +1,496 @@
+"""CSV files as a Dataset: one pass finds the rows and the types of the columns, then blocks are read by their bytes."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from framework.arrays import Array
+from framework.data.files import File, required
+from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
+from framework.errors import DataError, SettingsError
+from framework.settings.messages import brief
+
+BLOCK_ROWS = 4096
+"""Rows between two places of a file that are remembered."""
+
+CHUNK = 1 << 22
+"""Bytes that are looked at together in the first pass."""
+
+LONGEST = 1 << 26
+"""Bytes of a row: more means that a quote is not closed."""
+
+NULLS = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
+
+_QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
+
+_UNREADABLE = {
+    b"\x1f\x8b": "is compressed with gzip; unpack it first: gunzip -k FILE",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet; unpack it, or save the sheet as CSV",
+    b"BZh": "is compressed with bzip2; unpack it first: bunzip2 -k FILE",
+    b"\xfd7zXZ": "is compressed with xz; unpack it first: unxz -k FILE",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it first: unzstd FILE",
+    b"PAR1": "is a Parquet file; write Parquet(...)",
+    b"\xff\xfe": "is UTF-16; convert it first: iconv -f utf-16 -t utf-8 FILE",
+    b"\xfe\xff": "is UTF-16; convert it first: iconv -f utf-16 -t utf-8 FILE",
+}
+"""How files begin that hold something else than lines of text."""
+
+
+class CSV(TableFile):
+    r"""A table in CSV files, read in blocks; it needs pyarrow.
+
+    The first use reads every file once: to find the rows, also those with newlines in quotes, and the types of the
+    columns, which are numbers, booleans, dates, times or text over all rows of all files. Memory does not grow with the
+    size of the table. A column of numbers with one cell of text is a column of text.
+
+    Attributes:
+        path: A file, a pattern such as ``"flights/*.csv"``, a folder, a URL that fsspec reads, or several of them. The
+            files of a pattern or a folder are sorted by name. Each begins with a line of the same names, in any order.
+        target: The column to predict, or a tuple of columns; None for a table to predict from.
+        weight: The column that holds the weight of each row.
+        columns: The columns of x, in this order; None are all that are neither target nor weight.
+        read_ahead: Whether a thread reads the next rows while the current ones are trained on.
+        delimiter: The character between two cells.
+        encoding: That of the text, such as ``"latin-1"``.
+        nulls: The cells, with or without quotes, that stand for a missing value.
+        decimal: The decimal point of numbers, ``"."`` or ``","``.
+        thousands: The character that groups digits, such as ``","`` in 1,234.5; None refuses such numbers.
+        text: Columns that are text even if every cell is a number or a date, such as postal codes.
+        header: The names of the columns of files that do not begin with a line of names.
+
+    Raises:
+        DataError: A file is missing, compressed, unlike the others, or not of this encoding; a row has too many or too
+            few cells. Names the file, and the row, counted from 0 without the header and blank lines.
+        UsageError: pyarrow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("boxes.csv").write_text('width,name,area\n1.5,"big,\nred",3\n2,NA,?\n')
+        >>> data = CSV("boxes.csv", target="area")
+        >>> len(data), data.names
+        (2, ('width', 'name'))
+        >>> x, y = data.read(0, 2)
+        >>> x.to_pydict(), y.to_pylist()
+        ({'width': [1.5, 2.0], 'name': ['big,\nred', None]}, [3, None])
+
+    Source:
+        RFC 4180, Common format and MIME type for comma-separated values files (2005).
+    """
+
+    ending: ClassVar[str] = ".csv"
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    nulls: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = NULLS
+    decimal: Literal[".", ","] = "."
+    thousands: str | None = None
+    text: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = ()
+    header: Annotated[tuple[str, ...] | None, BeforeValidator(texts_of)] = None
+
+    def model_post_init(self, context: object) -> None:
+        """Check the characters and the encoding."""
+        super().model_post_init(context)
+        for setting, value in (("delimiter", self.delimiter), ("thousands", self.thousands)):
+            if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
+                raise SettingsError(f"CSV: setting '{setting}' must be one character, such as ';'; got {value!r}")
+        if self.decimal == self.thousands:
+            raise SettingsError(f"CSV: settings 'decimal' and 'thousands' must differ; got {self.decimal!r} twice")
+        try:
+            keeps_ascii = 'a,\r\n"'.encode(self.encoding) == b'a,\r\n"'
+        except LookupError:
+            raise SettingsError(f"CSV: setting 'encoding' must be known to Python; got {self.encoding!r}") from None
+        if not keeps_ascii and codecs.lookup(self.encoding).name != "utf-8-sig":
+            raise SettingsError(
+                f"CSV: setting 'encoding' must have the characters of ASCII; got {self.encoding!r}; convert the file "
+                f"first: iconv -f {self.encoding} -t utf-8 FILE"
+            )
+
+    def _open(self, files: Sequence[File]) -> Rows:
+        return _CSVRows(files, self)
+
+
+class _Block(NamedTuple):
+    """Rows that follow one another: the number of their file, their first row, and their bytes, from and up to."""
+
+    file: int
+    start: int
+    begin: int
+    end: int
+
+
+class _CSVRows(Rows):
+    """The places of blocks of rows in some files, and the types of the columns."""
+
+    def __init__(self, files: Sequence[File], settings: CSV) -> None:
+        """Read all files once."""
+        super().__init__("CSV", files)
+        self._settings, self._library = settings, required("pyarrow.csv", "CSV")
+        self._firsts: list[int] = []  # the first row of each file
+        self._headers: list[tuple[str, ...]] = []
+        self._blocks: list[_Block] = []
+        self._types: dict[str, _Type] = {}
+        self.rows = 0
+        digest = hashlib.sha256()
+        for place in range(len(files)):
+            self._scan(place, digest)
+        self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
+        for name, found in self._types.items():
+            found.require_known(name, settings)
+        self.schema = self.arrow.schema([(name, found.whole) for name, found in self._types.items()])
+
+    def _scan(self, place: int, digest: Any) -> None:
+        """Find the header, the blocks and the types of one file."""
+        file, first = self.files[place], self.rows
+        self._firsts.append(first)
+        names: tuple[str, ...] | None = self._settings.header
+        begins: list[int] = []
+        end = 0
+        for base, data, found in self._records(place, digest):
+            starts = found
+            if names is None and len(found):
+                names = self._names(place, data[found[0] : found[1] if len(found) > 1 else None])
+                starts = found[1:]
+            if len(starts) == 0:
+                continue
+            assert names is not None
+            if len(self._headers) == place:
+                self._add_header(place, names)
+            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % BLOCK_ROWS == 0)
+            begins += [base + int(starts[each]) for each in due]
+            self._learn(place, data[starts[0] :], starts - starts[0])
+            self.rows += len(starts)
+            end = base + len(data)
+        if names is None:
+            raise DataError(f"CSV: {file.url} is empty; a file must begin with a line of column names")
+        if len(self._headers) == place:
+            self._add_header(place, names)
+        for number, begin in enumerate(begins):
+            stop = begins[number + 1] if number + 1 < len(begins) else end
+            self._blocks.append(_Block(place, first + number * BLOCK_ROWS, begin, stop))
+
+    def _records(self, place: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
+        """Give a file in pieces of whole rows: their offset, their bytes, and where rows that are not blank begin."""
+        file, delimiter = self.files[place], ord(self._settings.delimiter)
+        with file.open() as opened:
+            rest, base = b"", 0
+            while True:
+                new = opened.read(CHUNK)
+                digest.update(new)
+                if base == 0 and not rest:
+                    _require_text(file, new)
+                    if new.startswith(codecs.BOM_UTF8):
+                        new, base = new[3:], 3
+                data = rest + new
+                ends = record_ends(data, delimiter, final=not new)
+                if not new and rest and (len(ends) == 0 or ends[-1] < len(data)):
+                    raise DataError(f"CSV: {file.url}: a quote of row {self._row(place)} is not closed up to the end")
+                whole = int(ends[-1]) if len(ends) else 0
+                if whole:
+                    yield base, data[:whole], _starts(data, ends)
+                rest, base = data[whole:], base + whole
+                if len(rest) > LONGEST:
+                    raise DataError(
+                        f"CSV: {file.url}: row {self._row(place)} is longer than {LONGEST >> 20} MB; is a quote open?"
+                    )
+                if not new:
+                    return
+
+    def _row(self, place: int) -> int:
+        """Return the number in its file of the row that comes next."""
+        return self.rows - self._firsts[place]
+
+    def _names(self, place: int, header: bytes) -> tuple[str, ...]:
+        text = self._decoded(place, header, None)
+        return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._settings.delimiter)))
+
+    def _add_header(self, place: int, names: tuple[str, ...]) -> None:
+        file, settings = self.files[place], self._settings
+        require_different("CSV", file, names)
+        if place == 0:
+            self.names = names
+            wanted = {*(settings.columns or names), *settings.targets, settings.weight}
+            self._types = {name: _Type(self.arrow, text=name in settings.text) for name in names if name in wanted}
+            settings.require(self)
+        else:
+            require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
+        self._headers.append(names)
+
+    def _decoded(self, place: int, data: bytes, starts: Array | None) -> str:
+        """Return text; ``starts`` are the places of its rows, or None for a header."""
+        try:
+            return data.decode(self._settings.encoding)
+        except UnicodeDecodeError as error:
+            row = "the header"
+            if starts is not None:
+                row = f"row {self._row(place) + int(np.searchsorted(starts, error.start, side='right')) - 1}"
+            raise DataError(
+                f"CSV: {self.files[place].url} must be {self._settings.encoding} text; {row} has the byte "
+                f"{hex(data[error.start])}; write the encoding, such as encoding='latin-1' or encoding='cp1252'"
+            ) from None
+
+    def _learn(self, place: int, data: bytes, starts: Array) -> None:
+        """Widen the types of the columns to what these rows hold."""
+        self._decoded(place, data, starts)
+        known = {name: self.arrow.string() for name in self._types if name in self._settings.text}
+        table = self._parsed(place, data, known, self._row(place))
+        if table.num_rows != len(starts):
+            raise DataError(
+                f"CSV: {self.files[place].url}: rows from {self._row(place)} on cannot be told apart: {len(starts)} by "
+                f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
+            )
+        for name, found in self._types.items():
+            found.widen(table.column(name), self._row(place), self._settings)
+
+    def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int) -> Any:
+        """Return whole rows as a pyarrow Table; ``row`` is the number of the first one, for messages."""
+        settings, library = self._settings, self._library
+        if codecs.lookup(settings.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
+            data = data.decode(settings.encoding).encode()
+        bad: list[Any] = []
+
+        def note(invalid: Any) -> str:
+            bad.append(invalid)
+            return "error"
+
+        try:
+            return library.read_csv(
+                self.arrow.py_buffer(data),
+                library.ReadOptions(column_names=self._headers[place], block_size=len(data) + 1, use_threads=False),
+                library.ParseOptions(delimiter=settings.delimiter, newlines_in_values=True, invalid_row_handler=note),
+                library.ConvertOptions(
+                    column_types=types,
+                    null_values=[*settings.nulls, *(f" {word}" for word in settings.nulls)],
+                    strings_can_be_null=True,
+                    include_columns=[*self._types],
+                    decimal_point=settings.decimal,
+                ),
+            )
+        except self.arrow.ArrowInvalid as error:
+            file = self.files[place].url
+            if bad:
+                found = bad[0]
+                raise DataError(
+                    f"CSV: {file}: row {row + (found.number or 1) - 1} must have {found.expected_columns} cells; got "
+                    f"{found.actual_columns}: {brief(found.text)}; is delimiter={settings.delimiter!r} right, and is "
+                    "text that has it in quotes?"
+                ) from None
+            raise DataError(f"CSV: {file}: rows from {row} on cannot be read: {error}") from error
+
+    def _read(self, start: int, stop: int) -> Any:
+        parts: list[Any] = []
+        while start < stop:
+            first = bisect_right(self.starts, start) - 1
+            block = self._blocks[first]
+            last = first  # blocks of one file are read together, up to 16
+            while (
+                last + 1 < min(len(self._blocks), first + 16)
+                and self._blocks[last + 1].file == block.file
+                and self._blocks[last + 1].start < stop
+            ):
+                last += 1
+            table = self._block(block, self._blocks[last].end)
+            end = self._blocks[last + 1].start if last + 1 < len(self._blocks) else self.rows
+            if table.num_rows != end - block.start:
+                raise self.changed(block.file)
+            parts.append(table.slice(start - block.start, min(stop, end) - start))
+            start = end
+        return self.arrow.concat_tables(parts) if parts else self.schema.empty_table()
+
+    def _block(self, block: _Block, end: int) -> Any:
+        """Return the rows of a block and of those after it, up to the byte ``end``."""
+        self.require_unchanged(block.file)
+        if self._file[0] != block.file:
+            self._file = block.file, self.files[block.file].open()
+        self._file[1].seek(block.begin)
+        data = self._file[1].read(end - block.begin)
+        types = {name: found.read for name, found in self._types.items()}
+        table = self._parsed(block.file, data, types, block.start - self._firsts[block.file])
+        columns = [found.converted(table.column(name), self._settings) for name, found in self._types.items()]
+        return self.arrow.Table.from_arrays(columns, schema=self.schema)
+
+
+class _Type:
+    """The type of a column, widened from piece to piece of the rows.
+
+    Attributes:
+        type: The type of the rows so far; null where all were missing.
+        grouped: The first number with grouped digits or a decimal comma, and its row, while every cell of the pieces
+            that are not plain numbers is such a number; None where there is none.
+    """
+
+    def __init__(self, arrow: Any, *, text: bool) -> None:
+        """Know nothing yet; a column may be text by a setting."""
+        self.arrow, self.compute = arrow, required("pyarrow.compute", "CSV")
+        self.type = arrow.string() if text else arrow.null()
+        self.grouped: tuple[str, int] | None = None
+
+    def widen(self, cells: Any, row: int, settings: CSV) -> None:
+        """Take further cells into account; ``row`` is the number of the first."""
+        types, before = self.arrow.types, self.type
+        kind = cells.type
+        if types.is_string(kind) and not types.is_string(before):
+            kind = self._number_in_text(cells, row, settings) or kind
+        self.type = self._common(before, kind)
+        if types.is_string(self.type):
+            self.grouped = None
+
+    def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
+        """Return the type of numbers, where every cell is one when digits may be grouped."""
+        group = settings.thousands or {".": ",", ",": "."}[settings.decimal]
+        point, between = re.escape(settings.decimal), re.escape(group)
+        plain = rf"(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?"
+        pattern = rf"\d{{1,3}}({between}\d{{3}})*({point}\d*)?|\d+{between}\d+|{plain}"
+        if not self.compute.all(self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern})\s*$")).as_py():
+            return None
+        if self.grouped is None:
+            place = self.compute.index(self.compute.match_substring(cells, group), True).as_py()
+            if place < 0:
+                return None
+            self.grouped = cells[place].as_py(), row + place
+        return self.arrow.float64()
+
+    def _common(self, one: Any, other: Any) -> Any:
+        """Return the narrowest type that holds the values of two."""
+        types = self.arrow.types
+        if one == other or types.is_null(other):
+            return one
+        if types.is_null(one):
+            return other
+        kinds = [one, other]
+        if all(types.is_int64(each) or types.is_float64(each) for each in kinds):
+            return self.arrow.float64()
+        stamps = [each for each in kinds if types.is_timestamp(each)]
+        dated = all(types.is_timestamp(each) or types.is_date32(each) for each in kinds)
+        if stamps and dated and len({getattr(each, "tz", None) for each in kinds}) == 1:  # a date has no zone
+            return max(stamps, key=lambda each: ("s", "ms", "us", "ns").index(each.unit))
+        return self.arrow.string()
+
+    def require_known(self, name: str, settings: CSV) -> None:
+        """Refuse numbers with grouped digits where no setting says what the commas mean.
+
+        Raises:
+            DataError: There are some; names the column and the first row.
+        """
+        if self.grouped and settings.thousands is None:
+            cell, row = self.grouped
+            group = {".": ",", ",": "."}[settings.decimal]
+            raise DataError(
+                f"CSV: column {name!r} has numbers with {group!r}, first {cell!r} in row {row}; write "
+                f"thousands={group!r} if it groups digits, decimal={group!r} if it is the decimal point, or "
+                f"text=({name!r},) for text"
+            )
+
+    @property
+    def read(self) -> Any:
+        """The type that pyarrow reads."""
+        return self.arrow.string() if self.grouped else self.whole
+
+    @property
+    def whole(self) -> Any:
+        """The type of the column: floats where every cell is missing."""
+        return self.arrow.float64() if self.arrow.types.is_null(self.type) else self.type
+
+    def converted(self, cells: Any, settings: CSV) -> Any:
+        """Return the cells, without the characters that group digits."""
+        if not self.grouped:
+            return cells
+        plain = self.compute.replace_substring(cells, settings.thousands, "")
+        plain = self.compute.replace_substring(plain, settings.decimal, ".")
+        return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
+
+
+def record_ends(data: bytes, delimiter: int, *, final: bool) -> Array:
+    r"""Return where the rows of CSV text end, which begins with a row; newlines within quotes end none.
+
+    A quote opens a quoted cell only at the beginning of a cell, as in pyarrow.
+
+    Args:
+        data: The bytes.
+        delimiter: The byte between two cells.
+        final: Whether nothing comes after ``data``, so that its end ends a row.
+
+    Example:
+        >>> record_ends(b'a,b\n"1\n2",3\r\n4', ord(","), final=True).tolist()
+        [4, 13, 14]
+    """
+    raw = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(raw == _LINE_FEED)
+    if b"\r" in data:
+        returns = np.flatnonzero(raw == _RETURN)
+        alone = returns[raw[np.minimum(returns + 1, len(raw) - 1)] != _LINE_FEED]
+        if not final and len(alone) and alone[-1] == len(raw) - 1:
+            alone = alone[:-1]  # a line feed may come
+        ends = np.sort(np.concatenate([ends, alone]))
+    if b'"' in data:
+        quotes = np.flatnonzero(raw == _QUOTE)
+        if _is_proper(raw, quotes, delimiter):
+            ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+            closed = len(quotes) % 2 == 0
+        else:
+            ends, closed = _ends_by_steps(data, delimiter, final=final)
+    else:
+        closed = True
+    ends = ends + 1
+    if final and closed and len(data) and (len(ends) == 0 or ends[-1] < len(data)):
+        ends = np.append(ends, len(data))
+    return ends
+
+
+def _is_proper(raw: Array, quotes: Array, delimiter: int) -> bool:
+    """Return whether every other quote opens at the beginning of a cell, and those between close at the end of one."""
+    around = np.isin(np.arange(256), [delimiter, _LINE_FEED, _RETURN, _QUOTE])
+    opening, closing = quotes[::2], quotes[1::2]
+    before = opening[opening > 0] - 1
+    after = closing[closing < len(raw) - 1] + 1
+    return bool(around[raw[before]].all() and around[raw[after]].all())
+
+
+def _ends_by_steps(data: bytes, delimiter: int, *, final: bool) -> tuple[Array, bool]:
+    """Return the newlines that end rows, where some quotes are no more than characters, and whether all are closed."""
+    ends: list[int] = []
+    outside, begins = re.compile(rb'"|\r\n?|\n'), (delimiter, _LINE_FEED, _RETURN)
+    place, inside = 0, False
+    while True:
+        if inside:
+            quote = data.find(b'"', place)
+            if quote < 0:
+                break
+            inside = data[quote + 1 : quote + 2] == b'"'
+            place = quote + 1 + inside
+            continue
+        if (found := outside.search(data, place)) is None:
+            break
+        place = found.end()
+        if found[0] == b'"':
+            inside = found.start() == 0 or data[found.start() - 1] in begins
+        elif final or place < len(data) or found[0] != b"\r":
+            ends.append(place - 1)
+    return np.array(ends, np.int64), not inside
+
+
+def _starts(data: bytes, ends: Array) -> Array:
+    """Return where rows begin that are not blank."""
+    raw = np.frombuffer(data, np.uint8)
+    starts = np.concatenate([[0], ends[:-1]])
+    lengths, first = ends - starts, raw[starts]
+    blank = (lengths == 1) & ((first == _LINE_FEED) | (first == _RETURN)) | (lengths == 2) & (first == _RETURN)
+    found: Array = starts[~blank]
+    return found
+
+
+def _require_text(file: File, beginning: bytes) -> None:
+    for mark, problem in _UNREADABLE.items():
+        if beginning.startswith(mark):
+            raise DataError(f"CSV: {file.url} {problem.replace('FILE', file.url)}")
+    if b"\0" in beginning[:4096]:
+        raise DataError(f"CSV: {file.url} is not text: it has a zero byte; is it UTF-16, or another kind of file?")

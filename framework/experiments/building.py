@@ -1,0 +1,155 @@
+"""Building components from the settings of a file, so that every error says where in the file its cause is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
+
+from framework.errors import FrameworkError, SettingsError
+from framework.experiments.text import KeyPath
+from framework.settings.component import Component, class_of
+from framework.settings.messages import printable
+from framework.settings.plain_functions import PlainFunction
+
+_FAILED = object()
+
+
+def build(settings: Mapping[str, Any], kind: type[Component], where: Callable[[KeyPath], str]) -> Any:
+    """Build the component of some settings.
+
+    A table without ``type`` is of its setting's class, where only one is possible. Where a component is expected,
+    the name of a class stands for the class with its defaults: ``loss = "CrossEntropy"``.
+
+    Args:
+        settings: The settings, as JSON or TOML have them.
+        kind: The class of the whole.
+        where: Returns the place of a path for messages, such as ``income.toml, line 3``.
+
+    Raises:
+        SettingsError: A setting is unknown, missing or wrong; one line for each, with its place.
+
+    Example:
+        >>> from framework import Dense, Sequential
+        >>> build({"layers": [{"type": "Dense", "units": 3, "activation": "ReLU"}]}, Sequential, str)
+        Sequential(Dense(activation=ReLU(), units=3))
+        >>> build({"layers": [{"type": "Dense", "unit": 3}]}, Sequential, lambda path: "net.toml")
+        Traceback (most recent call last):
+        framework.errors.SettingsError: net.toml: Dense: unknown setting 'unit'; did you mean 'units'? Settings: ...
+    """
+    builder = _Builder(where)
+    made = builder.component(settings, (kind,), ())
+    if builder.errors:
+        raise SettingsError("\n".join(dict.fromkeys(builder.errors)))
+    return made
+
+
+class _Builder:
+    """Builds from the leaves up, and collects the errors."""
+
+    def __init__(self, where: Callable[[KeyPath], str]) -> None:
+        self.where = where
+        self.errors: list[str] = []
+
+    def error(self, path: KeyPath, message: str) -> Any:
+        self.errors.append(f"{self.where(path)}: {printable(message)}")
+        return _FAILED
+
+    def value(self, value: Any, kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
+        """Build every component in a value; ``kinds`` are the classes that the setting takes."""
+        if isinstance(value, Mapping):
+            if kinds or isinstance(value.get("type"), str):
+                return self.component(value, kinds, path)
+            items = {key: self.value(item, kinds, (*path, key)) for key, item in value.items()}
+            return _FAILED if any(item is _FAILED for item in items.values()) else items
+        if isinstance(value, list):
+            made = [self.value(item, kinds, (*path, place)) for place, item in enumerate(value)]
+            return _FAILED if any(item is _FAILED for item in made) else made
+        if kinds and isinstance(value, str) and re.fullmatch(r"([\w.]+:)?[^\W\d]\w*", value):
+            return self.component({"type": value}, kinds, path)
+        return value
+
+    def component(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
+        """Build the component of a table, after those in it."""
+        tag = table.get("type")
+        if tag is None:
+            complete = [kind for kind in kinds if not kind.__abstractmethods__]
+            if len(complete) != 1 or len(kinds) != 1:
+                names = sorted(sub.tag() for kind in kinds for sub in concrete(kind))
+                choices = f"; one of {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+                return self.error(path, f'{_name(path)} needs type = "..."{choices}')
+            cls: type[Component] = complete[0]
+        else:
+            try:
+                cls = class_of(tag)
+            except SettingsError as error:
+                return self.error((*path, "type"), _imported(str(error), tag))
+        settings = {
+            name: self.value(value, component_classes(_annotation(cls, name)), (*path, name))
+            for name, value in table.items()
+            if name != "type"
+        }
+        if any(value is _FAILED for value in settings.values()):
+            return _FAILED
+        try:
+            return cls._made_of(settings)
+        except FrameworkError as error:
+            lines = str(error).splitlines()
+            for line in lines:
+                named = re.search(r"setting '(\w+)'", line)
+                self.error((*path, named[1]) if named else path, line)
+            return _FAILED
+
+
+def _name(path: KeyPath) -> str:
+    return f"setting '{'.'.join(map(str, path))}'" if path else "the file"
+
+
+def _imported(message: str, tag: str) -> str:
+    """Say how a command gets a class of the user's."""
+    module = tag.partition(":")[0]
+    return message.replace(
+        "import the module that defines it first", f"give --import {module}, the module that defines it"
+    )
+
+
+def _annotation(cls: type[Component], name: str) -> Any:
+    field = cls.model_fields.get(name)
+    return None if field is None else field.annotation
+
+
+def component_classes(annotation: Any) -> tuple[type[Component], ...]:
+    """Return the component classes in an annotation, also those inside of unions and tuples.
+
+    Example:
+        >>> from framework import Loss, Metric
+        >>> component_classes(tuple[Metric | Loss, ...])
+        (<class 'framework.metrics.base.Metric'>, <class 'framework.losses.base.Loss'>)
+    """
+    if isinstance(annotation, type) and issubclass(annotation, Component):
+        return (annotation,)
+    return tuple(dict.fromkeys(kind for part in get_args(annotation) for kind in component_classes(part)))
+
+
+def concrete(kind: type[Component]) -> Iterator[type[Component]]:
+    """Give the complete classes of a kind, as they are defined at this moment.
+
+    Example:
+        >>> from framework import Regularizer
+        >>> sorted(cls.__name__ for cls in concrete(Regularizer) if cls.__module__.startswith("framework."))
+        ['L1', 'L2']
+    """
+    found = [kind]
+    for cls in found:
+        found += [sub for sub in cls.__subclasses__() if sub not in found]
+        plain = issubclass(cls, PlainFunction)  # which no file can hold
+        if not (plain or cls.__abstractmethods__ or cls.__name__.startswith("_")) and _is_found(cls):
+            yield cls
+
+
+def _is_found(cls: type[Component]) -> bool:
+    """Return whether the tag of a class leads to it: that of a class defined again leads to the newest."""
+    try:
+        return class_of(cls.tag()) is cls
+    except SettingsError:
+        return False

@@ -1,0 +1,329 @@
+"""CSV files as a Dataset: cells are those that pandas reads, whatever the borders of chunks, blocks and files."""
+
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+import framework.data.csv
+from framework import (
+    CSV,
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    Component,
+    DataError,
+    Dense,
+    Neuron,
+    ReLU,
+    Sequential,
+    SettingsError,
+    Sigmoid,
+    Trainer,
+)
+from framework.data.csv import record_ends
+
+ROWS = 200
+X = np.random.default_rng(0).standard_normal((ROWS, 3))
+LATE = (X @ [1.0, 2.0, -1.0] > 0).astype(float)
+FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(late=LATE.astype(int))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Blocks of 4 rows and chunks of 64 bytes, so that everything happens at a border of them."""
+    monkeypatch.setattr(framework.data.csv, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(framework.data.csv, "CHUNK", 64)
+
+
+def written(here, text, name="a.csv", encoding="utf-8"):
+    (here / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return name
+
+
+def table(here, content, **settings):
+    return CSV(written(here, content), **settings).frame().to_pydict()
+
+
+def trained(data, **settings):
+    model = Sequential(Dense(units=4, activation=ReLU()), Neuron(activation=Sigmoid()))
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
+    return trainer.fit(model, data)
+
+
+def bits(run):
+    return run.model.parameters.vector.tobytes(), run.history.column("loss")
+
+
+@pytest.mark.parametrize("read_ahead", [True, False])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.usefixtures("small")
+def test_it_trains_like_the_arrays_in_memory(here, read_ahead, line_end):
+    FRAME.to_csv(here / "all.csv", index=False, lineterminator=line_end)
+    data = CSV("all.csv", "late", read_ahead=read_ahead)
+    assert bits(trained(data)) == bits(trained((X, LATE)))
+    assert bits(trained(data, shuffle=False)) == bits(trained((X, LATE), shuffle=False))
+
+
+@pytest.mark.usefixtures("small")
+def test_several_files_are_one_table_with_types_that_hold_for_all(here):
+    FRAME[:10].assign(a=np.arange(10)).to_csv(here / "1.csv", index=False)
+    FRAME[10:10].to_csv(here / "2.csv", index=False)
+    FRAME[10:].to_csv(here / "3.csv", index=False, columns=["late", "c", "b", "a"])
+    data = CSV("*.csv", "late")
+    expected = np.concatenate([np.column_stack([np.arange(10), X[:10, 1:]]), X[10:]])
+    assert bits(trained(data)) == bits(trained((expected, LATE)))
+    rng = np.random.default_rng(0)
+    for start, stop in [
+        (0, 0),
+        (9, 11),
+        (0, ROWS),
+        (ROWS - 1, ROWS + 5),
+        *np.sort(rng.integers(0, ROWS, (20, 2)), axis=1),
+    ]:
+        x, y = data.read(start, stop)
+        assert np.array_equal(np.column_stack(x.columns), expected[start:stop].reshape(-1, 3))
+        assert y.to_pylist() == LATE[start:stop].tolist()
+
+
+def test_files_are_read_through_fsspec():
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/tables/all.csv", FRAME.to_csv(index=False).encode())
+    assert bits(trained(CSV("memory://tables/*.csv", "late"))) == bits(trained((X, LATE)))
+
+
+WORDS = [
+    "",
+    "plain",
+    'say "hi"',
+    "a,b",
+    "two\nlines",
+    "crlf\r\nin it",
+    '"',
+    '""',
+    "ünï",
+    " space ",
+    "5",
+    "tail\n",
+    ",",
+    "x" * 90,
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.usefixtures("small")
+def test_random_text_is_read_as_pythons_csv_module_reads_it(here, seed):
+    rng = np.random.default_rng(seed)
+    rows = [[f"k{i}", *rng.choice(WORDS, 2)] for i in range(int(rng.integers(1, 60)))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=str(rng.choice(["\n", "\r\n"])), quoting=int(rng.choice([0, 1])))
+    writer.writerows([["key", "one", "other"], *rows])
+    final = text.getvalue()
+    final = final if seed % 2 else final.rstrip("\r\n")
+    data = CSV(written(here, final), "key", nulls=("no such word",), text=("key", "one", "other"))
+    assert len(data) == len(rows)
+    start, stop = sorted(rng.integers(0, len(rows) + 1, 2))
+    for begin, end in ((0, len(rows)), (int(start), int(stop))):
+        x, y = data.read(begin, end)
+        got = [list(each) for each in zip(y.to_pylist(), *x.to_pydict().values(), strict=True)]
+        assert got == rows[begin:end]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.usefixtures("small")
+def test_stray_quotes_are_characters_as_for_pyarrow(here, seed):
+    rng = np.random.default_rng(seed)
+    cells = ["", '5" pipe', 'a"b"c', '"quoted"tail', '"a,b"', '"x""y"', 'end"', "12", '"two\nlines"', "'"]
+    text = "a,b\n" + "".join(f"{i},{rng.choice(cells)}\n" for i in range(40))
+    expected = pyarrow.csv.read_csv(
+        io.BytesIO(text.encode()),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(column_types={"b": pa.string()}),
+    )
+    assert table(here, text, text=("b",), nulls=()) == expected.to_pydict()
+
+
+def test_quotes_open_at_the_beginning_of_a_cell_alone():
+    assert record_ends(b'a"\nb"\n', ord(","), final=True).tolist() == [3, 6]
+    assert record_ends(b'"a\nb"\n', ord(","), final=True).tolist() == [6]
+    assert record_ends(b"a\r", ord(","), final=False).tolist() == []
+    assert record_ends(b"a\r\nb", ord(","), final=False).tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "2", "3"], [1, 2, 3]),
+        (["1", "", "3"], [1, None, 3]),
+        (["1", "2.5", "?"], [1.0, 2.5, None]),
+        (["1", " NA", " 3"], [1, None, 3]),
+        (["", "NA", "?"], [None, None, None]),
+        (["true", "False", ""], [True, False, None]),
+        (["1", "true", "x"], ["1", "true", "x"]),
+        (["1", "x", "2.50"], ["1", "x", "2.50"]),
+        (["007", "x", ""], ["007", "x", None]),
+        (["1e3", "-inf", "2"], [1000.0, -np.inf, 2.0]),
+        (["9223372036854775808", "1", "2"], [2.0**63, 1.0, 2.0]),
+        (["2020-01-01", "2020-01-02 10:00:00", ""], ["2020-01-01 00:00:00", "2020-01-02 10:00:00", None]),
+        (["2020-01-01 10:00:00", "2020-01-01 10:00:00.5", "x"], ["2020-01-01 10:00:00", "2020-01-01 10:00:00.5", "x"]),
+        (["2020-01-01 10:00:00", "2020-01-01T10:00:00Z", ""], ["2020-01-01 10:00:00", "2020-01-01T10:00:00Z", None]),
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_type_holds_for_all_rows_of_the_file(here, monkeypatch, cells, expected, apart):
+    if apart:  # each row is looked at by itself
+        monkeypatch.setattr(framework.data.csv, "CHUNK", 8)
+        monkeypatch.setattr(framework.data.csv, "BLOCK_ROWS", 1)
+    got = table(here, "k,v\n" + "".join(f"0,{cell}\n" for cell in cells))["v"]
+    shown = [f"{each:%Y-%m-%d %H:%M:%S}" if hasattr(each, "hour") else each for each in got]
+    assert shown == expected
+
+
+@pytest.mark.usefixtures("small")
+def test_fractions_of_seconds_and_dates_are_one_type(here):
+    cells = ["2020-01-01"] * 5 + ["2020-01-01 10:00:00.25"]
+    data = CSV(written(here, "k,v\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells))))
+    assert str(data.rows.schema.field("v").type).startswith("timestamp[ns")
+    assert pd.Series(data.frame()["v"].to_pandas()).tolist() == [pd.Timestamp(cell) for cell in cells]
+
+
+def test_text_nulls_encoding_and_delimiter_are_settings(here):
+    assert table(here, "zip;n\n01234;-\n", delimiter=";", text=("zip",), nulls=("-",)) == {
+        "zip": ["01234"],
+        "n": [None],
+    }
+    written(here, "name\nJosé\n", encoding="latin-1")
+    assert CSV("a.csv", encoding="latin-1").frame().to_pydict() == {"name": ["José"]}
+    written(here, "prix€\nœuf\n", encoding="cp1252")
+    assert CSV("a.csv", encoding="cp1252").frame().to_pydict() == {"prix€": ["œuf"]}
+    assert table(here, "1,2\n3,4\n", header=("a", "b")) == {"a": [1, 3], "b": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "expected"),
+    [
+        ('v,k\n"1,234.5",1\n7,2\n"-12,000",3\n', {"thousands": ","}, [1234.5, 7.0, -12000.0]),
+        ("v;k\n1.234,5;1\n7;2\n,5;3\n", {"thousands": ".", "decimal": ",", "delimiter": ";"}, [1234.5, 7.0, 0.5]),
+        ("v;k\n1,5;1\n2;2\n;3\n", {"decimal": ",", "delimiter": ";"}, [1.5, 2.0, None]),
+        ("v;k\n1 234;1\n7;2\nNA;3\n", {"thousands": " ", "delimiter": ";"}, [1234.0, 7.0, None]),
+        ('v,k\n"1,234",1\n7,2\nx,3\n', {}, ["1,234", "7", "x"]),
+        ('v,k\n"1,234",1\n7,2\n,3\n', {"text": ("v",)}, ["1,234", "7", None]),
+    ],
+)
+@pytest.mark.parametrize("chunk", [4, 1 << 20])
+def test_numbers_with_commas_are_read_where_a_setting_says_how(here, monkeypatch, text, settings, expected, chunk):
+    monkeypatch.setattr(framework.data.csv, "CHUNK", chunk)
+    assert table(here, text, **settings)["v"] == expected
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_refused(here, text):
+    with pytest.raises(DataError, match=r"a.csv is empty; a file must begin with a line of column names"):
+        trained(CSV(written(here, text), "y"))
+
+
+@pytest.mark.parametrize("text", ["x,y\n", "x,y", "\ufeffx,y\r\n\r\n"])
+def test_a_header_alone_is_a_table_without_rows(here, text):
+    data = CSV(written(here, text), "y")
+    assert (len(data), data.names, data.frame().num_rows) == (0, ("x",), 0)
+    with pytest.raises(DataError, match="at least one row"):
+        trained(data)
+
+
+@pytest.mark.parametrize("text", ["x,y\n1,2", "\ufeffx,y\r\n1,2\r\n", "\n\nx,y\n\n1,2\n\n", '"x","y"\n"1","2"\n'])
+@pytest.mark.usefixtures("small")
+def test_one_row_is_read_whatever_stands_around_it(here, text):
+    assert table(here, text) == {"x": [1], "y": [2]}
+    assert np.isfinite(trained(CSV("a.csv", "x"), batch_size=64).history[-1]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        ("x,y\n1,2\n3\n4,5\n", {}, r"a.csv: row 1 must have 2 cells; got 1: '3'; is delimiter=',' right"),
+        ("x,y\n1,2\n3,4,5\n", {}, r"row 1 must have 2 cells; got 3: '3,4,5'"),
+        ("x,y\n" + "1,2\n" * 50 + "1\n", {}, r"row 50 must have 2 cells; got 1"),
+        ("x;y\n1;2\n", {}, r"'target' names the column 'y', which a.csv does not have.*there are: x;y"),
+        ("x,x,y\n1,2,3\n", {}, r"a.csv has 2 columns 'x'; rename them"),
+        (b"x,y\n1,2\n\xe9,2\n", {}, r"must be utf-8 text; row 1 has the byte 0xe9; write the encoding, such as"),
+        (b"x\xe9,y\n1,2\n", {}, r"must be utf-8 text; the header has the byte 0xe9"),
+        (b"x,y\n" + b"1,2\n" * 50 + b"\xff,2\n", {}, r"row 50 has the byte 0xff"),
+        (b"x,y\n1,\x812\n", {"encoding": "cp1252"}, r"must be cp1252 text; row 0 has the byte 0x81"),
+        ("x,y\n1,2\n".encode("utf-16"), {}, r"is UTF-16; convert it first: iconv -f utf-16 -t utf-8 a.csv"),
+        ("x,y\n1,2\n".encode("utf-16-le"), {}, r"it has a zero byte; is it UTF-16"),
+        (b"\x1f\x8b123", {}, r"is compressed with gzip; unpack it first: gunzip -k a.csv"),
+        (b"PK\x03\x04", {}, r"is a zip archive or a spreadsheet"),
+        ('x,y\n1,2\n"3,4\n', {}, r"a.csv: a quote of row 1 is not closed up to the end"),
+        ('x,y\n"1,234",2\n', {}, r"column 'x' has numbers with ',', first '1,234' in row 0; write thousands=','"),
+        (
+            'x,y\n1,2\n"3,5",2\n',
+            {},
+            r"'x' has numbers with ',', first '3,5' in row 1; .*decimal=','.*text=\('x',\)",
+        ),
+        ("x;y\n1;2\n1.234,5;2\n", {"delimiter": ";", "decimal": ","}, r"numbers with '\.', first '1.234,5' in row 1"),
+        ("x,y\n1,2\n", {"columns": ("z",)}, r"'columns' names the column 'z'"),
+        ("x,y\n1,2\n", {"text": ("z",)}, r"'text' names the column 'z'"),
+        ("x,y\n1,2\n", {"header": ("x", "y", "z")}, r"row 0 must have 3 cells; got 2"),
+    ],
+)
+@pytest.mark.usefixtures("small")
+def test_what_cannot_be_a_table_is_refused_with_file_row_and_column(here, content, settings, message):
+    with pytest.raises(DataError, match=message):
+        trained(CSV(written(here, content), **{"target": "y"} | settings))
+
+
+def test_files_must_have_the_same_columns(here):
+    written(here, "x,y\n1,2\n", "a.csv")
+    written(here, "x,z\n1,2\n", "b.csv")
+    with pytest.raises(DataError, match=r"b.csv has no column 'y', which a.csv has"):
+        len(CSV(["a.csv", "b.csv"], "y"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"delimiter": ""}, "'delimiter' must be one character"),
+        ({"delimiter": '"'}, "'delimiter' must be one character"),
+        ({"thousands": ".."}, "'thousands' must be one character"),
+        ({"thousands": "."}, "'decimal' and 'thousands' must differ"),
+        ({"encoding": "utf-17"}, "'encoding' must be known to Python; got 'utf-17'"),
+        ({"encoding": "utf-16"}, "'encoding' must have the characters of ASCII; got 'utf-16'; convert the file"),
+        ({"decimal": ";"}, "'decimal' must be"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        CSV("a.csv", "y", **settings)
+
+
+def test_a_file_that_is_written_again_is_noticed(here):
+    data = CSV(written(here, "x,y\n1,2\n3,4\n"), "y")
+    first = data.fingerprint()
+    written(here, "x,y\n1,2\n3,5\n5,6\n")
+    with pytest.raises(DataError, match=r"a.csv was changed after it was opened; make a new CSV"):
+        data.read(0, 1)
+    assert CSV("a.csv", "y").fingerprint() != first
+    written(here, "x,y\n1,2\n3,4\n", "moved.csv")
+    assert CSV("moved.csv", "y").fingerprint() == first
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(here, monkeypatch):
+    monkeypatch.setattr(framework.data.csv, "CHUNK", 64)
+    monkeypatch.setattr(framework.data.csv, "LONGEST", 1000)
+    with pytest.raises(DataError, match=r"row 1 is longer than 0 MB; is a quote open\?"):
+        len(CSV(written(here, 'x,y\n1,2\n"3,4\n' + "5,6\n" * 1000), "y"))
+
+
+def test_settings_travel_as_json(here):
+    data = CSV(written(here, "x,y\n1,2\n"), "y", nulls=["", "-"], text=["x"])
+    assert Component.from_json(data.to_json()) == data
+    assert data.frame().to_pydict() == {"x": ["1"]}
