@@ -124,6 +124,9 @@ class Loss(Formula):
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets that the formula has no meaning for; every finite number is welcome unless overridden."""
 
+    def require_prediction(self, prediction: Array) -> None:
+        """Refuse predictions that the formula has no meaning for, in calls of the loss by hand."""
+
     def require_output(self, activation: Any) -> None:
         """Refuse an output activation that cannot serve this loss; all can unless overridden."""
 
@@ -152,7 +155,7 @@ class Loss(Formula):
 
         Raises:
             ShapeError: The shapes differ.
-            DataError: A value is not finite, or a target or weight is out of range.
+            DataError: A value is not finite or out of range.
         """
         total, count = self.sums(prediction, target, weight)
         return self.result(total, count)
@@ -304,6 +307,7 @@ class Loss(Formula):
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         prediction, target = np.atleast_1d(floats(prediction, "prediction"), real_array(target, "target"))
         require_finite(prediction, "prediction")
+        self.require_prediction(prediction)
         if target.shape != prediction.shape and not self.by_row:
             raise ShapeError(
                 f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}"

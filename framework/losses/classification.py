@@ -60,6 +60,9 @@ class BinaryCrossEntropy(Loss):
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1; for more classes use CrossEntropy")
 
+    def require_prediction(self, prediction: Array) -> None:
+        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Sigmoid gives them")
+
     def require_output(self, activation: Any) -> None:
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
 
@@ -223,6 +226,9 @@ class Focal(Loss):
 
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1")
+
+    def require_prediction(self, prediction: Array) -> None:
+        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Sigmoid gives them")
 
     def require_output(self, activation: Any) -> None:
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")

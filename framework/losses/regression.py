@@ -202,5 +202,8 @@ class Poisson(Loss):
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, np.inf, "Counts are not negative")
 
+    def require_prediction(self, prediction: Array) -> None:
+        require_range("prediction", prediction, 0.0, np.inf, "Give rates, as Softplus gives them")
+
     def require_output(self, activation: Any) -> None:
         require_output_range(self, activation, 0.0, np.inf, "Use Softplus: the prediction is a rate")

@@ -12,7 +12,7 @@ from framework.arrays import Array, Record
 from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
-from framework.losses.requirements import require_classes, require_distributions, require_output_range
+from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
 
 
 class RowLoss(Loss):
@@ -67,6 +67,9 @@ class DistributionLoss(RowLoss):
 
     def require_target(self, target: Array, name: str) -> None:
         require_distributions(name, target)
+
+    def require_prediction(self, prediction: Array) -> None:
+        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Softmax gives them")
 
     def require_output(self, activation: Any) -> None:
         advice = (

@@ -12,10 +12,13 @@ from framework import (
     DataError,
     Dense,
     DerivativeError,
+    Focal,
     HalfSquaredError,
+    KLDivergence,
     LogCosh,
     Loss,
     MeanSquaredError,
+    Poisson,
     RowLoss,
     SGDOptimizer,
     ShapeError,
@@ -150,6 +153,22 @@ def test_whole_floats_are_classes():
 def test_targets_that_are_no_probabilities_are_refused(loss, prediction, target, message):
     with pytest.raises(DataError, match=message):
         loss(prediction, target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target", "message"),
+    [
+        (BinaryCrossEntropy(), [0.5, 1.5], [1, 1], r"prediction must lie in \[0, 1\]; got 1.5 at row 1. .*as Sigmoid"),
+        (Focal(), [-0.5], [1], "got -0.5 at row 0. Give probabilities, as Sigmoid gives them"),
+        (CrossEntropy(), [[3.0, 4.0]], [1], "got 3.0 at row 0. Give probabilities, as Softmax gives them"),
+        (KLDivergence(), [[1.5, -0.5]], [1], "got 1.5 at row 0"),
+        (Poisson(), [-1.0], [1], r"lie in \[0, inf\]; got -1.0 at row 0. Give rates, as Softplus gives them"),
+    ],
+)
+@pytest.mark.parametrize("call", ["__call__", "gradient", "sums"])
+def test_predictions_outside_the_range_of_the_formula_are_refused(loss, prediction, target, message, call):
+    with pytest.raises(DataError, match=message):
+        getattr(loss, call)(prediction, target)
 
 
 @pytest.mark.parametrize(
