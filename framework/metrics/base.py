@@ -74,7 +74,10 @@ class Metric(Component):
 
     @abstractmethod
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        """Return what adds up over rows, for outputs (rows, ...), targets and weights (rows,) or None."""
+        """Return what adds up over rows, for outputs (rows, ...), targets and weights (rows,) or None.
+
+        Targets have the shape of the outputs, or are classes (rows,).
+        """
 
     @abstractmethod
     def result(self, *sums: Any, **_: Any) -> float:
@@ -194,7 +197,7 @@ def _takes_weights(function: Any) -> bool:
 
 
 def checked_rows(component: Component, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
-    """Return a caller's rows as arrays.
+    """Return a caller's rows as arrays, the targets as a trainer gives them: (rows,) and (rows, 1) are the same.
 
     Raises:
         ShapeError: There are not as many predictions as targets.
@@ -206,6 +209,8 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
     require_finite(target, "target")
     if prediction.shape[:1] != target.shape[:1]:
         raise ShapeError(f"target must have {len(prediction)} rows, as the prediction has; got {target.shape}")
+    if target.shape[1:] in ((), (1,)):
+        target = target.reshape(prediction.shape if prediction.shape[1:] in ((), (1,)) else -1)
     weight = None if weight is None else require_weights(weight, len(prediction), "weight", np.float64)
     if not (len(prediction) if weight is None else weight.any()):
         raise DataError(f"{type(component).__name__} needs a row of positive weight; the weights sum to 0")

@@ -97,3 +97,14 @@ def test_an_own_metric_gets_its_key_from_its_name():
     assert LargestError().key == "largest_error"
     assert RootMeanSquaredError().key == "root_mean_squared_error"
     assert MeanSquaredError().key == "mean_squared_error"
+
+
+@pytest.mark.parametrize("column", [(6, 1), (6,)])
+def test_an_own_metric_gets_targets_in_the_form_that_a_trainer_gives(column):
+    off = Metric.of(lambda prediction, target: np.abs(prediction - target).mean())
+    right = Metric.of(lambda prediction, target: (prediction.argmax(axis=-1) == target).mean())
+    prediction = np.arange(6.0)
+    for given in (prediction, prediction[:, None]):
+        assert off(given, (prediction + 1.0).reshape(column)) == 1.0  # not the mean over 6 x 6 differences
+    classes = np.array([0, 1, 2, 2, 1, 0])
+    assert right(np.eye(3)[classes], classes.reshape(column)) == 1.0
