@@ -484,11 +484,15 @@ class Layer(Model):
             raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
 
     def _require_settled(self) -> None:
-        if not self.settled:
-            raise UsageError(
-                f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: "
-                "give inputs=..., put it behind a layer that gives the size, or fit the model"
-            )
+        if self.settled:
+            return
+        advice = "give inputs=..., or fit the model"
+        before = None if self._owner is None else self._owner.before(self)
+        if before is not None and before.settled and ":" in before.tag():
+            advice += f"; or write output_shape in {type(before).__name__}, the layer before it"
+        raise UsageError(
+            f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: {advice}"
+        )
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         self._require_settled()

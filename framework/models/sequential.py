@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -70,6 +71,9 @@ class Sequential(Composite):
 
     def children(self) -> Mapping[str, Model | Activation]:
         return {str(place): layer for place, layer in enumerate(self.layers)}
+
+    def before(self, part: Model) -> Model | None:
+        return {after: before for before, after in pairwise(self.parts.values())}.get(part)
 
     def _connect(self) -> None:
         parts = [*self.parts.values()]

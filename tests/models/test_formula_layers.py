@@ -138,6 +138,30 @@ def test_the_number_of_inputs_comes_from_the_layer_before():
     assert '"inputs":8' in model.to_json()
 
 
+class Projection(Layer):
+    units: int
+
+    def shapes(self):
+        return {"w": (3, self.units)}
+
+    def formula(self, x, w):
+        return x @ w
+
+
+class Sized(Projection):
+    @property
+    def output_shape(self):
+        return (self.units,)
+
+
+def test_behind_an_own_layer_of_unknown_size_the_advice_names_it_and_works():
+    with pytest.raises(UsageError, match=r"or write output_shape in Projection, the layer before it$"):
+        _ = Sequential(Projection(units=4), Dense(units=2)).parameters
+    assert Sequential(Sized(units=4), Dense(units=2)).parameters["1.weights"].shape == (4, 2)
+    with pytest.raises(UsageError, match=r"give inputs=\.\.\., or fit the model$"):
+        _ = Sequential(ReLU(), Dense(units=2)).parameters
+
+
 def test_the_number_of_inputs_comes_from_the_data_at_fit():
     model = Sequential(Dense(units=5), Tanh(), BatchNorm(5), Dense(units=1))
     with pytest.raises(UsageError, match="its number of inputs is not known: give inputs="):
