@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.errors import DataError
+from framework.runs.dicts import CheckedDict
 from framework.runs.packing import pack
 
 
-class Memory(dict[str, Any]):
+class Memory(CheckedDict):
     """The memory of one callback. A value that cannot be saved is refused; an array is copied.
 
     Lists and dicts stay the caller's, so that ``memory.setdefault("seen", []).append(value)`` works.
@@ -32,25 +33,13 @@ class Memory(dict[str, Any]):
         self.name = name
         self.update(values or {})
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.update({key: value})
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
     def update(self, *values: Any, **named: Any) -> None:
         new = dict(*values, **named)
         self.require_savable(new)
         for key, value in new.items():
             if isinstance(value, np.ndarray) and value is not self.get(key):
                 new[key] = value.copy()  # training changes the model's weights
-        super().update(new)
-
-    def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
-        self.update(values)
-        return self
+        dict.update(self, new)
 
     def require_savable(self, values: Mapping[str, Any], changing: Sequence[Array] = ()) -> None:
         """Check that values can be saved.

@@ -17,7 +17,7 @@ from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
 from framework.runs.figures import Sums, add_sums
-from framework.runs.history import History, plain_row
+from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
 from framework.trees import leaves
@@ -205,9 +205,8 @@ class Run(Progress):
 
         Raises:
             DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
-                dict, an array that training changes; or the newest row holds something else than numbers.
+                dict, an array that training changes.
         """
-        plain_row(self.history[-1] if len(self.history) else {})
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
         batch = [leaf for part in self.current or () if part is not None for leaf in leaves(part)]

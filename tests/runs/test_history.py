@@ -8,13 +8,20 @@ import pickle
 
 import pytest
 
-from framework import DataError, History, SettingsError
+from framework import DataError, History, MeanSquaredError, Neuron, SettingsError, SGDOptimizer, Trainer, on
 
 ROWS = [
     {"epoch": 1, "loss": 0.1, "learning_rate": 0.5},
     {"epoch": 2, "loss": 1 / 3, "val_loss": math.nan, "learning_rate": 0.5},
     {"epoch": 3, "loss": 1e-300, "val_loss": math.inf, "learning_rate": 0.5},
 ]
+
+PUTS = {
+    "assign": lambda row, key, value: row.__setitem__(key, value),
+    "setdefault": lambda row, key, value: row.setdefault(key, value),
+    "update": lambda row, key, value: row.update({key: value}),
+    "or": lambda row, key, value: row.__ior__({key: value}),
+}
 
 
 def test_it_is_a_sequence_of_rows():
@@ -54,11 +61,29 @@ def test_a_copy_and_its_original_grow_apart(copied):
 def test_a_row_holds_numbers(value):
     with pytest.raises(DataError, match=r"history: 'note' must be a number; got .*; other values go into run.memory"):
         History([{"epoch": 1, "note": value}])
-    history = History(ROWS)
-    history[-1]["note"] = value
-    with pytest.raises(DataError, match="history: 'note' must be a number"):
-        history.append({"epoch": 4})
-    assert len(history) == 3
+    newest = History(ROWS)[-1]
+    for put in PUTS.values():
+        with pytest.raises(DataError, match="history: 'note' must be a number"):
+            put(newest, "note", value)
+    assert newest == ROWS[-1]
+
+
+@pytest.mark.parametrize("put", PUTS.values(), ids=PUTS)
+def test_the_name_of_a_column_is_text(put):
+    newest = History(ROWS)[-1]
+    with pytest.raises(DataError, match="history: the name of a column must be text; got 3"):
+        put(newest, 3, 0.5)
+    put(newest, "more", 1)
+    assert newest == {**ROWS[-1], "more": 1.0}
+    assert type(newest["more"]) is float
+
+
+def test_a_hook_fails_where_it_adds_a_column_without_a_name():
+    by_number = on("epoch_end")(lambda run: run.history[-1].update({run.epoch: 0.5}))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), callbacks=[by_number])
+    with pytest.raises(DataError, match="must be text; got 1") as failed:
+        trainer.fit(Neuron.from_weights([2.0]), ([[1.0], [2.0]], [2.0, 5.0]))
+    assert "epoch_end" in failed.value.__notes__[0]
 
 
 def test_a_column_has_none_where_a_row_has_nothing():
