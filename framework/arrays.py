@@ -77,15 +77,18 @@ def numeric(value: Any, name: str) -> Any:
     return value if isinstance(value, (float, int)) or hasattr(value, "dtype") else real_array(value, name)
 
 
-def column_names(value: Any) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, or None for anything else.
+def column_names(value: Any, name: str = "table") -> tuple[str, ...] | None:
+    """Return the names of a table's columns, or None for anything else; ``name`` is the argument's in messages.
+
+    Raises:
+        DataError: The names are not clear.
 
     Example:
         >>> import pandas
         >>> column_names(pandas.DataFrame({"age": [31]})), column_names([[1.0]])
         (('age',), None)
     """
-    return Frame(value).names if is_frame(value) else None
+    return Frame(value, name).names if is_frame(value) else None
 
 
 def _grid(frame: Frame, dtype: npt.DTypeLike | None) -> Array:

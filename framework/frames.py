@@ -11,6 +11,7 @@ import math
 import numbers
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, nearest
-from framework.settings.messages import brief
+from framework.settings.messages import brief, printable
 
 Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
 
@@ -114,6 +115,14 @@ class Frame:
         elif isinstance(native, pa.Array):
             native = pa.chunked_array([native])
         self._alone = is_series(native)
+        self._held: Any = None
+        try:
+            self._held = nw.from_native(native, allow_series=True)
+        except nw.exceptions.NarwhalsError:
+            if self._alone or not _twice(tuple(map(str, _labels(native)))):  # which are refused below
+                raise
+        if isinstance(self._held, nw.LazyFrame):
+            raise DataError(f"{name} must be a table in memory; got a {type(native).__name__}; collect it first")
         labels = [getattr(table, "name", None)] if self._alone else _labels(native)
         if any(isinstance(label, tuple) for label in labels) and not self._alone:
             raise DataError(
@@ -124,11 +133,7 @@ class Frame:
         self._labels = dict(zip(self.names, labels, strict=True))
         if twice := _twice(self.names):
             raise DataError(f"{name} must have one name for each column; got {twice[0]!r} twice; rename or drop one")
-        self._held = nw.from_native(native, allow_series=True)
-        if isinstance(self._held, nw.LazyFrame):
-            raise DataError(f"{name} must be a table in memory; got a {type(native).__name__}; collect it first")
-        self._kinds: dict[str, Kind] = {}
-        self._arrays: dict[str, Any] = {}
+        self._forget()
 
     @property
     def rows(self) -> int:
@@ -192,19 +197,16 @@ class Frame:
         kind = self.kind(name)
         if kind not in ("number", "boolean"):
             raise DtypeError(self._refusal(name, kind))
-        nw, pa, series = self._nw, self._pa, self._series(name)
-        if series.dtype.is_numeric() and not series.dtype.is_decimal():
-            wide = isinstance(series.dtype, nw.Int128 | nw.UInt128)
-            return np.asarray((series.cast(nw.Float64) if wide else series).to_numpy())
+        if name in self._plain:
+            return np.asarray(self._series(name).to_numpy())
+        pa = self._pa
         array = self._array(name)
-        if isinstance(array, np.ndarray):
-            return array
         if pa.types.is_null(array.type):
             return np.full(len(array), np.nan)
         if pa.types.is_boolean(array.type) and array.null_count:
             array = array.cast(pa.uint8())
         if pa.types.is_decimal(array.type):
-            array = array.cast(pa.string()).cast(pa.float64())  # the direct cast is not the nearest number
+            array = _floats_of(pa, array)
         return np.asarray(array.to_numpy(zero_copy_only=False))
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
@@ -228,13 +230,20 @@ class Frame:
         if kind in ("date", "duration", "other"):
             raise DtypeError(self._refusal(name, kind, "text, categories or numbers"))
         array = self._array(name)
-        if not isinstance(array, np.ndarray) and pa.types.is_dictionary(array.type):
+        if pa.types.is_null(array.type):
+            return np.full(len(array), -1), ()
+        if pa.types.is_dictionary(array.type):
             array = self._without_dictionary(name, array)
-        if isinstance(array, np.ndarray) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
-            array = pa.array(self.values(name) + 0.0, from_pandas=True)  # -0.0 becomes 0
+        if pa.types.is_decimal(array.type):
+            array = _floats_of(pa, array)
+        if pa.types.is_floating(array.type):
+            array = pa.array(array.to_numpy(zero_copy_only=False) + 0.0, from_pandas=True)  # -0.0 becomes 0
         encoded = array.dictionary_encode()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return codes, tuple(map(_written, encoded.dictionary.to_numpy(zero_copy_only=False)))
+        try:
+            return codes, tuple(map(_written, encoded.dictionary.to_numpy(zero_copy_only=False)))
+        except (UnicodeDecodeError, pa.ArrowException) as error:
+            raise DataError(f"{self._name}: column {name!r} must hold text in UTF-8; {printable(str(error))}") from None
 
     def dates(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return a column of dates or durations as microseconds, (rows,), 0 where missing; and where it is missing.
@@ -250,11 +259,13 @@ class Frame:
             raise DtypeError(self._refusal(name, kind, "dates or durations"))
         array = self._array(name)
         if pa.types.is_timestamp(array.type) and array.type.tz is not None:
-            array = pa.compute.local_timestamp(array)
-        if pa.types.is_date32(array.type) and self._series(name).dtype == self._nw.Object:  # some may have a time
-            found = np.array([None if missing else item for item, missing in self._items(name)], "M8[us]")
-        else:
-            found = array.to_numpy(zero_copy_only=False)
+            try:
+                array = pa.compute.local_timestamp(array)
+            except pa.ArrowInvalid as error:
+                raise DataError(
+                    f"{self._name}: column {name!r} must hold dates of a known time zone; {error}"
+                ) from None
+        found = array.to_numpy(zero_copy_only=False)
         missing, cast = np.isnat(found), found.astype(f"{found.dtype.kind}8[us]")
         if np.datetime_data(found.dtype)[0] != "ns" and (far := (cast.astype(found.dtype) != found) & ~missing).any():
             place = self.place(name, int(np.argmax(far)))
@@ -264,8 +275,16 @@ class Frame:
     def _with(self, held: Any) -> Frame:
         """Return a frame of other rows or columns of the table."""
         frame = copy.copy(self)
-        frame._held, frame._kinds, frame._arrays = held, {}, {}
+        frame._held = held
+        frame._forget()
         return frame
+
+    def _forget(self) -> None:
+        """Start without anything known of the columns, as none was read."""
+        self._columns: dict[str, Any] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._arrays: dict[str, Any] = {}
+        self._plain: set[str] = set()  # columns of numbers that NumPy has, too
 
     def _label(self, name: str) -> Any:
         """Return the name that the library has for a column: perhaps a number, where ``names`` has its digits."""
@@ -275,65 +294,75 @@ class Frame:
 
     def _series(self, name: str) -> Any:
         """Return a column through narwhals; a sparse one dense."""
-        label = self._label(name)
-        series = self._held if self._alone else self._held.get_column(label)
-        sparse = getattr(series.to_native(), "sparse", None)  # of pandas
-        return series if sparse is None else self._nw.from_native(sparse.to_dense(), series_only=True)
-
-    def _items(self, name: str) -> Iterable[tuple[Any, bool]]:
-        """Give each value of a column, and whether it is missing."""
-        series = self._series(name)
-        return zip(series.to_list(), series.is_null().to_numpy().tolist(), strict=True)
+        if name not in self._columns:
+            label = self._label(name)
+            series = self._held if self._alone else self._held.get_column(label)
+            native = series.to_native()
+            if type(getattr(native, "dtype", None)).__name__ == "SparseDtype":  # of pandas
+                series = self._nw.from_native(native.sparse.to_dense(), series_only=True)
+            self._columns[name] = series
+        return self._columns[name]
 
     def _kind(self, name: str) -> Kind:
         nw, dtype = self._nw, self._series(name).dtype
         if dtype.is_numeric():
+            if not (dtype.is_decimal() or isinstance(dtype, nw.Int128 | nw.UInt128)):
+                self._plain.add(name)
             return "number"
         if dtype.is_nested() or dtype in (nw.Binary, nw.Time):
             return "other"
         array = self._array(name)
-        if isinstance(array, np.ndarray):
-            return "number"
         return "other" if array is None else _kind_of(self._pa.types, array.type)
 
     def _array(self, name: str) -> Any:
-        """Return a column as Arrow has it; an array, where objects are numbers of several types; None for neither."""
+        """Return a column as Arrow has it, or None where it has nothing like it."""
         if name not in self._arrays:
-            pa = self._pa
-            try:
-                array = self._series(name).to_arrow()
-            except (ValueError, TypeError, NotImplementedError, OverflowError):
-                array = _numbers_of(self._items(name))
-            else:
-                array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-                if pa.types.is_run_end_encoded(array.type):
-                    array = pa.compute.run_end_decode(array)
-            self._arrays[name] = array
+            self._arrays[name] = self._converted(self._series(name))
         return self._arrays[name]
+
+    def _converted(self, series: Any) -> Any:
+        pa = self._pa
+        try:
+            array = series.to_arrow()
+        except (ValueError, TypeError, NotImplementedError, OverflowError):
+            return _of_objects(pa, series)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        if pa.types.is_run_end_encoded(array.type):
+            return pa.compute.run_end_decode(array)
+        # Arrow gives all dates the form of the first, without a time or in its zone; of polars' objects the addresses.
+        if series.dtype == self._nw.Object and (
+            pa.types.is_temporal(array.type) or pa.types.is_fixed_size_binary(array.type)
+        ):
+            return _of_objects(pa, series, array)
+        return array
 
     def _without_dictionary(self, name: str, array: Any) -> Any:
         """Return a column of categories as the array of their values, or of the texts of values such as intervals."""
         pa = self._pa
         if _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
             return array.cast(array.type.value_type)
-        return pa.array([None if missing else str(item) for item, missing in self._items(name)], pa.string())
+        return pa.array([None if missing else str(item) for item, missing in _items(self._series(name))], pa.string())
 
     def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
         """Return the message for a column that holds something else than what is wanted."""
         column = f": column {name!r}" if name or not self._alone else ""
         start = f"{self._name}{column} must hold {wanted}; got"
-        rows = enumerate(self._items(name))
-        bad = (row for row, (item, missing) in rows if not missing and not (kind == "other" and _is_number(item)))
-        if (row := next(bad, None)) is None:
-            return f"{start} {_WORDS[kind]}, all missing; {_ADVICE[kind]}"
+        series, words = self._series(name), _WORDS.get(kind, "")
+        there = np.flatnonzero(~series.is_null().to_numpy().astype(bool))
+        if kind == "other":
+            items = series.to_list()
+            types = dict.fromkeys(type(items[row]).__name__ for row in there)
+            words = f"{' and '.join([*types][:3]) or series.dtype} values"
+            there = np.array([row for row in there if not _is_number(items[row])] or there, int)
+        if not len(there):
+            return f"{start} {words}, {'all missing' if self.rows else 'in no rows'}; {_ADVICE[kind]}"
+        row = int(there[0])
         first = self.slice(row, row + 1)
-        item, _ = next(iter(first._items(name)))
         if kind in ("date", "duration"):
-            unit = "M8[us]" if kind == "date" else "m8[us]"
-            shown = str(first.dates(name)[0].view(unit)[0].item())
+            shown = str(first.dates(name)[0].view("M8[us]" if kind == "date" else "m8[us]")[0].item())
         else:
-            shown = brief(item)
-        words = f"{type(item).__name__} values" if kind == "other" else _WORDS[kind]
+            shown = _shown(first._series(name))
         return f"{start} {words}, first {shown} in row {row}; {_ADVICE[kind]}"
 
     def place(self, name: str, row: int) -> str:
@@ -371,24 +400,57 @@ def _is_number(item: Any) -> bool:
     return isinstance(item, numbers.Real | Decimal | np.bool_) and not isinstance(item, np.timedelta64)
 
 
-def _numbers_of(items: Iterable[tuple[Any, bool]]) -> npt.NDArray[np.float64] | None:
-    """Return objects as floats, inf for a whole number that is too large; None where one is not a real number."""
-    found = []
-    for item, missing in items:
-        if not missing and not _is_number(item):
-            return None
-        try:
-            found.append(math.nan if missing else float(item))
-        except OverflowError:
-            found.append(math.inf)
-    return np.array(found, np.float64)
+def _items(series: Any) -> list[tuple[Any, bool]]:
+    """Return each value of a column, and whether it is missing."""
+    return [*zip(series.to_list(), series.is_null().to_numpy().tolist(), strict=True)]
+
+
+def _of_objects(pa: Any, series: Any, array: Any = None) -> Any:
+    """Return objects that are all numbers as floats, or all dates of one zone as times; None for all others.
+
+    A whole number that is too large becomes inf. ``array`` is what Arrow makes of objects that may be dates.
+    """
+    held = [None if missing else item for item, missing in _items(series)]
+    there = [item for item in held if item is not None]
+    if all(map(_is_number, there)):
+        return pa.array([None if item is None else _float(item) for item in held], pa.float64())
+    if not all(isinstance(item, date | np.datetime64) for item in there):
+        return array if array is not None and pa.types.is_duration(array.type) else None
+    zones = {str(getattr(item, "tzinfo", None)) for item in there}
+    if zones == {"None"}:
+        return pa.array(np.array(held, "M8[us]"))
+    return array if len(zones) == 1 else None
+
+
+def _floats_of(pa: Any, decimals: Any) -> Any:
+    """Return decimals as the nearest floats, which Arrow's direct cast does not give."""
+    return decimals.cast(pa.string()).cast(pa.float64())
+
+
+def _shown(series: Any) -> str:
+    """Return how messages show the value of a column of one row."""
+    try:
+        item = series.to_list()[0]
+    except UnicodeDecodeError:
+        return "bytes that are not UTF-8"
+    return brief(item.item() if isinstance(item, np.str_) else item)
+
+
+def _float(item: Any) -> float:
+    try:
+        return float(item)
+    except OverflowError:
+        return math.inf
 
 
 def _written(level: Any) -> str:
-    """Return the text of a level: a float as short as it can be, without an exponent.
+    """Return the text of a level: a float as short as it can be, whole ones as whole numbers.
 
     Example:
         >>> _written(np.float32(0.1)), _written(3.0), _written(np.int64(3)), _written(True), _written("Bern")
         ('0.1', '3', '3', 'True', 'Bern')
     """
-    return np.format_float_positional(level, trim="-") if isinstance(level, float | np.floating) else str(level)
+    if not isinstance(level, float | np.floating):
+        return str(level)
+    short = level == 0 or 1e-6 < abs(float(level)) < 1e22
+    return (np.format_float_positional if short else np.format_float_scientific)(level, trim="-")

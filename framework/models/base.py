@@ -274,7 +274,7 @@ class Model(Component):
         Raises:
             DataError: They are others; lists both.
         """
-        columns = column_names(x)
+        columns = column_names(x, name)
         if columns is not None and self.preprocess is not None:
             raise DataError(
                 f"{name} must hold numbers that are transformed already; got a {type(x).__name__}; "
