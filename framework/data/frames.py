@@ -8,8 +8,6 @@ from framework.errors import DataError
 from framework.frames import Frame, is_frame
 from framework.settings.messages import brief
 
-__all__ = ["Frame", "is_frame", "parts"]
-
 
 def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
     """Return x, y and weight of (x, y) or (x, y, weight); columns that are given by name are taken out of a frame x.
