@@ -12,7 +12,7 @@ from framework.data.files import File, required
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
 from framework.errors import DataError
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 16_384
 """Rows that are decoded at once."""
 
 

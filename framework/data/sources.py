@@ -32,6 +32,7 @@ from framework.trees import leaves, map_leaves, names, sample_shape, take
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
+READ_ROWS = 16_384
 
 
 @runtime_checkable
@@ -265,7 +266,8 @@ class DatasetSource:
         rows = sum(stop - first for first, stop in window)
         place = 0 if rest is None else len(rest[1])
         made: Batch | None = None
-        for part in chain([] if rest is None else [rest], (self._read_block(*block) for block in window)):
+        reads = self._runs(window) if hasattr(self.dataset, "starts") else window
+        for part in chain([] if rest is None else [rest], (self._read_block(*block) for block in reads)):
             if made is None:
                 made = empty_batch(part, place + rows)
                 place = 0
@@ -273,6 +275,17 @@ class DatasetSource:
             place += len(part[1])
         assert made is not None
         return made
+
+    @staticmethod
+    def _runs(window: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Join blocks that follow one another, up to ``READ_ROWS`` rows: a table of many columns is read faster so."""
+        first, last = window[0]
+        for start, stop in window[1:]:
+            if start != last or stop - first > READ_ROWS:
+                yield first, last
+                first = start
+            last = stop
+        yield first, last
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"

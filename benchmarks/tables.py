@@ -1,0 +1,128 @@
+"""A Parquet table larger than the memory allowed: its rate and its memory beside those of the same numbers in memory.
+
+    python -m benchmarks.tables --gigabytes 4 --folder /tmp/table
+
+The file is made once and kept in the folder. Each measurement is a process of its own. Memory is the anonymous part of
+the resident memory, above that after ``import framework``; the rate is that of one epoch with shuffled rows.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+COLUMNS = 128
+GROUP = 65_536
+BARS = {"anonymous MB": 300, "share of the rate in memory": 0.5}
+
+
+def anonymous() -> int:
+    """Return the anonymous part of the resident memory of this process, in bytes (Linux)."""
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(text.partition("RssAnon:")[2].split()[0])
+
+
+class Peak(threading.Thread):
+    """Looks at the anonymous memory every 5 milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.before = self.highest = anonymous()
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.005):
+            self.highest = max(self.highest, anonymous())
+
+
+def make(path: Path, gigabytes: float) -> None:
+    """Write a table of random float32 numbers and a class that depends on the first two."""
+    import numpy as np  # noqa: PLC0415 (the measurements begin without it)
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    names = [f"x{n:03}" for n in range(COLUMNS)]
+    schema = pa.schema([*((name, pa.float32()) for name in names), ("label", pa.int64())])
+    part = path.with_suffix(".part")
+    with pq.ParquetWriter(part, schema, use_dictionary=["label"]) as writer:
+        while part.stat().st_size < gigabytes * 1e9:
+            x = rng.standard_normal((COLUMNS, GROUP), dtype=np.float32)
+            columns = [pa.array(column) for column in x] + [pa.array(x[:10].argmax(axis=0))]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=GROUP)
+    part.rename(path)
+
+
+def measure(path: Path, source: str, units: int) -> dict[str, float]:
+    """Train for one epoch in this process."""
+    import framework  # noqa: PLC0415
+
+    peak = Peak()
+    peak.start()
+    data = framework.Parquet(path, "label", read_ahead=source != "parquet, no thread")
+    rows = len(data)
+    if source == "memory":
+        import numpy as np  # noqa: PLC0415
+
+        x, y = np.empty((rows, COLUMNS), np.float32), np.empty(rows, np.int64)
+        for start in range(0, rows, GROUP):
+            table, label = data.read(start, start + GROUP)
+            for place, column in enumerate(table.columns):
+                x[start : start + GROUP, place] = column
+            y[start : start + GROUP] = label
+        data = (x, y)
+    layers = framework.Dense(COLUMNS, units, framework.ReLU()), framework.Dense(units, 10, framework.Softmax())
+    model = framework.Sequential(*layers).in_dtype("float32")
+    trainer = framework.Trainer(
+        loss=framework.CrossEntropy(), optimizer=framework.SGDOptimizer(learning_rate=0.1), batch_size=256
+    )
+    begun = time.perf_counter()
+    run = trainer.fit(model, data)
+    seconds = time.perf_counter() - begun
+    peak.done.set()
+    return {
+        "rows": rows,
+        "rows per second": rows / run.history[-1]["seconds"],
+        "with checks": rows / seconds,
+        "anonymous MB": (peak.highest - peak.before) / 1e6,
+        "loss": run.history[-1]["loss"],
+    }
+
+
+def main() -> None:
+    """Make the file, measure in turn, and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/framework-table"))  # noqa: S108
+    parser.add_argument("--units", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    path = options.folder / f"{options.gigabytes:g}.parquet"
+    if options.measure:
+        print(json.dumps(measure(path, options.measure, options.units)))
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        make(path, options.gigabytes)
+    print(f"{path}: {path.stat().st_size / 1e9:.2f} GB, {COLUMNS} columns, network {COLUMNS}-{options.units}-10")
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(options.repeats):
+        for source in ("memory", "parquet", "parquet, no thread"):
+            command = [sys.executable, "-m", "benchmarks.tables", "--measure", source, *sys.argv[1:]]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found.setdefault(source, []).append(json.loads(done.stdout.splitlines()[-1]))
+            print(source, found[source][-1], flush=True)
+    rates = {source: statistics.median(each["rows per second"] for each in rows) for source, rows in found.items()}
+    for source, rate in rates.items():
+        memory = max(each["anonymous MB"] for each in found[source])
+        print(f"{source:20} {rate:12,.0f} rows/s {rate / rates['memory']:6.2f} {memory:8.0f} MB")
+    print("bars:", BARS)
+
+
+if __name__ == "__main__":
+    main()
