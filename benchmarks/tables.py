@@ -97,7 +97,7 @@ def main() -> None:
     """Make the file, measure in turn, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=4.0)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/framework-table"))  # noqa: S108
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/framework-table"))
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--measure", help=argparse.SUPPRESS)

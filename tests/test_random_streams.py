@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framework import Dense, Dropout, He, Sequential, random_generator
-from framework.data.sources import permutation
+from framework.data.pieces import permutation
 
 
 def test_a_generator_is_a_function_of_its_key_alone():

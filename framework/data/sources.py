@@ -8,7 +8,7 @@ block.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -19,6 +19,7 @@ from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
 from framework.data.frames import parts
+from framework.data.pieces import Piece, cut, filled, permutation, read_only
 from framework.errors import DataError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
@@ -27,8 +28,7 @@ from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform
 from framework.models.shapes import of_rows, shown
-from framework.random_streams import random_generator
-from framework.trees import leaves, map_leaves, names, sample_shape, take
+from framework.trees import map_leaves, sample_shape
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -58,60 +58,6 @@ class Dataset(Protocol):
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
 
 
-class Piece:
-    """Rows of an epoch in the order of training, cut into batches one after another.
-
-    Attributes:
-        arrays: (x, y, weight).
-        size: Rows in a batch; the last one may have fewer.
-        place: How many rows are done.
-    """
-
-    def __init__(
-        self,
-        arrays: Batch,
-        size: int,
-        place: int = 0,
-        order: Array | None = None,
-        memory: dict[str, Array] | None = None,
-    ) -> None:
-        """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
-        self.arrays, self.size, self.place, self._order = arrays, size, place, order
-        self._memory: dict[str, Array] = {} if memory is None else memory
-
-    @property
-    def done(self) -> bool:
-        """Whether no rows are left."""
-        return self.place >= (len(self.arrays[1]) if self._order is None else len(self._order))
-
-    @cached_property
-    def rows(self) -> Array:
-        """Which rows of the arrays make up the batches, in order."""
-        return np.arange(len(self.arrays[1])) if self._order is None else self._order
-
-    def take(self) -> Batch:
-        """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
-        x, y, weight = self.arrays
-        part = slice(self.place, self.place + self.size)
-        self.place += self.size
-        if self._order is None:
-            return rows_of_batch(self.arrays, part)
-        rows = self._order[part]
-        if isinstance(x, dict):
-            x = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
-        else:
-            x = self._gather("x", x, rows)
-        return x, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
-
-    def _gather(self, name: str, array: Array, rows: Array) -> Array:
-        kept = self._memory.get(name)
-        if kept is None or len(kept) < len(rows):
-            kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
-        out = kept[: len(rows)]
-        array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
-        return out
-
-
 def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Iterator[Batch]:
     """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
     for piece in source.pieces(size, start, order):
@@ -119,10 +65,12 @@ def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | 
             yield piece.take()
 
 
-def rows_of_batch(batch: Batch, rows: Any) -> Batch:
-    """Return some rows of a batch, by a slice or by their numbers."""
-    x, y, weight = batch
-    return take(x, rows), y[rows], None if weight is None else weight[rows]
+Blocks: TypeAlias = list[tuple[int, int]]
+"""Rows that are read one after another: where each block begins and ends."""
+
+
+def _rows_in(window: Blocks) -> int:
+    return sum(stop - start for start, stop in window)
 
 
 class ArraySource:
@@ -135,7 +83,7 @@ class ArraySource:
         self.rows, self.columns, self._digests = len(y), columns, digests
         self._memory: dict[str, Array] = {}
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Iterator[Piece]:
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Iterator[Piece]:
         """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
 
         The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
@@ -177,43 +125,21 @@ class DatasetSource:
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.
         """
-        pieces = self._pieces(min(size, self.rows), start, order)
+        windows = ((_rows_in(window), partial(self._read, window, order)) for window in self._windows(order))
+        pieces = cut(windows, min(size, self.rows), start)
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
-
-    def _pieces(self, size: int, skip: int, order: tuple[int, int] | None) -> Generator[Piece]:
-        memory: dict[str, Array] = {}
-        rest: Batch | None = None
-        for window in self._windows(order):
-            rows = sum(stop - first for first, stop in window)
-            if skip >= rows:
-                skip -= rows
-                continue
-            read, held = self._filled(window, rest), 0 if rest is None else len(rest[1])
-            places = np.arange(held + rows)
-            if order is not None:
-                places[held:] = held + self._permuted(window, order)
-            places, skip = places[skip:], 0  # there is no rest where rows are skipped
-            whole = len(places) - len(places) % size
-            if whole and order is None:
-                yield Piece(rows_of_batch(read, slice(places[0], places[0] + whole)), size)
-            elif whole:
-                yield Piece(read, size, 0, places[:whole], memory)
-            rest = rows_of_batch(read, places[whole:])
-            del read  # so that it is not held while the next window is read
-        if rest is not None and len(rest[1]):
-            yield Piece(rest, size)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
         parts: list[Array] = []
         stop = 0
         for window in self._windows(order):
-            first, stop = stop, stop + sum(end - begin for begin, end in window)
+            first, stop = stop, stop + _rows_in(window)
             if stop > start:
                 rows = np.concatenate([np.arange(begin, end) for begin, end in window])
                 rows = rows if order is None else rows[self._permuted(window, order)]
@@ -231,7 +157,7 @@ class DatasetSource:
         ends = [self._read_block(start, min(start + BLOCK_ROWS, self.rows)) for start in starts]
         return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
 
-    def _windows(self, order: tuple[int, int] | None) -> Iterator[list[tuple[int, int]]]:
+    def _windows(self, order: tuple[int, int] | None) -> Iterator[Blocks]:
         """Give the blocks of each window: as many as have no more than ``WINDOW_BLOCKS * BLOCK_ROWS`` rows together.
 
         Parts that the Dataset reads as a whole are shuffled as a whole, and cut into blocks of ``BLOCK_ROWS``.
@@ -239,7 +165,7 @@ class DatasetSource:
         starts = parts_of(self.dataset, self.rows)
         ends = np.append(starts[1:], self.rows)
         places = range(len(starts)) if order is None or self._fits else permutation(len(starts), *order)
-        window: list[tuple[int, int]] = []
+        window: Blocks = []
         held = 0
         for place in places:
             for start in range(starts[place], ends[place], BLOCK_ROWS):
@@ -256,28 +182,20 @@ class DatasetSource:
         """Whether all rows are one window, which is then shuffled as arrays are."""
         return self.rows <= WINDOW_BLOCKS * BLOCK_ROWS
 
-    def _permuted(self, window: list[tuple[int, int]], order: tuple[int, int]) -> Array:
+    def _permuted(self, window: Blocks, order: tuple[int, int]) -> Array:
         """Return the order of a window's rows, by their places in it."""
-        rows = sum(stop - first for first, stop in window)
-        return permutation(rows, *order, *([] if self._fits else [window[0][0]]))
+        return permutation(_rows_in(window), *order, *([] if self._fits else [window[0][0]]))
 
-    def _filled(self, window: list[tuple[int, int]], rest: Batch | None) -> Batch:
-        """Return the rows of a window in new memory, after those that are left from the one before."""
-        rows = sum(stop - first for first, stop in window)
-        place = 0 if rest is None else len(rest[1])
-        made: Batch | None = None
+    def _read(self, window: Blocks, order: tuple[int, int] | None, rest: Batch | None) -> tuple[Batch, Array | None]:
+        """Return the rows of a window, after those that are left from the one before, and their order."""
         reads = self._runs(window) if hasattr(self.dataset, "starts") else window
-        for part in chain([] if rest is None else [rest], (self._read_block(*block) for block in reads)):
-            if made is None:
-                made = empty_batch(part, place + rows)
-                place = 0
-            fill(made, place, part)
-            place += len(part[1])
-        assert made is not None
-        return made
+        blocks = (self._read_block(start, stop) for start, stop in reads)
+        held = [] if rest is None else [rest]
+        batch = filled(chain(held, blocks), _rows_in(window) + sum(len(y) for _, y, _ in held))
+        return batch, None if order is None else self._permuted(window, order)
 
     @staticmethod
-    def _runs(window: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def _runs(window: Blocks) -> Iterator[tuple[int, int]]:
         """Join blocks that follow one another, up to ``READ_ROWS`` rows: a table of many columns is read faster so."""
         first, last = window[0]
         for start, stop in window[1:]:
@@ -327,43 +245,6 @@ def parts_of(dataset: Any, rows: int) -> Array:
         if start - kept[-1] >= BLOCK_ROWS:
             kept.append(int(start))
     return np.array(kept)
-
-
-def empty_batch(like: Batch, rows: int) -> Batch:
-    """Return memory for ``rows`` rows of the form of a batch."""
-    x, y, weight = like
-    return (
-        map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), x),
-        np.empty((rows, *y.shape[1:]), y.dtype),
-        None if weight is None else np.empty(rows, weight.dtype),
-    )
-
-
-def fill(batch: Batch, place: int, part: Batch) -> None:
-    """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
-    rows = slice(place, place + len(part[1]))
-    for whole, given in zip(leaves(batch[0]), leaves(part[0]), strict=True):
-        whole[rows] = given
-    batch[1][rows] = part[1]
-    if batch[2] is not None:
-        batch[2][rows] = part[2]
-
-
-def read_only(array: Array) -> Array:
-    """Return a view that no callback or layer can write through, because the array may be the caller's own."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
-
-
-def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
-    """Return the order of ``rows`` rows in an epoch: a pure function of its arguments.
-
-    Example:
-        >>> permutation(4, 0, 1).tolist() == permutation(4, 0, 1).tolist()
-        True
-    """
-    return random_generator(seed, "shuffle", epoch, *counters).permutation(rows)
 
 
 def prepare(
@@ -419,16 +300,4 @@ def prepare(
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"
-    )
-
-
-def joined(parts: list[Batch]) -> Batch:
-    """Join batches of one form into one."""
-    if len(parts) == 1:
-        return parts[0]
-    weights = [weight for _, _, weight in parts if weight is not None]
-    return (
-        map_leaves(lambda *leaves: np.concatenate(leaves), *(x for x, _, _ in parts)),
-        np.concatenate([y for _, y, _ in parts]),
-        np.concatenate(weights) if weights else None,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from framework.arrays import Array, Batch
-from framework.data.sources import Piece, rows_of_batch
+from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, Sums, add_sums

@@ -8,7 +8,8 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import Array, Batch
-from framework.data.sources import Source, batches, joined, read_only
+from framework.data.pieces import joined, read_only
+from framework.data.sources import Source, batches
 from framework.losses import Loss
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number

@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
-from framework.data.sources import Piece
+from framework.data.pieces import Piece
 from framework.errors import DivergedError
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run

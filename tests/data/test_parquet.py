@@ -23,6 +23,7 @@ from framework import (
     SettingsError,
     Sigmoid,
     Trainer,
+    on,
 )
 
 ROWS = 2000
@@ -240,9 +241,9 @@ def test_settings_travel_as_json_and_what_is_open_does_not(folder):
     assert twin.read(0, 2)[0].equals(data.read(0, 2)[0])
 
 
-def test_row_groups_are_shuffled_and_read_whole(folder, monkeypatch):
-    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 4)
+def test_row_groups_are_shuffled_and_each_is_read_from_its_beginning(folder, monkeypatch):
+    for constant, rows in (("BLOCK_ROWS", 64), ("WINDOW_BLOCKS", 4), ("READ_ROWS", 128)):
+        monkeypatch.setattr(framework.data.sources, constant, rows)
     data, reads = Parquet(folder, "late", columns=("a", "b", "c")), []
 
     class Watched:
@@ -255,10 +256,17 @@ def test_row_groups_are_shuffled_and_read_whole(folder, monkeypatch):
             reads.append((start, stop))
             return data.read(start, stop)
 
-    trained(Watched())
-    epochs = [reads[start:] for start in range(len(reads)) if reads[start][0] == 0][-1:]
-    assert epochs
-    starts = [start for start, _ in reads]
-    assert starts != sorted(starts)
-    for start, stop in reads[3:]:  # within a row group, the rows follow one another
-        assert stop - start <= 64 or stop in [*data.starts, ROWS]
+    seen = []
+    watch = on("batch_end")(lambda run: seen.append(run.current[0].copy()))
+    trained(Watched(), callbacks=[watch])
+    del reads[:3]  # those that look at the form of the data
+    epochs = reads[: len(reads) // 2], reads[len(reads) // 2 :]
+    for epoch in epochs:
+        assert sum(stop - start for start, stop in epoch) == ROWS
+        groups = [start for start, _ in epoch if start in data.starts]
+        assert groups != sorted(groups)
+        for (start, stop), before in zip(epoch, [(0, -1), *epoch], strict=False):
+            assert start in data.starts or start == before[1]  # nothing is decoded twice
+            assert stop - start <= 128
+    assert epochs[0] != epochs[1]
+    assert np.array_equal(np.sort(np.concatenate(seen[: len(seen) // 2]), axis=0), np.sort(X, axis=0))

@@ -25,7 +25,8 @@ from framework import (
     on,
     split,
 )
-from framework.data.sources import batches, permutation, prepare
+from framework.data.pieces import permutation
+from framework.data.sources import batches, prepare
 
 ROWS = 23
 X = np.arange(ROWS, dtype=float)[:, None] / ROWS

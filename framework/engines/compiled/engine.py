@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.sources import Piece, rows_of_batch
+from framework.data.pieces import Piece, rows_of_batch
 from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel

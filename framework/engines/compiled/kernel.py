@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.sources import read_only
+from framework.data.pieces import read_only
 from framework.engines.compiled.cache import load
 from framework.engines.compiled.lower import Plan
 from framework.engines.compiled.source import Form, KernelSource

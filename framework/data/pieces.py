@@ -1,0 +1,171 @@
+"""Pieces: rows of an epoch in memory, in the order of training, cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.random_streams import random_generator
+from framework.trees import leaves, map_leaves, names, take
+
+
+class Piece:
+    """Rows of an epoch in the order of training, cut into batches one after another.
+
+    Attributes:
+        arrays: (x, y, weight).
+        size: Rows in a batch; the last one may have fewer.
+        place: How many rows are done.
+    """
+
+    def __init__(
+        self,
+        arrays: Batch,
+        size: int,
+        place: int = 0,
+        order: Array | None = None,
+        memory: dict[str, Array] | None = None,
+    ) -> None:
+        """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
+        self.arrays, self.size, self.place, self._order = arrays, size, place, order
+        self._memory: dict[str, Array] = {} if memory is None else memory
+
+    @property
+    def done(self) -> bool:
+        """Whether no rows are left."""
+        return self.place >= (len(self.arrays[1]) if self._order is None else len(self._order))
+
+    @cached_property
+    def rows(self) -> Array:
+        """Which rows of the arrays make up the batches, in order."""
+        return np.arange(len(self.arrays[1])) if self._order is None else self._order
+
+    def take(self) -> Batch:
+        """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
+        x, y, weight = self.arrays
+        part = slice(self.place, self.place + self.size)
+        self.place += self.size
+        if self._order is None:
+            return rows_of_batch(self.arrays, part)
+        rows = self._order[part]
+        if isinstance(x, dict):
+            x = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
+        else:
+            x = self._gather("x", x, rows)
+        return x, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
+
+    def _gather(self, name: str, array: Array, rows: Array) -> Array:
+        kept = self._memory.get(name)
+        if kept is None or len(kept) < len(rows):
+            kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
+        out = kept[: len(rows)]
+        array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
+        return out
+
+
+Window: TypeAlias = "tuple[int, Callable[[Batch | None], tuple[Batch, Array | None]]]"
+"""Rows that are in memory together: how many, and a function that reads them.
+
+The function is given the rows that are left from the window before. It returns memory with those first, and the places
+of its own rows in the order of training, counted after them; None is their own order.
+"""
+
+
+def cut(windows: Iterable[Window], size: int, skip: int) -> Generator[Piece]:
+    """Cut windows into pieces of whole batches, from the row ``skip`` on; a batch may span two windows.
+
+    A window whose rows are all skipped is not read.
+    """
+    memory: dict[str, Array] = {}
+    rest: Batch | None = None
+    for rows, read in windows:
+        if skip >= rows:
+            skip -= rows
+            continue
+        held = 0 if rest is None else len(rest[1])
+        batch, order = read(rest)
+        places = np.arange(held + rows)
+        if order is not None:
+            places[held:] = held + order
+        places, skip = places[skip:], 0  # there is no rest where rows are skipped
+        whole = len(places) - len(places) % size
+        if whole and order is None:
+            yield Piece(rows_of_batch(batch, slice(places[0], places[0] + whole)), size)
+        elif whole:
+            yield Piece(batch, size, 0, places[:whole], memory)
+        rest = rows_of_batch(batch, places[whole:])
+        del batch  # so that it is not held while the next window is read
+    if rest is not None and len(rest[1]):
+        yield Piece(rest, size)
+
+
+def filled(parts: Iterable[Batch], rows: int) -> Batch:
+    """Return batches one after another in new memory of ``rows`` rows."""
+    made: Batch | None = None
+    place = 0
+    for part in parts:
+        if made is None:
+            made = _empty(part, rows)
+        _fill(made, place, part)
+        place += len(part[1])
+    assert made is not None
+    return made
+
+
+def _empty(like: Batch, rows: int) -> Batch:
+    """Return memory for ``rows`` rows of the form of a batch."""
+    x, y, weight = like
+    return (
+        map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), x),
+        np.empty((rows, *y.shape[1:]), y.dtype),
+        None if weight is None else np.empty(rows, weight.dtype),
+    )
+
+
+def _fill(batch: Batch, place: int, part: Batch) -> None:
+    """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
+    rows = slice(place, place + len(part[1]))
+    for whole, given in zip(leaves(batch[0]), leaves(part[0]), strict=True):
+        whole[rows] = given
+    batch[1][rows] = part[1]
+    if batch[2] is not None:
+        batch[2][rows] = part[2]
+
+
+def rows_of_batch(batch: Batch, rows: Any) -> Batch:
+    """Return some rows of a batch, by a slice or by their numbers."""
+    x, y, weight = batch
+    return take(x, rows), y[rows], None if weight is None else weight[rows]
+
+
+def read_only(array: Array) -> Array:
+    """Return a view that no callback or layer can write through, because the array may be the caller's own."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def joined(parts: list[Batch]) -> Batch:
+    """Join batches of one form into one."""
+    if len(parts) == 1:
+        return parts[0]
+    weights = [weight for _, _, weight in parts if weight is not None]
+    return (
+        map_leaves(lambda *leaves: np.concatenate(leaves), *(x for x, _, _ in parts)),
+        np.concatenate([y for _, y, _ in parts]),
+        np.concatenate(weights) if weights else None,
+    )
+
+
+def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
+    """Return the order of ``rows`` rows in an epoch: a pure function of its arguments.
+
+    Example:
+        >>> permutation(4, 0, 1).tolist() == permutation(4, 0, 1).tolist()
+        True
+    """
+    return random_generator(seed, "shuffle", epoch, *counters).permutation(rows)
