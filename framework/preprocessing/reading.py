@@ -171,3 +171,20 @@ class Blocks:
                 yield Block(0, self.x, self.y)
             else:
                 yield Block(start, self.x.slice(start, stop), None if self.y is None else self.y.slice(start, stop))
+
+
+def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
+    """Return the kind of each column of x and of y; a Dataset is read up to the first value of each."""
+    kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
+    for block in [Block(0, blocks.x, blocks.y)] if blocks.dataset is None else blocks:
+        unknown = False
+        for known, frame in zip(kinds, (block.x, block.y), strict=True):
+            if frame is None:
+                continue
+            for label in frame.names:
+                if known.get(label, "number") == "number":
+                    known[label] = frame.kind(label)
+                    unknown |= known[label] == "number" and bool(np.isnan(frame.numbers(label)).all())
+        if not unknown:
+            break
+    return kinds

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, get_args
-
-import numpy as np
+from typing import Any, Self, cast, get_args
 
 from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
@@ -14,7 +12,8 @@ from framework.preprocessing.categories import Classes
 from framework.preprocessing.columns import Column
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.numbers import Drop, Impute
-from framework.preprocessing.reading import TARGET, Block, Blocks, raw_column
+from framework.preprocessing.proposing import code, propose, rules
+from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
 
@@ -63,6 +62,44 @@ class Preprocess(Component):
                     f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS)}; there are: {', '.join(_KINDS)}"
                 )
 
+    @classmethod
+    def of(cls, data: Any, target: str | Sequence[str] | None = None) -> Self:
+        """Return a recipe that suits some data; ``print`` shows it as Python code.
+
+        Numbers are standardised, with a logarithm where some are much larger than most, and missing ones become the
+        median. Text, and whole numbers of 3 to 10 different values, become columns of 0 and 1; dates their parts that
+        change. Columns that are always the same, without values or different in each row, such as ids, are dropped.
+        A target of text, booleans or up to 20 different whole numbers has classes. Look at the proposal: what a number
+        means cannot be seen from the data.
+
+        Args:
+            data: A table, (table, "target"), or a Dataset of tables; read whole, in blocks.
+            target: The name of the target's column, or of several.
+
+        Example:
+            >>> import pandas
+            >>> table = pandas.DataFrame(
+            ...     {"age": [31.5, None, 40.0, 52.0], "city": ["Rome", "Oslo", "Rome", "Bern"], "late": [0, 1, 0, 1]}
+            ... )
+            >>> print(Preprocess.of(table, target="late"))
+            Preprocess(
+                columns={
+                    "age": [Impute("median"), Standardize()],
+                    "city": [OneHot()],
+                },
+                target=[Classes()],
+            )
+        """
+        proposals, goal = propose(data, target, name="Preprocess.of")
+        return cls(
+            columns={key: steps for key, (steps, _) in rules(proposals).items()},
+            target=() if goal is None else goal.steps,
+        )
+
+    def __str__(self) -> str:
+        """Return the recipe as Python code."""
+        return code({key: (steps, "") for key, steps in self.columns}, self.target)
+
     def fit(self, data: Any, name: str = "Preprocess.fit") -> FittedPreprocess:
         """Return the recipe with the numbers that follow from some data.
 
@@ -81,7 +118,7 @@ class Preprocess(Component):
         blocks = Blocks(data, name)
         if blocks.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got none")
-        kinds, target_kinds = _kinds(blocks)
+        kinds, target_kinds = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
         chains = [
             _Chain(label, kind, steps, f"{name}: column {label!r}") for label, kind, steps in self._chosen(kinds, name)
@@ -135,23 +172,6 @@ class Preprocess(Component):
 
 def _fits(pattern: str, label: str) -> bool:
     return "*" in pattern and re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label, re.DOTALL) is not None
-
-
-def _kinds(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
-    """Return the kind of each column of x and of y; a Dataset is read up to the first value of each."""
-    kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
-    for block in [Block(0, blocks.x, blocks.y)] if blocks.dataset is None else blocks:
-        unknown = False
-        for known, frame in zip(kinds, (block.x, block.y), strict=True):
-            if frame is None:
-                continue
-            for label in frame.names:
-                if known.get(label, "number") == "number":
-                    known[label] = frame.kind(label)
-                    unknown |= known[label] == "number" and bool(np.isnan(frame.numbers(label)).all())
-        if not unknown:
-            break
-    return kinds
 
 
 class _Chain:

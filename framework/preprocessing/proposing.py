@@ -1,0 +1,277 @@
+"""Proposals: which steps suit the columns of some data, and why."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from framework.frames import Frame, Kind
+from framework.preprocessing.categories import Classes, OneHot
+from framework.preprocessing.columns import Column
+from framework.preprocessing.dates import Dates
+from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Standardize
+from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
+from framework.preprocessing.statistics import LEVELS_KEPT, LevelCounts, Moments, Sketch
+from framework.preprocessing.steps import ColumnStep
+
+FEW = 10
+"""Up to so many different whole numbers are taken for categories."""
+
+CLASSES = 20
+"""Up to so many different whole numbers of a target are taken for classes."""
+
+_ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?)$", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?")
+
+
+class Proposal(NamedTuple):
+    """Steps for a column.
+
+    Attributes:
+        column: Its name.
+        kind: What it holds.
+        steps: The steps.
+        reason: Why, in a few words; "" for what needs none.
+    """
+
+    column: str
+    kind: Kind
+    steps: tuple[ColumnStep, ...]
+    reason: str
+
+
+class _Summary:
+    """Counts, range, quantiles and levels of a column, gathered in one pass."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.rows = kind, 0
+        self.moments, self.sketch, self.levels = Moments(), Sketch(), LevelCounts()
+        self.whole = True
+        self.parts: dict[str, Moments] = {}
+
+    def add(self, column: Column, rows: int) -> None:
+        """Add the rows of a block."""
+        self.rows += rows
+        if column.form == "dates":
+            parts = ("days", "year", "month", "weekday", "hour")
+            numbers = Dates(parts, cyclic=False).apply(column)
+            for part, array in zip(parts, numbers.arrays, strict=True):
+                self.parts.setdefault(part, Moments()).add(array)
+            self.moments = self.parts["days"]
+            return
+        if column.form == "numbers":
+            (values,) = column.arrays
+            self.moments.add(values)
+            self.sketch.add(values)
+            self.whole = self.whole and bool((np.isnan(values) | (values == np.floor(values))).all())
+        if not self.levels.error:
+            texts = column.as_texts()
+            self.levels.add(texts.arrays[0], texts.levels)
+
+    @property
+    def missing(self) -> int:
+        """How many values are missing."""
+        return self.moments.missing if self.kind not in ("text", "category") else self.levels.missing
+
+    @property
+    def present(self) -> int:
+        """How many are there."""
+        return self.rows - self.missing
+
+    @property
+    def distinct(self) -> int:
+        """How many different values there are; more than can be counted if the counts are not exact."""
+        return LEVELS_KEPT + 1 if self.levels.error else len(self.levels.counts)
+
+
+def propose(
+    data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose"
+) -> tuple[list[Proposal], Proposal | None]:
+    """Return a proposal for each column of some data, and one for its target.
+
+    Args:
+        data: A table, (table, "target"), (table, y) or a Dataset of tables; read whole, in blocks.
+        target: The name of the target's column, or of several, if data is a table.
+        name: The caller, for messages.
+
+    Example:
+        >>> import pandas
+        >>> table = pandas.DataFrame({"city": ["Rome", "Oslo"], "late": ["no", "yes"]})
+        >>> [proposal], goal = propose(table, "late")
+        >>> proposal.column, proposal.kind, proposal.steps[0].n, goal.steps
+        ('city', 'text', 20, (Classes(levels=()),))
+    """
+    blocks = Blocks(data if target is None else (data, target), name)
+    kinds, goals = kinds_of(blocks)
+    summaries = {label: _Summary(kind) for label, kind in kinds.items()}
+    targets = {label: _Summary(kind) for label, kind in goals.items()}
+    for block in blocks:
+        _add(summaries, block.x, f"{name}: column", block.start)
+        if block.y is not None:
+            _add(targets, block.y, f"{name}: target", block.start)
+    pixels = _many_alike(summaries.values())
+    found = [Proposal(label, each.kind, *_steps(label, each, pixels)) for label, each in summaries.items()]
+    return found, _goal(targets, blocks.target_name)
+
+
+def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int) -> None:
+    for label, summary in summaries.items():
+        if summary.kind == "other":
+            summary.rows += frame.rows
+        else:
+            summary.add(raw_column(frame, label, f"{where} {label!r}", summary.kind, start), frame.rows)
+
+
+def _many_alike(summaries: Iterable[_Summary]) -> bool:
+    """Return whether most columns hold small whole numbers, as pixels do, which are then no categories."""
+    found = [each.whole and each.distinct <= 300 for each in summaries if each.kind == "number"]
+    return len(found) > 8 and sum(found) > len(found) / 2
+
+
+def _steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep, ...], str]:
+    if column.kind == "other":
+        return (Drop(),), "neither numbers nor text nor dates"
+    if not column.present:
+        return (Drop(),), "no values"
+    if column.kind == "date":
+        return _date_steps(column)
+    if not column.missing and (column.distinct == 1 or (column.kind == "duration" and column.moments.deviation == 0.0)):
+        return (Drop(),), "always the same"
+    if column.kind in ("text", "category"):
+        return _text_steps(label, column)
+    return _number_steps(label, column, pixels)
+
+
+def _text_steps(label: str, column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
+    some = list(column.levels.counts)[:50]
+    dates = ", dates as text: parse them" if all(_DATE.fullmatch(text) for text in some) else ""
+    count = column.distinct
+    shown = f"more than {LEVELS_KEPT:,}" if count > LEVELS_KEPT else f"{count:,}"
+    if column.present > 20 and (count > 0.9 * column.present or (count > 0.5 * column.present and _ID.search(label))):
+        return (Drop(),), f"{shown} different texts in {column.present:,} rows{dates}"
+    missing = f", {column.missing:,} missing" if column.missing else ""
+    return (OneHot(),), f"{shown} level{'s' * (count != 1)}{missing}{dates}"
+
+
+def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep, ...], str]:
+    moments, missing = column.moments, f"{column.missing:,} missing" if column.missing else ""
+    if column.kind == "boolean" or (column.distinct == 2 and (moments.low, moments.high) == (0.0, 1.0)):
+        return ((OneHot(),), missing) if missing else ((), "0 and 1" if column.kind == "number" else "")
+    few = column.whole and column.distinct <= FEW and not pixels and column.kind == "number"
+    if column.whole and column.present > 20 and not few:
+        numbered = column.distinct == column.present and moments.high - moments.low == column.present - 1
+        if numbered or (_ID.search(label) and column.distinct > 0.5 * column.present):
+            return (Drop(),), "numbers of the rows" if numbered else "an id"
+    if few and column.present >= 5 * column.distinct and column.distinct > 2:
+        return (OneHot(),), ", ".join(filter(None, [f"{column.distinct} different whole numbers", missing]))
+    first: tuple[ColumnStep, ...] = (Impute("median"),) if missing else ()
+    if column.distinct == 2:
+        return (*first, MinMax()), ", ".join(filter(None, ["two numbers", missing]))
+    if (log := _log(column)) is not None:
+        return (*first, log, Standardize()), ", ".join(filter(None, ["long tail", missing]))
+    return (*first, Standardize()), missing
+
+
+def _log(column: _Summary) -> Log | None:
+    """Return a logarithm for numbers of very different size."""
+    low, lower, middle, upper, high = column.sketch.quantiles(np.array([0.005, 0.25, 0.5, 0.75, 0.995])).tolist()
+    right, left = upper - middle or column.moments.deviation, middle - lower or column.moments.deviation
+    if not (high - middle > 10 * right or middle - low > 10 * left) or column.present < 50:
+        return None
+    size = min((abs(number) for number in (lower, middle, upper) if number), default=1.0)
+    return Log(unit=1.0 if column.whole or size >= 1.0 else 10.0 ** math.floor(math.log10(size)))
+
+
+def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
+    ranges = {part: moments.high - moments.low for part, moments in column.parts.items()}
+    parts = [part for part in ("year", "month", "weekday", "hour") if ranges[part] > 0]
+    if ranges["days"] >= 1 and "year" not in parts:
+        parts.insert(0, "days")
+    if not parts and not column.missing:
+        return (Drop(),), "always the same"
+    first: tuple[ColumnStep, ...] = (Dates(parts or ("days",)),)
+    missing = f"{column.missing:,} missing" if column.missing else ""
+    return (*first, *([Impute()] if missing else []), Standardize()), missing
+
+
+def _goal(targets: dict[str, _Summary], name: str | None) -> Proposal | None:
+    """Return a proposal for a target, which all its columns take."""
+    if not targets:
+        return None
+    label, column = next(iter(targets.items()))
+    label = name or label or TARGET
+    if all(each.kind in ("number", "duration") for each in targets.values()):
+        few = len(targets) == 1 and column.whole and column.distinct <= min(CLASSES, column.present / 2)
+        if not few:
+            log = _log(column) if len(targets) == 1 else None
+            return Proposal(label, column.kind, (*([log] if log else []), Standardize()), "")
+    return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
+
+
+def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
+    """Return the steps and the reason by name; where most columns of a kind take the same, by kind."""
+    common: dict[Kind, tuple[ColumnStep, ...]] = {}
+    for kind in dict.fromkeys(proposal.kind for proposal in proposals):
+        steps, count = Counter(each.steps for each in proposals if each.kind == kind).most_common(1)[0]
+        if count >= 4 and not any(isinstance(step, Drop) for step in steps):
+            common[kind] = steps
+    named = {p.column: (p.steps, p.reason) for p in proposals if common.get(p.kind) != p.steps}
+    return named | {f"<{kind}>": (steps, "the others") for kind, steps in common.items()}
+
+
+def code(columns: dict[str, tuple[tuple[ColumnStep, ...], str]], target: Sequence[ColumnStep], reason: str = "") -> str:
+    """Return a recipe as Python code, with the reasons as comments.
+
+    Example:
+        >>> print(code({"age": ((Impute("median"), Standardize()), "3 missing")}, [Classes()]))
+        Preprocess(
+            columns={
+                "age": [Impute("median"), Standardize()],  # 3 missing
+            },
+            target=[Classes()],
+        )
+    """
+    lines = ["Preprocess(", "    columns={"]
+    for key, (steps, why) in columns.items():
+        lines.append(f"        {_quoted(key)}: {_listed(steps)},{f'  # {why}' if why else ''}")
+    lines.append("    },")
+    if target:
+        lines.append(f"    target={_listed(target)},{f'  # {reason}' if reason else ''}")
+    return "\n".join([*lines, ")"])
+
+
+def _quoted(text: str) -> str:
+    shown = repr(text)
+    return f'"{shown[1:-1]}"' if shown[0] == "'" and '"' not in shown else shown
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _listed(steps: Iterable[ColumnStep]) -> str:
+    return f"[{', '.join(map(step_code, steps))}]"
+
+
+def step_code(step: ColumnStep) -> str:
+    """Return a step as code, without the settings that are the defaults.
+
+    Example:
+        >>> step_code(OneHot(50)), step_code(Impute(0.0, flag=False)), step_code(Log())
+        ('OneHot(50)', 'Impute(0.0, flag=False)', 'Log()')
+    """
+    fields = type(step).model_fields
+    positional = type(step).__init__ is not ColumnStep.__init__
+    shown = []
+    for place, (name, value) in enumerate(step.settings().items()):
+        if value != fields[name].get_default():
+            text = _written(value)
+            shown.append(text if positional and place == 0 else f"{name}={text}")
+    return f"{type(step).__name__}({', '.join(shown)})"

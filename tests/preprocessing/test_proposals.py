@@ -1,0 +1,92 @@
+"""Preprocess.of looks at the data, proposes steps, and prints code that runs."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import framework
+from framework import Preprocess
+from framework.datasets import load_digits
+from framework.preprocessing.proposing import code, propose, rules
+
+RNG = np.random.default_rng(0)
+ROWS = 400
+NUMBERS = RNG.normal(size=ROWS)
+HOURS = pd.Timestamp("2013-01-01") + pd.to_timedelta(RNG.integers(0, 400 * 24, ROWS), unit="h")
+DAYS = pd.Timestamp("2013-01-01") + pd.to_timedelta(np.arange(ROWS) % 20, unit="D")
+
+COLUMNS = {
+    "numbers": (RNG.normal(size=ROWS), "[Standardize()]"),
+    "numbers with a hole": (
+        np.where(np.arange(ROWS) == 3, np.nan, RNG.normal(size=ROWS)),
+        '[Impute("median"), Standardize()]',
+    ),
+    "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), "[Log(), Standardize()]"),
+    "a long tail of small numbers": (np.exp(RNG.normal(-6, 1.5, ROWS)), "[Log(unit=0.0001), Standardize()]"),
+    "few whole numbers": (RNG.integers(0, 5, ROWS), "[OneHot()]"),
+    "many whole numbers": (RNG.integers(0, 50, ROWS), "[Standardize()]"),
+    "0 and 1": (RNG.integers(0, 2, ROWS), "[]"),
+    "two numbers": (RNG.choice([3.5, 7.0], ROWS), "[MinMax()]"),
+    "booleans": (RNG.random(ROWS) > 0.5, "[]"),
+    "booleans with a hole": (pd.array([None, *(RNG.random(ROWS - 1) > 0.5)], "boolean"), "[OneHot()]"),
+    "text": (RNG.choice(["a", "b"], ROWS), "[OneHot()]"),
+    "categories": (pd.Categorical(RNG.choice(["a", "b"], ROWS)), "[OneHot()]"),
+    "a text in each row": ([f"row {place}" for place in range(ROWS)], "[Drop()]"),
+    "numbers of the rows": (np.arange(ROWS) + 7, "[Drop()]"),
+    "user id": (RNG.permutation(10 * ROWS)[:ROWS], "[Drop()]"),
+    "always the same": (np.full(ROWS, 3.0), "[Drop()]"),
+    "always the same text": (["a"] * ROWS, "[Drop()]"),
+    "nothing": ([None] * ROWS, "[Drop()]"),
+    "lists": ([[1, 2]] * ROWS, "[Drop()]"),
+    "hours": (HOURS, '[Dates(["year", "month", "weekday", "hour"]), Standardize()]'),
+    "days of a month": (DAYS, '[Dates(["days", "weekday"]), Standardize()]'),
+    "durations": (pd.to_timedelta(RNG.normal(size=ROWS), unit="h"), "[Standardize()]"),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_gets_steps_that_suit_it(name):
+    values, expected = COLUMNS[name]
+    found, goal = propose(pd.DataFrame({name: values}))
+    assert goal is None
+    assert code(rules(found), ()).splitlines()[2].partition("#")[0].strip() == f'"{name}": {expected},'
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=range(3))
+def test_the_proposal_runs_as_code_and_fits_the_data(library):
+    table = pd.DataFrame(
+        {name: values for name, (values, _) in COLUMNS.items()} | {"late": RNG.choice(["no", "yes"], ROWS)}
+    )
+    table = library(table.drop(columns=["lists", "nothing"]))
+    recipe = Preprocess.of(table, target="late")
+    assert eval(str(recipe), vars(framework)) == recipe
+    fitted = recipe.fit((table, "late"))
+    assert np.isfinite(fitted.transform(table)).all()
+    assert fitted.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (RNG.choice(["no", "yes"], ROWS), "[Classes()]"),
+        (RNG.integers(0, 10, ROWS), "[Classes()]"),
+        (RNG.random(ROWS) > 0.5, "[Classes()]"),
+        (RNG.normal(size=ROWS), "[Standardize()]"),
+        (np.exp(RNG.normal(10, 1.5, ROWS)), "[Log(), Standardize()]"),
+        (np.arange(ROWS), "[Standardize()]"),
+    ],
+    ids=range(6),
+)
+def test_a_target_has_classes_or_is_scaled(target, expected):
+    recipe = Preprocess.of((pd.DataFrame({"x": RNG.normal(size=ROWS)}), target))
+    assert f"target={expected}," in str(recipe)
+
+
+def test_many_columns_of_small_whole_numbers_are_pixels_and_share_a_rule():
+    x, y = load_digits()
+    recipe = Preprocess.of(pd.DataFrame(x, columns=[f"pixel {place}" for place in range(64)]).assign(digit=y), "digit")
+    found = dict(recipe.columns)
+    assert str(found["<number>"]) == "(Standardize(mean=(), scale=()),)"
+    assert len(found) < 10
