@@ -54,6 +54,7 @@ from framework.losses.regression import (
     Poisson,
     Quantile,
 )
+from framework.losses.several import Losses
 from framework.losses.vectors import CosineSimilarity, KLDivergence
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.classification import (
@@ -66,10 +67,12 @@ from framework.metrics.classification import (
     Recall,
     TopK,
 )
+from framework.metrics.outputs import OutputMetric
 from framework.metrics.regression import R2, RootMeanSquaredError
 from framework.models import Composite, Layer, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.attention import MultiHeadAttention, PositionalEncoding
+from framework.models.branches import Heads, Input, Join
 from framework.models.convolution import AveragePool, Conv1D, Conv2D, GlobalAverage, MaxPool
 from framework.models.embedding import Embedding
 from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
@@ -183,14 +186,17 @@ __all__ = [
     "HardSwish",
     "HardTanh",
     "He",
+    "Heads",
     "Hinge",
     "History",
     "Huber",
     "Identity",
     "Impute",
     "Initializer",
+    "Input",
     "InverseTimeSchedule",
     "JSONLog",
+    "Join",
     "KLDivergence",
     "Layer",
     "LayerNorm",
@@ -202,6 +208,7 @@ __all__ = [
     "LogCosh",
     "LogSigmoid",
     "Loss",
+    "Losses",
     "MaxPool",
     "MeanAbsoluteError",
     "MeanSquaredError",
@@ -219,6 +226,7 @@ __all__ = [
     "OneHot",
     "Optimizer",
     "Orthogonal",
+    "OutputMetric",
     "Parameters",
     "Parquet",
     "Permute",

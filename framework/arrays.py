@@ -17,8 +17,8 @@ from framework.settings.messages import brief
 
 Array = npt.NDArray[Any]
 
-Batch = tuple[Any, Array, Array | None]
-"""x, a tree of arrays; the targets; the weights, where there are some."""
+Batch = tuple[Any, Any, Array | None]
+"""x and the targets, trees of arrays; the weights, where there are some."""
 
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
@@ -315,8 +315,9 @@ class Record(dict[str, Any]):
     Attributes:
         training: Whether this is a training pass.
         key: (seed, epoch, step, ..., place of the layer): the key of this pass's random numbers, or None.
-        fused: Whether backward starts from dL/dh of the output layer, not from dL/da.
+        fused: Whether backward starts from dL/dh of the output layer, not from dL/da; by name for several outputs.
         needs_input_gradient: Whether backward's result, dL/dx, will be used.
+        outputs: The records of the outputs by name, for their losses, where there are several.
         sample: Whether forward was given one sample, without a row axis.
         ready: Whether forward has run and backward has not yet used this record up.
         preactivation: h of the output layer, or None where it has no activation.
@@ -343,6 +344,7 @@ class Record(dict[str, Any]):
         "key",
         "needs_input_gradient",
         "output",
+        "outputs",
         "parts",
         "preactivation",
         "ready",
@@ -365,6 +367,7 @@ class Record(dict[str, Any]):
         self.ready = False
         self.preactivation: Any = None
         self.output: Any = None
+        self.outputs: dict[str, Record] = {}
         self.accepted_by: object = None
         self.fuses = False
         self.calls: dict[str, list[Record]] = {}

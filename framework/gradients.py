@@ -14,6 +14,7 @@ from framework.callbacks import on
 from framework.derivatives.differences import slope_along
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
+from framework.losses.several import Losses
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
@@ -82,7 +83,7 @@ def check_gradients(
         model: The model; a copy is worked on.
         loss: The loss.
         x: Rows of inputs: an array, or a dict of arrays by name.
-        y: Their targets.
+        y: Their targets: an array, or a dict of arrays by name.
         weight: One weight a row, or None.
         tolerance: The relative error that is allowed.
         elements: How many elements of each array are tried, at most: always the same ones.
@@ -138,8 +139,14 @@ def check_gradients(
 def _input_gradient(model: Model, loss: Loss, x: Tree, y: Any, weight: Any, key: tuple[int, ...]) -> Any:
     """Return dL/dx: the loss's gradient by the prediction, carried back to the input."""
     prediction = model.forward(x, key=key)
-    target = y if loss.by_row else np.reshape(y, prediction.shape)  # (rows,) and (rows, 1) mean the same
-    return model.backward(loss.gradient(prediction, target, weight))
+    return model.backward(loss.gradient(prediction, _shaped(y, loss, prediction), weight))
+
+
+def _shaped(y: Any, loss: Loss, prediction: Any) -> Any:
+    """Return targets of the shape of the prediction: (rows,) and (rows, 1) mean the same."""
+    if isinstance(loss, Losses):
+        return {name: _shaped(y[name], each, prediction[name]) for name, each in loss.losses.items()}
+    return y if loss.by_row else np.reshape(y, prediction.shape)
 
 
 class _Point:
@@ -285,7 +292,7 @@ def compare_steps(
         def compare(run: Run) -> None:
             if run.current is not None and run.step <= steps:
                 x, y, _ = run.current
-                pairs.extend(_distances(run.model.parameters, reference(map_leaves(np.copy, x), y.copy()), next(count)))
+                pairs.extend(_distances(run.model.parameters, reference(*map(_copied, (x, y))), next(count)))
             if run.step >= steps:
                 run.stop("compare_steps")
 
@@ -300,6 +307,10 @@ def compare_steps(
         return StepComparison(made, None, None, 0.0, 0.0)
     name, ulps, step = apart[0]
     return StepComparison(made, step, name, ulps, max(u for _, u, _ in apart))
+
+
+def _copied(tree: Tree) -> Any:
+    return map_leaves(np.copy, tree)
 
 
 def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> list[tuple[str, float, int]]:

@@ -24,7 +24,9 @@ from framework.errors import FrameworkError, UsageError
 from framework.gradients import check_gradients
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
+from framework.losses.several import Losses
 from framework.metrics import Metric, WholeMetric
+from framework.metrics.outputs import OutputMetric
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer
@@ -38,7 +40,7 @@ from framework.settings.component import Component
 from framework.settings.messages import worded
 from framework.training.trainer import Trainer
 from framework.training.verification import differences
-from framework.trees import map_leaves
+from framework.trees import flatten, leaves, map_leaves, sample_shape, take
 
 __all__ = ["ConformanceError", "check_component"]
 
@@ -184,24 +186,39 @@ def _in_a_layer(activation: Any) -> None:
 
 def _loss_gradient(loss: Loss) -> None:
     prediction, target, weight = _accepted(loss)
-    numeric = numerical_gradient(lambda p: loss(p, target, weight), prediction)
-    _require(
-        np.allclose(loss.gradient(prediction, target, weight), numeric, rtol=1e-5, atol=1e-8),
-        "gradient is not the derivative of the weighted mean",
-    )
+    found, given = loss.gradient(prediction, target, weight), flatten(prediction)
+    for name, gradient in flatten(found).items():
+
+        def value(array: Array, name: str = name) -> float:
+            others = iter((given | {name: array}).values())
+            return loss(map_leaves(lambda _: next(others), prediction), target, weight)
+
+        numeric = numerical_gradient(value, given[name])
+        _require(
+            np.allclose(gradient, numeric, rtol=1e-5, atol=1e-8), "gradient is not the derivative of the weighted mean"
+        )
 
 
 def _loss_sums(loss: Loss) -> None:
     prediction, target, weight = _accepted(loss)
-    parts = [loss.sums(prediction[i : i + 1], target[i : i + 1], weight[i : i + 1]) for i in (0, 1)]
+    halves = [slice(0, 1), slice(1, 2)]
+    parts = [loss.sums(take(prediction, half), take(target, half), weight[half]) for half in halves]
     whole = loss(prediction, target, weight)
     _require(
         np.isclose(loss.result(*(sum(p) for p in zip(*parts, strict=True))), whole), "sums over rows do not add up"
     )
 
 
-def _accepted(loss: Loss) -> tuple[Array, Array, Array]:
+def _accepted(loss: Loss) -> tuple[Any, Any, Array]:
     """Return predictions, targets and weights that the loss takes; losses of the signs -1 and 1 get such targets."""
+    if isinstance(loss, Losses):
+        each = {name: _accepted(part) for name, part in loss.losses.items()}
+        weight = next(iter(each.values()))[2]
+        return (
+            {name: given[0] for name, given in each.items()},
+            {name: given[1] for name, given in each.items()},
+            weight,
+        )
     prediction, weight = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]), np.array([1.0, 2.0])
     target = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     try:
@@ -215,6 +232,8 @@ def _accepted(loss: Loss) -> tuple[Array, Array, Array]:
 
 
 def _metric_sums(metric: Metric) -> None:
+    if isinstance(metric, OutputMetric) and isinstance(metric.metric, Metric):
+        metric = metric.metric
     if isinstance(metric, WholeMetric):
         return
     prediction = np.array([0.1, 0.8, 0.6, 0.3, 0.9, 0.4])
@@ -302,12 +321,22 @@ def _layer(layer: Model) -> None:
         prediction = model.forward(x, key=(0, 0, 0))
     except FrameworkError as error:
         raise UsageError(f"a batch of shape {map_leaves(np.shape, x)} is refused: {error}") from error
-    _require(prediction.shape[1:] == layer.shape_after(shape), "shape_after is not true")
+    _require(sample_shape(prediction) == layer.shape_after(shape), "shape_after is not true")
     if getattr(layer, "check", "on") == "on":
-        check_gradients(model, HalfSquaredError(), x, np.zeros_like(prediction))
+        check_gradients(model, _loss_of(prediction), x, map_leaves(np.zeros_like, prediction))
     twin = pickle.loads(pickle.dumps(model))
-    _require(np.array_equal(twin(x), model(x)), "a pickle predicts something else")
+    _require(
+        all(map(np.array_equal, leaves(twin(x)), leaves(model(x)))),
+        "a pickle predicts something else",
+    )
     _require(np.array_equal(twin.parameters.vector, model.parameters.vector), "a pickle has other numbers")
+
+
+def _loss_of(prediction: Any) -> Loss:
+    """Return a loss for a model that gives such predictions: one for each output, where there are several."""
+    if not isinstance(prediction, dict):
+        return HalfSquaredError()
+    return Losses(**{name: _loss_of(part) for name, part in prediction.items()})
 
 
 def _callback_resumes(callback: Callback) -> None:

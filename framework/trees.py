@@ -122,6 +122,18 @@ def take(tree: Any, rows: Any) -> Any:
     return map_leaves(lambda leaf: leaf[rows], tree) if isinstance(tree, dict) else tree[rows]
 
 
+def at(tree: Any, path: tuple[str, ...]) -> Any:
+    """Return the part of a tree that a path of names leads to; None of what there is not, such as an activation.
+
+    Example:
+        >>> at({"late": {"arrival": 1}}, ("late", "arrival")), at(3, ()), at(None, ("late",))
+        (1, 3, None)
+    """
+    for name in path:
+        tree = None if tree is None else tree[name]
+    return tree
+
+
 def sample_shape(tree: Any) -> Any:
     """Return the shape of a row of every leaf.
 

@@ -14,13 +14,14 @@ from framework.data.fingerprints import summed_fingerprint
 from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
 from framework.losses import Loss
-from framework.losses.requirements import require_weights
+from framework.losses.requirements import require_one_output, require_weights
+from framework.losses.several import Losses, OutputLoss
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform, checked_rows, require_samples
 from framework.models.shapes import is_known, shown
 from framework.settings.messages import brief
-from framework.trees import Tree, leaves, map_leaves, rows_in, sample_shape, take
+from framework.trees import Tree, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 NO_COLUMNS = Columns()
 
@@ -67,10 +68,12 @@ def read(dataset: Any, start: int, stop: int, name: str) -> tuple[Any, Any, Any]
     return parts(got, name)
 
 
-def target_shape(model: Model, x: Tree) -> tuple[int, ...]:
-    """Return the shape of the model's outputs for these rows."""
+def target_shape(model: Model, x: Tree) -> Any:
+    """Return the shape of the model's outputs for these rows; a dict of shapes by name for several outputs."""
     each = model.shape_after(sample_shape(x))
-    return (rows_in(x), *(each if is_known(each) else model.output(take(x, slice(1)))[1].shape[1:]))
+    each = each if is_known(each) else sample_shape(model.output(take(x, slice(1)))[1])
+    rows = rows_in(x)
+    return map_leaves(lambda shape: (rows, *shape), each)
 
 
 def checked(
@@ -78,7 +81,7 @@ def checked(
     y: Any,
     weight: Any,
     model: Model,
-    losses: tuple[Loss, ...],
+    losses: tuple[Loss | OutputLoss, ...],
     name: str,
     columns: Columns = NO_COLUMNS,
     digests: list[str] | None = None,
@@ -92,19 +95,15 @@ def checked(
     rows, form = rows_in(x), shown(map_leaves(np.shape, x))
     if rows == 0:
         raise DataError(f"{name}: argument 'x' must have at least one row; got shape {form}")
-    if isinstance(y, Mapping):
-        raise DataError(f"{name}: argument 'y' must be one array, as the model has one output; got {brief(sorted(y))}")
     if known := columns.targets or model.target_columns:
         model.require_columns(y, f"{name}: argument 'y'", known)
-    given, y = y, real_array(y, f"{name}: argument 'y'")
-    if y.ndim == 0 or len(y) != rows:
-        raise ShapeError(
-            f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {form} and {y.shape}"
-        )
+    given, y = y, real_tree(y, f"{name}: argument 'y'")
+    for array in leaves(y):
+        if array.ndim == 0 or len(array) != rows:
+            got = f"{form} and {shown(map_leaves(np.shape, y))}"
+            raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
     shape = target_shape(model, x)
-    if not losses[0].by_row or y.shape == shape:
-        y = real_array(y, f"{name}: argument 'y'", model.dtype)
-    require_finite(y, f"{name}: argument 'y'", given)
+    y = _cast(y, losses[0], shape, f"{name}: argument 'y'", model.dtype, given)
     forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
     y = forms[0]  # that of the loss which is trained on
     if weight is not None:
@@ -117,6 +116,28 @@ def _digested(digests: list[str], array: Array) -> float:
     text, total = summed_fingerprint(array)
     digests.append(text)
     return total
+
+
+def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> Tree:
+    """Return targets that are numbers in the model's dtype, and classes as they are; both finite.
+
+    Raises:
+        DataError: A number is not finite; or the model has one output and the targets are several, or the reverse.
+    """
+    if isinstance(loss, Losses):
+        loss.require_outputs(shape)
+        loss.require_names(y, name)
+        return {
+            key: _cast(y[key], each, shape[key], leaf_name(name, key), dtype, given[key])
+            for key, each in loss.losses.items()
+        }
+    require_one_output(loss, shape)
+    if isinstance(y, dict):
+        raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(y))}")
+    if not loss.by_row or y.shape == shape:
+        y = real_array(y, name, dtype)
+    require_finite(y, name, given)
+    return y
 
 
 def transformed(

@@ -63,14 +63,14 @@ def _sum(numbers: Array) -> float:
     return float(np.add.reduce(numbers)) if numbers.dtype.kind == "f" else 0.0
 
 
-def fingerprints(x: Tree, y: Array, weight: Array | None, known: Sequence[str] = ()) -> str:
+def fingerprints(x: Tree, y: Tree, weight: Array | None, known: Sequence[str] = ()) -> str:
     """Return the fingerprint of each part of some data, and of each leaf by name; ``known`` are the first ones.
 
     Example:
         >>> fingerprints(np.zeros((2, 3)), np.zeros(2), None)  # doctest: +ELLIPSIS
         'x float64 (2, 3) 4c564769e8be, y float64 (2,) ...'
     """
-    named = flatten(x, "x") | {"y": y, "weight": weight}
+    named = flatten(x, "x") | flatten(y, "y") | {"weight": weight}
     parts = [(name, array) for name, array in named.items() if array is not None]
     found = [*known, *(fingerprint(array) for _, array in parts[len(known) :])]
     return ", ".join(f"{name} {text}" for (name, _), text in zip(parts, found, strict=True))

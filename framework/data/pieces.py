@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.random_streams import random_generator
-from framework.trees import leaves, map_leaves, names, take
+from framework.trees import leaves, map_leaves, names, rows_in, take
 
 
 class Piece:
@@ -20,6 +20,7 @@ class Piece:
         arrays: (x, y, weight).
         size: Rows in a batch; the last one may have fewer.
         place: How many rows are done.
+        count: How many rows there are.
     """
 
     def __init__(
@@ -32,17 +33,18 @@ class Piece:
     ) -> None:
         """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
         self.arrays, self.size, self.place, self._order = arrays, size, place, order
+        self.count = rows_in(arrays[1]) if order is None else len(order)
         self._memory: dict[str, Array] = {} if memory is None else memory
 
     @property
     def done(self) -> bool:
         """Whether no rows are left."""
-        return self.place >= (len(self.arrays[1]) if self._order is None else len(self._order))
+        return self.place >= self.count
 
     @cached_property
     def rows(self) -> Array:
         """Which rows of the arrays make up the batches, in order."""
-        return np.arange(len(self.arrays[1])) if self._order is None else self._order
+        return np.arange(self.count) if self._order is None else self._order
 
     def take(self) -> Batch:
         """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
@@ -52,13 +54,15 @@ class Piece:
         if self._order is None:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
-        if isinstance(x, dict):
-            x = map_leaves(lambda name, leaf: self._gather(name, leaf, rows), names(x), x)
-        else:
-            x = self._gather("x", x, rows)
-        return x, self._gather("y", y, rows), None if weight is None else self._gather("weight", weight, rows)
+        return (
+            self._gather("x", x, rows),
+            self._gather("y", y, rows),
+            None if weight is None else self._gather("weight", weight, rows),
+        )
 
-    def _gather(self, name: str, array: Array, rows: Array) -> Array:
+    def _gather(self, name: str, array: Any, rows: Array) -> Any:
+        if type(array) is dict:
+            return map_leaves(lambda leaf, part: self._gather(leaf, part, rows), names(array, name), array)
         kept = self._memory.get(name)
         if kept is None or len(kept) < len(rows):
             kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
@@ -86,7 +90,7 @@ def cut(windows: Iterable[Window], size: int, skip: int) -> Generator[Piece]:
         if skip >= rows:
             skip -= rows
             continue
-        held = 0 if rest is None else len(rest[1])
+        held = 0 if rest is None else rows_in(rest[1])
         batch, order = read(rest)
         places = np.arange(held + rows)
         if order is not None:
@@ -99,7 +103,7 @@ def cut(windows: Iterable[Window], size: int, skip: int) -> Generator[Piece]:
             yield Piece(batch, size, 0, places[:whole], memory)
         rest = rows_of_batch(batch, places[whole:])
         del batch  # so that it is not held while the next window is read
-    if rest is not None and len(rest[1]):
+    if rest is not None and rows_in(rest[1]):
         yield Piece(rest, size)
 
 
@@ -111,7 +115,7 @@ def filled(parts: Iterable[Batch], rows: int) -> Batch:
         if made is None:
             made = _empty(part, rows)
         _fill(made, place, part)
-        place += len(part[1])
+        place += rows_in(part[1])
     assert made is not None
     return made
 
@@ -120,18 +124,17 @@ def _empty(like: Batch, rows: int) -> Batch:
     """Return memory for ``rows`` rows of the form of a batch."""
     x, y, weight = like
     return (
-        map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), x),
-        np.empty((rows, *y.shape[1:]), y.dtype),
+        *(map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), tree) for tree in (x, y)),
         None if weight is None else np.empty(rows, weight.dtype),
     )
 
 
 def _fill(batch: Batch, place: int, part: Batch) -> None:
     """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
-    rows = slice(place, place + len(part[1]))
-    for whole, given in zip(leaves(batch[0]), leaves(part[0]), strict=True):
-        whole[rows] = given
-    batch[1][rows] = part[1]
+    rows = slice(place, place + rows_in(part[1]))
+    for tree, of_part in zip(batch[:2], part[:2], strict=True):
+        for whole, given in zip(leaves(tree), leaves(of_part), strict=True):
+            whole[rows] = given
     if batch[2] is not None:
         batch[2][rows] = part[2]
 
@@ -139,7 +142,7 @@ def _fill(batch: Batch, place: int, part: Batch) -> None:
 def rows_of_batch(batch: Batch, rows: Any) -> Batch:
     """Return some rows of a batch, by a slice or by their numbers."""
     x, y, weight = batch
-    return take(x, rows), y[rows], None if weight is None else weight[rows]
+    return take(x, rows), take(y, rows), None if weight is None else weight[rows]
 
 
 def read_only(array: Array) -> Array:
@@ -156,7 +159,7 @@ def joined(parts: list[Batch]) -> Batch:
     weights = [weight for _, _, weight in parts if weight is not None]
     return (
         map_leaves(lambda *leaves: np.concatenate(leaves), *(x for x, _, _ in parts)),
-        np.concatenate([y for _, y, _ in parts]),
+        map_leaves(lambda *leaves: np.concatenate(leaves), *(y for _, y, _ in parts)),
         np.concatenate(weights) if weights else None,
     )
 

@@ -23,12 +23,13 @@ from framework.data.pieces import Piece, cut, filled, permutation, read_only
 from framework.errors import DataError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
+from framework.losses.several import OutputLoss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform
 from framework.models.shapes import of_rows, shown
-from framework.trees import map_leaves, sample_shape
+from framework.trees import map_leaves, rows_in, sample_shape
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -79,8 +80,8 @@ class ArraySource:
     def __init__(self, arrays: Batch, columns: Columns, digests: Sequence[str]) -> None:
         """Hold checked arrays; ``columns`` are those of the frames, ``digests`` the fingerprints that are known."""
         x, y, weight = arrays
-        self.arrays = map_leaves(read_only, x), read_only(y), None if weight is None else read_only(weight)
-        self.rows, self.columns, self._digests = len(y), columns, digests
+        self.arrays = map_leaves(read_only, x), map_leaves(read_only, y), None if weight is None else read_only(weight)
+        self.rows, self.columns, self._digests = rows_in(y), columns, digests
         self._memory: dict[str, Array] = {}
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Iterator[Piece]:
@@ -110,7 +111,7 @@ class DatasetSource:
         self,
         dataset: Dataset,
         model: Model,
-        losses: tuple[Loss, ...],
+        losses: tuple[Loss | OutputLoss, ...],
         name: str,
         preprocess: TableTransform | None = None,
     ) -> None:
@@ -191,7 +192,7 @@ class DatasetSource:
         reads = self._runs(window) if hasattr(self.dataset, "starts") else window
         blocks = (self._read_block(start, stop) for start, stop in reads)
         held = [] if rest is None else [rest]
-        batch = filled(chain(held, blocks), _rows_in(window) + sum(len(y) for _, y, _ in held))
+        batch = filled(chain(held, blocks), _rows_in(window) + sum(rows_in(y) for _, y, _ in held))
         return batch, None if order is None else self._permuted(window, order)
 
     @staticmethod
@@ -212,10 +213,10 @@ class DatasetSource:
         x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
             self.columns = Columns(*map(column_names, got[:2]))  # the first block's are those of all
-        if len(y) != stop - start:
-            raise ShapeError(f"{name} must return {stop - start} rows; got {len(y)}")
+        if rows_in(y) != stop - start:
+            raise ShapeError(f"{name} must return {stop - start} rows; got {rows_in(y)}")
         weights = "no weights" if weight is None else "weights"
-        form = f"x {shown(of_rows(sample_shape(x)))}, y {shown(('rows', *y.shape[1:]))}, {weights}"
+        form = f"x {shown(of_rows(sample_shape(x)))}, y {shown(of_rows(sample_shape(y)))}, {weights}"
         if form != (self._form or form):
             raise DataError(
                 f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
@@ -250,7 +251,7 @@ def parts_of(dataset: Any, rows: int) -> Array:
 def prepare(
     data: Any,
     model: Model,
-    losses: tuple[Loss, ...],
+    losses: tuple[Loss | OutputLoss, ...],
     name: str,
     columns: Columns = NO_COLUMNS,
     metrics: Iterable[Metric | Loss] = (),
@@ -261,7 +262,7 @@ def prepare(
     """Check ``data`` and make it a source of batches.
 
     Args:
-        data: (x, y), (x, y, weight) or a Dataset; x may be a dict of arrays by name.
+        data: (x, y), (x, y, weight) or a Dataset; x and y may be dicts of arrays by name.
         model: The model that takes the data.
         losses: The losses that take the targets: the trained one first, then metrics that are losses.
         name: The caller, for messages.
@@ -281,7 +282,7 @@ def prepare(
         digests: list[str] = []
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():
-            raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(arrays[1])} weights are 0")
+            raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(weights)} weights are 0")
         for metric in metrics:
             try:
                 if isinstance(metric, Metric):

@@ -93,7 +93,8 @@ class _Trial:
                 output = self._output(self.record)
         except Exception as error:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             return error
-        self.gradient = _waves(output.shape, 1.7).astype(self.twin.dtype)
+        powers = count(1.7, 0.03)
+        self.gradient = map_leaves(lambda leaf: _waves(leaf.shape, next(powers)).astype(self.twin.dtype), output)
         return None
 
     def gradients(self) -> dict[str, Array]:
@@ -101,11 +102,14 @@ class _Trial:
         twin = self.twin
         # What the step before left, which backward overwrites; a child that is left out has the gradient 0.
         twin.parameters.gradient[:] = 0.0 if twin._state.skips else 0.7
-        gradient = self.gradient.copy()
+        gradient = map_leaves(np.copy, self.gradient)
         with np.errstate(all="ignore"):
             result = twin.apply_backward(gradient, twin.parameters.views, self.record, twin.parameters.gradients)
         changed = [("apply", leaf, array, self._before[leaf]) for leaf, array in flatten(self.x).items()]
-        changed.append(("apply_backward", "gradient", gradient, self.gradient))
+        before = flatten(self.gradient, "gradient")
+        changed += [
+            ("apply_backward", name, array, before[name]) for name, array in flatten(gradient, "gradient").items()
+        ]
         for method, name, array, kept in changed:
             if not np.array_equal(array, kept):
                 raise DerivativeError(
@@ -143,12 +147,13 @@ class _Trial:
                 _require_slope(f"{self.name}: {_shown(name)}", self._value, array, given, direction)
 
     def _value(self) -> float:
-        return float(np.sum(self.gradient * self._output(self._new_record())))
+        outputs = leaves(self._output(self._new_record()))
+        return sum(float(np.sum(gradient * a)) for gradient, a in zip(leaves(self.gradient), outputs, strict=True))
 
-    def _output(self, record: Any) -> Array:
+    def _output(self, record: Any) -> Any:
         for name, value in self._buffers.items():
             self.twin.buffers[name][...] = value
-        return np.asarray(self.twin.apply(self.x, self.twin.parameters.views, record))
+        return map_leaves(np.asarray, self.twin.apply(self.x, self.twin.parameters.views, record))
 
     def _new_record(self) -> Any:
         record = self.twin._new_record(training=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
+from framework.trees import map_leaves, rows_in
 
 
 class Strategy:
@@ -82,7 +85,8 @@ class Engine:
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, loss = self.run, self.run.model, self.run.loss_function
-        own = loss.count(batch[1].shape, batch[2])
+        y = batch[1]
+        own = loss.count(y.shape if type(y) is np.ndarray else map_leaves(np.shape, y), batch[2])
         count, total = self.strategy.total(own), 0.0
         metrics: Sums = {}
         for place, (x, y, weight) in enumerate(self._parts(batch)):
@@ -101,7 +105,7 @@ class Engine:
         self.run.optimizer.step()
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:
-        rows = len(batch[1])
+        rows = rows_in(batch[1])
         if rows <= self.part_rows:
             return [batch]
         return [rows_of_batch(batch, slice(start, start + self.part_rows)) for start in range(0, rows, self.part_rows)]

@@ -23,7 +23,14 @@ from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array,
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
 from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
-from framework.losses.requirements import Output, diverged, require_order, require_pair, require_weights
+from framework.losses.requirements import (
+    Output,
+    diverged,
+    require_one_output,
+    require_order,
+    require_pair,
+    require_weights,
+)
 from framework.settings.component import belongs_to
 from framework.settings.plain_functions import PlainFunction, name_of
 
@@ -227,6 +234,7 @@ class Loss(Formula):
             raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
         record = model.recorded()
         if record.accepted_by is not self:
+            require_one_output(self, record.output)
             self.require_model(model.output_activation)
             record.accepted_by, record.fuses = self, self.fuses(model.output_activation)
         fused = record.fuses

@@ -24,8 +24,8 @@ class Output(Protocol):
     def recorded(self) -> Record:
         """The record of the last forward."""
 
-    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool, accumulate: bool = False) -> Any:
-        """Fill the parameters' gradients from dL/da, or from dL/dh when fused."""
+    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
+        """Fill the parameters' gradients from dL/da, or from dL/dh when fused; both by name for several outputs."""
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
@@ -71,6 +71,20 @@ def require_output_range(loss: Component, activation: Any, low: float, high: flo
         raise SettingsError(
             f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
             f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
+        )
+
+
+def require_one_output(loss: Component, outputs: Any) -> None:
+    """Refuse several outputs by name for a loss of one.
+
+    Raises:
+        SettingsError: There are several.
+    """
+    if isinstance(outputs, dict):
+        written = ", ".join(f"{name}=..." for name in outputs)
+        raise SettingsError(
+            f"{type(loss).__name__} is for one output, and the model has {', '.join(outputs)}: give each a loss, "
+            f"loss=Losses({written})"
         )
 
 

@@ -4,7 +4,8 @@
 ``backward(gradient)`` needs; backward uses the record up. A caller receives an array of its own.
 
 One sample, of shape ``input_shape``, gives one prediction; a batch with one axis more in front gives a batch. A model
-of several inputs has a dict of shapes by name as its ``input_shape``; its samples and batches are dicts of arrays.
+of several inputs has a dict of shapes by name as its ``input_shape``; its samples and batches are dicts of arrays. A
+model of several outputs has a dict as its ``output_shape``, and gives dicts of arrays.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from pydantic import PrivateAttr
 
-from framework.activations import Activation
-from framework.arrays import Array, Record, column_names, real_array
+from framework.arrays import Array, Record, column_names
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import TableTransform, classified, predicted
-from framework.models.shapes import Shape, fits, narrowed, require_rows, shown
+from framework.models.shapes import fits, narrowed, of_rows, require_rows, shown
 from framework.settings.component import Component
 from framework.settings.messages import brief, printable
-from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in
+from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
@@ -88,8 +88,8 @@ class Model(Component):
 
     @property
     @abstractmethod
-    def output_shape(self) -> Shape:
-        """The shape of one prediction."""
+    def output_shape(self) -> Any:
+        """The shape of one prediction. A dict of shapes by name for a model of several outputs."""
 
     leading_axes: ClassVar[bool] = False
     """Whether a sample may have further axes in front, such as steps; ``input_shape`` is then that of the last axes."""
@@ -110,7 +110,7 @@ class Model(Component):
         """Return how many ids each number in a sample of this shape may be, as arrays; inf for other numbers."""
 
     @abstractmethod
-    def shape_after(self, shape: Any) -> Shape:
+    def shape_after(self, shape: Any) -> Any:
         """Return the shape of a prediction for samples of this shape."""
 
     @property
@@ -129,21 +129,21 @@ class Model(Component):
         object.__setattr__(self, "_state", None)
 
     @abstractmethod
-    def settle(self, shape: Any) -> Shape:
+    def settle(self, shape: Any) -> Any:
         """Take the numbers of inputs that were left out from the shape of a sample; return the output's shape."""
 
     @property
-    def output_activation(self) -> Activation | None:
-        """The activation that ends the model, where it has one."""
+    def output_activation(self) -> Any:
+        """The activation that ends the model, where it has one; a dict of them by name for several outputs."""
         return None
 
     @abstractmethod
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
         """Return the outputs for a batch, and leave in ``record`` what backward needs."""
 
     @abstractmethod
     def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
 
@@ -236,8 +236,10 @@ class Model(Component):
         columns = Columns() if fitted is None else Columns(fitted.inputs, fitted.targets or None, fitted)
         self._built().columns = columns
 
-    def predict(self, x: Any) -> Array:
+    def predict(self, x: Any) -> Any:
         """Return the predictions for rows of x, (rows, ...), in the unit of the target; no rows give no predictions.
+
+        A model of several outputs gives a dict of arrays by name.
 
         With a ``preprocess``, x is a table of pandas, polars or Arrow. Its columns are found by name, and it is
         transformed in blocks. ``model(x)`` takes numbers that are transformed already.
@@ -287,7 +289,7 @@ class Model(Component):
                 f"got {printable(', '.join(columns))}"
             )
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: Any) -> Any:
         """Predict: one sample gives one prediction, a batch gives a batch. Nothing is recorded for ``backward``.
 
         Raises:
@@ -299,16 +301,24 @@ class Model(Component):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built().dtype)
         _, a = self.output(map_leaves(lambda leaf: leaf[None], x) if sample else x)
-        if any(np.may_share_memory(a, leaf) for leaf in leaves(x)):  # a layer that hands on its input
-            a = a.copy()
-        return a[0] if sample else a
+        given = leaves(x)
 
-    def output(self, x: Tree) -> tuple[Array | None, Array]:
-        """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation."""
+        def own(output: Array) -> Array:
+            if any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that hands on its input
+                output = output.copy()
+            return output[0] if sample else output
+
+        return map_leaves(own, a)
+
+    def output(self, x: Tree) -> tuple[Any, Any]:
+        """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.
+
+        Both are dicts by name for a model of several outputs.
+        """
         state = self._built()
         record = self._new_record(training=False)
         a = self.apply(x, state.parameters.views, record)
-        return record.preactivation, a.astype(state.dtype, copy=False)
+        return record.preactivation, map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
 
     def forward(self, x: Any, key: tuple[int, ...] | None = None, *, copy: bool = True) -> Any:
         """Predict and record what ``backward`` needs.
@@ -342,6 +352,10 @@ class Model(Component):
         )
         record.output = a
         record.ready = True
+        if type(a) is dict:
+            record.output = a = map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
+            a = take(a, 0) if sample else a
+            return map_leaves(np.copy, a) if copy else a
         if not a.shape:
             return a
         if a.dtype is not state.dtype:
@@ -350,9 +364,9 @@ class Model(Component):
         return a.copy() if copy else a
 
     @property
-    def preactivation(self) -> Array | None:
-        """H of the output layer in the last forward, or None if the last layer has no h."""
-        h: Array | None = (self._state or self._built()).record.preactivation
+    def preactivation(self) -> Any:
+        """H of the output layer in the last forward, or None if it has no h; by name for several outputs."""
+        h: Any = (self._state or self._built()).record.preactivation
         return h
 
     def recorded(self) -> Record:
@@ -370,7 +384,7 @@ class Model(Component):
         """Fill every parameter's gradient from dL/d(prediction), and return dL/dx, which has the form of x.
 
         Args:
-            gradient: dL/d(prediction), of the shape of the last forward's prediction.
+            gradient: dL/d(prediction), of the form and shape of the last forward's prediction.
             accumulate: Whether to add to the gradients instead of overwriting them.
 
         Raises:
@@ -379,22 +393,22 @@ class Model(Component):
         """
         record = self.recorded()
         state = self._built()
-        gradient = real_array(gradient, "gradient", state.dtype)
-        single = record.sample and bool(record.output.shape)
-        expected = record.output.shape[1:] if single else record.output.shape
-        if gradient.shape != expected:
-            raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {gradient.shape}")
-        gradient = gradient[None] if single else gradient[()]
+        gradient = real_tree(gradient, "gradient", state.dtype)
+        single = record.sample and (isinstance(record.output, dict) or bool(record.output.shape))
+        expected = map_leaves(lambda leaf: leaf.shape[1:] if single else leaf.shape, record.output)
+        if (found := map_leaves(np.shape, gradient)) != expected:
+            raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {found}")
+        gradient = map_leaves(lambda leaf: leaf[None] if single else leaf[()], gradient)
         result = self.backpropagate(gradient, fused=False, input_gradient=True, accumulate=accumulate)
         result = map_leaves(lambda leaf: np.array(leaf, state.dtype), result)
         return map_leaves(lambda leaf: leaf[0], result) if single else result
 
-    def backpropagate(self, gradient: Any, *, fused: bool, input_gradient: bool, accumulate: bool = False) -> Any:
+    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
         """Carry a gradient of the last forward's shape back; see ``backward``, which checks it first.
 
         Args:
             gradient: dL/da of the output, or dL/dh of the output layer when ``fused``.
-            fused: Whether the output activation's derivative is already in ``gradient``.
+            fused: Whether the output activation's derivative is already in ``gradient``; by name for several outputs.
             input_gradient: Whether dL/dx is wanted; what is returned otherwise means nothing.
             accumulate: Whether to add to the parameters' gradients instead of overwriting them.
         """
@@ -449,9 +463,20 @@ class Model(Component):
         shapes = map_leaves(np.shape, x)
         sample = fits(shapes, self.input_shape)
         if not sample:
-            require_rows(shapes, self.input_shape, "x", self.advice)
+            self.require_batch(shapes, "x")
             rows_in(x)
         return sample
+
+    def require_batch(self, shapes: Any, name: str) -> None:
+        """Check that the leaves of a tree have the shapes of a batch.
+
+        Raises:
+            ShapeError: They do not; names the leaf.
+        """
+        whole = all(leaves(shapes))
+        if not (whole and self.takes(map_leaves(lambda shape: shape[1:], shapes))):
+            require_rows(shapes, self.input_shape, name, self.advice)
+            raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(self.input_shape))}; got {shown(shapes)}")
 
     @abstractmethod
     def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
@@ -476,7 +501,7 @@ class Model(Component):
             trainable                            67
         """
         layers = self._summary_rows("", self.input_shape)
-        rows = [(name, shown(("rows", *shape)), f"{size:,}") for name, shape, size in layers]
+        rows = [(name, shown(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
         parameters = self.parameters
         total = parameters.vector.size
         trainable = sum(run.stop - run.start for run in parameters.trainable_runs())
@@ -487,7 +512,7 @@ class Model(Component):
         return "\n".join(lines)
 
     @abstractmethod
-    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]: ...
+    def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
 
 
 def with_models(value: Any, function: Callable[[Model], Model]) -> Any:

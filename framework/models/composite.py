@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
-from framework.arrays import Array, Record
+from framework.arrays import Record
 from framework.emit.programs import is_checked
 from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
 from framework.models.base import Model, with_models
@@ -20,7 +20,7 @@ from framework.models.layer import Layer, require_checked
 from framework.models.parameters import Columns, Parameters, State
 from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.settings.messages import brief
-from framework.trees import map_leaves, rows_in, sample_shape, take
+from framework.trees import leaves, map_leaves, rows_in, sample_shape, take
 
 
 class ActivationLayer(Layer):
@@ -179,7 +179,7 @@ class Composite(Model):
         """The models inside by name, an activation as a layer."""
         return self._parts
 
-    def forward_child(self, name: str, x: Any, record: Record) -> Array:
+    def forward_child(self, name: str, x: Any, record: Record) -> Any:
         """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
         if isinstance(record, _Trial):
             return record.called(name, self._parts[name], x)
@@ -197,7 +197,7 @@ class Composite(Model):
         return child.apply(x, child.parameters.views, part)
 
     def backward_child(
-        self, name: str, gradient: Array, record: Record, *, fused: bool = False, input_gradient: bool = True
+        self, name: str, gradient: Any, record: Record, *, fused: Any = False, input_gradient: bool = True
     ) -> Any:
         """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input).
 
@@ -259,7 +259,7 @@ class Composite(Model):
         return f"; {type(self).__name__} takes what its first child takes: for another shape, write input_shape"
 
     @property
-    def output_shape(self) -> Shape:
+    def output_shape(self) -> Any:
         return self.shape_after(self.input_shape)
 
     @property
@@ -275,10 +275,10 @@ class Composite(Model):
             map_leaves(lambda leaf, limit: leaf.flags.writeable and np.minimum(leaf, limit, out=leaf), x, limits)
         return take(trial.x, 0)
 
-    def shape_after(self, shape: Any) -> Shape:
+    def shape_after(self, shape: Any) -> Any:
         """Return the shape of a prediction for samples of this shape: that of ``apply``."""
         trial = self._tried(shape)
-        return (...,) if trial.output is None else np.shape(trial.output)[1:]
+        return (...,) if trial.output is None else sample_shape(trial.output)
 
     def _tried(self, shape: Any, *, settle: bool = False, strict: bool = True) -> _Trial:
         """Call ``apply`` on a sample of zeros, where its shape is known; children are asked for their shapes alone.
@@ -311,8 +311,9 @@ class Composite(Model):
                 f"shapes inside are found: {type(error).__name__}: {error}; or write settle and "
                 "shape_after in the class"
             ) from error
-        if strict and not isinstance(trial.output, np.ndarray):
-            raise ShapeError(f"{type(self).__name__}.apply must return an array; got {type(trial.output).__name__}")
+        if strict and not all(isinstance(leaf, np.ndarray) for leaf in leaves(trial.output) or [None]):
+            got = type(trial.output).__name__
+            raise ShapeError(f"{type(self).__name__}.apply must return an array, or a dict of arrays; got {got}")
         return trial
 
     def unsettled(self) -> list[Model]:
@@ -324,7 +325,7 @@ class Composite(Model):
             if part.unsettled():  # the numbers of the others may have been given
                 part.unsettle([])
 
-    def settle(self, shape: Any) -> Shape:
+    def settle(self, shape: Any) -> Any:
         """Take the numbers of inputs that were left out from what ``apply`` gives to each child."""
         if self.unsettled():
             self._tried(shape, settle=True)
@@ -381,7 +382,7 @@ class Composite(Model):
         columns = self._built().columns if self.outermost.settled else Columns()
         return _unpickle, (type(self), self.settings(), columns)
 
-    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
+    def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
         rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]
         given = dict(reversed(self._tried(sample, strict=False).given))
@@ -418,8 +419,8 @@ class _Trial(Record):
         self.x: Any = {}
         self.given: list[tuple[str, Any]] = []
 
-    def called(self, name: str, child: Model, x: Any) -> Array:
-        """Return zeros of the shape of a child's output; ``settle`` takes its numbers of inputs from x."""
+    def called(self, name: str, child: Model, x: Any) -> Any:
+        """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""
         self.given.append((name, x))
         try:
             shape = (child.settle if self._settle or child.settled else child.shape_after)(sample_shape(x))
@@ -427,7 +428,7 @@ class _Trial(Record):
             raise type(error)(f"child '{name}': {error}") from None
         if not is_known(shape):
             raise _OpenShape
-        return np.zeros((rows_in(x), *shape), self.dtype)
+        return map_leaves(lambda part: np.zeros((rows_in(x), *part), self.dtype), shape)
 
 
 def _depth(model: Model) -> int:

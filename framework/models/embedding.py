@@ -64,6 +64,10 @@ class Embedding(Layer):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"weights": (self.vocabulary, self.units)}
 
+    def takes(self, shape: Any) -> bool:
+        """Return whether samples may have this shape; inside another model, one id is a sample too."""
+        return shape == () or super().takes(shape)
+
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape, self.units)
 

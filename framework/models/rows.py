@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.arrays import Array, require_finite, require_ids
 from framework.errors import SettingsError, ShapeError
-from framework.models.shapes import require_rows, shown
+from framework.models.shapes import shown
 from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         ShapeError: They do not; names the array, or says how to add an axis that is missing.
     """
     if isinstance(shape, dict) or isinstance(model.input_shape, dict):
-        require_rows(shape, model.input_shape, name, model.advice)
+        model.require_batch(shape, name)
         return
     if shape and model.takes(shape[1:]):
         return
@@ -97,7 +97,7 @@ def checked_rows(
     return array
 
 
-def predicted(model: Model, x: Any, name: str) -> Array:
+def predicted(model: Model, x: Any, name: str) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``."""
     preprocess = model.preprocess
     parts = [x] if preprocess is None else preprocess.blocks(x, model.dtype, name)
@@ -107,14 +107,19 @@ def predicted(model: Model, x: Any, name: str) -> Array:
         for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
                 found.append(model.output(take(rows, slice(start, start + EVALUATION_ROWS)))[1])
-    whole = np.concatenate(found)
+    whole = map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 
 
 def classified(model: Model, x: Any, name: str) -> Array:
     """Return the likeliest class of each row; see ``Model.classify``."""
     classes = None if model.preprocess is None else model.preprocess.classes
-    scores = predicted(model, x, name)
+    scores: Array = predicted(model, x, name)
+    if isinstance(scores, dict):
+        raise SettingsError(
+            f"{name}: the model must have one output; it has {', '.join(scores)}: take the classes of one, as "
+            f"Accuracy().classes(model.predict(x)[{next(iter(scores))!r}])"
+        )
     if scores.ndim == 1 or scores.shape[1:] == (1,):
         low, high = getattr(model.output_activation, "output_range", None) or (-np.inf, np.inf)
         if (low, high) != (0.0, 1.0):

@@ -17,6 +17,7 @@ from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.shapes import Shape, fits, shown
 from framework.settings.component import Seed
+from framework.trees import map_leaves
 
 
 class Sequential(Composite):
@@ -87,14 +88,15 @@ class Sequential(Composite):
                 )
             takes = part.narrowed(gives)
             gives = part.settle(takes)
-            more = more and part.leading_axes
+            more = more and part.leading_axes and isinstance(gives, tuple)
             if more and len(deeper := _deeper(part, takes)) == len(gives):  # one that arranges all axes
                 gives, more = gives if deeper == gives else (None,) * len(gives), False
 
     @property
     def input_shape(self) -> Any:
         """The shape that the first layer takes, with the axes in front that a later one needs."""
-        return (*self._front, *super().input_shape) if self._front else super().input_shape
+        front, shape = self._front, super().input_shape
+        return map_leaves(lambda part: (*front, *part), shape) if front else shape
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
@@ -103,14 +105,25 @@ class Sequential(Composite):
     def cardinalities(self, shape: Any) -> Any:
         return self._first.cardinalities(shape)
 
-    def shape_after(self, shape: Any) -> Shape:
-        gives: Shape = shape
+    def takes(self, shape: Any) -> bool:
+        """Return whether samples may have this shape; of several inputs, the first layer says which."""
+        named = isinstance(shape, dict) and not self._front
+        return self._first.takes(shape) if named else super().takes(shape)
+
+    def require_batch(self, shapes: Any, name: str) -> None:
+        if self._front:
+            super().require_batch(shapes, name)
+        else:
+            self._first.require_batch(shapes, name)
+
+    def shape_after(self, shape: Any) -> Any:
+        gives = shape
         for part in self.parts.values():
             gives = part.shape_after(part.narrowed(gives))
         return gives
 
-    def settle(self, shape: Any) -> Shape:
-        gives: Shape = shape
+    def settle(self, shape: Any) -> Any:
+        gives = shape
         for place, part in enumerate(self.parts.values()):
             try:
                 gives = part.settle(part.narrowed(gives))
@@ -119,12 +132,12 @@ class Sequential(Composite):
         return gives
 
     @property
-    def output_activation(self) -> Activation | None:
+    def output_activation(self) -> Any:
         return [*self.parts.values()][-1].output_activation
 
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
         """Go through the layers; each finds its own values, as views of this model's."""
-        a: Array = x
+        a = x
         for place, layer in enumerate(self._parts.values()):
             part = record.parts[place]
             part.key = None if record.key is None else self._child_key(record.key, place)
@@ -135,13 +148,13 @@ class Sequential(Composite):
         return a
 
     def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Go back through the layers; each fills its own gradients, as views of this model's."""
         last = len(self._parts) - 1
         for place, layer in reversed([*enumerate(self._parts.values())]):
             part, parameters = record.parts[place], layer.parameters
-            part.fused = record.fused and place == last
+            part.fused = place == last and record.fused
             part.needs_input_gradient = record.needs_input_gradient or place > 0
             gradient = layer.apply_backward(gradient, parameters.views, part, parameters.gradients)
         return gradient
@@ -153,7 +166,7 @@ class Sequential(Composite):
         """Show the layers without a name, as the constructor takes them."""
         return [*((None, layer) for layer in self.layers), *([] if self.seed is None else [("seed", self.seed)])]
 
-    def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
+    def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
         rows = []
         for name, part in self.parts.items():
@@ -211,11 +224,11 @@ class Residual(Composite):
         if self.block.settled:
             self.shape_after(self.block.input_shape)
 
-    def settle(self, shape: Shape) -> Shape:
+    def settle(self, shape: Any) -> Any:
         self.block.settle(shape)
         return self.shape_after(shape)
 
-    def shape_after(self, shape: Shape) -> Shape:
+    def shape_after(self, shape: Any) -> Any:
         gives = self.block.shape_after(shape)
         if not fits(gives, shape):
             raise ShapeError(
@@ -224,7 +237,7 @@ class Residual(Composite):
         return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
-        a = self.forward_child("block", x, record)
+        a: Array = self.forward_child("block", x, record)
         return np.add(x, a, out=record.array("a", a.shape))  # not in place: the block's backward needs its own output
 
     def apply_backward(
@@ -243,16 +256,21 @@ class Residual(Composite):
         return [(None, layer) for layer in ((self.block,) if self.block.seed is not None else self.block.layers)]
 
 
-def _deeper(part: Model, takes: Shape) -> Shape:
+def _deeper(part: Model, takes: Any) -> Shape:
     """Return what a layer gives for samples with one more axis in front; nothing where it cannot tell."""
     with suppress(FrameworkError, ValueError, IndexError):
-        return part.shape_after((7, *takes))
+        found: Shape = part.shape_after(map_leaves(lambda shape: (7, *shape), takes))
+        return found if isinstance(found, tuple) else ()
     return ()
 
 
 def _front(parts: list[Model]) -> Shape:
     """Return the axes in front of those that the first layer names, where a later layer needs more."""
-    shape = first = parts[0].input_shape
+    shape = parts[0].input_shape
+    if isinstance(shape, dict) and parts[0].leading_axes:  # what it makes of several inputs has one shape
+        shape, parts = parts[0].shape_after(shape), parts[1:]
+        shape = (None,) if shape == (...,) else shape
+    first = shape
     for part in parts:
         if isinstance(part.input_shape, dict):
             return ()

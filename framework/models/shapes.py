@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from framework.arrays import name_of
-from framework.errors import SettingsError, ShapeError
+from framework.errors import SettingsError, ShapeError, nearest
 from framework.settings.messages import brief
 from framework.trees import flatten, leaves, map_leaves, names
 
@@ -114,6 +114,10 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
     found, wanted = flatten(shapes, name), flatten(expected, name)
     if found.keys() != wanted.keys():
         listed = ", ".join(map(name_of, found))
+        missing = [name_of(leaf) for leaf in wanted if leaf not in found]
+        for leaf in found:
+            if leaf not in wanted and isinstance(expected, dict):
+                advice = nearest(name_of(leaf), missing).replace('"', "") + advice
         if isinstance(shapes, dict) and not isinstance(expected, dict):
             advice += "; np.column_stack([*x.values()]) makes one array of columns"
         got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"

@@ -14,10 +14,12 @@ import numpy as np
 from framework.arrays import Array, Batch, Record
 from framework.errors import DivergedError
 from framework.losses import Loss
+from framework.losses.several import Losses
 from framework.models import Model
+from framework.models.branches import Heads, Join
 from framework.models.sequential import Residual, Sequential
 from framework.runs.run import Run
-from framework.trees import flatten, map_leaves
+from framework.trees import at, flatten, map_leaves
 
 SHOWN_ROWS = 5
 """How many rows a line lists; of the others it gives the number."""
@@ -89,18 +91,22 @@ def _found(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
         yield "the same step fails again from these weights: resume from earlier ones, or start over, with a lower rate"
 
 
-def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: Array | None) -> str:
+def _cause(run: Run, batch: Batch, twin: Model, a: Any, loss: float, numbers: Array | None) -> str:
     """Return the first of these that is not finite: a layer's output, a row's loss, their sum, the gradient."""
     x, y, weight = batch
     record = twin.recorded()
-    layer, outputs = _forward(x, [(twin, record, "")]) or ("", a)
-    if not layer and record.preactivation is not None and not np.isfinite(record.preactivation).all():
-        layer, outputs = f"{_last(twin, record)}, before its activation,", record.preactivation
-    if layer:
+    if bad_layer := _forward(x, [(twin, record, "")]):
+        layer, outputs = bad_layer
         return f"{layer} gives {_in_rows(outputs, numbers)}"
-    each = _losses(run.loss_function, batch, twin, a)
-    if not np.isfinite(each).all():
-        return f"every layer's output is finite, but the loss is {_in_rows(each, numbers)}"
+    if bad_output := _first_bad(record.preactivation):
+        output, h = bad_output
+        return f"{output or _last(twin, record)}, before its activation, gives {_in_rows(h, numbers)}"
+    losses = _losses(run.loss_function, batch, twin, a)
+    if bad_output := _first_bad(losses):
+        output, values = bad_output
+        of = f" of {output}" if output else ""
+        return f"every layer's output is finite, but the loss{of} is {_in_rows(values, numbers)}"
+    each: Array = np.sum([*losses.values()], axis=0)
     row = int(np.argmax(np.abs(each)))
     largest = f"the largest loss is {each[row]:g}, in {_listed(np.array([row]), numbers)}"
     if not np.isfinite(loss):
@@ -113,9 +119,11 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Array, loss: float, numbers: 
     run.loss_function.backward(twin, y, weight, check=False)
     if not not_finite(twin.parameters.gradients):
         return f"the loss gives {', '.join(bad)} a finite gradient, which a regularizer or an on_gradients hook changed"
-    delta: Any = record.array("delta", a.shape)
-    if not np.isfinite(delta).all():
-        return f"the loss is finite, but its slope is {_in_rows(delta, numbers)}"
+    delta: Any = _deltas(record, a)
+    if bad_output := _first_bad(delta):
+        output, slope = bad_output
+        of = f" of {output}" if output else ""
+        return f"the loss{of} is finite, but its slope is {_in_rows(slope, numbers)}"
     places = [(twin, record, "")]
     layer, outputs = _backward(delta, places, lambda: twin.forward(x, key=run.key, copy=False)) or ("", delta)
     if bad_leaves := not_finite(flatten(outputs)):
@@ -138,8 +146,14 @@ def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
     for layer, record, name in places:
         record.calls = {}
         before, x = x, layer.apply(x, layer.parameters.views, record)
-        if not np.isfinite(x).all():
-            return _forward(before, _inside(layer, record, name)) or (_named(layer, name), x)
+        if bad := not_finite(flatten(x)):
+            if isinstance(layer, Join | Heads):
+                start = f"{name}." if name else ""
+                for (child, part), inside in zip(layer.parts.items(), record.parts, strict=True):
+                    given = layer.given(child, before) if isinstance(layer, Join) else before
+                    if found := _forward(given, [(part, inside, f"{start}{child}")]):
+                        return found
+            return _forward(before, _inside(layer, record, name)) or (_named(layer, name), flatten(x)[bad[0]])
     return None
 
 
@@ -168,15 +182,39 @@ def _named(layer: Model, name: str) -> str:
     return f"layer {shown}" if name else shown
 
 
-def _losses(loss: Loss, batch: Batch, twin: Model, a: Array) -> Array:
-    """Return w l of each row."""
+def _first_bad(tree: Any, name: str = "") -> tuple[str, Array] | None:
+    """Return the first output whose numbers are not finite, and them; the only one of a model has no name."""
+    if isinstance(tree, dict):
+        inside = (_first_bad(part, f"output '{key}'" if key else "") for key, part in tree.items())
+        return next(filter(None, inside), None)
+    return None if tree is None or np.isfinite(tree).all() else (name, tree)
+
+
+def _deltas(record: Record, a: Any) -> Any:
+    """Return what the last backward of the loss has left as dL/dh or dL/da."""
+    if isinstance(a, dict):
+        return {name: _deltas(record.outputs[name], part) for name, part in a.items()}
+    return record.array("delta", a.shape)
+
+
+def _losses(loss: Loss, batch: Batch, twin: Model, a: Any) -> dict[str, Array]:
+    """Return w l of each row by the name of the output; the only one of a model has the name ""."""
     _, y, weight = batch
-    h = twin.preactivation
-    target = loss.expand(y, a.shape)
-    fused = loss.fuses(twin.output_activation)
-    values = loss.value_from_preactivation(h, target) if fused else loss.value(a, target)
-    each: Array = np.reshape(values, (len(a), -1)).sum(axis=1)
-    return each if weight is None else each * weight
+    found = {}
+
+    def add(loss: Loss, path: tuple[str, ...], share: float) -> None:
+        if isinstance(loss, Losses):
+            for key, each in loss.losses.items():
+                add(each, (*path, key), share * loss.weight_of(key))
+            return
+        activation, h, output, target = (at(part, path) for part in (twin.output_activation, twin.preactivation, a, y))
+        target = loss.expand(target, output.shape)
+        values = loss.value_from_preactivation(h, target) if loss.fuses(activation) else loss.value(output, target)
+        rows = share * np.reshape(values, (len(output), -1)).sum(axis=1)
+        found[".".join(path)] = rows if weight is None else rows * weight
+
+    add(loss, (), 1.0)
+    return found
 
 
 def _in_rows(values: Array, numbers: Array | None) -> str:

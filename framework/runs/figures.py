@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from operator import add
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.activations import Activation
 from framework.arrays import Array, Batch
 from framework.data.pieces import joined, read_only
 from framework.data.sources import Source, batches
+from framework.errors import SettingsError, nearest
 from framework.losses import Loss
+from framework.losses.requirements import require_one_output
+from framework.losses.several import Losses, OutputLoss, about
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
+from framework.metrics.outputs import OutputMetric
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
+from framework.trees import at, map_leaves
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
+
+
+class Figure(NamedTuple):
+    """A figure of a history.
+
+    Attributes:
+        key: Its column.
+        path: The output that it is of, by the names that lead to it: ``("late",)``; () for all that the model gives.
+        formula: The metric or the loss.
+    """
+
+    key: str
+    path: tuple[str, ...]
+    formula: Metric | Loss
 
 
 class Figures:
@@ -25,43 +44,76 @@ class Figures:
 
     Attributes:
         loss: The loss; its column is ``loss``.
-        summed: The metrics that add up over batches.
+        metrics: The metrics, as they were given.
+        summed: What adds up over batches beside it: the losses of several outputs, then metrics.
         whole: The metrics that need all rows at once.
     """
 
     def __init__(self, loss: Loss, metrics: tuple[Metric | Loss, ...]) -> None:
         """Hold a loss and its metrics."""
-        self.loss = loss
-        self.summed = tuple(metric for metric in metrics if not isinstance(metric, WholeMetric))
-        self.whole = tuple(metric for metric in metrics if isinstance(metric, WholeMetric))
+        self.loss, self.metrics = loss, metrics
+        figures = [*_of_outputs(loss), *(_figure(metric, (), metric.key) for metric in metrics)]
+        self.summed = tuple(figure for figure in figures if not isinstance(figure.formula, WholeMetric))
+        self.whole = tuple(figure for figure in figures if isinstance(figure.formula, WholeMetric))
 
     @property
-    def losses(self) -> tuple[Loss, ...]:
+    def losses(self) -> tuple[Loss | OutputLoss, ...]:
         """The loss, then the metrics that are losses too."""
-        return (self.loss, *(metric for metric in self.summed if isinstance(metric, Loss)))
+        of_outputs = len(_of_outputs(self.loss))  # which the loss itself checks
+        others = self.summed[of_outputs:]
+        return (self.loss, *(OutputLoss(path, formula) for _, path, formula in others if isinstance(formula, Loss)))
+
+    @property
+    def summed_metrics(self) -> list[Metric | Loss]:
+        """The metrics that add up over batches, as they were given."""
+        return [metric for metric in self.metrics if metric.key in self.keys]
 
     @property
     def keys(self) -> list[str]:
         """The columns that can be computed batch by batch."""
-        return ["loss", *(metric.key for metric in self.summed)]
+        return ["loss", *(figure.key for figure in self.summed)]
 
-    def metric_sums(
-        self, activation: Activation | None, h: Array | None, a: Array, y: Array, weight: Array | None
-    ) -> Sums:
+    @property
+    def better(self) -> dict[str, str | None]:
+        """Which values of a column are better, by its name."""
+        return {"loss": "smaller"} | {
+            figure.key: figure.formula.better if isinstance(figure.formula, Metric) else "smaller"
+            for figure in (*self.summed, *self.whole)
+        }
+
+    def require_model(self, activation: Any) -> None:
+        """Refuse a model whose outputs cannot serve the loss or a metric.
+
+        Raises:
+            SettingsError: An output activation does not fit, or a metric is not of one output.
+        """
+        if not isinstance(self.loss, Losses):
+            require_one_output(self.loss, activation)
+        self.loss.require_model(activation)
+        for figure in (*self.summed, *self.whole):
+            output = _output(activation, figure)
+            if isinstance(figure.formula, Loss):
+                with about(".".join(figure.path)):
+                    figure.formula.require_output(output)
+
+    def metric_sums(self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
         """Return the sums of every metric over a batch. A metric cannot change the arrays that it is given."""
         if not self.summed:
             return {}
-        a, y = read_only(a), read_only(y)
-        return {
-            metric.key: metric.output_sums(activation, h, a, y, weight)
-            if isinstance(metric, Loss)
-            else metric.checked_sums(a, y, weight)
-            for metric in self.summed
-        }
+        a, y = map_leaves(read_only, a), map_leaves(read_only, y)
+        whole = (activation, h, a, y)
+        found: Sums = {}
+        for key, path, formula in self.summed:
+            f, z, prediction, target = (at(part, path) for part in whole) if path else whole
+            if isinstance(formula, Loss):
+                found[key] = formula.output_sums(f, z, prediction, target, weight)
+            else:
+                found[key] = formula.checked_sums(prediction, target, weight)
+        return found
 
     def results(self, sums: Sums) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
-        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{metric.key: metric for metric in self.summed}}
+        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{key: formula for key, _, formula in self.summed}}
         return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
     def evaluated(self, model: Model, source: Source) -> dict[str, float]:
@@ -75,11 +127,54 @@ class Figures:
                 loss = self.loss.output_sums(activation, h, a, y, weight)
                 add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight))
             if self.whole:
-                kept.append((a, y.copy(), None if weight is None else weight.copy()))
-        rows = joined(kept) if kept else ()
+                kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
+        if not self.whole:
+            return self.results(totals)
+        a, y, weight = joined(kept)
         return self.results(totals) | {
-            metric.key: one_number(metric, metric.whole_result(*rows)) for metric in self.whole
+            key: one_number(formula, formula.whole_result(at(a, path), at(y, path), weight))
+            for key, path, formula in self.whole
+            if isinstance(formula, WholeMetric)
         }
+
+
+def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:
+    """Return a metric as a figure of the output that it names."""
+    if isinstance(metric, OutputMetric):
+        return _figure(metric.metric, (*path, metric.output), key)
+    return Figure(key, path, metric)
+
+
+def _of_outputs(loss: Loss, path: tuple[str, ...] = ()) -> list[Figure]:
+    """Return the losses of several outputs as figures: ``price_loss``."""
+    found = []
+    for name, each in loss.losses.items() if isinstance(loss, Losses) else ():
+        inside = (*path, name)
+        found += [Figure(f"{'_'.join(inside)}_loss", inside, each), *_of_outputs(each, inside)]
+    return found
+
+
+def _output(activation: Any, figure: Figure) -> Any:
+    """Return the activation of the output that a figure is of.
+
+    Raises:
+        SettingsError: There is no such output, or the figure names none and there are several.
+    """
+    names: list[str] = []
+    for name in figure.path:
+        if activation is None:
+            return None  # a model of the user's that does not say
+        names = [*activation] if isinstance(activation, dict) else []
+        if name not in names:
+            there = f"{nearest(name, names)}; its outputs are {', '.join(names)}" if names else "; it has one output"
+            raise SettingsError(f"metric '{figure.key}' is of output {name!r}, which the model does not have{there}")
+        activation = activation[name]
+    if isinstance(activation, dict) and not isinstance(figure.formula, Losses):
+        written = f"OutputMetric({next(iter(activation))!r}, {type(figure.formula).__name__}())"
+        raise SettingsError(
+            f"metric '{figure.key}' is of one output, and the model has {', '.join(activation)}: write {written}"
+        )
+    return activation
 
 
 def add_sums(totals: Sums, sums: Sums) -> None:

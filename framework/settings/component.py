@@ -225,7 +225,7 @@ class Component(BaseModel, metaclass=ComponentType):
             return
         kind = type(self).__name__
         keeps = f"; {self.keeps}" if self.keeps else ""
-        if name in type(self).model_fields:
+        if name in self.settings():
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
         if advice := elsewhere(type(self), name):
             raise SettingsError(f"{kind} has no setting '{name}': {advice}")
@@ -294,7 +294,8 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> EarlyStopping(patience=3).settings()["patience"]
             3
         """
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return named | (self.__pydantic_extra__ or {})  # names that the user chooses, as those of a Join
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -553,6 +554,25 @@ def class_of(tag: str) -> type[Component]:
     meant = None if ":" in tag else closest(bare, public)
     hint = f"; did you mean {meant!r}?" if meant else f"{others}; import the module that defines it first"
     raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
+
+
+def require_named(cls: type, kind: str, written: str, unnamed: tuple[object, ...], named: Mapping[str, Any]) -> None:
+    """Check what a class is given whose settings have names that the user chooses, such as a Join.
+
+    Raises:
+        SettingsError: There are none, one has no name, or a name cannot be one.
+
+    Example:
+        >>> require_named(dict, "input", "dict(numbers=None)", (), {"a.b": None})
+        Traceback (most recent call last):
+        framework.errors.SettingsError: dict: the name of an input must not be 'type' or hold a dot; got 'a.b'
+    """
+    if unnamed or not named:
+        got = f"; got {brief(unnamed[0])} without a name" if unnamed else ""
+        raise SettingsError(f"{cls.__name__}: give each {kind} a name: {written}{got}")
+    for name in named:
+        if name in ("type", "") or "." in name:
+            raise SettingsError(f"{cls.__name__}: the name of an {kind} must not be 'type' or hold a dot; got {name!r}")
 
 
 def parsed(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:

@@ -109,7 +109,7 @@ _ELSEWHERE = {
         "tensor Tensor": "give NumPy arrays",
         "DataLoader TensorDataset": "give fit (x, y), and Trainer batch_size",
         "nn optim layers Module": "layers and optimizers are names of framework itself",
-        "Input InputLayer": "leave it out: sizes that are not given come from the data",
+        "InputLayer": "leave it out: sizes that are not given come from the data",
         "MLPClassifier MLPRegressor": "write a Sequential of Dense layers, and train it with a Trainer",
         "StandardScaler": "write Standardize() in a Preprocess for a table, or (x - x.mean(axis=0)) / x.std(axis=0)",
         "manual_seed set_seed": "write seed=... in Trainer(...) and in the model",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from framework.callbacks import Callback
 from framework.errors import SettingsError, ShapeError, nearest
-from framework.losses import Loss
-from framework.metrics import Metric
 from framework.models import Model
 from framework.models.rows import TableTransform
 
@@ -29,22 +27,21 @@ def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: st
                 )
 
 
-def require_modes(callbacks: Iterable[Callback], metrics: Iterable[Metric | Loss], name: str) -> None:
+def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None], name: str) -> None:
     """Refuse a callback that takes the worst value of a metric, a loss or the penalty for its best.
 
     Raises:
         SettingsError: Names the callback, the column and the mode to write.
     """
-    given = {metric.key: metric.better if isinstance(metric, Metric) else "smaller" for metric in metrics}
-    known = {"loss": "smaller", "penalty": "smaller"} | given
+    known = {"penalty": "smaller"} | dict(better)
     for callback in callbacks:
         for key, mode in callback.judged().items():
-            better = known.get(key.removeprefix("val_"))
-            wanted = {"greater": "max", "smaller": "min"}.get(better or "", mode)
+            found = known.get(key.removeprefix("val_"))
+            wanted = {"greater": "max", "smaller": "min"}.get(found or "", mode)
             if mode != wanted:
                 raise SettingsError(
                     f"{name}: {type(callback).__name__} judges {key!r} by mode={mode!r}, but it is better when it is "
-                    f"{better}; write mode={wanted!r}"
+                    f"{found}; write mode={wanted!r}"
                 )
 
 

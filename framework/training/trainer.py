@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
@@ -103,7 +102,8 @@ class Trainer(Component):
             raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
-        keys = ["epoch", "loss", "penalty", "learning_rate", "seconds", *(metric.key for metric in self.metrics)]
+        figures = self._figures
+        keys = ["epoch", "penalty", "learning_rate", "seconds", *figures.keys, *(whole.key for whole in figures.whole)]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")
 
@@ -116,7 +116,7 @@ class Trainer(Component):
         Args:
             model: The model to train.
             data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes. For a model of
-                several inputs x is a dict of arrays by name.
+                several inputs x is a dict of arrays by name, for one of several outputs y is.
             validation: Data of the same form, evaluated after each epoch, or None.
             epochs: How many; None is the trainer's.
             run: The run to resume; ``resume`` gives it.
@@ -157,7 +157,7 @@ class Trainer(Component):
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
             figures = self._figures
             options: Any = {"fingerprinted": True, "preprocess": preprocess}
-            source = prepare(data, model, figures.losses, name, metrics=figures.summed, **options)
+            source = prepare(data, model, figures.losses, name, metrics=figures.summed_metrics, **options)
             held_out = None
             if validation is not None:
                 where, seen = f"{name}: validation", source.columns
@@ -171,7 +171,7 @@ class Trainer(Component):
                     f"give {name} validation=(x, y)"
                 )
             require_columns(self.callbacks, keys, name)
-            require_modes(self.callbacks, self.metrics, name)
+            require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
             layout = (source.rows, self._step_rows, self.shuffle)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
@@ -196,9 +196,7 @@ class Trainer(Component):
 
     def _require(self, model: Model) -> None:
         """Refuse a model whose output cannot serve the loss or a metric."""
-        self.loss.require_model(model.output_activation)
-        for loss in self._figures.losses:
-            loss.require_output(model.output_activation)
+        self._figures.require_model(model.output_activation)
 
     @property
     def _figures(self) -> Figures:
@@ -289,8 +287,10 @@ class Trainer(Component):
         return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", **options))
 
     @worded
-    def predict(self, model: Model, x: Any) -> Array:
+    def predict(self, model: Model, x: Any) -> Any:
         """Return ``model.predict(x)``: predictions for rows of x, (rows, ...), in the unit of the target.
+
+        A model of several outputs gives a dict of arrays by name.
 
         Raises:
             ShapeError: x is not a batch of the model's samples.

@@ -367,7 +367,7 @@ def test_an_apply_must_return_an_array(output):
         def apply(self, x, values, record):
             return output
 
-    with pytest.raises(ShapeError, match=f"Odd.apply must return an array; got {type(output).__name__}"):
+    with pytest.raises(ShapeError, match=f"an array, or a dict of arrays; got {type(output).__name__}"):
         Sequential(Odd(down=Dense(4, 2), up=Dense(2, 4)))
 
 

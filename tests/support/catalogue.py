@@ -20,7 +20,8 @@ def catalogue(*bases):
 
 def example(cls):
     """Return an instance with the default settings, or as the docstring makes one: of a layer, and where it must."""
-    if not issubclass(cls, Layer) and not any(field.is_required() for field in cls.model_fields.values()):
+    named = cls.model_config.get("extra") == "allow"  # settings whose names the user chooses
+    if not issubclass(cls, Layer) and not named and not any(field.is_required() for field in cls.model_fields.values()):
         return cls()
     lines = inspect.getdoc(cls).partition("Example:")[2].splitlines()
     code = "\n".join(line.strip()[4:] for line in lines if line.strip().startswith((">>> ", "... ")))

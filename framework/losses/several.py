@@ -1,0 +1,315 @@
+"""Losses: a loss for each output of a model that has several, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ConfigDict
+
+from framework.arrays import Array, Record
+from framework.errors import DataError, FrameworkError, SettingsError, UsageError, nearest
+from framework.losses.base import Loss
+from framework.losses.requirements import Output, require_weights
+from framework.settings.component import NonNegative, require_named
+from framework.settings.messages import brief
+from framework.trees import at, leaf_name, leaves, map_leaves
+
+
+class Losses(Loss):
+    """L = sum_k w_k L_k: a loss L_k for each output of a model of several, by its name, and the weights w_k.
+
+    Prediction and target are dicts of arrays by the outputs' names. Each L_k is the mean that the loss is by itself, so
+    its gradient does not depend on the number of outputs; with its canonical activation it is fused by itself. The
+    history has ``loss``, which is L, and each L_k without its weight, such as ``price_loss``.
+
+    Args:
+        weights: w_k by name, as ``{"price": 0.1}``; 1 where it is left out. 0 leaves an output untrained.
+        **losses: The loss of each output.
+
+    Raises:
+        SettingsError: There is no loss, one has no name, or a weight is negative or for an output that has no loss.
+
+    Example:
+        >>> from framework import BinaryCrossEntropy, MeanSquaredError
+        >>> loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.1})
+        >>> round(loss({"price": [2.0, 4.0], "late": [0.5, 0.5]}, {"price": [0.0, 0.0], "late": [0.0, 1.0]}), 6)
+        1.693147
+
+    Source:
+        Caruana, Multitask learning (1997); Kendall, Gal and Cipolla (2018), equation 1.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Loss]
+
+    by_row = True
+
+    weights: tuple[tuple[str, NonNegative], ...] = ()
+
+    def __init__(self, /, *unnamed: object, weights: Any = (), **losses: Loss) -> None:
+        require_named(type(self), "output", "Losses(price=MeanSquaredError(), late=...)", unnamed, losses)
+        pairs = tuple(sorted(weights.items())) if isinstance(weights, Mapping) else weights
+        if not isinstance(pairs, tuple | list) or not all(isinstance(pair, tuple | list) for pair in pairs):
+            raise SettingsError(
+                f"Losses: setting 'weights' must be numbers by name, {{'a': 0.1}}; got {brief(weights)}"
+            )
+        super().__init__(weights=pairs, **losses)
+        for name, _ in self.weights:
+            if name not in self.losses:
+                raise SettingsError(
+                    f"Losses: setting 'weights' names the output {name!r}, which has no loss"
+                    f"{nearest(name, self.losses)}; there are: {', '.join(self.losses)}"
+                )
+        if not any(self.weight_of(name) for name in self.losses):
+            raise SettingsError("Losses: setting 'weights' must have a weight above 0")
+
+    @property
+    def losses(self) -> dict[str, Loss]:
+        """The loss of each output by name."""
+        return dict(self.__pydantic_extra__)
+
+    def weight_of(self, name: str) -> float:
+        """Return the weight of an output's loss."""
+        return dict(self.weights).get(name, 1.0)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.losses.items()
+        if self.weights:
+            yield "weights", dict(self.weights)
+
+    def value(self, prediction: Any, target: Any) -> Any:
+        """Return the weighted sum for each row, (rows,): of an elementwise loss the mean over the row's values."""
+        total: Any = 0.0
+        for name, loss in self.losses.items():
+            each = np.asarray(loss.value(prediction[name], target[name]))
+            total = total + self.weight_of(name) * each.reshape(len(each), -1).mean(axis=1)
+        return total
+
+    def check_derivative(self) -> None:
+        for loss in self.losses.values():
+            loss.check_derivative()
+
+    def shown(self) -> dict[str, Any]:
+        raise UsageError("show: Losses have a formula for each output: write show(loss.losses['...'])")
+
+    def fuses(self, activation: Any) -> Any:
+        """Return by name whether the loss works on the pre-activation of its output."""
+        return {name: loss.fuses(at(activation, (name,))) for name, loss in self.losses.items()}
+
+    def require_output(self, activation: Any) -> None:
+        """Refuse a model of other outputs, and an output activation that cannot serve its loss."""
+        if activation is not None:
+            self.require_outputs(activation)
+        for name, loss in self.losses.items():
+            with about(name):
+                loss.require_output(at(activation, (name,)))
+
+    def require_model(self, activation: Any) -> None:
+        self.require_output(activation)
+        for name, loss in self.losses.items():
+            with about(name):
+                loss.require_model(at(activation, (name,)))
+
+    def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Any:
+        """Return the exact derivative of ``loss(prediction, target, weight)``, by name."""
+        self.require_names(prediction, "argument 'prediction'")
+        self.require_names(target, "argument 'target'")
+        found = {}
+        for name, loss in self.losses.items():
+            with about(name):
+                found[name] = self.weight_of(name) * loss.gradient(prediction[name], target[name], weight)
+        return found
+
+    def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
+        """Return (sum of w L over rows, sum(w)), which add up over batches before ``result`` divides."""
+        self.require_names(prediction, "argument 'prediction'")
+        self.require_names(target, "argument 'target'")
+        total = count = 0.0
+        for name, loss in self.losses.items():
+            with about(name):
+                each, of = loss.sums(prediction[name], target[name], weight)
+            per_row = _per_row(loss, map_leaves(lambda leaf: np.shape(np.atleast_1d(leaf)), prediction[name]))
+            total, count = total + self.weight_of(name) * each / per_row, of / per_row
+        return total, count
+
+    def backward(
+        self,
+        model: Output,
+        target: Any,
+        weight: Any = None,
+        *,
+        count: float | None = None,
+        accumulate: bool = False,
+        check: bool = True,
+    ) -> float:
+        """Fill the model's gradients with those of the weighted sum at its last forward, and return it.
+
+        See ``Loss.backward``; ``target`` is a dict by the outputs' names.
+        """
+        if not hasattr(model, "recorded"):
+            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
+        record = model.recorded()
+        if record.accepted_by is not self:
+            self.require_outputs(record.output)
+            record.accepted_by = self
+        if check:
+            self.require_names(target, "target")
+        rows = len(leaves(record.output)[0])
+        if weight is not None and check:
+            weight = require_weights(weight, rows, "weight", record.dtype)
+        count = self.count((rows,), weight) if count is None else count
+        if count <= 0:
+            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+        total = 0.0
+        deltas, fused = {}, {}
+        for name, loss in self.losses.items():
+            output = _OneOutput(model, record, name)
+            per_row, share = _per_row(loss, map_leaves(np.shape, record.output[name])), self.weight_of(name)
+            with about(name):
+                total += loss.backward(
+                    output, target[name], weight, count=count * per_row / share if share else math.inf, check=check
+                )
+            deltas[name], fused[name] = output.delta, output.fused
+        model.backpropagate(deltas, fused=fused, input_gradient=False, accumulate=accumulate)
+        return total
+
+    def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
+        """Return (sum of w L over rows, sum(w)) of a model's outputs."""
+        total = count = 0.0
+        for name, loss in self.losses.items():
+            each, of = loss.output_sums(at(activation, (name,)), at(h, (name,)), a[name], target[name], weight)
+            per_row = _per_row(loss, map_leaves(np.shape, a[name]))
+            total, count = total + self.weight_of(name) * each / per_row, of / per_row
+        return total, count
+
+    def require_targets(self, array: Any, shape: Any, name: str) -> Any:
+        """Return targets by name in the form that batches are cut from.
+
+        Raises:
+            DataError: The model or the targets have other names, or a target is out of range.
+            ShapeError: The shape of a target does not fit its output.
+        """
+        self.require_outputs(shape)
+        self.require_names(array, name)
+        return {
+            key: loss.require_targets(array[key], shape[key], leaf_name(name, key)) for key, loss in self.losses.items()
+        }
+
+    def expand(self, array: Any, shape: Any, record: Record | None = None) -> Any:
+        return {name: loss.expand(array[name], shape[name], None) for name, loss in self.losses.items()}
+
+    def count(self, shape: Any, weight: Array | None) -> float:
+        """Return sum(w) over rows."""
+        rows = leaves(shape)[0][0]
+        return float(rows if weight is None else np.add.reduce(weight, dtype=np.float64))
+
+    def require_names(self, given: Any, what: str) -> None:
+        """Check that predictions or targets have the names of the outputs.
+
+        Raises:
+            DataError: They have others.
+        """
+        wanted = f"the losses are for the outputs {', '.join(self.losses)}"
+        if not isinstance(given, Mapping):
+            raise DataError(f"{what} must be a dict of arrays by name; got {type(given).__name__}; {wanted}")
+        for name in given:
+            if name not in self.losses:
+                raise DataError(f"{what} has {name!r}{nearest(str(name), self.losses)}; {wanted}")
+        for name in self.losses:
+            if name not in given:
+                raise DataError(f"{what} must have {name!r} too; it has {', '.join(given)}; {wanted}")
+
+    def require_outputs(self, given: Any) -> None:
+        """Check that a model has the outputs that there are losses for, given a dict by their names.
+
+        Raises:
+            SettingsError: It has others.
+        """
+        losses = ", ".join(self.losses)
+        if not isinstance(given, Mapping):
+            raise SettingsError(f"Losses has a loss for each of {losses}, but the model has one output: give it one")
+        outputs = ", ".join(given)
+        for name in self.losses:
+            if name not in given:
+                hint = nearest(name, [other for other in given if other not in self.losses])
+                raise SettingsError(
+                    f"Losses: there is a loss for {name!r}, which the model does not give{hint}; its outputs are {outputs}"
+                )
+        for name in given:
+            if name not in self.losses:
+                raise SettingsError(
+                    f"Losses: the model's output {name!r} has no loss; there are losses for {losses}. Give it one; "
+                    f"with weights={{{name!r}: 0.0}} it is not trained"
+                )
+
+
+class _OneOutput:
+    """One output of a model, as its loss sees it: backward leaves delta here, until those of all outputs are known.
+
+    Attributes:
+        delta: dL/da of the output, or dL/dh when it is fused.
+        fused: Whether it is.
+    """
+
+    def __init__(self, model: Output, record: Record, name: str) -> None:
+        """Give the loss a record of its own, which keeps its memory from step to step."""
+        self._model, self._name = model, name
+        part = record.outputs.get(name)
+        if part is None:
+            part = record.outputs[name] = Record(record.dtype, training=True)
+        part.sample, part.output = record.sample, record.output[name]
+        part.preactivation = at(record.preactivation, (name,))
+        self._record = part
+        self.delta: Any = None
+        self.fused: Any = False
+
+    @property
+    def output_activation(self) -> Any:
+        return at(self._model.output_activation, (self._name,))
+
+    def recorded(self) -> Record:
+        return self._record
+
+    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> None:
+        self.delta, self.fused = gradient, fused
+
+
+class OutputLoss(NamedTuple):
+    """The loss of the output that a path of names leads to, where it only serves as a metric."""
+
+    path: tuple[str, ...]
+    loss: Loss
+
+    def require_targets(self, array: Any, shape: Any, name: str) -> None:
+        """Check the targets of that output; see ``Loss.require_targets``."""
+        for key in self.path:
+            name = leaf_name(name, key)
+        self.loss.require_targets(at(array, self.path), at(shape, self.path), name)
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Name the output in an error; the only one of a model has the name "".
+
+    Example:
+        >>> from framework import ShapeError
+        >>> with about("late"):
+        ...     raise ShapeError("target must have the shape of the output")
+        Traceback (most recent call last):
+        framework.errors.ShapeError: output 'late': target must have the shape of the output
+    """
+    try:
+        yield
+    except FrameworkError as error:
+        if not name:
+            raise
+        raise type(error)(f"output '{name}': {error}") from None
+
+
+def _per_row(loss: Loss, shape: Any) -> float:
+    """Return how many values of a row the mean of a loss is over."""
+    return loss.count(map_leaves(lambda part: (1, *part[1:]), shape), None)

@@ -1,0 +1,262 @@
+"""Join and Heads: models of several inputs and of several outputs, by name."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Unpack
+
+import numpy as np
+from pydantic import ConfigDict
+
+from framework.activations import Activation
+from framework.arrays import Array, Record
+from framework.errors import FrameworkError, ShapeError
+from framework.models.base import Model
+from framework.models.composite import Composite
+from framework.models.embedding import Embedding
+from framework.models.layer import Layer, LayerSettings
+from framework.models.sequential import Sequential
+from framework.models.shapes import is_known, require_rows, shown
+from framework.settings.component import Count, require_named
+from framework.trees import leaf_name, map_leaves, sample_shape
+
+
+class Input(Layer):
+    """a = x: an input as it is, (inputs,), for a place where there must be a layer. ``None`` in a Join is an Input.
+
+    Args:
+        inputs: The number of inputs; left out, it comes from the data.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> Input(2)([1.0, 2.0])
+        array([1., 2.])
+    """
+
+    inputs: Count | None = None
+
+    def __init__(self, inputs: int | None = None, **settings: Unpack[LayerSettings]) -> None:
+        super().__init__(inputs=inputs, **settings)
+
+    def formula(self, x: Any) -> Any:
+        return x
+
+
+class _Branches(Composite):
+    """The base of Join and Heads: models under names that the user chooses."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Model | Activation]
+
+    kind: ClassVar[str]
+    written: ClassVar[str]
+
+    def __init__(self, /, *models: object, **branches: Model | Activation | None) -> None:
+        require_named(type(self), self.kind, self.written, models, branches)
+        dtype = next((each.dtype for each in branches.values() if isinstance(each, Model)), "float64")
+        super().__init__(**{name: Input(dtype=dtype) if each is None else each for name, each in branches.items()})
+
+    def children(self) -> Mapping[str, Model | Activation]:
+        return dict(self.__pydantic_extra__)
+
+    @abstractmethod
+    def takes(self, shape: Any) -> bool:
+        """Return whether samples may have this shape."""
+
+    @property
+    def advice(self) -> str:
+        return ""
+
+
+class Join(_Branches):
+    """Several inputs by name as one: each goes through its own model, and what they give is joined along the last axis.
+
+    x is a dict of arrays by the same names. A sample of an input is what its model takes; a column (rows,) counts as
+    (rows, 1). An Embedding takes one id a row, (rows,), and gives (rows, units); of (rows, n) ids it gives
+    (rows, n, units), which ``Sequential(Embedding(5, 3), Flatten())`` makes one row.
+
+    Args:
+        **branches: A model or an activation for each input; None is ``Input()``, which hands it on as it is.
+
+    Raises:
+        SettingsError: There is no input, an input has no name, or the dtypes differ.
+        ShapeError: Outputs differ in more than the last axis.
+        UsageError: A layer already belongs to a model, or an optimizer is bound to it.
+
+    Example:
+        >>> from framework import Dense, Embedding, ReLU, Sequential
+        >>> import numpy as np
+        >>> model = Sequential(Join(numbers=Input(4), city=Embedding(5, 3)), Dense(units=8, activation=ReLU()))
+        >>> model({"numbers": np.zeros((10, 4)), "city": np.zeros(10)}).shape
+        (10, 8)
+        >>> list(model.parameters)
+        ['0.city.weights', '1.weights', '1.bias']
+
+    Source:
+        Guo and Berkhahn, Entity embeddings of categorical variables (2016), figure 1.
+    """
+
+    kind = "input"
+    written = "Join(numbers=None, city=Embedding(5, 3))"
+
+    @property
+    def input_shape(self) -> dict[str, Any]:
+        return {name: () if isinstance(part, Embedding) else part.input_shape for name, part in self.parts.items()}
+
+    @property
+    def leading_axes(self) -> bool:  # type: ignore[override]
+        return all(part.leading_axes or isinstance(part, Embedding) for part in self.parts.values())
+
+    def takes(self, shape: Any) -> bool:
+        return (
+            isinstance(shape, dict)
+            and shape.keys() == self.parts.keys()
+            and all(part.takes(shape[name]) or _takes_numbers(part, shape[name]) for name, part in self.parts.items())
+        )
+
+    def require_batch(self, shapes: Any, name: str) -> None:
+        if not isinstance(shapes, dict) or shapes.keys() != self.parts.keys():
+            super().require_batch(shapes, name)  # which raises
+        for key, part in self.parts.items():
+            shape, leaf = shapes[key], leaf_name(name, key)
+            if isinstance(shape, dict) or isinstance(part.input_shape, dict):
+                part.require_batch(shape, leaf)
+            elif not shape or not (part.takes(shape[1:]) or _takes_numbers(part, shape[1:])):
+                require_rows(shape, self.input_shape[key], leaf)
+
+    def cardinalities(self, shape: Any) -> Any:
+        found = {}
+        for name, part in self.parts.items():
+            column = shape[name] == () and not _embeds(part)
+            found[name] = part.cardinalities((1,))[0] if column else part.cardinalities(shape[name])
+        return found
+
+    def given(self, name: str, x: Any) -> Any:
+        """Return what the model of an input is given: a column (rows,) as (rows, 1)."""
+        return x[name][:, None] if _is_column(self._parts[name], x[name]) else x[name]
+
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+        outputs = {name: self.forward_child(name, self.given(name, x), record) for name in self._parts}
+        shapes = {name: sample_shape(each) for name, each in outputs.items()}
+        if (
+            any(isinstance(each, dict) or not each for each in shapes.values())
+            or len({each[:-1] for each in shapes.values()}) > 1
+        ):
+            got = ", ".join(f"{shown(shape)} of '{name}'" for name, shape in shapes.items())
+            raise ShapeError(
+                "the model of each input must give one array, and their shapes may differ in the last axis alone; got "
+                f"{got}; Sequential(..., Flatten()) makes one axis of several"
+            )
+        widths = [shape[-1] for shape in shapes.values()]
+        record["widths"] = widths
+        record["columns"] = {name for name, part in self._parts.items() if _is_column(part, x[name])}
+        first = next(iter(outputs.values()))
+        return np.concatenate([*outputs.values()], axis=-1, out=record.array("a", (*first.shape[:-1], sum(widths))))
+
+    def apply_backward(
+        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Any:
+        """Give each model its part of the gradient; return dL/dx by name."""
+        found, stop = {}, 0
+        for name, width in zip(self._parts, record["widths"], strict=True):
+            start, stop = stop, stop + width
+            part = np.ascontiguousarray(gradient[..., start:stop])
+            dx = self.backward_child(name, part, record, input_gradient=record.needs_input_gradient)
+            found[name] = dx[:, 0] if name in record["columns"] and record.needs_input_gradient else dx
+        return found
+
+
+class Heads(_Branches):
+    """Several outputs by name from one input: a model gives a dict of arrays, each of them made by a model of its own.
+
+    ``Losses`` has a loss for each. dL/dx is the sum over the outputs.
+
+    Args:
+        **branches: A model or an activation for each output; None is ``Input()``, which hands the input on.
+
+    Raises:
+        SettingsError: There is no output, an output has no name, or the dtypes differ.
+        ShapeError: The models take other inputs.
+        UsageError: A layer already belongs to a model, or an optimizer is bound to it.
+
+    Example:
+        >>> from framework import Dense, ReLU, Sequential, Sigmoid
+        >>> model = Sequential(Dense(3, 8, ReLU()), Heads(price=Dense(8, 1), late=Dense(8, 1, Sigmoid())))
+        >>> {name: output.shape for name, output in model([0.5, 1.0, 2.0]).items()}
+        {'late': (1,), 'price': (1,)}
+
+    Source:
+        Caruana, Multitask learning (1997).
+    """
+
+    kind = "output"
+    written = "Heads(price=Dense(units=1), late=Dense(units=1, activation=Sigmoid()))"
+
+    def _connect(self) -> None:
+        """Let a model that knows its inputs tell the others."""
+        known = (part.input_shape for part in self.parts.values() if is_known(part.input_shape))
+        if (shape := next(known, None)) is not None:
+            self.settle(shape)
+
+    @property
+    def input_shape(self) -> Any:
+        shapes = [part.input_shape for part in self.parts.values()]
+        return next((shape for shape in shapes if is_known(shape)), shapes[0])
+
+    @property
+    def leading_axes(self) -> bool:  # type: ignore[override]
+        return all(part.leading_axes for part in self.parts.values())
+
+    def takes(self, shape: Any) -> bool:
+        return all(part.takes(shape) for part in self.parts.values())
+
+    def settle(self, shape: Any) -> Any:
+        found = {}
+        for name, part in self.parts.items():
+            try:
+                found[name] = part.settle(part.narrowed(shape))
+            except FrameworkError as error:
+                raise type(error)(f"output '{name}': {error}") from None
+        return found
+
+    def shape_after(self, shape: Any) -> Any:
+        return {name: part.shape_after(part.narrowed(shape)) for name, part in self.parts.items()}
+
+    @property
+    def output_activation(self) -> Any:
+        return {name: part.output_activation for name, part in self.parts.items()}
+
+    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
+        outputs = {name: self.forward_child(name, x, record) for name in self._parts}
+        record.preactivation = {name: part.preactivation for name, part in zip(self._parts, record.parts, strict=False)}
+        return outputs
+
+    def apply_backward(
+        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Any:
+        """Return dL/dx, the sum over the outputs."""
+        fused: Any = record.fused
+        wanted, total = record.needs_input_gradient, None
+        for name in self._parts:
+            dx = self.backward_child(
+                name, gradient[name], record, fused=fused[name] if fused else False, input_gradient=wanted
+            )
+            total = dx if total is None or not wanted else map_leaves(np.add, total, dx)
+        return total
+
+
+def _embeds(part: Model) -> bool:
+    """Return whether a model begins with an Embedding, and so takes one id a row."""
+    return isinstance(part, Embedding) or (isinstance(part, Sequential) and _embeds(next(iter(part.parts.values()))))
+
+
+def _takes_numbers(part: Model, shape: Any) -> bool:
+    """Return whether a model takes one number a row: an id, or a column."""
+    return shape == () and (_embeds(part) or part.takes((1,)))
+
+
+def _is_column(part: Model, x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.ndim == 1 and not _embeds(part)
