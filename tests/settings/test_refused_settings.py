@@ -4,6 +4,7 @@ The table is read as: this call ends with an error whose message begins with thi
 """
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -220,6 +221,17 @@ def test_an_argument_of_another_library_is_known():
         with pytest.raises(SettingsError, match=f"fit: unknown argument '{name}'; did you mean '{expected}'"):
             fit(1, 2, **{name: 3})
     assert fit(1, 2, epochs=3) == (1, 2, None, 3)
+
+
+def test_a_call_that_fits_binds_no_signature_and_keeps_its_own_type_error(monkeypatch):
+    @worded
+    def fit(model: str, data):
+        return len(model) + data
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fit("a", "b")
+    monkeypatch.setattr(inspect.Signature, "bind", None)
+    assert fit("a", data=2) == 3
 
 
 def test_a_refused_replacement_leaves_the_recipe_as_it_was():
