@@ -83,7 +83,7 @@ def test_a_method_of_another_library_is_answered_with_the_call_here(name, advice
 def test_a_trainer_answers_the_methods_of_other_libraries():
     with pytest.raises(AttributeError, match="Trainer has no 'history': fit returns a run"):
         TRAINER.history  # noqa: B018
-    with pytest.raises(KeyError, match="there is no parameter 0; there are"):
+    with pytest.raises(KeyError, match=r"there is no parameter 0. Parameters: "):
         network().parameters[0]
 
 
@@ -234,7 +234,7 @@ class Sparse:
         ),
         (lambda: TRAINER.replace(loss="sparse_categorical_crossentropy"), "; write CrossEntropy()"),
         (lambda: Softmax(axis=1), "unknown setting 'axis': leave it out: rows lie along the last axis."),
-        (lambda: network().parameters.freeze(0), "there is no parameter 0; there are: 0.weights, 0.bias"),
+        (lambda: network().parameters.freeze(0), "there is no parameter 0. Parameters: 0.weights, 0.bias"),
         (
             lambda: Layer.of(lambda x, w: x @ w, shapes=[(2, 3)]),
             "argument 'shapes' must be a tuple of sizes for each",

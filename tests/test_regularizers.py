@@ -95,7 +95,7 @@ def test_frozen_parameters_are_neither_counted_nor_touched():
 def test_a_pattern_that_matches_nothing_lists_the_names():
     model = network()
     with pytest.raises(
-        SettingsError, match=r"no parameter '\*weight'.*there are: 0.weights, 0.bias, 1.weights, 1.bias"
+        SettingsError, match=r"no parameter '\*weight'.*Parameters: 0.weights, 0.bias, 1.weights, 1.bias"
     ):
         gradients_with(model, L1(strength=0.1, parameters="*weight"))
 

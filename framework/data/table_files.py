@@ -165,7 +165,7 @@ class TableFile(Component):
         """
         if self.target is None:
             raise DataError(
-                f"{type(self).__name__}: setting 'target' must name the column to predict; there are: "
+                f"{type(self).__name__}: setting 'target' must name the column to predict. Columns: "
                 f"{_listed(self.rows.names)}"
             )
         table = self.rows.read(start, stop)
@@ -195,7 +195,7 @@ class TableFile(Component):
                 if each not in names:
                     raise DataError(
                         f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
-                        f"{rows.files[0].url} does not have{nearest(each, names)}; there are: {_listed(names)}"
+                        f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {_listed(names)}"
                     )
 
 

@@ -523,7 +523,7 @@ class Layer(Model):
         if unknown := set(named) - set(shapes):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
-                f"{nearest(min(unknown), shapes)}; there are: {', '.join(shapes)}"
+                f"{nearest(min(unknown), shapes) or '.'} Parameters: {', '.join(shapes)}"
             )
         own = getattr(self, "initializer", None)
         matrices = own if isinstance(own, Initializer) else _MATRICES

@@ -319,7 +319,7 @@ def matching(pattern: str, names: tuple[str, ...], setting: str = "") -> tuple[s
 
 
 def _unknown(name: str, names: Collection[str]) -> str:
-    return f"there is no parameter {name!r}{nearest(name, names)}; there are: {', '.join(names)}"
+    return f"there is no parameter {name!r}{nearest(name, names) or '.'} Parameters: {', '.join(names)}"
 
 
 def require_finite_gradient(parameters: Parameters) -> None:

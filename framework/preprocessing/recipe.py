@@ -59,7 +59,7 @@ class Preprocess(Component):
         for key, _ in self.columns:
             if re.fullmatch(r"<\w+>", key) and key not in _KINDS:
                 raise SettingsError(
-                    f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS)}; there are: {', '.join(_KINDS)}"
+                    f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS) or '.'} Kinds: {', '.join(_KINDS)}"
                 )
 
     @classmethod
@@ -165,7 +165,8 @@ class Preprocess(Component):
             found.append((label, kind, rules[keys[0]]))
         if unused := [key for key in rules if key not in used]:
             raise SettingsError(
-                f"{name}: there is no column {unused[0]!r}{nearest(unused[0], kinds)}; there are: {', '.join(kinds)}"
+                f"{name}: there is no column {unused[0]!r}{nearest(unused[0], kinds) or '.'} "
+                f"Columns: {', '.join(kinds)}"
             )
         return found
 

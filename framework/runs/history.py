@@ -100,7 +100,7 @@ class History(Sequence[dict[str, Any]]):
         """
         if key not in self.keys:
             raise SettingsError(
-                f"history has no column '{key}'{nearest(key, self.keys)}; there are: {', '.join(self.keys)}"
+                f"history has no column '{key}'{nearest(key, self.keys) or '.'} Columns: {', '.join(self.keys)}"
             )
         column = self.columns()[key]
         plain = key != "epoch" and not np.isnan(column).any()  # most are: 20 times as fast

@@ -20,10 +20,10 @@ def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: st
         for key in callback.required_keys():
             if key not in keys:
                 unjudged = key.startswith("val_") and not any(other.startswith("val_") for other in keys)
-                hint = f"; give {name} validation=(x, y)" if unjudged else nearest(key, keys)
+                hint = f"; give {name} validation=(x, y)." if unjudged else nearest(key, keys) or "."
                 raise SettingsError(
-                    f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint}; "
-                    f"there are: {', '.join(keys)}"
+                    f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint} "
+                    f"Columns: {', '.join(keys)}"
                 )
 
 

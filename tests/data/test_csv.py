@@ -252,7 +252,7 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
         ("x,y\n1,2\n3\n4,5\n", {}, r"a.csv: row 1 must have 2 cells; got 1: '3'; is delimiter=',' right"),
         ("x,y\n1,2\n3,4,5\n", {}, r"row 1 must have 2 cells; got 3: '3,4,5'"),
         ("x,y\n" + "1,2\n" * 50 + "1\n", {}, r"row 50 must have 2 cells; got 1"),
-        ("x;y\n1;2\n", {}, r"'target' names the column 'y', which a.csv does not have.*there are: x;y"),
+        ("x;y\n1;2\n", {}, r"'target' names the column 'y', which a.csv does not have.*Columns: x;y"),
         ("x,x,y\n1,2,3\n", {}, r"a.csv has 2 columns 'x'; rename them"),
         (b"x,y\n1,2\n\xe9,2\n", {}, r"must be utf-8 text; row 1 has the byte 0xe9; write the encoding, such as"),
         (b"x\xe9,y\n1,2\n", {}, r"must be utf-8 text; the header has the byte 0xe9"),

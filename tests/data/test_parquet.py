@@ -155,7 +155,7 @@ def save(path, **columns):
         ({"path": "text.parquet"}, "text.parquet is not a Parquet file, or is damaged"),
         (
             {"path": "a.parquet", "target": "z"},
-            "names the column 'z', which a.parquet does not have.*there are: x, y",
+            "names the column 'z', which a.parquet does not have.*Columns: x, y",
         ),
         ({"path": "a.parquet", "columns": ["xx"]}, "'columns' names the column 'xx'.*did you mean 'x'"),
         ({"path": "a.parquet", "weight": "w"}, "'weight' names the column 'w'"),
@@ -202,7 +202,7 @@ def test_a_table_without_rows_or_without_a_target_trains_nothing(tmp_path):
         trained(Parquet(tmp_path, "y"))
     save(tmp_path / "one.parquet", x=[1.0], y=[1.0])
     trained(Parquet(tmp_path, "y"))
-    with pytest.raises(DataError, match="'target' must name the column to predict; there are: x, y"):
+    with pytest.raises(DataError, match=r"'target' must name the column to predict. Columns: x, y"):
         trained(Parquet(tmp_path))
 
 

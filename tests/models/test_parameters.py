@@ -156,7 +156,7 @@ def test_freezing_a_part_tells_the_whole():
 @pytest.mark.parametrize("method", ["freeze", "unfreeze"])
 def test_an_unknown_name_is_refused_and_nothing_is_frozen(method):
     parameters = numbered()
-    with pytest.raises(SettingsError, match=r"no parameter 'wieghts'; did you mean 'weights'.*there are: weights"):
+    with pytest.raises(SettingsError, match=r"no parameter 'wieghts'; did you mean 'weights'.*Parameters: weights"):
         getattr(parameters, method)("bias", "wieghts")
     assert parameters.frozen == ()
 

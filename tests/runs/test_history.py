@@ -94,7 +94,7 @@ def test_a_column_has_none_where_a_row_has_nothing():
 
 
 def test_an_unknown_column_lists_those_there_are():
-    with pytest.raises(SettingsError, match=r"no column 'los'; did you mean 'loss'.; there are: epoch, loss, learning"):
+    with pytest.raises(SettingsError, match=r"no column 'los'; did you mean 'loss'. Columns: epoch, loss, learning"):
         History(ROWS).column("los")
 
 

@@ -154,7 +154,7 @@ def test_a_monitor_that_will_be_missing_is_refused_before_training(callback):
     model = network()
     before = model.parameters.vector.copy()
     expected = (
-        "reads 'val_los', which the history will not have; did you mean 'val_loss'.; there are: "
+        "reads 'val_los', which the history will not have; did you mean 'val_loss'. Columns: "
         "epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds"
     )
     with pytest.raises(SettingsError, match=expected):
@@ -163,7 +163,7 @@ def test_a_monitor_that_will_be_missing_is_refused_before_training(callback):
 
 
 def test_a_validation_monitor_needs_validation_data():
-    with pytest.raises(SettingsError, match=r"'val_loss', .*; give fit validation=\(x, y\); there are: epoch, loss"):
+    with pytest.raises(SettingsError, match=r"'val_loss', .*; give fit validation=\(x, y\)\. Columns: epoch, loss"):
         recipe(callbacks=[EarlyStopping()]).fit(network(), (X, Y))
 
 
