@@ -10,6 +10,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, ShapeError, Trainer, split
 from framework.arrays import real_array
@@ -284,3 +286,82 @@ def test_a_dataset_may_name_its_target_in_a_table(table):
     TRAINER.replace(shuffle=False).fit(whole, Rows().read(0, 6))
     np.testing.assert_array_equal(model.weights, whole.weights)
     assert model.columns == ("a", "b")
+
+
+TYPES = {
+    "number": [
+        (pa.int64(), st.integers(-(2**53), 2**53)),
+        (pa.uint8(), st.integers(0, 255)),
+        (pa.float64(), st.floats()),
+        (pa.float32(), st.floats(width=32)),
+        (pa.decimal128(20, 4), st.decimals(-(10**15), 10**15, places=4)),
+    ],
+    "boolean": [(pa.bool_(), st.booleans())],
+    "text": [(pa.string(), st.text(st.characters(exclude_categories=["Cs"]), max_size=3))],
+    "category": [(pa.dictionary(pa.int32(), pa.string()), st.sampled_from("abc"))],
+    "date": [
+        (pa.date32(), st.dates()),
+        (pa.timestamp("us"), st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1))),
+    ],
+    "duration": [(pa.duration("us"), st.timedeltas(dt.timedelta(-9999), dt.timedelta(9999)))],
+    "other": [(pa.list_(pa.int64()), st.lists(st.integers(0, 3), max_size=2)), (pa.binary(), st.binary(max_size=2))],
+}
+
+
+@st.composite
+def columns(draw):
+    """A kind, values of one type with nulls among them, and the table of these in Arrow."""
+    kind = draw(st.sampled_from(sorted(TYPES)))
+    arrow, values = draw(st.sampled_from(TYPES[kind]))
+    found = draw(st.lists(values | st.none(), min_size=1, max_size=5))
+    return kind, found, pa.table({"c": pa.array(found, arrow)})
+
+
+def outcome(function):
+    try:
+        return function()
+    except DataError as error:
+        return str(error)
+
+
+@settings(max_examples=80, deadline=None)
+@given(columns(), st.randoms(use_true_random=False))
+def test_a_column_is_alike_in_every_library_and_as_python_has_it(column, random):
+    kind, values, arrow = column
+    there = [value for value in values if value is not None]
+    every = {
+        "Arrow": arrow,
+        "chunks": pa.concat_tables([arrow.slice(0, 1), arrow.slice(1)]),
+        "polars": pl.from_arrow(arrow),
+        "pandas": arrow.to_pandas(),
+        "pandas of Arrow": arrow.to_pandas(types_mapper=pd.ArrowDtype),
+    }
+    if kind != "category":
+        every["objects"] = pd.DataFrame({"c": pd.Series(values, dtype=object)})
+    order = list(range(len(values)))
+    random.shuffle(order)
+    found = {}
+    for library, table in every.items():
+        frame = Frame(table, "x")
+        if there:  # pandas has no type for objects that are all missing
+            assert frame.kind("c") == kind, library
+        if kind in ("number", "boolean"):
+            expected = np.array([np.nan if value is None else float(value) for value in values])
+            np.testing.assert_array_equal(frame.numbers("c"), expected)
+            np.testing.assert_array_equal(frame.take(np.array(order)).numbers("c"), expected[order])
+        if kind in ("text", "category", "boolean") and there:
+            codes, levels = frame.texts("c")
+            assert [None if code < 0 else levels[code] for code in codes] == [
+                None if value is None else str(value) for value in values
+            ]
+            assert levels == tuple(dict.fromkeys(map(str, there)))
+        if kind in ("date", "duration") and there:
+            micros, nulls = frame.dates("c")
+            assert nulls.tolist() == [value is None for value in values]
+            unit = "M8[us]" if kind == "date" else "m8[us]"
+            np.testing.assert_array_equal(micros[~nulls].view(unit), np.array(there, unit))
+        if there:
+            found[library] = outcome(lambda table=table: real_array(table, "x", "float64").tolist())
+    if found and kind != "other":  # the types of values in lists are those of each library
+        refusals = {repr(result) for result in found.values()}
+        assert len(refusals) == 1, refusals
