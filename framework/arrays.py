@@ -241,14 +241,20 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     if not bad.any():
         return
     place = first_place(bad)
-    where, hint = f"at {element(name, place)}", ""
-    if is_frame(source) or is_series(source):
-        frame = Frame(source, name)
-        where = f"in {frame.place(frame.names[place[-1] if is_frame(source) else 0], place[0])}"
-        if np.isnan(array[place]):
-            hint = "; drop the rows with missing values, or fill these by Impute() in a Preprocess"
+    hint = ""
+    if np.isnan(array[place]) and (is_frame(source) or is_series(source)):
+        hint = "; drop the rows with missing values, or fill these by Impute() in a Preprocess"
+    where = _where(name, place, source)
     count = np.count_nonzero(bad)
     raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
+
+
+def _where(name: str, place: tuple[int, ...], source: Any) -> str:
+    """Return where a value is, by the column where the array was made of a table."""
+    if not (is_frame(source) or is_series(source)):
+        return f"at {element(name, place)}"
+    frame = Frame(source, name)
+    return f"in {frame.place(frame.names[place[-1] if is_frame(source) else 0], place[0])}"
 
 
 def first_place(mask: Any) -> tuple[int, ...]:
@@ -261,13 +267,14 @@ def first_place(mask: Any) -> tuple[int, ...]:
     return tuple(map(int, np.argwhere(mask)[0]))
 
 
-def require_ids(array: Array, cardinality: Any, name: str) -> None:
+def require_ids(array: Array, cardinality: Any, name: str, source: Any = None) -> None:
     """Check that ids are whole numbers from 0 to ``cardinality - 1``.
 
     Args:
         array: Ids, or a batch of samples that hold some.
         cardinality: How many ids there are; for a batch an array for each sample, inf for a number that is not an id.
         name: The argument's name in messages.
+        source: What the array was made of. The column of a table is named.
 
     Raises:
         DataError: An id is fractional or out of range; says how many, and where the first is.
@@ -289,7 +296,7 @@ def require_ids(array: Array, cardinality: Any, name: str) -> None:
         largest = int(np.broadcast_to(cardinality, array.shape)[place]) - 1
         count = np.count_nonzero(np.broadcast_to(ids, array.shape))
         raise DataError(
-            f"{name} must hold whole ids in 0..{largest}; got {array[place]} at {element(name, place)} "
+            f"{name} must hold whole ids in 0..{largest}; got {array[place]} {_where(name, place, source)} "
             f"({np.count_nonzero(bad)} of {count} ids)"
         )
 

@@ -348,22 +348,28 @@ class Frame:
         """Return the message for a column that holds something else than what is wanted."""
         column = f": column {name!r}" if name or not self._alone else ""
         start = f"{self._name}{column} must hold {wanted}; got"
-        series, words = self._series(name), _WORDS.get(kind, "")
+        series, words, advice = self._series(name), _WORDS.get(kind, ""), _ADVICE[kind]
         there = np.flatnonzero(~series.is_null().to_numpy().astype(bool))
         if kind == "other":
             items = series.to_list()
             types = dict.fromkeys(type(items[row]).__name__ for row in there)
             words = f"{' and '.join([*types][:3]) or series.dtype} values"
             there = np.array([row for row in there if not _is_number(items[row])] or there, int)
+        elif kind == "text" and len(there):
+            codes, levels = self.texts(name)
+            strange = np.array([not _reads_as_number(level) for level in levels])[codes] & (codes >= 0)
+            there = np.flatnonzero(strange) if strange.any() else there
+            advice = advice if strange.any() else "all of it reads as numbers: cast the column, or choose other steps"
         if not len(there):
-            return f"{start} {words}, {'all missing' if self.rows else 'in no rows'}; {_ADVICE[kind]}"
+            return f"{start} {words}, {'all missing' if self.rows else 'in no rows'}; {advice}"
         row = int(there[0])
         first = self.slice(row, row + 1)
         if kind in ("date", "duration"):
             shown = str(first.dates(name)[0].view("M8[us]" if kind == "date" else "m8[us]")[0].item())
         else:
-            shown = _shown(first._series(name))
-        return f"{start} {words}, first {shown} in row {row}; {_ADVICE[kind]}"
+            item = first._series(name).to_list()[0]
+            shown = brief(item.item() if isinstance(item, np.str_) else item)
+        return f"{start} {words}, first {shown} in row {row}; {advice}"
 
     def place(self, name: str, row: int) -> str:
         """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""
@@ -427,13 +433,12 @@ def _floats_of(pa: Any, decimals: Any) -> Any:
     return decimals.cast(pa.string()).cast(pa.float64())
 
 
-def _shown(series: Any) -> str:
-    """Return how messages show the value of a column of one row."""
+def _reads_as_number(text: str) -> bool:
     try:
-        item = series.to_list()[0]
-    except UnicodeDecodeError:
-        return "bytes that are not UTF-8"
-    return brief(item.item() if isinstance(item, np.str_) else item)
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _float(item: Any) -> float:

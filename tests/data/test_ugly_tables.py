@@ -2,9 +2,11 @@
 
 import datetime as dt
 import enum
+import re
 import uuid
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import narwhals as nw
 import numpy as np
@@ -13,10 +15,24 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from framework import FrameworkError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+from framework import (
+    CSV,
+    Dates,
+    Drop,
+    FrameworkError,
+    Impute,
+    MeanSquaredError,
+    Neuron,
+    OneHot,
+    Preprocess,
+    SGDOptimizer,
+    Trainer,
+)
 from framework.arrays import real_array
+from framework.frames import Frame
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
+CAST = "; all of it reads as numbers: cast the column, or choose other steps"
 TEXT = "; a Preprocess makes numbers of it, by OneHot() or Levels(), or by Classes() of a target"
 DATE = "; a Preprocess makes numbers of it, by Dates()"
 OTHER = "; make numbers or text of it, or leave the column out"
@@ -55,8 +71,9 @@ IN_EACH = {
     "nothing": ([None, None], missing(0, 2)),
     "infinity": ([0.5, -np.inf], " must be finite; got -inf in column 'c', row 1 (1 of 2 values)"),
     "text": (["a", "b"], real(f"text, first 'a' in row 0{TEXT}")),
-    "numbers as text": (["1", "2"], real(f"text, first '1' in row 0{TEXT}")),
-    "question marks": (["?", "2"], real(f"text, first '?' in row 0{TEXT}")),
+    "numbers as text": ([None, "2"], real(f"text, first '2' in row 1{CAST}")),
+    "a question mark": (["2", "?"], real(f"text, first '?' in row 1{TEXT}")),
+    "a unit": (["2", "3 km"], real(f"text, first '3 km' in row 1{TEXT}")),
     "text and nulls": ([None, "b"], real(f"text, first 'b' in row 1{TEXT}")),
     "empty text": (["", None], real(f"text, first '' in row 0{TEXT}")),
     "escapes in text": (["\x1b[31m", "b"], real(f"text, first '\\x1b[31m' in row 0{TEXT}")),
@@ -153,7 +170,7 @@ OWN = {
         " must have one name for each column; got '1' twice; rename or drop one",
     ),
     "pandas: names that are numbers": (pd.DataFrame([[1.0, 2.0]]), [[1, 2]]),
-    "pandas: 10,000 columns": (pd.DataFrame(np.arange(20000.0).reshape(2, -1)), np.arange(20000.0).reshape(2, -1)),
+    "polars: 10,000 columns": (pl.DataFrame(np.arange(20000.0).reshape(2, -1)), np.arange(20000.0).reshape(2, -1)),
     "polars: 10,000 columns and nan": (
         pl.DataFrame(np.where(np.arange(20000) == 12345, np.nan, 0.0).reshape(2, -1)),
         f" must be finite; got nan in column 'column_2345', row 1 (1 of 20000 values){FILL}",
@@ -203,7 +220,7 @@ OWN = {
     ),
     "Arrow: text that is not UTF-8": (
         arrow(pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])),
-        real(f"text, first bytes that are not UTF-8 in row 0{TEXT}"),
+        ": column 'c' must hold text in UTF-8; ",
     ),
     "Arrow: maps": (
         arrow(pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))),
@@ -216,6 +233,35 @@ OWN = {
     "narwhals": (nw.from_native(pl.DataFrame({"c": [1.0, 2.0]})), [1, 2]),
 }
 """What one library alone has."""
+
+CSVS = {
+    "newlines in quotes": (b'c,y\n"1\n",0\n2,1\n', "argument 'x': column 'c' must hold real numbers; got text"),
+    "a question mark": (b"c,y\n1,0\n?,1\n", f"argument 'x'{missing(1, 1)}"),
+    "NA": (b"c,y\n1,0\nNA,1\n", f"argument 'x'{missing(1, 1)}"),
+    "numbers with commas": (
+        b'c,y\n"1,234",0\n2,1\n',
+        "column 'c' has numbers with ',', first '1,234' in row 0; write thou",
+    ),
+    "not UTF-8": (
+        "c,y\ncafé,0\n2,1\n".encode("latin-1"),
+        "t.csv must be utf-8 text; row 0 has the byte 0xe9; write the",
+    ),
+    "a byte order mark": (b"\xef\xbb\xbfc,y\n1,0\n2,1\n", [1, 2]),
+    "carriage returns": (b"c,y\r\n1,0\r\n2,1", [1, 2]),
+    "a cell less": (b"c,y\n1,0\n2\n", "row 1 must have 2 cells; got 1: '2'"),
+    "one name twice": (b"c,c,y\n1,1,0\n", "t.csv has 2 columns 'c'; rename them"),
+    "no text": (b"", "t.csv is empty; a file must begin with a line of column names"),
+    "no rows": (b"c,y\n", "must have at least one row"),
+    "booleans": (b"c,y\ntrue,0\nFalse,1\n", [1, 0]),
+    "dates": (b"c,y\n2020-01-02,0\n2020-01-03,1\n", "column 'c' must hold real numbers; got dates, first 2020-01-02"),
+    "beyond 64 bits": (b"c,y\n18446744073709551616,0\n1e-3,1\n", [2.0**64, 0.001]),
+    "beyond floats": (b"c,y\n1,0\n1e999,1\n", "argument 'x' must be finite; got inf in column 'c', row 1"),
+    "percent": (b"c,y\n5%,0\n6%,1\n", "column 'c' must hold real numbers; got text, first '5%' in row 0"),
+    "a target of text": (b"c,y\n1,no\n2,yes\n", "argument 'y' must hold real numbers; got text, first 'no' in row 0"),
+    "a target that is missing": (b"c,y\n1,0\n2,\n", "argument 'y' must be finite; got nan in row 1"),
+    "the target alone": (b"y\n1\n2\n", "argument 'x' must not have an empty axis"),
+}
+"""CSV files; tests/data/test_csv.py has more."""
 
 TABLES = {
     **{
@@ -260,3 +306,43 @@ def test_an_empty_table_is_refused(library, kind):
     with pytest.raises(FrameworkError) as caught:
         trainer.fit(Neuron(1), (make(LIBRARIES[library]), []))
     assert str(caught.value).startswith(f"fit: argument 'x'{said}")
+
+
+@pytest.mark.parametrize("name", CSVS)
+def test_an_ugly_csv_file_is_right_or_refused_with_its_column(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, expected = CSVS[name]
+    Path("t.csv").write_bytes(text)
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=1e-300))
+    if isinstance(expected, str):
+        with pytest.raises(FrameworkError, match=re.escape(expected)):
+            trainer.fit(Neuron(), CSV("t.csv", target="y"))
+        return
+    x, _ = CSV("t.csv", target="y").read(0, 2)
+    np.testing.assert_array_equal(real_array(x, "x"), np.array(expected)[:, None])
+    trainer.fit(Neuron(), CSV("t.csv", target="y"))
+
+
+STEPS = {
+    "number": [Impute()],
+    "boolean": [Impute()],
+    "text": [OneHot()],
+    "category": [OneHot()],
+    "date": [Dates(), Impute()],
+    "duration": [Impute()],
+    "other": [Drop()],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if "10,000" not in name])
+def test_a_preprocess_makes_finite_numbers_of_an_ugly_table_or_names_its_column(name):
+    table, _ = TABLES[name]
+    try:
+        kind = (frame := Frame(table)).kind(frame.names[0])
+        found = Preprocess(columns={f"<{kind}>": STEPS[kind]}).fit(table).transform(table)
+    except FrameworkError as error:
+        refused = str(error)
+        assert re.search(r"column 'c'|one name|in memory|drops every column", refused), refused
+        return
+    assert len(found) == frame.rows
+    assert np.isfinite(found).all()
