@@ -96,7 +96,7 @@ class OneHot(_LevelStep):
         DataError: ``other`` is False and a level is not among the learnt ones; names it and its row.
 
     Example:
-        >>> column = Column("predict: column 'city'", "texts", ("city",), (np.array([0, 1]),), ("Rome", "Oslo"))
+        >>> column = Column("predict: column 'city'", "city", "texts", ("city",), (np.array([0, 1]),), ("Rome", "Oslo"))
         >>> found = OneHot(levels=["Oslo", "Paris"]).apply(column)
         >>> dict(zip(found.names, found.arrays))
         {'city=Oslo': array([0., 1.]), 'city=Paris': array([0., 0.])}
@@ -132,7 +132,7 @@ class OneHot(_LevelStep):
         places = self.places(column)
         if not self.other:
             self.refuse_others(column, places, "write other=True to take it")
-        name = column.names[0]
+        name = column.label
         wanted = [(f"{name}={level}", place) for place, level in enumerate(self.levels)]
         wanted += [(f"{name} other", -2)] * self.rare + [(f"{name} missing", -1)] * self.seen
         arrays = tuple((places == place).astype(np.float64) for _, place in wanted)
@@ -152,7 +152,7 @@ class Levels(_LevelStep):
         seen: Whether the levels are learnt.
 
     Example:
-        >>> column = Column("fit: column 'city'", "texts", ("city",), (np.array([1, -1, 0]),), ("Oslo", "Rome"))
+        >>> column = Column("fit: column 'city'", "city", "texts", ("city",), (np.array([1, -1, 0]),), ("Oslo", "Rome"))
         >>> Levels(50, levels=["Paris", "Rome"]).apply(column).arrays
         (array([3, 1, 0]),)
     """
@@ -191,7 +191,7 @@ class Classes(_LevelStep):
         DataError: A class is missing, or was not in the training rows; names it and its row.
 
     Example:
-        >>> column = Column("fit: column 'late'", "texts", ("late",), (np.array([0, 1, 0]),), ("yes", "no"))
+        >>> column = Column("fit: column 'late'", "late", "texts", ("late",), (np.array([0, 1, 0]),), ("yes", "no"))
         >>> Classes(["no", "yes"]).apply(column).arrays
         (array([1, 0, 1]),)
     """

@@ -29,6 +29,7 @@ class Column:
 
     Attributes:
         where: The caller and the column, for messages: ``fit: column 'age'``.
+        label: The name of the column.
         form: What the arrays hold.
         names: The name of each array.
         arrays: Numbers as float64 with NaN for missing ones; codes of ``levels`` as int64, -1 for missing ones; dates
@@ -40,12 +41,15 @@ class Column:
         start: The number of the first row in the caller's data.
 
     Example:
-        >>> Column("fit: column 'age'", "numbers", ("age",), (np.array([31.0, np.nan]),), start=10).require_present()
+        >>> Column(
+        ...     "fit: column 'age'", "age", "numbers", ("age",), (np.array([31.0, np.nan]),), start=10
+        ... ).require_present()
         Traceback (most recent call last):
         framework.errors.DataError: fit: column 'age' has a missing value in row 11; add Impute() to its steps
     """
 
     where: str
+    label: str
     form: Form
     names: tuple[str, ...]
     arrays: tuple[Array, ...]

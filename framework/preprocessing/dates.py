@@ -44,7 +44,7 @@ class Dates(ColumnStep):
 
     Example:
         >>> day = np.array([np.datetime64("2013-12-25T06:00", "us").astype(np.int64)])
-        >>> column = Column("fit: column 'when'", "dates", ("when",), (day,), missing=np.array([False]))
+        >>> column = Column("fit: column 'when'", "when", "dates", ("when",), (day,), missing=np.array([False]))
         >>> found = Dates(["year", "hour"]).apply(column)
         >>> {name: float(array[0].round(3)) for name, array in zip(found.names, found.arrays)}
         {'when year': 2013.0, 'when hour sin': 1.0, 'when hour cos': 0.0}

@@ -114,7 +114,7 @@ class FittedPreprocess(Component):
         self.require_columns(frame, name)
         width = len(self.names)
         numbers = np.empty((frame.rows, width), dtype)
-        ids = {column.names[0]: np.empty(frame.rows, np.int64) for column in self._empty() if column.form == "ids"}
+        ids = {column.label: np.empty(frame.rows, np.int64) for column in self._empty() if column.form == "ids"}
         for first in range(0, frame.rows, BLOCK_ROWS):
             stop = min(first + BLOCK_ROWS, frame.rows)
             block = frame if stop - first == frame.rows else frame.slice(first, stop)
@@ -149,7 +149,7 @@ class FittedPreprocess(Component):
         Raises:
             SettingsError: Names the column.
         """
-        ids = [column.names[0] for column in self._empty(f"{name}: ") if column.form == "ids"]
+        ids = [column.label for column in self._empty(f"{name}: ") if column.form == "ids"]
         numbers = [
             label for column in self._empty(f"{name}: ") if column.form != "ids" for label, _ in _outputs(column)
         ]

@@ -241,7 +241,7 @@ class Impute(ColumnStep):
         DataError: A column has no values at all, so that it has no mean.
 
     Example:
-        >>> column = Column("fit: column 'age'", "numbers", ("age",), (np.array([31.0, np.nan]),))
+        >>> column = Column("fit: column 'age'", "age", "numbers", ("age",), (np.array([31.0, np.nan]),))
         >>> Impute(0.0, values=[0.0], seen=True).apply(column).arrays
         (array([31.,  0.]),)
     """
@@ -293,15 +293,15 @@ class Impute(ColumnStep):
     def filling(self, where: str, *, boolean: bool) -> Column:
         """Return a column of one row: what is filled in."""
         if isinstance(self.values[0], str):
-            return Column(where, "texts", ("",), (np.array([0]),), levels=(self.values[0],))
+            return Column(where, "", "texts", ("",), (np.array([0]),), levels=(self.values[0],))
         arrays = tuple(np.array([float(value)]) for value in self.values)
-        return Column(where, "numbers", ("",) * len(arrays), arrays, boolean=boolean)
+        return Column(where, "", "numbers", ("",) * len(arrays), arrays, boolean=boolean)
 
     def apply(self, column: Column) -> Column:
         absent = column.arrays[0] < 0 if column.form == "texts" else np.isnan(column.arrays[0])
         flags = column.flags
         if self.flag and self.seen:
-            flags = (*flags, (f"{column.names[0]} missing", absent.astype(np.float64)))
+            flags = (*flags, (f"{column.label} missing", absent.astype(np.float64)))
         if column.form == "texts":
             levels = column.levels if self.values[0] in column.levels else (*column.levels, str(self.values[0]))
             codes = np.where(absent, levels.index(str(self.values[0])), column.arrays[0])
@@ -316,7 +316,7 @@ class Drop(ColumnStep):
     """Leave the column out. A table to predict on need not have it.
 
     Example:
-        >>> Drop().apply(Column("fit: column 'id'", "texts", ("id",), (np.array([0]),), ("a",))).arrays
+        >>> Drop().apply(Column("fit: column 'id'", "id", "texts", ("id",), (np.array([0]),), ("a",))).arrays
         ()
     """
 

@@ -46,7 +46,7 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0)
     found = frame.kind(label)
     if found != kind and found == "number" and np.isnan(values := frame.numbers(label)).all():
         return _absent(label, where, kind, len(values), start)
-    column = Column(where, "numbers", (label,), (), start=start)
+    column = Column(where, label, "numbers", (label,), (), start=start)
     if kind in ("text", "category") and found in ("text", "category"):
         codes, levels = frame.texts(label)
         return column.replaced(form="texts", arrays=(codes,), levels=levels)
@@ -80,7 +80,7 @@ _HELD = {
 
 def _absent(label: str, where: str, kind: Kind, rows: int, start: int) -> Column:
     """Return a column of some kind in which every value is missing."""
-    column = Column(where, "numbers", (label,), (), start=start, boolean=kind == "boolean")
+    column = Column(where, label, "numbers", (label,), (), start=start, boolean=kind == "boolean")
     if kind in ("text", "category"):
         return column.replaced(form="texts", arrays=(np.full(rows, -1),))
     if kind == "date":

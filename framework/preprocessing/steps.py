@@ -38,7 +38,7 @@ class ColumnStep(Component):
         >>> class Root(ColumnStep):
         ...     def formula(self, x, place):
         ...         return np.sign(x) * np.sqrt(np.abs(x))
-        >>> Root().apply(Column("fit: column 'age'", "numbers", ("age",), (np.array([9.0]),))).arrays
+        >>> Root().apply(Column("fit: column 'age'", "age", "numbers", ("age",), (np.array([9.0]),))).arrays
         (array([3.]),)
     """
 
@@ -85,9 +85,7 @@ class ColumnStep(Component):
             return
         kind = type(self).__name__
         if column.form in ("indicators", "ids", "dropped"):
-            raise SettingsError(
-                f"{column.where} already holds {HOLDS[column.form]}: {kind} cannot follow; leave it out"
-            )
+            raise SettingsError(f"{column.where} holds {HOLDS[column.form]}, which {kind} cannot follow; leave it out")
         advice = {
             "texts": "write OneHot(20), Levels(20) or Drop() first",
             "dates": "write Dates() first",

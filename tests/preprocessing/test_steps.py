@@ -1,0 +1,359 @@
+"""Each step against scikit-learn, pandas or the formula; and chains of steps against one after the other."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, StandardScaler
+
+from framework import (
+    Classes,
+    ColumnStep,
+    DataError,
+    Dates,
+    Drop,
+    Impute,
+    Levels,
+    Log,
+    MinMax,
+    OneHot,
+    Preprocess,
+    Quantiles,
+    SettingsError,
+    Standardize,
+)
+
+RNG = np.random.default_rng(0)
+NUMBERS = RNG.gamma(2.0, 3.0, 500).round(1)
+HOLES = np.where(RNG.random(500) < 0.1, np.nan, NUMBERS)
+
+
+def fitted(values, *steps, kind="c"):
+    table = pd.DataFrame({kind: values})
+    return Preprocess(columns={kind: list(steps)}).fit(table), table
+
+
+def transformed(values, *steps):
+    recipe, table = fitted(values, *steps)
+    return recipe.transform(table)
+
+
+SCALERS = {
+    "standardize": (Standardize(), StandardScaler()),
+    "minmax": (MinMax(), MinMaxScaler()),
+    "uniform": (Quantiles(100), QuantileTransformer(n_quantiles=101)),
+    "normal": (Quantiles(100, to="normal"), QuantileTransformer(n_quantiles=101, output_distribution="normal")),
+}
+
+
+@pytest.mark.parametrize("name", SCALERS)
+def test_a_scale_is_that_of_scikit_learn(name):
+    step, oracle = SCALERS[name]
+    recipe, table = fitted(NUMBERS, step)
+    expected = oracle.fit_transform(NUMBERS[:, None])
+    np.testing.assert_allclose(recipe.transform(table), expected, rtol=1e-9, atol=1e-9)
+    later = pd.DataFrame({"c": np.linspace(-10, 60, 200)})
+    np.testing.assert_allclose(recipe.transform(later), oracle.transform(later.to_numpy()), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("fill", ["mean", "median"])
+def test_a_mean_and_a_median_are_those_of_scikit_learn_with_a_flag(fill):
+    oracle = SimpleImputer(strategy=fill, add_indicator=True)
+    np.testing.assert_allclose(transformed(HOLES, Impute(fill)), oracle.fit_transform(HOLES[:, None]), rtol=1e-12)
+
+
+def test_a_constant_is_filled_in_and_the_flag_can_be_left_out():
+    assert np.array_equal(transformed(HOLES, Impute(-1.0, flag=False))[:, 0], np.where(np.isnan(HOLES), -1.0, HOLES))
+    assert np.array_equal(transformed([None, "a"], Impute("none"), OneHot()), [[0, 1, 1], [1, 0, 0]])
+
+
+def test_no_flag_is_added_where_the_training_rows_miss_nothing():
+    recipe, _ = fitted(NUMBERS, Impute("mean"))
+    assert recipe.names == ("c",)
+    assert recipe.transform(pd.DataFrame({"c": [None]})) == [[NUMBERS.mean()]]
+
+
+CHAINS = {
+    "impute, standardize": (Impute("median", flag=False), Standardize()),
+    "impute, log, standardize": (Impute("mean", flag=False), Log(unit=2.0), Standardize()),
+    "impute, quantiles": (Impute(3.0, flag=False), Quantiles(20)),
+    "log, minmax": (Impute("median", flag=False), Log(), MinMax()),
+    "standardize, minmax": (Impute("median", flag=False), Standardize(), MinMax()),
+    "quantiles, standardize": (Impute("median", flag=False), Quantiles(20, to="normal"), Standardize()),
+    "impute, levels": (Impute(3.0, flag=False), OneHot(5)),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_learns_what_its_steps_learn_one_after_the_other(name):
+    values = HOLES
+    for step in CHAINS[name]:
+        recipe, table = fitted(values, step)
+        values = recipe.transform(table)
+        values = values[:, 0] if values.shape[1] == 1 else values
+    np.testing.assert_allclose(transformed(HOLES, *CHAINS[name]), values.reshape(500, -1), rtol=1e-9, atol=1e-12)
+
+
+class Counting:
+    """A Dataset that counts how often it is read."""
+
+    def __init__(self, table):
+        self.table, self.reads = table, 0
+
+    def __len__(self):
+        return len(self.table)
+
+    def read(self, start, stop):
+        self.reads += 1
+        return self.table[start:stop], np.zeros(stop - start)
+
+
+@pytest.mark.parametrize(("name", "passes"), [("impute, log, standardize", 1), ("quantiles, standardize", 2)])
+def test_a_chain_takes_as_few_passes_as_it_can(name, passes):
+    data = Counting(pd.DataFrame({"c": HOLES}))
+    Preprocess(columns={"c": CHAINS[name]}).fit(data)
+    assert data.reads == passes + 1  # and one that looks at the kinds of columns
+
+
+def test_one_hot_is_that_of_scikit_learn():
+    cities = RNG.choice(["Rome", "Oslo", "Bern", "Kiel"], 500, p=[0.5, 0.3, 0.15, 0.05])
+    oracle = OneHotEncoder(sparse_output=False, max_categories=3, handle_unknown="infrequent_if_exist")
+    recipe, table = fitted(cities, OneHot(2))
+    expected = oracle.fit_transform(cities[:, None])
+    assert np.array_equal(recipe.transform(table), expected)
+    assert recipe.names == ("c=Oslo", "c=Rome", "c other")
+    unseen = pd.DataFrame({"c": ["Graz", "Rome"]})
+    assert np.array_equal(recipe.transform(unseen), oracle.transform(unseen.to_numpy()))
+
+
+def test_an_unseen_level_is_0_everywhere_if_no_level_was_rare():
+    recipe, _ = fitted(["a", "b"], OneHot(2))
+    assert np.array_equal(recipe.transform(pd.DataFrame({"c": ["new", None, "b"]})), [[0, 0], [0, 0], [0, 1]])
+
+
+def test_missing_values_of_the_training_rows_get_a_column():
+    recipe, table = fitted(["a", None, "b"], OneHot(2))
+    assert recipe.names == ("c=a", "c=b", "c missing")
+    assert np.array_equal(recipe.transform(table), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+
+
+def test_levels_beyond_the_limit_can_be_refused():
+    with pytest.raises(DataError, match="column 'c' has 3 levels, and OneHot takes 2; write a larger n, or"):
+        fitted(["a", "b", "c"], OneHot(2, other=False))
+    recipe, _ = fitted(["a", "b"], OneHot(2, other=False))
+    with pytest.raises(DataError, match=r"column 'c' has 'new', which is not among the levels of fit, .* in row 1"):
+        recipe.transform(pd.DataFrame({"c": ["a", "new"]}))
+
+
+def test_ids_are_those_of_an_embedding():
+    recipe, table = fitted(["b", "a", None, "b", "c"], Levels(2))
+    x = recipe.transform(table)
+    assert x["c"].tolist() == [3, 2, 1, 3, 0]
+    assert recipe.vocabularies == {"c": 4}
+    assert recipe.transform(pd.DataFrame({"c": ["new"]}))["c"].tolist() == [0]
+
+
+def test_whole_numbers_and_booleans_are_levels_too():
+    assert fitted([10, 9, 10], OneHot())[0].names == ("c=9", "c=10")
+    assert fitted([True, False], OneHot())[0].names == ("c=False", "c=True")
+    assert fitted([0.5, 2.0, None], OneHot())[0].names == ("c=0.5", "c=2", "c missing")
+
+
+DATES = pd.date_range("1960-02-27 22:58:59", periods=400, freq="37h")
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_the_parts_of_dates_are_those_of_pandas(zone):
+    dates = pd.Series(DATES if zone is None else DATES.tz_localize("UTC").tz_convert(zone))
+    parts = ["year", "month", "day", "dayofyear", "weekday", "hour", "minute", "second"]
+    named = {"dayofyear": "day_of_year", "weekday": "day_of_week"}  # as pandas 3 has them
+    names = [named.get(part, part) if hasattr(dates.dt, "day_of_year") else part for part in parts]
+    expected = np.stack([getattr(dates.dt, part).to_numpy(float) for part in names], axis=1)
+    assert np.array_equal(transformed(dates, Dates(parts, cyclic=False)), expected)
+    days = (DATES - pd.Timestamp("1970-01-01")) / pd.Timedelta("1D")
+    if zone is None:
+        np.testing.assert_allclose(transformed(dates, Dates("days"))[:, 0], days, rtol=1e-15)
+
+
+def test_cyclic_parts_lie_on_a_circle_that_closes():
+    dates = pd.to_datetime(["2020-12-31 23:00", "2021-01-01 00:00", "2021-07-01 12:00"])
+    x = transformed(dates, Dates(["month", "hour"]))
+    np.testing.assert_allclose(x[:, 0] ** 2 + x[:, 1] ** 2, 1.0)
+    np.testing.assert_allclose(x[1], [0, 1, 0, 1], atol=1e-15)
+    np.testing.assert_allclose(x[2], [0, -1, 0, -1], atol=1e-15)
+    assert np.linalg.norm(x[0] - x[1]) < 0.6
+
+
+def test_missing_dates_are_filled_in_part_by_part_with_one_flag():
+    recipe, table = fitted(pd.to_datetime(["2020-01-01", None, "2022-01-01"]), Dates(["year", "month"]), Impute())
+    assert recipe.names == ("c year", "c month sin", "c month cos", "c missing")
+    np.testing.assert_allclose(recipe.transform(table)[1], [2021, 0, 1, 1])
+
+
+def test_durations_are_numbers_of_seconds():
+    assert transformed(pd.to_timedelta(["1h", "30s"]))[:, 0].tolist() == [3600.0, 30.0]
+
+
+def test_columns_without_steps_are_numbers_as_they_are_and_dropped_ones_are_gone():
+    table = pd.DataFrame({"a": [1, 2], "b": [True, False], "c": ["x", "y"]})
+    recipe = Preprocess(columns={"a": [], "<boolean>": [], "c": [Drop()]}).fit(table)
+    assert recipe.inputs == ("a", "b")
+    assert recipe.transform(table[["b", "a"]]).tolist() == [[1, 1], [2, 0]]
+
+
+@pytest.mark.parametrize("step", [Standardize(), MinMax(), Log(unit=0.5), Quantiles(50), Quantiles(50, to="normal")])
+def test_a_target_comes_back_in_its_unit(step):
+    values = np.unique(NUMBERS)
+    recipe = Preprocess(columns={"x": []}, target=[step]).fit((pd.DataFrame({"x": values}), values))
+    y = recipe.transform_target(values)
+    np.testing.assert_allclose(recipe.inverse(y), values, rtol=1e-6, atol=0.2 if isinstance(step, Quantiles) else 1e-9)
+
+
+def test_several_targets_come_back_each_in_its_unit():
+    table = pd.DataFrame({"x": [1.0, 2.0], "a": [10.0, 30.0], "b": [-1.0, 1.0]})
+    recipe = Preprocess(columns={"x": []}, target=[Standardize()]).fit((table, ["a", "b"]))
+    assert recipe.targets == ("a", "b")
+    y = recipe.transform_target(table[["a", "b"]])
+    assert np.array_equal(y, [[-1, -1], [1, 1]])
+    assert np.array_equal(recipe.inverse(y), table[["a", "b"]])
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (np.array(["b", "a"]), ("a", "b")),
+        ([10, 9], ("9", "10")),
+        ([True, False], ("False", "True")),
+        ([0.5, -1], ("-1", "0.5")),
+    ],
+    ids=range(4),
+)
+def test_classes_are_sorted_by_text_or_by_value(classes, names):
+    recipe = Preprocess(columns={"x": []}, target=[Classes()]).fit((pd.DataFrame({"x": [1, 2]}), classes))
+    assert recipe.classes == names
+    assert recipe.transform_target(classes).tolist() == [1, 0]
+
+
+def test_classes_can_be_given_in_an_order_of_ones_own():
+    recipe = Preprocess(columns={"x": []}, target=[Classes(["no", "maybe", "yes"])])
+    found = recipe.fit((pd.DataFrame({"x": [1, 2]}), np.array(["yes", "no"])))
+    assert found.transform_target(["yes", "no"]).tolist() == [2, 0]
+
+
+class Root(ColumnStep):
+    """The root of a number."""
+
+    def formula(self, x, place):
+        return np.sqrt(x)
+
+    def inverse(self, y, place):
+        return y * y
+
+
+def test_a_step_of_ones_own_is_a_formula_and_goes_to_json_and_back():
+    recipe, table = fitted([4.0, 9.0], Root(), Standardize())
+    assert recipe.transform(table).tolist() == [[-1.0], [1.0]]
+    assert type(recipe).from_json(recipe.to_json()) == recipe
+
+
+WRONG = {
+    "Standardize of text": (
+        ["a", "b"],
+        [Standardize()],
+        "column 'c' holds text, and Standardize takes numbers; write One",
+    ),
+    "text without steps": (["a", "b"], [], r"column 'c' holds text: write OneHot\(20\)"),
+    "OneHot and a scale": (
+        ["a", "b"],
+        [OneHot(), Standardize()],
+        "'c' holds columns of 0 and 1, which Standardize cannot",
+    ),
+    "Levels and a scale": (
+        ["a", "b"],
+        [Levels(), Standardize()],
+        "'c' holds ids, which Standardize cannot follow",
+    ),
+    "dates without steps": (DATES, [], r"column 'c' holds dates: write Dates\(\)"),
+    "a scale of dates": (
+        DATES,
+        [Standardize()],
+        r"'c' holds dates, and Standardize takes numbers; write Dates\(\)",
+    ),
+    "OneHot of dates": (
+        DATES,
+        [OneHot()],
+        r"'c' holds dates, and OneHot takes numbers or text; write Dates\(\)",
+    ),
+    "a mean of text": (
+        ["a", None],
+        [Impute(), OneHot()],
+        "'c' holds text, which has no 'mean': write Impute",
+    ),
+    "a text for numbers": ([1.0, None], [Impute("x")], r"column 'c' holds numbers: write Impute\('mean'\)"),
+    "everything dropped": ([1.0], [Drop()], "drops every column"),
+    "lists": ([[1], [2]], [Standardize()], "column 'c' holds neither numbers nor text nor dates"),
+    "a hole": ([1.0, np.nan], [Standardize()], r"column 'c' has a missing value in row 1; add Impute\(\)"),
+    "a hole without steps": ([1.0, np.nan], [], r"column 'c' has a missing value in row 1; add Impute\(\)"),
+    "infinity": ([1.0, np.inf], [Standardize()], "column 'c' has an infinite number in row 1"),
+    "no values": ([np.nan, np.nan], [Impute(), Standardize()], r"column 'c' has no values, .* write Drop\(\)"),
+    "too large": (
+        [1e300, -1e300],
+        [Standardize()],
+        "'c' has numbers so large that their variance is not",
+    ),
+    "too wide": ([1.7e308, -1.7e308], [MinMax()], "column 'c' has numbers so large that their range is not finite"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_step_cannot_take_is_refused_by_column(name):
+    values, steps, message = WRONG[name]
+    with pytest.raises((SettingsError, DataError), match=message):
+        transformed(values, *steps)
+
+
+RECIPES = {
+    "a column without a rule": ({"a": []}, r"column 'c' \(number\) fits no rule of the Preprocess; write 'c': "),
+    "a rule without a column": ({"*": [], "d": []}, "there is no column 'd'; there are: c"),
+    "a misspelt name": ({"*": [], "cc": []}, "there is no column 'cc'; did you mean 'c'"),
+    "a misspelt kind": ({"<numbers>": []}, "there is no kind '<numbers>'; did you mean '<number>'"),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_rules_and_columns_must_fit_together(name):
+    columns, message = RECIPES[name]
+    with pytest.raises(SettingsError, match=message):
+        Preprocess(columns=columns).fit(pd.DataFrame({"c": [1.0]}))
+
+
+def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
+    table = pd.DataFrame({"income": [1.0, 3.0], "income b": [1.0, 3.0], "age": [1.0, 3.0], "a.b[c]": [1.0, 3.0]})
+    columns = {"<number>": [], "in*": [MinMax()], "i*": [], "income b": [Standardize()], "a.b[*]": [MinMax()]}
+    recipe = Preprocess(columns=columns)
+    assert recipe.fit(table).transform(table).T.tolist() == [[0, 1], [-1, 1], [1, 3], [0, 1]]
+
+
+@pytest.mark.parametrize("step", [Impute(), OneHot(), Levels(), Drop(), Dates()], ids=lambda step: type(step).__name__)
+def test_a_target_takes_no_step_that_cannot_be_undone(step):
+    with pytest.raises(SettingsError, match=f"target 'y': {type(step).__name__} does not fit a target"):
+        Preprocess(columns={"x": []}, target=[step]).fit((pd.DataFrame({"x": [1, 2], "y": [1, 2]}), "y"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Standardize(mean=1.0), "give 'mean' and a positive 'scale'"),
+        (lambda: Standardize(mean=1.0, scale=0.0), "give 'mean' and a positive 'scale'"),
+        (lambda: MinMax(low=1, high=1), "give 'low' and a larger 'high'"),
+        (lambda: OneHot(levels=["a", "a"]), "'levels' must not hold 'a' twice"),
+        (lambda: Dates(["month", "month"]), "must name different parts"),
+        (lambda: Dates(["moon"]), "'parts"),
+        (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
+        (lambda: OneHot(0), "'n'"),
+    ],
+    ids=range(8),
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(SettingsError, match=message):
+        make()
