@@ -153,6 +153,7 @@ class Blocks:
             self.y = target_frame(y, name)
         elif hasattr(data, "read") and hasattr(data, "__len__"):
             self.dataset = data
+            self.target_name = target if isinstance(target := getattr(data, "target", None), str) else None
         else:
             raise DataError(
                 f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight) or a Dataset; "
@@ -165,12 +166,18 @@ class Blocks:
         for start in range(0, self.rows, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self.rows)
             if self.dataset is not None:
-                got = self.dataset.read(start, stop)
-                yield Block(start, frame_of(got[0], self.name), target_frame(got[1], self.name))
+                yield self._read(start, stop)
             elif stop - start == self.rows:
                 yield Block(0, self.x, self.y)
             else:
                 yield Block(start, self.x.slice(start, stop), None if self.y is None else self.y.slice(start, stop))
+
+    def _read(self, start: int, stop: int) -> Block:
+        dataset: Any = self.dataset
+        if getattr(dataset, "target", "") is None:  # a file of which only the inputs are known
+            return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
+        x, y = dataset.read(start, stop)[:2]
+        return Block(start, frame_of(x, self.name), target_frame(y, self.name))
 
 
 def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
