@@ -314,7 +314,7 @@ def test_what_a_step_cannot_take_is_refused_by_column(name):
 
 RECIPES = {
     "a column without a rule": ({"a": []}, r"column 'c' \(number\) fits no rule of the Preprocess; write 'c': "),
-    "a rule without a column": ({"*": [], "d": []}, "there is no column 'd'; there are: c"),
+    "a rule without a column": ({"*": [], "d": []}, "there is no column 'd'. Columns: c"),
     "a misspelt name": ({"*": [], "cc": []}, "there is no column 'cc'; did you mean 'c'"),
     "a misspelt kind": ({"<numbers>": []}, "there is no kind '<numbers>'; did you mean '<number>'"),
 }
