@@ -1,0 +1,748 @@
+"""NeuralClassifier and NeuralRegressor: networks as scikit-learn estimators.
+
+They work in pipelines, grid searches and cross-validation like any estimator of scikit-learn, and ``Trainer`` trains
+them. Its conventions hold: the constructor stores the parameters, ``fit`` begins with new weights, and what it learns
+has a name that ends in ``_``. No other part of this package imports scikit-learn.
+"""
+
+from __future__ import annotations
+
+import numbers
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from framework.activations import Activation
+from framework.activations.basic import Identity, Sigmoid, Softmax
+from framework.activations.rectifiers import ReLU
+from framework.arrays import Array
+from framework.callbacks import Callback
+from framework.data.splits import split
+from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
+from framework.frames import is_frame
+from framework.losses import Loss
+from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
+from framework.losses.regression import MeanSquaredError
+from framework.losses.requirements import require_weights
+from framework.metrics import Metric
+from framework.models import Model
+from framework.models.affine import Dense, Neuron
+from framework.models.sequential import Sequential as Network
+from framework.optimizers import Optimizer
+from framework.optimizers.adam import AdamOptimizer
+from framework.regularizers import Regularizer
+from framework.runs.run import Run
+from framework.settings.component import Component, Count
+from framework.settings.messages import brief
+from framework.training.trainer import Trainer
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+except ImportError as error:
+    advice = "pip install 'scikit-learn>=1.6'"
+    raise ImportError(f"framework.sklearn needs scikit-learn 1.6 or newer: {advice} ({error})") from None
+
+_DEFAULTS: dict[str, Component] = {"activation": ReLU(), "optimizer": AdamOptimizer(learning_rate=0.003)}
+"""The components that None stands for."""
+
+_SETTLED = ("hidden", "activation", "layers", "output", "loss", "engine", "class_weight")
+"""Parameters that have their effect in the first call of ``partial_fit``."""
+
+_DTYPES = [np.float64, np.float32]
+"""The dtypes in which X is taken as it is; others become the first."""
+
+_Data: TypeAlias = "tuple[Array, Array, Array | None]"
+"""Rows, codes of their targets, weights."""
+
+C = TypeVar("C", bound=Component)
+
+
+class _Parts(Component):
+    """The parameters that Trainer does not check."""
+
+    hidden: tuple[Count, ...]
+    activation: Activation
+    layers: tuple[Model | Activation, ...] | None
+    output: Activation | None
+    batch_size: Count | None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None
+
+    def model(self, head: Model, seed: int) -> Network:
+        """Return the network, with numbers that are drawn from the seed when it meets data."""
+        if self.layers is None:
+            parts = [Dense(units=units, activation=self.activation, dtype=head.dtype) for units in self.hidden]
+            return Network(*parts, head, seed=seed)
+        return Network(*(p.in_dtype(p.dtype) if isinstance(p, Model) else p for p in self.layers), head, seed=seed)
+
+    def dtype(self, default: str) -> str:
+        """Return the dtype of the given layers."""
+        return next((part.dtype for part in self.layers or () if isinstance(part, Model)), default)
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """How targets and the outputs of the network correspond.
+
+    Attributes:
+        loss: The loss.
+        output: The activation of the last layer.
+        units: Its units; None for a neuron, which gives one number a row.
+    """
+
+    loss: Loss
+    output: Activation
+    units: int | None
+
+    def head(self, dtype: str) -> Model:
+        """Return the last layer."""
+        if self.units is None:
+            return Neuron(activation=self.output, dtype=dtype)
+        return Dense(units=self.units, activation=self.output, dtype=dtype)
+
+    def codes(self, y: Array, name: str) -> Array:
+        """Return checked targets in the form that ``encode`` takes."""
+        columns, expected = (1 if y.ndim == 1 else y.shape[1]), self.units or 1
+        if columns != expected:
+            raise ShapeError(f"{name} must have {expected} column{'s' * (expected > 1)}, as in fit; got {columns}")
+        return y
+
+    def encode(self, codes: Array) -> Array:
+        """Return what the network is to give."""
+        return codes
+
+    def encoded(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
+        """Return rows as the trainer takes them."""
+        return (X, self.encode(codes)) if weight is None else (X, self.encode(codes), weight)
+
+    def decode(self, outputs: Array) -> Array:
+        """Return predictions in the form of y."""
+        return outputs
+
+
+@dataclass(frozen=True)
+class _Classes(_Targets):
+    """One class a row, or several labels.
+
+    Attributes:
+        classes: The classes in order, or the numbers of the labels.
+        multilabel: Whether a row has several labels, each 0 or 1.
+        weights: The weight of each class, for a loss that has none; None where all count alike.
+    """
+
+    classes: Array
+    multilabel: bool
+    weights: Array | None
+
+    @property
+    def threshold(self) -> float:
+        """The output above which a label is given."""
+        return 0.5 if _gives_probabilities(self.output) else 0.0
+
+    def codes(self, y: Array, name: str) -> Array:
+        """Return the place of each row's class, or the labels as they are."""
+        if self.multilabel:
+            return super().codes(y, name)
+        found, places = _unique(y, name)
+        known, given = self.classes.tolist(), found.tolist()
+        if unknown := [value for value in given if value not in known]:
+            row = int(np.argmax(places == given.index(unknown[0])))
+            raise DataError(f"{name} must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}")
+        return np.searchsorted(self.classes, found)[places]
+
+    def encode(self, codes: Array) -> Array:
+        """Return places as they are for a loss over rows, else a number for each output: 0 and 1, or -1 and 1."""
+        if self.loss.by_row and not self.multilabel:
+            return codes
+        if self.units is not None and not self.multilabel:
+            codes = np.equal.outer(codes, np.arange(self.units))
+        return np.where(codes, 1.0, 0.0 if self.threshold else -1.0)
+
+    def encoded(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
+        """Return rows as the trainer takes them, with the weights of their classes."""
+        if self.weights is not None:
+            weight = self.weights[codes] * (1.0 if weight is None else weight)
+        return super().encoded(X, codes, weight)
+
+    def decode(self, outputs: Array) -> Array:
+        """Return the class of the largest output of each row, or the labels above the threshold."""
+        if self.multilabel:
+            return (outputs > self.threshold).astype(np.int64)
+        one = self.units is None
+        places: Array = (outputs > self.threshold).astype(np.intp) if one else outputs.argmax(axis=1)
+        return self.classes[places]
+
+    def probabilities(self, outputs: Array) -> Array:
+        """Return a probability for each class, which sum to 1, or for each label."""
+        if self.units is None:
+            return np.column_stack([1 - outputs, outputs])
+        if self.multilabel or self.output.coupled:
+            return outputs
+        total = outputs.sum(axis=1, keepdims=True)  # each class against the rest
+        return np.where(total > 0, outputs, 1) / np.where(total > 0, total, self.units)
+
+
+def _gives_probabilities(output: Activation | None) -> bool:
+    """Return whether outputs lie in [0, 1]; None stands for Sigmoid or Softmax."""
+    low, high = (0.0, 1.0) if output is None else getattr(output, "output_range", None) or (-np.inf, np.inf)
+    return bool(low >= 0 and high <= 1)
+
+
+def _serves(loss: Loss, output: Activation) -> bool:
+    """Return whether a loss takes such outputs."""
+    try:
+        loss.require_output(output)
+    except SettingsError:
+        return False
+    return True
+
+
+def _is_probable(estimator: Any) -> bool:
+    """Return whether an estimator, fitted or not, gives probabilities."""
+    return _gives_probabilities(getattr(estimator, "_targets", estimator).output)
+
+
+def _unique(y: Array, name: str) -> tuple[Array, Array]:
+    """Return the different classes in order, and the place of each row's."""
+    try:
+        found, places = np.unique(y, return_inverse=True)
+    except TypeError:
+        kinds = ", ".join(sorted({type(value).__name__ for value in y.tolist()}))
+        raise DataError(f"{name} must hold classes of one type, and none that is missing; got {kinds}") from None
+    return found, places
+
+
+def _nested(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Give the settings of a component, and those of the components in it, by names such as optimizer__momentum."""
+    if isinstance(value, Component):
+        for setting, inner in value.settings().items():
+            yield f"{name}__{setting}", inner
+            yield from _nested(f"{name}__{setting}", inner)
+
+
+@dataclass(eq=False, repr=False)
+class _Neural(BaseEstimator):
+    hidden: int | Sequence[int] = (100,)
+    activation: Activation | None = None
+    _: KW_ONLY
+    layers: Sequence[Model | Activation] | None = None
+    output: Activation | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    epochs: int = 200
+    batch_size: int | None = 256
+    shuffle: bool = True
+    metrics: Sequence[Metric | Loss] = ()
+    regularizers: Sequence[Regularizer] = ()
+    callbacks: Sequence[Callback] = ()
+    validation_fraction: float | None = None
+    engine: str = "numpy"
+    random_state: Any = None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with ``deep`` also the settings of components, such as ``optimizer__momentum``."""
+        params: dict[str, Any] = super().get_params(deep)
+        if deep:
+            for name, value in [*params.items()]:
+                params.update(_nested(name, _DEFAULTS.get(name) if value is None else value))
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and settings of components, such as ``optimizer__learning_rate=0.1``.
+
+        Raises:
+            ValueError: There is no such parameter or setting, or a setting is out of range; nothing is changed then.
+        """
+        own = {name: value for name, value in params.items() if "__" not in name}
+        inner: dict[str, dict[str, Any]] = {}
+        for key, value in params.items():
+            name, separator, setting = key.partition("__")
+            if separator:
+                inner.setdefault(name, {})[setting] = value
+        for name, settings in inner.items():
+            part = own.get(name, getattr(self, name, None))
+            part = _DEFAULTS.get(name) if part is None else part
+            if name not in self._get_param_names():
+                own[name] = settings  # refused below, by its name
+            elif isinstance(part, Component):
+                own[name] = part.replace(**settings)
+            else:
+                raise SettingsError(
+                    f"{type(self).__name__}: parameter '{name}__{min(settings)}' is a setting of '{name}', which is "
+                    f"{brief(part)}; set '{name}' first"
+                )
+        unknown = own.keys() - self._get_param_names()
+        super().set_params(**{name: own[name] for name in [*unknown, *own]})  # which raises at the first
+        return self
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
+        """Train a new network.
+
+        Args:
+            X: (rows, features), numbers: an array, a list or a frame.
+            y: (rows,) or (rows, outputs).
+            sample_weight: (rows,), 0 or more. A row of weight 0 is left out.
+            X_val: Validation data, which is evaluated after each epoch.
+            y_val: Its targets.
+
+        Raises:
+            ValueError: The data or a parameter does not fit.
+            DivergedError: The loss is not finite: lower the learning rate, or standardise X.
+        """
+        return self._train(X, y, sample_weight, X_val, y_val)
+
+    def _train(
+        self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, *, classes: Any = None, partial: bool = False
+    ) -> Self:
+        """Check everything, then train a new network, or for one epoch the one that there is (``partial``)."""
+        more = partial and hasattr(self, "run_")
+        parts, trainer = self._recipes(self.run_.seed if more else self._seed())
+        if more:
+            self._require_settled()
+        X, y = self._rows(X, y, reset=not more)
+        if weight is not None:
+            weight = require_weights(weight, len(X), "sample_weight", np.float64)
+            kept = weight > 0
+            if not kept.any():
+                raise DataError(f"sample_weight must have a positive number; all {len(kept)} weights are zero")
+            X, y, weight = X[kept], y[kept], weight[kept]
+        targets = self._targets if more else self._learned(y, weight, classes)
+        data: _Data = (X, targets.codes(y, "y"), weight)
+        held_out: _Data | None = None
+        if X_val is not None or y_val is not None:
+            held_out = self._held_out(targets, X_val, y_val)
+        elif parts.validation_fraction is not None:
+            data, held_out = _divided(targets, data, parts.validation_fraction, trainer.seed)
+
+        model = self.model_ if more else parts.model(targets.head(parts.dtype(X.dtype.name)), trainer.seed)
+        size = parts.batch_size or len(X)
+        one_batch = size >= len(data[0])  # in any order it is the same batch
+        trainer = trainer.replace(loss=targets.loss, batch_size=size, shuffle=self.shuffle and not one_batch)
+        run = self._continued(trainer) if more else None
+        run = _fitted(
+            trainer,
+            model,
+            targets.encoded(*data),
+            held_out and targets.encoded(*held_out),
+            epochs=1 if partial else None,
+            run=run,
+        )
+        model.columns = getattr(self, "feature_names_in_", None)
+        self.model_: Network = model
+        self.run_: Run = run
+        self.trainer_: Trainer = trainer
+        self._targets: Any = targets
+        self._settled = {name: value for name, value in self.get_params(deep=False).items() if name in _SETTLED}
+        self.loss_curve_ = [row["loss"] for row in run.history.rows]
+        self.n_iter_ = run.epoch
+        return self
+
+    def _recipes(self, seed: int) -> tuple[_Parts, Trainer]:
+        """Return the parameters as checked components."""
+        given = {n: _DEFAULTS.get(n) if value is None else value for n, value in self.get_params(deep=False).items()}
+        if isinstance(self.hidden, numbers.Integral):
+            given["hidden"] = (self.hidden,)
+        given |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
+        parts = self._component(_Parts, given)
+        return parts, self._component(Trainer, given | {"batch_size": parts.batch_size or 1})
+
+    def _component(self, kind: type[C], given: dict[str, Any]) -> C:
+        """Return a component of some parameters; an error names this class."""
+        try:
+            return kind(**{name: given[name] for name in kind.model_fields if name in given})
+        except SettingsError as error:
+            raise SettingsError(str(error).replace(f"{kind.__name__}: ", f"{type(self).__name__}: ")) from None
+
+    def _seed(self) -> int:
+        generator = check_random_state(self.random_state)
+        fixed = isinstance(self.random_state, numbers.Integral)
+        return int(self.random_state) if fixed else int(generator.randint(2**31 - 1))
+
+    def _rows(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+        """Return checked rows, (rows, features), and their targets, (rows,) or (rows, outputs)."""
+        _require_numbers(X)
+        X, y = validate_data(self, X, y, reset=reset, dtype=_DTYPES, multi_output=True, y_numeric=self._numeric)
+        y = y.toarray() if hasattr(y, "toarray") else y
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _held_out(self, targets: _Targets, X: Any, y: Any) -> _Data:
+        if X is None or y is None:
+            raise DataError(f"X_val and y_val go together; got only {'y_val' if X is None else 'X_val'}")
+        if self.validation_fraction is not None:
+            raise SettingsError("give either validation_fraction or X_val and y_val; got both")
+        try:
+            X, y = self._rows(X, y, reset=False)
+        except ValueError as error:
+            error.add_note("in the validation data, X_val and y_val")
+            raise
+        return X, targets.codes(y, "y_val"), None
+
+    def _require_no_fraction(self) -> None:
+        if self.validation_fraction is not None:
+            raise SettingsError("partial_fit holds out no rows: give X_val and y_val in place of validation_fraction")
+
+    def _require_settled(self) -> None:
+        """Refuse to continue a network that other parameters describe."""
+        for name, before in self._settled.items():
+            now = getattr(self, name)
+            if now is not before and repr(now) != repr(before):
+                raise UsageError(
+                    f"partial_fit: parameter '{name}' was {brief(before)} when the network was made, now it is "
+                    f"{brief(now)}; call fit for a new network"
+                )
+
+    def _continued(self, trainer: Trainer) -> Run:
+        """Return the run, whose optimizer keeps its memory and takes the settings that were changed since."""
+        before, now = self.trainer_.optimizer, trainer.optimizer
+        if type(now) is not type(before):
+            raise UsageError(
+                f"partial_fit: the optimizer was {type(before).__name__}, now it is {type(now).__name__}; call fit for "
+                "a new network"
+            )
+        for name, value in now.settings().items():
+            if value != getattr(before, name):
+                setattr(self.run_.optimizer, name, value)
+        self.run_.recipe = {}  # other rows, and no warning of it
+        return self.run_
+
+    @property
+    def _numeric(self) -> bool:
+        """Whether targets are numbers."""
+        return True
+
+    def _require_served(self, loss: Loss, output: Activation) -> None:
+        """Refuse an output that cannot serve the loss."""
+        try:
+            loss.require_output(output)
+        except SettingsError as error:
+            raise SettingsError(f"{type(self).__name__}: setting 'output': {error}") from None
+
+    @abstractmethod
+    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+        """Return how these targets and the outputs correspond."""
+
+    def _outputs(self, X: Any) -> Array:
+        check_is_fitted(self, "model_")
+        _require_numbers(X)
+        X = validate_data(self, X, reset=False, dtype=_DTYPES)
+        outputs: Array = self.trainer_.predict(self.model_, X)
+        return outputs
+
+    def predict(self, X: Any) -> Array:
+        """Return a prediction for each row, (rows,) or (rows, outputs), in the form of y.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            ValueError: X has other columns than in ``fit``, or holds something else than finite numbers.
+        """
+        outputs = self._outputs(X)
+        predictions: Array = self._targets.decode(outputs)
+        return predictions
+
+
+def _require_numbers(X: Any) -> None:
+    """Refuse masked values, dates and durations, which scikit-learn would cast to numbers."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise DtypeError("X must have no masked values; got a masked array; fill or drop them first")
+    types = {"": X.dtype} if hasattr(X, "dtype") else {}
+    if is_frame(X):
+        schema = getattr(X, "schema", None)  # of polars and Arrow
+        if schema is None:
+            types = dict(zip(X.columns, X.dtypes, strict=True))
+        else:
+            types = dict(schema.items() if hasattr(schema, "items") else zip(schema.names, schema.types, strict=True))
+    for name, kind in types.items():
+        if str(kind).lower().startswith(("date", "duration", "period", "time")):
+            where = f" in column {name!r}" if name else ""
+            raise DtypeError(f"X must hold numbers; got {kind}{where}; make numbers of it, such as days since a date")
+
+
+def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tuple[_Data, _Data]:
+    """Return the rows to train on and those held out; classes keep their shares where each has rows enough."""
+    rows = tuple(part for part in data if part is not None)
+    stratify = isinstance(targets, _Classes) and not targets.multilabel and 2 * len(targets.classes) <= len(data[0])
+    train, test = split(rows, fraction, seed=seed, stratify=stratify)
+    return (*train, None)[:3], (*test, None)[:3]
+
+
+def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: Any) -> Run:
+    """Train; an error says how validation data is given here."""
+    try:
+        return trainer.fit(model, data, held_out, **settings)
+    except SettingsError as error:
+        advice = "set validation_fraction=0.1, or call fit(X, y, X_val=..., y_val=...)"
+        for name in ("fit", "resume"):
+            error.args = (str(error).replace(f"give {name} validation=(x, y)", advice),)
+        raise
+
+
+@dataclass(eq=False, repr=False)
+class NeuralClassifier(ClassifierMixin, _Neural):
+    """A network that classifies: two classes, many, or several labels a row; classes may be text.
+
+    Two classes end in a sigmoid neuron, more in a softmax, several labels in a sigmoid for each.
+
+    Args:
+        hidden: Units of each hidden layer.
+        activation: That of the hidden layers; None is ReLU.
+        layers: Layers in place of the hidden ones, such as ``[Dense(units=32, activation=Tanh()), Dropout(rate=0.2)]``;
+            the last layer is added to them. They are settings: each ``fit`` draws new numbers.
+        output: The activation of the last layer; None takes that of the loss. An output of both signs, such as
+            Identity, makes scores: for a loss such as Hinge.
+        loss: None is BinaryCrossEntropy or CrossEntropy.
+        optimizer: None is AdamOptimizer(learning_rate=0.003).
+        epochs: Passes over the data.
+        batch_size: Rows of a step; None is all.
+        shuffle: Whether each epoch has a new order of the rows.
+        metrics: Figures for ``run_.history``.
+        regularizers: Penalties on the weights.
+        callbacks: Called at the hooks, such as EarlyStopping.
+        class_weight: A weight for each class, {class: weight}; or "balanced", by which each class counts alike.
+        validation_fraction: The part of the rows that is held out and evaluated after each epoch.
+        engine: "numpy", or "compiled".
+        random_state: The seed of the first weights and of the order of rows; None draws it from NumPy's global
+            generator, as in scikit-learn.
+
+    Attributes:
+        classes_: The classes in order.
+        model_: The network.
+        run_: The run: its history, why it stopped; ``save(estimator.run_, path)`` writes a checkpoint.
+        trainer_: The trainer.
+        loss_curve_: The loss of each epoch.
+        n_iter_: Finished epochs.
+
+    Example:
+        >>> from framework.datasets import load_digits
+        >>> X, y = load_digits()
+        >>> classifier = NeuralClassifier(hidden=(32,), epochs=10, random_state=0).fit(X[:1400] / 16, y[:1400])
+        >>> classifier.score(X[1400:] / 16, y[1400:]) > 0.9
+        True
+    """
+
+    class_weight: dict[Any, float] | str | None = None
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Self:
+        """Train for one epoch of these rows; the first call makes the network.
+
+        Args:
+            X: (rows, features), numbers.
+            y: (rows,) classes, or (rows, labels).
+            classes: All classes that will come; needed in the first call.
+            sample_weight: (rows,), 0 or more.
+            X_val: Validation data.
+            y_val: Its targets.
+
+        Raises:
+            ValueError: The data does not fit; or the first call has no classes.
+            UsageError: A parameter that describes the network was changed.
+        """
+        self._require_no_fraction()
+        if self._balances:
+            raise SettingsError("partial_fit sees some of the rows: give class_weight={class: weight}, not 'balanced'")
+        if classes is not None and hasattr(self, "run_") and not np.array_equal(np.unique(classes), self.classes_):
+            raise DataError(
+                f"classes must be those of the first call, {brief(self.classes_.tolist())}; got {brief(list(classes))}"
+            )
+        classes = () if classes is None else classes
+        return self._train(X, y, sample_weight, X_val, y_val, classes=classes, partial=True)
+
+    @property
+    def classes_(self) -> Array:
+        """The classes in order."""
+        check_is_fitted(self, "model_")
+        classes: Array = self._targets.classes
+        return classes
+
+    @property
+    def _balances(self) -> bool:
+        """Whether each class counts alike."""
+        return isinstance(self.class_weight, str) and self.class_weight == "balanced"
+
+    @property
+    def _numeric(self) -> bool:
+        return False
+
+    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+        names = _unique(y, "y")[0] if y.ndim == 1 else None  # before scikit-learn's check, which says less
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ShapeError(
+                f"y must have one class a row, or 0 and 1 for each label; got {y.shape} of more than two classes; use "
+                "sklearn.multioutput.MultiOutputClassifier, which trains a network for each column"
+            )
+        multilabel = kind == "multilabel-indicator"
+        if names is None or multilabel:
+            names = np.arange(y.shape[1])
+        elif classes is not None:
+            names = np.unique(classes)
+            if not names.size:
+                raise DataError("partial_fit needs all classes in its first call, e.g. classes=np.unique(y)")
+        if len(names) < 2 and not multilabel:
+            raise DataError(f"{type(self).__name__} needs 2 classes or more; got 1 class, {brief(names[0].item())}")
+        several = len(names) > 2 and not multilabel
+        loss, output = self.loss, self.output
+        if loss is None:
+            coupled = several if output is None else output.coupled
+            loss = CrossEntropy() if coupled and not multilabel else BinaryCrossEntropy()
+        if output is None and not multilabel and loss.canonical is not None:
+            output = loss.canonical()
+        if output is None:
+            output = Softmax() if several or (loss.by_row and not multilabel) else Sigmoid()
+        self._require_output(loss, output, multilabel=multilabel)
+        one = len(names) == 2 and not (multilabel or loss.by_row or output.coupled)
+        targets = _Classes(loss, output, None if one else len(names), names, multilabel, None)
+        return targets if self.class_weight is None else self._weighted(targets, y, weight)
+
+    def _require_output(self, loss: Loss, output: Activation, *, multilabel: bool) -> None:
+        """Refuse an output that gives neither probabilities nor scores, or cannot serve the loss."""
+        low, high = output.output_range or (np.nan, np.nan)
+        if not (low >= 0 and high <= 1) and not low < 0 < high:
+            raise SettingsError(
+                f"{type(self).__name__}: setting 'output' must give probabilities, as Sigmoid does, or scores of both "
+                f"signs, as Identity does; got {output!r}, whose output_range is {output.output_range}; in a class of "
+                "your own write output_range = (0.0, 1.0), or (-1.0, 1.0)"
+            )
+        if multilabel and not _serves(loss, output):
+            advice = "BinaryCrossEntropy does" if self.output is None else "leave 'output' out"
+            raise SettingsError(
+                f"{type(self).__name__}: for several labels a row, setting 'loss' must take outputs of {output!r}; got "
+                f"{loss!r}; {advice}"
+            )
+        self._require_served(loss, output)
+
+    def _weighted(self, targets: _Classes, y: Array, weight: Array | None) -> _Classes:
+        """Return targets whose classes have weights: settings of the loss where it has them, else weights of rows.
+
+        The mean over a batch divides by the weights of its rows, but not by those that are settings of the loss. So
+        only the latter are exact where a batch has few rows.
+        """
+        loss, names = targets.loss, targets.classes
+        if targets.multilabel:
+            raise SettingsError("class_weight is for one class a row; for several labels give sample_weight")
+        if self._balances:
+            totals = np.bincount(targets.codes(y, "y"), weight, len(names))  # a row of weight 2 counts as two rows
+            weights = totals.sum() / np.where(totals > 0, totals * np.count_nonzero(totals), 1.0)
+        else:
+            weights = compute_class_weight(self.class_weight, classes=names, y=y)
+        if min(weights) < 0:
+            raise SettingsError(f"class_weight must not be negative; got {brief(self.class_weight)}")
+        if min(weights) == 0:
+            return replace(targets, weights=weights)
+        if type(loss) is CrossEntropy:
+            own = loss.class_weights or (1.0,) * len(names)
+            return replace(targets, loss=loss.replace(class_weights=weights * own))
+        if type(loss) is BinaryCrossEntropy and targets.units is None:
+            return replace(targets, loss=loss.replace(positive_weight=loss.positive_weight * weights[1] / weights[0]))
+        return replace(targets, weights=weights)
+
+    @available_if(_is_probable)
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class, (rows, classes), or of each label, (rows, labels).
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            ValueError: X does not fit.
+        """
+        outputs = self._outputs(X)
+        probabilities: Array = self._targets.probabilities(outputs)
+        return probabilities
+
+    @available_if(lambda self: not _is_probable(self))
+    def decision_function(self, X: Any) -> Array:
+        """Return the outputs as scores, (rows,) for two classes, positive for the second; else (rows, classes).
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            ValueError: X does not fit.
+        """
+        return self._outputs(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        loss = self.loss if isinstance(self.loss, Loss) else BinaryCrossEntropy()
+        tags.classifier_tags.multi_label = _serves(loss, self.output or Sigmoid())
+        return tags
+
+
+@dataclass(eq=False, repr=False)
+class NeuralRegressor(RegressorMixin, _Neural):
+    """A network that predicts numbers, one a row or several.
+
+    Standardise X and y: a network learns numbers of a usual size. ``sklearn.compose.TransformedTargetRegressor`` does
+    so for y.
+
+    Args:
+        hidden: Units of each hidden layer.
+        activation: That of the hidden layers; None is ReLU.
+        layers: Layers that replace the hidden ones; see NeuralClassifier.
+        output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus.
+        loss: None is MeanSquaredError.
+        optimizer: None is AdamOptimizer(learning_rate=0.003).
+        epochs: Passes over the data.
+        batch_size: Rows of a step; None is all.
+        shuffle: Whether each epoch has a new order of the rows.
+        metrics: Figures for ``run_.history``.
+        regularizers: Penalties on the weights.
+        callbacks: Called at the hooks, such as EarlyStopping.
+        validation_fraction: The part of the rows that is held out and evaluated after each epoch.
+        engine: "numpy", or "compiled".
+        random_state: The seed of the first weights and of the order of rows; see NeuralClassifier.
+
+    Attributes:
+        model_: The network.
+        run_: The run: its history, why it stopped.
+        trainer_: The trainer.
+        loss_curve_: The loss of each epoch.
+        n_iter_: Finished epochs.
+
+    Example:
+        >>> X = np.linspace(-1, 1, 50).reshape(-1, 1)
+        >>> regressor = NeuralRegressor(random_state=0).fit(X, X[:, 0] ** 2)
+        >>> regressor.score(X, X[:, 0] ** 2) > 0.95
+        True
+    """
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
+        """Train for one epoch of these rows; the first call makes the network.
+
+        Args:
+            X: (rows, features), numbers.
+            y: (rows,) or (rows, outputs).
+            sample_weight: (rows,), 0 or more.
+            X_val: Validation data.
+            y_val: Its targets.
+
+        Raises:
+            ValueError: The data does not fit.
+            UsageError: A parameter that describes the network was changed.
+        """
+        self._require_no_fraction()
+        return self._train(X, y, sample_weight, X_val, y_val, partial=True)
+
+    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+        loss, output = self.loss or MeanSquaredError(), self.output or Identity()
+        self._require_served(loss, output)
+        return _Targets(loss, output, None if y.ndim == 1 else y.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

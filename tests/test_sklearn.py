@@ -1,0 +1,545 @@
+"""NeuralClassifier and NeuralRegressor beside the Trainer, scikit-learn's own networks, and its tools."""
+
+import pickle
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.sparse import csr_array
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import make_classification, make_multilabel_classification, make_regression
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+
+import framework
+from framework import (
+    L2,
+    R2,
+    ROCAUC,
+    Accuracy,
+    Activation,
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    CosineSchedule,
+    CrossEntropy,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    FrameworkError,
+    HalfSquaredError,
+    Hinge,
+    Identity,
+    MeanSquaredError,
+    Neuron,
+    Poisson,
+    ReLU,
+    Residual,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Swish,
+    Tanh,
+    Trainer,
+    on,
+)
+from framework.sklearn import NeuralClassifier, NeuralRegressor
+
+X, Y = make_classification(120, 5, n_informative=4, n_redundant=0, n_classes=3, n_clusters_per_class=1, random_state=0)
+TWO = (Y > 0).astype(int)
+NUMBERS = make_regression(60, 5, n_targets=2, random_state=0)[1] / 100
+LABELS = make_multilabel_classification(120, 5, n_classes=3, random_state=0)[1]
+RATE = SGDOptimizer(learning_rate=0.1)
+
+
+class Bent(Activation):
+    """A user's own."""
+
+    slope: float = 1.0
+
+    def __call__(self, h):
+        return h / (1 + np.abs(self.slope * h))
+
+
+def classifier(**params):
+    return NeuralClassifier(**({"hidden": (6,), "epochs": 3, "random_state": 0} | params))
+
+
+def regressor(**params):
+    return NeuralRegressor(**({"hidden": (6,), "epochs": 3, "random_state": 0} | params))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y", "target", "loss", "head"),
+    [
+        (classifier, Y, Y, CrossEntropy(), Dense(units=3, activation=Softmax())),
+        (classifier, TWO, TWO, BinaryCrossEntropy(), Neuron(activation=Sigmoid())),
+        (classifier, np.array(["no", "yes"])[TWO], TWO, BinaryCrossEntropy(), Neuron(activation=Sigmoid())),
+        (classifier, LABELS, LABELS, BinaryCrossEntropy(), Dense(units=3, activation=Sigmoid())),
+        (regressor, NUMBERS[:, 0], NUMBERS[:, 0], MeanSquaredError(), Neuron()),
+        (regressor, NUMBERS, NUMBERS, MeanSquaredError(), Dense(units=2)),
+    ],
+    ids=["three classes", "two classes", "text", "labels", "numbers", "several numbers"],
+)
+def test_fit_is_what_the_trainer_does_with_the_same_network(estimator, y, target, loss, head):
+    rows = X[: len(y)]
+    made = estimator(batch_size=16, random_state=3).fit(rows, y)
+    model = Sequential(Dense(units=6, activation=ReLU()), head.copy(), seed=3)
+    trainer = Trainer(loss=loss, optimizer=AdamOptimizer(learning_rate=0.003), epochs=3, batch_size=16, seed=3)
+    run = trainer.fit(model, (rows, target))
+    np.testing.assert_array_equal(made.model_.parameters.vector, model.parameters.vector)
+    assert made.loss_curve_ == run.history.column("loss")
+    assert made.n_iter_ == 3
+    outputs = model(rows)
+    if estimator is regressor:
+        np.testing.assert_array_equal(made.predict(rows), outputs)
+    elif outputs.ndim == 1:
+        np.testing.assert_array_equal(made.predict_proba(rows), np.column_stack([1 - outputs, outputs]))
+        np.testing.assert_array_equal(made.predict(rows), np.unique(y)[(outputs > 0.5).astype(int)])
+    else:
+        np.testing.assert_array_equal(made.predict_proba(rows), outputs)
+
+
+@pytest.mark.parametrize(
+    ("peer", "ours", "y"),
+    [
+        (MLPClassifier, NeuralClassifier(), Y),
+        (MLPClassifier, NeuralClassifier(), TWO),
+        (MLPRegressor, NeuralRegressor(loss=HalfSquaredError()), NUMBERS[:, 0]),
+    ],
+    ids=["three classes", "two classes", "numbers"],
+)
+def test_from_equal_weights_the_loss_curve_is_that_of_scikit_learns_mlp(peer, ours, y):
+    rows = X[: len(y)]
+    ours = clone(ours).set_params(hidden=(6,), activation=Tanh(), optimizer=RATE, epochs=4, batch_size=20)
+    ours.set_params(shuffle=False, random_state=0).fit(rows, y)
+    settings = {"activation": "tanh", "solver": "sgd", "alpha": 0.0, "learning_rate_init": 0.1, "momentum": 0.0}
+    mlp = peer(hidden_layer_sizes=(6,), batch_size=len(y), nesterovs_momentum=False, shuffle=False, **settings)
+    mlp.partial_fit(rows, y, **({} if peer is MLPRegressor else {"classes": np.unique(y)}))  # makes the arrays
+    first = ours.model_.replace(layers=tuple(layer.in_dtype("float64") for layer in ours.model_.layers))
+    for place in (0, 1):
+        mlp.coefs_[place][...] = first.parameters[f"{place}.weights"].reshape(mlp.coefs_[place].shape)
+        mlp.intercepts_[place][...] = 0.0
+    mlp.set_params(batch_size=20)
+    for _ in range(4):
+        mlp.partial_fit(rows, y)
+    np.testing.assert_allclose(ours.loss_curve_, mlp.loss_curve_[1:], rtol=1e-12)
+    np.testing.assert_allclose(ours.model_.parameters["0.weights"], mlp.coefs_[0], rtol=1e-10)
+    method = "predict" if peer is MLPRegressor else "predict_proba"
+    np.testing.assert_allclose(getattr(ours, method)(rows), getattr(mlp, method)(rows), rtol=1e-9)
+
+
+def test_params_reach_the_settings_of_components_at_any_depth():
+    estimator = classifier(optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.1, length=10)))
+    params = estimator.get_params()
+    assert params["optimizer__beta1"] == 0.9
+    assert params["optimizer__learning_rate__length"] == 10
+    assert "optimizer__beta1" not in estimator.get_params(deep=False)
+    estimator.set_params(optimizer__learning_rate__length=5, optimizer__beta1=0.5, epochs=7)
+    assert (estimator.optimizer.learning_rate.length, estimator.optimizer.beta1, estimator.epochs) == (5, 0.5, 7)
+    assert clone(estimator).set_params(**params).get_params() == params
+
+
+def test_none_stands_for_a_default_whose_settings_can_be_set():
+    estimator = classifier().set_params(optimizer__learning_rate=0.1)
+    assert estimator.optimizer == AdamOptimizer(learning_rate=0.1)
+    assert classifier().get_params()["optimizer__learning_rate"] == 0.003
+
+
+def test_a_component_and_its_settings_can_be_set_at_once_in_any_order():
+    estimator = classifier().set_params(activation__slope=3.0, activation=Bent())
+    assert estimator.activation == Bent(slope=3.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"optimiser": 1}, "Invalid parameter 'optimiser'"),
+        ({"optimiser__learning_rate": 1}, "Invalid parameter 'optimiser'"),
+        ({"optimizer__lr": 0.1}, "AdamOptimizer: unknown setting 'lr'; did you mean 'learning_rate'?"),
+        ({"optimizer__learning_rate": -1.0}, "AdamOptimizer: setting 'learning_rate' must be greater than 0"),
+        (
+            {"loss__label_smoothing": 0.1},
+            "'loss__label_smoothing' is a setting of 'loss', which is None; set 'loss' first",
+        ),
+        ({"epochs__x": 1}, "'epochs__x' is a setting of 'epochs', which is 3"),
+    ],
+)
+def test_set_params_refuses_unknown_names_and_changes_nothing(params, message):
+    estimator = classifier()
+    before = estimator.get_params()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        estimator.set_params(hidden=(9,), **params)
+    assert estimator.get_params() == before
+
+
+def test_a_grid_search_finds_settings_of_the_optimizer_and_of_an_own_activation():
+    pipeline = make_pipeline(StandardScaler(), classifier(activation=Bent(), epochs=10))
+    grid = {
+        "neuralclassifier__optimizer__learning_rate": [1e-6, 0.1],
+        "neuralclassifier__activation__slope": [0.5, 2.0],
+    }
+    search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)
+    assert search.best_params_["neuralclassifier__optimizer__learning_rate"] == 0.1
+    assert search.best_estimator_[-1].activation.slope == search.best_params_["neuralclassifier__activation__slope"]
+    assert search.score(X, Y) > 0.7
+
+
+def test_a_diverging_candidate_of_a_grid_search_scores_nan():
+    grid = {"optimizer": [SGDOptimizer(learning_rate=rate) for rate in (0.01, 1e200)]}
+    search = GridSearchCV(regressor(), grid, cv=2)
+    with pytest.warns(FitFailedWarning, match="DivergedError"), pytest.warns(UserWarning, match="non-finite"):
+        search.fit(X[:60], NUMBERS)
+    assert search.best_params_["optimizer"].learning_rate == 0.01
+
+
+def test_cross_validation_in_processes_gives_the_same_scores():
+    one, two = (cross_val_score(classifier(activation=Swish(beta=2.0)), X, Y, cv=2, n_jobs=jobs) for jobs in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_estimators_train_in_threads():
+    alone = classifier().fit(X, Y).predict_proba(X)
+    with ThreadPoolExecutor(2) as pool:
+        for made in pool.map(lambda seed: classifier(random_state=seed).fit(X, Y), [0, 0, 0]):
+            np.testing.assert_array_equal(made.predict_proba(X), alone)
+
+
+def test_a_pickled_estimator_predicts_the_same_and_a_clone_is_not_fitted():
+    estimator = classifier(
+        callbacks=[EarlyStopping(monitor="loss")], layers=[Dense(units=4, activation=Bent()), Dropout(rate=0.1)]
+    )
+    estimator.fit(X, Y)
+    twin = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(twin.predict_proba(X), estimator.predict_proba(X))
+    np.testing.assert_array_equal(twin.partial_fit(X, Y).predict_proba(X), estimator.partial_fit(X, Y).predict_proba(X))
+    with pytest.raises(NotFittedError, match="NeuralClassifier instance is not fitted yet"):
+        clone(estimator).predict(X)
+
+
+def test_a_clone_of_given_layers_starts_with_the_same_numbers():
+    estimator = classifier(layers=[Residual(Dense(5, 5, Tanh())), Dense(units=4)])
+    pickled = pickle.loads(pickle.dumps(estimator))  # which draws the numbers of a model within
+    fits = [each.fit(X, Y).predict_proba(X) for each in (clone(estimator), estimator, estimator, pickled)]
+    for each in fits[1:]:
+        np.testing.assert_array_equal(each, fits[0])
+    assert np.any(clone(estimator).set_params(random_state=1).fit(X, Y).predict_proba(X) != fits[0])
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_frames_give_the_names_of_columns(frame):
+    table = frame({name: X[:, place] for place, name in enumerate("abcde")})
+    texts = frame({"y": np.array(["x", "y", "z"])[Y]})["y"]
+    estimator = classifier().fit(table, texts)
+    assert estimator.feature_names_in_.tolist() == list("abcde")
+    assert estimator.model_.columns == tuple("abcde")
+    assert estimator.classes_.tolist() == ["x", "y", "z"]
+    np.testing.assert_array_equal(estimator.predict_proba(table), classifier().fit(X, Y).predict_proba(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(table[list("edcba")])
+
+
+def test_a_pipeline_can_hand_on_frames():
+    pipeline = make_pipeline(StandardScaler(), classifier()).set_output(transform="pandas")
+    pipeline.fit(pd.DataFrame(X, columns=list("abcde")), Y)
+    assert pipeline[-1].feature_names_in_.tolist() == list("abcde")
+
+
+def test_a_pipeline_transforms_validation_data():
+    with config_context(enable_metadata_routing=True):
+        final = classifier().set_fit_request(X_val=True, y_val=True)
+        pipeline = make_pipeline(StandardScaler(), final, transform_input=["X_val"]).fit(
+            X, Y, X_val=X[:30], y_val=Y[:30]
+        )
+    scaled = StandardScaler().fit(X)
+    by_hand = classifier().fit(scaled.transform(X), Y, X_val=scaled.transform(X[:30]), y_val=Y[:30])
+    assert pipeline[-1].run_.history.column("val_loss") == by_hand.run_.history.column("val_loss")
+
+
+def test_a_decision_boundary_is_drawn():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    for estimator in (classifier(), classifier(loss=Hinge(), output=Identity())):
+        display = DecisionBoundaryDisplay.from_estimator(estimator.fit(X[:, :2], TWO), X[:, :2], grid_resolution=5)
+        assert display.response.shape[:2] == (5, 5)
+    pyplot.close("all")
+
+
+def test_early_stopping_sees_the_rows_that_are_held_out():
+    stopping = EarlyStopping(patience=1, min_delta=10.0)
+    estimator = classifier(epochs=50, validation_fraction=0.25, callbacks=[stopping], metrics=[Accuracy(), ROCAUC()])
+    estimator.fit(X, TWO)
+    assert estimator.n_iter_ == 2 == len(estimator.loss_curve_)
+    assert "EarlyStopping" in estimator.run_.stop_reason
+    assert {"val_loss", "val_accuracy", "val_roc_auc"} <= set(estimator.run_.history.keys)
+    assert estimator.run_.layout[0] == 90
+
+
+def test_held_out_rows_have_the_shares_of_the_classes():
+    seen = []
+    watch = on("epoch_end")(lambda run: seen.append(np.bincount(run.current[1].astype(int)) if run.current else None))
+    rare = np.r_[np.zeros(100), np.ones(20)]
+    classifier(validation_fraction=0.25, batch_size=None, epochs=1, callbacks=[watch]).fit(X, rare)
+    assert seen[0].tolist() == [75, 15]
+
+
+def test_regularizers_schedules_and_metrics_take_part():
+    schedule = CosineSchedule(initial=0.1, length=3)
+    estimator = regressor(
+        regularizers=[L2(strength=0.1)], metrics=[R2()], optimizer=SGDOptimizer(learning_rate=schedule)
+    )
+    row = estimator.fit(X[:60], NUMBERS[:, 0]).run_.history[-1]
+    assert row["penalty"] > 0
+    assert row["learning_rate"] < 0.1
+    assert np.isfinite(row["r2"])
+
+
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_rows_of_weight_0_are_as_if_they_were_not_there(batch_size):
+    weight = np.where(Y == 2, 0.0, 1.0 + (X[:, 0] > 0))
+    kept = weight > 0
+    weighted = classifier(batch_size=batch_size).fit(X, Y, weight)
+    without = classifier(batch_size=batch_size).fit(X[kept], Y[kept], weight[kept])
+    assert weighted.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(weighted.predict_proba(X), without.predict_proba(X))
+
+
+@pytest.mark.parametrize(("y", "loss"), [(Y, None), (TWO, None), (TWO, MeanSquaredError())])
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 1: 0.5, 2: 1.0}])
+def test_class_weights_count_as_the_weights_of_rows(y, loss, class_weight):
+    if class_weight != "balanced":
+        class_weight = {name: class_weight[name] for name in np.unique(y)}
+    settings = {"loss": loss, "batch_size": None, "epochs": 20}
+    by_class = classifier(class_weight=class_weight, **settings).fit(X, y)
+    by_row = classifier(**settings).fit(X, y, compute_sample_weight(class_weight, y))
+    np.testing.assert_allclose(by_class.predict_proba(X), by_row.predict_proba(X), rtol=1e-4)
+
+
+def test_balanced_weights_count_a_row_of_weight_2_as_two_rows():
+    weight = np.where(X[:, 0] > 0, 2.0, 1.0)
+    twice = np.repeat(np.arange(len(X)), weight.astype(int))
+    settings = {"class_weight": "balanced", "batch_size": None}
+    weighted = classifier(**settings).fit(X, Y, weight)
+    repeated = classifier(**settings).fit(X[twice], Y[twice])
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
+    assert weighted.run_.loss_function == repeated.run_.loss_function
+
+
+def test_partial_fit_makes_one_pass_and_keeps_the_optimizers_memory():
+    parts = classifier(shuffle=False, batch_size=30)
+    for _ in range(3):
+        parts.partial_fit(X, Y, classes=[0, 1, 2])
+    whole = classifier(shuffle=False, batch_size=30, epochs=3).fit(X, Y)
+    np.testing.assert_array_equal(parts.predict_proba(X), whole.predict_proba(X))
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert parts.n_iter_ == 3
+
+
+def test_partial_fit_takes_other_rows_each_time_and_needs_no_class_of_them_all():
+    estimator = classifier()
+    for name in range(3):
+        estimator.partial_fit(X[name == Y], Y[name == Y], classes=range(3))
+    assert estimator.classes_.tolist() == [0, 1, 2]
+    assert estimator.set_params(optimizer__learning_rate=0.5).partial_fit(X, Y).run_.optimizer.learning_rate == 0.5
+    assert estimator.run_.history[-1]["learning_rate"] == 0.5
+    assert regressor().partial_fit(X[:60], NUMBERS).partial_fit(X[:9], NUMBERS[:9]).n_iter_ == 2
+    labels = classifier().partial_fit(X, LABELS).partial_fit(X, LABELS)
+    assert labels.predict(X).shape == LABELS.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda e: e.set_params(hidden=(9,)),
+            RuntimeError,
+            "'hidden' was (6,) when the network was made, now it is (9,)",
+        ),
+        (lambda e: e.set_params(optimizer=RATE), RuntimeError, "was AdamOptimizer, now it is SGDOptimizer"),
+        (lambda e: e.set_params(validation_fraction=0.1), ValueError, "give X_val and y_val in place of"),
+        (lambda e: e.set_params(class_weight="balanced"), ValueError, "not 'balanced'"),
+        (lambda e: e.partial_fit(X, Y, classes=[0, 1]), ValueError, "those of the first call, [0, 1, 2]; got [0, 1]"),
+        (lambda e: e.partial_fit(X, Y + 1), ValueError, "must hold the classes [0, 1, 2]; got 3 at row"),
+        (lambda e: e.partial_fit(X[:, :3], Y), ValueError, "X has 3 features"),
+        (lambda e: clone(e).partial_fit(X, Y), ValueError, "needs all classes in its first call"),
+    ],
+)
+def test_partial_fit_refuses_what_does_not_continue_and_changes_nothing(change, error, message):
+    estimator = classifier().partial_fit(X, Y, classes=[0, 1, 2])
+    before = estimator.model_.parameters.vector.copy()
+    with pytest.raises(error) as raised:
+        change(estimator).partial_fit(X, Y)
+    assert message in str(raised.value)
+    np.testing.assert_array_equal(estimator.model_.parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "output"),
+    [
+        (CrossEntropy(label_smoothing=0.1), TWO, Dense(6, 2, Softmax())),
+        (BinaryCrossEntropy(), Y, Dense(6, 3, Sigmoid())),
+        (MeanSquaredError(), Y, Dense(6, 3, Softmax())),
+        (MeanSquaredError(), TWO, Neuron(6, Sigmoid())),
+    ],
+)
+def test_any_loss_trains_probabilities_that_sum_to_1(loss, y, output):
+    estimator = (
+        classifier(loss=loss, epochs=30, optimizer__learning_rate=0.05) if False else classifier(loss=loss, epochs=60)
+    )
+    estimator.fit(X, y)
+    assert repr(estimator.model_.layers[-1]) == repr(output)
+    np.testing.assert_allclose(estimator.predict_proba(X).sum(axis=1), 1.0, rtol=1e-12)
+    assert estimator.score(X, y) > 1.2 * max(np.bincount(y)) / len(y)
+
+
+def test_margin_losses_give_scores():
+    two = classifier(loss=Hinge(), output=Identity(), epochs=60).fit(X, TWO)
+    np.testing.assert_array_equal(two.predict(X), (two.decision_function(X) > 0).astype(int))
+    assert two.score(X, TWO) > 0.8
+    assert not hasattr(two, "predict_proba")
+    assert not hasattr(classifier(), "decision_function")
+    three = classifier(loss=Hinge(), output=Identity(), epochs=60).fit(X, Y)
+    np.testing.assert_array_equal(three.predict(X), three.decision_function(X).argmax(axis=1))
+    assert three.score(X, Y) > 0.6
+
+
+def test_a_regressor_predicts_counts():
+    counts = np.random.default_rng(0).poisson(np.exp(X[:, 0]))
+    estimator = regressor(loss=Poisson(), output=Softplus(), optimizer=RATE, epochs=60).fit(X, counts)
+    assert np.all(estimator.predict(X) > 0)
+    assert estimator.score(X, counts) > 0.2
+
+
+def test_float32_rows_make_a_float32_network():
+    estimator = classifier().fit(X.astype(np.float32), Y)
+    assert estimator.model_.dtype == "float32"
+    assert estimator.predict_proba(X).dtype == np.float32
+    assert classifier(layers=[Dense(units=4, dtype="float32"), ReLU()]).fit(X, Y).model_.dtype == "float32"
+
+
+def test_the_compiled_engine_gives_the_same_classes():
+    compiled = classifier(engine="compiled").fit(X, Y)
+    assert compiled.run_.engine == "compiled"
+    np.testing.assert_allclose(compiled.predict_proba(X), classifier().fit(X, Y).predict_proba(X), rtol=1e-9)
+
+
+def test_without_a_seed_the_global_generator_of_numpy_gives_one():
+    def fitted():
+        np.random.seed(3)  # noqa: NPY002 (scikit-learn's convention for random_state=None)
+        return classifier(random_state=None).fit(X, Y).predict_proba(X)
+
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        np.testing.assert_array_equal(fitted(), fitted())
+        once = classifier(random_state=np.random.RandomState(3)).fit(X, Y).predict_proba(X)
+        np.testing.assert_array_equal(once, fitted())
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+CODES = {
+    "booleans": TWO > 0,
+    "huge integers": np.where(TWO, np.uint64(2**64 - 1), np.uint64(2**63)),
+    "floats": TWO * 0.0 + Y,
+}
+CODES |= {"categories": pd.Series(np.array(["b", "a"])[TWO], dtype="category"), "one column": TWO.tolist()}
+CODES |= {"texts of pandas": pd.Series(np.array(["b", "a"])[TWO]), "polars": pl.Series(np.array(["b", "a"])[TWO])}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_classes_come_back_in_the_form_of_y(name):
+    y = CODES[name]
+    estimator = classifier(epochs=1).fit(X, y)
+    assert estimator.classes_.tolist() == sorted(set(np.asarray(y).tolist()))
+    assert set(estimator.predict(X).tolist()) <= set(np.asarray(y).tolist())
+
+
+def hostile(name, params, x, y, message, **fit):
+    return pytest.param(params, x, y, fit, message, id=name)
+
+
+DATES = np.array(["2020-01-01"], "M8[D]").repeat(len(X))
+MIXED = np.array([None, "a", "b"] * 40, object)
+
+
+@pytest.mark.parametrize(
+    ("params", "x", "y", "fit", "message"),
+    [
+        hostile("one class", {}, X, Y * 0, "needs 2 classes or more; got 1 class, 0"),
+        hostile("one class of weight", {}, X, Y, "got 1 class, 1", sample_weight=Y == 1),
+        hostile("no weight", {}, X, Y, "all 120 weights are zero", sample_weight=np.zeros(120)),
+        hostile(
+            "missing class", {}, X, MIXED, "y must hold classes of one type, and none that is missing; got NoneType"
+        ),
+        hostile("sparse rows", {}, csr_array(X), Y, "Use '.toarray()'"),
+        hostile("dates", {}, DATES[:, None], Y, "got datetime64[D]"),
+        hostile("a column of dates", {}, pd.DataFrame({"a": X[:, 0], "day": DATES}), Y, "'day'"),
+        hostile("masked rows", {}, np.ma.masked_less(X, 0), Y, "masked"),
+        hostile(
+            "several columns of classes", {}, X, np.column_stack([Y, Y]), "sklearn.multioutput.MultiOutputClassifier"
+        ),
+        hostile("activation by name", {"activation": "relu"}, X, Y, "got 'relu'; write ReLU()"),
+        hostile("loss by name", {"loss": "mse"}, X, Y, "NeuralClassifier: setting 'loss'"),
+        hostile(
+            "units", {"hidden": (0,)}, X, Y, "NeuralClassifier: setting 'hidden' must be greater than or equal to 1"
+        ),
+        hostile("fraction", {"validation_fraction": 1}, X, Y, "setting 'validation_fraction' must be less than 1"),
+        hostile("a layer without a list", {"layers": ReLU()}, X, Y, "write [ReLU(...)]"),
+        hostile("output for the loss", {"loss": Hinge()}, X, Y, "setting 'output': Hinge needs outputs of both signs"),
+        hostile("output above 0", {"output": ReLU()}, X, Y, "must give probabilities, as Sigmoid does, or scores"),
+        hostile("labels", {"loss": CrossEntropy()}, X, LABELS, "for several labels a row, setting 'loss'"),
+        hostile("weights of labels", {"class_weight": "balanced"}, X, LABELS, "class_weight is for one class a row"),
+        hostile(
+            "negative class weight", {"class_weight": {0: -1, 1: 1, 2: 1}}, X, Y, "class_weight must not be negative"
+        ),
+        hostile(
+            "nothing held out", {"callbacks": [EarlyStopping()]}, X, Y, "set validation_fraction=0.1, or call fit(X"
+        ),
+        hostile("half of the held-out data", {}, X, Y, "X_val and y_val go together; got only X_val", X_val=X),
+        hostile("unknown class", {}, X, Y, "y_val must hold the classes [0, 1, 2]; got 3", X_val=X, y_val=Y + 1),
+        hostile("held out twice", {"validation_fraction": 0.1}, X, Y, "got both", X_val=X, y_val=Y),
+    ],
+)
+def test_bad_input_is_refused_with_what_to_do(params, x, y, fit, message):
+    estimator = classifier(**params)
+    with pytest.raises((ValueError, TypeError)) as raised:
+        estimator.fit(x, y, **fit)
+    assert message in str(raised.value)
+    assert not hasattr(estimator, "model_")
+
+
+def test_the_error_of_held_out_rows_says_which_they_are():
+    with pytest.raises(ValueError, match="X has 2 features") as raised:
+        classifier().fit(X, Y, X_val=X[:, :2], y_val=Y)
+    assert raised.value.__notes__ == ["in the validation data, X_val and y_val"]
+
+
+def test_poisson_says_which_setting_to_give():
+    with pytest.raises(FrameworkError, match=r"NeuralRegressor: setting 'output': Poisson .* Use Softplus"):
+        regressor(loss=Poisson()).fit(X, TWO)
+
+
+def test_read_only_rows_and_foreign_memory_orders_are_taken():
+    expected = classifier().fit(X, Y).predict_proba(X)
+    frozen = X.copy()
+    frozen.setflags(write=False)
+    for form in (frozen, np.asfortranarray(X), X.astype(">f8"), X.tolist(), np.repeat(X, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(classifier().fit(form, Y).predict_proba(form), expected)
+
+
+def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    spec = spec_from_file_location("imported_again", framework.sklearn.__file__)
+    with pytest.raises(ImportError, match=r"framework\.sklearn needs scikit-learn 1.6 or newer: pip install"):
+        spec.loader.exec_module(module_from_spec(spec))

@@ -1,0 +1,21 @@
+"""scikit-learn's own checks, which decide whether a class behaves like one of its estimators."""
+
+from sklearn.utils.estimator_checks import (
+    check_class_weight_classifiers,
+    check_classifiers_classes,
+    parametrize_with_checks,
+)
+
+from framework.sklearn import NeuralClassifier, NeuralRegressor
+
+
+@parametrize_with_checks([NeuralClassifier(), NeuralRegressor()])
+def test_the_defaults_pass_every_check_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_small_batches_pass_the_checks_of_classes_and_their_weights():
+    # python benchmarks/estimator_checks.py runs them all
+    estimator = NeuralClassifier(batch_size=8, epochs=60)
+    check_class_weight_classifiers("NeuralClassifier", estimator)
+    check_classifiers_classes("NeuralClassifier", estimator)
