@@ -237,7 +237,7 @@ class Losses(Loss):
             if name not in given:
                 hint = nearest(name, [other for other in given if other not in self.losses])
                 raise SettingsError(
-                    f"Losses: there is a loss for {name!r}, which the model does not give{hint}; its outputs are {outputs}"
+                    f"Losses: there is a loss for {name!r}, which the model does not give{hint}; it gives {outputs}"
                 )
         for name in given:
             if name not in self.losses:

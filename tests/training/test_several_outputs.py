@@ -331,7 +331,7 @@ def test_targets_that_do_not_fit_are_named(y, error, message):
         ({"loss": Losses(price=MeanSquaredError())}, r"output 'late' has no loss; .* with weights=\{'late': 0.0\}"),
         (
             {"loss": Losses(price=MeanSquaredError(), lat=BinaryCrossEntropy())},
-            r"a loss for 'lat', which the model does not give; did you mean 'late'\?; its outputs are price, late",
+            r"a loss for 'lat', which the model does not give; did you mean 'late'\?; it gives price, late",
         ),
         (
             {"loss": Losses(price=BinaryCrossEntropy(), late=BinaryCrossEntropy())},
