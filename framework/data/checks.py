@@ -13,6 +13,7 @@ from framework.arrays import Array, Batch, real_array, require_finite
 from framework.data.fingerprints import summed_fingerprint
 from framework.data.frames import parts
 from framework.errors import DataError, ShapeError
+from framework.frames import Frame, is_frame
 from framework.losses import Loss
 from framework.losses.requirements import require_one_output, require_weights
 from framework.losses.several import Losses, OutputLoss
@@ -141,7 +142,23 @@ def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> 
 
 
 def transformed(
-    x: Any, y: Any, model: Model, preprocess: TableTransform | None, name: str, start: int = 0
+    x: Any,
+    y: Any,
+    model: Model,
+    losses: tuple[Loss | OutputLoss, ...],
+    preprocess: TableTransform | None,
+    name: str,
+    start: int = 0,
 ) -> tuple[Any, Any]:
-    """Return x and y as the model and the loss take them."""
-    return (x, y) if preprocess is None else preprocess.both(x, y, model.dtype, name, start)
+    """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
+    targets: tuple[str, ...] = ()
+    if preprocess is not None:
+        x, y = preprocess.both(x, y, model.dtype, name, start)
+        targets = preprocess.targets
+    if isinstance(losses[0], Losses):
+        if is_frame(y):
+            frame = Frame(y, f"{name}: argument 'y'")
+            y = {label: frame.column(label) for label in frame.names}
+        elif targets and not isinstance(y, Mapping):
+            y = dict(zip(targets, np.reshape(y, (len(y), -1)).T, strict=True))
+    return x, y

@@ -209,7 +209,7 @@ class DatasetSource:
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
         x, y, weight = read(self.dataset, start, stop, self.name)
-        got = (*transformed(x, y, self.model, self.preprocess, self.name, start), weight)
+        got = (*transformed(x, y, self.model, self.losses, self.preprocess, self.name, start), weight)
         x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
         if self.columns == NO_COLUMNS:
             self.columns = Columns(*map(column_names, got[:2]))  # the first block's are those of all
@@ -278,7 +278,7 @@ def prepare(
     """
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
-        x, y = transformed(x, y, model, preprocess, name)
+        x, y = transformed(x, y, model, losses, preprocess, name)
         digests: list[str] = []
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():

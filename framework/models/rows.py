@@ -40,8 +40,8 @@ class TableTransform(Protocol):
     def blocks(self, x: Any, dtype: str, name: str) -> Iterator[Any]:
         """Give the rows of a table as the model takes them, some at a time."""
 
-    def inverse(self, prediction: Array) -> Array:
-        """Return predictions in the unit of the target."""
+    def inverse(self, prediction: Any) -> Any:
+        """Return predictions in the unit of the target; those of several outputs by name."""
 
     def to_json(self) -> str:
         """Return it as JSON."""

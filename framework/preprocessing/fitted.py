@@ -198,8 +198,10 @@ class FittedPreprocess(Component):
             arrays.append(column.arrays[0])
         return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 
-    def inverse(self, prediction: Array) -> Array:
+    def inverse(self, prediction: Any) -> Any:
         """Return predictions in the unit of the target; probabilities of classes stay as they are.
+
+        The predictions of several outputs are a dict by the names of the targets.
 
         Raises:
             ShapeError: The predictions have another number of columns than the target.
@@ -217,6 +219,9 @@ class FittedPreprocess(Component):
         """
         if all(isinstance(step, Classes) for _, steps in self.target for step in steps):
             return prediction
+        if isinstance(prediction, dict):
+            known = dict(self.target)
+            return {name: _back(known.get(name, ()), part) for name, part in prediction.items()}
         if len(self.target) == 1:
             return _back(self.target[0][1], prediction)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):

@@ -19,6 +19,7 @@ from framework import (
     HalfSquaredError,
     Heads,
     Join,
+    Levels,
     Loss,
     Losses,
     MeanAbsoluteError,
@@ -27,12 +28,14 @@ from framework import (
     Neuron,
     OutputMetric,
     Poisson,
+    Preprocess,
     Sequential,
     SettingsError,
     SGDOptimizer,
     ShapeError,
     Sigmoid,
     Softmax,
+    Standardize,
     Tanh,
     Trainer,
     compare_steps,
@@ -201,6 +204,36 @@ def test_arrays_and_a_dataset_train_alike():
     trainer().fit(one, (X, Y, WEIGHT))
     trainer().fit(other, Rows())
     np.testing.assert_array_equal(one.parameters.vector, other.parameters.vector)
+
+
+def test_the_targets_of_a_table_are_found_by_their_names():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({f"x{place}": X[:, place] for place in range(3)} | Y)
+    one, other = network(), network()
+    trainer().fit(one, (X, Y))
+    trainer().fit(other, (table, ["late", "price"]))
+    np.testing.assert_array_equal(one.parameters.vector, other.parameters.vector)
+    with pytest.raises(DataError, match="'y' has 'x0'; the losses are for the outputs price, late"):
+        trainer().fit(network(), (X, table[["late", "price", "x0"]]))
+
+
+def test_predictions_come_in_the_unit_of_each_target():
+    pandas = pytest.importorskip("pandas")
+    cities = np.array(["Rome", "Oslo", "Lima", "Kyiv"])[np.arange(ROWS) % 4]
+    table = pandas.DataFrame({"size": X[:, 0], "city": cities, "price": 1e6 + X[:, 0], "age": -50.0 * X[:, 1]})
+    model = Sequential(Join(numbers=None, city=Embedding(12, 2)), Heads(price=Dense(units=1), age=Dense(units=1)))
+    loss = Losses(price=MeanSquaredError(), age=MeanSquaredError())
+    steps = Preprocess(columns={"size": [Standardize()], "city": [Levels(10)]}, target=[Standardize()])
+    data = (table, ["price", "age"])
+    run = trainer(loss=loss, preprocess=steps, optimizer=SGDOptimizer(learning_rate=0.1), epochs=50).fit(
+        model, data, data
+    )
+    found = model.predict(table[["city", "size"]])
+    scaled = np.square(found["price"][:, 0] - table["price"]).mean() / table["price"].var(ddof=0)
+    assert scaled == pytest.approx(run.history[-1]["val_price_loss"], rel=1e-6)
+    assert abs(found["age"].mean() - table["age"].mean()) < 5.0
+    with pytest.raises(SettingsError, match="classify: the model must have one output; it has age, price"):
+        model.classify(table)
 
 
 def test_split_and_callbacks_see_targets_by_name(tmp_path):
