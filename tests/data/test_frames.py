@@ -72,9 +72,10 @@ def test_numbers_are_those_of_python_and_missing_ones_nan(table, kind):
         ([True, None, False, True], ("True", "False")),
         ([3, None, 1, 3], ("3", "1")),
         ([3.0, None, 0.1, 3.0], ("3", "0.1")),
+        ([-0.0, None, 2e22, 0.0], ("0", "2e+22")),
         ([Decimal("3.00"), None, Decimal("0.10"), Decimal("3.00")], ("3", "0.1")),
     ],
-    ids=["text", "booleans", "integers", "floats", "decimals"],
+    ids=["text", "booleans", "integers", "floats", "zeros", "decimals"],
 )
 def test_levels_come_in_the_order_of_their_first_row(table, values, levels):
     codes, found = Frame(table({"c": values})).texts("c")
@@ -89,6 +90,7 @@ def test_dates_are_microseconds_on_their_own_clock(table, kind):
     stripped = [value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value for value in values]
     code = "m8[us]" if kind == "durations" else "M8[us]"
     assert missing.tolist() == [value is None for value in values]
+    assert not found[missing].any()
     np.testing.assert_array_equal(found[~missing].view(code), np.array(stripped, code)[~missing])
 
 
@@ -348,6 +350,7 @@ def test_a_column_is_alike_in_every_library_and_as_python_has_it(column, random)
         if kind in ("number", "boolean"):
             expected = np.array([np.nan if value is None else float(value) for value in values])
             np.testing.assert_array_equal(frame.numbers("c"), expected)
+            assert frame.values("c").dtype.kind in "biuf"
             np.testing.assert_array_equal(frame.take(np.array(order)).numbers("c"), expected[order])
         if kind in ("text", "category", "boolean") and there:
             codes, levels = frame.texts("c")

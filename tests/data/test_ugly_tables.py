@@ -58,7 +58,7 @@ class Color(enum.Enum):
 IN_EACH = {
     "integers": ([1, 2], [1, 2]),
     "booleans": ([True, False], [1, 0]),
-    "decimals": ([Decimal("4103245.37"), Decimal("-0.10")], [4103245.37, -0.1]),
+    "decimals": ([Decimal("40.98"), Decimal("-0.10")], [40.98, -0.1]),
     "the largest integers": ([2**63 - 1, -(2**63)], [2.0**63, -(2.0**63)]),
     "unsigned integers": (np.array([2**64 - 1, 0], "uint64"), [2.0**64, 0]),
     "small unsigned integers": (np.array([255, 0], "uint8"), [255, 0]),
@@ -135,6 +135,7 @@ OWN = {
     "pandas: sparse numbers": (series(pd.arrays.SparseArray([0.0, 2.5])), [0, 2.5]),
     "pandas: sparse numbers and nan": (series(pd.arrays.SparseArray([np.nan, 2.5])), missing(0, 1)),
     "pandas: sparse booleans": (series(pd.arrays.SparseArray([True, False])), [1, 0]),
+    "pandas: sparse text": (series(pd.arrays.SparseArray(["b", None])), real(f"text, first 'b' in row 0{TEXT}")),
     "pandas: the other byte order": (series(np.array([1.5, -2.0], ">f8")), [1.5, -2.0]),
     "pandas: long doubles": (series(np.array([1.5, -2.0], "longdouble")), [1.5, -2.0]),
     "pandas: every second row": (pd.DataFrame({"c": [1.0, 5.0, 2.0]}).iloc[::2], [1, 2]),
