@@ -68,6 +68,21 @@ def is_series(value: Any) -> bool:
     return _is_one_of(value, _SERIES)
 
 
+def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+    """Return the end of a message about names of columns that differ: both, the first that is missing, what to do.
+
+    Example:
+        >>> difference(("age", "size"), ("size", "ages"))
+        "age, size; got size, ages; there is no column 'age'; did you mean 'ages'?"
+    """
+    absent = [name for name in wanted if name not in found]
+    advice = f"there is no column {absent[0]!r}{nearest(absent[0], found)}" if absent else "choose them by their names"
+    listed = (
+        printable(text if len(text := ", ".join(names)) <= 200 else f"{text[:200]} ...") for names in (wanted, found)
+    )
+    return f"{'; got '.join(listed)}; {advice}"
+
+
 def _is_one_of(value: Any, classes: set[str]) -> bool:
     return type(value) is not np.ndarray and any(
         cls.__name__ in classes and cls.__module__.partition(".")[0] in _LIBRARIES for cls in type(value).__mro__

@@ -297,7 +297,7 @@ def test_classes_may_come_in_any_form(form):
 def test_a_frames_columns_must_keep_their_order():
     trainer, model, _ = binary()
     good, swapped = frame(X), frame(X[:, ::-1], ["b", "a"])
-    line = "argument 'x' must have the columns of fit, in that order: a, b; got b, a"
+    line = "argument 'x' must have the columns of fit, in that order: a, b; got b, a; choose them by their names"
     with pytest.raises(DataError) as caught:
         trainer.fit(model, (good, Y), (swapped, Y))
     assert str(caught.value) == f"fit: validation: {line}"

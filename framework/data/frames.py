@@ -34,6 +34,15 @@ def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
     if not is_frame(x):
         raise DataError(f"{name}: {brief(named[0])} names a column, which needs a table as x; got {type(x).__name__}")
     frame = Frame(x, f"{name}: argument 'x'")
+    if (
+        not isinstance(y, str)
+        and len(y) == frame.rows
+        and (others := [label for label in names_in(x, y) if label not in frame.names])
+    ):
+        raise DataError(
+            f"{name}: argument 'x' has no column {others[0]!r}: text in a list beside a table names its columns; "
+            "give classes as a column of the table or as an array, np.array(...)"
+        )
     if names_in(x, y):
         y = frame.column(y) if isinstance(y, str) else frame.select(y).native
     if isinstance(weight, str):

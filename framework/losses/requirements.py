@@ -98,7 +98,7 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     array = real_array(weight, name, dtype)
     if array.shape != (rows,):
         raise ShapeError(f"{name} must have one weight a row, ({rows},); got {array.shape}")
-    require_finite(array, name)
+    require_finite(array, name, weight)
     if array.size and array.min() < 0:
         first = int(np.argmax(array < 0))
         raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")

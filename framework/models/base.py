@@ -20,13 +20,14 @@ from pydantic import PrivateAttr
 
 from framework.arrays import Array, Record, column_names
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.frames import difference
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import TableTransform, classified, predicted
 from framework.models.shapes import fits, narrowed, of_rows, require_rows, shown
 from framework.settings.component import Component
-from framework.settings.messages import brief, printable
+from framework.settings.messages import brief
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 
 _DRAWING = threading.RLock()
@@ -284,10 +285,7 @@ class Model(Component):
             )
         known = self.columns if known is None else known
         if columns is not None and known is not None and columns != known:
-            raise DataError(
-                f"{name} must have the columns of fit, in that order: {printable(', '.join(known))}; "
-                f"got {printable(', '.join(columns))}"
-            )
+            raise DataError(f"{name} must have the columns of fit, in that order: {difference(known, columns)}")
 
     def __call__(self, x: Any) -> Any:
         """Predict: one sample gives one prediction, a batch gives a batch. Nothing is recorded for ``backward``.

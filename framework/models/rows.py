@@ -93,7 +93,7 @@ def checked_rows(
     for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
         if total is None or not np.isfinite(total(values)):
             require_finite(values, leaf, given[leaf])
-        require_ids(values, limit, leaf)
+        require_ids(values, limit, leaf, given[leaf])
     return array
 
 

@@ -13,7 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework import DataError, Dense, DtypeError, MeanSquaredError, Neuron, SGDOptimizer, ShapeError, Trainer, split
+from framework import (
+    DataError,
+    Dense,
+    DtypeError,
+    Embedding,
+    Flatten,
+    MeanSquaredError,
+    Neuron,
+    Sequential,
+    SGDOptimizer,
+    ShapeError,
+    Trainer,
+    split,
+)
 from framework.arrays import real_array
 from framework.frames import Frame, is_frame, is_series
 
@@ -184,8 +197,26 @@ def test_a_model_knows_the_columns_that_it_was_fitted_with(table):
     model = Neuron(2)
     TRAINER.fit(model, (table({"a": [1.0, 2.0], "b": [0.5, 1.0]}), [0.0, 1.0]))
     assert model.columns == ("a", "b")
-    with pytest.raises(DataError, match="columns of fit, in that order: a, b; got b, a"):
-        TRAINER.predict(model, table({"b": [1.0], "a": [1.0]}))
+    for columns, said in (("ba", "b, a; choose them by their names"), ("ac", "a, c; there is no column 'b'")):
+        with pytest.raises(DataError, match=f"columns of fit, in that order: a, b; got {said}"):
+            TRAINER.predict(model, table({name: [1.0] for name in columns}))
+
+
+def test_weights_and_ids_are_named_by_their_column(table):
+    frame = table({"a": [0, 1], "city": [1, 7], "w": [1.0, None]})
+    model = Sequential(Embedding(5, 3), Flatten(), Dense(units=1))
+    with pytest.raises(DataError, match=r"got 7.0 in column 'city', row 1 \(1 of 4 ids\)"):
+        TRAINER.fit(model, (Frame(frame).select(["a", "city"]).native, [0.0, 1.0]))
+    with pytest.raises(DataError, match="argument 'weight' must be finite; got nan in column 'w', row 1"):
+        TRAINER.fit(Neuron(1), (frame, "city", "w"))
+
+
+def test_ten_thousand_names_make_a_short_message():
+    model = Neuron(2)
+    model.columns = ("a", "b")
+    with pytest.raises(DataError) as caught:
+        TRAINER.predict(model, pl.DataFrame(np.zeros((1, 10_000))))
+    assert len(str(caught.value)) < 400
 
 
 def test_targets_are_taken_out_of_the_frame_by_name(table):
@@ -213,6 +244,7 @@ def test_targets_are_taken_out_of_the_frame_by_name(table):
         ("lat", "fit: argument 'x' has no column 'lat'; did you mean 'late'"),
         (["late", "siz"], "fit: argument 'x' has no column 'siz'; did you mean 'size'"),
         (["late", "late"], "'late' twice"),
+        (["yes"], "has no column 'yes': text in a list beside a table names its columns; give classes as a column"),
         (["late", "size"], r"fit: argument 'x' must have a column beside \['late', 'size'\]; got no other"),
     ],
 )
