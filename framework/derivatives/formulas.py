@@ -21,7 +21,7 @@ from framework.derivatives.checks import (
     require_like,
     require_traced,
 )
-from framework.emit.programs import Program, is_ours, one_width_error, tried_width
+from framework.emit.programs import Program, one_width_error, tried_width, wholly_ours
 from framework.emit.text import show
 from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
 from framework.graph.node import needed
@@ -54,7 +54,7 @@ class Formula(Component):
         Raises:
             DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
         """
-        if self.check == "on" and not is_ours(self):  # tests check the library's own
+        if self.check == "on" and not wholly_ours(self):  # tests check the library's own
             reads = Reads([getattr(self, self._method)], type(self)).values
             _check_once(self, frozenset(reads.items()))
         return self

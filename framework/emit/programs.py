@@ -19,6 +19,7 @@ from framework.graph.rows import mixing
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, Traced, trace
 from framework.settings.component import Component
+from framework.settings.messages import is_ours
 from framework.settings.plain_functions import PlainFunction
 
 _WIDTH = 4
@@ -193,7 +194,7 @@ def program_of(
             formula = getattr(component, method)
             try:
                 program = programs[key] = Program(
-                    formula, names, dtype, width, Reads([formula], type(component)), ours=is_ours(component)
+                    formula, names, dtype, width, Reads([formula], type(component)), ours=wholly_ours(component)
                 )
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
@@ -279,10 +280,10 @@ def programs_of(component: Component) -> dict[Any, Any]:
     return programs
 
 
-def is_ours(component: Component) -> bool:
+def wholly_ours(component: Component) -> bool:
     """Return whether every formula of a component and its parts is the library's own, which has tests."""
-    plain = isinstance(component, PlainFunction)
-    return not plain and ":" not in component.tag() and all(map(is_ours, _parts(component)))
+    own = is_ours(type(component).__module__) and not isinstance(component, PlainFunction)
+    return own and all(map(wholly_ours, _parts(component)))
 
 
 def is_checked(component: Component) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from framework.settings.messages import is_ours
+
 _PLAIN = (bool, int, float, str, bytes, type(None))
 _READ = (*_PLAIN, tuple, list, Mapping, np.ndarray, np.generic)
 _CALLED = (FunctionType, MethodType)
@@ -185,7 +187,7 @@ def _held(value: Any) -> list[Any]:
 
 def _constant(module: str | None) -> bool:
     """Return whether nobody changes what is in a module."""
-    return module is not None and module.partition(".")[0] in ("numpy", "framework")
+    return is_ours(module) or (module or "").partition(".")[0] == "numpy"
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from framework.arrays import Array, Record, require_finite, require_ids
 from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
-from framework.emit.programs import is_ours, programs_of, require_current
+from framework.emit.programs import programs_of, require_current, wholly_ours
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.graph.graph import KINDS
 from framework.graph.reads import Reads
@@ -367,7 +367,7 @@ class Layer(Model):
             output = output.astype(float) if isinstance(output, Symbol) else output
             return output, *(new[name] for name in buffers if name in new)
 
-        ours = is_ours(self)
+        ours = wholly_ours(self)
         try:
             program = LayerProgram(
                 flat,

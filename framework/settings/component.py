@@ -34,6 +34,7 @@ from framework.settings.messages import (
     class_message,
     closest,
     elsewhere,
+    is_ours,
     require_arguments,
     setting_names,
     settings_message,
@@ -76,10 +77,6 @@ Named = Annotated[tuple[tuple[str, T], ...], _NAMED]
 """Values by name, in order: ``columns: Named[float]`` takes ``columns={"age": 1.0}``."""
 
 
-def _is_ours(cls: Any) -> bool:
-    return bool(cls.__module__.partition(".")[0] == __name__.partition(".")[0])
-
-
 class ComponentType(ModelMetaclass):
     """Words pydantic's class-creation errors, and refuses fields that could be changed in place.
 
@@ -120,7 +117,7 @@ class ComponentType(ModelMetaclass):
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
                     f"e.g. {field}: tuple[float, ...] = ()"
                 )
-        if not _is_ours(made):
+        if not is_ours(made.__module__):
             _require_overrides(made, namespace)
         component = cast("ComponentType", made)
         fields = made.__pydantic_fields__.items()  # type: ignore[attr-defined]
@@ -153,8 +150,8 @@ class ComponentType(ModelMetaclass):
         """Make an instance; an abstract class says which formula is missing."""
         if missing := sorted(cls.__abstractmethods__):
             if missing[0].startswith("_") and missing[0] != "__call__":  # as those of Model
-                ours: type[Any] = next(base for base in cls.__mro__ if _is_ours(base))
-                bases = " or ".join(each.__name__ for each in ours.__subclasses__() if _is_ours(each))
+                ours: type[Any] = next(base for base in cls.__mro__ if is_ours(base.__module__))
+                bases = " or ".join(each.__name__ for each in ours.__subclasses__() if is_ours(each.__module__))
                 raise SettingsError(f"{cls.__name__} is not complete: derive it from {bases}")
             raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
         try:
@@ -311,7 +308,7 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> Sigmoid.tag()
             'Sigmoid'
         """
-        return cls.__name__ if _is_ours(cls) else f"{cls.__module__}:{cls.__qualname__}"
+        return cls.__name__ if is_ours(cls.__module__) else f"{cls.__module__}:{cls.__qualname__}"
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the settings as JSON, tagged with the class, nested components included.
@@ -425,7 +422,9 @@ def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
         SettingsError: One does not; or it overrides a property.
     """
     for name, method in own.items():
-        base = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base) and _is_ours(base)), None)
+        base = next(
+            (vars(base)[name] for base in cls.__mro__[1:] if name in vars(base) and is_ours(base.__module__)), None
+        )
         if not isinstance(method, FunctionType) or (name.startswith("_") and name != "__call__"):
             continue
         if isinstance(base, property):

@@ -34,6 +34,16 @@ def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...], 
     return f"{name}: {text}"
 
 
+def is_ours(module: str | None) -> bool:
+    """Return whether a module is a part of this package.
+
+    Example:
+        >>> is_ours("framework.losses"), is_ours("frameworks"), is_ours(None)
+        (True, False, False)
+    """
+    return module is not None and module.partition(".")[0] == __name__.partition(".")[0]
+
+
 def type_of(value: object) -> str:
     """Return how the type of a setting with this value is written."""
     return type(value).__name__ if type(value) in (bool, int, str) else "float"
@@ -359,7 +369,7 @@ def require_formula(caller: str, formula: object, method: str, kinds: str) -> No
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, and point at the caller's line outside this package."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+    while frame is not None and is_ours(frame.f_globals.get("__name__")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

@@ -16,7 +16,7 @@ import numpy as np
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.emit.numpy import emit
-from framework.emit.programs import Program, is_ours
+from framework.emit.programs import Program, wholly_ours
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.lower import lower
@@ -34,6 +34,7 @@ from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
 from framework.settings.component import Component
+from framework.settings.messages import is_ours
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
@@ -197,7 +198,7 @@ def _recorded_from(component: Component) -> tuple[Any, ...]:
     base = next(base for base in _WRITTEN if isinstance(component, base))
     names = (*_FORMULA[base], *_WRITTEN[base])
     methods = tuple(getattr(type(component), name) for name in names)
-    if is_ours(component):
+    if wholly_ours(component):
         return methods
     reads = Reads([getattr(component, name) for name in names], type(component))
     return *methods, frozenset(reads.values.items())
@@ -254,7 +255,7 @@ def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads
     found = []
     for cls in map(type, components):
         names = next(names for base, names in _WRITTEN.items() if issubclass(cls, base))
-        own = [method for name in names if not (method := getattr(cls, name)).__module__.startswith("framework.")]
+        own = [method for name in names if not is_ours((method := getattr(cls, name)).__module__)]
         if own:
             found.append((cls.__name__, Reads(own, cls)))
     return tuple(found)
