@@ -207,9 +207,10 @@ class Model(Component):
         """The model that this one is a part of, and that is a part of none itself."""
         return self if self._owner is None else self._owner.outermost
 
-    def before(self, part: Model) -> Model | None:
-        """Return the model whose output is the input of a part of this one, or None where that is not known."""
-        return None
+    @property
+    def chain(self) -> Mapping[str, Model]:
+        """The models inside by name, where each takes the output of the one before; otherwise none."""
+        return {}
 
     @property
     def buffers(self) -> Views:

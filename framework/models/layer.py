@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
 import numpy as np
@@ -487,7 +488,8 @@ class Layer(Model):
         if self.settled:
             return
         advice = "give inputs=..., or fit the model"
-        before = None if self._owner is None else self._owner.before(self)
+        chain = {} if self._owner is None else self._owner.chain
+        before = {after: before for before, after in pairwise(chain.values())}.get(self)
         if before is not None and before.settled and ":" in before.tag():
             advice += f"; or write output_shape in {type(before).__name__}, the layer before it"
         raise UsageError(

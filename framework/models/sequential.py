@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -73,8 +72,9 @@ class Sequential(Composite):
     def children(self) -> Mapping[str, Model | Activation]:
         return {str(place): layer for place, layer in enumerate(self.layers)}
 
-    def before(self, part: Model) -> Model | None:
-        return {after: before for before, after in pairwise(self.parts.values())}.get(part)
+    @property
+    def chain(self) -> Mapping[str, Model]:
+        return self.parts
 
     def _connect(self) -> None:
         parts = [*self.parts.values()]
@@ -219,6 +219,10 @@ class Residual(Composite):
 
     def children(self) -> Mapping[str, Model | Activation]:
         return {"block": self.block}
+
+    @property
+    def chain(self) -> Mapping[str, Model]:
+        return self.parts
 
     def _connect(self) -> None:
         if self.block.settled:

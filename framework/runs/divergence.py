@@ -17,7 +17,6 @@ from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.models import Model
 from framework.models.branches import Heads, Join
-from framework.models.sequential import Residual, Sequential
 from framework.runs.run import Run
 from framework.trees import at, flatten, map_leaves
 
@@ -133,11 +132,9 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Any, loss: float, numbers: Ar
 
 
 def _inside(model: Model, record: Record, name: str) -> list[Place]:
-    """Return the layers of a composed model; none of any other."""
+    """Return the layers of a model whose layers run one after another; none of any other."""
     start = f"{name}." if name else ""
-    if not isinstance(model, Sequential | Residual):  # whose layers run one after another
-        return []
-    parts = zip(model.parts.items(), record.parts, strict=True)
+    parts = zip(model.chain.items(), record.parts, strict=False)
     return [(layer, part, f"{start}{child}") for (child, layer), part in parts]
 
 
