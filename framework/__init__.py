@@ -21,9 +21,11 @@ from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data.csv import CSV
+from framework.data.indexed import Indexed
 from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
+from framework.data.streams import Stream
 from framework.derivatives.checks import check_derivative
 from framework.derivatives.differences import numerical_gradient
 from framework.emit.text import show
@@ -192,6 +194,7 @@ __all__ = [
     "Huber",
     "Identity",
     "Impute",
+    "Indexed",
     "Initializer",
     "Input",
     "InverseTimeSchedule",
@@ -269,6 +272,7 @@ __all__ = [
     "Step",
     "StepSchedule",
     "StopOnConvergence",
+    "Stream",
     "Swish",
     "Tanh",
     "TopK",

@@ -50,7 +50,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, run: Run) -> None:
         if self.batches:
             run.live(self)["batches"] = _bar(
-                total=run.batches, initial=run.batch, unit="batch", desc=f"epoch {run.epoch + 1}", leave=False
+                total=run.batches or None, initial=run.batch, unit="batch", desc=f"epoch {run.epoch + 1}", leave=False
             )
 
     def on_batch_end(self, run: Run) -> None:

@@ -139,7 +139,7 @@ class Checkpoint(Callback):
         else:
             due = time.monotonic() - run.live(self)["time"] >= float(self.every.split()[0])
         # At the end of an epoch its row is still to come: on_epoch_end saves then.
-        if due and run.batch < run.batches:
+        if due and run.batch != run.batches:
             self._save(run)
         run.live(self)["due"] = due
 

@@ -213,7 +213,8 @@ def _require_agreement(document: Document, epochs: int) -> None:
     """Refuse counts that contradict one another: a resume would never end."""
     progress = document.progress
     finished = document.optimizer_steps == progress.step and epochs == progress.epoch
-    if not finished or progress.batch > progress.batches or (progress.batch and not progress.epoch_begun):
+    begun = progress.batch <= progress.batches or (progress.layout[0] == 0 == epochs)  # a stream of unknown length
+    if not (finished and begun) or (progress.batch and not progress.epoch_begun):
         raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch, real_array, require_finite
+from framework.arrays import Array, Batch, column_names, real_array, require_finite
 from framework.data.fingerprints import summed_fingerprint
 from framework.data.frames import parts
+from framework.data.parts import Part, parted
 from framework.errors import DataError, ShapeError
 from framework.frames import Frame, is_frame
 from framework.losses import Loss
@@ -20,7 +21,7 @@ from framework.losses.several import Losses, OutputLoss
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform, checked_rows, require_samples
-from framework.models.shapes import is_known, shown
+from framework.models.shapes import is_known, of_rows, shown
 from framework.settings.messages import brief
 from framework.trees import Tree, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
@@ -39,6 +40,8 @@ def settling(model: Model, data: Any, name: str, preprocess: TableTransform | No
             _settle(model, parts(data, name)[0], name, preprocess)
         elif hasattr(data, "read") and hasattr(data, "__len__"):
             _settle(model, read(data, 0, 1, name)[0], name, preprocess)
+        elif hasattr(data, "first"):  # a Stream
+            _settle(model, data.first[0], name, preprocess)
         yield
     except BaseException:
         model.unsettle(layers)
@@ -56,17 +59,13 @@ def _settle(model: Model, x: Any, name: str, preprocess: TableTransform | None) 
     model.settle(map_leaves(lambda shape: shape[1:], shapes))
 
 
-def read(dataset: Any, start: int, stop: int, name: str) -> tuple[Any, Any, Any]:
+def read(dataset: Any, start: int, stop: int, name: str) -> Part:
     """Return x, y and weight of some rows of a Dataset, as it gives them.
 
     Raises:
         DataError: It does not return two or three parts.
     """
-    got, name = dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})"
-    if not isinstance(got, tuple | list) or len(got) not in (2, 3):
-        form = f"{len(got)} parts" if isinstance(got, tuple | list) else type(got).__name__
-        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {form}")
-    return parts(got, name)
+    return parted(dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})")
 
 
 def target_shape(model: Model, x: Tree) -> Any:
@@ -110,6 +109,51 @@ def checked(
     if weight is not None:
         weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
     return x, y, weight
+
+
+class PartChecks:
+    """The checks of data that comes in parts: each is checked by itself, and all must have one form.
+
+    Attributes:
+        columns: Those of the frames x and y of the first part.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        losses: tuple[Loss | OutputLoss, ...],
+        name: str,
+        preprocess: TableTransform | None = None,
+    ) -> None:
+        """Remember what takes the data; ``name`` is the caller, for messages."""
+        self.model, self.losses, self.name, self.preprocess = model, losses, name, preprocess
+        self.columns = NO_COLUMNS
+        self._form = ""
+
+    def __call__(self, part: Part, where: str, start: int = 0) -> Batch:
+        """Return x, y and weight as the model and the loss take them.
+
+        Args:
+            part: The part.
+            where: How messages name it.
+            start: The number of its first row.
+
+        Raises:
+            DataError: It holds something that no model can learn from, or has another form than the first part.
+        """
+        name = f"{self.name}: {where}"
+        x, y = transformed(*part[:2], self.model, self.losses, self.preprocess, self.name, start)
+        batch = checked(x, y, part[2], self.model, self.losses, name, self.columns)
+        if self.columns == NO_COLUMNS:
+            self.columns = Columns(column_names(x), column_names(y))  # the first part's are those of all
+        weights = "no weights" if batch[2] is None else "weights"
+        form = f"x {shown(of_rows(sample_shape(batch[0])))}, y {shown(of_rows(sample_shape(batch[1])))}, {weights}"
+        if form != (self._form or form):
+            raise DataError(
+                f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
+            )
+        self._form = form
+        return batch
 
 
 def _digested(digests: list[str], array: Array) -> float:

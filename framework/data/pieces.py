@@ -145,6 +145,12 @@ def rows_of_batch(batch: Batch, rows: Any) -> Batch:
     return take(x, rows), take(y, rows), None if weight is None else weight[rows]
 
 
+def copied(batch: Batch) -> Batch:
+    """Return a batch in new memory."""
+    x, y, weight = batch
+    return map_leaves(np.copy, x), map_leaves(np.copy, y), None if weight is None else weight.copy()
+
+
 def read_only(array: Array) -> Array:
     """Return a view that no callback or layer can write through, because the array may be the caller's own."""
     view = array.view()

@@ -8,6 +8,7 @@ block.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -15,11 +16,13 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from framework.arrays import Array, Batch, column_names
+from framework.data.adapting import adapted
 from framework.data.ahead import ahead
-from framework.data.checks import NO_COLUMNS, checked, read, target_shape, transformed
+from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
 from framework.data.frames import parts
 from framework.data.pieces import Piece, cut, filled, permutation, read_only
+from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
@@ -28,8 +31,7 @@ from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform
-from framework.models.shapes import of_rows, shown
-from framework.trees import map_leaves, rows_in, sample_shape
+from framework.trees import map_leaves, rows_in
 
 BLOCK_ROWS = 4096
 WINDOW_BLOCKS = 16
@@ -59,11 +61,12 @@ class Dataset(Protocol):
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
 
 
-def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Iterator[Batch]:
+def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Generator[Batch]:
     """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
-    for piece in source.pieces(size, start, order):
-        while not piece.done:
-            yield piece.take()
+    with closing(source.pieces(size, start, order)) as pieces:
+        for piece in pieces:
+            while not piece.done:
+                yield piece.take()
 
 
 Blocks: TypeAlias = list[tuple[int, int]]
@@ -84,7 +87,7 @@ class ArraySource:
         self.rows, self.columns, self._digests = rows_in(y), columns, digests
         self._memory: dict[str, Array] = {}
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Iterator[Piece]:
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
         """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
 
         The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
@@ -92,7 +95,7 @@ class ArraySource:
         rows = None if order is None else permutation(self.rows, *order)
         yield Piece(self.arrays, min(size, self.rows), start, rows, self._memory)
 
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
         """Return which rows of the data the first of those batches holds, in its order."""
         rows = np.arange(self.rows) if order is None else permutation(self.rows, *order)
         return rows[start : start + size]
@@ -105,26 +108,21 @@ class ArraySource:
 class DatasetSource:
     """A Dataset, read in blocks and checked as it is read."""
 
-    columns = NO_COLUMNS
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        model: Model,
-        losses: tuple[Loss | OutputLoss, ...],
-        name: str,
-        preprocess: TableTransform | None = None,
-    ) -> None:
+    def __init__(self, dataset: Dataset, checks: PartChecks) -> None:
         """Check the length; rows are checked when they are read."""
-        self.dataset, self.model, self.losses, self.name = dataset, model, losses, name
-        self.preprocess = preprocess
-        self._form = ""
+        self.dataset, self.checks = dataset, checks
+        name = checks.name
         try:
             self.rows = len(dataset)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the frames x and y."""
+        return self.checks.columns
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
@@ -135,7 +133,7 @@ class DatasetSource:
         pieces = cut(windows, min(size, self.rows), start)
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
 
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None) -> Array:
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
         parts: list[Array] = []
         stop = 0
@@ -207,25 +205,14 @@ class DatasetSource:
         yield first, last
 
     def _read_block(self, start: int, stop: int) -> Batch:
-        name = f"{self.name}: {type(self.dataset).__name__}.read({start}, {stop})"
-        x, y, weight = read(self.dataset, start, stop, self.name)
-        got = (*transformed(x, y, self.model, self.losses, self.preprocess, self.name, start), weight)
-        x, y, weight = checked(*got, self.model, self.losses, name, self.columns)
-        if self.columns == NO_COLUMNS:
-            self.columns = Columns(*map(column_names, got[:2]))  # the first block's are those of all
-        if rows_in(y) != stop - start:
-            raise ShapeError(f"{name} must return {stop - start} rows; got {rows_in(y)}")
-        weights = "no weights" if weight is None else "weights"
-        form = f"x {shown(of_rows(sample_shape(x)))}, y {shown(of_rows(sample_shape(y)))}, {weights}"
-        if form != (self._form or form):
-            raise DataError(
-                f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
-            )
-        self._form = form
-        return x, y, weight
+        name = f"{type(self.dataset).__name__}.read({start}, {stop})"
+        batch = self.checks(read(self.dataset, start, stop, self.checks.name), name, start)
+        if (rows := rows_in(batch[1])) != stop - start:
+            raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
+        return batch
 
 
-Source: TypeAlias = ArraySource | DatasetSource
+Source: TypeAlias = ArraySource | DatasetSource | StreamSource
 """Checked data of one model and loss, as batches."""
 
 
@@ -262,7 +249,8 @@ def prepare(
     """Check ``data`` and make it a source of batches.
 
     Args:
-        data: (x, y), (x, y, weight) or a Dataset; x and y may be dicts of arrays by name.
+        data: (x, y), (x, y, weight), a Dataset or a Stream, or what ``adapted`` makes one of; x and y may be dicts of
+            arrays by name.
         model: The model that takes the data.
         losses: The losses that take the targets: the trained one first, then metrics that are losses.
         name: The caller, for messages.
@@ -276,6 +264,7 @@ def prepare(
         ShapeError: Shapes do not fit the model or each other.
         DtypeError: Values are not real numbers.
     """
+    data = adapted(data, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
         x, y = transformed(x, y, model, losses, preprocess, name)
@@ -290,8 +279,11 @@ def prepare(
             except DataError as error:
                 raise type(error)(f"{name}: argument 'y': {error}") from None
         return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests)
+    checks = PartChecks(model, losses, name, preprocess)
+    if isinstance(data, Stream):
+        return StreamSource(data, checks)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
-        return DatasetSource(data, model, losses, name, preprocess)
+        return DatasetSource(data, checks)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
         hint = "write validation=(x, y); split(data, 0.2) gives both parts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from operator import add
 from typing import Any, NamedTuple
 
@@ -121,13 +122,14 @@ class Figures:
         totals: Sums = {}
         kept: list[Batch] = []
         activation = model.output_activation
-        for x, y, weight in batches(source, EVALUATION_ROWS):
-            with np.errstate(all="ignore"):
-                h, a = model.output(x)
-                loss = self.loss.output_sums(activation, h, a, y, weight)
-                add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight))
-            if self.whole:
-                kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
+        with closing(batches(source, EVALUATION_ROWS)) as parts:
+            for x, y, weight in parts:
+                with np.errstate(all="ignore"):
+                    h, a = model.output(x)
+                    loss = self.loss.output_sums(activation, h, a, y, weight)
+                    add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight))
+                if self.whole:
+                    kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)

@@ -24,7 +24,8 @@ class Progress:
         batch: Batches finished in the current epoch.
         batch_loss: The loss of the last batch, or None before the first. ``loss`` is that of the last epoch.
         target_epoch: The epoch at which this ``fit`` or ``resume`` ends.
-        layout: (rows, rows in a batch, whether they are shuffled) of this training.
+        layout: (rows, rows in a batch, whether they are shuffled) of this training; 0 rows while they are not known, in
+            the first epoch of a stream.
         recipe: What the training is made of, as text by name: settings, data, versions. A resume compares it.
         stop_reason: Why training stopped early, or None.
         ended: Whether a stop has taken effect, so that ``resume`` clears it; False in what a hook saves, where a stop
@@ -53,6 +54,6 @@ class Progress:
 
     @property
     def batches(self) -> int:
-        """Batches in an epoch."""
+        """Batches in an epoch; 0 while they are not known."""
         rows, size, _ = self.layout
         return -(-rows // max(1, size))

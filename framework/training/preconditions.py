@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from framework.callbacks import Callback
+from framework.data.streams import BareStream
 from framework.errors import SettingsError, ShapeError, nearest
 from framework.models import Model
 from framework.models.rows import TableTransform
+from framework.runs.run import Run
 
 
 def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:
@@ -62,12 +64,27 @@ def require_classes(model: Model, preprocess: TableTransform | None, name: str) 
         )
 
 
-def require_last_batch(rows: int, size: int, model: Model, name: str) -> None:
+def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str) -> None:
+    """Refuse an iterable that cannot be read as often as it has to be.
+
+    Raises:
+        UsageError: A run is to be resumed from one, or an iterator is to give several epochs; says what to write.
+    """
+    left = epochs if run is None else max(1, epochs - run.epoch)
+    if isinstance(data, BareStream):
+        data.require(name, left)
+    if isinstance(validation, BareStream):
+        validation.require(f"{name}: validation", left)
+
+
+def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> None:
     """Refuse data whose last batch is too small for a layer, such as one row for BatchNorm.
 
     Raises:
         ShapeError: Says how many rows the model needs.
     """
+    if rows is None:  # of a stream; the layer refuses such a batch itself
+        return
     last = rows % size or min(rows, size)
     if last < model.minimum_rows:
         raise ShapeError(

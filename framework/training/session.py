@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -38,6 +38,7 @@ class Session:
             hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks] for hook in HOOKS
         }
         self._started: list[Callback] = []
+        self._pieces: Generator[Piece] | None = None
         self._signal: int | None = None
         self._signals = 0
         self._ending = False
@@ -70,6 +71,7 @@ class Session:
         self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
         run.error = error
         try:
+            self._attempt(self._close_pieces)
             self._tick()
             if error is None:
                 self._attempt(self._require_finite_weights)
@@ -92,6 +94,11 @@ class Session:
             run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
         if error is None and run.error is not None:
             raise run.error
+
+    def _close_pieces(self) -> None:
+        """End a thread that reads ahead."""
+        if self._pieces is not None:
+            self._pieces.close()
 
     def _tell(self, error: BaseException | None) -> None:
         """Restore buffers after an error; annotate where divergence began."""
@@ -150,8 +157,9 @@ class Session:
             self.call("on_epoch_begin")
         return True
 
-    def unfinished(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
+        self._pieces = pieces
         for piece in pieces:
             while not piece.done:
                 self._raise_signal()

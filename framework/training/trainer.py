@@ -14,6 +14,7 @@ from pydantic import field_validator
 from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
+from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sources import Source, prepare
 from framework.emit.programs import refresh
@@ -30,7 +31,13 @@ from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
-from framework.training.preconditions import require_classes, require_columns, require_last_batch, require_modes
+from framework.training.preconditions import (
+    require_again,
+    require_classes,
+    require_columns,
+    require_last_batch,
+    require_modes,
+)
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
 
@@ -115,8 +122,9 @@ class Trainer(Component):
 
         Args:
             model: The model to train.
-            data: (x, y), (x, y, weight) or a Dataset. Arrays are checked whole before anything changes. For a model of
-                several inputs x is a dict of arrays by name, for one of several outputs y is.
+            data: (x, y), (x, y, weight), a Dataset such as ``CSV`` and ``Parquet``, a ``Stream``, a dataset or a
+                DataLoader of PyTorch, or an iterable of batches. Arrays are checked whole before anything changes. For
+                a model of several inputs x is a dict of arrays by name, for one of several outputs y is.
             validation: Data of the same form, evaluated after each epoch, or None.
             epochs: How many; None is the trainer's.
             run: The run to resume; ``resume`` gives it.
@@ -137,7 +145,8 @@ class Trainer(Component):
                 engine.begin_epoch()
                 for piece in session.unfinished(source.pieces(*self._place(run))):
                     engine.advance(piece)
-                if run.batch == run.batches:
+                run.layout = self._layout(run, source)
+                if run.batch == run.batches > 0:
                     session.end_epoch(self._figured(run, held_out))
         return run
 
@@ -146,6 +155,8 @@ class Trainer(Component):
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
+        data, validation = adapted(data, name), adapted(validation, f"{name}: validation")
+        require_again(data, validation, self.epochs if epochs is None else epochs, run, name)
         preprocess = model.preprocess if run is not None or self.preprocess is None else self.preprocess.fit(data, name)
         with settling(model, data, name, preprocess):
             self._require(model)
@@ -173,7 +184,7 @@ class Trainer(Component):
             require_columns(self.callbacks, keys, name)
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
-            layout = (source.rows, self._step_rows, self.shuffle)
+            layout = self._layout(run, source)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
             if run is None:
                 engine = choose(self.engine, model, self.loss, self.optimizer)
@@ -223,9 +234,16 @@ class Trainer(Component):
         validated = {} if held_out is None else figures.evaluated(run.model, held_out)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
-    def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None]:
-        """Return the rows in a batch, the first row of the next batch, and the order of the run's epoch."""
-        return self._step_rows, run.batch * self._step_rows, (run.seed, run.epoch) if self.shuffle else None
+    def _layout(self, run: Run | None, source: Source) -> tuple[int, int, bool]:
+        """Return what a run must keep within an epoch: its rows, 0 where a stream has not ended yet, and batches."""
+        if source.rows is None and run is not None:
+            source.rows = run.layout[0] or None
+        return source.rows or 0, self._step_rows, self.shuffle
+
+    def _place(self, run: Run) -> tuple[int, int, tuple[int, int] | None, int]:
+        """Return the rows in a batch, the first row of the next batch, and the order and the number of the epoch."""
+        order = (run.seed, run.epoch) if self.shuffle else None
+        return self._step_rows, run.batch * self._step_rows, order, run.epoch
 
     def _engine(self, session: Session) -> Engine:
         """Return what makes the steps: NumPy where something acts within a step that a kernel makes whole."""

@@ -1,0 +1,269 @@
+"""Streams: rows that come one after another, from a function that gives those of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import cached_property, partial
+from itertools import chain, islice
+from typing import Any, Literal
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.data.ahead import ahead
+from framework.data.checks import PartChecks
+from framework.data.fingerprints import fingerprints
+from framework.data.parts import parted, rows_in_part, stacked
+from framework.data.pieces import Piece, Window, copied, cut, filled, permutation, rows_of_batch
+from framework.errors import DataError, SettingsError, UsageError
+from framework.models.parameters import Columns
+from framework.settings.messages import brief
+from framework.trees import rows_in
+
+ROWS_AT_ONCE = 1024
+"""Rows of a stream of single rows that are put together before they are checked."""
+
+_ADVICE = "write Stream(function), where function(epoch) gives the same rows whenever it is called with the same epoch"
+
+
+class Stream:
+    """Rows from a function of the epoch, for data that has no rows to be read by number.
+
+    ``function(epoch)`` gives an iterable, such as a list or a generator. Its batches may have any size: the trainer
+    makes its own of them. An epoch ends where the iterable ends, or after ``rows`` rows. All epochs must have as many
+    rows as the first one.
+
+    A run resumes in the middle of an epoch by calling the function and leaving out the rows that were trained on. So
+    the function must give the same rows for the same epoch.
+
+    Args:
+        function: Gives the rows of an epoch, which count from 0. Validation data is always that of epoch 0.
+        rows: The rows in an epoch; None finds their number in the first one. Then progress bars have no end, and a
+            layer that needs several rows may meet a last batch of one row.
+        each: What the iterable gives: ``"batch"``, where x and y hold several rows; or ``"row"``, one row each.
+        window: The rows that are held and shuffled together where the trainer shuffles; the first step waits for them.
+            1 keeps the order of the function.
+        read_ahead: Whether a thread reads the next window while the current one is trained on. The function is then
+            called in that thread.
+
+    Raises:
+        SettingsError: An argument is of another kind or out of range.
+
+    Example:
+        >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> def measured(epoch):
+        ...     for start in range(0, 1000, 100):
+        ...         x = np.arange(start, start + 100)[:, None] / 1000
+        ...         yield x, 2 * x[:, 0]
+        >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=2)
+        >>> run = trainer.fit(Neuron(1), Stream(measured))
+        >>> run.step, run.batches
+        (64, 32)
+    """
+
+    def __init__(
+        self,
+        function: Callable[[int], Iterable[Any]],
+        rows: int | None = None,
+        *,
+        each: Literal["batch", "row"] = "batch",
+        window: int = 4096,
+        read_ahead: bool = False,
+    ) -> None:
+        """Check the arguments; nothing is read yet."""
+        if not callable(function):
+            raise SettingsError(
+                f"Stream: argument 'function' must be a function of the epoch, such as lambda epoch: batches(epoch); "
+                f"got {brief(function)}"
+            )
+        for name, value in (("rows", rows), ("window", window)):
+            if not (value is None and name == "rows") and (type(value) is not int or value < 1):
+                raise SettingsError(f"Stream: argument {name!r} must be a whole number, 1 or more; got {brief(value)}")
+        if each not in ("batch", "row"):
+            raise SettingsError(f"Stream: argument 'each' must be 'batch' or 'row'; got {brief(each)}")
+        self.function, self.rows, self.each = function, rows, each
+        self.window, self.read_ahead = window, read_ahead
+
+    exact = True
+    """Whether an epoch can be read again."""
+
+    once = False
+    """Whether there is one epoch only."""
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return f"Stream({getattr(self.function, '__qualname__', type(self.function).__name__)})"
+
+    @cached_property
+    def first(self) -> tuple[Any, Any, Any]:
+        """x, y and weight of the first batch.
+
+        Raises:
+            DataError: There is none, or it has another form.
+        """
+        items = self._items(0)
+        for part in items:
+            return part
+        raise DataError(f"{self.name} must give at least one row; got none in epoch 0")
+
+    def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Give x, y and weight of each batch of an epoch."""
+        return self._items(epoch)
+
+    def _items(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+        given = self.function(epoch)
+        try:
+            items = iter(given)
+        except TypeError:
+            raise DataError(
+                f"{self.name} must return an iterable of batches (x, y); got {type(given).__name__}"
+            ) from None
+        numbered = enumerate(items)
+        if self.each == "batch":
+            for number, item in numbered:
+                name = f"{self.name}, item {number} of epoch {epoch}"
+                rows_in_part(part := parted(item, name), name)
+                yield part
+            return
+        while held := [*islice(numbered, ROWS_AT_ONCE)]:
+            yield stacked([item for _, item in held], f"{self.name}, epoch {epoch}", held[0][0])
+
+
+class BareStream(Stream):
+    """An iterable that was handed in without a function: its epochs cannot be told apart, and one cannot be read again.
+
+    Args:
+        data: The iterable; an iterator has one epoch.
+    """
+
+    exact = False
+
+    def __init__(self, data: Iterable[Any]) -> None:
+        """Hold the iterable."""
+        super().__init__(lambda _: data)
+        self.data = data
+        self.once = iter(data) is data
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return type(self.data).__name__
+
+    @cached_property
+    def first(self) -> tuple[Any, Any, Any]:
+        """x, y and weight of the first batch, which is kept."""
+        if not self.once:
+            return super().first
+        self._rest = self._items(0)
+        for part in self._rest:
+            return part
+        raise DataError(f"{self.name} must give at least one row; got none")
+
+    def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+        if not self.once:
+            return super().parts(epoch)
+        if self._begun:
+            raise UsageError(f"{self.name} is used up after one epoch; {_ADVICE}")
+        self._begun = True
+        return chain([self.first], self._rest)
+
+    def require(self, name: str, epochs: int) -> None:
+        """Refuse to resume, and an iterator for several epochs.
+
+        Raises:
+            UsageError: A run is resumed, or an iterator is to give several epochs.
+        """
+        if name == "resume":
+            raise UsageError(f"resume: a {self.name} cannot be read from the middle of an epoch; {_ADVICE}")
+        if self.once and epochs > 1:
+            raise UsageError(f"{name}: a {self.name} can be read once, which is one epoch; got {epochs}; {_ADVICE}")
+
+
+class StreamSource:
+    """A Stream, checked as it is read."""
+
+    def __init__(self, stream: Stream, checks: PartChecks) -> None:
+        """Take the number of rows, where it is known."""
+        self.stream, self.checks = stream, checks
+        self.rows = stream.rows
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the frames x and y."""
+        return self.checks.columns
+
+    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
+        """Give a window after another; rows before ``start`` are read and left out."""
+        window = self.stream.window
+        windows = self._windows(start // window, order, epoch)
+        pieces = cut(windows, size, start % window)
+        return ahead(pieces) if self.stream.read_ahead else pieces
+
+    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
+        """Return which rows of the epoch the batch from ``start`` holds; it may span windows."""
+        rows, window = self.rows or start + size, self.stream.window
+        parts: list[Array] = []
+        for number in range(start // window, -(-min(start + size, rows) // window)):
+            held = min(window, rows - number * window)
+            order_of = np.arange(held) if order is None else permutation(held, *order, number)
+            parts.append(number * window + order_of)
+        first = start % window
+        return np.concatenate(parts)[first : first + size]
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the function's name and the first batch."""
+        name = f"{self.stream.name}, item 0 of epoch 0"
+        return f"{self.stream.name}: {fingerprints(*self.checks(self.stream.first, name))}"
+
+    def _windows(self, number: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
+        """Give the windows from one on; the rows before it are counted."""
+        size, limit = self.stream.window, self.rows
+        before, held, total = number * size, list[Batch](), 0  # rows before the window, rows of it, rows so far
+        for item, part in enumerate(self.stream.parts(epoch)):
+            rows = rows_in_part(part, self._name(item, epoch))
+            rows = rows if self.stream.rows is None else min(rows, self.stream.rows - total)
+            first, total = total, total + rows
+            if rows and total > before:
+                batch = self.checks(part, self._name(item, epoch))
+                # A copy, because the function may fill the same memory for every batch.
+                held.append(copied(rows_of_batch(batch, slice(max(0, before - first), rows))))
+                while sum(rows_in(y) for _, y, _ in held) >= size:
+                    window, held = _split(held, size)
+                    yield size, partial(self._read, window, order, number)
+                    number += 1
+            if total == self.stream.rows:
+                break
+        if total == 0 or total < before:
+            raise DataError(
+                f"{self.stream.name} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}"
+            )
+        if limit is not None and total != limit:
+            raise DataError(
+                f"{self.stream.name} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "
+                "Stream(function, rows=...) with the number that every epoch has"
+            )
+        self.rows = total
+        if held:
+            yield sum(rows_in(y) for _, y, _ in held), partial(self._read, held, order, number)
+
+    def _name(self, item: int, epoch: int) -> str:
+        return f"{self.stream.name}, item {item} of epoch {epoch}"
+
+    @staticmethod
+    def _read(
+        window: list[Batch], order: tuple[int, int] | None, number: int, rest: Batch | None
+    ) -> tuple[Batch, Array | None]:
+        rows = sum(rows_in(y) for _, y, _ in window)
+        before = [] if rest is None else [rest]
+        batch = filled([*before, *window], rows + sum(rows_in(y) for _, y, _ in before))
+        return batch, None if order is None else permutation(rows, *order, number)
+
+
+def _split(held: list[Batch], size: int) -> tuple[list[Batch], list[Batch]]:
+    """Return batches of ``size`` rows together, and those that are left."""
+    *whole, last = held
+    kept = size - sum(rows_in(y) for _, y, _ in whole)
+    rest = rows_of_batch(last, slice(kept, None))
+    return [*whole, rows_of_batch(last, slice(kept))], [rest] if rows_in(rest[1]) else []

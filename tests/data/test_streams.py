@@ -1,0 +1,284 @@
+"""Streams: the rows and the bits are those of the same arrays, however a function cuts and gives them."""
+
+import threading
+
+import numpy as np
+import pytest
+from left_out import hooks_differ
+
+from framework import (
+    Checkpoint,
+    DataError,
+    Dense,
+    MeanSquaredError,
+    Neuron,
+    ProgressBar,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    ShapeError,
+    Stream,
+    Tanh,
+    Trainer,
+    UsageError,
+    latest,
+    on,
+)
+from framework.data.pieces import permutation
+
+ROWS = 103
+X = np.random.default_rng(0).standard_normal((ROWS, 2))
+Y = X[:, 0] - X[:, 1] ** 2
+
+
+def batches(size, x=X, y=Y, *more):
+    def function(_epoch):
+        for start in range(0, len(y), size):
+            yield tuple(part[start : start + size] for part in (x, y, *more))
+
+    return function
+
+
+def recipe(**settings):
+    default = {"optimizer": SGDOptimizer(learning_rate=0.05, momentum=0.9), "batch_size": 8, "epochs": 3}
+    return Trainer(loss=MeanSquaredError(), **default | settings)
+
+
+def network():
+    return Sequential(Dense(units=3, activation=Tanh()), Neuron())
+
+
+def bits(run):
+    return run.model.parameters.vector.tobytes(), run.history.column("loss")
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 50, 500])
+@pytest.mark.parametrize("window", [1, 20, 4096])
+def test_a_stream_in_order_trains_like_its_arrays(size, window):
+    data = Stream(batches(size), window=window, read_ahead=size == 7)
+    run = recipe(shuffle=False).fit(network(), data, data)
+    assert bits(run) == bits(recipe(shuffle=False).fit(network(), (X, Y), (X, Y)))
+    assert (run.batches, run.step) == (13, 39)
+
+
+def test_rows_are_shuffled_within_windows_by_a_function_of_seed_epoch_and_window():
+    seen = []
+    watch = on("batch_end")(lambda run: seen.extend(run.current[1].tolist()))
+    recipe(callbacks=[watch], epochs=2, seed=4).fit(network(), Stream(batches(9), window=40))
+    order = [
+        start + permutation(min(40, ROWS - start), 4, epoch, number)
+        for epoch in range(2)
+        for number, start in enumerate(range(0, ROWS, 40))
+    ]
+    assert seen == Y[np.concatenate(order)].tolist()
+
+
+def test_rows_one_by_one_are_rows():
+    weight = np.arange(ROWS) % 3.0
+    rows = Stream(lambda _: zip(X, Y, weight, strict=True), each="row")
+    whole = Stream(batches(50, X, Y, weight))
+    assert bits(recipe().fit(network(), rows)) == bits(recipe().fit(network(), whole))
+
+
+def test_a_function_may_fill_the_same_memory_for_every_batch():
+    def function(_epoch):
+        x, y = np.empty((10, 2)), np.empty(10)
+        for start in range(0, 100, 10):
+            x[:], y[:] = X[start : start + 10], Y[start : start + 10]
+            yield x, y
+
+    assert bits(recipe().fit(network(), Stream(function))) == bits(
+        recipe().fit(network(), Stream(batches(10, X[:100], Y[:100])))
+    )
+
+
+@pytest.mark.parametrize("rows", [None, ROWS])
+@pytest.mark.parametrize("settings", [{}, {"shuffle": False}])
+@pytest.mark.parametrize("read_ahead", [False, True])
+@hooks_differ
+def test_a_run_resumes_bit_for_bit_from_every_step(rows, settings, read_ahead):
+    def data():
+        return Stream(
+            lambda epoch: batches(9, np.roll(X, epoch, 0), np.roll(Y, epoch))(0), rows, window=30, read_ahead=read_ahead
+        )
+
+    whole = recipe(**settings).fit(network(), data())
+    for step in (*range(1, 15), 26, 38):
+        stop = on("batch_end")(lambda run, step=step: run.stop("enough") if run.step == step else None)
+        run = recipe(callbacks=[stop], **settings).fit(network(), data())
+        assert run.step == step
+        recipe(**settings).resume(run, data())
+        assert bits(run) == bits(whole)
+
+
+def test_checkpoints_within_the_first_epoch_are_saved_though_its_length_is_not_known(tmp_path):
+    saver = Checkpoint(folder=tmp_path / "run", every=5, keep=100)
+    bar = ProgressBar(batches=True)
+    whole = recipe(callbacks=[saver, bar]).fit(network(), Stream(batches(9)))
+    assert (tmp_path / "run" / "step-000000005.safetensors").exists()
+    run = recipe(callbacks=[bar]).resume(tmp_path / "run" / "step-000000005.safetensors", Stream(batches(9)))
+    assert bits(run) == bits(whole)
+    assert latest(tmp_path / "run").name == "step-000000039.safetensors"
+
+
+def test_an_endless_stream_ends_each_epoch_after_its_rows():
+    def endless(_epoch):
+        start = 0
+        while True:
+            rows = np.arange(start, start + 7) % ROWS
+            yield X[rows], Y[rows]
+            start += 7
+
+    run = recipe().fit(network(), Stream(endless, ROWS))
+    assert bits(run) == bits(recipe().fit(network(), Stream(batches(9))))
+
+
+def test_a_stop_before_the_first_batch_ends_no_epoch():
+    stop = on("epoch_begin")(lambda run: run.stop("enough"))
+    run = recipe(callbacks=[stop]).fit(network(), Stream(batches(9), window=20))
+    assert (run.epoch, run.step, run.batches) == (0, 0, 0)
+
+
+def test_frames_in_a_stream_give_their_columns():
+    import pandas as pd
+
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    data = Stream(lambda _: [(frame[:50], Y[:50]), (frame[50:], Y[50:])])
+    assert recipe().fit(network(), data).model.columns == ("a", "b")
+    with pytest.raises(DataError, match="must have the columns of fit"):
+        recipe().evaluate(run_of(data).model, Stream(lambda _: [(frame[["b", "a"]], Y)]))
+
+
+def run_of(data):
+    return recipe().fit(network(), data)
+
+
+def test_an_iterable_without_a_function_trains_and_does_not_resume():
+    run = recipe(epochs=1).fit(network(), batches(9)(0))
+    assert bits(run) == bits(recipe(epochs=1).fit(network(), Stream(batches(9))))
+    with pytest.raises(UsageError, match=r"resume: a generator cannot be read .* write Stream\(function\)"):
+        recipe().resume(run, batches(9)(0), epochs=1)
+    with pytest.raises(UsageError, match=r"fit: a generator can be read once, which is one epoch; got 3; write Stream"):
+        run_of(batches(9)(0))
+    with pytest.raises(UsageError, match=r"fit: validation: a generator can be read once"):
+        recipe().fit(network(), (X, Y), batches(9)(0))
+    assert recipe().evaluate(run.model, batches(9)(0)) == recipe().evaluate(run.model, (X, Y))
+
+
+def test_an_iterable_that_begins_anew_trains_several_epochs():
+    class Again:
+        def __iter__(self):
+            return batches(9)(0)
+
+    assert bits(run_of(Again())) == bits(run_of(Stream(batches(9))))
+    with pytest.raises(UsageError, match="resume: a Again cannot be read"):
+        recipe().resume(run_of(Again()), Again(), epochs=1)
+
+
+@pytest.mark.parametrize("read_ahead", [False, True])
+@pytest.mark.parametrize(
+    ("function", "rows", "message"),
+    [
+        (lambda _: [], None, "must give at least one row; got none in epoch 0"),
+        (lambda _: 3, None, "must return an iterable of batches .*got int"),
+        (lambda _: ["text"], None, r"item 0 of epoch 0 must return \(x, y\) or \(x, y, weight\); got str"),
+        (lambda _: [(X, Y), (X,)], None, "item 1 of epoch 0 must return .*got 1 parts"),
+        (
+            lambda _: [(X, Y), (X[:, :1], Y)],
+            None,
+            r"item 1 of epoch 0: argument 'x' must have the shape \(rows, 2\)",
+        ),
+        (lambda _: [(X, Y), (X, Y, Y * 0 + 1)], None, "weights for all rows or for none"),
+        (
+            lambda _: [(X, Y), (X, np.where(Y[3] == Y, np.nan, Y))],
+            None,
+            r"item 1 .* must be finite; got nan at y\[3\]",
+        ),
+        (lambda _: [(X, Y)], 104, "must give 104 rows in each epoch; got 103 in epoch 0"),
+        (lambda epoch: [(X[epoch:], Y[epoch:])], None, "must give 103 rows in each epoch; got 102 in epoch 1"),
+        (lambda _: [(X[0], 1.0)], None, "must have rows in y; got one number; for single rows write each='row'"),
+    ],
+)
+def test_what_is_no_stream_of_rows_is_refused(function, rows, message, read_ahead):
+    with pytest.raises(DataError, match=message):
+        recipe().fit(network(), Stream(function, rows, read_ahead=read_ahead))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(X[0], 1.0), (X[0][:1], 1.0)], r"x must have one shape in each row; got \(1,\) in row 1, \(2,\) in row 0"),
+        ([(X[0], 1.0), (X[0], 1.0, 1.0)], "row 1 must have 2 parts, as row 0 has; got 3"),
+        ([(X[0], 1.0), X[0]], r"row 1 must be \(x, y\)"),
+        (
+            [({"a": 1}, 1.0), ({"b": 1}, 1.0)],
+            r"the same names in each row; got \['b'\] in row 1, \['a'\] in row 0",
+        ),
+    ],
+)
+def test_rows_of_several_forms_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
+        run_of(Stream(lambda _: rows, each="row"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2],), "'function' must be a function of the epoch"),
+        ((batches(9), 0), "'rows' must be a whole number, 1 or more; got 0"),
+        ((batches(9), 2.5), "'rows' must be a whole number"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        Stream(*arguments)
+
+
+def test_an_error_of_the_function_keeps_its_traceback_and_the_run_resumes():
+    broken = [True]
+
+    def function(epoch):
+        for number, batch in enumerate(batches(10)(epoch)):
+            if number == 7 and broken[0]:
+                raise OSError("the disk is gone")
+            yield batch
+
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        recipe().fit(network(), Stream(function, window=20, read_ahead=True))
+    assert "function" in [entry.name for entry in caught.traceback]
+    run = caught.value.run
+    assert (run.consistent, run.epoch, 0 < run.step < 13) == (True, 0, True)
+    assert not [thread for thread in threading.enumerate() if thread.name == "read ahead"]
+    broken[0] = False
+    recipe().resume(run, Stream(function, window=20))
+    assert bits(run) == bits(run_of(Stream(batches(10), window=20)))
+
+
+def test_the_thread_ends_with_the_training_also_after_an_error_or_a_stop():
+    def stop(run):
+        run.stop("enough")
+
+    def fail(_run):
+        raise RuntimeError("a callback")
+
+    def alive():
+        return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
+
+    data = Stream(batches(9), window=20, read_ahead=True)
+    recipe(callbacks=[on("batch_end")(stop)]).fit(network(), data)
+    assert not alive()
+    with pytest.raises(RuntimeError, match="a callback"):
+        recipe(callbacks=[on("batch_end")(fail)]).fit(network(), data)
+    assert not alive()
+    with pytest.raises(ShapeError):
+        recipe().evaluate(Neuron(3), data)
+    assert not alive()
+
+
+def test_a_thread_that_is_ended_from_within_does_not_hang_the_training():
+    def function(_epoch):
+        yield X, Y
+        raise SystemExit("the library gives up")
+
+    with pytest.raises(SystemExit, match="the library gives up"):
+        run_of(Stream(function, read_ahead=True))
