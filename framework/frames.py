@@ -245,10 +245,10 @@ class Frame:
         if kind in ("date", "duration", "other"):
             raise DtypeError(self._refusal(name, kind, "text, categories or numbers"))
         array = self._array(name)
+        if array is None or pa.types.is_dictionary(array.type):
+            array = self._without_dictionary(name, array)
         if pa.types.is_null(array.type):
             return np.full(len(array), -1), ()
-        if pa.types.is_dictionary(array.type):
-            array = self._without_dictionary(name, array)
         if pa.types.is_decimal(array.type):
             array = _floats_of(pa, array)
         if pa.types.is_floating(array.type):
@@ -319,13 +319,24 @@ class Frame:
         return self._columns[name]
 
     def _kind(self, name: str) -> Kind:
-        nw, dtype = self._nw, self._series(name).dtype
+        nw, series = self._nw, self._series(name)
+        dtype = series.dtype
         if dtype.is_numeric():
             if not (dtype.is_decimal() or isinstance(dtype, nw.Int128 | nw.UInt128)):
                 self._plain.add(name)
             return "number"
         if dtype.is_nested() or dtype in (nw.Binary, nw.Time):
             return "other"
+        if str(getattr(series.to_native(), "dtype", "")) != "object":  # of pandas, where narwhals looks at the values
+            kinds: dict[Kind, Any] = {
+                "boolean": nw.Boolean,
+                "text": nw.String,
+                "category": nw.Categorical | nw.Enum,
+                "date": nw.Date | nw.Datetime,
+                "duration": nw.Duration,
+            }
+            if found := next((kind for kind, types in kinds.items() if isinstance(dtype, types)), None):
+                return found
         array = self._array(name)
         return "other" if array is None else _kind_of(self._pa.types, array.type)
 
@@ -353,9 +364,9 @@ class Frame:
         return array
 
     def _without_dictionary(self, name: str, array: Any) -> Any:
-        """Return a column of categories as the array of their values, or of the texts of values such as intervals."""
+        """Return a column of categories as the array of their values, or of the texts of objects such as intervals."""
         pa = self._pa
-        if _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
+        if array is not None and _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
             return array.cast(array.type.value_type)
         return pa.array([None if missing else str(item) for item, missing in _items(self._series(name))], pa.string())
 

@@ -96,6 +96,28 @@ def test_levels_come_in_the_order_of_their_first_row(table, values, levels):
     assert (codes.tolist(), found) == ([0, -1, 1, 0], levels)
 
 
+@pytest.mark.parametrize(
+    ("categories", "levels"),
+    [
+        (pd.Categorical(["b", None, "a", "b"], ["unused", "a", "b"]), ("b", "a")),
+        (pd.Categorical([3.0, None, 0.1, 3.0]), ("3", "0.1")),
+        (pd.Categorical([True, None, False, True]), ("True", "False")),
+        (pd.Categorical(["b", None, 1, "b"]), ("b", "1")),
+        (pd.cut(pd.Series([2, None, 1, 2]), [0, 1, 2]), ("(1.0, 2.0]", "(0.0, 1.0]")),
+    ],
+    ids=["text", "floats", "booleans", "several types", "intervals"],
+)
+def test_categories_are_the_texts_of_their_values(categories, levels):
+    codes, found = Frame(pd.DataFrame({"c": categories})).texts("c")
+    assert (codes.tolist(), found) == ([0, -1, 1, 0], levels)
+
+
+def test_the_dictionaries_of_several_chunks_are_one():
+    parts = [pa.array(part).dictionary_encode() for part in (["b", None], ["a", "b"])]
+    codes, levels = Frame(pa.table({"c": pa.chunked_array(parts)})).texts("c")
+    assert (codes.tolist(), levels) == ([0, -1, 1, 0], ("b", "a"))
+
+
 @pytest.mark.parametrize("kind", ["dates", "times", "zoned times", "durations"])
 def test_dates_are_microseconds_on_their_own_clock(table, kind):
     values, _ = KINDS[kind]

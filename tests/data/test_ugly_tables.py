@@ -147,6 +147,7 @@ OWN = {
     "pandas: complex numbers": (series([1j, 2]), real(f"complex values, first 1j in row 0{OTHER}")),
     "pandas: categories": (series(["b", None], "category"), CATEGORIES),
     "pandas: categories that are numbers": (series([3, 1], "category"), real(f"categories, first 3 in row 0{TEXT}")),
+    "pandas: categories of several types": (series(["b", 1], "category"), CATEGORIES),
     "pandas: intervals": (
         pd.DataFrame({"c": pd.cut(pd.Series([1, 2]), [0, 1, 2])}),
         real(f"categories, first Interval(0, 1, closed='right') in row 0{TEXT}"),
