@@ -347,7 +347,9 @@ class Frame:
         return self._arrays[name]
 
     def _converted(self, series: Any) -> Any:
-        pa = self._pa
+        pa, objects = self._pa, series.dtype == self._nw.Object
+        if objects and type(series.to_native()).__module__.startswith("polars"):  # which may give their addresses
+            return _of_objects(pa, series)
         try:
             array = series.to_arrow()
         except (ValueError, TypeError, NotImplementedError, OverflowError):
@@ -356,10 +358,7 @@ class Frame:
             array = array.combine_chunks()
         if pa.types.is_run_end_encoded(array.type):
             return pa.compute.run_end_decode(array)
-        # Arrow gives all dates the form of the first, without a time or in its zone; of polars' objects the addresses.
-        if series.dtype == self._nw.Object and (
-            pa.types.is_temporal(array.type) or pa.types.is_fixed_size_binary(array.type)
-        ):
+        if objects and pa.types.is_temporal(array.type):  # all as the first is: without a time, or in its zone
             return _of_objects(pa, series, array)
         return array
 
