@@ -222,7 +222,7 @@ class Component(BaseModel, metaclass=ComponentType):
             return
         kind = type(self).__name__
         keeps = f"; {self.keeps}" if self.keeps else ""
-        if name in self.settings():
+        if name in type(self).model_fields or name in (getattr(self, "__pydantic_extra__", None) or {}):
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
         if advice := elsewhere(type(self), name):
             raise SettingsError(f"{kind} has no setting '{name}': {advice}")
