@@ -42,6 +42,7 @@ from framework.errors import (
     ShapeError,
     UsageError,
 )
+from framework.experiments.experiment import Experiment
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
 from framework.losses import Loss, RowLoss
@@ -175,6 +176,7 @@ __all__ = [
     "DtypeError",
     "EarlyStopping",
     "Embedding",
+    "Experiment",
     "ExponentialSchedule",
     "FittedPreprocess",
     "Flatten",

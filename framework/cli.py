@@ -1,4 +1,4 @@
-"""The command line: a step of a neuron, number by number; the parts; what a checkpoint holds; a demonstration."""
+"""The command line: experiments; a step of a neuron, number by number; the parts; a checkpoint; a demonstration."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from framework import (
     trace_step,
 )
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
+from framework.experiments.commands import COMMANDS
 from framework.trace import LABELS
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -106,6 +107,10 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
         if not np.isfinite(value).all():
             raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @main.command(name="list", short_help="Print every class of a KIND, such as losses.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from framework.errors import FrameworkError, SettingsError
 from framework.experiments.text import KeyPath
 from framework.settings.component import Component, class_of
-from framework.settings.messages import printable
+from framework.settings.messages import brief, printable
 from framework.settings.plain_functions import PlainFunction
 
 _FAILED = object()
@@ -55,13 +55,17 @@ class _Builder:
         self.errors.append(f"{self.where(path)}: {printable(message)}")
         return _FAILED
 
+    def values(self, value: Any, kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
+        """Build every component in values by name."""
+        if not isinstance(value, Mapping):
+            return self.value(value, kinds, path)
+        items = {key: self.value(item, kinds, (*path, key)) for key, item in value.items()}
+        return _FAILED if any(item is _FAILED for item in items.values()) else items
+
     def value(self, value: Any, kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
         """Build every component in a value; ``kinds`` are the classes that the setting takes."""
         if isinstance(value, Mapping):
-            if kinds or isinstance(value.get("type"), str):
-                return self.component(value, kinds, path)
-            items = {key: self.value(item, kinds, (*path, key)) for key, item in value.items()}
-            return _FAILED if any(item is _FAILED for item in items.values()) else items
+            return self.component(value, kinds, path) if kinds or "type" in value else self.values(value, kinds, path)
         if isinstance(value, list):
             made = [self.value(item, kinds, (*path, place)) for place, item in enumerate(value)]
             return _FAILED if any(item is _FAILED for item in made) else made
@@ -79,13 +83,19 @@ class _Builder:
                 choices = f"; one of {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
                 return self.error(path, f'{_name(path)} needs type = "..."{choices}')
             cls: type[Component] = complete[0]
+        elif not isinstance(tag, str):
+            return self.error(
+                (*path, "type"), f"the type of {_name(path)} must be the name of a class; got {brief(tag)}"
+            )
         else:
             try:
                 cls = class_of(tag)
             except SettingsError as error:
                 return self.error((*path, "type"), _imported(str(error), tag))
         settings = {
-            name: self.value(value, component_classes(_annotation(cls, name)), (*path, name))
+            name: (self.values if name in cls.named else self.value)(
+                value, component_classes(_annotation(cls, name)), (*path, name)
+            )
             for name, value in table.items()
             if name != "type"
         }
@@ -97,7 +107,8 @@ class _Builder:
             lines = str(error).splitlines()
             for line in lines:
                 named = re.search(r"setting '(\w+)'", line)
-                self.error((*path, named[1]) if named else path, line)
+                said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
+                self.error((*path, named[1]) if named else path, said)
             return _FAILED
 
 
@@ -115,7 +126,18 @@ def _imported(message: str, tag: str) -> str:
 
 def _annotation(cls: type[Component], name: str) -> Any:
     field = cls.model_fields.get(name)
-    return None if field is None else field.annotation
+    return chosen(cls) if field is None else field.annotation
+
+
+def chosen(cls: type[Component]) -> Any:
+    """Return the type of the settings whose names the user chooses, as those of a Join; None if there are none.
+
+    Example:
+        >>> from framework import Join, Sequential
+        >>> chosen(Join), chosen(Sequential)
+        (framework.models.base.Model | framework.activations.base.Activation, None)
+    """
+    return get_args(get_type_hints(cls)["__pydantic_extra__"])[1] if cls.model_config["extra"] == "allow" else None
 
 
 def component_classes(annotation: Any) -> tuple[type[Component], ...]:

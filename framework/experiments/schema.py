@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from framework.experiments.building import component_classes, concrete
+from framework.experiments.building import chosen, component_classes, concrete
 from framework.settings.component import Component
 
 
@@ -33,8 +33,8 @@ def schema_of(kind: type[Component]) -> dict[str, Any]:
     waiting: list[type[Component]] = [kind]
     for cls in waiting:
         definitions[cls.tag()] = _table(cls)
-        kinds = (found for field in cls.model_fields.values() for found in component_classes(field.annotation))
-        for found in dict.fromkeys(kinds):
+        annotations = [*(field.annotation for field in cls.model_fields.values()), chosen(cls)]
+        for found in dict.fromkeys(kind for each in annotations for kind in component_classes(each)):
             classes: list[type[Component]] = [*concrete(found)]
             if classes != [found]:
                 definitions[f"any {found.tag()}"] = _choice(classes)
@@ -54,7 +54,7 @@ def _table(cls: type[Component]) -> dict[str, Any]:
         "description": (inspect.getdoc(cls) or "").partition("\n")[0],
         "properties": {"type": {"const": cls.tag()}, **{name: _setting(field) for name, field in fields.items()}},
         "required": [name for name, field in fields.items() if field.is_required()],
-        "additionalProperties": False,
+        "additionalProperties": _schema(chosen(cls)) if chosen(cls) else False,
     }
 
 

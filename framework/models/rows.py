@@ -113,8 +113,23 @@ def predicted(model: Model, x: Any, name: str) -> Any:
 
 def classified(model: Model, x: Any, name: str) -> Array:
     """Return the likeliest class of each row; see ``Model.classify``."""
+    places, classes = likeliest(model, predicted(model, x, name), name)
+    return places if classes is None else np.array(classes)[places]
+
+
+def likeliest(model: Model, scores: Any, name: str) -> tuple[Array, tuple[str, ...] | None]:
+    """Return the place of the likeliest class of each row, and the names of the classes, if they have any.
+
+    Args:
+        model: The model.
+        scores: What ``predicted`` gives.
+        name: The caller, for messages.
+
+    Raises:
+        SettingsError: The model has several outputs, or one that may lie outside of 0 and 1.
+        ShapeError: The rows are not scores of classes, or not of as many as have names.
+    """
     classes = None if model.preprocess is None else model.preprocess.classes
-    scores: Array = predicted(model, x, name)
     if isinstance(scores, dict):
         raise SettingsError(
             f"{name}: the model must have one output; it has {', '.join(scores)}: take the classes of one, as "
@@ -132,8 +147,6 @@ def classified(model: Model, x: Any, name: str) -> Array:
         places, count = scores.argmax(axis=1), scores.shape[1]
     else:
         raise ShapeError(f"{name}: the model must give one row of numbers a sample; got the shape {scores.shape}")
-    if classes is None:
-        return places
-    if len(classes) != count:
+    if classes is not None and len(classes) != count:
         raise ShapeError(f"{name}: the target has {len(classes)} classes, and the model tells {count} apart")
-    return np.array(classes)[places]
+    return places, classes

@@ -10,8 +10,9 @@ from framework import (
     Accuracy,
     AdamOptimizer,
     BinaryCrossEntropy,
-    Component,
     Dense,
+    Losses,
+    MeanSquaredError,
     Sequential,
     SettingsError,
     Trainer,
@@ -19,6 +20,7 @@ from framework import (
 from framework.experiments.building import build
 from framework.experiments.schema import schema_of
 from framework.experiments.text import read_settings, to_toml
+from framework.settings.component import class_of
 
 
 def built(text, kind=Trainer):
@@ -61,6 +63,8 @@ def test_a_file_becomes_the_component_that_python_makes():
         (("epochs = 3", "epoch = 3"), "line 3: Trainer: unknown setting 'epoch'; did you mean 'epochs'?"),
         (("epochs = 3", 'epochs = "3"'), "line 3: Trainer: setting 'epochs' must be a valid integer; got '3'"),
         (("epochs = 3", "epochs = 3.5"), "line 3: Trainer: setting 'epochs' must be a valid integer; got 3.5"),
+        (("epochs = 3", "epochs = {a = 1}"), "line 3: Trainer: setting 'epochs' must not be a table; got {'a': 1}"),
+        (('"AdamOptimizer"', "7"), "line 8: the type of setting 'optimizer' must be the name of a class; got 7"),
         (("epochs = 3", "epochs = true"), "line 3: Trainer: setting 'epochs' must "),
         (("epochs = 3", "epochs = 1979-05-27"), "line 3: Trainer: setting 'epochs' must "),
         (
@@ -115,6 +119,13 @@ def test_a_model_is_built_with_its_layers():
         built(text.replace("units = 1", "units = 1, inputs = 7"), Sequential)
 
 
+def test_parts_whose_names_the_user_chooses_may_be_names_of_classes():
+    losses = built('price = "MeanSquaredError"\nlate = {type = "BinaryCrossEntropy"}\nweights = {late = 2.0}', Losses)
+    assert losses == Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0})
+    with pytest.raises(SettingsError, match=r"^line 1: type 'MeanSquareError' is not .*; did you mean 'MeanSquaredE"):
+        built('price = "MeanSquareError"', Losses)
+
+
 def resolved(schema, node):
     while "$ref" in node:
         node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
@@ -128,10 +139,9 @@ def test_the_schema_has_every_setting_of_every_class():
         assert reference in schema["$defs"]
     tables = {name: table for name, table in schema["$defs"].items() if not name.startswith("any ")}
     for name, table in tables.items():
-        cls = type(Component.from_json(json.dumps({"type": name}))) if not table["required"] else None
-        names = {*table["properties"]} - {"type"}
-        assert cls is None or names == {*cls.model_fields}
-        assert table["additionalProperties"] is False
+        assert {*table["properties"]} - {"type"} == {*class_of(name).model_fields}
+        assert table["additionalProperties"] is False or name in ("Heads", "Join", "Losses")
+    assert tables["Losses"]["additionalProperties"] == {"$ref": "#/$defs/any Loss"}
     trainer = tables["Trainer"]["properties"]
     assert trainer["epochs"] == {"type": "integer", "minimum": 1, "default": 1}
     choices = resolved(schema, trainer["loss"])["anyOf"]

@@ -1,0 +1,241 @@
+"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, schema."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+from framework.errors import FrameworkError
+from framework.experiments.comparing import comparison
+from framework.experiments.experiment import Experiment
+from framework.experiments.folder import SETTINGS, RunFolder
+from framework.experiments.predicting import write_predictions
+from framework.experiments.proposing import proposal
+from framework.experiments.schema import schema_of
+from framework.settings.messages import printable
+from framework.tables import as_text
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn errors into one message, and warnings into lines."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        click.echo(f"Warning: {printable(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        except (FrameworkError, ImportError, MemoryError) as error:
+            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException(printable(f"{str(error) or type(error).__name__}{notes}")) from None
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    """Import the modules of ``--import``, also from the current folder, as ``python -m`` does."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name is None or not module.startswith(error.name):
+                    raise
+                hint = "; write it without .py" if module.endswith(".py") else ""
+                raise click.ClickException(
+                    f"--import {module}: no module of this name is in the current folder or installed{hint}"
+                ) from None
+    finally:
+        sys.path.pop(0)
+
+
+def _command(function: Command) -> Command:
+    """Give a command ``--import``, and messages instead of tracebacks."""
+
+    @functools.wraps(function)
+    def call(imports: tuple[str, ...], **options: Any) -> Any:
+        with _answering():
+            _import(imports)
+            return function(**options)
+
+    help_text = "A module with classes of your own, to be imported first; may be given several times."
+    option = click.option("--import", "imports", multiple=True, metavar="MODULE", help=help_text)
+    return option(call)  # type: ignore[return-value]
+
+
+_set = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="SETTING=VALUE",
+    help="A setting that replaces the file's, e.g. trainer.epochs=20; may be given several times, in any order.",
+)
+
+
+@click.command(short_help="Look at a table, and write an experiment for it.")
+@click.argument("data", metavar="DATA")
+@click.option("--target", required=True, help="The column to predict.")
+@click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
+@click.option("--task", type=click.Choice(["classes", "number"]), help="What the target is, if the guess is wrong.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@_command
+def new(data: str, target: str, out: str | None, task: Literal["classes", "number"] | None, overwrite: bool) -> None:
+    """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
+    path = Path(out or f"{Path(data).stem}.toml")
+    if out != "-" and path.exists() and not overwrite:
+        raise click.ClickException(f"{path} exists already; give --out another file, or --overwrite")
+    folder = Path.cwd() if out == "-" else path.absolute().parent
+    text = proposal(data, target, task, folder)
+    if out == "-":
+        click.echo(text, nl=False)
+        return
+    path.write_text(text, encoding="utf-8", newline="\n")
+    click.echo(f"wrote {path}; now: framework train {path}")
+
+
+@click.command(short_help="Train the experiment of a file, in a new folder.")
+@click.argument("file", metavar="FILE")
+@_set
+@click.option("--out", metavar="FOLDER", help="The folder of the run. [default: runs/NAME-1, -2, ...]")
+@_command
+def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
+    """Train the experiment FILE, in a new folder that holds all there is to know of the run."""
+    path = Path(file)
+    experiment = Experiment.read(path, changes).moved(path.absolute().parent)
+    folder = RunFolder.create(out or _unused(path.stem), experiment, sys.argv[1:])
+    _run(folder, None)
+
+
+@click.command(short_help="Continue the run of a folder, where it was killed or stopped.")
+@click.argument("folder", metavar="FOLDER")
+@click.option("--epochs", type=click.IntRange(min=1), help="How many more. [default: up to the experiment's]")
+@_command
+def resume(folder: str, epochs: int | None) -> None:
+    """Continue the run of FOLDER, bit for bit, where it was killed, interrupted or stopped."""
+    _run(RunFolder(folder), epochs)
+
+
+def _run(folder: RunFolder, epochs: int | None) -> None:
+    shown = _relative(folder.path)
+    if epochs is None and folder.metrics is not None:
+        raise click.ClickException(f"the run {shown} is complete; --epochs 5 trains five more")
+    try:
+        run = folder.train(epochs=epochs)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        click.echo(f"interrupted; to continue: framework resume {shown}", err=True)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+    reason = f" ({run.stop_reason})" if run.stop_reason else ""
+    click.echo(f"{shown}: {run.epoch} epochs{reason}")
+    _print_figures((folder.metrics or {}).get("validation") or run.history[-1])
+
+
+@click.command(short_help="Print the loss and the metrics of a run's model.")
+@click.argument("folder", metavar="FOLDER")
+@click.option("--data", metavar="FILE", help="A table with the target. [default: the validation data]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_command
+def evaluate(folder: str, data: str | None, as_json: bool) -> None:
+    """Print the loss and the metrics of the model of FOLDER."""
+    figures = RunFolder(folder).evaluate(data)
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        _print_figures(figures)
+
+
+@click.command(short_help="Predict every row of a table, into another table.")
+@click.argument("folder", metavar="FOLDER")
+@click.argument("data", metavar="DATA")
+@click.option("--out", default="predictions.csv", show_default=True, help="The table to write, .csv or .parquet.")
+@click.option(
+    "--keep", multiple=True, metavar="COLUMN", help="A column of DATA to write too; may be given several times."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@_command
+def predict(folder: str, data: str, out: str, keep: tuple[str, ...], overwrite: bool) -> None:
+    """Predict every row of the table DATA with the model of FOLDER.
+
+    The rows stay in their order. For classes, the column of the target has the most probable one, and a column for
+    each class, such as income=yes, has its probability.
+    """
+    if Path(out).exists() and not overwrite:
+        raise click.ClickException(f"{out} exists already; give --out another file, or --overwrite")
+    rows = write_predictions(RunFolder(folder), data, out, keep)
+    click.echo(f"wrote {out}: {rows} rows")
+
+
+@click.command(short_help="Print an experiment or a run, with every setting.")
+@click.argument("path", metavar="PATH")
+@_set
+@_command
+def show(path: str, changes: tuple[str, ...]) -> None:
+    """Print the experiment of the file PATH with every setting, or the run of the folder PATH."""
+    if not Path(path).is_dir():
+        click.echo(Experiment.read(path, changes).to_toml(), nl=False)
+        return
+    folder = RunFolder(path)
+    click.echo(Experiment.read(folder.path / SETTINGS, changes).to_toml())
+    rows = folder.history()
+    click.echo(f"# {len(rows)} epochs{', complete' if folder.metrics is not None else ''}")
+    if rows:
+        click.echo("\n".join(f"# {key} = {value}" for key, value in rows[-1].items()))
+    if folder.newest is not None:
+        click.echo(folder.model().summary())
+
+
+@click.command(short_help="Print several runs as a table.")
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_command
+def compare(folders: tuple[str, ...], as_json: bool) -> None:
+    """Print the runs of several FOLDERs as a table: the settings in which they differ, and their figures."""
+    table = comparison([RunFolder(folder) for folder in folders])
+    if as_json:
+        click.echo(json.dumps(table, ensure_ascii=False, indent=2))
+    else:
+        click.echo(as_text([[*table[0]], *([_cell(value) for value in row.values()] for row in table)]))
+
+
+@click.command(short_help="Print the JSON schema of experiments, for editors.")
+@_command
+def schema() -> None:
+    """Print the JSON schema of experiment files, with which editors complete names and mark mistakes."""
+    click.echo(json.dumps(schema_of(Experiment), indent=2))
+
+
+COMMANDS = (new, train, evaluate, predict, resume, show, compare, schema)
+
+
+def _unused(name: str) -> Path:
+    """Return the first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
+    number = 1
+    while (path := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return path
+
+
+def _relative(path: Path) -> str:
+    """Return a path as short as it can be written here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    width = max(map(len, figures), default=0)
+    for name, value in figures.items():
+        click.echo(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,169 @@
+"""Experiment: data, model and training as one component, read from a TOML or JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from framework.data.table_files import TableFile
+from framework.errors import SettingsError
+from framework.experiments.building import build
+from framework.experiments.tables import Part, in_memory
+from framework.experiments.text import KeyPath, changed, parse_change, read_settings, to_toml
+from framework.models import Model
+from framework.settings.component import Component
+from framework.training.trainer import Trainer
+
+
+class Experiment(Component):
+    """Data, model and training: what one file says, and ``framework train`` runs.
+
+    Experiments are equal if their settings are, also those of their models; weights do not count.
+
+    Attributes:
+        data: The table to train on, with its target.
+        model: The model. Numbers of inputs may be left out: they come from the data.
+        trainer: Preprocessing, loss, optimizer, epochs, metrics, callbacks and seed.
+        validation: The table that is evaluated after each epoch; or the part of ``data`` that is held out for it, such
+            as 0.2; or None.
+        holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed, or the ``"last"`` ones, for a table
+            in the order of time.
+
+    Raises:
+        SettingsError: A setting is unknown, missing or wrong.
+
+    Example:
+        >>> from framework import CSV, AdamOptimizer, BinaryCrossEntropy, Neuron, Sigmoid, Trainer
+        >>> experiment = Experiment(
+        ...     data=CSV("income.csv", target="income"),
+        ...     model=Neuron(activation=Sigmoid()),
+        ...     trainer=Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), epochs=20),
+        ...     validation=0.2,
+        ... )
+        >>> experiment.save("income.toml")
+        >>> Experiment.read("income.toml", ["trainer.epochs=5"]).trainer.epochs
+        5
+    """
+
+    data: TableFile
+    model: Model
+    trainer: Trainer
+    validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
+    holdout: Literal["random", "last"] = "random"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the settings, also those of the model, whose weights do not count."""
+        return repr(self) == repr(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], changes: Iterable[str] = ()) -> Self:
+        """Read a file, of which ``.json`` is JSON and anything else TOML.
+
+        Classes are looked up among those that the program has defined; nothing is imported.
+
+        Args:
+            path: The file.
+            changes: Settings that replace those of the file, such as ``"trainer.epochs=20"``, in any order.
+
+        Raises:
+            SettingsError: The file cannot be read, or a setting is unknown, missing or wrong: names the line.
+        """
+        name = os.fspath(path)
+        settings, lines = read_settings(_text(Path(path), "an experiment"), name)
+        given = {text: parse_change(text) for text in changes}
+        made: Self = build(changed(settings, given), cls, _places(name, lines, given))
+        return made
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file from which ``read`` builds an equal experiment; ``.json`` is JSON, anything else TOML.
+
+        Raises:
+            SettingsError: A setting has no form in the file, or the file cannot be written.
+        """
+        name = os.fspath(path)
+        text = f"{self.to_json(indent=2)}\n" if name.endswith(".json") else self.to_toml()
+        try:
+            Path(path).write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise SettingsError(f"save: argument 'path' must be a file that can be written; {error}") from error
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML. Those that are None are left out.
+
+        Raises:
+            SettingsError: A setting is None and its default is not; JSON can hold it.
+        """
+        text = to_toml(json.loads(self.to_json()))
+        settings, _ = read_settings(text, "to_toml")
+        if build(settings, type(self), str).to_json() != self.to_json():
+            raise SettingsError(
+                "to_toml: a setting is None and its default is not, but TOML has no None; save as .json"
+            )
+        return text
+
+    def parts(self) -> tuple[Any, Any]:
+        """Return the training data and the validation data, or None for it, as ``fit`` takes them.
+
+        Raises:
+            DataError: A table cannot be read.
+            SettingsError: ``validation`` leaves a part empty.
+        """
+        if isinstance(self.validation, float):
+            seed = self.trainer.seed if self.holdout == "random" else None
+            both = (Part(self.data, self.validation, seed, held=held) for held in (False, True))
+            data, validation = map(in_memory, both)
+            return data, validation
+        return in_memory(self.data), None if self.validation is None else in_memory(self.validation)
+
+    def moved(self, folder: str | os.PathLike[str]) -> Self:
+        """Return the experiment with the paths of its tables absolute; ``folder`` is what they are relative to."""
+        changes = {
+            name: table.replace(path=_moved(table.path, Path(folder).absolute()))
+            for name, table in (("data", self.data), ("validation", self.validation))
+            if isinstance(table, TableFile)
+        }
+        return self.replace(model=self.model.copy(), **changes)
+
+
+def _text(path: Path, what: str) -> str:
+    """Return the text of a file.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        byte = f"{error.object[error.start]:#x}"
+        raise SettingsError(f"{path}, line {line}: {what} must be a text in UTF-8; got the byte {byte}") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: {what} must be a file that can be read; {error.strerror}") from None
+
+
+def _places(name: str, lines: Mapping[KeyPath, int], given: Mapping[str, tuple[KeyPath, Any]]) -> Any:
+    """Return the function that words the place of a setting: a change, or a line of the file."""
+
+    def place(path: KeyPath) -> str:
+        for text, (changed_path, _) in given.items():
+            if path[: len(changed_path)] == changed_path:
+                return f"--set {text}"
+        line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
+        return name if line is None else f"{name}, line {line}"
+
+    return place
+
+
+def _moved(path: Any, folder: Path) -> Any:
+    """Return a path, or each of several, behind a folder; URLs and absolute paths stay as they are."""
+    if not isinstance(path, str):
+        return tuple(_moved(each, folder) for each in path)
+    return path if "://" in path else str((folder / Path(path).expanduser()).resolve())

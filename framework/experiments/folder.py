@@ -1,0 +1,232 @@
+"""RunFolder: everything of one run of an experiment, in one folder.
+
+experiment.toml   the experiment as it ran, with every setting
+run.json          when it started, the versions of the libraries, the command
+history.jsonl     a line for each epoch
+checkpoints/      the newest states, from which the run resumes and predicts
+metrics.json      the loss and the metrics of the final weights
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from framework.callbacks import Callback
+from framework.callbacks.reporting import JSONLog, text_of_path
+from framework.callbacks.saving import Checkpoint
+from framework.checkpoint import latest, load_model
+from framework.checkpoint.file import checkpoints
+from framework.errors import SettingsError
+from framework.experiments.experiment import Experiment
+from framework.experiments.tables import in_memory, table_of
+from framework.experiments.text import read_settings
+from framework.models import Model
+from framework.runs.run import Run
+
+SETTINGS = "experiment.toml"
+ABOUT = "run.json"
+HISTORY = "history.jsonl"
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.json"
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: The folder; ``create`` makes a new one.
+
+    Raises:
+        SettingsError: It is not the folder of a run.
+
+    Example:
+        >>> RunFolder("no such folder")
+        Traceback (most recent call last):
+        framework.errors.SettingsError: 'no such folder' is not the folder of a run: it has no experiment.toml
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()  # a hook may change the working directory
+        if not (self.path / SETTINGS).is_file():
+            hint = "; framework train makes one of an experiment" if self.path.is_file() else ""
+            raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], experiment: Experiment, command: Sequence[str] = ()) -> RunFolder:
+        """Make the folder of a new run, with its settings.
+
+        Args:
+            path: A folder that does not exist yet, or is empty.
+            experiment: Paths of its callbacks are relative to the folder. If it has no ``Checkpoint`` and no
+                ``JSONLog``, it gets both.
+            command: The command that started the run.
+
+        Raises:
+            SettingsError: The folder has contents, or cannot be written.
+        """
+        folder = Path(path).absolute()
+        text = _with_savers(experiment).to_toml()  # first: what it refuses leaves no folder behind
+        about = {
+            "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "command": [*command],
+            "folder": str(Path.cwd()),
+            "versions": _versions(),
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise SettingsError(
+                    f"the folder {os.fspath(path)!r} must be new or empty; framework resume continues a run"
+                )
+            (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (folder / SETTINGS).write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise SettingsError(f"the folder of the run must be one that can be written; {error}") from None
+        return cls(folder)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment as it ran; the paths of its callbacks are relative to the folder."""
+        return Experiment.read(self.path / SETTINGS)
+
+    def train(self, *, epochs: int | None = None) -> Run:
+        """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
+
+        Args:
+            epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``.
+        """
+        experiment = self.experiment
+        trainer = experiment.trainer
+        trainer = trainer.replace(callbacks=[_inside(callback, self.path) for callback in trainer.callbacks])
+        data, validation = experiment.parts()
+        newest = self.newest
+        (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
+        if newest is None:
+            run = trainer.fit(experiment.model, data, validation, epochs=epochs)
+        else:
+            run = trainer.resume(newest, data, validation, epochs=epochs)
+        figures = {} if validation is None else trainer.evaluate(run.model, validation)
+        found = {"epochs": run.epoch, "stop_reason": run.stop_reason, "validation": figures}
+        (self.path / METRICS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        return run
+
+    def evaluate(self, data: str | None = None) -> dict[str, float]:
+        """Return the loss and the metrics of the newest model.
+
+        Args:
+            data: The path of a table with the target; None is the validation data.
+
+        Raises:
+            SettingsError: The run has no checkpoint, or no validation data.
+            DataError: The table cannot be read, or lacks a column.
+        """
+        experiment, model = self.experiment, self.model()
+        if data is not None:
+            rows = in_memory(table_of(data, experiment.data))
+        elif experiment.validation is None:
+            raise SettingsError("the experiment has no validation data; give --data, a table with the target")
+        else:
+            _, rows = experiment.parts()
+        return experiment.trainer.evaluate(model, rows)
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The epochs, the reason of the stop and the figures of the final weights; None before the end of the run."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run is saved."""
+        return self.path / self._setting("Checkpoint", "folder")
+
+    @property
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, or None before the first."""
+        return latest(self.checkpoints)
+
+    def model(self) -> Model:
+        """Return the model of the newest checkpoint.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        newest = self.newest
+        if newest is None:
+            damaged = f"; {len(found)} damaged files are there" if (found := checkpoints(self.checkpoints)) else ""
+            raise SettingsError(
+                f"the run {str(self.path)!r} has no checkpoint yet{damaged}; framework resume {self.path} trains it"
+            )
+        return load_model(newest)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return a row for each finished epoch, of what the log holds whole."""
+        return _rows(self.path / self._setting("JSONLog", "path"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The experiment's settings as the file has them; classes of the user need not be defined."""
+        found, _ = read_settings((self.path / SETTINGS).read_text(encoding="utf-8"), str(self.path / SETTINGS))
+        return found
+
+    def _setting(self, kind: str, name: str) -> str:
+        """Return a setting of the first callback of a class."""
+        found: str = next(each[name] for each in self.settings["trainer"]["callbacks"] if each["type"] == kind)
+        return found
+
+
+def _with_savers(experiment: Experiment) -> Experiment:
+    """Add what every run has and the file left out."""
+    callbacks: list[Callback] = [*experiment.trainer.callbacks]
+    for kind, made in ((JSONLog, JSONLog(path=HISTORY)), (Checkpoint, Checkpoint(folder=CHECKPOINTS))):
+        if not any(isinstance(callback, kind) for callback in callbacks):
+            callbacks.append(made)
+    return experiment.replace(model=experiment.model.copy(), trainer=experiment.trainer.replace(callbacks=callbacks))
+
+
+def _inside(callback: Callback, folder: Path) -> Callback:
+    """Put what a callback writes into a folder, unless its path is absolute."""
+    paths = {
+        name: folder / getattr(callback, name)
+        for name, field in type(callback).model_fields.items()
+        if any(isinstance(each, BeforeValidator) and each.func is text_of_path for each in field.metadata)
+    }
+    return callback.replace(**paths) if paths else callback
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return rows
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # a line that a kill has cut off
+            break
+    return rows
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": sys.version.split()[0], "NumPy": np.__version__, "machine": platform.platform()}
+    for name in ("framework", "pyarrow", "narwhals"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

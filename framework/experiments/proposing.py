@@ -1,0 +1,257 @@
+"""A first experiment for a table: what is in it, and a choice for everything, with a comment that says why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from framework.data.table_files import TableFile
+from framework.errors import DataError
+from framework.experiments.tables import table_of
+from framework.experiments.text import to_toml
+from framework.frames import Frame
+from framework.preprocessing.categories import Classes, OneHot
+from framework.preprocessing.dates import Dates
+from framework.preprocessing.numbers import Drop, Impute, Standardize
+from framework.preprocessing.proposing import Proposal, propose, rules
+from framework.preprocessing.steps import ColumnStep
+from framework.settings.component import class_of
+from framework.settings.messages import brief, printable
+
+TOO_MANY = 1000
+"""More classes than this are an id or a text."""
+
+BLOCK_ROWS = 65_536
+
+
+class Size(NamedTuple):
+    """Choices for tables of at most so many rows."""
+
+    rows: float
+    validation: float
+    units: tuple[int, ...]
+    batch_size: int
+    learning_rate: float
+    epochs: int
+    patience: int
+
+
+SIZES = (
+    Size(2_000, 0.2, (32,), 32, 0.003, 200, 20),
+    Size(20_000, 0.2, (64,), 64, 0.002, 100, 10),
+    Size(200_000, 0.1, (64, 32), 256, 0.001, 60, 6),
+    Size(float("inf"), 0.1, (64, 32), 512, 0.001, 40, 4),
+)
+
+
+class Head(NamedTuple):
+    """The last layer, and what goes with it."""
+
+    layer: str
+    why: str
+    loss: str
+    metrics: str
+
+
+def proposal(data: str, target: str, task: Literal["classes", "number"] | None, folder: Path) -> str:
+    """Return an experiment for a table, as TOML with comments.
+
+    Args:
+        data: A CSV or Parquet file, or several as a pattern. It is read whole, in blocks.
+        target: The column to predict.
+        task: What the target is; None guesses.
+        folder: Where the experiment will be: the path of the data is relative to it.
+
+    Raises:
+        DataError: The table cannot be read, has no such column, or its target cannot be learnt.
+        SettingsError: The ending is neither .csv nor .parquet.
+    """
+    table = table_of(data, target=target)
+    if not table.names:
+        raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
+    found, goal = propose(table, name="new")
+    columns = [_lasting(each) for each in found]
+    assert goal is not None  # the table has a target
+    classes = None
+    if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
+        classes = _classes(table, target)
+    elif goal.kind not in ("number", "duration"):
+        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}s")
+    rows = len(table)
+    size = next(size for size in SIZES if rows <= size.rows)
+    kinds = Counter(each.kind for each in columns)
+    steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
+    return f"""\
+# {_comment(data)}: {rows:,} rows; {", ".join(f"{count} of {kind}s" for kind, count in kinds.items())}
+# {_comment(target)}: {_comment(_told(classes))}
+#
+# Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
+# Numbers of rows decide the sizes; no choice was tried on the data.
+
+# The part of the rows that is held out, to be evaluated after each epoch.
+validation = {size.validation}
+{_holdout(timely=kinds["date"] > 0)}
+
+# Paths are relative to this file.
+{to_toml({"data": _data(table, folder)})}
+{_trainer(_head(classes), size)}
+# How each column becomes numbers, learnt from the training rows alone. A column takes the steps of its name; else of
+# the first pattern that fits, such as "income*"; else of its kind, such as "<text>". Impute fills missing values, also
+# where only later rows have some.
+[trainer.preprocess]
+target = {_steps([Classes()] if classes else steps)}
+
+[trainer.preprocess.columns]
+{"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
+{_model(_head(classes), size)}"""
+
+
+def _lasting(column: Proposal) -> Proposal:
+    """Return a proposal whose steps also suit rows that come later.
+
+    They fill missing values, also where the table has none. Of dates of one year, the parts that do not come again in
+    the table are left out: a later day or month would be outside of all that the model has seen.
+    """
+    steps, reason = [*column.steps], column.reason
+    if column.kind in ("text", "category") or any(isinstance(step, Drop | OneHot) for step in steps):
+        return column
+    place = 0
+    if steps and isinstance(steps[0], Dates):
+        place = 1
+        if "days" in steps[0].parts:
+            parts = [part for part in steps[0].parts if part not in ("days", "month")]
+            if not parts:
+                return column._replace(steps=(Drop(),), reason="days that do not come again")
+            steps[0], reason = Dates(parts), ", ".join(filter(None, ["of one year: no month comes again", reason]))
+    if not any(isinstance(step, Impute) for step in steps):
+        steps.insert(place, Impute("median"))
+    return column._replace(steps=tuple(steps), reason=reason)
+
+
+def _comment(text: str) -> str:
+    """Return a text as it may stand in a comment: names in a table may hold anything."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _classes(table: TableFile, target: str) -> Counter[str]:
+    """Return how often each class of the target comes.
+
+    Raises:
+        DataError: A row has no target, or the classes are too few or too many.
+    """
+    narrow = table.replace(columns=table.names[:1])
+    counts: Counter[str] = Counter()
+    for start in range(0, len(table), BLOCK_ROWS):
+        column = Frame(narrow.read(start, min(start + BLOCK_ROWS, len(table)))[1], f"the target {target!r}")
+        codes, levels = column.texts(column.names[0])
+        if (missing := codes < 0).any():
+            row = start + int(np.argmax(missing))
+            raise DataError(f"the target {target!r} is missing at row {row}; leave out the rows that have no target")
+        counts.update(dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)))
+        if len(counts) > TOO_MANY:
+            raise DataError(
+                f"the target {target!r} has more than {TOO_MANY} different values; choose another column, or, if it "
+                "is a number, --task number"
+            )
+    if len(counts) < 2:
+        raise DataError(f"the target {target!r} has one value in all rows, {brief(next(iter(counts), None))}")
+    return counts
+
+
+def _told(classes: Counter[str] | None) -> str:
+    """Say what the target is."""
+    if classes is None:
+        return "a number"
+    shown = ", ".join(f"{name} ({count:,} rows)" for name, count in classes.most_common(10))
+    return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 10 else ''}"
+
+
+def _holdout(*, timely: bool) -> str:
+    if timely:
+        return 'holdout = "last"        # the last rows, because the table has dates; "random" draws them'
+    return 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
+
+
+def _data(table: TableFile, folder: Path) -> dict[str, Any]:
+    """Return the settings of a table that differ from their defaults, with the path relative to a folder."""
+    path = table.path
+    if isinstance(path, str) and "://" not in path:
+        try:
+            path = Path(os.path.relpath(path, folder)).as_posix()
+        except ValueError:  # another drive of Windows
+            path = Path(path).absolute().as_posix()
+    found = _short(json.loads(table.replace(path=path).to_json()))
+    return dict(found)
+
+
+def _head(classes: Counter[str] | None) -> Head:
+    """Return the last layer for a target."""
+    if classes is None:
+        return Head('{type = "Neuron"}', "One output, a number", "MeanSquaredError", '["R2"]')
+    if len(classes) == 2:
+        why = "One output: the probability of the second class"
+        metrics = '["Accuracy", "ROCAUC"]'
+        return Head('{type = "Neuron", activation = "Sigmoid"}', why, "BinaryCrossEntropy", metrics)
+    layer = f'{{type = "Dense", units = {len(classes)}, activation = "Softmax"}}'
+    return Head(layer, "An output for each class: its probability", "CrossEntropy", '["Accuracy"]')
+
+
+def _trainer(head: Head, size: Size) -> str:
+    return f"""\
+[trainer]
+seed = 0                # of the held-out rows and of the order of the others
+epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
+batch_size = {size.batch_size}
+loss = "{head.loss}"
+metrics = {head.metrics}
+optimizer = {{type = "AdamOptimizer", learning_rate = {size.learning_rate}}}
+callbacks = [
+    # Stop when the validation loss has not improved for some epochs, and keep the best weights.
+    {{type = "EarlyStopping", monitor = "val_loss", patience = {size.patience}, restore_best = true}},
+    "ProgressBar",
+    # What the run writes; these paths are relative to its folder.
+    {{type = "JSONLog", path = "history.jsonl"}},
+    {{type = "Checkpoint", folder = "checkpoints"}},
+]
+"""
+
+
+def _model(head: Head, size: Size) -> str:
+    hidden = "".join(f'    {{type = "Dense", units = {units}, activation = "ReLU"}},\n' for units in size.units)
+    return f"""\
+[model]
+type = "Sequential"
+seed = 0                # of the first weights
+layers = [
+{hidden}    {head.layer},  # {head.why}
+]
+"""
+
+
+def _rule(key: str, steps: Sequence[ColumnStep], why: str) -> str:
+    """Return the line of a rule."""
+    line = to_toml({key: _short([json.loads(step.to_json()) for step in steps])}).rstrip("\n")
+    return f"{line}{f'  # {_comment(why)}' if why else ''}\n"
+
+
+def _steps(steps: Sequence[ColumnStep]) -> str:
+    return to_toml({"steps": _short([json.loads(step.to_json()) for step in steps])}).partition(" = ")[2].rstrip("\n")
+
+
+def _short(value: Any) -> Any:
+    """Leave out the settings that are the defaults of their class; a class alone is its name."""
+    if isinstance(value, list):
+        return [*map(_short, value)]
+    if not isinstance(value, dict):
+        return value
+    fields = class_of(value["type"]).model_fields
+    defaults = {name: field.get_default() for name, field in fields.items()}
+    plain = {name: [*each] if isinstance(each, tuple) else each for name, each in defaults.items()}
+    given = {name: _short(item) for name, item in value.items() if name == "type" or item != plain[name]}
+    return value["type"] if len(given) == 1 else given

@@ -1,0 +1,127 @@
+"""From a CSV file to predictions in a CSV file by commands alone: those of the README, and each way they may vary."""
+
+import csv
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from experiment_pieces import command
+
+import framework
+from framework import Experiment, load_model
+from framework.checkpoint import latest
+from framework.experiments.text import read_settings
+
+ROOT = Path(framework.__file__).parents[1]
+
+
+def table(path):
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """The tables of examples/tables.py."""
+    folder = tmp_path_factory.mktemp("tables")
+    example = runpy.run_path(str(ROOT / "examples" / "tables.py"))
+    example["cancer"](folder)
+    example["digits"](folder)
+    return folder
+
+
+def commands_of_the_readme():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From a table to a model")[2]
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
+    return [line.partition("#")[0].split() for line in block.splitlines() if line.startswith("framework ")]
+
+
+def test_the_commands_of_the_readme_predict_breast_cancer(tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cancer.csv", "cancer_test.csv"):
+        Path(name).write_bytes((tables / name).read_bytes())
+    commands = commands_of_the_readme()
+    assert [each[1] for each in commands] == ["new", "train", "evaluate", "predict"]
+    printed = [command(*each[1:]) for each in commands]
+    accuracy = float(re.search(r"accuracy +(\S+)", printed[2])[1])
+    truth, found = table("cancer_test.csv"), table("predictions.csv")
+    right = np.mean([a == b for a, b in zip(truth["diagnosis"], found["diagnosis"], strict=True)])
+    assert accuracy == pytest.approx(right, abs=1e-6)
+    assert right > 0.93
+    shares = np.array([found["diagnosis=benign"], found["diagnosis=malignant"]], float)
+    np.testing.assert_allclose(shares.sum(axis=0), 1.0, rtol=1e-12)
+    assert [["benign", "malignant"][place] for place in shares.argmax(axis=0)] == found["diagnosis"]
+
+
+def test_digits_from_a_table_of_another_order_and_format(tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command("new", tables / "digits.csv", "--target", "digit")
+    command("train", "digits.toml", "--out", "run", "--set", "trainer.epochs=12")
+    assert (
+        float(re.search(r"accuracy +(\S+)", command("evaluate", "run", "--data", tables / "digits_test.csv"))[1]) > 0.9
+    )
+    command("predict", "run", tables / "digits_test.csv")
+    test = pa.csv.read_csv(tables / "digits_test.csv")
+    turned = test.select([*reversed(test.column_names)]).drop_columns("digit")
+    pa.parquet.write_table(turned, "test.parquet")
+    command("predict", "run", "test.parquet", "--out", "more.parquet", "--keep", "pixel_0_2")
+    found, more = pa.csv.read_csv("predictions.csv"), pa.parquet.read_table("more.parquet")
+    assert more.column_names == ["pixel_0_2", *found.column_names]
+    assert more["pixel_0_2"].equals(test["pixel_0_2"])
+    assert more["digit"].cast(pa.int64()).equals(found["digit"])
+    np.testing.assert_array_equal(more["digit=3"], found["digit=3"])
+    model = load_model(latest("run/checkpoints"))
+    np.testing.assert_array_equal(model.predict(turned)[:, 3], more["digit=3"])
+    np.testing.assert_array_equal(model.classify(turned), more["digit"])
+
+
+def test_new_writes_what_it_says_for_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=300)
+    columns = {"x": x, "day": np.datetime64("2020-01-01") + np.arange(300), "price": 3 * x + 100}
+    pa.csv.write_csv(pa.table(columns), "prices.csv")
+    command("new", "prices.csv", "--target", "price")
+    text = Path("prices.toml").read_text()
+    assert "# prices.csv: 300 rows; 1 of numbers, 1 of dates\n# price: a number\n" in text
+    assert 'holdout = "last" ' in text
+    command("train", "prices.toml", "--set", "trainer.epochs=40", "--set", 'trainer.preprocess.columns.day=["Drop"]')
+    assert float(re.search(r"r2 +(\S+)", command("evaluate", "runs/prices-1"))[1]) > 0.9
+    command("predict", "runs/prices-1", "prices.csv", "--keep", "x", "--keep", "day")
+    found = pa.csv.read_csv("predictions.csv")
+    assert found.column_names == ["x", "day", "price"]
+    assert np.corrcoef(found["price"], columns["price"])[0, 1] > 0.97  # in the unit of the target
+    assert np.mean(np.abs(found["price"] - columns["price"])) < 1.5
+
+
+def test_names_of_columns_and_classes_cannot_leave_their_comment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evil = 'x\n[trainer]\nepochs = 1 # "\\'
+    names = [evil, "a.b", 'q"', "ü =", "n"]
+    rows = [[number, 1.5 * number, -number, number % 7, "a\nepochs = 9" if number % 2 else "b"] for number in range(60)]
+    with Path("evil.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *rows])
+    command("new", "evil.csv", "--target", "n")
+    settings = tomllib.loads(Path("evil.toml").read_text(encoding="utf-8"))
+    assert settings["trainer"]["epochs"] == 200
+    assert Experiment.read("evil.toml").data.target == "n"
+    command("train", "evil.toml", "--set", "trainer.epochs=1")
+
+
+def test_every_comment_of_a_new_file_stays_true(tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = command("new", tables / "cancer.csv", "--target", "diagnosis", "--out", "-")
+    assert "427 rows; 1 of texts, 30 of numbers" in text
+    assert "2 classes: benign (268 rows), malignant (159 rows)" in text
+    assert 'clinic = ["OneHot"]  # 3 levels, ' in text
+    settings, lines = read_settings(text, "cancer.toml")
+    assert text.splitlines()[lines["trainer", "loss"] - 1] == 'loss = "BinaryCrossEntropy"'
+    assert settings["model"]["layers"][-1] == {"type": "Neuron", "activation": "Sigmoid"}
+    assert not [*tmp_path.iterdir()]
