@@ -133,9 +133,9 @@ class Frame:
         self._held: Any = None
         try:
             self._held = nw.from_native(native, allow_series=True)
-        except nw.exceptions.NarwhalsError:
+        except (nw.exceptions.NarwhalsError, TypeError) as error:
             if self._alone or not _twice(tuple(map(str, _labels(native)))):  # which are refused below
-                raise
+                raise DataError(f"{name} must be a table that narwhals reads; {printable(str(error))}") from None
         if isinstance(self._held, nw.LazyFrame):
             raise DataError(f"{name} must be a table in memory; got a {type(native).__name__}; collect it first")
         labels = [getattr(table, "name", None)] if self._alone else _labels(native)

@@ -11,8 +11,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch, column_names, real_array, require_finite
 from framework.data.fingerprints import summed_fingerprint
-from framework.data.frames import parts
-from framework.data.parts import Part, parted
+from framework.data.parts import Part, parted, parts
 from framework.errors import DataError, ShapeError
 from framework.frames import Frame, is_frame
 from framework.losses import Loss

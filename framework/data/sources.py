@@ -20,7 +20,7 @@ from framework.data.adapting import adapted
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
-from framework.data.frames import parts
+from framework.data.parts import parts
 from framework.data.pieces import Piece, cut, filled, permutation, read_only
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, ShapeError

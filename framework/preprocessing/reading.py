@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.data.frames import parts
+from framework.data.parts import parts
 from framework.errors import DataError
 from framework.frames import Frame, Kind, is_frame, is_series
 from framework.preprocessing.columns import Column
