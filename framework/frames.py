@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, nearest
+from framework.extras import required
 from framework.settings.messages import brief, printable
 
 Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
@@ -104,7 +105,7 @@ class Frame:
 
     Raises:
         DataError: Two columns have one name, the columns have names of several levels, or the table is lazy.
-        ImportError: narwhals or pyarrow is not installed.
+        UsageError: narwhals or pyarrow is not installed.
 
     Example:
         >>> import pandas
@@ -117,12 +118,7 @@ class Frame:
 
     def __init__(self, table: Any, name: str = "table") -> None:
         """Read the names of the columns."""
-        try:
-            import narwhals.stable.v2 as nw  # noqa: PLC0415 -- loaded when a table is handed in, as below
-            import pyarrow as pa  # noqa: PLC0415
-            import pyarrow.compute  # noqa: PLC0415
-        except ImportError:
-            raise ImportError("tables need narwhals and pyarrow: pip install -e '.[data]', in a clone") from None
+        nw, pa = required("narwhals.stable.v2", name), required("pyarrow", name)
         self._nw, self._pa, self._name = nw, pa, name
         native = nw.to_native(table, pass_through=True)
         if isinstance(native, pa.RecordBatch):
@@ -275,7 +271,7 @@ class Frame:
         array = self._array(name)
         if pa.types.is_timestamp(array.type) and array.type.tz is not None:
             try:
-                array = pa.compute.local_timestamp(array)
+                array = required("pyarrow.compute", self._name).local_timestamp(array)
             except pa.ArrowInvalid as error:
                 raise DataError(
                     f"{self._name}: column {name!r} must hold dates of a known time zone; {error}"
@@ -357,7 +353,7 @@ class Frame:
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         if pa.types.is_run_end_encoded(array.type):
-            return pa.compute.run_end_decode(array)
+            return required("pyarrow.compute", self._name).run_end_decode(array)
         if objects and pa.types.is_temporal(array.type):  # all as the first is: without a time, or in its zone
             return _of_objects(pa, series, array)
         return array

@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.arrays import Array
-from framework.data.files import File, required
+from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 from framework.errors import DataError, SettingsError
+from framework.extras import required
 from framework.settings.messages import brief
 
 BLOCK_ROWS = 4096

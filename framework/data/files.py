@@ -8,30 +8,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from framework.errors import DataError, UsageError
+from framework.errors import DataError
+from framework.extras import required
 from framework.settings.messages import brief
-
-
-def required(module: str, name: str) -> Any:
-    """Return a module of another package.
-
-    Raises:
-        UsageError: The package is not installed; says how to install it.
-
-    Example:
-        >>> required("framework_without_a_name", "Parquet")
-        Traceback (most recent call last):
-        framework.errors.UsageError: Parquet needs framework_without_a_name: pip install framework_without_a_name
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError:
-        package = module.partition(".")[0]
-        raise UsageError(f"{name} needs {package}: pip install {package}") from None
 
 
 class File(NamedTuple):

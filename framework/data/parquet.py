@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
-from framework.data.files import File, required
+from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
 from framework.errors import DataError
+from framework.extras import required
 
 BATCH_ROWS = 16_384
 """Rows that are decoded at once."""

@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from framework.data.files import File, located, required
+from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, nearest
+from framework.extras import required
 from framework.settings.component import Component
 from framework.settings.messages import brief, printable
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.data.files import required
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.folder import RunFolder
 from framework.experiments.tables import table_of
+from framework.extras import required
 from framework.models import Model
 from framework.models.rows import likeliest
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.csv import CSV
-from framework.data.files import required
 from framework.data.parquet import Parquet
 from framework.data.sources import parts_of
 from framework.data.table_files import TableFile
 from framework.errors import SettingsError
+from framework.extras import required
 from framework.random_streams import random_generator
 
 IN_MEMORY = 20_000_000

@@ -25,6 +25,7 @@ from framework import (
     SGDOptimizer,
     ShapeError,
     Trainer,
+    UsageError,
     split,
 )
 from framework.arrays import real_array
@@ -422,3 +423,11 @@ def test_a_column_is_alike_in_every_library_and_as_python_has_it(column, random)
     if found and kind != "other":  # the types of values in lists are those of each library
         refusals = {repr(result) for result in found.values()}
         assert len(refusals) == 1, refusals
+
+
+@pytest.mark.parametrize("package", ["narwhals.stable.v2", "pyarrow"])
+def test_a_package_that_is_not_installed_is_named(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    name = package.partition(".")[0]
+    with pytest.raises(UsageError, match=f"predict: argument 'x' needs {name}: pip install {name}$"):
+        TRAINER.predict(Neuron(1), pd.DataFrame({"a": [1.0]}))

@@ -232,6 +232,10 @@ OWN = {
         pa.table([pa.array([1.0]), pa.array([2.0])], names=["c", "c"]),
         " must have one name for each column; got 'c' twice; rename or drop one",
     ),
+    "a library that narwhals does not read": (
+        type("DataFrame", (), {"__module__": "pyspark.sql", "columns": ["c"]})(),
+        " must be a table that narwhals reads; ",
+    ),
     "narwhals": (nw.from_native(pl.DataFrame({"c": [1.0, 2.0]})), [1, 2]),
 }
 """What one library alone has."""
@@ -344,7 +348,7 @@ def test_a_preprocess_makes_finite_numbers_of_an_ugly_table_or_names_its_column(
         found = Preprocess(columns={f"<{kind}>": STEPS[kind]}).fit(table).transform(table)
     except FrameworkError as error:
         refused = str(error)
-        assert re.search(r"column 'c'|one name|in memory|drops every column", refused), refused
+        assert re.search(r"column 'c'|one name|in memory|narwhals reads|drops every column", refused), refused
         return
     assert len(found) == frame.rows
     assert np.isfinite(found).all()
