@@ -1,8 +1,8 @@
 """Checks: a written derivative is compared with the derived one, and finite differences decide where they differ.
 
 Where the formula can be traced, both are computed on a dense grid, on a grid of all magnitudes, and around the
-constants of the formula. Where it cannot, the differences are taken on the same grids. A derivative that the
-differences cannot resolve is right where it agrees with the derived one.
+constants of the formula. Where it cannot, the differences are taken on the same grids. Where differences cannot resolve
+the slope, it is enough that both derivatives agree.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Subject:
         argument: The name of its argument.
         written: Whether the user wrote it; a derived one is compared with differences alone.
         program: Traces the formula; raises DerivativeError where that cannot be done.
-        detail: What the message says behind the name of the class.
+        detail: What the message says after the name of the class.
         alternative: Another reading of an elementwise derivative, and what it means when that is the right one.
-        advice: What to do when nothing better is known; None is what fits.
+        advice: What to do when nothing better is known; None is the usual advice.
     """
 
     owner: Any
@@ -182,9 +182,9 @@ def check_elementwise(
     Args:
         subject: The method to check.
         formula: The formula.
-        derivative: What it is said to be.
+        derivative: The derivative to check.
         derived: The derived derivative; None compares with differences alone.
-        points: Where to look, as well as around the constants of the formula; the examples in messages come first.
+        points: Where to check, besides around the constants of the formula; the examples in messages come first.
 
     Raises:
         DerivativeError: They differ; says where, by how much, and what is probably meant.
@@ -209,7 +209,7 @@ def check_rows(
         subject: The method to check.
         formula: Rows (n, k) to (n, k) or (n,).
         pullback: (gradient, rows) to dL/drows.
-        rows: Where to look, (n, k).
+        rows: Where to check, (n, k).
         derived: The derived pullback; None compares with differences alone.
 
     Raises:
@@ -253,7 +253,7 @@ def _check(subject: Subject, formula: Any, derivative: Any, derived: Any, points
 
 
 def _decide(subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array) -> None:
-    """Let differences decide at points some of which are under suspicion.
+    """Decide by differences at points where the derivative may be wrong.
 
     Raises:
         DerivativeError: The derivative is wrong at some of them.
@@ -320,12 +320,12 @@ def _meaning(
     """Say what is probably meant, when one simple change makes the derivative right everywhere."""
     with np.errstate(all="ignore"):
         if agrees(given):
-            return None  # the mistake lies where no simple change is judged
+            return None  # wrong only where simple changes are not tried
         if agrees(-given):
             return "the sign is wrong: it is minus the derivative"
         if other is not None and agrees(other[0]):
             return str(other[1])
-        far = np.isfinite(given) & np.isfinite(truth)  # where both are far from 0
+        far = np.isfinite(given) & np.isfinite(truth)  # where both are well away from 0
         least = 1e-4 * _largest(truth, far)
         far &= (np.abs(given) > least) & (np.abs(truth) > least)
         if np.count_nonzero(far) >= 3:
@@ -348,7 +348,7 @@ def _moderate(points: Array) -> Array:
 
 
 def _clearest(wrong: Array, points: Array) -> tuple[int, ...]:
-    """Return the place of the point among the wrong ones whose size is nearest to 1, for a message."""
+    """Return the place of the wrong point whose size is nearest to 1, for a message."""
     distance = np.where(wrong, np.abs(np.log(np.maximum(np.abs(points), 1e-30))), np.inf)
     return tuple(map(int, np.unravel_index(np.argmin(distance), points.shape)))
 
@@ -391,7 +391,7 @@ def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
 
 
 def _unlike(given: Array, expected: Array, scale: float, formula: Any, derived: Any, points: Array) -> Array:
-    """Return where the written and the derived derivative differ by far, and not only at a kink, a jump or a pole."""
+    """Return where the written and the derived derivative clearly differ, and not only at a kink, a jump or a pole."""
     with np.errstate(all="ignore"):
         beside = _beside(derived, points)
         finite = np.isfinite(np.asarray(formula(points), np.float64)) & np.isfinite(given) & np.isfinite(expected)
@@ -427,7 +427,7 @@ def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Arra
 
 
 def numbers_in(program: Any) -> tuple[float, ...]:
-    """Return the constants of a traced formula, as sizes."""
+    """Return the absolute values of the constants of a traced formula."""
     outputs = program.traced.outputs if hasattr(program, "traced") else ()
     found = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
     return tuple(sorted(size for size in found if 0.0 < size < 1e150)[:8])

@@ -16,7 +16,7 @@ from framework.arrays import Array
 from framework.settings.messages import worded
 
 SURE = 50.0
-"""Up to this size of a point a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
+"""Up to this |h| a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
 
 _PARTS = np.array([0.0, 1.0, 0.5, 0.25, -1.0, -0.5, -0.25])[:, None]
 _STEP = 2.0**-17
@@ -78,7 +78,7 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
         quotients = (values[1:] - values[0]) / (at[1:] - points)
         size = np.max(np.abs(values), axis=0)
         near = np.isfinite(size) & (np.abs(points) <= 1.0) & (np.abs(points) >= 0.05)
-        usual = np.max(size, where=near, initial=0.0)  # of what may cancel inside
+        usual = np.max(size, where=near, initial=0.0)  # of terms that may cancel inside
         noise = 1e-15 * np.maximum(size, usual) / (0.25 * step)
         judged = np.isfinite(quotients).all(axis=0)
         jumps, sides = np.zeros(points.shape, bool), []
@@ -102,9 +102,9 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
 def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds:
     """Bound the derivative as ``derivative_bounds`` does, with the best of many steps for each point.
 
-    The narrowest bounds count that those of all smaller steps overlap, and the next narrowest too. Where there are
-    none, as between the swings of a fast sine, the slope cannot be resolved, and the point is not judged. Nor is it
-    where the function jumps within a smaller step: many stairs look like a slope.
+    For each point it takes the narrowest bounds that those of all smaller steps overlap, and the next narrowest. Where
+    there are none, as for a sine that oscillates within a step, the slope cannot be resolved and the point is not
+    judged. It is not judged either where the function jumps within a smaller step: many small jumps look like a slope.
     """
     sizes = np.maximum(1.0, np.abs(points))
     near = np.maximum(np.abs(points), 1e-12)

@@ -29,13 +29,13 @@ from framework.graph.reads import Reads
 from framework.settings.component import Component
 
 TARGETS = (0.0, 1.0, -1.0, 0.3, 2.5, 7.0, 40.0, 2500.0, 1e5, -30.0, 1e-3)
-"""Targets to check with; a loss is not asked about those that it refuses."""
+"""Targets to check with; those that a loss refuses are skipped."""
 
 MODERATE: Array = np.array([-12.0, -3.0, -0.4, 0.0, 0.2, 1.5, 9.0])
 
 
 class Formula(Component):
-    """A component whose derivative is derived from its formula, or checked at first use where its class writes it.
+    """A component with a derivative, which is derived from its formula, or written and then checked at first use.
 
     Attributes:
         check: ``"off"`` for a derivative that differs from the formula's on purpose.
@@ -60,7 +60,7 @@ class Formula(Component):
         return self
 
     def _repr_latex_(self) -> str | None:
-        """Return what Jupyter draws: the formula and its derivative; None where it cannot be traced."""
+        """Return the LaTeX that Jupyter draws, of the formula and its derivative; None if it cannot be traced."""
         try:
             return show(self)._repr_latex_()
         except FrameworkError:
@@ -116,7 +116,7 @@ def _check_written(activation: Any, method: str) -> None:
 
 
 def _own_program(activation: Any) -> Program:
-    """Return the program of an activation without the derivative that it writes.
+    """Return the program of an activation, without its written derivative.
 
     Raises:
         DerivativeError: The formula cannot be traced.
@@ -265,7 +265,7 @@ def _fused(loss: Any, detail: str, h: Array, goal: Array) -> tuple[Subject, Any]
 
 
 def _untouched(loss: Any, method: str, prediction: Array, target: Array) -> Array:
-    """Return what a formula gives, and refuse one that changes its arguments."""
+    """Return the result of a formula, and refuse one that changes its arguments."""
     kept = prediction.copy(), target.copy()
     result = np.asarray(getattr(loss, method)(prediction, target))
     for name, array, before in zip(("prediction", "target"), (prediction, target), kept, strict=True):

@@ -98,9 +98,9 @@ class _Trial:
         return None
 
     def gradients(self) -> dict[str, Array]:
-        """Return what the layer gives as gradients, that of the input last."""
+        """Return the gradients that the layer gives, that of the input last."""
         twin = self.twin
-        # What the step before left, which backward overwrites; a child that is left out has the gradient 0.
+        # As the step before left them: backward overwrites them, and a child that is left out gets the gradient 0.
         twin.parameters.gradient[:] = 0.0 if twin._state.skips else 0.7
         gradient = map_leaves(np.copy, self.gradient)
         with np.errstate(all="ignore"):

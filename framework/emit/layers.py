@@ -21,10 +21,10 @@ from framework.graph.rows import mixing
 from framework.graph.trace import ROWS, trace
 
 _FREE = frozenset({"constant", "rows", "row_numbers"})
-"""Operations without arguments, which cost nothing to make again."""
+"""Operations without arguments, which are computed again instead of saved."""
 
 _WHOLE = {"i": "int64", "b": "bool"}
-"""The dtype of made-up numbers of a kind."""
+"""The dtype of made-up numbers of each kind."""
 
 
 class LayerProgram:
@@ -62,7 +62,7 @@ class LayerProgram:
             parameters: The names of the arguments that are learnt.
             mixes_rows: Whether the output of a row may depend on other rows.
             reads: The values that the formula reads beside its arguments and settings.
-            ours: Whether the formula is the library's own, which tests have checked for any number of rows.
+            ours: Whether the formula is the library's own, which tests check for any number of rows.
 
         Raises:
             DerivativeError: The formula cannot be traced, or it mixes rows.
@@ -85,7 +85,7 @@ class LayerProgram:
 
     @cached_property
     def _graph(self) -> _Lowered:
-        """The formula with all gradients, as NumPy computes it."""
+        """The formula with all gradients, lowered for NumPy."""
         return _Lowered(self)
 
     @cached_property
@@ -120,7 +120,7 @@ class LayerProgram:
             if input_gradient:
                 outputs = {**{f"d{leaf}": found[leaf] for leaf in self.leaves}, **outputs}
             saved = {f"saved_{place}": node for place, node in enumerate(lowered.saved)}
-            inputs = {f"in_{name}": node for name, node in lowered.inputs.items()}  # any name is one of its own
+            inputs = {f"in_{name}": node for name, node in lowered.inputs.items()}  # apart from saved_
             given = {"gradient": lowered.seeds[fused], **inputs, **saved}
             into = {f"d_{name}": f"out_{name}" for name in self.parameters}
             self._variants[variant] = emit(outputs, given, name="backward", into=into)
@@ -128,15 +128,15 @@ class LayerProgram:
 
 
 class _Lowered:
-    """A layer's formula and its gradients in one graph, as NumPy computes them.
+    """A layer's formula and its gradients in one graph, lowered for NumPy.
 
     Attributes:
         inputs: x, the parameters and the other arguments by name.
         results: h, the output and the new buffers by name.
         seeds: The gradient that the backward pass starts from: dL/d(output), and dL/dh where an activation ends it.
         gradients: The gradients of x and the parameters by name, for each seed.
-        saved: What the backward pass reads of the forward pass.
-        further: What of that is not among the results, by name.
+        saved: The values of the forward pass that the backward pass reads.
+        further: Those of them that are not among the results, by name.
         kept: The places of ``saved`` in the results and ``further``.
     """
 
@@ -147,7 +147,7 @@ class _Lowered:
         h = None if call is None else call.argument
         first = [traced.output, h, *traced.outputs[1:], *traced.inputs.values()]
         calls = traced.graph.calls
-        if not any(c.pullback for c in calls.values()):  # a written derivative belongs to its own nodes
+        if not any(c.pullback for c in calls.values()):  # a written derivative is for the nodes as they are
             first = recognise(first)
         graph = next(iter(nodes_in(first))).graph
         output, h, *rest = first
@@ -178,7 +178,7 @@ class _Lowered:
         self.kept = tuple(forward.index(node) for node in self.saved)
 
     def _read(self) -> list[Node]:
-        """Return the forward pass's nodes that a gradient reads; of a view, the array it is taken from."""
+        """Return the nodes of the forward pass that a gradient reads; for a view, the array that it is taken from."""
         forward = needed(self.results.values())
         backward = [ordered(part.values()) for part in self.gradients.values()]
         forward |= {node for part in backward for node in part if node.op == "part" and node.args[0] in forward}
@@ -202,8 +202,8 @@ def require_same(program: LayerProgram, formula: Callable[..., Any], shapes: Map
     """Check that the graph of a formula computes what the formula itself does, for some numbers of rows.
 
     Raises:
-        DerivativeError: It does not: the formula branches on the number of rows, or depends on something else that a
-            graph does not see.
+        DerivativeError: It does not: the formula branches on the number of rows, or depends on something else that is
+            not in the graph.
     """
     dtype = program.traced.graph.dtype
     for rows in (2, 5, 1):

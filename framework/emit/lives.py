@@ -1,4 +1,4 @@
-"""Lives: where each value of a function lies, and when its array is used for the last time."""
+"""Lives: where each value of a function is stored, and when its array is used for the last time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from framework.graph.operations import OPERATIONS
 
 Shape = tuple[int, ...]
 Home = Any
-"""The node whose array a value lies in; (loop, place) for a result of a loop."""
+"""The node whose array holds a value; (loop, place) for a result of a loop."""
 _TALL = 64
-"""A transposed matrix that a matrix of so many lines is multiplied by is worth a copy."""
+"""A transposed matrix is worth a copy where it is multiplied by a matrix of at least this many rows."""
 
 
 class Lives:
-    """Where each value lies, and when its array is used for the last time."""
+    """Where each value is stored, and when its array is used for the last time."""
 
     def __init__(self) -> None:
         self.home: dict[Node, Home] = {}
@@ -31,7 +31,7 @@ class Lives:
         self.clock = 0
 
     def follow(self, order: Iterable[Node]) -> None:
-        """Go through nodes in the order of computation; a loop comes after its body."""
+        """Visit nodes in the order of computation, and a loop after its body."""
         order = list(order)
         here = set(order)
         for node in order:
@@ -69,7 +69,7 @@ class Lives:
         return self.home.setdefault(first, first)
 
     def _strides(self, node: Node) -> Shape | None:
-        """Return the strides that are known of a value, in elements."""
+        """Return the strides of a value, in elements, or None where they are not known."""
         if not OPERATIONS[node.op].view:
             known = node.op not in ("gather", "scatter_add", "python", "loop", "part", "astype", "constant")
             return strided(node.shape) if known else None
@@ -123,7 +123,7 @@ def _turned_rows(node: Node) -> set[Node]:
 
 
 def shared_stack(loop: Node, place: int) -> int:
-    """Return the place of the result that holds a result of a loop: a state that is also stacked lies in the stack."""
+    """Return the place of the loop's result that holds another one: a state that is also stacked is in the stack."""
     body = loop.attributes["body"]
     count = len(body.states)
     if place < count:
@@ -145,7 +145,7 @@ def strided(shape: Shape) -> Shape:
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Return the strides after a reshape, or None where NumPy must copy."""
     axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
-    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that lie one within the other
+    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that are contiguous together
     for size, stride in axes:
         if blocks and blocks[-1][1] == size * stride:
             blocks[-1] = (blocks[-1][0] * size, stride)

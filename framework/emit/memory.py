@@ -25,7 +25,7 @@ def open_size(size: int, rows: int) -> OpenSize:
 
 
 class Layout:
-    """Where the working arrays of a function lie: each in a slot, which arrays of other times share.
+    """The layout of a function's working arrays: each has a slot, which arrays with other lifetimes share.
 
     Attributes:
         arrays: The slot, the dtype and the open shape of each array.
@@ -87,7 +87,7 @@ class Layout:
 class Memory(dict[int, list[Array]]):
     """The working arrays of one function for one model by the number of rows; never shared between models or threads.
 
-    The results of a call lie in it, and stay valid until the next call with the same memory.
+    It holds the results of a call until the next call with the same memory.
 
     Example:
         >>> layout = Layout("float64", rows=10007)

@@ -32,9 +32,9 @@ _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
 _NEVER = math.inf
 _WIDE = 256
-"""Rows of more numbers have their maximum found by NumPy, and not column by column."""
+"""Up to this length the maximum of a row is found column by column; NumPy is faster beyond."""
 _LONG = 1024
-"""Axes of more elements are added up by NumPy, pairwise, and not as a product with ones."""
+"""Up to this length a sum is a product with ones; NumPy's pairwise sum is more accurate beyond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Emitted:
     Attributes:
         source: The function's source.
         function: The function: (memory, *inputs, *into), or (*inputs, *into) without memory.
-        layout: Where its working arrays lie; None without memory.
+        layout: The layout of its working arrays; None without memory.
     """
 
     source: str
@@ -74,13 +74,13 @@ def emit(
 ) -> Emitted:
     """Return a graph as a NumPy function.
 
-    With ``memory``, results and intermediate values lie in working arrays, which a later call with the same memory
-    overwrites. Without it, every operation makes an array, a formula of single elements works on arrays of any shape
-    and on numbers, and every result has the bits that NumPy's own functions give.
+    With ``memory``, results and intermediate values are kept in working arrays, which a later call with the same memory
+    overwrites. Without it, every operation allocates an array, an elementwise formula works on arrays of any shape and
+    on numbers, and every result has the bits that NumPy's own functions give.
 
     Args:
         outputs: Nodes and plain numbers by name; the function returns them in this order, a single one by itself.
-        inputs: The nodes that are given, by the names of the function's parameters; nothing behind them is computed.
+        inputs: The nodes that are given, by the names of the function's parameters; the computation starts from them.
         name: The function's name.
         into: Names of outputs, each with the name of a further parameter: an array of the output's shape and dtype, C
             contiguous, which the result is written into. It must not overlap other arguments.
@@ -120,7 +120,7 @@ def emit(
 
 
 def _safe(name: str, place: int) -> str:
-    """Return a name for the source, in which a text of the user's never becomes code."""
+    """Return a name that is safe in the source: no text of a user's becomes code."""
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.endswith("_"):
         return f"input{place}_"
     return f"{name}_" if name in _TAKEN or keyword.iskeyword(name) or _OURS.fullmatch(name) else name
@@ -143,7 +143,7 @@ class _Writer:
         self.lines: list[str] = []
         self.indent = "    "
         self.clock = self.values = self.arrays = self.states = self.loops = 0
-        self.free: list[str] = []  # names of values that are not read again
+        self.free: list[str] = []  # names of values that are no longer read
         self.own: set[Node] = set()
         self.targets: dict[Node, str] = {}  # arrays outside the memory that a node is to be written into
         self.slots: dict[Home, tuple[str, int]] = {}  # the working array of each home, and its slot
@@ -204,7 +204,7 @@ class _Writer:
         return "1"
 
     def _aim(self, name: str, output: Any, target: str) -> None:
-        """Have the last operation of an output write into a given array, where it can."""
+        """Let the last operation of an output write into the given array where possible."""
         node = output
         while isinstance(node, Node) and node.op == "reshape" and node not in self.lives.copies:
             node = node.args[0]
@@ -222,7 +222,7 @@ class _Writer:
         into: Mapping[str, str],
         parameters: Mapping[str, str],
     ) -> list[str]:
-        """Write what is still to be copied, and return the texts of the results."""
+        """Write the copies that are still missing, and return the texts of the results."""
         written = {name for name, node in self.aims.items() if node not in self.targets}
         homes = {name: self.lives.home[value] for name, value in outputs.items() if isinstance(value, Node)}
         texts = {name: parameters[text] for name, text in into.items()}
@@ -243,7 +243,7 @@ class _Writer:
         return [texts[name] for name in outputs]
 
     def _is_foreign(self, home: Home, inputs: Mapping[str, Node]) -> bool:
-        """Return whether a result that lies there must be copied: an input, a constant, or a number that is spread."""
+        """Return whether a result must be copied: it is in an input or a constant, or is a broadcast number."""
         if not isinstance(home, Node):
             return False
         return home.op in ("constant", "broadcast_to") or (self.layout is not None and home in inputs.values())
@@ -288,7 +288,7 @@ class _Writer:
         return self.names[value]
 
     def _filled(self, node: Node) -> str:
-        """Return the text of an array with one number everywhere."""
+        """Return the text of an array filled with one number."""
         if self.layout is None:
             for given, name in self.names.items():
                 if given in self.given and given.shape == node.shape:
@@ -296,7 +296,7 @@ class _Writer:
         return f"np.broadcast_to({_TYPES[node.kind]}({node.fill!r}), {self._shape(node.shape)})"
 
     def _define(self, node: Node, text: str) -> None:
-        """Write the line that gives a node its value; without memory under a name that is free, to drop its array."""
+        """Write the line that computes a node; without memory it reuses a free name, which drops that array."""
         if self.layout is None and OPERATIONS[node.op].elementwise and not self.lives.orders:
             dead = (arg for arg in dict.fromkeys(nodes_in(node.args)) if self.lives.read[arg] == self.clock)
             self.free += [
@@ -329,12 +329,12 @@ class _Writer:
         return f"m{self.arrays - 1}"
 
     def _fills(self, arg: Node, home: Home, node: Node) -> bool:
-        """Return whether an argument is the whole array it lies in, element by element where a node will lie."""
+        """Return whether an argument fills its whole array, with each element where that of the node will be."""
         same = isinstance(home, Node) and arg.shape == node.shape and arg.kind == node.kind
         return same and math.prod(home.shape) == math.prod(arg.shape) and self.lives.contiguous(arg)
 
     def _into(self, node: Node, reusable: Iterable[Any] = ()) -> str:
-        """Return the text of the array to write a node into: one of these arguments', if it is not used again."""
+        """Return the text of the array to write a node into: that of one of these arguments if it is free."""
         if node in self.targets:
             return self.targets.pop(node)
         for arg in nodes_in(reusable):
@@ -379,10 +379,10 @@ class _Writer:
             self.layout.give_back(self.slots.pop(home)[1])
 
     def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
-        """Write what the table says; without memory an operator, which is faster on single numbers."""
+        """Write the template of the table; without memory an operator, which is faster on single numbers."""
         text = OPERATIONS[node.op].text if self.layout is None and node.op in _OPERATORS else OPERATIONS[node.op].numpy
         if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
-            text = "{0}.dot({1}{out})"  # the same product, in half the time where the matrices are small
+            text = "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
         attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
         out = self._out(node, reusable) if "{out}" in text else ""
         self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
@@ -402,7 +402,7 @@ class _Writer:
         self._call(node, texts, node.args)
 
     def _number(self, value: float) -> str:
-        """Return the name of a number as an array, which NumPy would make at each call."""
+        """Return the name of a number as an array, so that NumPy need not make it at each call."""
         key = repr(value)  # 0.0 and -0.0 are equal
         if key not in self.numbers:
             self.numbers[key] = f"c{len(self.constants)}"
@@ -411,7 +411,7 @@ class _Writer:
         return self.numbers[key]
 
     def _operands(self, node: Node) -> list[Any]:
-        """Return the arguments, with the number in place of an array of one number, where NumPy spreads it itself."""
+        """Return the arguments, with a number in place of an array filled with it, where NumPy broadcasts it."""
         values = list(node.args)
         for place, value in enumerate(values):
             rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
@@ -494,7 +494,7 @@ class _Writer:
             self._line(f"{name}[...] = {x}.transpose{node.attributes['axes']}")
 
     def _owners(self, order: list[Node]) -> dict[Node, Node]:
-        """Return the parts that can be computed where they belong, each with the node that places it."""
+        """Return the parts that can be computed in place, each with the node that places it."""
         here, lives = set(order), self.lives
         return {
             part: node
@@ -504,7 +504,7 @@ class _Writer:
             if part in here
             and part.shape
             and OPERATIONS[part.op].elementwise
-            and lives.last[part] == lives.time[node]  # it is read by nothing that comes later
+            and lives.last[part] == lives.time[node]  # nothing reads it later
             and part.kind == node.kind
             and node.args.count(part) == 1
         }
@@ -572,7 +572,7 @@ class _Writer:
 
 
 class _Loop:
-    """Writes a loop: stacks are written in place, and a state moves between two arrays unless it lies in a stack."""
+    """Writes a loop: stacks are written in place; a state alternates between two arrays unless it is in a stack."""
 
     def __init__(self, writer: _Writer, node: Node) -> None:
         self.writer, self.node, self.body = writer, node, node.attributes["body"]
@@ -689,4 +689,4 @@ _SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
     "loop": lambda writer, node: _Loop(writer, node).write(),
     "part": _Writer._part,
 }
-"""How the operations are written for which the table's text is not enough."""
+"""The writers of operations for which a template is not enough."""

@@ -1,4 +1,4 @@
-"""Program: a formula of arrays as NumPy functions: its value, its derivative, and the way back through it."""
+"""Program: a formula of arrays as NumPy functions: its value, its derivative, and its pullback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from framework.settings.messages import is_ours
 from framework.settings.plain_functions import PlainFunction
 
 _WIDTH = 4
-"""The length of a row that a formula is traced with first; an elementwise one then serves arrays of any shape."""
+"""The row length that a formula is traced with first; the result serves any shape if it is elementwise."""
 
 _FLOAT32 = np.dtype(np.float32)
 _CALM = COMPARISONS | {"input", "add", "subtract", "multiply", "negative", "tanh", "sin", "cos", "where", "bitwise_and"}
@@ -32,7 +32,7 @@ _CALM |= {"maximum", "minimum", "abs", "sign", "broadcast_to"}
 
 
 def _function(output: Any, inputs: dict[str, Node]) -> Callable[..., Any]:
-    """Return a result as a function of arrays, without NumPy's warnings: a choice that is not taken may overflow."""
+    """Return a result as a function of arrays, without NumPy's warnings: a branch that is not taken may overflow."""
     function = emit({"result": output}, inputs, memory=False).function
     given = {*inputs.values()}
     if all(node.op in _CALM for node in needed([output], given) - given):
@@ -171,7 +171,7 @@ def program_of(
         component: The component, which is frozen.
         method: The name of its formula.
         names: The names of the formula's arguments.
-        like: What the formula will be given: float32 or else float64; the last axis is the row.
+        like: An example of the argument: float32 or else float64, and rows along the last axis.
         rows: Whether the formula is known to couple the elements of a row.
 
     Raises:
@@ -235,17 +235,17 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
 
 
 def refresh(component: Component) -> None:
-    """Forget the programs of a component and its parts that read another value by now, and check derivatives again."""
+    """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
     if any(program.reads.changed() is not None for program in programs_of(component).values()):
         programs_of(component).clear()
     if is_checked(component) and hasattr(component, "require_derivative"):
-        component.require_derivative()  # remembers what it found right, and what was read then
+        component.require_derivative()  # remembers its result and the values that were read
     for part in _parts(component):
         refresh(part)
 
 
 def require_current(component: Component, program: Any) -> None:
-    """Check at each use of a program, and cheaply, that no name which its formula reads has another value.
+    """Check cheaply, at each use of a program, that every name in its formula is bound to the same value.
 
     Raises:
         DerivativeError: One has; names it.
@@ -255,7 +255,7 @@ def require_current(component: Component, program: Any) -> None:
 
 
 def require_unchanged(component: Component, when: str = "while training") -> None:
-    """Check that no formula reads another value than when it was traced.
+    """Check that every formula reads the same values as when it was traced.
 
     Raises:
         DerivativeError: One does; names the value.

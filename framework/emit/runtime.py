@@ -1,4 +1,4 @@
-"""Functions that emitted source calls, because NumPy has no function for what they do, or a slow one."""
+"""Functions that emitted source calls where NumPy has no function, or a slow one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def windows(x: Array, axes: Shape, window: Shape, steps: Shape) -> Array:
 
 
 def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Array:
-    """Add up windows where they came from: one strided part for each place in the window."""
+    """Add windows back into the array that they were taken from: one strided part for each place in the window."""
     out.fill(0)
     index = [slice(None)] * out.ndim
     for place in np.ndindex(*window):
@@ -50,14 +50,14 @@ def gather(x: Array, index: Array, axis: int, out: Array) -> Any:
 
 
 def masked(condition: Array, a: Array, out: Array) -> Array:
-    """Write a where the condition holds and 0 elsewhere, bit by bit: np.where is slow on a random condition."""
+    """Write ``a`` where the condition holds and 0 elsewhere, by masking bits: np.where is slow on random conditions."""
     bits = _BITS[out.itemsize]
     np.multiply(np.asarray(a, out.dtype).view(bits), condition, out=out.view(bits))
     return out
 
 
 def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> Array:
-    """Write a where the condition holds and b elsewhere, as ``masked`` does."""
+    """Write ``a`` where the condition holds and ``b`` elsewhere, as ``masked`` does."""
     bits = _BITS[out.itemsize]
     changed = out.view(bits)
     first, second = (np.asarray(value, out.dtype).view(bits) for value in (a, b))
@@ -71,7 +71,7 @@ def choose(condition: Array, a: Array | float, b: Array | float, out: Array) -> 
 
 
 def chosen(condition: Any, a: Any, b: Any, dtype: Any) -> Any:
-    """Return a where the condition holds and b elsewhere, for numbers and for arrays of any shape."""
+    """Return ``a`` where the condition holds and ``b`` elsewhere, for numbers and for arrays of any shape."""
     if not isinstance(condition, np.ndarray):
         return dtype(a if condition else b) if np.ndim(a) == np.ndim(b) == 0 else np.where(condition, a, b)
     out = np.empty(np.broadcast(condition, a, b).shape, dtype)
@@ -79,12 +79,12 @@ def chosen(condition: Any, a: Any, b: Any, dtype: Any) -> Any:
 
 
 def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:
-    """Return zeros with the parts of g added where the indices say; the reverse of an index by arrays."""
+    """Return zeros with the parts of g added at the indices: the reverse of an index by arrays."""
     sizes = tuple(shape[axis] for axis in axes)
     flat = np.ravel_multi_index(indices, sizes, mode="wrap")  # a negative index counts from the end
     rest = tuple(size for axis, size in enumerate(shape) if axis not in axes)
     count, start = len(axes), axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
-    if start:  # where the axes of the indices stand
+    if start:  # the position of the axes of the indices
         g = np.moveaxis(g, tuple(range(start, start + flat.ndim)), tuple(range(flat.ndim)))
     total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, math.prod(rest))).reshape((*sizes, *rest))
     return total if axes == tuple(range(count)) else np.moveaxis(total, tuple(range(count)), axes)

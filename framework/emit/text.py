@@ -1,6 +1,6 @@
 """Text: a graph as text and LaTeX for readers, as a textbook writes it.
 
-How an operation is written stands in its row of the table. Operations that only arrange shapes are left out, and long
+The row of an operation in the table has its template. Operations that only arrange shapes are left out, and long
 subexpressions that repeat get a letter.
 """
 
@@ -64,7 +64,7 @@ class Shown:
         return self.text
 
     def _repr_latex_(self) -> str:
-        """Return what Jupyter draws."""
+        """Return the LaTeX that Jupyter draws."""
         return f"$$\\begin{{aligned}}{self.latex}\\end{{aligned}}$$"
 
 
@@ -184,7 +184,7 @@ class _Writer:
         return rf"\left({made}\right)" if self.latex else f"({made})"
 
     def _fields(self, node: Node, texts: list[str]) -> dict[str, str]:
-        """Return what else a template may name."""
+        """Return the further names in a template."""
         found = {key: _printable(value) for key, value in node.attributes.items()}
         first = node.args[0].ndim if node.args and isinstance(node.args[0], Node) else 0
         axes = node.attributes.get("axes", ())
@@ -234,7 +234,7 @@ class _Writer:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a value is without the operations that only arrange shapes or kinds, and without a factor of 1."""
+    """Return a value without operations that only arrange shapes or kinds, and without a factor of 1."""
     while isinstance(value, Node):
         divided = value.op in ("multiply", "divide") and _is_one(value.args[1])
         if divided or OPERATIONS[value.op].text == "{0}":
@@ -247,7 +247,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Return nodes in the order in which they are written: what a loop's step is given, its nodes, then the loop."""
+    """Return nodes in the order in which they are written: the inputs of a loop's step, its nodes, then the loop."""
     for node in nodes:
         if node.op == "loop":
             body = node.attributes["body"]

@@ -1,4 +1,4 @@
-"""Engines: what makes the steps of a run, and how the gradients of several workers become one."""
+"""Engines make the steps of a run; a strategy combines the gradients of several workers."""
 
 from framework.engines.base import Engine, Strategy
 

@@ -21,7 +21,7 @@ from framework.trees import map_leaves, rows_in
 
 
 class Strategy:
-    """How the gradients of workers that share a batch become one: serial, with one worker that has all rows."""
+    """How the gradients of workers that share a batch are combined. Here one worker has all rows."""
 
     def total(self, count: float) -> float:
         """Return the sum of a count over all workers."""
@@ -41,7 +41,7 @@ class Engine:
         call: Calls a hook of every callback, by its name.
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
-        strategy: How the gradients of several workers become one.
+        strategy: How the gradients of several workers are combined.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Engine:
         self.strategy = Strategy() if strategy is None else strategy
 
     def begin_epoch(self) -> None:
-        """Check that no formula reads another value than when it was traced.
+        """Check that every formula reads the same values as when it was traced.
 
         Raises:
             DerivativeError: One does; names the value.
@@ -69,7 +69,7 @@ class Engine:
             require_unchanged(component)
 
     def advance(self, piece: Piece) -> None:
-        """Make the next step of a piece of the epoch's rows; a batch whose weights are all 0 makes none."""
+        """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run, batch = self.run, piece.take()
         if batch[2] is not None and not batch[2].any():
             run.batch += 1

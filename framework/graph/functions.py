@@ -26,7 +26,7 @@ def implements(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return register
 
 
-for _name in ("shape", "ndim", "size", "moveaxis", "flip", "iscomplexobj"):  # NumPy writes them by the others
+for _name in ("shape", "ndim", "size", "moveaxis", "flip", "iscomplexobj"):  # NumPy computes them by other functions
     implements(_name)(getattr(np, _name).__wrapped__)
 
 
@@ -45,7 +45,7 @@ def _axes(x: Any, axis: Any) -> tuple[int, ...]:
 
 
 def _along(x: Any, axis: int | None) -> tuple[Any, int]:
-    """Return an array and one of its axes; for None the flat array."""
+    """Return an array and one of its axes; the flattened array for None."""
     return (_reshape(x, (-1,)), 0) if axis is None else (x, _axis(x, axis))
 
 
@@ -99,7 +99,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
 
 @implements("logaddexp.reduce")
 def _log_sum_exp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return log(sum(exp(x))) without an overflow: the largest element comes out of the sum."""
+    """Return log(sum(exp(x))) without overflow: the largest element is subtracted first."""
     largest = np.max(x, axis=axis, keepdims=True)
     largest = np.where(np.isfinite(largest), largest, 0.0)
     total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
@@ -265,7 +265,7 @@ def _without_ellipsis(terms: list[str], output: str, operands: Sequence[Any]) ->
 
 
 def _parsed(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
-    """Return an index with an entry for each axis, and where new axes come: None, else the number of the axis."""
+    """Return an index with an entry for each axis, and the axes of the result: their numbers, None for a new axis."""
     index = index if isinstance(index, tuple) else (index,)
     index = tuple(part[()] if isinstance(part, np.ndarray) and not part.ndim else part for part in index)
     used = sum(part is not None and part is not Ellipsis for part in index)
@@ -284,7 +284,7 @@ def _parsed(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
 
 
 def _entry(x: Any, axis: int, part: Any) -> Any:
-    """Return what one axis is indexed by: None for all of it, "reversed", an int, a slice's triple, or an array."""
+    """Return the index of one axis: None for all of it, "reversed", an int, a slice's triple, or an array."""
     size = x.shape[axis]
     rows = x.graph.rows_in(size)
     if isinstance(part, slice):
@@ -414,7 +414,7 @@ def _piecewise(x: Any, condlist: Any, funclist: Any) -> Any:
     functions = [f if callable(f) else (lambda _x, value=f: value) for f in funclist]
     rest = functions[len(condlist)](x) if len(functions) > len(condlist) else 0.0
     choices = [f(x) for f, _ in zip(functions, condlist, strict=False)]
-    return _select(condlist[::-1], choices[::-1], rest)  # the last condition that holds counts
+    return _select(condlist[::-1], choices[::-1], rest)  # the last condition that holds wins
 
 
 @implements("clip")
@@ -554,7 +554,7 @@ def _full(
     like: Any = None,
     device: Any = None,
 ) -> Any:
-    """Return an array with one value everywhere: of the prototype's shape, or of a shape in the graph of ``like``."""
+    """Return an array filled with one value: of the prototype's shape, or of a given shape in the graph of ``like``."""
     if like is not None:
         prototype, shape = like, prototype
     sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
@@ -596,7 +596,7 @@ def _sinc(x: Any) -> Any:
     return np.sin(y) / y
 
 
-FUNCTIONS |= {  # an expression of the others
+FUNCTIONS |= {  # written by the functions above
     "append": lambda x, values, axis=None: _concatenate([x, values], axis),
     "astype": lambda x, dtype, copy=True: x.astype(dtype),
     "atleast_1d": lambda x: x if x.ndim else _reshape(x, (1,)),

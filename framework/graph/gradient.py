@@ -9,13 +9,13 @@ import numpy as np
 
 from framework.graph.loop import reverse_loop
 from framework.graph.node import Node, dependents, matching, nodes_in, ordered
-from framework.graph.operations import OPERATIONS, unspread
+from framework.graph.operations import OPERATIONS, unbroadcast
 from framework.graph.region import region_of
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import slope
 
 _PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
-"""Operations whose rules hand a gradient on, or choose where it goes."""
+"""Operations whose rules pass a gradient on unchanged, or choose where it goes."""
 
 
 def gradients(
@@ -23,13 +23,13 @@ def gradients(
 ) -> list[Node]:
     """Return the gradients of sum(g * output), summed over the pairs (output, g), as nodes of the shapes of ``wrt``.
 
-    A maximal elementwise region of one variable is derived forwards, because only there both sides of a kink and an
-    overflowed factor can be seen. A call of an activation that writes its derivative uses that.
+    An elementwise region of one variable is derived forwards, as a whole. Both sides of a kink, and factors that
+    overflow, are known only then. A call of an activation uses the derivative that its class writes, if any.
 
     Args:
         seeds: Pairs of an output and its gradient: a node of its shape, or a number.
         wrt: The nodes to derive by.
-        given: Nodes that count as inputs: nothing behind them is derived.
+        given: Nodes that count as inputs: the derivation stops there.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
@@ -45,7 +45,7 @@ def gradients(
 
 
 class _Reverse:
-    """One pass backwards: an adjoint for each node that some of ``wrt`` reaches."""
+    """One backward pass: an adjoint for each node that depends on some of ``wrt``."""
 
     def __init__(self, seeds: list[tuple[Node, Node | float]], wrt: Sequence[Node], given: Collection[Node]) -> None:
         self.wrt, self.given = wrt, given
@@ -89,7 +89,7 @@ class _Reverse:
         return self.graph.add("broadcast_to", g, shape=node.shape)
 
     def _back(self, node: Node, g: Any) -> None:
-        """Carry the adjoint of a node back to its arguments."""
+        """Propagate the adjoint of a node to its arguments."""
         if not isinstance(g, Symbol) or g.shape != node.shape:
             g = Symbol(node.graph.filled(value_of(g), node.shape))
         call = self.calls.get(node)
@@ -113,11 +113,11 @@ class _Reverse:
             return
         for arg, rule in zip(node.args, row.rules, strict=True):
             if isinstance(arg, Node) and arg in self.reached and rule is not None:
-                self._give(arg, unspread(_pushed(node, rule, g, args), arg.shape))
+                self._give(arg, unbroadcast(_pushed(node, rule, g, args), arg.shape))
 
 
 def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
-    """Apply the rule of one argument; a gradient where(c, t, 0) keeps its choice outermost, so 0 * inf never occurs."""
+    """Apply the rule of one argument. In where(c, t, 0) the choice stays outermost, so that 0 * inf never occurs."""
     y = Symbol(node)
     chosen = g.node
     if node.op not in _PASSING and matching(chosen, "where") and chosen.args[2] == 0 and chosen.args[0] is not None:

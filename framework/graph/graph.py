@@ -1,4 +1,4 @@
-"""Graph: nodes in an order of computation, each operation on the same arguments once."""
+"""Graph: nodes in the order of computation. The same operation on the same arguments is one node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAND_IN = 10007
 
 KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
-"""Which arguments give the result its kind, where not all do."""
+"""The arguments that determine the kind of the result, where not all do."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Graph:
         nodes: Every node, in the order of computation.
         simplifies: Whether a new operation is replaced by a simpler one that computes the same.
         reorders: Whether it may also be replaced by one that differs in the last bits; in gradients alone.
-        lowered: Whether ``lower`` made it, so that NumPy computes every operation well.
+        lowered: Whether ``lower`` made it, so that NumPy computes every operation fast.
         calls: The activations that the formula calls, by their results.
     """
 
@@ -113,7 +113,7 @@ class Graph:
         return known
 
     def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
-        """Return a number, or a node, spread over a shape."""
+        """Return a number or a node, broadcast to a shape."""
         return self.made("broadcast_to", (value,), {"shape": shape}, shape, kind)
 
     def lift(self, value: Any) -> Any:
@@ -136,7 +136,7 @@ class Graph:
         return None
 
     def constant(self, value: np.ndarray[Any, Any]) -> Node:
-        """Return the node of an array in the formula, which may not hold another number for each row.
+        """Return the node of an array in the formula, which must not hold a different number for each row.
 
         Raises:
             DerivativeError: It does, or its elements are not real numbers.
@@ -153,7 +153,7 @@ class Graph:
                 return self.made("row_numbers", (), attributes, shape, "i")
             if open_axes == [0] and (value == value[:1]).all():
                 return self.filled(self.constant(value[0]), shape, kind)
-            refuse("an array with a number of its own for each row", "a formula must work for any number of rows")
+            refuse("an array with a different number for each row", "a formula must work for any number of rows")
         return self.made("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
 
     def size_text(self, size: int) -> str:
@@ -175,7 +175,7 @@ def kind_of(value: Any) -> str:
 
 
 def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]], Any]) -> list[Any]:
-    """Return the outputs in a new graph: the only way to transform one.
+    """Return the outputs in a new graph, with each node rewritten by a rule. Every transformation of a graph uses this.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
@@ -200,7 +200,7 @@ def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]
 
 
 def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
-    """Write one node into a new graph, and note it in ``known``, where its arguments are."""
+    """Write one node into a new graph. ``known`` maps old nodes to new ones, and receives this one."""
     args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
     made = rule(new, node, args)
     if made is None:
@@ -211,12 +211,12 @@ def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[
         else:
             made = new.add(node.op, *args, **node.attributes) if node.args else new.copy_of(node)
     if node.shape and node.op != "loop" and (not isinstance(made, Node) or made.shape != node.shape):
-        made = new.add("broadcast_to", made, shape=node.shape)  # 0 * x has become a number
+        made = new.add("broadcast_to", made, shape=node.shape)  # such as 0 * x, which is a number now
     known[node] = made
 
 
 def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
-    """Return what two traces of a formula have in common: everything but the stand-in for the number of rows."""
+    """Return a key that is equal for two traces of a formula: all but the stand-in for the number of rows."""
     outputs = list(outputs)
     nodes = ordered(outputs)
     places = {node: place for place, node in enumerate(nodes)}

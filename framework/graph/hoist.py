@@ -1,4 +1,4 @@
-"""Hoisting: products that a loop need not make step by step become one product over all steps."""
+"""Hoisting: matrix products move out of a loop and become one product over all steps."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from framework.graph.node import Node, dependents, matching, ordered
 def hoisted(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
     """Write a loop into a new graph, and return its results there.
 
-    The product of an entry, or of a result of each step, with a matrix that is the same in every step is one product
-    of the whole sequence. The sum over the steps of a' b, which is the gradient of a matrix, is one product of the
-    stacks of a and b.
+    The product of an entry, or of a result of each step, with a matrix that is the same in every step becomes one
+    product of the whole sequence. The sum over the steps of a' b, as in the gradient of a matrix, becomes one product
+    of the stacked a and b.
 
     Args:
         new: The graph to write into.
         node: The loop.
-        known: What the nodes of the old graph are in the new one.
+        known: The new node of each old one.
         rule: The rule that rewrites each node of the body.
     """
     return _Hoisted(new, node, known, rule).results()
 
 
 class _Hoisted:
-    """A loop in the new graph, while it is taken apart."""
+    """A loop in the new graph, from which products move out."""
 
     def __init__(self, new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
         self.new, self.node, self.body = new, node, node.attributes["body"]
@@ -51,7 +51,7 @@ class _Hoisted:
         return made
 
     def _made_before(self, product: Node) -> bool:
-        """Make the product of an entry and a matrix before the loop, if a node is one."""
+        """Compute a node before the loop, and return True, if it is the product of an entry and a matrix."""
         if product.op != "matmul":
             return False
         entry, matrix = product.args
@@ -65,7 +65,7 @@ class _Hoisted:
         return True
 
     def results(self) -> list[Any]:
-        """Return what each output of the loop has become."""
+        """Return the new value of each output of the loop."""
         count, stacked = len(self.states), len(self.states) + self.body.stacked
         after = [
             self._stacked_after(output) if place < stacked else self._summed_after(output)
@@ -87,7 +87,7 @@ class _Hoisted:
         ]
 
     def _stacked_after(self, output: Node) -> Callable[[], Any]:
-        """Return how to make a stacked output after the loop."""
+        """Return a function that computes a stacked output after the loop."""
         if matching(output, "matmul") and output.args[0] in self.inside and output.args[1] not in self.inside:
             a, b = output.args
             if a.ndim == 2:
@@ -97,7 +97,7 @@ class _Hoisted:
         return lambda: self._stack_of(output)
 
     def _summed_after(self, output: Node) -> Callable[[], Any] | None:
-        """Return how to make a sum over the steps after the loop, or None."""
+        """Return a function that computes a sum over the steps after the loop, or None."""
         base = output.args[0] if output.op == "reshape" else output
         if matching(base, "matmul") and matching(base.args[0], "transpose") and base.ndim <= 2:
             a, b = base.args[0].args[0], base.args[1]
@@ -122,7 +122,7 @@ class _Hoisted:
         return part(self.loop, len(self.states) + self.stacks.index(value))
 
     def _flat(self, value: Node, *, turned: bool = False) -> Any:
-        """Return the values of all steps below each other."""
+        """Return the values of all steps as one matrix, the steps below each other."""
         stack = self._stack_of(value)
         flat = self.new.add("reshape", stack, shape=(math.prod(stack.shape[:2]), *stack.shape[2:]))
         return self.new.add("transpose", flat, axes=(1, 0)) if turned else flat

@@ -15,7 +15,7 @@ from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol, array_symbol, value_of
 
 _EVERYWHERE = frozenset({"constant", "rows", "row_numbers"})
-"""Operations without arguments that a body makes itself."""
+"""Operations without arguments, which a body repeats."""
 _KINDS = {"f": "float", "i": "int", "b": "bool"}
 
 
@@ -58,7 +58,7 @@ class Body:
         return [node for node in ordered(self.outputs, given) if node not in given]
 
     def signature(self) -> Any:
-        """Return what two bodies of the same formula have in common."""
+        """Return a key that is equal for two traces of one body."""
         return signature(self.outputs), self.stacked
 
     def rewritten(
@@ -115,7 +115,7 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
     symbols = [x for x in (*sequences, *firsts) if isinstance(x, Symbol)]
     sizes = [np.shape(part)[axis] for part in sequences]
     if symbols and any(map(symbols[0].graph.rows_in, sizes)):
-        refuse("a loop whose steps are the rows", "use another axis: the number of rows is open")
+        refuse("a loop whose steps are the rows", "use another axis: the number of rows is not fixed")
     if len(set(sizes)) > 1:
         raise ShapeError(f"loop: the sequences must have the same number of steps, axis {axis}; they have {sizes}")
 
@@ -170,7 +170,7 @@ def _require_no_list(name: str, value: Any) -> None:
 
 
 def node_of(graph: Graph, value: Any, old: Node) -> Node:
-    """Return what a node has become in another graph, where that is a plain number as a node of the same shape."""
+    """Return a rewritten value as a node: a plain number is broadcast to the shape of the old node."""
     return value if isinstance(value, Node) else graph.filled(value, old.shape, old.kind)
 
 
@@ -187,7 +187,7 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
     """Return the gradient of each argument of a loop: a loop in the other direction.
 
     Args:
-        node: The loop. It also stacks, from now on, what the way back needs of each step.
+        node: The loop. It is extended to stack the values of each step that the backward pass reads.
         given: The gradient of each of its results, by index.
         gradients: The function ``graph.gradient.gradients``.
     """
@@ -227,7 +227,7 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
 def _saved(body: Body, inside: set[Node], found: list[Node], fresh: set[Node]) -> list[Node]:
     """Return the nodes of a step that the backward pass reads; of a view, the array it is taken from."""
     order = ordered(found, {*inside, *body.captured, *fresh})
-    inside |= {node for node in order if node.op == "part" and node.args[0] in inside}  # what inner loops stack by now
+    inside |= {node for node in order if node.op == "part" and node.args[0] in inside}  # stacked by inner loops
     read = [arg for node in order if node not in inside for arg in nodes_in(node.args) if arg in inside]
     saved = []
     for value in dict.fromkeys([*read, *(node for node in found if node in inside)]):

@@ -1,4 +1,4 @@
-"""Lowering: what NumPy computes well, in place of what was written."""
+"""Lowering: replace operations by others that NumPy computes faster."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from framework.graph.operations import OPERATIONS
 Shape = tuple[int, ...]
 
 _SHORT = 8
-"""An axis of at most so many elements is reduced by whole arrays against each other."""
+"""An axis of at most this many elements is reduced by adding or comparing whole slices."""
 _TINY = 3
-"""Last axes of at most so many elements, along which numbers are spread, are computed one place at a time."""
+"""Last axes of at most this many elements, along which an argument is broadcast, are computed one index at a time."""
 _NARROW = 64
-"""A sum over leading axes whose lines are shorter is first one over the first axis, whose lines are longer."""
+"""A sum over leading axes first sums the first one, in longer runs, if at most this many elements remain."""
 _WIDE = 96
-"""Longer lines of an image are added up as they are."""
+"""Windows of images with lines of up to this length are added in longer runs; see ``_fold_rows``."""
 _MANY = 16
-"""A product for each row pays if it has at least so many columns."""
+"""A matrix product for each row pays if it has at least this many columns."""
 
 
 def recognise(outputs: Iterable[Any]) -> list[Any]:
-    """Return the outputs with exp(h - max(h)) / sum(exp(h - max(h))) as one node, before deriving.
+    """Return the outputs with exp(h - max(h)) / sum(exp(h - max(h))) as one node, for the derivation.
 
-    No gradient then goes through the maximum, whose parts would add up to 0.
+    So no gradient is computed through the maximum: its parts would add up to 0.
 
     Example:
         >>> import numpy as np
@@ -58,11 +58,11 @@ def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
 
 
 def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:
-    """Return the outputs in a new graph, with operations that NumPy computes well.
+    """Return the outputs in a new graph, with operations that NumPy computes fast.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
-        given: Nodes that become inputs; nothing behind them is kept.
+        given: Nodes that become inputs; what they are computed from is dropped.
         exact: Whether the results must keep the bits of NumPy's own functions, except for those of np.einsum.
 
     Example:
@@ -101,7 +101,7 @@ def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = F
 
 
 def is_columns(node: Node) -> bool:
-    """Return whether a node is a reshape of windows, which NumPy can only copy."""
+    """Return whether a node is a reshape of windows, for which NumPy must copy."""
     base: Any = node.args[0] if node.op == "reshape" else None
     while matching(base, "reshape") or matching(base, "transpose"):
         base = base.args[0]
@@ -175,7 +175,7 @@ def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) ->
 
 
 def _reshape(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
-    """Leave axes of a sum, or of a product with a vector, out at once, where nothing else reads it with them."""
+    """Drop axes of 1 in the sum or the product itself, where nothing else reads it."""
     x = args[0]
     if not isinstance(x, Node) or uses[node.args[0]] > 1:
         return None
@@ -248,13 +248,13 @@ class _Factor:
         return dict(zip(self.letters, self.node.shape, strict=True))
 
     def summed(self, new: Graph, kept: set[str]) -> _Factor:
-        """Return the factor summed over the letters that no one else has."""
+        """Return the factor summed over the letters that are not kept."""
         axes = tuple(axis for axis, letter in enumerate(self.letters) if letter not in kept)
         letters = "".join(letter for letter in self.letters if letter in kept)
         return _Factor(letters, new.add("sum", self.node, axes=axes, keepdims=False) if axes else self.node)
 
     def as_they_lie(self, group: str) -> str:
-        """Return some letters in the order in which the axes of windows lie in memory, which is faster to copy."""
+        """Return letters in the order of the windows' axes in memory, in which copying is fastest."""
         if self.node.op != "windows":
             return group
         base = self.node.args[0]
@@ -275,7 +275,7 @@ def _sizes(a: _Factor, b: _Factor) -> dict[str, int]:
 
 
 def _product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
-    """Return the product of two factors as a product of matrices, batch by batch."""
+    """Return the product of two factors as a batched matrix product."""
     a, b = a.summed(new, {*b.letters, *output}), b.summed(new, {*a.letters, *output})
     sizes = _sizes(a, b)
     inner = "".join(c for c in a.letters if c in b.letters and c not in output)
@@ -300,7 +300,7 @@ def _unfolded(new: Graph, product: Node, letters: str, output: str, sizes: Mappi
 
 
 def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: str) -> Any:
-    """Return the product as one product of matrices for each row, or None where that copies or costs more.
+    """Return the product as one matrix product for each row, or None where that copies or costs more.
 
     A convolution with channels first is kernel (units, inner) @ columns (rows, inner, places); its gradients are
     kernel' (inner, units) @ gradient (rows, units, places), and the sum over the rows of columns (rows, inner, places)
@@ -325,7 +325,7 @@ def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: st
 
 
 def _spread_product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
-    """Return the product of two factors without a sum over shared letters, or where an axis of 1 is spread."""
+    """Return the product of two factors that sum over no shared letter, or of which one broadcasts an axis of 1."""
     letters = "".join(dict.fromkeys(output + a.letters + b.letters))
 
     def aligned(factor: _Factor) -> Any:
@@ -344,7 +344,7 @@ def _slice(new: Graph, x: Node, axis: int, start: int, stop: int) -> Any:
 
 
 def _by_parts(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    """Compute an elementwise operation one place at a time along tiny last axes, where NumPy has a loop for each."""
+    """Compute an elementwise operation one index at a time along tiny last axes, over which NumPy would loop."""
     axes = next(filter(None, (_tiny_axes(arg, node.shape) for arg in args)), ())
     if not axes:
         return None
@@ -357,7 +357,7 @@ def _by_parts(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
 
 
 def _tiny_axes(arg: Any, shape: Shape) -> Shape:
-    """Return the tiny axes, the last one among them, that an argument is spread along or was computed one by one."""
+    """Return the tiny axes, with the last one, along which an argument is broadcast or was computed by index."""
     if not isinstance(arg, Node) or arg.ndim != len(shape) or arg.ndim < 3:
         return ()
     if arg.op == "place" and arg.shape == shape:
@@ -382,13 +382,13 @@ def _part(new: Graph, arg: Any, index: tuple[Any, ...]) -> Any:
 
 
 def _fold(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
-    """Put windows back where they came from as parts, where whole parts are at hand."""
+    """Add windows back into the array that they were taken from, in whole parts where there are any."""
     g = args[0]
     return _fold_parts(new, node, g) if matching(g, "place") else _fold_rows(new, node, g)
 
 
 def _fold_parts(new: Graph, node: Node, g: Node) -> Any:
-    """Put back windows that were computed one place at a time."""
+    """Add back windows that were computed one index at a time."""
     axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
     ndim = node.ndim
     if _tiny_axes(g, g.shape) != tuple(range(ndim, g.ndim)):
@@ -405,11 +405,11 @@ def _fold_parts(new: Graph, node: Node, g: Node) -> Any:
 
 
 def _fold_rows(new: Graph, node: Node, g: Node) -> Any:
-    """Add up the windows of an image, which a product for each row has made, in runs longer than a line of the image.
+    """Add up windows of an image, the result of a product for each row, in runs longer than a line of the image.
 
-    Zeros make the lines of the gradient as long as those of the image. Then all lines of a window's place are one run.
-    Its last zeros are those that the next run needs in front, to be added one place to the right. There is a product
-    for each line of the window, which is still in the cache when its runs are added.
+    The lines of the gradient are padded with zeros to the length of the image's. Then all lines for one position in the
+    window are one run, and the zeros at its end also serve as those in front of the next run, which is added one
+    element to the right. Each line of the window has its own product, still in the cache when its runs are added.
     """
     ndim = node.ndim
     if node.attributes["axes"] != (ndim - 2, ndim - 1) or node.attributes["steps"] != (1, 1):

@@ -1,7 +1,7 @@
 """Node: an operation on arrays, as an immutable record with its shape.
 
-The leading axis of most arrays is the number of rows, which stays open. A stand-in prime takes its place, because
-``len(x)`` must be a plain int; a size that the prime divides is a multiple of the number of rows.
+The size of most leading axes is the number of rows, which is not fixed. A prime stands in for it, because ``len(x)``
+must be a plain int; a size that the prime divides is a multiple of the number of rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Node:
         graph: Where the node belongs.
         op: A key of ``OPERATIONS``.
         args: Nodes and plain numbers.
-        attributes: What else the operation needs, such as axes.
+        attributes: Further parameters of the operation, such as axes.
         shape: The shape of the result.
         kind: "f", "i" or "b": floats, integers or booleans.
         place: Its position in the order of computation.
@@ -56,7 +56,7 @@ class Node:
 
     @property
     def fill(self) -> Any:
-        """The number that every element has, for a node that spreads one number; else None."""
+        """The value of every element, for a node that broadcasts one number; else None."""
         return self.args[0] if self.op == "broadcast_to" and not isinstance(self.args[0], Node) else None
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ def nodes_in(values: Iterable[Any]) -> list[Node]:
 
 
 def needed(outputs: Iterable[Any], given: Collection[Node] = ()) -> set[Node]:
-    """Return the nodes that these are computed from, themselves included; do not look behind ``given``."""
+    """Return the nodes that these are computed from, themselves included; stop at ``given``."""
     found: set[Node] = set()
     waiting = nodes_in(outputs)
     while waiting:

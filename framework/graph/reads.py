@@ -1,7 +1,7 @@
 """Reads: every global, closure cell and class attribute that a formula reads, so that a change is found.
 
-A graph holds the values that the formula read when it was traced. A formula whose global changes later would compute
-another value than its graph, so the values belong to the key of a graph, and each epoch compares them.
+A graph holds the values that the formula read when it was traced. If a global changes later, the formula and its graph
+disagree. So the values are part of a graph's key, and they are compared at each epoch.
 """
 
 from __future__ import annotations
@@ -32,25 +32,27 @@ class Reads:
     Attributes:
         values: A comparable form of each value, by the place of the function that reads it and a name such as
             ``global 'scale'``.
-        bound: Where each of these names is bound, (mapping, name, object), so that a call can look whether it still is.
+        bound: (mapping, name, object) of each of these names, so that each call can check that it is still bound to
+            that object.
     """
 
     def __init__(self, functions: Iterable[Callable[..., Any]], owner: type | None = None) -> None:
         """Read the values now.
 
         Args:
-            functions: Python functions; what they call is followed, and what a method's object holds to be called.
+            functions: Python functions. The functions that they call are followed, and the callables that a method's
+                object holds.
             owner: The class whose attributes ``self`` has.
         """
         functions = tuple(functions)
-        library = owner is not None and _constant(owner.__module__)  # whose formulas read nothing that changes
+        library = owner is not None and _constant(owner.__module__)  # its formulas read nothing that changes
         held = [part for function in functions for part in _held(getattr(function, "__self__", None))]
         self._functions = [*(() if library else functions), *held]
         self._owner = owner
         self.values, self.bound = self._read()
 
     def changed(self) -> str | None:
-        """Return the name of the first value that is not what it was, or None."""
+        """Return the name of the first value that has changed, or None."""
         now, bound = self._read()
         name = next((key[1] for key, value in self.values.items() if now.get(key, _MISSING) != value), None)
         if name is None:
@@ -58,7 +60,7 @@ class Reads:
         return name
 
     def moved(self) -> bool:
-        """Return whether a name is bound to another object: a cheap look, which misses changes in place."""
+        """Return whether a name is bound to another object: a cheap check, which misses changes in place."""
         for names, name, value in self.bound:  # noqa: SIM110 (a generator costs several times as much)
             if names.get(name) is not value:
                 return True
@@ -100,7 +102,7 @@ class Reads:
         """Return what a function may read: globals, cells, defaults, attributes.
 
         Returns:
-            For each a name for messages, its value, and the mapping and the name in it that lead there.
+            For each a name for messages, the value, and the mapping and the key where it is bound.
         """
         names = _names(function.__code__)
         ours = _constant(function.__module__)
@@ -172,7 +174,7 @@ def _attributes(
 
 
 def _held(value: Any) -> list[Any]:
-    """Return what a call of an object may call: its class's ``__call__``, and what it holds to be called."""
+    """Return the functions that a call of an object may reach: its class's ``__call__``, and the callables it holds."""
     if isinstance(value, partial):
         held = [value.func, *value.args, *value.keywords.values()]
     elif callable(value):
@@ -186,7 +188,7 @@ def _held(value: Any) -> list[Any]:
 
 
 def _constant(module: str | None) -> bool:
-    """Return whether nobody changes what is in a module."""
+    """Return whether the contents of a module count as constant."""
     return is_ours(module) or (module or "").partition(".")[0] == "numpy"
 
 

@@ -1,4 +1,4 @@
-"""Refusals: what a formula must not do, with the line that does it and what to write instead."""
+"""Errors for formulas that cannot be traced: the operation, its line, and what to write instead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_RULE = (
 
 
 def refuse(what: str, instead: str) -> NoReturn:
-    """Raise the error for an operation that a graph cannot hold.
+    """Raise DerivativeError for an operation that a graph cannot represent.
 
     Args:
         what: The operation.

@@ -1,4 +1,4 @@
-"""Region: the part of a graph that tangents derive, elementwise and of one variable."""
+"""Region: an elementwise part of a graph that depends on one variable, and is derived forwards."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from framework.graph.node import Node, matching, nodes_in
 from framework.graph.operations import COMPARISONS, GROWING, KINKS, OPERATIONS
 
 ORDER = COMPARISONS - {"equal", "not_equal"}
-"""Comparisons that change beside a tie."""
+"""Comparisons whose result changes at a tie."""
 
 DENOMINATOR = {"divide": 1, "reciprocal": 0}
-"""Which argument an operation divides by."""
+"""The argument that an operation divides by."""
 
 _BOUNDED = frozenset({"tanh", "arctan", "erf", "erfc", "sin", "cos", "sign"})
 _KINKS = (KINKS - {"where"}) | ORDER  # a choice has its kinks where its condition changes
@@ -73,7 +73,7 @@ def elementwise(node: Node) -> bool:
 
 
 def kinks_of(region: Region) -> list[tuple[Any, Any]]:
-    """Return the pairs of values that are equal where a kink is."""
+    """Return the pairs of values that are equal at a kink."""
     found: list[tuple[Any, Any]] = []
     for node in region.members:
         if node.op in ("abs", "sign", "heaviside"):
@@ -103,7 +103,7 @@ def overflowing(region: Region) -> frozenset[Node]:
 
 
 def _limited(x: Any) -> bool:
-    """Return whether a value has a form that is at most 0, or a number: its exponential cannot overflow."""
+    """Return whether a value is a number, or never above 0 by its form, so that its exponential cannot overflow."""
     if matching(x, "negative"):
         (inner,) = x.args
         return inner.op in ("abs", "square") or (inner.op == "multiply" and inner.args[0] is inner.args[1])

@@ -50,7 +50,7 @@ _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all",
 
 
 def _own_row(node: Node) -> bool:
-    """Return whether a look-up reads each row's own: x[np.arange(len(x)), classes]."""
+    """Return whether a look-up reads from each row itself: x[np.arange(len(x)), classes]."""
     index = node.args[1]
     while index.op == "reshape":
         index = index.args[0]

@@ -1,7 +1,7 @@
 """Simplification: for some operations, a rule that returns a simpler node or number, or None.
 
-A rule takes (graph, *arguments, **attributes). What changes last bits, or the result for numbers that are not finite,
-happens only while ``graph.reorders``, in gradients.
+A rule takes (graph, *arguments, **attributes). Rules that change the last bits, or the result for numbers that are not
+finite, apply only while ``graph.reorders``, in gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 def _is(x: Any, number: float) -> bool:
-    """Return whether x is this number, plain or spread."""
+    """Return whether x is this number, plain or broadcast."""
     value = x.fill if isinstance(x, Node) else x
     return value is not None and bool(value == number)
 
@@ -35,13 +35,13 @@ def _fits(kept: Any, *others: Any) -> bool:
 
 
 def _spread(graph: Graph, value: Any, *args: Any) -> Any:
-    """Return a value in the shape that the arguments have together."""
+    """Return a value broadcast to the common shape of the arguments."""
     shape = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
     return graph.add("broadcast_to", value, shape=shape) if shape else value
 
 
 def _narrow(graph: Graph, op: str, *args: Any) -> Any:
-    """Leave out a broadcast_to or reshape where NumPy spreads the argument by itself."""
+    """Leave out a broadcast_to or reshape where NumPy broadcasts the argument by itself."""
     whole = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
     new = list(args)
     for place, arg in enumerate(args):
@@ -106,7 +106,7 @@ def _is_masked(x: Any) -> bool:
 
 
 def _number_times(graph: Graph, x: Any, product: Any) -> Any:
-    """Return a number, plain or spread, times another, or times a product that has one; None for anything else."""
+    """Return a number times another one, or times a product that has one, as one number; None for anything else."""
     number = x.fill if isinstance(x, Node) else x
     if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
         return graph.filled(number * product.fill, product.shape)
@@ -149,7 +149,7 @@ def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
     same = a is b if isinstance(a, Node) or isinstance(b, Node) else a == b
     if same:
         return a if _fits(a, condition) else _spread(graph, a, a, condition)
-    for place, x in ((1, a), (2, b)):  # a choice by the same condition inside
+    for place, x in ((1, a), (2, b)):  # a nested choice by the same condition
         if matching(x, "where") and x.args[0] is condition and x.shape == condition.shape:
             inner = x.args[place]
             return graph.add("where", condition, *((inner, b) if place == 1 else (a, inner)))
@@ -186,7 +186,7 @@ def _sum(graph: Graph, x: Any, *, axes: Shape, keepdims: bool) -> Any:
 
 
 def _sum_inside(graph: Graph, x: Node, axes: Shape) -> Any:
-    """Take a sum before a product with what is constant along its axes."""
+    """Move a sum inside a product with a factor that is constant along its axes."""
     if x.op == "negative":
         return graph.add("negative", graph.add("sum", x.args[0], axes=axes, keepdims=True))
     if x.op not in ("multiply", "divide"):
@@ -253,7 +253,7 @@ def _index(graph: Graph, x: Any, *, index: tuple[Any, ...]) -> Any:
         return _index_of_windows(graph, x, index)
     if x.op == "concatenate":
         return _index_of_joined(graph, x, index)
-    if x.op == "place" and not x.attributes["add"] and index in x.attributes["indices"]:  # no other part lies over it
+    if x.op == "place" and not x.attributes["add"] and index in x.attributes["indices"]:  # no other part overlaps it
         return x.args[x.attributes["indices"].index(index)]
     if x.op == "set_index":
         if x.attributes["index"] == index:
@@ -264,7 +264,7 @@ def _index(graph: Graph, x: Any, *, index: tuple[Any, ...]) -> Any:
 
 
 def _index_of_windows(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
-    """Let windows take every second place themselves."""
+    """Turn a part with a step into windows with that step."""
     axes, steps, rest = x.attributes["axes"], list(x.attributes["steps"]), list(index)
     for n, axis in enumerate(axes):
         part = index[axis]
@@ -277,7 +277,7 @@ def _index_of_windows(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
 
 
 def _index_of_joined(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
-    """Take a part of a join from the argument that it lies in."""
+    """Take a part of a concatenation from the argument that contains it."""
     axis = x.attributes["axis"]
     part = index[axis]
     if not (isinstance(part, int) or (isinstance(part, tuple) and part[2] == 1)):

@@ -27,7 +27,7 @@ NAMES = {
     "erf (vectorized)": "erf",
     "erfc (vectorized)": "erfc",
 }
-"""The table's names of operations that NumPy calls otherwise."""
+"""The table's names of operations that have another name in NumPy."""
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min", "multiply": "prod"}
 REDUCTIONS |= {"logical_and": "all", "logical_or": "any", "logaddexp": "logaddexp.reduce"}
@@ -71,7 +71,7 @@ class Symbol(NDArrayOperatorsMixin):
         """The graph that records."""
         return self._node.graph
 
-    # what an array says of itself
+    # the attributes of an array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,7 +123,7 @@ class Symbol(NDArrayOperatorsMixin):
         """Return a size: a plain number, or a symbol where it is a multiple of the number of rows."""
         return symbol_of(self.graph.lift(value))
 
-    # how NumPy and Python get at it
+    # the protocols of NumPy and Python
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Record a ufunc."""
@@ -221,7 +221,7 @@ class Symbol(NDArrayOperatorsMixin):
         if not self.shape:
             refuse("a loop over a number", "use NumPy functions")
         if self.graph.rows_in(self.shape[0]):
-            refuse("a loop over the rows", "use NumPy functions on whole arrays: the number of rows is open")
+            refuse("a loop over the rows", "use NumPy functions on whole arrays: the number of rows is not fixed")
         return (self[place] for place in range(self.shape[0]))
 
     def __bool__(self) -> NoReturn:

@@ -1,8 +1,8 @@
 """Tangent: the derivative of elementwise formulas of one variable, forwards through the graph.
 
-Reverse rules alone fail in three places. Where kinks meet, their conventions may add up to the derivative of neither
-side: max(h, 0) + log1p(exp(-|h|)) is smooth and has the slope 1/2 at 0. Where a denominator overflows, infinity meets
-0: h / (1 + exp(-2h)) at -400. A choice that is not taken may be infinite: where(h > 0, log(h), 0) at 0.
+Reverse rules alone fail in three cases. Where kinks meet, their conventions may add up to the derivative of neither
+side: max(h, 0) + log1p(exp(-|h|)) is smooth and has the slope 1/2 at 0. Where a denominator overflows, infinity is
+multiplied by 0: h / (1 + exp(-2h)) at -400. A branch that is not taken may be infinite: where(h > 0, log(h), 0) at 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from framework.graph.textbook import tidied
 from framework.graph.ties import computation, probes
 
 _LEFT, _AT, _RIGHT = -1.0, 0.0, 1.0
-"""Where a derivative is taken: at the point, by the conventions, or beside it, on the way to it."""
+"""Where a derivative is taken: just left of the point, at it, by the conventions for kinks, or just right of it."""
 
 
 def slope(region: Region) -> Any:
@@ -62,8 +62,8 @@ def derivative(output: Any, variable: Node, *, textbook: bool = False) -> Any:
     for node in members:
         if not elementwise(node):
             raise DerivativeError(
-                f"the formula works on several elements, in {node.op}: it has a gradient, and no derivative "
-                "of each element"
+                f"the formula works on several elements, in {node.op}: it has a gradient, but no derivative "
+                "for each element"
             )
     return _slope(Region(variable, members), textbook=textbook) if output in depends else 0.0
 
@@ -81,13 +81,13 @@ def _slope(region: Region, *, textbook: bool) -> Any:
 
 
 def _tangent(region: Region, guards: Collection[Node], side: float = _AT) -> Any:
-    """Return the derivative of a region as a symbol or a number; quotients in ``guards`` have 0 at infinity.
+    """Return the derivative of a region as a symbol or a number; that of quotients in ``guards`` is 0 at infinity.
 
-    Going forwards keeps the relative accuracy of a tiny derivative: a factor that overflows never meets one that has
-    already underflowed.
+    The forward order keeps the relative accuracy of a tiny derivative: a factor that overflows is never multiplied by
+    one that has already underflowed.
     """
     tangents: dict[Any, Any] = {region.variable: 1.0}
-    limits: dict[Any, Any] = {}  # the values beside the point, where they are not those at the point
+    limits: dict[Any, Any] = {}  # values beside the point that differ from those at it
     for node in region.members:
         args = tuple(limits.get(arg, symbol_of(arg)) for arg in node.args)
         ts = tuple(tangents.get(arg, 0.0) for arg in node.args)
@@ -106,7 +106,7 @@ def _tangent(region: Region, guards: Collection[Node], side: float = _AT) -> Any
 
 
 def _total(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], y: Any, guards: Collection[Node]) -> Any:
-    """Add up what the tangents of a node's arguments cause."""
+    """Return the tangent of a node: the sum of what the tangents of its arguments contribute."""
     total: Any = 0.0
     for place, t in enumerate(ts):
         if not _zero(t) and node.op != "astype":
@@ -117,7 +117,7 @@ def _total(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], y: Any, guard
 
 
 def _pushed(node: Node, place: int, t: Any, y: Any, args: tuple[Any, ...], guards: Collection[Node]) -> Any:
-    """Apply the rule of one argument; a choice of 0 stays outermost, so that 0 * infinity never comes."""
+    """Apply the rule of one argument; a choice of 0 stays outermost, so that 0 * infinity never occurs."""
     choice = value_of(t)
     if matching(choice, "where") and (_zero(choice.args[1]) or _zero(choice.args[2])):
         condition, *sides = map(symbol_of, choice.args)
@@ -133,9 +133,9 @@ def _pushed(node: Node, place: int, t: Any, y: Any, args: tuple[Any, ...], guard
 
 
 def _recognised(node: Node, y: Any, tangents: dict[Any, Any]) -> Any:
-    """Return the derivative of a logistic function or a softplus, which the chain rule is not accurate for, or None."""
+    """Return the derivative of a logistic function or a softplus, where the chain rule is inaccurate; else None."""
     match node:
-        # c / (1 + exp(z)); z may be held below the logarithm of the largest number, where the result is all but 0
+        # c / (1 + exp(z)); z may be clipped at the logarithm of the largest number, where the result is nearly 0
         case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
             largest = math.log(np.finfo(node.graph.dtype).max) - 1e-3
             match z:
@@ -164,7 +164,7 @@ def _decay(e: Any) -> Any:
 
 
 def _zero(t: Any) -> bool:
-    """Return whether a tangent is the number 0, plain or spread."""
+    """Return whether a tangent is the number 0, plain or broadcast."""
     t = value_of(t)
     return bool(t.fill == 0) if isinstance(t, Node) else bool(t == 0)
 
@@ -181,12 +181,12 @@ def _float(t: Any) -> Any:
 
 
 def _limit(node: Node, args: tuple[Any, ...], ts: tuple[Any, ...], side: float) -> Any:
-    """Return a node's value as the variable comes from one side: at a tie, a jump has the value of that side."""
+    """Return a node's value as the variable approaches from one side: at a jump, the value on that side."""
     same = all(value_of(a) is b for a, b in zip(args, node.args, strict=True))
     y = symbol_of(node if same else node.graph.add(node.op, *map(value_of, args), **node.attributes))
     if node.op in ORDER and isinstance(value_of(y), Node):
         (a, b), larger = args, node.op.startswith("greater")
-        moving = side * (ts[0] - ts[1])  # how a - b changes on the way away from the tie
+        moving = side * (ts[0] - ts[1])  # how a - b changes away from the tie
         beside = moving > 0 if larger else moving < 0
         if isinstance(value_of(moving), Node):
             return _where((a == b) & (moving != 0), beside, y)
@@ -253,7 +253,7 @@ _TIES: dict[str, Callable[..., Any]] = {
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
-    """Choose on symbols and plain numbers alike."""
+    """Return np.where of symbols and plain numbers."""
     return np.where(condition, a, b) if isinstance(value_of(condition), Node) else a if condition else b
 
 
@@ -267,13 +267,13 @@ def _plain(x: Any) -> Any:
 
 
 def _between(region: Region, guards: Collection[Node], found: Any) -> Any:
-    """Return the derivative with ties of kinks between both sides, where the conventions fail at some tie."""
+    """Return the derivative, clipped between those of both sides at ties, if the conventions fail at some tie."""
     kinks = kinks_of(region)
     ties = probes(region, kinks) if len(kinks) > 1 else []
     if not ties:
         return found
     left, right = _tangent(region, guards, _LEFT), _tangent(region, guards, _RIGHT)
-    low, high = _plain(np.fmin(left, right)), _plain(np.fmax(left, right))  # a side that is NaN does not count
+    low, high = _plain(np.fmin(left, right)), _plain(np.fmax(left, right))  # a side that is NaN is ignored
     nearer = _plain(np.fmin(np.fmax(found, low), high))
     compute = computation([value_of(nearer), *map(value_of, (found, left, right))], ties[0])
     compared = [compute(probe) for probe in ties]

@@ -16,13 +16,13 @@ _SIZES = np.geomspace(1e-3, 1e3, 60)
 _GRID = np.concatenate([np.arange(-12.0, 12.5, 0.5), -_SIZES, _SIZES])
 
 Probe = dict[Node, Any]
-"""Values of the variable, and a number for what else a region reads."""
+"""Values of the variable, and a number for each other input of a region."""
 
 _NUMBERS: dict[str, Callable[..., Any]] = {"erf": erf, "erfc": erfc}
 
 
 def probes(region: Region, kinks: list[tuple[Any, Any]]) -> list[Probe]:
-    """Return the values of the variable where kinks are, if any meet, for two choices of what else the region reads."""
+    """Return the values of the variable at kinks, if any kinks meet, for two choices of the region's other inputs."""
     numbers = {float(arg) for node in region.members for arg in node.args if not isinstance(arg, Node)}
     numbers = {size for number in numbers if math.isfinite(number) for size in (number, -number)}
     grid = np.unique([*_GRID, *numbers])
@@ -42,7 +42,7 @@ def probes(region: Region, kinks: list[tuple[Any, Any]]) -> list[Probe]:
         kink, place = np.nonzero(signs[:, :-1] * signs[:, 1:] < 0)
         low, high = grid[place], grid[place + 1]
         each = np.arange(len(place))
-        for _ in range(10 if len(place) else 0):  # each time, the part of 64 where the sign changes
+        for _ in range(10 if len(place) else 0):  # each time, keep the one of 64 parts where the sign changes
             parts = np.append(low + (high - low) * np.linspace(0.0, 1.0, 65)[:-1, None], [high], axis=0)
             inside = differences(parts.ravel())[0].reshape(len(signs), *parts.shape)[kink, :, each]
             end = np.argmax(inside != signs[kink, place][:, None], axis=1)
@@ -55,7 +55,7 @@ def probes(region: Region, kinks: list[tuple[Any, Any]]) -> list[Probe]:
 
 
 def _leaves(region: Region) -> list[Node]:
-    """Return what the members read apart from the variable and plain numbers, behind elementwise operations."""
+    """Return the other inputs of a region: what its members read, followed through elementwise operations."""
     found: dict[Node, None] = {}
     waiting = list(region.members)
     known = {region.variable}
@@ -72,7 +72,7 @@ def _leaves(region: Region) -> list[Node]:
 
 
 def _sample(leaf: Node, first: bool) -> Any:
-    """Return a number for a node that the variable does not change."""
+    """Return a number for a node that does not depend on the variable."""
     if leaf.op == "constant":
         return leaf.attributes["value"].value.flat[0 if first else -1]
     return {"f": 0.5 if first else -1.5, "i": int(first), "b": first}[leaf.kind]

@@ -1,8 +1,8 @@
 """Trace: call a formula once on symbols, and return its graph.
 
-The formula is called twice, with two primes in place of the number of rows, and both graphs are compared. That finds a
-number that is computed from the number of rows, and random numbers. It also finds a size that the formula makes and
-that happens to be a multiple of one of the primes: other primes are tried then.
+The formula is called twice, with two primes in place of the number of rows, and both graphs are compared. A difference
+reveals random numbers, or a number that is computed from the number of rows. It may also come from a size in the
+formula that happens to be a multiple of a prime: then two other primes are tried.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def trace(
     """
     known = math.prod(size for shape in shapes.values() for size in shape if size > 0)
     primes = [prime for prime in _STAND_INS if known % prime]  # no size of an argument looks like rows
-    twice = open_rows or known >= STAND_IN  # or else the formula hardly makes such a size
+    twice = open_rows or known >= STAND_IN  # otherwise the formula hardly has such a size
 
     def traced(stand_in: int, other: int) -> Traced:
         first = _called(formula, shapes, dtype, kinds or {}, stand_in)
@@ -97,7 +97,7 @@ def trace(
         return traced(*primes[:2])
     except (DerivativeError, ValueError):
         with suppress(DerivativeError, ValueError):
-            return traced(*primes[2:4])  # a size that the formula makes may have looked like rows
+            return traced(*primes[2:4])  # a size in the formula may have looked like rows
         raise
 
 

@@ -1,10 +1,10 @@
-"""Where kernels live: each one is a module in a file that is named by a hash of everything it is made from.
+"""The cache of kernels: each one is a module in a file, named by a hash of everything that it is made from.
 
-Numba keeps compiled code beside a file and looks at nothing but its date, so a file must never change. Here a change of
-a formula, an option or a version gives another name, hence another file.
+Numba keeps compiled code beside a file and checks only its date, so a file must never change. A change of a formula, an
+option or a version gives another name, hence another file.
 
-Numba unpickles what it finds in its folder, and to unpickle is to run: where others could have put a file there,
-nothing is read.
+Numba unpickles the files in its folder, and unpickling runs code. So a folder that other users could have written to is
+not read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from threading import RLock
 from types import ModuleType
 
 COMPILING = RLock()
-"""Held while a kernel is loaded and compiled, so that no thread meets the half-made one of another."""
+"""Held while a kernel is loaded and compiled, so that no thread uses one that another has not finished."""
 
 
 def cache_folder() -> Path | None:
@@ -74,7 +74,7 @@ def load(source: str) -> ModuleType:
 def load_anew(source: str) -> None:
     """Build the module of a kernel again without its cache files; ``load`` then returns it.
 
-    A file that a full disk has cut off would fail in every process to come, so it is deleted.
+    A file that a full disk has truncated would fail in every later process, so it is deleted.
     """
     name = kernel_name(source)
     with COMPILING:
@@ -112,7 +112,7 @@ def _written(name: str, source: str) -> Path | None:
             handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(source)
-            Path(temporary).replace(path)  # whole or not at all, also if others write it
+            Path(temporary).replace(path)  # atomic, also if other processes write it
         if os.access(folder, os.W_OK):
             return path
     return None
@@ -121,8 +121,8 @@ def _written(name: str, source: str) -> Path | None:
 def _own(folder: Path) -> bool:
     """Close the folder of Numba's files to other users, and return whether it is this user's.
 
-    What lies in one that others could write to is deleted: it may be theirs. Elsewhere than on POSIX systems a user's
-    folders are closed to others from the start.
+    If others could write to it, its contents are deleted: they may be theirs. On other systems than POSIX, a user's
+    folders are private already.
     """
     if not hasattr(os, "getuid"):
         return True

@@ -15,7 +15,7 @@ from framework.regularizers import Regularizer
 from framework.settings.messages import warn
 
 
-@cache  # to look for a package takes a tenth of a millisecond
+@cache  # looking for a package takes 0.1 ms
 def available() -> bool:
     """Return whether Numba and SciPy are installed."""
     return all(find_spec(name) is not None for name in ("numba", "scipy"))
@@ -50,7 +50,7 @@ def require_available() -> None:
 
 
 def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:
-    """Return whether something acts within a step, so that NumPy must make it; warn if a kernel is wanted.
+    """Return whether something acts within a step, so that the run falls back to NumPy; warn if a kernel is wanted.
 
     Args:
         wanted: The trainer's engine.

@@ -23,10 +23,10 @@ from framework.schedules.base import rate_at
 from framework.settings.messages import warn
 
 CHUNK_SECONDS = 0.05
-"""How long a chunk lasts, so that Ctrl-C, a stop and a bar of progress wait no longer than that."""
+"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
 
 GROWTH = 32.0
-"""How many times longer than the one before a chunk may be: the first, of one batch, tells little about the time."""
+"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 
 class CompiledEngine(Engine):
@@ -49,7 +49,8 @@ class CompiledEngine(Engine):
             figures: The loss and the metrics.
             call: Calls a hook of every callback, by its name.
             watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
-            quiet: Whether NumPy makes a run's first step without a notice where the kernel cannot be compiled.
+            quiet: Whether the run falls back to NumPy without a warning if the kernel cannot be compiled at its first
+                step.
             **options: Those of the NumPy engine.
         """
         super().__init__(run, figures, call, **options)
@@ -61,7 +62,7 @@ class CompiledEngine(Engine):
         self._plan: Plan | None = None
 
     def begin_epoch(self) -> None:
-        """Check that no formula reads another value than when its kernel was made.
+        """Check that every formula reads the same values as when its kernel was made.
 
         Raises:
             DerivativeError: One does; names the value.
@@ -89,7 +90,7 @@ class CompiledEngine(Engine):
         arrays = (optimizer.parameters.vector, *optimizer.memory.values())
         kept = [array.copy() for array in arrays] if self.figures.summed else []
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
-        optimizer.updating = True  # stays set when what the kernel has done is not counted
+        optimizer.updating = True  # stays True if the kernel's steps are not counted
         try:
             stop, made = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
             metrics = self._metrics(kernel, piece, first, stop)
@@ -146,7 +147,7 @@ class CompiledEngine(Engine):
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
                 kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows, size)
-            kernel.constants[:] = source.constants  # other settings may be all that is new
+            kernel.constants[:] = source.constants  # perhaps only the constants are new
             self._plan = plan
         except Exception as error:  # noqa: BLE001 (Numba may refuse a formula that lowers)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]

@@ -1,4 +1,4 @@
-"""Records written as Python source that Numba compiles, an operation a line; ``rows`` lays those over rows out.
+"""Write records as Python source that Numba compiles, one operation a line; ``rows`` does so for rows.
 
 Constants are not part of the source. They are arguments c0, c1, ... that the kernel reads from an array, so that
 Swish(beta=2.0) and Swish(beta=3.0) share one kernel. Only the few numbers that help the compiler stay literal.
@@ -82,7 +82,7 @@ class Writer:
         return self.function("update", ["rate", "step", *arrays], lines)
 
     def function(self, name: str, arguments: list[str], lines: list[str]) -> tuple[str, str]:
-        """Return the source of a function with the constants that its lines have used, and these for its call."""
+        """Return the source of a function and the constants that its lines use, which are the call's last arguments."""
         used, self._used = sorted(self._used), set()
         casts = [f"k{i} = real(c{i})" for i in used] if self.dtype == "float32" else []
         constants = [f"c{i}" for i in used]

@@ -1,4 +1,4 @@
-"""A kernel: a compiled function with the memory that it works in."""
+"""Kernel: a compiled function with the memory that it works in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT_NUMBERS = 1_000_000
 """How many numbers a kernel may keep of a chunk's outputs."""
 
 LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
-"""How many rows a formula over rows takes at once: so many numbers of an element, and at least so many rows."""
+"""A formula over rows takes this many numbers at once, and at least this many rows."""
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient in the kernel; the NumPy engine makes the steps beyond it."""
@@ -29,7 +29,7 @@ class Kernel:
     """A compiled function with the memory that it works in.
 
     Attributes:
-        constants: The settings in its formulas; others of the same formulas may be put in.
+        constants: The settings in its formulas, which may be replaced by others for the same formulas.
         longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
     """
 
@@ -68,7 +68,7 @@ class Kernel:
         self._version = -1
 
     def _array(self, name: str) -> Array:
-        """Return the array of a name: working memory, or a part of parameters or gradients as it lies there now.
+        """Return the array of a name: working memory, or the current view of parameters or gradients.
 
         With ``_flat`` it has one axis.
         """
@@ -95,8 +95,8 @@ class Kernel:
     ) -> tuple[int, int]:
         """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
 
-        A plain step is part of the products, which leave no gradient but that of the last batch; ``seen`` says that
-        somebody will look at every one.
+        A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
+        gradient is computed, for callbacks that read it.
         """
         x, y, weight = data
         parameters = optimizer.parameters

@@ -1,7 +1,7 @@
 """Record the formulas of a model, its loss and its optimizer for a kernel.
 
 A record is made by calling the formula on symbols of ``graph``, so a user's formula lowers like the library's. Raise
-``CannotLower`` if a formula cannot be recorded, or if a class replaces a method that the kernel stands for.
+``CannotLower`` if a formula cannot be recorded, or if a class overrides a method that the kernel replaces.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
-"""How far an update and its record may be apart, in parts of the larger one or of 1."""
+"""The relative and absolute tolerance between an update and its record."""
 
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 
@@ -98,7 +98,7 @@ def arguments(node: Node) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything that a kernel's source is written from.
+    """Everything that the source of a kernel depends on.
 
     Attributes:
         layers: The layers, from the first to the last.
@@ -135,7 +135,7 @@ class Plan:
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
 
     def require_unchanged(self) -> None:
-        """Check that no written derivative, and no update, reads another value than when it was recorded.
+        """Check that each written derivative, and the update, reads the same values as when it was recorded.
 
         Raises:
             DerivativeError: One does; names the value.
@@ -236,7 +236,7 @@ _LOOPS: dict[type, tuple[str, ...]] = {
     **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
     Optimizer: (),
 }
-"""The methods of the base classes that the kernel stands for."""
+"""The methods of the base classes that the kernel replaces."""
 
 
 _FORMULA: dict[type, tuple[str, ...]] = {Activation: ("_formula",), Loss: ("value",), Optimizer: ()}
@@ -262,7 +262,7 @@ def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads
 
 
 def _require_own(component: Any) -> None:
-    """Refuse a class that replaces a loop of its base class: the kernel would go around it."""
+    """Refuse a class that overrides a loop of its base class: the kernel would not call it."""
     base = next(base for base in _LOOPS if isinstance(component, base))
     for name in _LOOPS[base]:
         if getattr(type(component), name) is not getattr(base, name):
@@ -282,7 +282,7 @@ def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[
 
 
 def _argument(value: Any) -> Any:
-    """Return a value as the argument of a formula, which must not write into it."""
+    """Return a value as an argument of a formula, which the formula must not change."""
     value = value_of(value)
     return Symbol(value, fixed=True) if isinstance(value, Node) else value
 
@@ -397,7 +397,7 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     if any(_update(optimizer, dtype, other) != update for other in others):
         raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
     numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
-    numbers[2:] = abs(numbers[2:])  # what is remembered is often a square
+    numbers[2:] = abs(numbers[2:])  # memory often holds squares
     for step in (1, 2, 1001):  # odd and even, early and late
         values, gradients, *memory = (array.copy() for array in numbers)
         with np.errstate(all="ignore"):
@@ -410,9 +410,9 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
 
 
 def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Lowered:
-    """Return the record of ``update`` for an optimizer whose own learning rate is this one."""
+    """Return the record of ``update``, with this learning rate in the optimizer's settings."""
     graph = Graph(dtype)
-    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # own names might be those of the source
+    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # a user's names might be used in the source
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
@@ -427,7 +427,7 @@ def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -
 
 
 def _called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
-    """Call a formula on symbols, and name it when that fails.
+    """Call a formula on symbols; an error names the formula.
 
     Args:
         component: The owner of the formula.

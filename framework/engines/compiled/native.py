@@ -1,7 +1,7 @@
 """Functions that Numba lacks: SciPy's matrix product, and prefetching and copying a row.
 
-SciPy's BLAS is called by its address. Unlike np.dot it takes any transposition without a copy, adds to what is there,
-and multiplies by a number on the way, so that a plain step of descent can be part of the product.
+SciPy's BLAS is called by its address. Unlike np.dot it takes transposed matrices without a copy, scales the product and
+adds it to an array, so that a plain step of descent can be part of the product.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def copy_row(_typing: Any, x: Any, r: Any, out: Any, i: Any) -> Any:
 
 @intrinsic
 def fetch_row(_typing: Any, x: Any, r: Any) -> Any:
-    """Ask for x[r, :] of a C-contiguous array, which is read soon: rows in a random order are far away in memory."""
+    """Prefetch x[r, :] of a C-contiguous array, which is read soon: rows in random order are far apart in memory."""
     signature = types.void(x, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

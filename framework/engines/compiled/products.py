@@ -95,7 +95,7 @@ def product(style: str, what: str, place: int) -> list[str]:
 def in_place(lines: list[str], soon: str) -> list[str]:
     """Return the lines of a product of the first layer that read the rows of a batch where they lie in the data.
 
-    The way through the inputs of a single unit asks for later rows, with the line ``soon``, and adds up the squares.
+    In the forward pass of a single unit, the line ``soon`` prefetches later rows, and the squares are added up.
 
     Example:
         >>> in_place(["for i in range(n):", "    product += x_0[i, k] * w_0[k]"], "fetch_row(x, s)")[2:4]

@@ -72,7 +72,7 @@ def row_function(
 
 
 class _Rows:
-    """Lays a record out in loops: an operation belongs to the first loop in which all its arguments are known.
+    """Writes a record as loops: an operation belongs to the first loop in which all its arguments are known.
 
     Numbers of an element that a later loop needs are kept in ``scratch[place * width + j, l]``, numbers of a row in
     ``columns[place, l]``, where l counts the rows from ``start`` on.
@@ -100,7 +100,7 @@ class _Rows:
         self.kept: dict[Node, int] = {}
         self.columns: dict[Node, str] = {}
         self.names: dict[Any, str] = {}
-        reductions: dict[Any, str] = {}  # the same sum as a column and as a flat array is one
+        reductions: dict[Any, str] = {}  # a sum as a column and as a flat array is computed once
         for node in self.nodes:
             if node in self.full:
                 self.names[node] = f"x_{node.name}" if node.op == "input" else f"v{len(self.names)}"

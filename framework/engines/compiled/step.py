@@ -35,7 +35,7 @@ def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product)
         f"    update(rates[made], float(steps + made + 1){parts}{constants})",
     ]
     if plan.descends:
-        # The same sums whether anybody looks at the gradients or not: a callback that watches changes no bit.
+        # The sums are the same whether a callback reads the gradients or not, so it changes no bit.
         wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
         gradients = [wanted, *indented(gradients)]
         update = ["if fold:", *indented(_descent(widths, product)), "else:", *indented(update)]
@@ -78,5 +78,5 @@ def _clip(optimizer: Optimizer, writer: Writer) -> list[str]:
 
 
 def indented(lines: list[str], by: int = 1) -> list[str]:
-    """Return the lines, ``by`` levels further in."""
+    """Return the lines, indented by ``by`` more levels."""
     return [f"{'    ' * by}{line}" for line in lines]

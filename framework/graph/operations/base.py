@@ -25,9 +25,9 @@ class Operation:
         shape: (graph, *shapes, **attributes) -> the shape of the result.
         rules: One rule for each argument of an elementwise operation.
         reverse: The rule of any other operation.
-        numpy: A format of the NumPy text; ``{0}`` is the first argument, ``{out}`` is ``, out=...`` or empty. Like the
-            next two, it is that of a call with the operation's name unless it is given.
-        text: A format of the arguments for people.
+        numpy: A template of the NumPy source; ``{0}`` is the first argument, ``{out}`` is ``, out=...`` or empty. Its
+            default, like that of the next two, is a call with the operation's name.
+        text: A template of the text for readers.
         latex: The same in LaTeX.
         binding: How tightly the text binds: comparisons 0, sums 1, products 2, signs 3, powers 4, calls 5.
         kind: "f", "i" or "b"; None for the kind that NumPy promotes the arguments to.
@@ -52,7 +52,7 @@ _LATEX = frozenset({"sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "
 
 
 def completed(rows: Mapping[str, Operation]) -> dict[str, Operation]:
-    """Return rows with the text of a call where they give none of their own."""
+    """Return rows with the templates of a call where they give none."""
     return {
         name: replace(
             row,
@@ -81,8 +81,8 @@ def kept(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return g if keepdims else np.reshape(g, tuple(1 if axis in axes else size for axis, size in enumerate(x.shape)))
 
 
-def unspread(g: Any, shape: Shape) -> Any:
-    """Return the gradient of an argument of this shape that NumPy spread to the shape of ``g``: the sum."""
+def unbroadcast(g: Any, shape: Shape) -> Any:
+    """Return the gradient of an argument of this shape that NumPy broadcast to the shape of ``g``: the sum."""
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)

@@ -1,6 +1,6 @@
 """Elementwise operations: how each is written, and its derivative with respect to each argument.
 
-A rule gives the tangent of the result that an argument's tangent t causes: rule(t, y, *arguments), with y the result.
+A rule gives the tangent of the result y from the tangent t of one argument: rule(t, y, *arguments).
 
 At a kink the conventions are: |x|' = sign x; a maximum or minimum of x and a number has the derivative 0 where they are
 equal, so ReLU'(0) = 0; of two expressions, the mean of both derivatives; a step has the derivative 0.
@@ -115,7 +115,7 @@ _ROWS: dict[str, Operation] = {
     "arctanh": _row(lambda t, y, x: t / ((1.0 - x) * (1.0 + x))),
     "erf": _row(lambda t, y, x: _ERF_SLOPE * np.exp(-x * x) * t, numpy="erf({0})"),
     "erfc": _row(lambda t, y, x: -_ERF_SLOPE * np.exp(-x * x) * t, numpy="erfc({0})"),
-    # kinks; ``tangent`` refines how their ties are broken
+    # kinks; ``tangent`` refines their derivatives at ties
     "abs": _row(lambda t, y, x: np.sign(x) * t, latex=r"\left|{0}\right|"),
     "maximum": _extreme("max", lambda a, b: a > b),
     "minimum": _extreme("min", lambda a, b: a < b),
@@ -162,7 +162,7 @@ _ROWS: dict[str, Operation] = {
 COMPARISONS = frozenset({"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"})
 KINKS = frozenset({"abs", "maximum", "minimum", "fmax", "fmin", "where", "copysign", "sign", "heaviside"})
 GROWING = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "power", "square", "multiply"})
-"""Operations that can overflow below a division."""
+"""Operations that can overflow in a denominator."""
 
 
 def _kind(name: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from framework.errors import ShapeError
-from framework.graph.operations.base import Operation, Shape, unspread
+from framework.graph.operations.base import Operation, Shape, unbroadcast
 
 
 def _matmul_shape(graph: Any, a: Shape, b: Shape) -> Shape:
@@ -23,7 +23,7 @@ def _matmul(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:  # one product for all leading axes
         flat_g, flat_a = np.reshape(g, (-1, g.shape[-1])), np.reshape(a, (-1, a.shape[-1]))
         return np.reshape(flat_g @ b.mT, a.shape), flat_a.mT @ flat_g
-    return unspread(g @ b.mT, a.shape), unspread(a.mT @ g, b.shape)
+    return unbroadcast(g @ b.mT, a.shape), unbroadcast(a.mT @ g, b.shape)
 
 
 def _einsum_shape(graph: Any, *shapes: Shape, subscripts: str) -> Shape:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from framework.errors import ShapeError
-from framework.graph.operations.base import Operation, Shape, given_shape, same_shape, unspread
+from framework.graph.operations.base import Operation, Shape, given_shape, same_shape, unbroadcast
 
 
 def index_shape(_graph: Any, shape: Shape, *, index: tuple[Any, ...]) -> Shape:
@@ -110,7 +110,7 @@ SHAPING: dict[str, Operation] = {
     ),
     "broadcast_to": Operation(
         given_shape,
-        reverse=lambda g, y, x, *, shape: (None if isinstance(x, int | float) else unspread(g, x.shape),),
+        reverse=lambda g, y, x, *, shape: (None if isinstance(x, int | float) else unbroadcast(g, x.shape),),
         numpy="np.broadcast_to({0}, {shape})",
         text="{0}",
         latex="{0}",
@@ -174,7 +174,7 @@ SHAPING: dict[str, Operation] = {
     "fold": Operation(
         given_shape, reverse=lambda g, y, x, *, shape, **attributes: (g.record("windows", **attributes),)
     ),
-    # a function that Python calls on arrays, because it has no graph; it writes its derivative itself
+    # a Python function that has no graph and is called on arrays; its derivative is written by hand
     "python": Operation(
         same_shape,
         reverse=lambda g, y, x, *, function, pullback, name: (
