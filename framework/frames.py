@@ -76,7 +76,8 @@ def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
         >>> difference(("age", "size"), ("size", "ages"))
         "age, size; got size, ages; there is no column 'age'; did you mean 'ages'?"
     """
-    absent = [name for name in wanted if name not in found]
+    there = set(found)
+    absent = [name for name in wanted if name not in there]
     advice = f"there is no column {absent[0]!r}{nearest(absent[0], found)}" if absent else "choose them by their names"
     listed = (
         printable(text if len(text := ", ".join(names)) <= 200 else f"{text[:200]} ...") for names in (wanted, found)
@@ -273,15 +274,18 @@ class Frame:
             try:
                 array = required("pyarrow.compute", self._name).local_timestamp(array)
             except pa.ArrowInvalid as error:
-                raise DataError(
-                    f"{self._name}: column {name!r} must hold dates of a known time zone; {error}"
-                ) from None
+                said = f"must hold dates of a known time zone; {printable(str(error))}"
+                raise DataError(f"{self._name}: column {name!r} {said}") from None
         found = array.to_numpy(zero_copy_only=False)
         missing, cast = np.isnat(found), found.astype(f"{found.dtype.kind}8[us]")
         if np.datetime_data(found.dtype)[0] != "ns" and (far := (cast.astype(found.dtype) != found) & ~missing).any():
             place = self.place(name, int(np.argmax(far)))
             raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
         return np.where(missing, 0, cast.astype(np.int64)), missing
+
+    def place(self, name: str, row: int) -> str:
+        """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""
+        return f"column {name!r}, row {row}" if name or not self._alone else f"row {row}"
 
     def _with(self, held: Any) -> Frame:
         """Return a frame of other rows or columns of the table."""
@@ -391,10 +395,6 @@ class Frame:
             item = first._series(name).to_list()[0]
             shown = brief(item.item() if isinstance(item, np.str_) else item)
         return f"{start} {words}, first {shown} in row {row}; {advice}"
-
-    def place(self, name: str, row: int) -> str:
-        """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""
-        return f"column {name!r}, row {row}" if name or not self._alone else f"row {row}"
 
 
 def _labels(table: Any) -> list[Any]:

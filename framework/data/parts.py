@@ -35,7 +35,8 @@ def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
     x, y, weight = data if len(data) == 3 else (*data, None)
     named = [*names_in(x, y), *names_in(x, weight)]
     if not named:
-        _require_one_order(x, y, f"{name}: arguments 'x' and 'y'")
+        for part, other in (("y", y), ("weight", weight)):
+            _require_one_order(x, other, f"{name}: arguments 'x' and '{part}'")
         return x, y, weight
     if not is_frame(x):
         raise DataError(f"{name}: {brief(named[0])} names a column, which needs a table as x; got {type(x).__name__}")
@@ -81,8 +82,8 @@ def _require_one_order(x: Any, y: Any, name: str) -> None:
         return
     if first.is_unique and first.isin(second).all():
         raise DataError(
-            f"{name} must have their rows in one order; the labels of both indexes are the same, but in another order; "
-            "write y = y.loc[x.index], or give both reset_index(drop=True) where their rows belong together"
+            f"{name} must have their rows in one order; both indexes hold the same labels, in another order; where the "
+            "labels belong together, write y.loc[x.index]; where the places do, reset_index(drop=True) of both"
         )
 
 

@@ -323,8 +323,10 @@ def test_rows_of_pandas_with_the_same_labels_in_another_order_are_refused():
     x = pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index=[5, 6, 7])
     y = pd.Series([3.0, 1.0, 2.0], index=[7, 5, 6])
     for use in (lambda y: TRAINER.fit(Neuron(1), (x, y)), lambda y: split((x, y), 0.4)):
-        with pytest.raises(DataError, match=r"'x' and 'y' must have their rows in one order; .*write y = y\.loc"):
+        with pytest.raises(DataError, match=r"'x' and 'y' must have their rows in one order; .*write y\.loc"):
             use(y)
+        with pytest.raises(DataError, match="'x' and 'weight' must have their rows in one order"):
+            TRAINER.fit(Neuron(1), (x, [1.0, 2.0, 3.0], y))
         use(y.loc[x.index])
         use(y.reset_index(drop=True))  # other labels: no order to compare
 
