@@ -73,9 +73,9 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[st
     if isinstance(prediction, dict):
         outputs = (_numbers(each, [name]) for name, each in prediction.items())
         return {name: values for output in outputs for name, values in output.items()}
-    classes = None if model.preprocess is None else model.preprocess.classes
-    if classes is not None:
-        places, _ = likeliest(model, prediction, "predict")
+    if model.preprocess is not None and model.preprocess.classes:
+        places, classes = likeliest(model, prediction, "predict")
+        assert classes is not None  # the target has some
         shares = prediction.reshape(len(prediction), -1)
         shares = np.column_stack([1 - shares, shares]) if shares.shape[1] == 1 else shares
         probabilities = {f"{targets[0]}={name}": shares[:, place] for place, name in enumerate(classes)}

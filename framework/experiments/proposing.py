@@ -75,9 +75,8 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
     table = table_of(data, target=target)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
-    found, goal = propose(table, name="new")
+    found, [goal] = propose(table, name="new")
     columns = [_lasting(each) for each in found]
-    assert goal is not None  # the table has a target
     classes = None
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         classes = _classes(table, target)

@@ -31,8 +31,8 @@ class TableTransform(Protocol):
         """The columns of the target, where it is transformed."""
 
     @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes of the target."""
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes of each target that has some."""
 
     def both(self, x: Any, y: Any, dtype: str, name: str, start: int = 0) -> tuple[Any, Any]:
         """Return x and y as the model and the loss take them."""
@@ -111,36 +111,52 @@ def predicted(model: Model, x: Any, name: str) -> Any:
     return whole if preprocess is None else preprocess.inverse(whole)
 
 
-def classified(model: Model, x: Any, name: str) -> Array:
+def classified(model: Model, x: Any, name: str) -> Any:
     """Return the likeliest class of each row; see ``Model.classify``."""
-    places, classes = likeliest(model, predicted(model, x, name), name)
-    return places if classes is None else np.array(classes)[places]
-
-
-def likeliest(model: Model, scores: Any, name: str) -> tuple[Array, tuple[str, ...] | None]:
-    """Return the place of the likeliest class of each row, and the names of the classes, if they have any.
-
-    Args:
-        model: The model.
-        scores: What ``predicted`` gives.
-        name: The caller, for messages.
-
-    Raises:
-        SettingsError: The model has several outputs, or one that may lie outside of 0 and 1.
-        ShapeError: The rows are not scores of classes, or not of as many as have names.
-    """
-    classes = None if model.preprocess is None else model.preprocess.classes
-    if isinstance(scores, dict):
+    scores = predicted(model, x, name)
+    if not isinstance(scores, dict):
+        return _named(*likeliest(model, scores, name))
+    classes = {} if model.preprocess is None else model.preprocess.classes
+    if not classes:
         raise SettingsError(
             f"{name}: the model must have one output; it has {', '.join(scores)}: take the classes of one, as "
             f"Accuracy().classes(model.predict(x)[{next(iter(scores))!r}])"
         )
+    activation = model.output_activation
+    return {
+        key: _named(_places(scores[key], activation[key], names, f"{name}: output {key!r}"), names)
+        for key, names in classes.items()
+    }
+
+
+def likeliest(model: Model, scores: Array, name: str) -> tuple[Array, tuple[str, ...] | None]:
+    """Return the place of the likeliest class of each row, and the names of the classes, if they have any.
+
+    Args:
+        model: The model, of one output.
+        scores: What ``predicted`` gives.
+        name: The caller, for messages.
+
+    Raises:
+        SettingsError: The model gives one number, which may lie outside of 0 and 1.
+        ShapeError: The rows are not scores of classes, or not of as many as have names.
+    """
+    classes = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
+    return _places(scores, model.output_activation, classes, name), classes
+
+
+def _named(places: Array, classes: tuple[str, ...] | None) -> Array:
+    return places if classes is None else np.array(classes)[places]
+
+
+def _places(scores: Array, activation: Any, classes: tuple[str, ...] | None, name: str) -> Array:
+    """Return the place of the likeliest class of each row."""
     if scores.ndim == 1 or scores.shape[1:] == (1,):
-        low, high = getattr(model.output_activation, "output_range", None) or (-np.inf, np.inf)
+        low, high = getattr(activation, "output_range", None) or (-np.inf, np.inf)
         if (low, high) != (0.0, 1.0):
             raise SettingsError(
                 f"{name}: a model of one output must end in an activation from 0 to 1, such as Sigmoid, to choose one "
-                f"of two classes; got {model.output_activation!r}"
+                f"of two classes; got {activation!r}"
             )
         places, count = (scores.reshape(-1) > 0.5).astype(np.intp), 2
     elif scores.ndim == 2:
@@ -149,4 +165,4 @@ def likeliest(model: Model, scores: Any, name: str) -> tuple[Array, tuple[str, .
         raise ShapeError(f"{name}: the model must give one row of numbers a sample; got the shape {scores.shape}")
     if classes is not None and len(classes) != count:
         raise ShapeError(f"{name}: the target has {len(classes)} classes, and the model tells {count} apart")
-    return places, classes
+    return places

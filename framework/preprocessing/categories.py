@@ -216,8 +216,10 @@ class Classes(_LevelStep):
         (counts,) = statistics
         if counts.error:
             raise DataError(f"{where} has more than {len(counts.counts)} classes; is it a number to predict?")
-        if not counts.counts:
-            raise DataError(f"{where} has no classes")
+        if len(counts.counts) < 2:
+            raise DataError(
+                f"{where} must have two classes or more; got {', '.join(map(repr, counts.counts)) or 'none'}"
+            )
         return self.replace(levels=counts.sorted(counts.counts))
 
     def apply(self, column: Column) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -38,6 +39,7 @@ class Column:
         missing: Which dates are missing.
         flags: Further outputs by name, which later steps leave as they are.
         boolean: Whether the numbers are False and True.
+        texts: What gives (codes, levels) of numbers that no step has changed, exact for any whole number.
         start: The number of the first row in the caller's data.
 
     Example:
@@ -57,11 +59,12 @@ class Column:
     missing: Array | None = None
     flags: tuple[tuple[str, Array], ...] = ()
     boolean: bool = False
+    texts: Callable[[], tuple[Array, tuple[str, ...]]] | None = None
     start: int = 0
 
     def replaced(self, **changes: Any) -> Self:
         """Return a copy with some attributes changed."""
-        return replace(self, **changes)
+        return replace(self, **({"texts": None} | changes))
 
     def refuse(self, bad: Array, what: str, advice: str) -> None:
         """Raise an error for the first row of a mask, if there is one.
@@ -87,6 +90,9 @@ class Column:
         """Return numbers as texts: ``3``, ``0.5``, ``True``; texts as they are."""
         if self.form != "numbers":
             return self
+        if self.texts is not None:
+            codes, levels = self.texts()
+            return self.replaced(form="texts", arrays=(codes,), levels=levels)
         values, codes = np.unique(self.arrays[0], return_inverse=True)  # NaN is the last one
         present = values[: len(values) - int(np.isnan(values[-1:]).sum())]
         codes = np.where(codes < len(present), codes, -1).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError, ShapeError, nearest
-from framework.frames import Frame, Kind
+from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Levels
 from framework.preprocessing.columns import HOLDS, Column
 from framework.preprocessing.reading import empty_column, frame_of, raw_column, target_frame
@@ -70,10 +71,10 @@ class FittedPreprocess(Component):
         """The names of the columns of the target."""
         return tuple(name for name, _ in self.target)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the columns of numbers, in the order in which the model takes them."""
-        return tuple(name for column in self._empty() if column.form != "ids" for name, _ in _outputs(column))
+        return tuple(name for column in self._empty() for name, _ in _outputs(column))
 
     @property
     def vocabularies(self) -> dict[str, int]:
@@ -83,10 +84,9 @@ class FittedPreprocess(Component):
         }
 
     @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes of the target, or None if it has none."""
-        found = [step.levels for _, steps in self.target for step in steps if isinstance(step, Classes)]
-        return found[0] if len(found) == 1 else None
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes of each target that has some."""
+        return {name: step.levels for name, steps in self.target for step in steps if isinstance(step, Classes)}
 
     def _empty(self, prefix: str = "") -> Iterator[Column]:
         """Give each column after its steps, with no rows; ``prefix`` begins messages."""
@@ -112,9 +112,8 @@ class FittedPreprocess(Component):
         """
         frame = frame_of(table, name)
         self.require_columns(frame, name)
-        width = len(self.names)
-        numbers = np.empty((frame.rows, width), dtype)
-        ids = {column.label: np.empty(frame.rows, np.int64) for column in self._empty() if column.form == "ids"}
+        numbers = np.empty((frame.rows, len(self.names)), dtype)
+        ids = {label: np.empty(frame.rows, np.int64) for label in self.vocabularies}
         for first in range(0, frame.rows, BLOCK_ROWS):
             stop = min(first + BLOCK_ROWS, frame.rows)
             block = frame if stop - first == frame.rows else frame.slice(first, stop)
@@ -123,13 +122,17 @@ class FittedPreprocess(Component):
                 column = _through(steps, raw_column(block, label, f"{name}: column {label!r}", kind, start + first))
                 if column.form == "ids":
                     ids[label][first:stop] = column.arrays[0]
-                    continue
                 for _, values in _outputs(column):
-                    numbers[first:stop, place] = values
+                    with np.errstate(over="ignore"):
+                        numbers[first:stop, place] = values
+                    if not np.isfinite(cast := numbers[first:stop, place]).all():
+                        column.refuse(
+                            ~np.isfinite(cast), f"becomes a number that {numbers.dtype} does not hold", "drop it"
+                        )
                     place += 1
         if not ids:
             return numbers
-        named: Tree = {NUMBERS: numbers, **ids} if width else {**ids}
+        named: Tree = {NUMBERS: numbers, **ids} if self.names else {**ids}
         return named
 
     def blocks(self, x: Any, dtype: npt.DTypeLike, name: str) -> Iterator[Tree]:
@@ -166,7 +169,8 @@ class FittedPreprocess(Component):
         Raises:
             DataError: Names the missing columns, and the nearest name that is there.
         """
-        missing = [label for label in self.inputs if label not in frame.names]
+        given = frozenset(frame.names)
+        missing = [label for label in self.inputs if label not in given]
         if missing:
             extra = [label for label in frame.names if label not in self.inputs]
             shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -175,20 +179,26 @@ class FittedPreprocess(Component):
                 f"{nearest(missing[0], extra)}"
             )
 
-    def transform_target(self, y: Any, *, name: str = "transform", start: int = 0) -> Array:
+    def transform_target(self, y: Any, *, name: str = "transform", start: int = 0) -> Tree:
         """Return targets as the loss takes them: (rows,), or (rows, targets) for several columns.
+
+        Args:
+            y: A column or an array; a table, whose columns are found by name, or an array for several.
+            name: The caller, for messages.
+            start: The number of the first row, for messages.
 
         Raises:
             DataError: A class was not in the training data, or a value is missing; names the row.
         """
-        frame = target_frame(y, f"{name}")
-        if len(frame.names) != len(self.target):
+        frame = target_frame(y, name)
+        if len(frame.names) != len(self.target) or (is_frame(y) and {*frame.names} != {*self.targets}):
             raise ShapeError(
-                f"{name}: argument 'y' must have {len(self.target)} column{'s' * (len(self.target) > 1)}, as in fit; "
-                f"got {len(frame.names)}"
+                f"{name}: argument 'y' must have the column{'s' * (len(self.target) > 1)} "
+                f"{', '.join(map(repr, self.targets))}, as in fit; got {', '.join(map(repr, frame.names))}"
             )
         arrays = []
-        for label, (known, steps), kind in zip(frame.names, self.target, self.target_kinds, strict=True):
+        labels = self.targets if is_frame(y) else frame.names  # a column of Arrow has no name, and an array neither
+        for label, (known, steps), kind in zip(labels, self.target, self.target_kinds, strict=True):
             column = _through(steps, raw_column(frame, label, f"{name}: target {known!r}", kind, start))
             if column.form not in ("numbers", "ids"):
                 raise SettingsError(
@@ -245,6 +255,8 @@ def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
 
 
 def _back(steps: tuple[ColumnStep, ...], values: Array) -> Array:
+    if any(isinstance(step, Classes) for step in steps):
+        return values
     found = values.astype(np.float64)
     for step in reversed(steps):
         found = step.inverse(found, 0)
@@ -261,5 +273,7 @@ def _outputs(column: Column) -> list[tuple[str, Array]]:
     if column.form in ("texts", "dates"):
         advice = "Dates()" if column.form == "dates" else "OneHot(20), Levels(20) for an Embedding,"
         raise SettingsError(f"{column.where} holds {HOLDS[column.form]}: write {advice} or Drop() for it")
-    column.require_present()
+    if column.form == "ids":
+        return [*column.flags]
+    column.require_present("fill or drop it, or fit with Impute() in its steps")
     return [*zip(column.names, column.arrays, strict=True), *column.flags]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from framework.preprocessing.columns import Column
 from framework.preprocessing.dates import Dates
 from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
-from framework.preprocessing.statistics import LEVELS_KEPT, LevelCounts, Moments, Sketch
+from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep
 
 FEW = 10
@@ -24,6 +25,9 @@ FEW = 10
 
 CLASSES = 20
 """Up to so many different whole numbers of a target are taken for classes."""
+
+COUNTED = 4096
+"""Up to so many different values are counted exactly."""
 
 _ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?)$", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?")
@@ -49,8 +53,10 @@ class _Summary:
     """Counts, range, quantiles and levels of a column, gathered in one pass."""
 
     def __init__(self, kind: Kind) -> None:
-        self.kind, self.rows = kind, 0
-        self.moments, self.sketch, self.levels = Moments(), Sketch(), LevelCounts()
+        self.kind, self.rows, self.missing = kind, 0, 0
+        self.moments, self.sketch, self.levels = Moments(), Sketch(), LevelCounts(COUNTED)
+        self.numbers: set[float] = set()
+        self.fresh = 0
         self.whole = True
         self.parts: dict[str, Moments] = {}
 
@@ -62,37 +68,38 @@ class _Summary:
             numbers = Dates(parts, cyclic=False).apply(column)
             for part, array in zip(parts, numbers.arrays, strict=True):
                 self.parts.setdefault(part, Moments()).add(array)
-            self.moments = self.parts["days"]
-            return
-        if column.form == "numbers":
+            self.missing = self.parts["days"].missing
+        elif column.form == "numbers":
             (values,) = column.arrays
             self.moments.add(values)
             self.sketch.add(values)
-            self.whole = self.whole and bool((np.isnan(values) | (values == np.floor(values))).all())
-        if not self.levels.error:
-            texts = column.as_texts()
-            self.levels.add(texts.arrays[0], texts.levels)
-
-    @property
-    def missing(self) -> int:
-        """How many values are missing."""
-        return self.moments.missing if self.kind not in ("text", "category") else self.levels.missing
+            self.missing = self.moments.missing
+            found = np.unique(values[~np.isnan(values)])
+            self.whole = self.whole and bool((found == np.floor(found)).all())
+            self.fresh += len(found)
+            if len(self.numbers) <= COUNTED:
+                self.numbers.update(found[: COUNTED + 1].tolist())
+        else:
+            self.levels.add(column.arrays[0], column.levels)
+            self.fresh += len(column.levels)
+            self.missing = self.levels.missing
 
     @property
     def present(self) -> int:
-        """How many are there."""
+        """How many values are there."""
         return self.rows - self.missing
 
     @property
     def distinct(self) -> int:
-        """How many different values there are; more than can be counted if the counts are not exact."""
-        return LEVELS_KEPT + 1 if self.levels.error else len(self.levels.counts)
+        """How many different values there are; beyond ``COUNTED`` the sum over blocks, which may be too large."""
+        counted = len(self.levels.counts) if self.levels.counts else len(self.numbers)
+        return self.fresh if self.levels.error or counted > COUNTED else counted
 
 
 def propose(
     data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose"
-) -> tuple[list[Proposal], Proposal | None]:
-    """Return a proposal for each column of some data, and one for its target.
+) -> tuple[list[Proposal], list[Proposal]]:
+    """Return a proposal for each column of some data, and one for each target.
 
     Args:
         data: A table, (table, "target"), (table, y) or a Dataset of tables; read whole, in blocks.
@@ -102,7 +109,7 @@ def propose(
     Example:
         >>> import pandas
         >>> table = pandas.DataFrame({"city": ["Rome", "Oslo"], "late": ["no", "yes"]})
-        >>> [proposal], goal = propose(table, "late")
+        >>> [proposal], [goal] = propose(table, "late")
         >>> proposal.column, proposal.kind, proposal.steps[0].n, goal.steps
         ('city', 'text', 20, (Classes(levels=()),))
     """
@@ -116,7 +123,7 @@ def propose(
             _add(targets, block.y, f"{name}: target", block.start)
     pixels = _many_alike(summaries.values())
     found = [Proposal(label, each.kind, *_steps(label, each, pixels)) for label, each in summaries.items()]
-    return found, _goal(targets, blocks.target_name)
+    return found, [_goal(blocks.target_name or label or TARGET, each) for label, each in targets.items()]
 
 
 def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int) -> None:
@@ -140,7 +147,7 @@ def _steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep
         return (Drop(),), "no values"
     if column.kind == "date":
         return _date_steps(column)
-    if not column.missing and (column.distinct == 1 or (column.kind == "duration" and column.moments.deviation == 0.0)):
+    if not column.missing and column.distinct == 1:
         return (Drop(),), "always the same"
     if column.kind in ("text", "category"):
         return _text_steps(label, column)
@@ -151,7 +158,7 @@ def _text_steps(label: str, column: _Summary) -> tuple[tuple[ColumnStep, ...], s
     some = list(column.levels.counts)[:50]
     dates = ", dates as text: parse them" if all(_DATE.fullmatch(text) for text in some) else ""
     count = column.distinct
-    shown = f"more than {LEVELS_KEPT:,}" if count > LEVELS_KEPT else f"{count:,}"
+    shown = f"{'up to ' if count > COUNTED and column.rows > BLOCK_ROWS else ''}{count:,}"
     if column.present > 20 and (count > 0.9 * column.present or (count > 0.5 * column.present and _ID.search(label))):
         return (Drop(),), f"{shown} different texts in {column.present:,} rows{dates}"
     missing = f", {column.missing:,} missing" if column.missing else ""
@@ -188,10 +195,7 @@ def _log(column: _Summary) -> Log | None:
 
 
 def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
-    ranges = {part: moments.high - moments.low for part, moments in column.parts.items()}
-    parts = [part for part in ("year", "month", "weekday", "hour") if ranges[part] > 0]
-    if ranges["days"] >= 1 and "year" not in parts:
-        parts.insert(0, "days")
+    parts = [part for part in ("year", "month", "weekday", "hour") if column.parts[part].deviation > 0]
     if not parts and not column.missing:
         return (Drop(),), "always the same"
     first: tuple[ColumnStep, ...] = (Dates(parts or ("days",)),)
@@ -199,18 +203,20 @@ def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
     return (*first, *([Impute()] if missing else []), Standardize()), missing
 
 
-def _goal(targets: dict[str, _Summary], name: str | None) -> Proposal | None:
-    """Return a proposal for a target, which all its columns take."""
-    if not targets:
-        return None
-    label, column = next(iter(targets.items()))
-    label = name or label or TARGET
-    if all(each.kind in ("number", "duration") for each in targets.values()):
-        few = len(targets) == 1 and column.whole and column.distinct <= min(CLASSES, column.present / 2)
-        if not few:
-            log = _log(column) if len(targets) == 1 else None
-            return Proposal(label, column.kind, (*([log] if log else []), Standardize()), "")
-    return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
+def _goal(label: str, column: _Summary) -> Proposal:
+    if column.kind in ("text", "category", "boolean"):
+        return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
+    if column.kind == "number" and column.whole and column.distinct <= min(CLASSES, column.present / 2):
+        return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
+    log = _log(column) if column.kind == "number" else None
+    return Proposal(label, column.kind, (*([log] if log else []), Standardize()), "long tail" if log else "")
+
+
+def goal_rules(goals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
+    """Return the steps of the targets and the reasons by name; of one target, for any name."""
+    if len(goals) == 1:
+        return {"*": (goals[0].steps, goals[0].reason)}
+    return {goal.column: (goal.steps, goal.reason) for goal in goals}
 
 
 def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
@@ -224,11 +230,14 @@ def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ..
     return named | {f"<{kind}>": (steps, "the others") for kind, steps in common.items()}
 
 
-def code(columns: dict[str, tuple[tuple[ColumnStep, ...], str]], target: Sequence[ColumnStep], reason: str = "") -> str:
+_Rules: TypeAlias = Mapping[str, tuple[tuple[ColumnStep, ...], str]]
+
+
+def code(columns: _Rules, target: _Rules = MappingProxyType({})) -> str:
     """Return a recipe as Python code, with the reasons as comments.
 
     Example:
-        >>> print(code({"age": ((Impute("median"), Standardize()), "3 missing")}, [Classes()]))
+        >>> print(code({"age": ((Impute("median"), Standardize()), "3 missing")}, {"*": ((Classes(),), "")}))
         Preprocess(
             columns={
                 "age": [Impute("median"), Standardize()],  # 3 missing
@@ -236,13 +245,20 @@ def code(columns: dict[str, tuple[tuple[ColumnStep, ...], str]], target: Sequenc
             target=[Classes()],
         )
     """
-    lines = ["Preprocess(", "    columns={"]
-    for key, (steps, why) in columns.items():
-        lines.append(f"        {_quoted(key)}: {_listed(steps)},{f'  # {why}' if why else ''}")
-    lines.append("    },")
-    if target:
-        lines.append(f"    target={_listed(target)},{f'  # {reason}' if reason else ''}")
+    lines = ["Preprocess(", *_table("columns", columns)]
+    if [*target] == ["*"]:
+        steps, why = target["*"]
+        lines.append(f"    target={_listed(steps)},{f'  # {why}' if why else ''}")
+    elif target:
+        lines += _table("target", target)
     return "\n".join([*lines, ")"])
+
+
+def _table(setting: str, found: _Rules) -> list[str]:
+    rows = [
+        f"        {_quoted(key)}: {_listed(steps)},{f'  # {why}' if why else ''}" for key, (steps, why) in found.items()
+    ]
+    return [f"    {setting}={{", *rows, "    },"]
 
 
 def _quoted(text: str) -> str:

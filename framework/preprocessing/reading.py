@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ def frame_of(table: Any, name: str) -> Frame:
             f"{name}: a Preprocess takes a table of pandas, polars or Arrow, whose columns have names; "
             f"got {type(table).__name__}"
         )
-    return Frame(table, name)
+    return Frame(table, f"{name}: argument 'x'")
 
 
 def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0) -> Column:
@@ -61,7 +62,8 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0)
         if kind == "boolean" and found == "number":
             strange = ~np.isnan(values) & (values != 0.0) & (values != 1.0)
             column.refuse(strange, "held booleans in fit, and has another number", "give booleans, or 0 and 1")
-        return column.replaced(arrays=(values,), boolean=kind == "boolean")
+        texts = partial(frame.texts, label) if found == kind else None
+        return column.replaced(arrays=(values,), boolean=kind == "boolean", texts=texts)
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     raise DataError(f"{where} held {_HELD[kind]} in fit, and holds {_HELD[found]} now; cast it before")

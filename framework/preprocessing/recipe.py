@@ -12,7 +12,7 @@ from framework.preprocessing.categories import Classes
 from framework.preprocessing.columns import Column
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.numbers import Drop, Impute
-from framework.preprocessing.proposing import code, propose, rules
+from framework.preprocessing.proposing import code, goal_rules, propose, rules
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
@@ -29,7 +29,8 @@ class Preprocess(Component):
 
     Attributes:
         columns: The steps by name, pattern or kind. No steps leave numbers as they are.
-        target: The steps of the target. With several columns, each takes them.
+        target: The steps of the target; of several targets, a dict of them by name, pattern or kind. A list is the same
+            as ``{"*": ...}``.
 
     Raises:
         SettingsError: A kind is misspelt; in ``fit``, a column fits no rule, a rule fits no column, or a step does not
@@ -49,14 +50,16 @@ class Preprocess(Component):
     """
 
     columns: Named[tuple[ColumnStep, ...]]
-    target: tuple[ColumnStep, ...] = ()
+    target: Named[tuple[ColumnStep, ...]] = ()
 
-    def __init__(self, columns: Any, target: Sequence[ColumnStep] = ()) -> None:
+    def __init__(self, columns: Any, target: Any = ()) -> None:
+        if isinstance(target, list | tuple) and target and not isinstance(target[0], tuple | list):
+            target = {"*": target}
         super().__init__(columns=columns, target=target)
 
     def model_post_init(self, context: object) -> None:
         """Check the kinds."""
-        for key, _ in self.columns:
+        for key, _ in self.columns + self.target:
             if re.fullmatch(r"<\w+>", key) and key not in _KINDS:
                 raise SettingsError(
                     f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS) or '.'} Kinds: {', '.join(_KINDS)}"
@@ -90,15 +93,15 @@ class Preprocess(Component):
                 target=[Classes()],
             )
         """
-        proposals, goal = propose(data, target, name="Preprocess.of")
+        proposals, goals = propose(data, target, name="Preprocess.of")
         return cls(
             columns={key: steps for key, (steps, _) in rules(proposals).items()},
-            target=() if goal is None else goal.steps,
+            target={key: steps for key, (steps, _) in goal_rules(goals).items()},
         )
 
     def __str__(self) -> str:
         """Return the recipe as Python code."""
-        return code({key: (steps, "") for key, steps in self.columns}, self.target)
+        return code({key: (steps, "") for key, steps in self.columns}, {key: (steps, "") for key, steps in self.target})
 
     def fit(self, data: Any, name: str = "Preprocess.fit") -> FittedPreprocess:
         """Return the recipe with the numbers that follow from some data.
@@ -120,14 +123,11 @@ class Preprocess(Component):
             raise DataError(f"{name}: argument 'data' must have at least one row; got none")
         kinds, target_kinds = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
-        chains = [
-            _Chain(label, kind, steps, f"{name}: column {label!r}") for label, kind, steps in self._chosen(kinds, name)
-        ]
-        titles = [blocks.target_name or label or TARGET for label in target_kinds]
-        goals = [
-            _Chain(title, kind, self.target, f"{name}: target {title!r}")
-            for title, kind in zip(titles, target_kinds.values(), strict=True)
-        ]
+        chosen = _chosen(self.columns, kinds, f"{name}: column", "columns")
+        chains = [_Chain(label, kind, steps, f"{name}: column {label!r}") for label, kind, steps in chosen]
+        titles = {blocks.target_name or label or TARGET: kind for label, kind in target_kinds.items()}
+        chosen = _chosen(self.target, titles, f"{name}: target", "target") if titles else []
+        goals = [_Chain(title, kind, steps, f"{name}: target {title!r}") for title, kind, steps in chosen]
         for goal in goals:
             goal.require_target()
         while any(chain.open for chain in (*chains, *goals)):
@@ -148,27 +148,31 @@ class Preprocess(Component):
         fitted.require_outputs(name)
         return fitted
 
-    def _chosen(self, kinds: Mapping[str, Kind], name: str) -> list[tuple[str, Kind, tuple[ColumnStep, ...]]]:
-        """Return each column with its kind and its steps."""
-        rules = dict(self.columns)
-        used = {key for key in rules if key in _KINDS}
-        found = []
-        for label, kind in kinds.items():
-            keys = [*(key for key in rules if key == label), *(key for key in rules if _fits(key, label))]
-            keys += [key for key in rules if key == f"<{kind}>"]
-            used.update(keys)
-            if not keys:
-                raise SettingsError(
-                    f"{name}: column {label!r} ({kind}) fits no rule of the Preprocess; write {label!r}: [...] or "
-                    f"'<{kind}>': [...] in columns, with [Drop()] to leave it out"
-                )
-            found.append((label, kind, rules[keys[0]]))
-        if unused := [key for key in rules if key not in used]:
+
+def _chosen(
+    rules: Sequence[tuple[str, tuple[ColumnStep, ...]]], kinds: Mapping[str, Kind], where: str, setting: str
+) -> list[tuple[str, Kind, tuple[ColumnStep, ...]]]:
+    """Return each column with its kind and its steps."""
+    steps = dict(rules)
+    used = {key for key in steps if key in _KINDS}
+    found = []
+    for label, kind in kinds.items():
+        keys = [*(key for key in steps if key == label), *(key for key in steps if _fits(key, label))]
+        keys += [key for key in steps if key == f"<{kind}>"]
+        used.update(keys)
+        if not keys:
+            drop = ", with [Drop()] to leave it out" if setting == "columns" else ""
             raise SettingsError(
-                f"{name}: there is no column {unused[0]!r}{nearest(unused[0], kinds) or '.'} "
-                f"Columns: {', '.join(kinds)}"
+                f"{where} {label!r} ({kind}) fits no rule of the Preprocess; write {label!r}: [...] or "
+                f"'<{kind}>': [...] in {setting}{drop}"
             )
-        return found
+        found.append((label, kind, steps[keys[0]]))
+    if unused := [key for key in steps if key not in used]:
+        raise SettingsError(
+            f"{where} {unused[0]!r} has a rule in the Preprocess, but is not in the data"
+            f"{nearest(unused[0], kinds) or '.'} {setting.capitalize()}: {', '.join(kinds)}"
+        )
+    return found
 
 
 def _fits(pattern: str, label: str) -> bool:
@@ -180,6 +184,7 @@ class _Chain:
 
     def __init__(self, label: str, kind: Kind, steps: Sequence[ColumnStep], where: str) -> None:
         self.label, self.kind, self.steps, self.where = label, kind, list(steps), where
+        self.advice = ["drop such rows first"] if "target" in where else []
         self.statistics: dict[int, list[Any]] = {}
 
     @property
@@ -202,7 +207,7 @@ class _Chain:
                 column = step.apply(column)
                 continue
             if not filled and step.missing == "refused":
-                column.require_present()
+                column.require_present(*self.advice)
             kept = self.statistics.setdefault(place, [step.statistic() for _ in column.arrays])
             step.gather(column, kept)
             if step.missing != "filled":

@@ -127,6 +127,8 @@ class Sketch:
         self.count += len(present)
         self.low, self.high = min(self.low, float(present.min())), max(self.high, float(present.max()))
         part = np.unique(present + 0.0, return_counts=True)  # + 0.0 makes -0.0 zero
+        if self._parts:  # the first block is kept whole until there is another
+            part = _pruned(*part)
         for level, other in enumerate(self._parts):
             if other is None:
                 self._parts[level] = part
@@ -200,9 +202,11 @@ class LevelCounts:
         Misra and Gries, Finding repeated elements (1982); Agarwal et al., Mergeable summaries (2012), section 2.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int | None = None) -> None:
+        """Start empty; ``kept`` is another limit than ``LEVELS_KEPT``."""
         self.missing = self.error = 0
         self.numeric = False
+        self._kept = kept
         self.counts: dict[str, int] = {}
 
     def add(self, codes: Array, levels: tuple[str, ...]) -> None:
@@ -220,11 +224,12 @@ class LevelCounts:
             self.missing = 0
 
     def _prune(self) -> None:
-        if len(self.counts) <= LEVELS_KEPT and sum(map(len, self.counts)) <= CHARACTERS_KEPT:
+        limit = self._kept or LEVELS_KEPT
+        if len(self.counts) <= limit and sum(map(len, self.counts)) <= CHARACTERS_KEPT:
             return
         ranked = self.ranked()
         characters = np.cumsum([len(text) for text in ranked])
-        kept = min(LEVELS_KEPT, int(np.searchsorted(characters, CHARACTERS_KEPT, side="right")))
+        kept = min(limit, int(np.searchsorted(characters, CHARACTERS_KEPT, side="right")))
         less = self.counts[ranked[kept]]
         self.error += less
         self.counts = {text: count - less for text in ranked[:kept] if (count := self.counts[text]) > less}

@@ -48,20 +48,20 @@ def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None
 
 
 def require_classes(model: Model, preprocess: TableTransform | None, name: str) -> None:
-    """Refuse a model that gives another number of outputs than the target has classes.
+    """Refuse a model that gives another number of outputs than a target has classes.
 
     Raises:
         ShapeError: Says both numbers.
     """
-    classes = None if preprocess is None else preprocess.classes
-    outputs = model.output_shape
-    if classes is None or not isinstance(outputs, tuple) or outputs in ((), (1,)) or len(outputs) != 1:
-        return
-    if outputs[0] is not None and outputs[0] != len(classes):
-        raise ShapeError(
-            f"{name}: the target has {len(classes)} classes, and the model gives {outputs[0]} numbers; end it with "
-            f"Dense(units={len(classes)}, activation=Softmax())"
-        )
+    for target, classes in ({} if preprocess is None else preprocess.classes).items():
+        shape = model.output_shape
+        shape = shape.get(target) if isinstance(shape, dict) else shape
+        outputs = 1 if shape == () else shape[0] if shape is not None and len(shape) == 1 else None
+        if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+            raise ShapeError(
+                f"{name}: target {target!r} has {len(classes)} classes, and the model gives "
+                f"{outputs} number{'s' * (outputs > 1)}; end it with Dense(units={len(classes)}, activation=Softmax())"
+            )
 
 
 def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str) -> None:

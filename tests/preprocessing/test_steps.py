@@ -230,7 +230,7 @@ def test_several_targets_come_back_each_in_its_unit():
 )
 def test_classes_are_sorted_by_text_or_by_value(classes, names):
     recipe = Preprocess(columns={"x": []}, target=[Classes()]).fit((pd.DataFrame({"x": [1, 2]}), classes))
-    assert recipe.classes == names
+    assert recipe.classes == {"target": names}
     assert recipe.transform_target(classes).tolist() == [1, 0]
 
 
@@ -293,7 +293,12 @@ WRONG = {
     "everything dropped": ([1.0], [Drop()], "drops every column"),
     "lists": ([[1], [2]], [Standardize()], "column 'c' holds neither numbers nor text nor dates"),
     "a hole": ([1.0, np.nan], [Standardize()], r"column 'c' has a missing value in row 1; add Impute\(\)"),
-    "a hole without steps": ([1.0, np.nan], [], r"column 'c' has a missing value in row 1; add Impute\(\)"),
+    "a hole without steps": (
+        [1.0, np.nan],
+        [],
+        r"column 'c' has a missing value in row 1; fill or drop it, or fit with",
+    ),
+    "a number beyond float64": ([1.0, 1e308], [Log(unit=1e-300)], "'c' becomes a number that float64 does not hold"),
     "infinity": ([1.0, np.inf], [Standardize()], "column 'c' has an infinite number in row 1"),
     "no values": ([np.nan, np.nan], [Impute(), Standardize()], r"column 'c' has no values, .* write Drop\(\)"),
     "too large": (
@@ -314,8 +319,11 @@ def test_what_a_step_cannot_take_is_refused_by_column(name):
 
 RECIPES = {
     "a column without a rule": ({"a": []}, r"column 'c' \(number\) fits no rule of the Preprocess; write 'c': "),
-    "a rule without a column": ({"*": [], "d": []}, "there is no column 'd'. Columns: c"),
-    "a misspelt name": ({"*": [], "cc": []}, "there is no column 'cc'; did you mean 'c'"),
+    "a rule without a column": (
+        {"*": [], "d": []},
+        "column 'd' has a rule .* is not in the data. Columns: c",
+    ),
+    "a misspelt name": ({"*": [], "cc": []}, "column 'cc' has a rule .* did you mean 'c'"),
     "a misspelt kind": ({"<numbers>": []}, "there is no kind '<numbers>'; did you mean '<number>'"),
 }
 

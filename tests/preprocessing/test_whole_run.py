@@ -138,7 +138,7 @@ def test_more_than_two_classes_take_a_softmax():
     model = network(Dense(units=3, activation=Softmax()))
     trainer.fit(model, (TABLE[["age", "city"]], "city"))
     assert set(model.classify(TABLE)) <= {"Bern", "Oslo", "Rome"}
-    with pytest.raises(ShapeError, match="the target has 3 classes, and the model gives 4 numbers"):
+    with pytest.raises(ShapeError, match="target 'city' has 3 classes, and the model gives 4 numbers"):
         trainer.fit(network(Dense(units=4, activation=Softmax())), (TABLE[["age", "city"]], "city"))
 
 
