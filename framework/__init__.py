@@ -22,6 +22,7 @@ from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnC
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data.csv import CSV
 from framework.data.indexed import Indexed
+from framework.data.npy import NPY
 from framework.data.parquet import Parquet
 from framework.data.sources import Dataset
 from framework.data.splits import split
@@ -130,6 +131,7 @@ __all__ = [
     "L1",
     "L2",
     "LSTM",
+    "NPY",
     "R2",
     "RBF",
     "ROCAUC",

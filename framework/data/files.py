@@ -42,6 +42,17 @@ class File(NamedTuple):
         except OSError as error:
             raise DataError(f"{self.url} cannot be read: {error}") from error
 
+    def open_plain(self) -> Any:
+        """Open for reading, without pyarrow.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        try:
+            return Path(self.path).open("rb") if self.system is None else self.system.open(self.path)
+        except OSError as error:
+            raise DataError(f"{self.url} cannot be read: {error}") from error
+
     def stamp(self) -> str:
         """Return a text that changes when the file is written again.
 

@@ -21,7 +21,8 @@ from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import parts
-from framework.data.pieces import Piece, cut, filled, permutation, read_only
+from framework.data.pieces import Piece, cut, filled, permutation, read_only, rows_of_batch
+from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, ShapeError
 from framework.frames import is_frame
@@ -80,37 +81,55 @@ def _rows_in(window: Blocks) -> int:
 class ArraySource:
     """Arrays, checked whole and cast once."""
 
-    def __init__(self, arrays: Batch, columns: Columns, digests: Sequence[str]) -> None:
-        """Hold checked arrays; ``columns`` are those of the frames, ``digests`` the fingerprints that are known."""
+    def __init__(self, arrays: Batch, columns: Columns, digests: Sequence[str], chances: Chances | None = None) -> None:
+        """Hold checked arrays.
+
+        Args:
+            arrays: x, y and weight.
+            columns: Those of the frames.
+            digests: The fingerprints that are known.
+            chances: By which rows are drawn; None uses each row once.
+        """
         x, y, weight = arrays
         self.arrays = map_leaves(read_only, x), map_leaves(read_only, y), None if weight is None else read_only(weight)
         self.rows, self.columns, self._digests = rows_in(y), columns, digests
         self._memory: dict[str, Array] = {}
+        self._whole, self._chances = self.arrays, None
+        if chances is not None:
+            chances.learn(self.arrays)
+            self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
         """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
 
         The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
         """
-        rows = None if order is None else permutation(self.rows, *order)
-        yield Piece(self.arrays, min(size, self.rows), start, rows, self._memory)
+        yield Piece(self.arrays, min(size, self.rows), start, self._ordered(order), self._memory)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
         """Return which rows of the data the first of those batches holds, in its order."""
-        rows = np.arange(self.rows) if order is None else permutation(self.rows, *order)
-        return rows[start : start + size]
+        rows = self._ordered(order)
+        return (np.arange(self.rows) if rows is None else rows)[start : start + size]
+
+    def _ordered(self, order: tuple[int, int] | None) -> Array | None:
+        if order is not None and self._chances is not None:
+            return drawn(self._chances, self.rows, *order)
+        return None if order is None else permutation(self.rows, *order)
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
-        return fingerprints(*self.arrays, self._digests)
+        return fingerprints(*self._whole, self._digests)
 
 
 class DatasetSource:
     """A Dataset, read in blocks and checked as it is read."""
 
-    def __init__(self, dataset: Dataset, checks: PartChecks) -> None:
-        """Check the length; rows are checked when they are read."""
-        self.dataset, self.checks = dataset, checks
+    def __init__(self, dataset: Dataset, checks: PartChecks, chances: Chances | None = None) -> None:
+        """Check the length; rows are checked when they are read.
+
+        Where they are drawn by ``chances``, all are read once before.
+        """
+        self.dataset, self.checks, self.chances = dataset, checks, chances
         name = checks.name
         try:
             self.rows = len(dataset)
@@ -118,6 +137,14 @@ class DatasetSource:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
+        self._sums = {} if chances is None else self._learnt(chances)
+
+    def _learnt(self, chances: Chances) -> dict[int, float]:
+        """Return the sum of the chances in each block, by its first row."""
+        blocks = [block for window in self._windows(None) for block in window]
+        for block in blocks if chances.sampling == "balanced" else blocks[:1]:
+            chances.learn(self._read_block(*block))
+        return {start: float(chances.of(self._read_block(start, stop)).sum()) for start, stop in blocks}
 
     @property
     def columns(self) -> Columns:
@@ -129,19 +156,37 @@ class DatasetSource:
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.
         """
-        windows = ((_rows_in(window), partial(self._read, window, order)) for window in self._windows(order))
-        pieces = cut(windows, min(size, self.rows), start)
+        pieces = self._pieces(min(size, self.rows), start, order)
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
+
+    def _pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
+        windows = ((count, partial(self._read, window, count, order)) for window, count in self._counted(order))
+        for piece in cut(windows, size, start):
+            if self.chances is not None:
+                piece.arrays = self.chances.without(piece.arrays)
+            yield piece
+
+    def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Blocks, int]]:
+        """Give each window, and how many rows an epoch uses of it."""
+        if self.chances is None or order is None:
+            yield from ((window, _rows_in(window)) for window in self._windows(order))
+            return
+        windows = [*self._windows(order)]
+        sums = np.array([sum(self._sums[start] for start, _ in window) for window in windows])
+        yield from zip(windows, map(int, shared_out(sums, self.rows, *order)), strict=True)
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
         parts: list[Array] = []
         stop = 0
-        for window in self._windows(order):
-            first, stop = stop, stop + _rows_in(window)
+        for window, count in self._counted(order):
+            first, stop = stop, stop + count
             if stop > start:
                 rows = np.concatenate([np.arange(begin, end) for begin, end in window])
-                rows = rows if order is None else rows[self._permuted(window, order)]
+                if self.chances is not None and order is not None:
+                    rows = rows[self._read(window, count, order, None)[1]]
+                elif order is not None:
+                    rows = rows[permutation(count, *order, *self._key(window))]
                 parts.append(rows[max(0, start - first) : start + size - first])
             if stop >= start + size:
                 break
@@ -181,17 +226,24 @@ class DatasetSource:
         """Whether all rows are one window, which is then shuffled as arrays are."""
         return self.rows <= WINDOW_BLOCKS * BLOCK_ROWS
 
-    def _permuted(self, window: Blocks, order: tuple[int, int]) -> Array:
-        """Return the order of a window's rows, by their places in it."""
-        return permutation(_rows_in(window), *order, *([] if self._fits else [window[0][0]]))
+    def _key(self, window: Blocks) -> list[int]:
+        """Return what tells the random numbers of a window from those of others."""
+        return [] if self._fits else [window[0][0]]
 
-    def _read(self, window: Blocks, order: tuple[int, int] | None, rest: Batch | None) -> tuple[Batch, Array | None]:
+    def _read(
+        self, window: Blocks, count: int, order: tuple[int, int] | None, rest: Batch | None
+    ) -> tuple[Batch, Array | None]:
         """Return the rows of a window, after those that are left from the one before, and their order."""
         reads = self._runs(window) if hasattr(self.dataset, "starts") else window
         blocks = (self._read_block(start, stop) for start, stop in reads)
-        held = [] if rest is None else [rest]
-        batch = filled(chain(held, blocks), _rows_in(window) + sum(rows_in(y) for _, y, _ in held))
-        return batch, None if order is None else self._permuted(window, order)
+        held = 0 if rest is None else rows_in(rest[1])
+        batch = filled(chain([] if rest is None else [rest], blocks), held + _rows_in(window))
+        if order is None:
+            return batch, None
+        if self.chances is None:
+            return batch, permutation(count, *order, *self._key(window))
+        chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
+        return batch, drawn(chances, count, *order, *self._key(window))
 
     @staticmethod
     def _runs(window: Blocks) -> Iterator[tuple[int, int]]:
@@ -245,6 +297,7 @@ def prepare(
     *,
     fingerprinted: bool = False,
     preprocess: TableTransform | None = None,
+    sampling: Sampling | None = None,
 ) -> Source:
     """Check ``data`` and make it a source of batches.
 
@@ -258,6 +311,7 @@ def prepare(
         metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
         fingerprinted: Whether the source's fingerprint will be asked for: it is found while arrays are checked.
         preprocess: What makes arrays of tables; then x must be a table.
+        sampling: How the rows of a shuffled epoch are drawn; None uses each row once.
 
     Raises:
         DataError: The data is of no such form, has no rows, or holds something no model can learn from.
@@ -265,6 +319,7 @@ def prepare(
         DtypeError: Values are not real numbers.
     """
     data = adapted(data, name)
+    chances = None if sampling is None else Chances(sampling, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
         x, y = transformed(x, y, model, losses, preprocess, name)
@@ -272,18 +327,13 @@ def prepare(
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(weights)} weights are 0")
-        for metric in metrics:
-            try:
-                if isinstance(metric, Metric):
-                    metric.require_targets(*arrays[1:], target_shape(model, arrays[0]))
-            except DataError as error:
-                raise type(error)(f"{name}: argument 'y': {error}") from None
-        return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests)
+        _require_metrics(metrics, arrays, model, name)
+        return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests, chances)
     checks = PartChecks(model, losses, name, preprocess)
     if isinstance(data, Stream):
-        return StreamSource(data, checks)
+        return StreamSource(data, checks, sampling)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
-        return DatasetSource(data, checks)
+        return DatasetSource(data, checks, chances)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
         hint = "write validation=(x, y); split(data, 0.2) gives both parts"
@@ -294,3 +344,13 @@ def prepare(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"
     )
+
+
+def _require_metrics(metrics: Iterable[Any], arrays: Batch, model: Model, name: str) -> None:
+    """Check that metrics take the targets; a loss has checked them itself."""
+    for metric in metrics:
+        try:
+            if isinstance(metric, Metric):
+                metric.require_targets(*arrays[1:], target_shape(model, arrays[0]))
+        except DataError as error:
+            raise type(error)(f"{name}: argument 'y': {error}") from None

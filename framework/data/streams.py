@@ -15,6 +15,7 @@ from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import parted, rows_in_part, stacked
 from framework.data.pieces import Piece, Window, copied, cut, filled, permutation, rows_of_batch
+from framework.data.sampling import Sampling
 from framework.errors import DataError, SettingsError, UsageError
 from framework.models.parameters import Columns
 from framework.settings.messages import brief
@@ -184,8 +185,12 @@ class BareStream(Stream):
 class StreamSource:
     """A Stream, checked as it is read."""
 
-    def __init__(self, stream: Stream, checks: PartChecks) -> None:
-        """Take the number of rows, where it is known."""
+    def __init__(self, stream: Stream, checks: PartChecks, sampling: Sampling | None = None) -> None:
+        """Take the number of rows, where it is known; refuse to draw rows by their chances."""
+        if sampling is not None:
+            raise DataError(
+                f"{checks.name}: sampling={sampling!r} needs rows by number; got a {stream.name}; leave sampling out"
+            )
         self.stream, self.checks = stream, checks
         self.rows = stream.rows
 

@@ -27,7 +27,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
     callbacks = settings.pop("callbacks")
     names = names_of(callbacks)
     return {
-        **{name: _shown(value) for name, value in settings.items()},
+        **{name: _shown(value) for name, value in settings.items() if value is not None},
         **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
@@ -81,6 +81,11 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
         raise UsageError(
             f"resume: the unfinished epoch has {_laid_out(run.layout)}; got {_laid_out(layout)}; finish it with the "
             "same data, batch_size, accumulate and shuffle"
+        )
+    drawn = run.recipe.get("sampling")
+    if run.epoch_begun and drawn != recipe.get("sampling"):
+        raise UsageError(
+            f"resume: the unfinished epoch has sampling={drawn}; got {recipe.get('sampling')}; finish it with the same"
         )
     counted = run.recipe.get("metrics", recipe["metrics"])
     if run.sums and counted != recipe["metrics"]:

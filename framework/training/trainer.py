@@ -16,6 +16,7 @@ from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
 from framework.data.adapting import adapted
 from framework.data.checks import settling
+from framework.data.sampling import Sampling
 from framework.data.sources import Source, prepare
 from framework.emit.programs import refresh
 from framework.engines import Engine
@@ -56,6 +57,9 @@ class Trainer(Component):
             and schedules count updates.
         seed: The seed of the run's random numbers, which also depend on purpose, epoch and step.
         shuffle: Whether each epoch sees the rows in a new order.
+        sampling: How an epoch draws its rows, as many as the data has, with replacement. ``"weighted"`` draws each row
+            by its weight, which then does not count in the loss; ``"balanced"`` draws each class equally often. None
+            uses each row once.
         metrics: Figures beside the loss, on training and validation data. A loss can be one too.
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
@@ -86,6 +90,7 @@ class Trainer(Component):
     accumulate: Count = 1
     seed: Seed = 0
     shuffle: bool = True
+    sampling: Sampling | None = None
     metrics: tuple[Metric | Loss, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
@@ -103,7 +108,9 @@ class Trainer(Component):
         return value
 
     def model_post_init(self, context: object) -> None:
-        """Check that no two metrics have one name, and no two callbacks one folder."""
+        """Check that no two metrics have one name, no two callbacks one folder, and that sampling can draw."""
+        if self.sampling is not None and not self.shuffle:
+            raise SettingsError(f"Trainer: sampling={self.sampling!r} draws rows at random; leave shuffle=False out")
         folders = [Path(callback.folder).resolve() for callback in self.callbacks if isinstance(callback, Checkpoint)]
         if len(folders) != len(set(folders)):
             raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
@@ -168,7 +175,8 @@ class Trainer(Component):
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
             figures = self._figures
             options: Any = {"fingerprinted": True, "preprocess": preprocess}
-            source = prepare(data, model, figures.losses, name, metrics=figures.summed_metrics, **options)
+            chosen: Any = {"metrics": figures.summed_metrics, "sampling": self.sampling}
+            source = prepare(data, model, figures.losses, name, **chosen, **options)
             held_out = None
             if validation is not None:
                 where, seen = f"{name}: validation", source.columns

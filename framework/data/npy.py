@@ -1,0 +1,159 @@
+"""Arrays in .npy files as a Dataset, of which only the rows that are asked for are read."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.data.files import File, located
+from framework.errors import DataError, SettingsError, ShapeError
+from framework.settings.messages import brief
+from framework.trees import leaf_name, leaves, map_leaves, names
+
+
+class NPY:
+    """A Dataset of arrays in ``.npy`` files, as ``np.save`` writes them, or of memory maps.
+
+    Rows are read by their bytes: files need not fit in memory, and may be in file systems of fsspec. An array that is
+    already open, such as ``np.load(path, mmap_mode="r")``, is cut into blocks in the same way.
+
+    Args:
+        x: A file, a pattern such as ``"x/*.npy"``, a folder, a URL, a list of them, whose rows follow one another, or
+            an array; or a dict of these by name, for a model of several inputs.
+        y: The same for the targets.
+        weight: The same for the weights, or None.
+        read_ahead: Whether a thread reads the next rows while the current ones are trained on.
+
+    Raises:
+        DataError: A file is missing, is not a ``.npy`` file, or cannot be read by rows.
+        ShapeError: Arrays differ in rows, or files in the shape or dtype of a row.
+
+    Example:
+        >>> np.save("x.npy", np.arange(6.0).reshape(3, 2))
+        >>> np.save("y.npy", np.arange(3.0))
+        >>> NPY("x.npy", "y.npy").read(1, 3)
+        (array([[2., 3.],
+               [4., 5.]]), array([1., 2.]))
+    """
+
+    def __init__(self, x: Any, y: Any, weight: Any = None, *, read_ahead: bool = True) -> None:
+        """Read the headers of the files."""
+        self.read_ahead = read_ahead
+        parts = {"x": x, "y": y} | ({} if weight is None else {"weight": weight})
+        self._parts = {name: _opened(part, name) for name, part in parts.items()}
+        rows = {
+            name: each.rows
+            for part, tree in self._parts.items()
+            for name, each in zip(leaves(names(tree, part)), leaves(tree), strict=True)
+        }
+        if len({*rows.values()}) > 1:
+            got = ", ".join(f"{count} in {name}" for name, count in rows.items())
+            raise ShapeError(f"NPY: arrays must have the same number of rows; got {got}")
+        self._rows = next(iter(rows.values()))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._rows)
+
+    def read(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of the rows start..stop."""
+        return tuple(map_leaves(lambda each: each.read(start, stop), part) for part in self._parts.values())
+
+
+class _Rows:
+    """The rows of arrays, one array after another.
+
+    Attributes:
+        rows: How many.
+    """
+
+    def __init__(self, arrays: Sequence[Any], name: str) -> None:
+        first = arrays[0]
+        for each in arrays:
+            if len(each.shape) == 0:
+                raise ShapeError(f"NPY: argument {name!r} must have rows; got one number in {each.url}")
+            if each.shape[1:] != first.shape[1:] or each.dtype != first.dtype:
+                raise ShapeError(
+                    f"NPY: argument {name!r} must have rows of one form; got {each.dtype} {each.shape[1:]} in "
+                    f"{each.url}, {first.dtype} {first.shape[1:]} in {first.url}"
+                )
+        self.arrays = arrays
+        self.starts = [0, *accumulate(each.shape[0] for each in arrays)]
+        self.rows = self.starts[-1]
+
+    def read(self, start: int, stop: int) -> Array:
+        first = bisect_right(self.starts, start) - 1
+        parts = [
+            array.read(max(start, begin) - begin, min(stop, end) - begin)
+            for array, (begin, end) in zip(self.arrays[first:], pairwise(self.starts[first:]), strict=True)
+            if begin < stop
+        ]
+        empty = np.empty((0, *self.arrays[0].shape[1:]), self.arrays[0].dtype)
+        return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
+
+
+class _Array:
+    """An array that is already open."""
+
+    url = "an array"
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+class _File:
+    """An array in a file, which is open while rows of it are read."""
+
+    def __init__(self, file: File, name: str) -> None:
+        """Read the header."""
+        self.file, self.url, self._lock = file, file.url, threading.Lock()
+        self._stamp = file.stamp()
+        with file.open_plain() as opened:
+            try:
+                version = np.lib.format.read_magic(opened)
+                reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                self.shape, fortran, self.dtype = reader[version](opened)
+            except (ValueError, KeyError) as error:
+                raise DataError(
+                    f"NPY: argument {name!r}: {file.url} is not a .npy file of numbers, or is damaged: {error}; write "
+                    "it by np.save"
+                ) from None
+            self._offset = opened.tell()
+        if (fortran and len(self.shape) > 1) or self.dtype.hasobject:
+            kind = "Python objects" if self.dtype.hasobject else "columns, not rows, one after another"
+            raise DataError(
+                f"NPY: argument {name!r}: {file.url} holds {kind}; save np.ascontiguousarray(array) of real numbers"
+            )
+
+    def read(self, start: int, stop: int) -> Array:
+        if self.file.stamp() != self._stamp:
+            raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
+        width = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        with self._lock, self.file.open_plain() as opened:
+            opened.seek(self._offset + start * width)
+            data = opened.read((stop - start) * width)
+        rows = len(data) // width if width else stop - start
+        if rows != stop - start:
+            raise DataError(f"NPY: {self.url} ends before row {stop}; is it complete?")
+        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+
+
+def _opened(part: Any, name: str) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _opened(each, leaf_name(name, key)) for key, each in part.items()}
+    if isinstance(part, np.ndarray):
+        return _Rows([_Array(part)], name)
+    paths = [part] if isinstance(part, str | Path) else part
+    if not isinstance(paths, list | tuple) or not all(isinstance(each, str | Path) for each in paths):
+        raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(part)}")
+    return _Rows([_File(file, name) for file in located(map(str, paths), ".npy", "NPY")], name)

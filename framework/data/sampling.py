@@ -1,0 +1,93 @@
+"""Sampling: rows drawn by their chances, with replacement, as a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.errors import DataError
+from framework.random_streams import random_generator
+from framework.settings.messages import brief
+
+Sampling: TypeAlias = Literal["weighted", "balanced"]
+
+
+class Chances:
+    """How likely each row is, relative to the others.
+
+    ``"weighted"``: its weight, which then does not count in the loss. ``"balanced"``: 1 / the rows of its class, so
+    that an epoch has each class about as often.
+    """
+
+    def __init__(self, sampling: Sampling, name: str) -> None:
+        """Know no row yet; ``name`` is the caller, for messages."""
+        self.sampling, self.name = sampling, name
+        self._counts: dict[float, int] = {}
+
+    def learn(self, batch: Batch) -> None:
+        """Count the classes of some rows; every row is to be counted once before ``of`` is asked.
+
+        Raises:
+            DataError: The rows have no weights, or their targets are not classes.
+        """
+        if self.sampling == "weighted":
+            if batch[2] is None:
+                raise DataError(f"{self.name}: sampling='weighted' needs weights; give (x, y, weight)")
+            return
+        for value, count in zip(*np.unique(self._classes(batch[1]), return_counts=True), strict=True):
+            self._counts[float(value)] = self._counts.get(float(value), 0) + int(count)
+
+    def of(self, batch: Batch) -> Array:
+        """Return the chance of each row, (rows,)."""
+        if self.sampling == "weighted":
+            return np.asarray(batch[2], np.float64)
+        values, places = np.unique(self._classes(batch[1]), return_inverse=True)
+        found: Array = np.array([1 / self._counts[float(value)] for value in values])[places]
+        return found
+
+    def without(self, batch: Batch) -> Batch:
+        """Return the batch as the loss takes it: weights that were the chances are left out."""
+        return (*batch[:2], None) if self.sampling == "weighted" else batch
+
+    def _classes(self, y: Any) -> Array:
+        if isinstance(y, dict) or y.ndim != 1 + (y.ndim == 2 and y.shape[1] == 1):
+            form = "a dict" if isinstance(y, dict) else f"shape {y.shape}"
+            raise DataError(
+                f"{self.name}: sampling='balanced' needs one class a row, (rows,); got {form}; give weights, and write "
+                "sampling='weighted'"
+            )
+        found: Array = y.reshape(-1)
+        if (found != np.floor(found)).any():
+            bad = found[found != np.floor(found)][0]
+            raise DataError(f"{self.name}: sampling='balanced' needs classes as whole numbers; got {brief(float(bad))}")
+        return found
+
+
+def drawn(chances: Array, count: int, seed: int, epoch: int, *counters: int) -> Array:
+    """Return the places of ``count`` rows, drawn by their chances with replacement: a pure function of its arguments.
+
+    Example:
+        >>> drawn(np.array([0.0, 1.0, 0.0]), 4, 0, 0).tolist()
+        [1, 1, 1, 1]
+    """
+    steps = np.cumsum(chances)
+    places = np.searchsorted(steps, _generator(seed, epoch, *counters).random(count) * steps[-1], side="right")
+    found: Array = np.minimum(places, np.flatnonzero(chances)[-1])  # a product may be rounded up to the last step
+    return found
+
+
+def shared_out(chances: Array, count: int, seed: int, epoch: int) -> Array:
+    """Return how many of ``count`` rows are drawn from each block, by the sums of the chances in it.
+
+    Example:
+        >>> shared_out(np.array([0.0, 2.0, 0.0]), 4, 0, 0).tolist()
+        [0, 4, 0]
+    """
+    counts: Array = _generator(seed, epoch).multinomial(count, chances / chances.sum())
+    return counts
+
+
+def _generator(seed: int, epoch: int, *counters: int) -> np.random.Generator:
+    return random_generator(seed, "sample", epoch, *counters)
