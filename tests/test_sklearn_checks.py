@@ -1,5 +1,6 @@
 """scikit-learn's own checks, which decide whether a class behaves like one of its estimators."""
 
+import pytest
 from sklearn.utils.estimator_checks import (
     check_class_weight_classifiers,
     check_classifiers_classes,
@@ -8,8 +9,11 @@ from sklearn.utils.estimator_checks import (
 
 from framework.sklearn import NeuralClassifier, NeuralRegressor
 
+CHECKS = [*parametrize_with_checks([NeuralClassifier(), NeuralRegressor()]).mark.args[1]]
+NAMES = [f"{place}-{type(estimator).__name__}-{check.func.__name__}" for place, (estimator, check) in enumerate(CHECKS)]
 
-@parametrize_with_checks([NeuralClassifier(), NeuralRegressor()])
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=NAMES)  # pytest refuses the form that 1.6 gives by itself
 def test_the_defaults_pass_every_check_of_scikit_learn(estimator, check):
     check(estimator)
 
