@@ -302,7 +302,19 @@ class _Neural(BaseEstimator):
     def _train(
         self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, *, classes: Any = None, partial: bool = False
     ) -> Self:
-        """Check everything, then train a new network, or for one epoch the one that there is (``partial``)."""
+        """Check everything, then train a new network, or for one epoch the one that there is (``partial``).
+
+        An error leaves what an earlier fit learned, and the names of its columns, which ``validate_data`` sets at once.
+        """
+        before = vars(self).copy()
+        try:
+            return self._trained(X, y, weight, X_val, y_val, classes, partial=partial)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _trained(self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool) -> Self:
         more = partial and hasattr(self, "run_")
         parts, trainer = self._recipes(self.run_.seed if more else self._seed())
         if more:
@@ -429,8 +441,11 @@ class _Neural(BaseEstimator):
     def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         """Return how these targets and the outputs correspond."""
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "run_")
+
     def _outputs(self, X: Any) -> Array:
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         _require_numbers(X)
         X = validate_data(self, X, reset=False, dtype=_DTYPES)
         outputs: Array = self.trainer_.predict(self.model_, X)
@@ -566,7 +581,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
     @property
     def classes_(self) -> Array:
         """The classes in order."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         classes: Array = self._targets.classes
         return classes
 

@@ -519,6 +519,19 @@ def test_bad_input_is_refused_with_what_to_do(params, x, y, fit, message):
     assert not hasattr(estimator, "model_")
 
 
+def test_a_fit_that_is_refused_leaves_the_earlier_one():
+    estimator = classifier().fit(pd.DataFrame(X, columns=list("abcde")), Y)
+    before = estimator.predict_proba(pd.DataFrame(X, columns=list("abcde")))
+    with pytest.raises(ValueError, match="1 class"):
+        estimator.fit(X[:, :2], Y * 0)
+    assert estimator.feature_names_in_.tolist() == list("abcde")
+    np.testing.assert_array_equal(estimator.predict_proba(pd.DataFrame(X, columns=list("abcde"))), before)
+    unfitted = classifier()
+    with pytest.raises(ValueError, match="1 class"):
+        unfitted.fit(X, Y * 0)
+    assert not hasattr(unfitted, "n_features_in_")
+
+
 def test_the_error_of_held_out_rows_says_which_they_are():
     with pytest.raises(ValueError, match="X has 2 features") as raised:
         classifier().fit(X, Y, X_val=X[:, :2], y_val=Y)
