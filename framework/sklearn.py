@@ -306,12 +306,12 @@ class _Neural(BaseEstimator):
 
         An error leaves what an earlier fit learned, and the names of its columns, which ``validate_data`` sets at once.
         """
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             return self._trained(X, y, weight, X_val, y_val, classes, partial=partial)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _trained(self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool) -> Self:
