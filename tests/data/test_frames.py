@@ -29,6 +29,7 @@ from framework import (
     split,
 )
 from framework.arrays import real_array
+from framework.data.parts import parts
 from framework.frames import Frame, is_frame, is_series
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
@@ -433,3 +434,37 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, package):
     name = package.partition(".")[0]
     with pytest.raises(UsageError, match=f"predict: argument 'x' needs {name}: pip install {name}$"):
         TRAINER.predict(Neuron(1), pd.DataFrame({"a": [1.0]}))
+
+
+NUMERIC = [row for kind in ("number", "boolean") for row in TYPES[kind]]
+PLAIN = [row for kind in ("text", "date", "duration") for row in TYPES[kind]]
+
+
+@st.composite
+def tables(draw):
+    """The values of two to four columns by name, and the table of these in Arrow."""
+    names = draw(st.lists(st.text("ab\n' é", min_size=1, max_size=3), min_size=2, max_size=4, unique=True))
+    rows, found, arrays = draw(st.integers(2, 5)), {}, {}
+    for name in names:
+        arrow, values = draw(st.sampled_from(NUMERIC * 2 + PLAIN))
+        found[name] = draw(st.lists(values, min_size=rows, max_size=rows))
+        if draw(st.integers(0, 5)) == 0:
+            found[name][draw(st.integers(0, rows - 2))] = None
+        arrays[name] = pa.array(found[name], arrow)
+    return found, pa.table(arrays)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.sampled_from(["float32", "float64"]))
+def test_a_table_gives_the_same_arrays_and_errors_in_every_library(pair, dtype):
+    values, arrow = pair
+    every = [arrow, pl.from_arrow(arrow), arrow.to_pandas(), arrow.to_pandas(types_mapper=pd.ArrowDtype)]
+    for target in values:
+        found = set()
+        for table in every:
+            x, y, _ = parts((table, target), "fit")
+            found.add(str([outcome(lambda part=part: real_array(part, "x", dtype).tolist()) for part in (x, y)]))
+        assert len(found) == 1, found
+    if all(isinstance(value, int | float | Decimal | None) for column in values.values() for value in column):
+        columns = [[np.nan if value is None else float(value) for value in column] for column in values.values()]
+        np.testing.assert_array_equal(real_array(arrow, "x", "float64"), np.column_stack(columns))
