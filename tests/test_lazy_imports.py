@@ -6,12 +6,13 @@ import sys
 CODE = """
 import sys
 import numpy as np
-from framework import Accuracy, BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer, save
+from framework import Accuracy, BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer, save, split
 x, y = np.array([[0.0], [1.0]]), np.array([0, 1])
 trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), metrics=[Accuracy()])
 model = Neuron(1, Sigmoid())
 save(trainer.fit(model, (x, y), validation=(x, y)), sys.argv[1])
 trainer.predict(model, x)
+trainer.evaluate(model, split((x, y), 0.5)[0])
 print(*(name for name in %r if name in sys.modules))
 """
 ABSENT = ("numpy.ma", "scipy", "numba", "sklearn", "narwhals", "pyarrow", "pandas", "polars", "tqdm", "click")

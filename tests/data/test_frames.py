@@ -1,7 +1,6 @@
 """Tables: read alike from pandas, polars and Arrow; what is not plain numbers is refused by column and row."""
 
 import datetime as dt
-import subprocess
 import sys
 from decimal import Decimal
 
@@ -150,19 +149,6 @@ def test_rows_and_columns_are_taken_in_the_tables_own_library(table):
     assert is_series(frame.column("a"))
     with pytest.raises(DataError, match="table has no column 'bb'; did you mean 'b'"):
         frame.select(["bb"])
-
-
-def test_arrays_import_no_library_of_tables():
-    code = """
-import sys, framework, numpy as np
-trainer = framework.Trainer(loss=framework.MeanSquaredError(), optimizer=framework.SGDOptimizer(learning_rate=0.1))
-data = np.ones((4, 2)), np.ones(4)
-train, test = framework.split(data)
-trainer.evaluate(trainer.fit(framework.Neuron(2), train, test).model, test)
-print([name for name in ("narwhals", "pyarrow", "pandas", "polars", "sklearn") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
