@@ -1,4 +1,4 @@
-"""Which derivatives are worth writing by hand: each derived one beside what a person would write.
+"""Which derivatives are worth writing by hand: each derived one against what a person would write.
 
     python benchmarks/derivatives.py
 

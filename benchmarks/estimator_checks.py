@@ -77,7 +77,7 @@ if torch is not None:
         """A plain network that takes rows of any size and dtype."""
 
         def __init__(self, outputs: int | None = None) -> None:
-            """Make a network of some classes, or of one number a row."""
+            """Make a network of some classes, or of one number per row."""
             super().__init__()
             self.outputs = outputs
             layers = [torch.nn.LazyLinear(UNITS), torch.nn.ReLU(), torch.nn.LazyLinear(outputs or 1)]

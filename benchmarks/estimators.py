@@ -1,4 +1,4 @@
-"""NeuralClassifier beside scikit-learn's MLPClassifier on the same work.
+"""NeuralClassifier against scikit-learn's MLPClassifier on the same work.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/estimators.py
 

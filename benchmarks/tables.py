@@ -1,4 +1,4 @@
-"""A Parquet table larger than the memory allowed: its rate and its memory beside those of the same numbers in memory.
+"""A Parquet table larger than the memory allowed: its rate and its memory, compared with the same numbers in memory.
 
     python -m benchmarks.tables --gigabytes 4 --folder /tmp/table
 

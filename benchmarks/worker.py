@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("--values", type=int, default=3, help="runs to time")
-    parser.add_argument("--rows", type=int, help="so many rows instead of the workload's")
+    parser.add_argument("--rows", type=int, help="how many rows, instead of the workload's")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--file", default="", help="the data of the workload memory")
     options = parser.parse_args()

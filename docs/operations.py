@@ -80,7 +80,7 @@ table that tracing, derivatives, NumPy source and kernels share (`framework/grap
 
 An activation or a loss made of these alone has a derivative of each element. `y` is the result of the operation. The
 derivatives here are those for readers; [formulas.md](formulas.md#kinks-ties-and-overflow) says what happens where kinks
-meet and where a denominator overflows. `framework.erf` and `framework.erfc` stand beside NumPy's functions.
+meet and where a denominator overflows. `framework.erf` and `framework.erfc` may be used like NumPy's functions.
 
 """
 

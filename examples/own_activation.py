@@ -3,7 +3,7 @@
     python examples/own_activation.py
 
 The formula is f(h) = arctan(s h) with the setting s. The class is all that is needed: the derivative follows from the
-formula, and one that is written beside it is checked. The rest of this script uses it.
+formula, and one that is written as well is checked. The rest of this script uses it.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Embeddings beside numbers, and two outputs: the price of a flight, and whether it is late.
+"""Embeddings together with numbers, and two outputs: the price of a flight, and whether it is late.
 
     python examples/several_outputs.py
 

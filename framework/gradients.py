@@ -76,7 +76,7 @@ def check_gradients(
 ) -> GradientReport:
     """Compare every parameter's gradient, and the input's, with differences of the loss on both sides.
 
-    Where the loss has a kink, as at pixels and biases of 0, a point a little beside decides: where several kinks meet,
+    Where the loss has a kink, as at pixels and biases of 0, a nearby point decides: where several kinks meet,
     the conventions at each of them may add up to a slope of neither side.
 
     Args:
@@ -150,7 +150,7 @@ def _shaped(y: Any, loss: Loss, prediction: Any) -> Any:
 
 
 class _Point:
-    """A point to check at, for as long as it is entered: the user's own, or one a little beside.
+    """A point to check at, for as long as it is entered: the user's own, or one nearby.
 
     Attributes:
         gradients: The gradients there, by name.

@@ -95,7 +95,7 @@ class _Targets:
     Attributes:
         loss: The loss.
         output: The activation of the last layer.
-        units: Its units; None for a neuron, which gives one number a row.
+        units: Its units; None for a neuron, which gives one number per row.
     """
 
     loss: Loss
@@ -501,7 +501,7 @@ def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings
 
 @dataclass(eq=False, repr=False)
 class NeuralClassifier(ClassifierMixin, _Neural):
-    """A network that classifies: two classes, many, or several labels a row; classes may be text.
+    """A network that classifies: two classes, many, or several labels per row; classes may be text.
 
     Two classes end in a sigmoid neuron, more in a softmax, several labels in a sigmoid for each.
 
@@ -600,8 +600,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
             raise ShapeError(
-                f"y must have one class a row, or 0 and 1 for each label; got {y.shape} of more than two classes; use "
-                "sklearn.multioutput.MultiOutputClassifier, which trains a network for each column"
+                f"y must have one class per row, or 0 and 1 for each label; got {y.shape} of more than two classes; "
+                "use sklearn.multioutput.MultiOutputClassifier, which trains a network for each column"
             )
         multilabel = kind == "multilabel-indicator"
         if names is None or multilabel:
@@ -638,8 +638,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         if multilabel and not _serves(loss, output):
             advice = "BinaryCrossEntropy does" if self.output is None else "leave 'output' out"
             raise SettingsError(
-                f"{type(self).__name__}: for several labels a row, setting 'loss' must take outputs of {output!r}; got "
-                f"{loss!r}; {advice}"
+                f"{type(self).__name__}: for several labels per row, setting 'loss' must take outputs of {output!r}; "
+                f"got {loss!r}; {advice}"
             )
         self._require_served(loss, output)
 
@@ -651,7 +651,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         """
         loss, names = targets.loss, targets.classes
         if targets.multilabel:
-            raise SettingsError("class_weight is for one class a row; for several labels give sample_weight")
+            raise SettingsError("class_weight is for one class per row; for several labels give sample_weight")
         if self._balances:
             totals = np.bincount(targets.codes(y, "y"), weight, len(names))  # a row of weight 2 counts as two rows
             weights = totals.sum() / np.where(totals > 0, totals * np.count_nonzero(totals), 1.0)

@@ -370,7 +370,7 @@ def initialized_by(initializer):
 @pytest.mark.parametrize(
     ("call", "answer"),
     [
-        (lambda: Empty()(X, X), "Empty.value must give one value an element, (6, 2); got None: write return"),
+        (lambda: Empty()(X, X), "Empty.value must give one value per element, (6, 2); got None: write return"),
         (lambda: initialized_by(Nothing()), "Nothing.__call__ returned None: write return"),
         (lambda: initialized_by(Glorot), "got <class 'framework.models.initializers.Glorot'>; write Glorot() with"),
         (

@@ -79,7 +79,7 @@ LOSSES = [
         "target must have the shape of the prediction, (4, 1); got (4,); ",
         lambda: MeanSquaredError()(P[:, None], T),
     ),
-    (ShapeError, "weight must have one weight a row, (4,); got (3,)", lambda: MeanSquaredError()(P, T, [1, 1, 1])),
+    (ShapeError, "weight must have one weight per row, (4,); got (3,)", lambda: MeanSquaredError()(P, T, [1, 1, 1])),
     (DataError, "weight must not be negative; got -1.0 at row 1", lambda: MeanSquaredError()(P, T, -T)),
     (DataError, "weight must have a sum that float64 holds", lambda: MeanSquaredError()(P, T, [1e308] * 4)),
     (DataError, "MeanSquaredError needs a row of positive weight", lambda: MeanSquaredError()(P, T, 0 * T)),
@@ -105,8 +105,8 @@ METRICS = [
         "target must be finite; got nan at target[1]",
         lambda: RootMeanSquaredError()([1.0, 1.0], [1.0, NAN]),
     ),
-    (DataError, "target must have one class a row; got [1. 1. 0.] at row 1", lambda: Accuracy()(ROWS3, MULTI)),
-    (DataError, "target must have one class a row; got [0. 0. 0.] at row 0", lambda: F1()(ROWS3, 0 * MULTI)),
+    (DataError, "target must have one class per row; got [1. 1. 0.] at row 1", lambda: Accuracy()(ROWS3, MULTI)),
+    (DataError, "target must have one class per row; got [0. 0. 0.] at row 0", lambda: F1()(ROWS3, 0 * MULTI)),
     (
         ShapeError,
         "outputs must be (rows,) or (rows, classes); got (4, 3, 2)",
@@ -225,7 +225,7 @@ UP_FRONT = [
         MeanSquaredError(),
         F1(),
         np.ones((11, 3)),
-        "target must have one class a row; got [1. 1. 1.]",
+        "target must have one class per row; got [1. 1. 1.]",
     ),
     (
         Dense(2, 3),

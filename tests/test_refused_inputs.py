@@ -156,11 +156,11 @@ BAD_WEIGHT = {
     "too large a sum": (np.full(11, 1e308), DataError, "must have a sum that float64 holds; got inf; divide"),
     "masked": (mask(WEIGHT), DtypeError, MASKED),
     "ragged": ([[1.0], [1.0, 2.0], *[[1.0]] * 9], ShapeError, f"{GRID}: weight[1] has length 2, weight[0] has"),
-    "a row less": (WEIGHT[:10], ShapeError, "must have one weight a row, (11,); got (10,)"),
-    "a number": (1.0, ShapeError, "must have one weight a row, (11,); got ()"),
+    "a row less": (WEIGHT[:10], ShapeError, "must have one weight per row, (11,); got (10,)"),
+    "a number": (1.0, ShapeError, "must have one weight per row, (11,); got ()"),
     "negative": (put(WEIGHT, 2, -1), DataError, "must not be negative; got -1.0 at row 2"),
     "all zero": (0 * WEIGHT, DataError, "must have a positive sum; all 11 weights are 0"),
-    "one a value": (X, ShapeError, "must have one weight a row, (11,); got (11, 2)"),
+    "one a value": (X, ShapeError, "must have one weight per row, (11,); got (11, 2)"),
     "text": (["1"] * 11, DtypeError, f"{REAL} text, first '1' at weight[0]"),
 }
 LARGE_X, LARGE_Y = put(X, (2, 1), 1e300), put(Y, 3, 1e300)

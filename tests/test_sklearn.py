@@ -1,4 +1,4 @@
-"""NeuralClassifier and NeuralRegressor beside the Trainer, scikit-learn's own networks, and its tools."""
+"""NeuralClassifier and NeuralRegressor against the Trainer, scikit-learn's own networks, and its tools."""
 
 import pickle
 import re
@@ -498,8 +498,8 @@ MIXED = np.array([None, "a", "b"] * 40, object)
         hostile("a layer without a list", {"layers": ReLU()}, X, Y, "write [ReLU(...)]"),
         hostile("output for the loss", {"loss": Hinge()}, X, Y, "setting 'output': Hinge needs outputs of both signs"),
         hostile("output above 0", {"output": ReLU()}, X, Y, "must give probabilities, as Sigmoid does, or scores"),
-        hostile("labels", {"loss": CrossEntropy()}, X, LABELS, "for several labels a row, setting 'loss'"),
-        hostile("weights of labels", {"class_weight": "balanced"}, X, LABELS, "class_weight is for one class a row"),
+        hostile("labels", {"loss": CrossEntropy()}, X, LABELS, "for several labels per row, setting 'loss'"),
+        hostile("weights of labels", {"class_weight": "balanced"}, X, LABELS, "class_weight is for one class per row"),
         hostile(
             "negative class weight", {"class_weight": {0: -1, 1: 1, 2: 1}}, X, Y, "class_weight must not be negative"
         ),

@@ -20,7 +20,7 @@ class Task:
         begin: Puts the first weights in place; not timed.
         run: Does the work and returns when it is done; timed.
         weights: Returns the trained weights as those of ``Workload.weights``; None for a limit that trains nothing.
-        includes: What the time includes beside forward, backward and update.
+        includes: What the time includes besides forward, backward and update.
         loss: Returns the number that all contenders must agree on, where ``Workload.loss`` cannot find it.
     """
 
@@ -37,8 +37,8 @@ class Contender:
 
     Attributes:
         module: The module in this folder.
-        settings: What its functions get beside the workload.
-        few_rows: With batch 1, so many rows are enough: the time of a step is what is compared.
+        settings: What its functions get besides the workload.
+        few_rows: With batch 1, this many rows are enough: the time of a step is what is compared.
         quick: What it does in a quick run, because it takes seconds to begin; None is everything.
     """
 

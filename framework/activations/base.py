@@ -149,7 +149,7 @@ class Activation(Formula):
         return self
 
     def require_units(self, units: int | None, name: str = "") -> None:
-        """Check that the output over a row of so many units is not constant; ``name`` begins the message.
+        """Check that the output over a row of this many units is not constant; ``name`` begins the message.
 
         Raises:
             SettingsError: It is, as that of Softmax over one unit.

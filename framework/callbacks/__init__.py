@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside the training algorithm, at its hooks."""
+"""Callbacks: what happens at the hooks of the training algorithm."""
 
 from framework.callbacks.base import HOOKS, Callback, on
 

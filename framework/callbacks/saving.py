@@ -152,7 +152,7 @@ class Checkpoint(Callback):
             self._save(run)
 
     def on_train_end(self, run: Run) -> None:
-        """Save the newest state, also the best weights that EarlyStopping has put back, unless it is saved already."""
+        """Save the newest state, also the best weights that EarlyStopping has restored, unless it is saved already."""
         with run.live(self)["claim"]:
             if run.live(self)["saved"] != _state(run) and run.consistent:
                 self._save(run)

@@ -55,8 +55,8 @@ class Chances:
         if isinstance(y, dict) or y.ndim != 1 + (y.ndim == 2 and y.shape[1] == 1):
             form = "a dict" if isinstance(y, dict) else f"shape {y.shape}"
             raise DataError(
-                f"{self.name}: sampling='balanced' needs one class a row, (rows,); got {form}; give weights, and write "
-                "sampling='weighted'"
+                f"{self.name}: sampling='balanced' needs one class per row, (rows,); got {form}; give weights, and "
+                "write sampling='weighted'"
             )
         found: Array = y.reshape(-1)
         if (found != np.floor(found)).any():

@@ -115,7 +115,7 @@ def _classes(labels: Any) -> Array:
         return codes
     if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
         got = "a dict" if isinstance(labels, dict) else array.shape
-        raise ShapeError(f"split: stratify needs one class a row, (rows,); got {got}")
+        raise ShapeError(f"split: stratify needs one class per row, (rows,); got {got}")
     require_finite(array, name, labels)  # NaN equals no class
     return array
 

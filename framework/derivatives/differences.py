@@ -59,7 +59,7 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
     On each side the differences over three steps are extrapolated to step 0 twice. Their change is the error estimate.
 
     Args:
-        function: It is given (7, n) numbers: every point, and six beside it.
+        function: It is given (7, n) numbers: every point, and six points near it.
         points: Where, (n,).
         step: The largest step, a number or (n,); None is 2**-17 in proportion to the point.
 
@@ -136,7 +136,7 @@ def slope_along(
     """Bound the derivative of a number as an array moves along a direction.
 
     Args:
-        value: Computes the number from ``array``, which is moved and put back.
+        value: Computes the number from ``array``, which is moved and then restored.
         array: The array to move.
         direction: An array of the same shape, or the index of one element.
         step: The largest step, in multiples of the direction.

@@ -35,7 +35,7 @@ class LayerProgram:
         leaves: The names of the arguments that are leaves of x.
         call: The call of an activation that ends the formula, or None.
         activates_input: Whether h, the argument of that call, is x itself.
-        reads: The values that the formula reads beside its arguments and settings.
+        reads: The values that the formula reads besides its arguments and settings.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LayerProgram:
             leaves: The names of the arguments that are leaves of x; a plain x is one leaf.
             parameters: The names of the arguments that are learnt.
             mixes_rows: Whether the output of a row may depend on other rows.
-            reads: The values that the formula reads beside its arguments and settings.
+            reads: The values that the formula reads besides its arguments and settings.
             ours: Whether the formula is the library's own, which tests check for any number of rows.
 
         Raises:

@@ -54,7 +54,7 @@ class Program:
     Attributes:
         traced: The formula as a graph; it derives by the first argument.
         elementwise: Whether each element of the result depends on one element of each argument.
-        reads: The values that the formula reads beside its arguments and settings.
+        reads: The values that the formula reads besides its arguments and settings.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ BLOCK_ROWS = 65_536
 
 
 class Size(NamedTuple):
-    """Choices for tables of at most so many rows."""
+    """Choices for tables of at most this many rows."""
 
     rows: float
     validation: float

@@ -27,7 +27,7 @@ _DEPTH = 3
 
 
 class Reads:
-    """The values that functions read beside their arguments and settings.
+    """The values that functions read besides their arguments and settings.
 
     Attributes:
         values: A comparable form of each value, by the place of the function that reads it and a name such as

@@ -352,7 +352,7 @@ class Loss(Formula):
         """Return sum(w l), some rows at a time.
 
         Raises:
-            ShapeError: The formula does not give one value an element, or one value a row for a row loss.
+            ShapeError: The formula does not give one value per element, or one value per row for a row loss.
         """
         total = 0.0
         shape = first.shape[:1] if self.by_row else first.shape
@@ -360,7 +360,7 @@ class Loss(Formula):
             given = first[part]
             values, expected = formula(given, target[part]), given.shape[: len(shape)]
             if getattr(values, "shape", ()) != expected:
-                of = ("an element", "a row")
+                of = ("per element", "per row")
                 other = given.shape if self.by_row else given.shape[:1]
                 hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
                 if np.shape(values) == other:

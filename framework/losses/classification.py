@@ -75,7 +75,7 @@ class CrossEntropy(DistributionLoss):
 
     Attributes:
         label_smoothing: s gives each of the K classes s/K of every row's target, and 1 - s to the target itself.
-        class_weights: c, one positive weight a class, or None. The mean is over the number of rows, as in Keras;
+        class_weights: c, one positive weight per class, or None. The mean is over the number of rows, as in Keras;
             PyTorch divides by the sum of the weights, as the sample weights ``weight = c[y]`` do.
 
     Example:
@@ -114,7 +114,7 @@ class CrossEntropy(DistributionLoss):
         """Return targets as RowLoss does, and refuse class weights of another number.
 
         Raises:
-            SettingsError: There is not one class weight a class.
+            SettingsError: There is not one class weight per class.
         """
         if self.class_weights is not None and len(self.class_weights) != shape[-1]:
             raise SettingsError(

@@ -92,12 +92,12 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     """Return sample weights (rows,) as an array.
 
     Raises:
-        ShapeError: There is not one weight a row.
+        ShapeError: There is not one weight per row.
         DataError: A weight is negative or not finite, or their sum is too large for the dtype.
     """
     array = real_array(weight, name, dtype)
     if array.shape != (rows,):
-        raise ShapeError(f"{name} must have one weight a row, ({rows},); got {array.shape}")
+        raise ShapeError(f"{name} must have one weight per row, ({rows},); got {array.shape}")
     require_finite(array, name, weight)
     if array.size and array.min() < 0:
         first = int(np.argmax(array < 0))
@@ -145,7 +145,7 @@ def require_distributions(name: str, target: Array) -> None:
         Traceback (most recent call last):
         framework.errors.DataError: y must have rows that sum to 1; row 0 sums to 1.1
     """
-    require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution a row")
+    require_range(name, target, 0.0, 1.0, "Give integer classes (rows,), or one distribution per row")
     bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
     if bad.any():
         row = int(np.argmax(bad))
@@ -163,7 +163,7 @@ def require_order(cls: type[Any]) -> None:
 
 
 def require_pair(made_by: str, function: Any, *further: str) -> None:
-    """Check that a plain function takes (prediction, target), in this order, and what is named beside them.
+    """Check that a plain function takes (prediction, target), in this order, and the further names.
 
     Raises:
         SettingsError: It does not.

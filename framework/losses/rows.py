@@ -1,4 +1,4 @@
-"""Losses with one value a row."""
+"""Losses with one value per row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framework.losses.requirements import require_classes, require_distributions
 
 
 class RowLoss(Loss):
-    """A loss with one value a row: write ``value(prediction, target)`` -> (rows,), and its slope is derived.
+    """A loss with one value per row: write ``value(prediction, target)`` -> (rows,), and its slope is derived.
 
     Targets reach the formulas as (rows, classes). The base class turns integer classes (rows,) into one-hot rows.
 

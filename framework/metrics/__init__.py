@@ -1,4 +1,4 @@
-"""Metrics: figures for people, beside the loss that training minimizes."""
+"""Metrics: figures for people, in addition to the loss that training minimizes."""
 
 from framework.metrics.base import Metric, WholeMetric
 

@@ -303,7 +303,7 @@ def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> f
 
 
 def is_single(prediction: Array) -> bool:
-    """Return whether there is one output a row.
+    """Return whether there is one output per row.
 
     Example:
         >>> is_single(np.zeros((5, 1))), is_single(np.zeros(5)), is_single(np.zeros((5, 2)))
@@ -342,15 +342,15 @@ def labels_of(target: Array, prediction: Array) -> Array:
         raise ShapeError(f"outputs must be (rows,) or (rows, classes); got {prediction.shape}")
     if is_single(prediction) or target.shape != prediction.shape:
         if target.size != len(prediction):
-            raise ShapeError(f"target must have one class a row, or the shape {prediction.shape}; got {target.shape}")
+            raise ShapeError(f"target must have one class per row, or the shape {prediction.shape}; got {target.shape}")
         return target.reshape(-1)
     largest = np.count_nonzero(target == target.max(axis=1, keepdims=True), axis=1)
-    if np.any(largest > 1):  # several labels a row, or none; or a distribution, of whose equals the first counts
+    if np.any(largest > 1):  # several labels per row, or none; or a distribution, of whose equals the first counts
         several = (largest > 1) & ((target.min(axis=1) < 0) | (np.abs(target.sum(axis=1) - 1.0) > 1e-4))
         if several.any():
             row = int(np.argmax(several))
             raise DataError(
-                f"target must have one class a row; got {target[row]} at row {row}. Of several labels a row, count "
+                f"target must have one class per row; got {target[row]} at row {row}. Of several labels per row, count "
                 "each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
             )
     return np.asarray(np.argmax(target, axis=-1))

@@ -304,7 +304,7 @@ class Model(Component):
         given = leaves(x)
 
         def own(output: Array) -> Array:
-            if any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that hands on its input
+            if any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that returns its input
                 output = output.copy()
             return output[0] if sample else output
 

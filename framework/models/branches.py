@@ -75,7 +75,7 @@ class Join(_Branches):
     """Several inputs by name as one: each goes through its own model, and what they give is joined along the last axis.
 
     x is a dict of arrays by the same names. A sample of an input is what its model takes; a column (rows,) counts as
-    (rows, 1). An Embedding takes one id a row, (rows,), and gives (rows, units); of (rows, n) ids it gives
+    (rows, 1). An Embedding takes one id per row, (rows,), and gives (rows, units); of (rows, n) ids it gives
     (rows, n, units), which ``Sequential(Embedding(5, 3), Flatten())`` makes one row.
 
     Args:
@@ -249,12 +249,12 @@ class Heads(_Branches):
 
 
 def _embeds(part: Model) -> bool:
-    """Return whether a model begins with an Embedding, and so takes one id a row."""
+    """Return whether a model begins with an Embedding, and so takes one id per row."""
     return isinstance(part, Embedding) or (isinstance(part, Sequential) and _embeds(next(iter(part.parts.values()))))
 
 
 def _takes_numbers(part: Model, shape: Any) -> bool:
-    """Return whether a model takes one number a row: an id, or a column."""
+    """Return whether a model takes one number per row: an id, or a column."""
     return shape == () and (_embeds(part) or part.takes((1,)))
 
 

@@ -39,7 +39,7 @@ def spread(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
 
 
 def _windows(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
-    """Return x with axes for the numbers in a window, and every so many places, and numbers, along each axis."""
+    """Return the windows of x along its axes from the third on, one at every step; axes inside a window come last."""
     windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(2, x.ndim)))
     return windows[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
 
@@ -159,7 +159,7 @@ class Conv2D(_Convolution):
         kernel: The size of the kernel, one number for both axes or one for each.
         stride: How far the kernel moves, likewise.
         padding: "valid" adds nothing, "same" as many zeros as give ceil(size / stride) places, the odd one at the end;
-            a number adds so many zeros on each side.
+            a number adds that many zeros on each side.
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
         initializer: Draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.

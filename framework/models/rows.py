@@ -62,7 +62,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
     if len(shape) == 1:
         hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
     elif len(shape) == len(model.input_shape):
-        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number a step"
+        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number per step"
     elif len(shape) == 2 < len(model.input_shape):
         hint = "; begin the model with a Reshape, e.g. Reshape((1, 28, 28)) for images of one channel"
     expected = shown(("rows", *model.input_shape))

@@ -18,8 +18,8 @@ class Flatten(Layer):
     """The axes of a sample become one, the last index running fastest: (rows, a, b) gives (rows, a b).
 
     Args:
-        shape: The shape of a sample, ``(28, 28)``; ``()`` turns one number a row into one column. Left out, samples of
-            every shape are taken, and the size of the output is known once the samples' shape is.
+        shape: The shape of a sample, ``(28, 28)``; ``()`` turns one number per row into one column. Left out, samples
+            of every shape are taken, and the size of the output is known once the samples' shape is.
 
     Raises:
         SettingsError: A size is not a positive whole number.

@@ -29,7 +29,7 @@ _LENGTHS = {
 class Dates(ColumnStep):
     """Numbers from dates: the year, the month, the weekday, ..., each as a column ``when year``.
 
-    A cyclic part p of length L becomes two columns, sin(2 pi p / L) and cos(2 pi p / L), so that December lies beside
+    A cyclic part p of length L becomes two columns, sin(2 pi p / L) and cos(2 pi p / L), so that December lies next to
     January: month from 0 to 11 (L = 12), day from 0 to 30 (31), dayofyear from 0 to 365 (366), weekday from 0 for
     Monday to 6 (7), hour (24), minute and second (60), with fractions only in seconds. ``days`` counts the days since
     1 January 1970 with their fraction; it and ``year`` are never cyclic. With ``cyclic=False`` months and days count

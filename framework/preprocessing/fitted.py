@@ -56,7 +56,7 @@ class FittedPreprocess(Component):
             ("target_kinds", self.target, self.target_kinds),
         ):
             if len(steps) != len(kinds):
-                raise SettingsError(f"FittedPreprocess: setting '{setting}' must have one kind a column")
+                raise SettingsError(f"FittedPreprocess: setting '{setting}' must have one kind per column")
             for name, each in steps:
                 if found := next((step for step in each if step.open), None):
                     raise SettingsError(f"FittedPreprocess: column {name!r}: {found!r} has learnt nothing yet")

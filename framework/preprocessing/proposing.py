@@ -21,10 +21,10 @@ from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments,
 from framework.preprocessing.steps import ColumnStep
 
 FEW = 10
-"""Up to so many different whole numbers are taken for categories."""
+"""Up to this many different whole numbers are taken for categories."""
 
 CLASSES = 20
-"""Up to so many different whole numbers of a target are taken for classes."""
+"""Up to this many different whole numbers of a target are taken for classes."""
 
 COUNTED = 4096
 """Up to so many different values are counted exactly."""

@@ -127,7 +127,7 @@ def _cause(run: Run, batch: Batch, twin: Model, a: Any, loss: float, numbers: Ar
     layer, outputs = _backward(delta, places, lambda: twin.forward(x, key=run.key, copy=False)) or ("", delta)
     if bad_leaves := not_finite(flatten(outputs)):
         what = f"for {bad_leaves[0]} " if isinstance(outputs, dict) else ""
-        return f"{layer} hands back a gradient {what}of {_in_rows(flatten(outputs)[bad_leaves[0]], numbers)}"
+        return f"{layer} returns a gradient {what}of {_in_rows(flatten(outputs)[bad_leaves[0]], numbers)}"
     return f"{layer} makes of finite numbers a gradient that is not, that of {', '.join(bad)}; {largest}"
 
 
@@ -155,7 +155,7 @@ def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
 
 
 def _backward(gradient: Any, places: list[Place], forward: Callable[[], Any]) -> tuple[str, Any] | None:
-    """Return the innermost layer where the gradient first is not finite, and what it hands back."""
+    """Return the innermost layer where the gradient first is not finite, and what it returns."""
     gradient = map_leaves(np.copy, gradient)
     forward()  # each serves one backward
     for layer, record, name in reversed(places):

@@ -60,7 +60,7 @@ class Trainer(Component):
         sampling: How an epoch draws its rows, as many as the data has, with replacement. ``"weighted"`` draws each row
             by its weight, which then does not count in the loss; ``"balanced"`` draws each class equally often. None
             uses each row once.
-        metrics: Figures beside the loss, on training and validation data. A loss can be one too.
+        metrics: Figures in addition to the loss, on training and validation data. A loss can be one too.
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
         callbacks: Called at the hooks, in this order; those that save come last.

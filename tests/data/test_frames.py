@@ -294,7 +294,7 @@ def test_split_stratifies_by_text(table):
         assert Frame(part[0]).numbers("x").tolist() == whole[0].tolist()
     with pytest.raises(DataError, match=r"must have a class in each row; got none in column 'y', row 1$"):
         split((table({"x": [1, 2], "y": ["a", None]}), "y"), 0.5, stratify=True)
-    with pytest.raises(ShapeError, match=r"stratify needs one class a row, \(rows,\); got \(2, 2\)"):
+    with pytest.raises(ShapeError, match=r"stratify needs one class per row, \(rows,\); got \(2, 2\)"):
         split((table({"x": [1, 2], "y": [0, 1], "z": [0, 1]}), ["y", "z"]), 0.5, stratify=True)
 
 

@@ -196,7 +196,7 @@ class Wrong:
         (Wrong(X), "got 1 parts"),
         (Wrong(X, Y), r"fit: Wrong.read\(.*\) must return [23] rows; got 23"),
         (Wrong(X[:3], Y[:2]), r"'x' and 'y' must have the same number of rows; got shapes \(3, 1\) and \(2,\)"),
-        (Wrong(X[:3], Y[:3], np.ones(2)), r"'weight' must have one weight a row, \(3,\); got \(2,\)"),
+        (Wrong(X[:3], Y[:3], np.ones(2)), r"'weight' must have one weight per row, \(3,\); got \(2,\)"),
         (Wrong(X[:0], Y[:0]), "'x' must have at least one row"),
         (Wrong(X, Y, rows=0), "must have at least one row; got a Dataset of length 0"),
         (X, "must be .* or a Dataset with .* got ndarray"),
@@ -307,7 +307,7 @@ def test_a_split_is_a_pure_function_of_its_seed():
         ((X, Y), {"fraction": float("nan")}, SettingsError, "between 0 and 1; got nan"),
         ((X[:2], Y[:2]), {"fraction": 0.1}, SettingsError, "leaves a part empty"),
         ((X, Y[:5]), {}, ShapeError, r"same number of rows; got data\[0\] \(23, 1\), data\[1\] \(5,\)"),
-        ((X, X), {"stratify": True}, ShapeError, r"one class a row, \(rows,\); got \(23, 1\)"),
+        ((X, X), {"stratify": True}, ShapeError, r"one class per row, \(rows,\); got \(23, 1\)"),
     ],
 )
 def test_splits_that_make_no_sense_are_refused(data, settings, error, message):

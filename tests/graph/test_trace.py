@@ -57,7 +57,7 @@ REFUSED = {
     "'text'": "a result of type str.*return an array",
     "x * (1 / len(x))": "a number from the number of rows",
     "x + np.random.default_rng().normal()": "draws random numbers",
-    "x * np.arange(len(x))[:, None] ** 2.0 * np.random.default_rng(0).normal(size=(len(x), 1))": "different number for each row",
+    "x * np.arange(len(x))[:, None] ** 2.0 * np.random.default_rng(0).normal(size=(len(x), 1))": "different number",
     "x + 'a'": "(type str|use plain numbers)",
     "x + 1j": "(complex|use plain numbers)",
     "np.concatenate([x, x])": "np.concatenate along the rows",

@@ -177,8 +177,8 @@ def test_predictions_outside_the_range_of_the_formula_are_refused(loss, predicti
         ([1.0, -1.0], "not be negative; got -1.0 at row 1"),
         ([1.0, np.nan], "finite; got nan"),
         ([0.0, 0.0], "sum to 0"),
-        ([1.0], "one weight a row"),
-        ([[1.0, 1.0]], "one weight a row"),
+        ([1.0], "one weight per row"),
+        ([[1.0, 1.0]], "one weight per row"),
         (["a", "b"], "real numbers"),
     ],
 )
@@ -211,7 +211,7 @@ def own_loss(value, slope):
 
 
 def test_a_formula_that_changes_the_shape_is_refused():
-    with pytest.raises(ShapeError, match=r"Own\.value must give one value an element"):
+    with pytest.raises(ShapeError, match=r"Own\.value must give one value per element"):
         own_loss(lambda p, t: np.sum(p - t), np.subtract)([1.0, 2.0], [0.0, 0.0])
     with pytest.raises(ShapeError, match=r"Own\.slope must have the shape of the prediction"):
         own_loss(np.subtract, lambda *_: 1.0).gradient([1.0, 2.0], [0.0, 0.0])
@@ -222,16 +222,19 @@ def test_a_formula_that_changes_the_shape_is_refused():
     [
         (
             Loss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1)),
-            "one value an element, .*; for one value a row write a Row",
+            "one value per element, .*; for one value per row write a Row",
         ),
-        (RowLoss.of(lambda p, t: (p - t) ** 2), "one value a row, .*; for one value an element write a Loss"),
+        (RowLoss.of(lambda p, t: (p - t) ** 2), "one value per row, .*; for one value per element write a Loss"),
         (
             RowLoss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1, keepdims=True)),
-            r"one value a row, \(3,\); got \(3, 1\)",
+            r"one value per row, \(3,\); got \(3, 1\)",
         ),
-        (Loss.of(lambda p, t: ((p - t) ** 2).mean()), r"one value an element, .*; got \(\); the mean is taken for you"),
+        (
+            Loss.of(lambda p, t: ((p - t) ** 2).mean()),
+            r"one value per element, .* got \(\); the mean is taken for you",
+        ),
     ],
-    ids=["a value a row", "a value an element", "a kept axis", "the mean"],
+    ids=["a value per row", "a value per element", "a kept axis", "the mean"],
 )
 def test_a_value_of_another_shape_is_named_before_training(loss, message):
     trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))

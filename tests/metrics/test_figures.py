@@ -120,7 +120,7 @@ def test_targets_that_are_no_classes_are_refused():
         Precision()([0.1, 0.2], [0.0, 0.5])
     with pytest.raises(DataError, match=r"integer labels in 0..4; got 5"):
         Recall()(SCORES, np.full(ROWS, 5))
-    with pytest.raises(ShapeError, match="one class a row"):
+    with pytest.raises(ShapeError, match="one class per row"):
         F1()(SCORES, np.ones((ROWS, 2)))
     with pytest.raises(SettingsError, match="average"):
         F1(average="weighted")

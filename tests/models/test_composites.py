@@ -243,7 +243,7 @@ def test_a_divergence_in_a_child_with_several_calls_is_found(wrapped):
     with pytest.raises(DivergedError) as caught:
         TRAINER.replace(shuffle=False, batch_size=6).fit(model, (X, X))
     place = "1.block.0" if wrapped is Residual else "1.0"
-    line = f"layer {place} Shared hands back a gradient of nan in 1 of 6 rows: row 3 of the data"
+    line = f"layer {place} Shared returns a gradient of nan in 1 of 6 rows: row 3 of the data"
     assert line in caught.value.__notes__
 
 

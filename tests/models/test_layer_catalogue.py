@@ -1,4 +1,4 @@
-"""What every layer of the catalogue does beside its formula: JSON, repr, pickles, freezing, resuming, inference."""
+"""What every layer of the catalogue does besides its formula: JSON, repr, pickles, freezing, resuming, inference."""
 
 import pickle
 

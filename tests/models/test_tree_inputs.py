@@ -587,7 +587,7 @@ def test_a_divergence_names_the_leaf_whose_gradient_is_not_finite():
     x, y = made()
     with pytest.raises(DivergedError) as caught:
         trainer(shuffle=False).fit(Sequential(Spoiled(units=1)), (x, y))
-    line = "layer 0 Spoiled hands back a gradient for x['numbers'] of nan in 1 of 8 rows: row 3 of the data"
+    line = "layer 0 Spoiled returns a gradient for x['numbers'] of nan in 1 of 8 rows: row 3 of the data"
     assert line in caught.value.__notes__
 
 

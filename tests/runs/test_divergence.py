@@ -243,7 +243,7 @@ def test_a_gradient_that_is_not_finite_while_the_loss_is_names_layer_and_row(mod
     error = diverge(trainer, model, (SPIKED, Y))
     assert str(error).startswith("the gradient of ")
     assert float(error.__notes__[0].rpartition(" ")[2]) < 1e6
-    assert error.__notes__[1].startswith(f"{place} hands back a gradient of inf")
+    assert error.__notes__[1].startswith(f"{place} returns a gradient of inf")
     assert error.__notes__[1].endswith(f"rows: row {SPIKE} of the data")
     assert error.__notes__[2:] == [KEPT, AGAIN]
     assert state_of(error.run) == states[-1]

@@ -24,7 +24,7 @@ from framework.arrays import BLOCK
 
 # A formula works on blocks of BLOCK elements and an update on 2 BLOCK; each may hold a few temporaries of that size.
 BOUND = 8 * BLOCK * 8
-# Rows of a batch, width of the model: one number a row, or one a parameter, is already more than the bound.
+# Rows of a batch, width of the model: one number per row, or one a parameter, is already more than the bound.
 SIZES = [(256, 24), (BOUND // 8, 24), (256, 320)]
 
 

@@ -53,7 +53,7 @@ def jax_gradients(function, *arguments, upstream=None):
 
 
 def weighted_mean(values, weight=None):
-    """Return JAX's sum(w l) / sum(w) over all values, with one weight a row."""
+    """Return JAX's sum(w l) / sum(w) over all values, with one weight per row."""
     weight = jax.numpy.ones(len(values)) if weight is None else weight
     weight = jax.numpy.broadcast_to(weight.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
     return (weight * values).sum() / weight.sum()

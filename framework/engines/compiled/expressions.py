@@ -1,4 +1,4 @@
-"""Write records as Python source that Numba compiles, one operation a line; ``rows`` does so for rows.
+"""Write records as Python source that Numba compiles, one operation per line; ``rows`` does so for rows.
 
 Constants are not part of the source. They are arguments c0, c1, ... that the kernel reads from an array, so that
 Swish(beta=2.0) and Swish(beta=3.0) share one kernel. Only the few numbers that help the compiler stay literal.

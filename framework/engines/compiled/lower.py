@@ -109,7 +109,7 @@ class Plan:
         backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
         output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
-        reads: By class, what a user's written derivatives and update read beside their arguments and settings.
+        reads: By class, what a user's written derivatives and update read besides their arguments and settings.
     """
 
     layers: tuple[Any, ...]
@@ -247,7 +247,7 @@ _WRITTEN: dict[type, tuple[str, ...]] = {
     Loss: ("slope", "value_from_preactivation", "fused_slope"),
     Optimizer: ("update",),
 }
-"""The methods that are recorded beside the formulas, whose programs watch what the formulas read."""
+"""The further methods that are recorded; the programs of formulas watch what those read."""
 
 
 def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads], ...]:

@@ -123,7 +123,7 @@ def expm1(x):
 
 @formula
 def log1p(x):
-    """Return log(1 + x), with what the sum 1 + x loses put back."""
+    """Return log(1 + x), corrected by what the sum 1 + x loses."""
     u = real(1.0) + x
     lost = (x - (u - real(1.0))) / u if real(0.0) < u < real(np.inf) else real(0.0)
     return log(u) + lost

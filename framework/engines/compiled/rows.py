@@ -51,7 +51,7 @@ def row_function(
         name: The function's name.
         record: The formula.
         reads: The source that reads each input, such as ``h[i, j]``.
-        writes: The target of each output, such as ``h[i, j]``; ``values[i]``, one number a row, gets the sum of a row.
+        writes: The target of each output, such as ``h[i, j]``; ``values[i]`` gets the sum of a row.
         width: The length of a row, as written in the call.
         single: Whether a batch has one row.
 
