@@ -84,7 +84,7 @@ def check_gradients(
         loss: The loss.
         x: Rows of inputs: an array, or a dict of arrays by name.
         y: Their targets: an array, or a dict of arrays by name.
-        weight: One weight a row, or None.
+        weight: One weight per row, or None.
         tolerance: The relative error that is allowed.
         elements: How many elements of each array are tried, at most: always the same ones.
 

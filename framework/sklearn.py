@@ -130,7 +130,7 @@ class _Targets:
 
 @dataclass(frozen=True)
 class _Classes(_Targets):
-    """One class a row, or several labels.
+    """One class per row, or several labels.
 
     Attributes:
         classes: The classes in order, or the numbers of the labels.

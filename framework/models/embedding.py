@@ -16,7 +16,7 @@ from framework.settings.component import Count
 class Embedding(Layer):
     """a[i] = weights[id[i]]: a sample is a row of n ids, (n,), and gives (n, units); a batch (rows, n, units).
 
-    One id a row is ``ids.reshape(-1, 1)``. Ids are whole numbers in 0..vocabulary-1, of any dtype; the model casts
+    One id per row is ``ids.reshape(-1, 1)``. Ids are whole numbers in 0..vocabulary-1, of any dtype; the model casts
     them to its own. ``Flatten((n, units))`` leads on to Dense. The gradient is dense: an id that a batch does not have
     has the gradient 0, and an id that occurs twice the sum of both. The gradient with respect to the ids, dL/dx, is 0.
 

@@ -27,7 +27,7 @@ CLASSES = 20
 """Up to this many different whole numbers of a target are taken for classes."""
 
 COUNTED = 4096
-"""Up to so many different values are counted exactly."""
+"""Up to this many different values are counted exactly."""
 
 _ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?)$", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?")

@@ -60,7 +60,7 @@ def weighted_mean(values, weight=None):
 
 
 def assert_within(got, expected, ulps):
-    """At most so many ulps away; numbers below the normal range may be so many of the smallest number away."""
+    """At most this many ulps apart; below the normal range, at most this many times the smallest number."""
     limits = np.finfo(got.dtype)
     with np.errstate(over="ignore", under="ignore"):
         expected = expected.astype(got.dtype)
