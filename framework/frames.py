@@ -257,21 +257,39 @@ class Frame:
         except (UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(f"{self._name}: column {name!r} must hold text in UTF-8; {printable(str(error))}") from None
 
-    def dates(self, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def zone(self, name: str) -> str | None:
+        """Return the time zone of a column of dates, or None where it has none."""
+        array = self._array(name) if self.kind(name) == "date" else None
+        zone: str | None = None if array is None else getattr(array.type, "tz", None)
+        return zone
+
+    def dates(self, name: str, zone: str | None = "own") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return a column of dates or durations as microseconds, (rows,), 0 where missing; and where it is missing.
 
-        Dates count from 1970, on the clock of their own time zone: 08:00 in Berlin is 08:00. Nanoseconds are cut off.
+        Dates count from 1970, on the clock of their time zone: 08:00 in Berlin is 08:00. Nanoseconds are cut off.
+
+        Args:
+            name: The column.
+            zone: The time zone whose clock counts, None for dates without one, or "own".
 
         Raises:
             DtypeError: It holds something else; says what is in which row.
-            DataError: A date is more than 292,000 years away.
+            DataError: A date is more than 292,000 years away; or dates have a time zone and must have none, or the
+                reverse.
         """
         kind, pa = self.kind(name), self._pa
         if kind not in ("date", "duration"):
             raise DtypeError(self._refusal(name, kind, "dates or durations"))
-        array = self._array(name)
-        if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+        array, own = self._array(name), self.zone(name)
+        zone = own if zone == "own" or array.null_count == len(array) else zone
+        if (own is None) != (zone is None):
+            wanted, got = ("without a time zone" if each is None else f"in a time zone, {each}" for each in (zone, own))
+            raise DataError(
+                f"{self._name}: column {name!r} must hold dates {wanted}; got dates {printable(got)}; convert them"
+            )
+        if own is not None:
             try:
+                array = array.cast(pa.timestamp(array.type.unit, zone))
                 array = required("pyarrow.compute", self._name).local_timestamp(array)
             except pa.ArrowInvalid as error:
                 said = f"must hold dates of a known time zone; {printable(str(error))}"

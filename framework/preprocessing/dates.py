@@ -36,7 +36,8 @@ class Dates(ColumnStep):
     from 1, as calendars do.
 
     Missing dates give missing numbers: write ``Impute()`` after this step. Where dates have a time zone, the parts are
-    those of its local time, as pandas' and polars' own functions give them.
+    those of its local time, as pandas' and polars' own functions give them. Dates of another zone than in the training
+    data are converted to that zone; dates with a zone and dates without one are never mixed.
 
     Attributes:
         parts: Which parts, in this order.

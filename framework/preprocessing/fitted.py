@@ -34,6 +34,8 @@ class FittedPreprocess(Component):
         kinds: The kind of each of these columns in the training data.
         target: The steps of each column of the target.
         target_kinds: The kind of each of those.
+        zones: The time zone of each column of dates that had one in the training data. Dates of another zone are
+            converted to it, so that an hour is an hour of the same clock.
 
     Example:
         >>> from framework import FittedPreprocess, Standardize
@@ -48,6 +50,7 @@ class FittedPreprocess(Component):
     kinds: tuple[Kind, ...]
     target: Named[tuple[ColumnStep, ...]] = ()
     target_kinds: tuple[Kind, ...] = ()
+    zones: Named[str] = ()
 
     def model_post_init(self, context: object) -> None:
         """Check that there is a kind for each column, and that nothing is left to learn."""
@@ -114,12 +117,14 @@ class FittedPreprocess(Component):
         self.require_columns(frame, name)
         numbers = np.empty((frame.rows, len(self.names)), dtype)
         ids = {label: np.empty(frame.rows, np.int64) for label in self.vocabularies}
+        zones = dict(self.zones)
         for first in range(0, frame.rows, BLOCK_ROWS):
             stop = min(first + BLOCK_ROWS, frame.rows)
             block = frame if stop - first == frame.rows else frame.slice(first, stop)
             place = 0
             for (label, steps), kind in zip(self.columns, self.kinds, strict=True):
-                column = _through(steps, raw_column(block, label, f"{name}: column {label!r}", kind, start + first))
+                where = f"{name}: column {label!r}"
+                column = _through(steps, raw_column(block, label, where, kind, start + first, zones.get(label)))
                 if column.form == "ids":
                     ids[label][first:stop] = column.arrays[0]
                 for _, values in _outputs(column):

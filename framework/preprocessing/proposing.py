@@ -114,7 +114,7 @@ def propose(
         ('city', 'text', 20, (Classes(levels=()),))
     """
     blocks = Blocks(data if target is None else (data, target), name)
-    kinds, goals = kinds_of(blocks)
+    kinds, goals, _ = kinds_of(blocks)
     summaries = {label: _Summary(kind) for label, kind in kinds.items()}
     targets = {label: _Summary(kind) for label, kind in goals.items()}
     for block in blocks:

@@ -31,7 +31,7 @@ def frame_of(table: Any, name: str) -> Frame:
     return Frame(table, f"{name}: argument 'x'")
 
 
-def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0) -> Column:
+def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0, zone: str | None = "own") -> Column:
     """Return a column of a table as it is before its first step.
 
     Args:
@@ -40,9 +40,11 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0)
         where: The caller and the column, for messages.
         kind: What the column held in the training data.
         start: The number of the first row in the caller's data.
+        zone: The time zone of dates in the training data, None for dates without one, or "own".
 
     Raises:
-        DataError: It holds another kind of values now, or a number is infinite.
+        DataError: It holds another kind of values now, or a number is infinite; or dates had no time zone and have one
+            now, or the reverse.
     """
     found = frame.kind(label)
     if found != kind and found == "number" and np.isnan(values := frame.numbers(label)).all():
@@ -52,7 +54,7 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0)
         codes, levels = frame.texts(label)
         return column.replaced(form="texts", arrays=(codes,), levels=levels)
     if kind in ("date", "duration") and found == kind:
-        micros, missing = frame.dates(label)
+        micros, missing = frame.dates(label, zone)
         if kind == "date":
             return column.replaced(form="dates", arrays=(micros,), missing=missing)
         return column.replaced(arrays=(np.where(missing, np.nan, micros / 1e6),))
@@ -182,9 +184,13 @@ class Blocks:
         return Block(start, frame_of(x, self.name), target_frame(y, self.name))
 
 
-def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
-    """Return the kind of each column of x and of y; a Dataset is read up to the first value of each."""
+def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str, str]]:
+    """Return the kind of each column of x and of y, and the time zones of dates in x.
+
+    A Dataset is read up to the first value of each.
+    """
     kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
+    zones: dict[str, str] = {}
     for block in [Block(0, blocks.x, blocks.y)] if blocks.dataset is None else blocks:
         unknown = False
         for known, frame in zip(kinds, (block.x, block.y), strict=True):
@@ -193,7 +199,9 @@ def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind]]:
             for label in frame.names:
                 if known.get(label, "number") == "number":
                     known[label] = frame.kind(label)
+                    if frame is block.x and (zone := frame.zone(label)) is not None:
+                        zones[label] = zone
                     unknown |= known[label] == "number" and bool(np.isnan(frame.numbers(label)).all())
         if not unknown:
             break
-    return kinds
+    return *kinds, zones

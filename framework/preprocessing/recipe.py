@@ -121,10 +121,12 @@ class Preprocess(Component):
         blocks = Blocks(data, name)
         if blocks.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got none")
-        kinds, target_kinds = kinds_of(blocks)
+        kinds, target_kinds, zones = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
         chosen = _chosen(self.columns, kinds, f"{name}: column", "columns")
-        chains = [_Chain(label, kind, steps, f"{name}: column {label!r}") for label, kind, steps in chosen]
+        chains = [
+            _Chain(label, kind, steps, f"{name}: column {label!r}", zones.get(label)) for label, kind, steps in chosen
+        ]
         titles = {blocks.target_name or label or TARGET: kind for label, kind in target_kinds.items()}
         chosen = _chosen(self.target, titles, f"{name}: target", "target") if titles else []
         goals = [_Chain(title, kind, steps, f"{name}: target {title!r}") for title, kind, steps in chosen]
@@ -142,6 +144,7 @@ class Preprocess(Component):
         fitted = FittedPreprocess(
             columns={chain.label: chain.steps for chain in kept},
             kinds=[chain.kind for chain in kept],
+            zones={chain.label: chain.zone for chain in kept if chain.zone is not None},
             target={goal.label: goal.steps for goal in goals},
             target_kinds=[goal.kind for goal in goals],
         )
@@ -182,8 +185,10 @@ def _fits(pattern: str, label: str) -> bool:
 class _Chain:
     """The steps of one column while they learn."""
 
-    def __init__(self, label: str, kind: Kind, steps: Sequence[ColumnStep], where: str) -> None:
-        self.label, self.kind, self.steps, self.where = label, kind, list(steps), where
+    def __init__(
+        self, label: str, kind: Kind, steps: Sequence[ColumnStep], where: str, zone: str | None = "own"
+    ) -> None:
+        self.label, self.kind, self.steps, self.where, self.zone = label, kind, list(steps), where, zone
         self.advice = ["drop such rows first"] if "target" in where else []
         self.statistics: dict[int, list[Any]] = {}
 
@@ -200,7 +205,7 @@ class _Chain:
         """
         if not self.open:
             return
-        column, filled = raw_column(frame, label, self.where, self.kind, start), False
+        column, filled = raw_column(frame, label, self.where, self.kind, start, self.zone), False
         for place, step in enumerate(self.steps):
             step.require(column)
             if not step.open:
