@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ def _answering() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.simplefilter("always", UserWarning)
         try:
             yield
         except (FrameworkError, ImportError, MemoryError) as error:
@@ -101,8 +103,13 @@ def new(data: str, target: str, out: str | None, task: Literal["classes", "numbe
     if out == "-":
         click.echo(text, nl=False)
         return
-    path.write_text(text, encoding="utf-8", newline="\n")
-    click.echo(f"wrote {path}; now: framework train {path}")
+    try:
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise click.ClickException(
+            f"--out {path}: the file must be one that can be written; {error.strerror}"
+        ) from None
+    click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 
 @click.command(short_help="Train the experiment of a file, in a new folder.")
@@ -115,7 +122,12 @@ def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     path = Path(file)
     experiment = Experiment.read(path, changes).moved(path.absolute().parent)
     folder = RunFolder.create(out or _unused(path.stem), experiment, sys.argv[1:])
-    _run(folder, None)
+    try:
+        _run(folder, None)
+    except Exception as error:
+        if not hasattr(error, "run"):  # one that fit found before it began
+            folder.discard()
+        raise
 
 
 @click.command(short_help="Continue the run of a folder, where it was killed or stopped.")
@@ -134,7 +146,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     try:
         run = folder.train(epochs=epochs)
     except (KeyboardInterrupt, SystemExit) as stop:
-        click.echo(f"interrupted; to continue: framework resume {shown}", err=True)
+        click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     reason = f" ({run.stop_reason})" if run.stop_reason else ""
     click.echo(f"{shown}: {run.epoch} epochs{reason}")

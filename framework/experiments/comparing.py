@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from framework.experiments.folder import RunFolder
@@ -35,10 +35,16 @@ def _figures(run: RunFolder) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every setting by its path: ``trainer.epochs``."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        yield path, value
+    """Give every setting by its path: ``trainer.epochs``, ``trainer.callbacks.EarlyStopping.patience``."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, list):
+        kinds = [item.get("type") if isinstance(item, dict) else None for item in value]
+        named = None not in kinds and len({*kinds}) == len(kinds)  # else by their places, as the layers of a model
+        items = zip(kinds if named else range(len(value)), value, strict=True)
+    elif isinstance(value, dict):
+        items = value.items()
     else:
-        for key, item in items:
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
+        yield path, value
+        return
+    for key, item in items:
+        yield from _flat(item, f"{path}.{key}" if path else str(key))

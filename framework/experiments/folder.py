@@ -9,6 +9,7 @@ metrics.json      the loss and the metrics of the final weights
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -94,6 +95,16 @@ class RunFolder:
         except OSError as error:
             raise SettingsError(f"the folder of the run must be one that can be written; {error}") from None
         return cls(folder)
+
+    def discard(self) -> None:
+        """Remove what ``create`` has made, if nothing was trained; other files stay, and so does their folder."""
+        checkpoints = self.checkpoints
+        if self.newest is None and not self.history():
+            for name in (SETTINGS, ABOUT):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in (checkpoints, self.path):
+                with contextlib.suppress(OSError):  # it is not there, or not empty
+                    folder.rmdir()
 
     @property
     def experiment(self) -> Experiment:
@@ -184,9 +195,17 @@ class RunFolder:
         return found
 
     def _setting(self, kind: str, name: str) -> str:
-        """Return a setting of the first callback of a class."""
-        found: str = next(each[name] for each in self.settings["trainer"]["callbacks"] if each["type"] == kind)
-        return found
+        """Return a setting of the first callback of a class.
+
+        Raises:
+            SettingsError: There is none: the file was changed.
+        """
+        try:
+            return str(next(each[name] for each in self.settings["trainer"]["callbacks"] if each["type"] == kind))
+        except (LookupError, TypeError, StopIteration):
+            raise SettingsError(
+                f"{self.path / SETTINGS} must be as the run has written it; its callbacks have no {kind} with a {name}"
+            ) from None
 
 
 def _with_savers(experiment: Experiment) -> Experiment:

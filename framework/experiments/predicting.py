@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError
+from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.folder import RunFolder
 from framework.experiments.tables import table_of
 from framework.extras import required
 from framework.models import Model
-from framework.models.rows import likeliest
+from framework.models.rows import places_of
 
 BLOCK_ROWS = 65_536
 
@@ -34,24 +35,35 @@ def write_predictions(run: RunFolder, data: str, out: str, keep: Sequence[str] =
         keep: Columns of the table that are written in front of the predictions.
 
     Raises:
-        SettingsError: ``out`` has another ending or cannot be written.
+        SettingsError: ``out`` has another ending, cannot be written, or is the table itself.
         DataError: The table cannot be read, or lacks a column.
     """
     experiment, model = run.experiment, run.model()
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
-    columns = dict.fromkeys([*model.columns, *keep])
-    table = table_of(data, experiment.data, target=None, weight=None, columns=[*columns])
+    if Path(out).exists() and Path(data).exists() and Path(out).samefile(data):
+        raise SettingsError(f"--out {out}: the predictions must not replace the table that is predicted")
+    table = table_of(data, experiment.data, target=None, weight=None, columns=None)
+    _require(table, model.columns, f"{data} must have the columns that the model was trained with")
+    _require(table, keep, f"{data} must have the columns of --keep")
+    table = table.replace(columns=[*dict.fromkeys([*model.columns, *keep])])
     targets = experiment.data.targets
-    return _written(Path(out), _blocks(model, table, targets, keep))
+    return _written(Path(out), _blocks(model, table, model.columns, targets, keep))
 
 
-def _blocks(model: Model, table: TableFile, targets: tuple[str, ...], keep: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _require(table: TableFile, columns: Sequence[str], what: str) -> None:
+    if missing := [name for name in columns if name not in table.names]:
+        raise DataError(f"{what}; there is no {missing[0]!r}{nearest(missing[0], table.names)}")
+
+
+def _blocks(
+    model: Model, table: TableFile, inputs: Sequence[str], targets: Sequence[str], keep: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows; of no rows, one block."""
     rows = len(table)
     for start in range(0, rows, BLOCK_ROWS) or [0]:
         frame = table.frame(start, min(start + BLOCK_ROWS, rows))
-        found = columns_of(model, model.predict(frame), targets)
+        found = columns_of(model, model.predict(frame.select([*inputs])), targets)
         if taken := [name for name in keep if name in found]:
             raise SettingsError(f"--keep {taken[0]}: the predictions have a column of this name; leave it out")
         yield {name: frame.column(name) for name in keep} | found
@@ -70,25 +82,31 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[st
         >>> columns_of(Neuron(1), np.array([1.5, 2.5]), ["price"])
         {'price': array([1.5, 2.5])}
     """
+    classes = {} if model.preprocess is None else model.preprocess.classes
+    activation = model.output_activation
     if isinstance(prediction, dict):
-        outputs = (_numbers(each, [name]) for name, each in prediction.items())
+        outputs = [_columns(each, [name], activation[name], classes.get(name)) for name, each in prediction.items()]
         return {name: values for output in outputs for name, values in output.items()}
-    if model.preprocess is not None and model.preprocess.classes:
-        places, classes = likeliest(model, prediction, "predict")
-        assert classes is not None  # the target has some
-        shares = prediction.reshape(len(prediction), -1)
-        shares = np.column_stack([1 - shares, shares]) if shares.shape[1] == 1 else shares
-        probabilities = {f"{targets[0]}={name}": shares[:, place] for place, name in enumerate(classes)}
-        return {targets[0]: np.array(classes)[places], **probabilities}
-    return _numbers(prediction, targets)
+    return _columns(prediction, targets, activation, classes.get(targets[0]) if len(targets) == 1 else None)
 
 
-def _numbers(prediction: Array, targets: Sequence[str]) -> dict[str, Array]:
-    if prediction.ndim == 1 or prediction.shape[1:] == (1,):
-        return {targets[0]: prediction.reshape(-1)}
-    flat = prediction.reshape(len(prediction), -1)
-    names = targets if len(targets) == flat.shape[1] else [f"{targets[0]}.{place}" for place in range(flat.shape[1])]
+def _columns(
+    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """Return one output as columns."""
+    flat = _flat(prediction)
+    if classes is not None:
+        chosen = np.array(classes)[places_of(prediction, activation, classes, "predict")]
+        shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
+        return {targets[0]: chosen, **{f"{targets[0]}={name}": shares[:, n] for n, name in enumerate(classes)}}
+    several = [f"{targets[0]}.{place}" for place in range(flat.shape[1])]
+    names = targets if len(targets) == flat.shape[1] else several
     return {name: flat[:, place] for place, name in enumerate(names)}
+
+
+def _flat(prediction: Array) -> Array:
+    """Return predictions as (rows, numbers), also without rows."""
+    return prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))
 
 
 def _written(path: Path, blocks: Iterator[dict[str, Any]]) -> int:

@@ -75,13 +75,18 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
     table = table_of(data, target=target)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
+    if not len(table):
+        raise DataError(f"{data} has no rows, so there is nothing to learn from")
     found, [goal] = propose(table, name="new")
     columns = [_lasting(each) for each in found]
+    if goal.kind in ("date", "other"):
+        what = "dates" if goal.kind == "date" else "neither numbers nor text"
+        raise DataError(f"the target {target!r} holds {what}; choose another column")
     classes = None
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         classes = _classes(table, target)
     elif goal.kind not in ("number", "duration"):
-        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}s")
+        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}")
     rows = len(table)
     size = next(size for size in SIZES if rows <= size.rows)
     kinds = Counter(each.kind for each in columns)
@@ -103,9 +108,8 @@ validation = {size.validation}
 # How each column becomes numbers, learnt from the training rows alone. A column takes the steps of its name; else of
 # the first pattern that fits, such as "income*"; else of its kind, such as "<text>". Impute fills missing values, also
 # where only later rows have some.
-[trainer.preprocess]
-target = {_steps([Classes()] if classes else steps)}
-
+[trainer.preprocess.target]
+{_rule(target, [Classes()] if classes else steps, "")}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
 {_model(_head(classes), size)}"""
@@ -237,10 +241,6 @@ def _rule(key: str, steps: Sequence[ColumnStep], why: str) -> str:
     """Return the line of a rule."""
     line = to_toml({key: _short([json.loads(step.to_json()) for step in steps])}).rstrip("\n")
     return f"{line}{f'  # {_comment(why)}' if why else ''}\n"
-
-
-def _steps(steps: Sequence[ColumnStep]) -> str:
-    return to_toml({"steps": _short([json.loads(step.to_json()) for step in steps])}).partition(" = ")[2].rstrip("\n")
 
 
 def _short(value: Any) -> Any:

@@ -7,7 +7,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter
-from pydantic.fields import FieldInfo
 
 from framework.experiments.building import chosen, component_classes, concrete
 from framework.settings.component import Component
@@ -52,13 +51,17 @@ def _table(cls: type[Component]) -> dict[str, Any]:
     return {
         "type": "object",
         "description": (inspect.getdoc(cls) or "").partition("\n")[0],
-        "properties": {"type": {"const": cls.tag()}, **{name: _setting(field) for name, field in fields.items()}},
+        "properties": {"type": {"const": cls.tag()}, **{name: _setting(cls, name) for name in fields}},
         "required": [name for name, field in fields.items() if field.is_required()],
         "additionalProperties": _schema(chosen(cls)) if chosen(cls) else False,
     }
 
 
-def _setting(field: FieldInfo) -> dict[str, Any]:
+def _setting(cls: type[Component], name: str) -> dict[str, Any]:
+    field = cls.model_fields[name]
+    if name in cls.named:  # pairs of a name and a value, written as a table
+        (pair, _) = get_args(field.annotation)
+        return {"type": "object", "additionalProperties": _schema(get_args(pair)[1])}
     schema = _schema(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
     return schema | {"default": field.default} if type(field.default) in (bool, int, float, str) else schema
 

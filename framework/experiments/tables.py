@@ -72,7 +72,7 @@ class Part:
 
     def __init__(self, table: TableFile, fraction: float, seed: int | None, *, held: bool) -> None:
         self.table, self.fraction, self.seed, self.held = table, fraction, seed, held
-        self.read_ahead = table.read_ahead
+        self.target, self.read_ahead = table.target, table.read_ahead
         starts = [
             int(row)
             for start, end in _ranges(parts_of(table, len(table)), len(table))
@@ -141,9 +141,14 @@ class Part:
 
 
 def in_memory(data: TableFile | Part) -> Any:
-    """Return the rows of a table of at most ``IN_MEMORY`` cells; else the table, which is read in blocks."""
+    """Return a table of at most ``IN_MEMORY`` cells as (table, target); else as it is, to be read in blocks."""
     table = data.table if isinstance(data, Part) else data
-    return data.read(0, len(data)) if len(data) * len(table.names) <= IN_MEMORY else data
+    if len(data) * len(table.names) > IN_MEMORY:
+        return data
+    x, y, *weight = data.read(0, len(data))
+    for name in table.targets:
+        x = x.append_column(name, y if isinstance(table.target, str) else y.column(name))
+    return (x, table.target if isinstance(table.target, str) else [*table.targets], *weight)
 
 
 def _ranges(starts: Any, rows: int) -> Any:

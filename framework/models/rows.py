@@ -114,9 +114,10 @@ def predicted(model: Model, x: Any, name: str) -> Any:
 def classified(model: Model, x: Any, name: str) -> Any:
     """Return the likeliest class of each row; see ``Model.classify``."""
     scores = predicted(model, x, name)
-    if not isinstance(scores, dict):
-        return _named(*likeliest(model, scores, name))
     classes = {} if model.preprocess is None else model.preprocess.classes
+    if not isinstance(scores, dict):
+        only = next(iter(classes.values()), None)
+        return _named(places_of(scores, model.output_activation, only, name), only)
     if not classes:
         raise SettingsError(
             f"{name}: the model must have one output; it has {', '.join(scores)}: take the classes of one, as "
@@ -124,33 +125,28 @@ def classified(model: Model, x: Any, name: str) -> Any:
         )
     activation = model.output_activation
     return {
-        key: _named(_places(scores[key], activation[key], names, f"{name}: output {key!r}"), names)
+        key: _named(places_of(scores[key], activation[key], names, f"{name}: output {key!r}"), names)
         for key, names in classes.items()
     }
-
-
-def likeliest(model: Model, scores: Array, name: str) -> tuple[Array, tuple[str, ...] | None]:
-    """Return the place of the likeliest class of each row, and the names of the classes, if they have any.
-
-    Args:
-        model: The model, of one output.
-        scores: What ``predicted`` gives.
-        name: The caller, for messages.
-
-    Raises:
-        SettingsError: The model gives one number, which may lie outside of 0 and 1.
-        ShapeError: The rows are not scores of classes, or not of as many as have names.
-    """
-    classes = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
-    return _places(scores, model.output_activation, classes, name), classes
 
 
 def _named(places: Array, classes: tuple[str, ...] | None) -> Array:
     return places if classes is None else np.array(classes)[places]
 
 
-def _places(scores: Array, activation: Any, classes: tuple[str, ...] | None, name: str) -> Array:
-    """Return the place of the likeliest class of each row."""
+def places_of(scores: Array, activation: Any, classes: tuple[str, ...] | None, name: str) -> Array:
+    """Return the place of the likeliest class of each row.
+
+    Args:
+        scores: What ``predicted`` gives for one output.
+        activation: The activation of that output.
+        classes: The names of the classes, if they have some.
+        name: The caller, for messages.
+
+    Raises:
+        SettingsError: The output gives one number, which may lie outside of 0 and 1.
+        ShapeError: The rows are not scores of classes, or not of as many as have names.
+    """
     if scores.ndim == 1 or scores.shape[1:] == (1,):
         low, high = getattr(activation, "output_range", None) or (-np.inf, np.inf)
         if (low, high) != (0.0, 1.0):

@@ -144,6 +144,8 @@ def test_the_schema_has_every_setting_of_every_class():
     assert tables["Losses"]["additionalProperties"] == {"$ref": "#/$defs/any Loss"}
     trainer = tables["Trainer"]["properties"]
     assert trainer["epochs"] == {"type": "integer", "minimum": 1, "default": 1}
+    steps = {"type": "array", "items": {"$ref": "#/$defs/any ColumnStep"}}
+    assert tables["Preprocess"]["properties"]["columns"] == {"type": "object", "additionalProperties": steps}
     choices = resolved(schema, trainer["loss"])["anyOf"]
     assert "CrossEntropy" in choices[0]["enum"]
     assert {"$ref": "#/$defs/Focal", "required": ["type"]} in choices

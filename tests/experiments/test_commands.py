@@ -215,3 +215,146 @@ def test_a_killed_run_resumes_bit_for_bit():
     assert history("run") == history("whole")
     assert np.array_equal(weights("run"), weights("whole"))
     assert "is complete; --epochs 5 trains five more" in command("resume", "run", "--import", "slow", status=1)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_continue(workplace, number, status):
+    module = f"stop{int(number)}"
+    (workplace / f"{module}.py").write_text(
+        "import os\n"
+        "from framework import Callback\n"
+        "class Stop(Callback):\n"
+        "    observes = True\n"
+        "    def on_batch_end(self, run):\n"
+        "        if run.step == 4:\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+    )
+    (workplace / "stop.toml").write_text(FILE.replace("callbacks = [", f'callbacks = ["{module}:Stop", '))
+    printed = command("train", "stop.toml", "--import", module, "--out", "a run", status=status)
+    assert printed == "interrupted; to continue: framework resume 'a run'\n"
+    assert len(history("a run")) < 3
+    command("resume", "a run", "--import", module)
+    command("train", "points.toml", "--out", "whole")
+    assert history("a run") == history("whole")
+    assert np.array_equal(weights("a run"), weights("whole"))
+
+
+@pytest.mark.usefixtures("workplace")
+def test_what_fit_refuses_leaves_no_folder():
+    for change in ("data.path=none.csv", "model.layers.1={type='Dense',units=3}", "data.target=insid"):
+        assert command("train", "points.toml", "--set", change, "--out", "run", status=1).startswith("Error: ")
+        assert not Path("run").exists()
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train points.toml --out full", "the folder 'full' must be new or empty; framework resume continues a run"),
+        ("train points.toml --out points.csv", "the folder of the run must be one that can be written; "),
+        ("train points.csv", "points.csv, line 1: the text is not TOML: "),
+        ("train none.toml", "none.toml: an experiment must be a file that can be read; No such file or directory"),
+        ("train full", "full: an experiment must be a file that can be read; Is a directory"),
+        ("train latin.toml", "latin.toml, line 2: an experiment must be a text in UTF-8; got the byte 0xe9"),
+        ("train points.toml --import nothing", "--import nothing: no module of this name is in the current folder or "),
+        (
+            "train points.toml --import points.py",
+            "--import points.py: no module of this name is in the current folder or",
+        ),
+        ("resume full", "'full' is not the folder of a run: it has no experiment.toml"),
+        ("evaluate run --data points.parquet", "Parquet: no file has the path 'points.parquet'"),
+        ("evaluate run --data short.csv", "CSV: setting 'target' names the column 'inside', which short.csv does not "),
+        ("predict run short.csv", "short.csv must have the columns that the model was trained with; there is no 'y'"),
+        ("predict run points.csv --keep z", "points.csv must have the columns of --keep; there is no 'z'"),
+        (
+            "predict run points.csv --keep inside",
+            "--keep inside: the predictions have a column of this name; leave it ",
+        ),
+        ("predict run points.csv --out a.xls", "--out a.xls: the predictions must be written as .csv or .parquet"),
+        ("predict run points.csv --out none/a.csv", "--out none/a.csv: the file must be one that can be written; "),
+        ("predict run points.csv --out short.csv", "short.csv exists already; give --out another file, or --overwrite"),
+        ("predict run points.csv --out points.csv --overwrite", "--out points.csv: the predictions must not replace "),
+        (
+            "new points.csv --out a.toml --target outside",
+            "CSV: setting 'target' names the column 'outside', which points.csv does ",
+        ),
+        ("new points.csv --target inside", "points.toml exists already; give --out another file, or --overwrite"),
+        (
+            "new points.csv --target inside --out none/a.toml",
+            "--out none/a.toml: the file must be one that can be writ",
+        ),
+        ("new points.xlsx --out a.toml --target inside", "the table 'points.xlsx' must end in .csv or .parquet"),
+        (
+            "new short.csv --target x --out a.toml",
+            "short.csv has no column but the target 'x', so there is nothing to ",
+        ),
+        ("new empty.csv --target a --out a.toml", "empty.csv has no rows, so there is nothing to learn from"),
+        (
+            "new holes.csv --target a --out a.toml",
+            "the target 'a' is missing at row 1; leave out the rows that have no",
+        ),
+        ("new holes.csv --target b --out a.toml", "the target 'b' has one value in all rows, 'one'"),
+        ("new holes.csv --target c --out a.toml", "the target 'c' holds dates; choose another column"),
+        ("new holes.csv --target b --out a.toml --task number", "--task number: the target 'b' must hold numbers; it "),
+        ("compare run changed", "must be as the run has written it; its callbacks have no JSONLog with a path"),
+    ],
+)
+def test_bad_input_is_answered_in_one_message_and_changes_nothing(arguments, message):
+    command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
+    for name in ("full", "changed"):
+        Path(name).mkdir()
+    Path("full/file").touch()
+    Path("changed/experiment.toml").write_text("[trainer]\n")
+    Path("latin.toml").write_bytes("a = 1\n# é".encode("latin-1"))
+    Path("short.csv").write_text("x\n1\n")
+    Path("empty.csv").write_text("a,b\n")
+    Path("holes.csv").write_text("a,b,c\nx,one,2020-01-01\n,one,2020-01-02\ny,one,2020-01-03\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    printed = command(*arguments.split(), status=1)
+    assert message in printed
+    assert printed.startswith("Error: ")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_table_without_rows_has_predictions_without_rows():
+    command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
+    Path("none.csv").write_text("x,y\n")
+    assert command("predict", "run", "none.csv") == "wrote predictions.csv: 0 rows\n"
+    assert Path("predictions.csv").read_text() == '"inside"\n'
+
+
+@pytest.mark.usefixtures("workplace")
+def test_changed_data_is_told_when_a_run_is_resumed():
+    command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
+    Path("points.csv").write_bytes(Path("points.csv").read_bytes().replace(b",1\r", b",0\r", 1))
+    printed = command("resume", "run", "--epochs", 1)
+    assert printed.startswith("Warning: resume: these changed since the run started")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_compare_shows_what_differs():
+    command("train", "points.toml", "--out", "a")
+    command(
+        "train", "points.toml", "--out", "b", "--set", "trainer.callbacks.0.patience=1", "--set", "trainer.epochs=2"
+    )
+    first, second = json.loads(command("compare", "a", "b", "--json"))
+    assert [*first][:3] == ["run", "trainer.epochs", "trainer.callbacks.EarlyStopping.patience"]
+    assert [*second.values()][:3] == ["b", 2, 1]
+    assert first["val_loss"] == json.loads(Path("a/metrics.json").read_text())["validation"]["loss"]
+    assert command("compare", "a", "b").split()[:2] == ["run", "trainer.epochs"]
+
+
+@pytest.mark.usefixtures("workplace")
+def test_show_prints_an_experiment_with_every_setting_and_a_run_with_its_model():
+    text = command("show", "points.toml", "--set", "trainer.epochs=9")
+    Path("shown.toml").write_text(text)
+    assert Experiment.read("shown.toml") == Experiment.read("points.toml", ["trainer.epochs=9"])
+    command("train", "points.toml", "--out", "run")
+    shown = command("show", "run")
+    assert "# 3 epochs, complete\n" in shown
+    assert "total                                 17" in shown
+
+
+def test_schema_is_json():
+    assert json.loads(command("schema"))["$ref"] == "#/$defs/Experiment"
