@@ -191,8 +191,8 @@ def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
 STILTED = re.compile(
     r"\b(go|goes|went|going) on\b|\bbegin anew\b|\banew\b|\bwhoever\b|all the same\b(?!\?)|\bas it comes\b|in words\b"
     r"|\bhas none of its own\b|(?<![Tt]here )\bis none\b(?! of)|(?<![Tt]here )\b(is|are) no (?!longer|more)[a-z]+"
-    r"|\b[Oo]ne (?!over)[a-z]+ an? (row|class|element)\b|\b(at most|up to) so many\b|\b(read|reads|does|includes) beside\b"
-    r"|\bhands? (back|on an?)\b"
+    r"|\b[Oo]ne (?!over)[a-z]+ an? (row|class|element)\b|\b(at most|up to) so many\b"
+    r"|\b(read|reads|does|includes) beside\b|\bhands? (back|on an?)\b"
     r"|\b(is|are) told\b|\btells? (what|of|from)\b|\"\"\"What |Refuse what|(?:^|[.] )What (is|a|no|has|cannot) ",
     re.MULTILINE,
 )
