@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from eleven_rows import DATES, INF, LABELS, NAN, X, Y, put
 
 import framework.data.sources
 from framework import (
@@ -33,24 +34,13 @@ from framework import (
     UsageError,
 )
 
-X = np.arange(22.0).reshape(11, 2) % 7 - 3
-Y = np.arange(11) % 2.0
-LABELS = np.arange(11) % 3
-DATES = np.arange("2020-01-01", "2020-01-12", dtype="datetime64[D]")
 MASKED = np.ma.MaskedArray(X, X == 0)
-NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 6 rows: two reads for 11 rows."""
     monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 6)
-
-
-def put(array, place, value):
-    array = np.array(array, float)
-    array[place] = value
-    return array
 
 
 class Rows:
@@ -123,7 +113,7 @@ DATASETS = [
     (DataError, f"{FORM} list of 11; write fit(model, (x, y))", lambda w: w.fit(X.tolist())),
     (DataError, f"{FORM} tuple of 4; write fit(model, (x, y))", lambda w: w.fit((X, Y, Y, Y))),
     (DataError, f"{FORM} dict", lambda w: w.fit({"x": X, "y": Y})),
-    (DataError, f"{FORM} generator", lambda w: w.fit(part for part in (X, Y))),
+    (UsageError, "fit: a generator can be read once, which is one epoch; got 2", lambda w: w.fit(p for p in (X, Y))),
     (DataError, f"{FORM} NoneType", lambda w: w.fit(None)),
     (DataError, f"{FORM} DataFrame; write fit(model, (table, 'target'))", lambda w: w.fit(pd.DataFrame(X))),
     (DataError, "fit: validation: argument 'data' must", lambda w: w.trainer.fit(w.model, (X, Y), 0.2)),

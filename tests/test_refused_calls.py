@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from eleven_rows import INF, LABELS, NAN, X, Y, put
 
 from framework import (
     F1,
@@ -33,19 +34,7 @@ from framework import (
 )
 from framework.data.sources import prepare
 
-X = np.arange(22.0).reshape(11, 2) % 7 - 3
-Y = np.arange(11) % 2.0
-LABELS = np.arange(11) % 3
 MASKED = np.ma.MaskedArray(X, X == 0)
-NAN, INF = float("nan"), float("inf")
-
-
-def put(array, place, value):
-    array = np.array(array, float)
-    array[place] = value
-    return array
-
-
 GRID = "must be a full grid of numbers; got rows of different lengths"
 P, T = np.linspace(0.1, 0.9, 4), np.array([0.0, 1.0, 1.0, 0.0])
 ROWS3 = np.full((4, 3), 1 / 3)

@@ -11,6 +11,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from eleven_rows import DATES, LABELS, X, Y, mask, put
 
 from framework import (
     Accuracy,
@@ -31,20 +32,7 @@ from framework import (
     Trainer,
 )
 
-X = np.arange(22.0).reshape(11, 2) % 7 - 3
-Y = np.arange(11) % 2.0
-LABELS = np.arange(11) % 3
 WEIGHT = np.arange(11) % 4.0
-
-
-def put(array, place, value, dtype=None):
-    array = array.astype(dtype or array.dtype)
-    array[place] = value
-    return array
-
-
-def mask(array):
-    return np.ma.MaskedArray(array, np.arange(array.size).reshape(array.shape) == 1)
 
 
 class Masked:
@@ -79,7 +67,6 @@ def single():
     return binary("float32")
 
 
-DATES = np.arange("2020-01-01", "2020-01-12", dtype="datetime64[D]")
 RAGGED = [[1.0, 2.0], [3.0], *[[0.0, 0.0]] * 9]
 GRID = "must be a full grid of numbers; got rows of different lengths"
 REAL = "must hold real numbers; got"
@@ -139,7 +126,7 @@ BAD_Y = {
     "0, 1 and 2": (LABELS, DataError, f"must lie in [0, 1]; got 2.0 at row 2. {RANGE}"),
 }
 BAD_CLASSES = {
-    "too high": (put(LABELS, 6, 3), DataError, "must have integer labels in 0..2; got 3 at row 6 (1 of 11 rows)"),
+    "too high": (put(LABELS, 6, 3, int), DataError, "must have integer labels in 0..2; got 3 at row 6 (1 of 11 rows)"),
     "negative": (LABELS - 1, DataError, "must have integer labels in 0..2; got -1 at row 0 (4 of 11 rows)"),
     "fraction": (LABELS / 2, DataError, "must have integer labels in 0..2; got 0.5 at row 1 (4 of 11 rows)"),
     "nan": (put(LABELS, 5, np.nan, float), DataError, "must be finite; got nan at y[5] (1 of 11 values)"),
