@@ -11,7 +11,7 @@ import math
 import numbers
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -365,19 +365,23 @@ class Frame:
         return self._arrays[name]
 
     def _converted(self, series: Any) -> Any:
-        pa, objects = self._pa, series.dtype == self._nw.Object
-        if objects and type(series.to_native()).__module__.startswith("polars"):  # which may give their addresses
-            return _of_objects(pa, series)
+        pa, native = self._pa, series.to_native()
+        # Arrow may crash on objects of several types, so it is given text alone.
+        categories = getattr(native.dtype, "categories", None) if type(native).__module__.startswith("pandas") else None
+        if categories is not None and str(categories.dtype) == "object":
+            of_text = self._nw.from_native(categories.to_series(), series_only=True).dtype == self._nw.String
+            if not of_text:
+                return None
+        if series.dtype == self._nw.Object:
+            return _of_objects(pa, _items(series))
         try:
             array = series.to_arrow()
         except (ValueError, TypeError, NotImplementedError, OverflowError):
-            return _of_objects(pa, series)
+            return _of_objects(pa, _items(series))
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         if pa.types.is_run_end_encoded(array.type):
             return required("pyarrow.compute", self._name).run_end_decode(array)
-        if objects and pa.types.is_temporal(array.type):  # all as the first is: without a time, or in its zone
-            return _of_objects(pa, series, array)
         return array
 
     def _without_dictionary(self, name: str, array: Any) -> Any:
@@ -385,7 +389,7 @@ class Frame:
         pa = self._pa
         if array is not None and _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
             return array.cast(array.type.value_type)
-        return pa.array([None if missing else str(item) for item, missing in _items(self._series(name))], pa.string())
+        return pa.array([None if item is None else str(item) for item in _items(self._series(name))], pa.string())
 
     def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
         """Return the message for a column that holds something else than what is wanted."""
@@ -445,26 +449,80 @@ def _is_number(item: Any) -> bool:
     return isinstance(item, numbers.Real | Decimal | np.bool_) and not isinstance(item, np.timedelta64)
 
 
-def _items(series: Any) -> list[tuple[Any, bool]]:
-    """Return each value of a column, and whether it is missing."""
-    return [*zip(series.to_list(), series.is_null().to_numpy().tolist(), strict=True)]
+def _items(series: Any) -> list[Any]:
+    """Return the values of a column, None for each that is missing."""
+    nulls = series.is_null().to_numpy().tolist()
+    return [None if null else item for item, null in zip(series.to_list(), nulls, strict=True)]
 
 
-def _of_objects(pa: Any, series: Any, array: Any = None) -> Any:
-    """Return objects that are all numbers as floats, or all dates of one zone as times; None for all others.
+def as_column(array: npt.NDArray[Any], name: str) -> Any:
+    """Return an array, (rows,), as a column of Arrow; None and NaN among objects are missing.
 
-    A whole number that is too large becomes inf. ``array`` is what Arrow makes of objects that may be dates.
+    Raises:
+        DtypeError: The objects are of several types, or of one that no column has.
+
+    Example:
+        >>> as_column(np.array(["no", None, "yes"], object), "y").null_count
+        1
     """
-    held = [None if missing else item for item, missing in _items(series)]
+    pa = required("pyarrow", name)
+    if array.dtype != object:
+        return pa.array(array)
+    held = [None if item is None or _is_nan(item) else item for item in array.tolist()]
+    if all(isinstance(item, str | None) for item in held):
+        return pa.array(held, pa.string())
+    if (found := _of_objects(pa, held)) is None:
+        types = dict.fromkeys(type(item).__name__ for item in held if item is not None)
+        raise DtypeError(f"{name} must hold values of one type; got {' and '.join([*types][:3])} values")
+    return found
+
+
+def _is_nan(item: Any) -> bool:
+    """Return whether an object is NaN, or pandas' NA or NaT."""
+    if isinstance(item, float | Decimal | np.floating):
+        return math.isnan(item)
+    return type(item).__name__ in ("NAType", "NaTType")
+
+
+def _of_objects(pa: Any, held: list[Any]) -> Any:
+    """Return objects as an array of what they all are, or None: booleans, numbers, dates of one zone or durations.
+
+    A whole number that is too large becomes inf.
+    """
     there = [item for item in held if item is not None]
-    if all(map(_is_number, there)):
-        return pa.array([None if item is None else _float(item) for item in held], pa.float64())
-    if not all(isinstance(item, date | np.datetime64) for item in there):
-        return array if array is not None and pa.types.is_duration(array.type) else None
-    zones = {str(getattr(item, "tzinfo", None)) for item in there}
-    if zones == {"None"}:
-        return pa.array(np.array(held, "M8[us]"))
-    return array if len(zones) == 1 else None
+    types = set(map(type, there))
+
+    def are(*classes: type) -> bool:
+        return all(issubclass(kind, classes) for kind in types)
+
+    if not types:
+        return pa.nulls(len(held))
+    if are(bool, np.bool_):
+        return pa.array([None if item is None else bool(item) for item in held], pa.bool_())
+    if are(timedelta, np.timedelta64):
+        return _times(pa, held, "m8[us]")
+    if are(date, np.datetime64):
+        zones = {str(zone): zone for zone in (getattr(item, "tzinfo", None) for item in there)}
+        if zones == {"None": None}:
+            return _times(pa, held, "M8[us]")
+        (zone, *others) = zones.values()
+        return None if others else pa.array(held, pa.timestamp("us", pa.lib.tzinfo_to_string(zone)))
+    if not all(map(_is_number, there)):
+        return None
+    try:
+        if are(numbers.Integral):
+            return pa.array([None if item is None else int(item) for item in held], pa.int64())
+    except OverflowError:
+        pass
+    return pa.array([None if item is None else _float(item) for item in held], pa.float64())
+
+
+def _times(pa: Any, held: list[Any], unit: str) -> Any:
+    """Return dates or durations as an array of microseconds, or None where NumPy makes none of them."""
+    try:
+        return pa.array(np.array(held, unit))
+    except (TypeError, ValueError, OverflowError):  # such as a duration of months
+        return None
 
 
 def _floats_of(pa: Any, decimals: Any) -> Any:

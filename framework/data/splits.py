@@ -28,7 +28,7 @@ def split(
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the shuffle.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow: whole numbers,
-            or a column of text, categories or booleans.
+            text, or a column of categories or booleans.
 
     Returns:
         (training, held-out), each a tuple like ``data``; the rows are copies, tables those of the same library.
@@ -86,8 +86,19 @@ def split(
 
 
 def _leaf(value: Any, name: str) -> Any:
-    """Return a table or its column as it is, and anything else as an array of numbers."""
-    return value if is_frame(value) or is_series(value) else real_array(value, name)
+    """Return a table or its column as it is, classes as an array of text, and anything else as an array of numbers."""
+    if is_frame(value) or is_series(value):
+        return value
+    texts = _texts(value)
+    return real_array(value, name) if texts is None else texts
+
+
+def _texts(value: Any) -> Array | None:
+    """Return an array or a list of text as an array, which may have None where a text is missing; else None."""
+    held = value.ravel() if isinstance(value, np.ndarray) else value
+    if not isinstance(held, list | tuple | np.ndarray) or not len(held) or not isinstance(held[0], str | None):
+        return None
+    return np.asarray(value) if all(isinstance(item, str | None) for item in held) else None
 
 
 def _shape(leaf: Any) -> tuple[int, ...]:
@@ -113,6 +124,10 @@ def _classes(labels: Any) -> Array:
             where = frame.place(frame.names[0], int(np.argmin(codes)))
             raise DataError(f"{name} must have a class in each row; got none in {where}")
         return codes
+    if (texts := _texts(labels)) is not None and texts.ndim == 1:
+        if None in (texts := texts.tolist()):
+            raise DataError(f"{name} must have a class in each row; got none in row {texts.index(None)}")
+        return np.unique(texts, return_inverse=True)[1]
     if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
         got = "a dict" if isinstance(labels, dict) else array.shape
         raise ShapeError(f"split: stratify needs one class per row, (rows,); got {got}")

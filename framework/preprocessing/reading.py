@@ -10,7 +10,8 @@ import numpy as np
 
 from framework.data.parts import parts
 from framework.errors import DataError
-from framework.frames import Frame, Kind, is_frame, is_series
+from framework.extras import required
+from framework.frames import Frame, Kind, as_column, is_frame, is_series
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
 
@@ -105,15 +106,17 @@ def target_frame(y: Any, name: str) -> Frame:
     """
     if is_frame(y) or is_series(y):
         return Frame(y, f"{name}: argument 'y'")
-    import pyarrow as pa  # noqa: PLC0415 -- a table is at hand, so it is installed
-
-    array = np.asarray(y)
-    columns = [array] if array.ndim < 2 else [*array.T]
-    names = [TARGET] if len(columns) == 1 else [f"{TARGET} {place}" for place in range(len(columns))]
+    where = f"{name}: argument 'y'"
+    pa = required("pyarrow", where)
     try:
-        return Frame(pa.table(dict(zip(names, map(pa.array, columns), strict=True))), f"{name}: argument 'y'")
+        array = np.asarray(y)
+        columns = [as_column(each, where) for each in (array.T if array.ndim > 1 else [array])]
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise DataError(f"{name}: argument 'y' must be a column, an array or a list; {error}") from None
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where} must be a column, an array or a list; {error}") from None
+    names = [TARGET] if len(columns) == 1 else [f"{TARGET} {place}" for place in range(len(columns))]
+    return Frame(pa.table(dict(zip(names, columns, strict=True))), where)
 
 
 TARGET = "target"

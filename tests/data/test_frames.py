@@ -29,7 +29,7 @@ from framework import (
 )
 from framework.arrays import real_array
 from framework.data.parts import parts
-from framework.frames import Frame, is_frame, is_series
+from framework.frames import Frame, as_column, is_frame, is_series
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
 TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
@@ -111,6 +111,33 @@ def test_levels_come_in_the_order_of_their_first_row(table, values, levels):
 def test_categories_are_the_texts_of_their_values(categories, levels):
     codes, found = Frame(pd.DataFrame({"c": categories})).texts("c")
     assert (codes.tolist(), found) == ([0, -1, 1, 0], levels)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([2**60 + 1, None], "number"),
+        ([True, pd.NA], "boolean"),
+        (["a", np.nan], "text"),
+        ([Decimal("0.1"), 2.5], "number"),
+        ([dt.timedelta(1), np.timedelta64(1, "s")], "duration"),
+        ([NOON.replace(tzinfo=BERLIN), pd.NaT], "date"),
+    ],
+)
+def test_an_array_of_objects_is_a_column_of_what_they_all_are(values, kind):
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    frame = Frame(pa.table({"c": as_column(objects, "y")}))
+    assert frame.kind("c") == kind
+    if kind == "number":
+        assert frame.texts("c")[1][0] == str(values[0])  # whole numbers to their last digit
+    if kind == "date":
+        assert (frame.dates("c")[0][0], frame.zone("c")) == (np.datetime64(NOON, "us").astype(int), "+02:00")
+
+
+def test_an_array_of_mixed_objects_is_no_column():
+    with pytest.raises(DtypeError, match="y must hold values of one type; got int and str values"):
+        as_column(np.array([1, "a"], object), "y")
 
 
 def test_the_dictionaries_of_several_chunks_are_one():
@@ -292,6 +319,12 @@ def test_split_stratifies_by_text(table):
         split((frame, "y"), 0.3, stratify=True), split((np.arange(60), codes), 0.3, stratify=True), strict=True
     ):
         assert Frame(part[0]).numbers("x").tolist() == whole[0].tolist()
+    for array in (np.array(labels), np.array(labels, object), labels):
+        part = split((np.arange(60), array), 0.3, stratify=True)[0]
+        assert part[1].tolist() == [labels[row] for row in part[0]]
+        assert part[0].tolist() == split((np.arange(60), codes), 0.3, stratify=True)[0][0].tolist()
+    with pytest.raises(DataError, match=r"data\[1\]' must have a class in each row; got none in row 1$"):
+        split((np.arange(2), ["a", None]), 0.5, stratify=True)
     with pytest.raises(DataError, match=r"must have a class in each row; got none in column 'y', row 1$"):
         split((table({"x": [1, 2], "y": ["a", None]}), "y"), 0.5, stratify=True)
     with pytest.raises(ShapeError, match=r"stratify needs one class per row, \(rows,\); got \(2, 2\)"):

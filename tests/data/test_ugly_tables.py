@@ -103,6 +103,11 @@ OBJECTS = {
     "numbers among text": (["a", 1], real(f"str and int values, first 'a' in row 0{OTHER}")),
     "dates among text": (["a", dt.date(2020, 1, 1)], real(f"str and date values, first 'a' in row 0{OTHER}")),
     "times after dates": ([dt.date(2020, 1, 1), NOON], real(f"dates, first 2020-01-01 00:00:00 in row 0{DATE}")),
+    "dates among halves": (
+        [np.datetime64("2020-01-01"), np.float16(1.5)],  # which crash Arrow
+        real(f"datetime64 and float16 values, first {np.datetime64('2020-01-01')!r} in row 0{OTHER}"),
+    ),
+    "months": ([np.timedelta64(1, "M"), None], real("timedelta64 values, first np.timedelta64(1,'M') in row 0")),
     "two time zones": ([PARIS, TOKYO], real(f"Timestamp values, first {PARIS!r} in row 0{OTHER}")),
     "a time zone and none": ([NOON, TOKYO], real(f"datetime and Timestamp values, first {NOON!r} in row 0{OTHER}")),
     "durations of NumPy among numbers": (
