@@ -53,7 +53,7 @@ class FittedPreprocess(Component):
     zones: Named[str] = ()
 
     def model_post_init(self, context: object) -> None:
-        """Check that there is a kind for each column, and that nothing is left to learn."""
+        """Check that there is a kind for each column, that nothing is left to learn, and that the steps fit."""
         for setting, steps, kinds in (
             ("kinds", self.columns, self.kinds),
             ("target_kinds", self.target, self.target_kinds),
@@ -63,6 +63,14 @@ class FittedPreprocess(Component):
             for name, each in steps:
                 if found := next((step for step in each if step.open), None):
                     raise SettingsError(f"FittedPreprocess: column {name!r}: {found!r} has learnt nothing yet")
+        try:
+            self.names  # noqa: B018 -- takes no rows through all steps
+        except (IndexError, ValueError) as error:  # a ValueError of zip
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(
+                "FittedPreprocess: a step has numbers for more or fewer arrays than come to it"
+            ) from None
 
     @property
     def inputs(self) -> tuple[str, ...]:

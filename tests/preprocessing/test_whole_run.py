@@ -1,14 +1,18 @@
 """A table to a model and back: fit, save, load, predict, resume, with the preprocessing that belongs to the model."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from checkpoint_pieces import forged
 
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
+    CheckpointError,
     Classes,
     CrossEntropy,
     DataError,
@@ -30,6 +34,7 @@ from framework import (
     load_model,
     save,
 )
+from framework.checkpoint.file import decode
 
 RNG = np.random.default_rng(0)
 ROWS = 300
@@ -205,3 +210,31 @@ def test_the_preprocess_goes_with_copies_and_can_be_taken_away(trained):
 
 def test_predicting_no_rows_gives_no_predictions(trained):
     assert trained.model.predict(HELD_OUT[:0]).shape == (0,)
+
+
+FORGED = {
+    "another class": (lambda _: {"type": "Standardize", "mean": [0.0], "scale": [1.0]}, "expected a FittedPreprocess"),
+    "a class of nobody": (lambda p: p | {"type": "os:system"}, "is not a class that this program has defined"),
+    "a step that has learnt nothing": (
+        lambda p: p | {"columns": p["columns"] | {"age": [{"type": "Standardize"}]}},
+        "column 'age': .* has learnt nothing yet",
+    ),
+    "a kind too few": (lambda p: p | {"kinds": ["number"]}, "'kinds' must have one kind per column"),
+    "a kind that there is not": (lambda p: p | {"kinds": ["number", "words"]}, "'kinds"),
+    "a column that ends as text": (lambda p: p | {"columns": p["columns"] | {"city": []}}, "column 'city' holds text"),
+    "another setting": (lambda p: p | {"code": "import os"}, "unknown setting 'code'"),
+    "a step for more arrays": (
+        lambda p: p | {"columns": p["columns"] | {"age": [p["columns"]["age"][0] | {"values": [1.0, 2.0]}]}},
+        "numbers for more or fewer arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_preprocess_is_refused_when_it_is_loaded(trained, tmp_path, name):
+    save(trained, tmp_path / "run")
+    arrays, text = decode((tmp_path / "run").read_bytes())
+    (change, message), document = FORGED[name], json.loads(text)
+    (tmp_path / "forged").write_bytes(forged(arrays, document | {"preprocess": change(document["preprocess"])}))
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "forged")
