@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 import framework
 from framework import (
@@ -230,8 +230,8 @@ def test_a_pickled_estimator_predicts_the_same_and_a_clone_is_not_fitted():
 
 
 def test_a_clone_of_given_layers_starts_with_the_same_numbers():
-    estimator = classifier(layers=[Residual(Dense(5, 5, Tanh())), Dense(units=4)])
-    pickled = pickle.loads(pickle.dumps(estimator))  # which draws the numbers of a model within
+    estimator, other = (classifier(layers=[Residual(Dense(5, 5, Tanh())), Dense(units=4)]) for _ in range(2))
+    pickled = pickle.loads(pickle.dumps(other))  # which draws the numbers of a model within
     fits = [each.fit(X, Y).predict_proba(X) for each in (clone(estimator), estimator, estimator, pickled)]
     for each in fits[1:]:
         np.testing.assert_array_equal(each, fits[0])
@@ -334,6 +334,16 @@ def test_balanced_weights_count_a_row_of_weight_2_as_two_rows():
     repeated = classifier(**settings).fit(X[twice], Y[twice])
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
     assert weighted.run_.loss_function == repeated.run_.loss_function
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=Y[twice])
+    np.testing.assert_allclose(weighted.run_.loss_function.class_weights, expected)
+
+
+def test_class_weights_and_sample_weights_multiply():
+    weight, by_class = 1.0 + (X[:, 0] > 0), {0: 3.0, 1: 0.5}
+    settings = {"loss": MeanSquaredError(), "batch_size": 20}
+    both = classifier(class_weight=by_class, **settings).fit(X, TWO, weight)
+    by_row = classifier(**settings).fit(X, TWO, weight * compute_sample_weight(by_class, TWO))
+    np.testing.assert_array_equal(both.predict_proba(X), by_row.predict_proba(X))
 
 
 def test_partial_fit_makes_one_pass_and_keeps_the_optimizers_memory():
@@ -351,10 +361,16 @@ def test_partial_fit_takes_other_rows_each_time_and_needs_no_class_of_them_all()
     for name in range(3):
         estimator.partial_fit(X[name == Y], Y[name == Y], classes=range(3))
     assert estimator.classes_.tolist() == [0, 1, 2]
+    last = classifier(optimizer=RATE)
+    for _ in range(20):
+        last.partial_fit(X[Y == 2], Y[Y == 2], classes=range(3))
+    assert np.mean(last.predict(X) == 2) > 0.9
+    estimator.run_.optimizer.learning_rate = 0.25  # as a callback may
+    assert estimator.partial_fit(X, Y).run_.optimizer.learning_rate == 0.25
     assert estimator.set_params(optimizer__learning_rate=0.5).partial_fit(X, Y).run_.optimizer.learning_rate == 0.5
     assert estimator.run_.history[-1]["learning_rate"] == 0.5
     assert regressor().partial_fit(X[:60], NUMBERS).partial_fit(X[:9], NUMBERS[:9]).n_iter_ == 2
-    labels = classifier().partial_fit(X, LABELS).partial_fit(X, LABELS)
+    labels = classifier().partial_fit(X, LABELS).partial_fit(X, csr_array(LABELS))
     assert labels.predict(X).shape == LABELS.shape
 
 
@@ -530,6 +546,13 @@ def test_a_fit_that_is_refused_leaves_the_earlier_one():
     with pytest.raises(ValueError, match="1 class"):
         unfitted.fit(X, Y * 0)
     assert not hasattr(unfitted, "n_features_in_")
+
+
+def test_predict_refuses_what_fit_refuses():
+    estimator = classifier().fit(X, Y)
+    for rows, message in ((np.ma.masked_less(X, 0), "masked"), (X[:, :3], "3 features"), (X * np.nan, "NaN")):
+        with pytest.raises(ValueError, match=message):
+            estimator.predict(rows)
 
 
 def test_the_error_of_held_out_rows_says_which_they_are():
