@@ -19,7 +19,7 @@ from pydantic import Field
 from framework.activations import Activation
 from framework.activations.basic import Identity, Sigmoid, Softmax
 from framework.activations.rectifiers import ReLU
-from framework.arrays import Array
+from framework.arrays import Array, first_place
 from framework.callbacks import Callback
 from framework.data.splits import split
 from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
@@ -150,10 +150,15 @@ class _Classes(_Targets):
     def codes(self, y: Array, name: str) -> Array:
         """Return the place of each row's class, or the labels as they are."""
         if self.multilabel:
-            return super().codes(y, name)
+            y = super().codes(y, name)
+            if (other := ~np.isin(y, (0, 1))).any():
+                row, column = first_place(other)
+                raise DataError(f"{name} must be 0 or 1 for each label; got {y[row, column]} at row {row}")
+            return y
         found, places = _unique(y, name)
         known, given = self.classes.tolist(), found.tolist()
-        if unknown := [value for value in given if value not in known]:
+        known_set = {*known}
+        if unknown := [value for value in given if value not in known_set]:
             row = int(np.argmax(places == given.index(unknown[0])))
             raise DataError(f"{name} must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}")
         return np.searchsorted(self.classes, found)[places]
@@ -321,7 +326,7 @@ class _Neural(BaseEstimator):
             self._require_settled()
         X, y = self._rows(X, y, reset=not more)
         if weight is not None:
-            weight = require_weights(weight, len(X), "sample_weight", np.float64)
+            weight = require_weights(np.asarray(weight), len(X), "sample_weight", np.float64)
             kept = weight > 0
             if not kept.any():
                 raise DataError(f"sample_weight must have a positive number; all {len(kept)} weights are zero")
@@ -334,19 +339,20 @@ class _Neural(BaseEstimator):
         elif parts.validation_fraction is not None:
             data, held_out = _divided(targets, data, parts.validation_fraction, trainer.seed)
 
-        model = self.model_ if more else parts.model(targets.head(parts.dtype(X.dtype.name)), trainer.seed)
         size = parts.batch_size or len(X)
         one_batch = size >= len(data[0])  # in any order it is the same batch
         trainer = trainer.replace(loss=targets.loss, batch_size=size, shuffle=self.shuffle and not one_batch)
+        rows = targets.encoded(*data), held_out and targets.encoded(*held_out)
         run = self._continued(trainer) if more else None
-        run = _fitted(
-            trainer,
-            model,
-            targets.encoded(*data),
-            held_out and targets.encoded(*held_out),
-            epochs=1 if partial else None,
-            run=run,
-        )
+        try:
+            model = self.model_ if more else parts.model(targets.head(parts.dtype(X.dtype.name)), trainer.seed)
+            run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
+        except ShapeError as error:
+            if self.layers is not None:
+                error.add_note(
+                    "the last layer is added to 'layers', which must end in rows of numbers, as after Flatten()"
+                )
+            raise
         model.columns = getattr(self, "feature_names_in_", None)
         self.model_: Network = model
         self.run_: Run = run
@@ -381,7 +387,9 @@ class _Neural(BaseEstimator):
     def _rows(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
         """Return checked rows, (rows, features), and their targets, (rows,) or (rows, outputs)."""
         _require_numbers(X)
-        X, y = validate_data(self, X, y, reset=reset, dtype=_DTYPES, multi_output=True, y_numeric=self._numeric)
+        X, y = validate_data(
+            self, X, y, reset=reset, dtype=_DTYPES, multi_output=True, y_numeric=isinstance(self, RegressorMixin)
+        )
         y = y.toarray() if hasattr(y, "toarray") else y
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -424,11 +432,6 @@ class _Neural(BaseEstimator):
                 setattr(self.run_.optimizer, name, value)
         self.run_.recipe = {}  # other rows, and no warning of it
         return self.run_
-
-    @property
-    def _numeric(self) -> bool:
-        """Whether targets are numbers."""
-        return True
 
     def _require_served(self, loss: Loss, output: Activation) -> None:
         """Refuse an output that cannot serve the loss."""
@@ -489,7 +492,7 @@ def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tupl
 
 
 def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: Any) -> Run:
-    """Train; an error says how validation data is given here."""
+    """Train; an error says what to do here."""
     try:
         return trainer.fit(model, data, held_out, **settings)
     except SettingsError as error:
@@ -590,10 +593,6 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         """Whether each class counts alike."""
         return isinstance(self.class_weight, str) and self.class_weight == "balanced"
 
-    @property
-    def _numeric(self) -> bool:
-        return False
-
     def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         names = _unique(y, "y")[0] if y.ndim == 1 else None  # before scikit-learn's check, which says less
         check_classification_targets(y)
@@ -661,9 +660,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             raise SettingsError(f"class_weight must not be negative; got {brief(self.class_weight)}")
         if min(weights) == 0:
             return replace(targets, weights=weights)
-        if type(loss) is CrossEntropy:
-            own = loss.class_weights or (1.0,) * len(names)
-            return replace(targets, loss=loss.replace(class_weights=weights * own))
+        if type(loss) is CrossEntropy and loss.class_weights is None:
+            return replace(targets, loss=loss.replace(class_weights=weights))
         if type(loss) is BinaryCrossEntropy and targets.units is None:
             return replace(targets, loss=loss.replace(positive_weight=loss.positive_weight * weights[1] / weights[0]))
         return replace(targets, weights=weights)

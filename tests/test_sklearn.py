@@ -31,11 +31,13 @@ from framework import (
     Activation,
     AdamOptimizer,
     BinaryCrossEntropy,
+    Conv1D,
     CosineSchedule,
     CrossEntropy,
     Dense,
     Dropout,
     EarlyStopping,
+    Flatten,
     FrameworkError,
     HalfSquaredError,
     Hinge,
@@ -44,9 +46,11 @@ from framework import (
     Neuron,
     Poisson,
     ReLU,
+    Reshape,
     Residual,
     Sequential,
     SGDOptimizer,
+    ShapeError,
     Sigmoid,
     Softmax,
     Softplus,
@@ -386,6 +390,11 @@ def test_partial_fit_takes_other_rows_each_time_and_needs_no_class_of_them_all()
         (lambda e: e.set_params(validation_fraction=0.1), ValueError, "give X_val and y_val in place of"),
         (lambda e: e.set_params(class_weight="balanced"), ValueError, "not 'balanced'"),
         (lambda e: e.partial_fit(X, Y, classes=[0, 1]), ValueError, "those of the first call, [0, 1, 2]; got [0, 1]"),
+        (
+            lambda e: clone(e).partial_fit(X, LABELS).partial_fit(X, LABELS * 2),
+            ValueError,
+            "0 or 1 for each label; got 2",
+        ),
         (lambda e: e.partial_fit(X, Y + 1), ValueError, "must hold the classes [0, 1, 2]; got 3 at row"),
         (lambda e: e.partial_fit(X[:, :3], Y), ValueError, "X has 3 features"),
         (lambda e: clone(e).partial_fit(X, Y), ValueError, "needs all classes in its first call"),
@@ -553,6 +562,15 @@ def test_predict_refuses_what_fit_refuses():
     for rows, message in ((np.ma.masked_less(X, 0), "masked"), (X[:, :3], "3 features"), (X * np.nan, "NaN")):
         with pytest.raises(ValueError, match=message):
             estimator.predict(rows)
+
+
+def test_layers_that_do_not_end_in_rows_of_numbers_are_refused_with_what_to_do():
+    images = [Reshape((1, 5)), Conv1D(filters=2, kernel=2)]
+    for y in (TWO, Y):
+        with pytest.raises(ShapeError) as raised:
+            classifier(layers=images).fit(X, y)
+        assert "must end in rows of numbers, as after Flatten()" in raised.value.__notes__[0]
+    assert classifier(layers=[*images, Flatten()]).fit(X, Y).predict(X).shape == (120,)
 
 
 def test_the_error_of_held_out_rows_says_which_they_are():
