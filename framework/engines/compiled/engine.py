@@ -16,6 +16,7 @@ from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import CannotLower, Plan, lowered
 from framework.engines.compiled.source import Form, KernelSource, kernel_source
+from framework.optimizers import Optimizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
 from framework.schedules import Schedule
@@ -58,6 +59,7 @@ class CompiledEngine(Engine):
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
+        self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
         self._plan: Plan | None = None
 
@@ -123,10 +125,13 @@ class CompiledEngine(Engine):
 
     def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
-        settings = self.run.optimizer.recipe.settings()
-        settings.pop("learning_rate")
-        if settings != self._settings:
-            self._kernels, self._settings = {}, settings
+        recipe = self.run.optimizer.recipe
+        if recipe is not self._recipe:
+            settings = recipe.settings()
+            settings.pop("learning_rate")
+            if settings != self._settings:
+                self._kernels, self._settings = {}, settings
+            self._recipe = recipe
         form = Form(
             single=size == 1,
             classes=self.run.loss_function.by_row and data[1].ndim == 1,

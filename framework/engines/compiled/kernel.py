@@ -65,6 +65,7 @@ class Kernel:
             self._memory[f"{name}_{len(plan.layers) - 1}"] = np.zeros((size, sizes[-1]), dtype)
         self._classes = np.zeros(size, np.int64)
         self._arrays: tuple[Array, ...] = ()
+        self._runs: tuple[Array, ...] = ()
         self._version = -1
 
     def _array(self, name: str) -> Array:
@@ -100,8 +101,9 @@ class Kernel:
         """
         x, y, weight = data
         parameters = optimizer.parameters
-        runs = parameters.trainable_runs()
         if self._version != parameters.version:
+            runs = parameters.trainable_runs()
+            self._runs = np.array([run.start for run in runs]), np.array([run.stop for run in runs])
             self._arrays, self._version = tuple(map(self._array, self._source.arrays)), parameters.version
         if self.form.keeps:
             shape = ((stop - first) * self.size, self._sizes[-1])
@@ -118,11 +120,10 @@ class Kernel:
             parameters.vector,
             parameters.gradient,
             tuple(optimizer.memory.values()),
-            np.array([run.start for run in runs]),
-            np.array([run.stop for run in runs]),
+            *self._runs,
             rates,
             optimizer.steps,
-            int(self._folds and not parameters.frozen) * (2 if seen else 1),
+            int(self._folds and not parameters.frozen_gradients) * (2 if seen else 1),
             self.constants,
             self._arrays,
             self._classes,
