@@ -97,7 +97,7 @@ class Indexed:
     def _require(self, names: Sequence[str], where: str) -> None:
         shown = ", ".join(map(str, names))
         if self.target is None:
-            raise DataError(f"{self._name}: rows have names; write Indexed(data, target=...); there are: {shown}")
+            raise DataError(f"{self._name}: rows have names; write Indexed(data, target=...). Names: {shown}")
         for name in self._named:
             if name not in names:
-                raise DataError(f"{self._name}: {where} has no {name!r}{nearest(name, names)}; there are: {shown}")
+                raise DataError(f"{self._name}: {where} has no {name!r}{nearest(name, names) or '.'} Names: {shown}")

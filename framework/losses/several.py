@@ -62,7 +62,7 @@ class Losses(Loss):
             if name not in self.losses:
                 raise SettingsError(
                     f"Losses: setting 'weights' names the output {name!r}, which has no loss"
-                    f"{nearest(name, self.losses)}; there are: {', '.join(self.losses)}"
+                    f"{nearest(name, self.losses) or '.'} Outputs: {', '.join(self.losses)}"
                 )
         if not any(self.weight_of(name) for name in self.losses):
             raise SettingsError("Losses: setting 'weights' must have a weight above 0")

@@ -45,7 +45,9 @@ class Views(dict[str, Array]):
         return self
 
     def _refuse(self, *arguments: Any) -> NoReturn:
-        raise UsageError("the arrays of a model stay; write into one: ...['name'][...] = value")
+        raise UsageError(
+            "the arrays of a model cannot be replaced or removed; write into one: ...['name'][...] = value"
+        )
 
     __delitem__ = clear = pop = popitem = setdefault = _refuse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -67,9 +68,9 @@ class Dates(ColumnStep):
     def apply(self, column: Column) -> Column:
         names: list[str] = []
         arrays: list[Array] = []
-        missing = column.missing
+        missing, calendar = column.missing, _Calendar(column.arrays[0])
         for part in self.parts:
-            number = _part(column.arrays[0], part)
+            number = calendar.part(part)
             if self.cyclic and part in _LENGTHS:
                 first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
                 angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
@@ -82,25 +83,44 @@ class Dates(ColumnStep):
         return column.replaced(form="numbers", names=tuple(names), arrays=tuple(arrays), missing=None)
 
 
-def _part(microseconds: Array, part: str) -> Array:
-    """Return a part of dates as float64."""
-    days, rest = np.divmod(microseconds, _DAY)
-    if part == "days":
-        return days + rest / _DAY
-    if part == "weekday":
-        return ((days + 3) % 7).astype(np.float64)  # 1 January 1970 was a Thursday
-    if part in ("hour", "minute", "second"):
-        size, length = {"hour": (3_600_000_000, 24), "minute": (60_000_000, 60), "second": (1_000_000, 60)}[part]
-        whole = rest // size % length
-        return whole + rest % 1_000_000 / 1_000_000 if part == "second" else whole.astype(np.float64)
-    dates = days.astype("datetime64[D]")
-    years = dates.astype("datetime64[Y]")
-    months = dates.astype("datetime64[M]")
-    found = {
-        "year": years.astype(np.int64) + 1970,
-        "month": (months - years).astype(np.int64) + 1,
-        "day": (dates - months).astype(np.int64) + 1,
-        "dayofyear": (dates - years).astype(np.int64) + 1,
-    }
-    number: Array = found[part]
-    return number.astype(np.float64)
+class _Calendar:
+    """The parts of dates as float64. What several parts need is found once."""
+
+    def __init__(self, microseconds: Array) -> None:
+        self._days, self._rest = np.divmod(microseconds, _DAY)
+
+    @cached_property
+    def _dates(self) -> Array:
+        return self._days.astype("datetime64[D]")
+
+    @cached_property
+    def _months(self) -> Array:
+        return self._dates.astype("datetime64[M]")
+
+    @cached_property
+    def _years(self) -> Array:
+        return self._dates.astype("datetime64[Y]")
+
+    def part(self, name: str) -> Array:
+        """Return a part of each date."""
+        found: Array
+        match name:
+            case "days":
+                found = self._days + self._rest / _DAY
+            case "weekday":
+                found = (self._days + 3) % 7  # 1 January 1970 was a Thursday
+            case "hour":
+                found = self._rest // 3_600_000_000
+            case "minute":
+                found = self._rest // 60_000_000 % 60
+            case "second":
+                found = self._rest % 60_000_000 / 1_000_000
+            case "year":
+                found = self._years.astype(np.int64) + 1970
+            case "month":
+                found = (self._months - self._years).astype(np.int64) + 1
+            case "day":
+                found = (self._dates - self._months).astype(np.int64) + 1
+            case _:
+                found = (self._dates - self._years).astype(np.int64) + 1
+        return found.astype(np.float64)

@@ -24,6 +24,10 @@ NUMBERS = "numbers"
 """The name of all columns without ids in x, where others have ids."""
 
 
+PIECE_ROWS = 16_384
+"""Rows that are transformed at once: their numbers stay in the processor's cache while column after column comes."""
+
+
 class FittedPreprocess(Component):
     """Each column's kind and its steps, with the numbers that ``Preprocess.fit`` has learnt.
 
@@ -126,8 +130,8 @@ class FittedPreprocess(Component):
         numbers = np.empty((frame.rows, len(self.names)), dtype)
         ids = {label: np.empty(frame.rows, np.int64) for label in self.vocabularies}
         zones = dict(self.zones)
-        for first in range(0, frame.rows, BLOCK_ROWS):
-            stop = min(first + BLOCK_ROWS, frame.rows)
+        for first in range(0, frame.rows, PIECE_ROWS):
+            stop = min(first + PIECE_ROWS, frame.rows)
             block = frame if stop - first == frame.rows else frame.slice(first, stop)
             place = 0
             for (label, steps), kind in zip(self.columns, self.kinds, strict=True):
@@ -137,11 +141,10 @@ class FittedPreprocess(Component):
                     ids[label][first:stop] = column.arrays[0]
                 for _, values in _outputs(column):
                     with np.errstate(over="ignore"):
-                        numbers[first:stop, place] = values
-                    if not np.isfinite(cast := numbers[first:stop, place]).all():
-                        column.refuse(
-                            ~np.isfinite(cast), f"becomes a number that {numbers.dtype} does not hold", "drop it"
-                        )
+                        cast = values.astype(numbers.dtype)
+                    if not (finite := np.isfinite(cast)).all():
+                        column.refuse(~finite, f"becomes a number that {numbers.dtype} does not hold", "drop it")
+                    numbers[first:stop, place] = cast
                     place += 1
         if not ids:
             return numbers

@@ -209,7 +209,7 @@ class Quantiles(ColumnStep):
         values = np.array(self.values[place])
         shares = np.linspace(0.0, 1.0, len(values))
         y = 0.5 * (np.interp(x, values, shares) - np.interp(-x, -values[::-1], -shares[::-1]))
-        y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, y))
+        y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, np.clip(y, 0.0, 1.0)))
         y = np.where(np.isnan(x), np.nan, y)
         if self.to == "uniform":
             return y

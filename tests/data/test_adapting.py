@@ -79,9 +79,9 @@ def test_rows_with_names_need_the_name_of_the_target():
     assert np.array_equal(x["x"], X[2:5])
     assert (y.tolist(), weight.tolist()) == (Y[2:5].tolist(), WEIGHT[2:5].tolist())
     assert Indexed(rows, ("y", "w")).read(0, 2)[1].tolist() == [[Y[0], 0.0], [Y[1], 1.0]]
-    with pytest.raises(DataError, match=r"rows have names; write Indexed\(data, target=...\); there are: x, y, w"):
+    with pytest.raises(DataError, match=r"rows have names; write Indexed\(data, target=...\)\. Names: x, y, w"):
         Indexed(rows).read(0, 1)
-    with pytest.raises(DataError, match="row 0 has no 'z'; there are: x, y, w"):
+    with pytest.raises(DataError, match=r"row 0 has no 'z'\. Names: x, y, w"):
         Indexed(rows, "z").read(0, 1)
     with pytest.raises(DataError, match="'y' is the name of a value; but rows have no names"):
         Indexed(Items(X, Y), "y").read(0, 1)
@@ -93,7 +93,7 @@ def test_a_dataset_of_hugging_face_is_a_table():
     assert bits(run) == bits(trained((X, Y, WEIGHT)))
     assert run.model.columns == ("a", "b")
     assert trained((table, "y")).model.columns == ("a", "b", "w")
-    with pytest.raises(DataError, match="the dataset has no 'z'; there are: a, b, y, w"):
+    with pytest.raises(DataError, match=r"the dataset has no 'z'\. Names: a, b, y, w"):
         trained((table, "z"))
     with pytest.raises(DataError, match="write Indexed"):
         trained(table)

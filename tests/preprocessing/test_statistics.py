@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -21,6 +21,7 @@ def gathered(statistic, values, size):
     return statistic
 
 
+@settings(max_examples=30)
 @given(NUMBERS, st.integers(1, 50))
 def test_moments_of_blocks_are_those_of_numpy(values, size):
     moments, present = gathered(Moments(), values, size), values[~np.isnan(values)]
@@ -32,6 +33,7 @@ def test_moments_of_blocks_are_those_of_numpy(values, size):
         np.testing.assert_allclose(moments.deviation, present.std(), rtol=1e-9, atol=1e-9 * scale)
 
 
+@settings(max_examples=30)
 @given(NUMBERS, st.integers(1, 50), st.floats(-100, 100))
 def test_missing_values_count_as_what_is_filled_in_for_them(values, size, fill):
     filled = np.where(np.isnan(values), fill, values)
@@ -54,6 +56,7 @@ def test_equal_numbers_have_the_deviation_0(number):
     assert gathered(Moments(), np.full(1000, number), 7).deviation == 0.0
 
 
+@settings(max_examples=30)
 @given(NUMBERS, st.integers(1, 50))
 def test_a_small_sketch_gives_the_quantiles_of_numpy_to_the_bit(values, size):
     sketch, present = gathered(Sketch(), values, size), values[~np.isnan(values)]
@@ -106,6 +109,7 @@ def counted(texts, size):
     return counts
 
 
+@settings(max_examples=30)
 @given(TEXTS, st.integers(1, 30))
 def test_levels_are_counted_as_python_counts(texts, size):
     counts = counted(texts, size)

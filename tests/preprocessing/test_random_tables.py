@@ -1,0 +1,97 @@
+"""Random tables: what is proposed, learnt and transformed is the same from pandas, polars and Arrow."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from framework import DataError, FittedPreprocess, FrameworkError, Impute, MinMax, Preprocess, Quantiles
+
+VALUES = {
+    "integer": st.integers(-(2**40), 2**40),
+    "small": st.integers(0, 4),
+    "float": st.floats(-1e9, 1e9, allow_subnormal=False),
+    "boolean": st.booleans(),
+    "text": st.text("aB é😀\n=*", max_size=3),
+    "few texts": st.sampled_from(["a", "b", "other", "missing", ""]),
+    "date": st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1)),
+    "day": st.dates(dt.date(1900, 1, 1), dt.date(2100, 1, 1)),
+    "duration": st.timedeltas(dt.timedelta(-100), dt.timedelta(100)),
+    "nothing": st.none(),
+}
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.integers(1, 30))
+    kinds = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=5))
+    columns = {}
+    for place, kind in enumerate(kinds):
+        values = VALUES[kind] | st.none() if draw(st.booleans()) else VALUES[kind]
+        columns[f"{kind} {place}"] = draw(st.lists(values, min_size=rows, max_size=rows))
+    return columns
+
+
+def libraries(columns):
+    return (
+        pd.DataFrame({name: pd.Series(values) for name, values in columns.items()}),
+        pl.DataFrame(columns),
+        pa.table(columns),
+    )
+
+
+@settings(max_examples=25)
+@given(tables())
+def test_every_library_gives_the_same_bits_or_the_same_refusal(columns):
+    found = []
+    for table in libraries(columns):
+        try:
+            recipe = Preprocess.of(table)
+            fitted = recipe.fit(table)
+            found.append((str(recipe), fitted.to_json(), fitted.names, fitted.transform(table).tobytes()))
+        except FrameworkError as error:
+            found.append(str(error))
+    assert found[0] == found[1] == found[2]
+    if isinstance(found[0], tuple):
+        again = FittedPreprocess.from_json(found[0][1])
+        assert again.to_json() == found[0][1]
+        assert np.isfinite(again.transform(libraries(columns)[1])).all()
+
+
+@settings(max_examples=25)
+@given(tables(), tables())
+def test_a_later_table_is_transformed_or_refused_but_never_breaks(columns, later):
+    table = pl.DataFrame(columns)
+    try:
+        fitted = Preprocess.of(table).fit(table)
+    except FrameworkError:
+        return
+    names = [*columns]
+    other = pl.DataFrame({names[place % len(names)]: values for place, values in enumerate(later.values())})
+    try:
+        x = fitted.transform(other)
+    except DataError as error:
+        assert any(repr(name) in str(error) for name in names)  # noqa: PT017 -- the other outcome is right too
+    else:
+        assert x.shape == (len(other), len(fitted.names))
+        assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("step", [MinMax(), Quantiles(10)], ids=lambda step: type(step).__name__)
+@settings(max_examples=25)
+@given(values=st.lists(st.floats(-1e300, 1e300) | st.none(), min_size=1, max_size=30))
+def test_what_lies_in_a_range_stays_in_it_and_keeps_its_order(step, values):
+    if all(value is None for value in values):
+        return
+    table = pl.DataFrame({"c": pl.Series(values, dtype=pl.Float64)})
+    x = Preprocess(columns={"c": [Impute("median", flag=False), step]}).fit(table).transform(table)[:, 0]
+    assert x.min() >= 0
+    assert x.max() <= 1
+    present = np.array([value is not None for value in values])
+    order = np.argsort(np.array([value for value in values if value is not None]))
+    assert (np.diff(x[present][order]) >= 0).all()
