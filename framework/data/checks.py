@@ -142,7 +142,12 @@ class PartChecks:
         """
         name = f"{self.name}: {where}"
         x, y = transformed(*part[:2], self.model, self.losses, self.preprocess, self.name, start)
-        batch = checked(x, y, part[2], self.model, self.losses, name, self.columns)
+        try:
+            batch = checked(x, y, part[2], self.model, self.losses, name, self.columns)
+        except DataError as error:
+            if start == 0:
+                raise
+            raise type(error)(f"{error}; rows count from row {start} of the data") from None
         if self.columns == NO_COLUMNS:
             self.columns = Columns(column_names(x), column_names(y))  # the first part's are those of all
         weights = "no weights" if batch[2] is None else "weights"

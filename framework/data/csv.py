@@ -9,7 +9,7 @@ import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -119,6 +119,17 @@ class CSV(TableFile):
     def _open(self, files: Sequence[File]) -> Rows:
         return _CSVRows(files, self)
 
+    def advice(self, column: str) -> str:
+        """Return why a column is text, where it has numbers too; else ""."""
+        found = cast("_CSVRows", self.rows).types[column].odd if column in self.names else None
+        if found is None:
+            return ""
+        cell, row = found
+        return (
+            f"CSV reads it as text because of {brief(cell)} in row {row}; correct the cell, or write "
+            f"nulls=(..., {brief(cell)}) if it stands for a missing value"
+        )
+
 
 class _Block(NamedTuple):
     """Rows that follow one another: the number of their file, their first row, and their bytes, from and up to."""
@@ -130,7 +141,11 @@ class _Block(NamedTuple):
 
 
 class _CSVRows(Rows):
-    """The places of blocks of rows in some files, and the types of the columns."""
+    """The places of blocks of rows in some files.
+
+    Attributes:
+        types: The types of the columns that are read, by name.
+    """
 
     def __init__(self, files: Sequence[File], settings: CSV) -> None:
         """Read all files once."""
@@ -139,15 +154,15 @@ class _CSVRows(Rows):
         self._firsts: list[int] = []  # the first row of each file
         self._headers: list[tuple[str, ...]] = []
         self._blocks: list[_Block] = []
-        self._types: dict[str, _Type] = {}
+        self.types: dict[str, _Type] = {}
         self.rows = 0
         digest = hashlib.sha256()
         for place in range(len(files)):
             self._scan(place, digest)
         self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
-        for name, found in self._types.items():
+        for name, found in self.types.items():
             found.require_known(name, settings)
-        self.schema = self.arrow.schema([(name, found.whole) for name, found in self._types.items()])
+        self.schema = self.arrow.schema([(name, found.whole) for name, found in self.types.items()])
 
     def _scan(self, place: int, digest: Any) -> None:
         """Find the header, the blocks and the types of one file."""
@@ -220,7 +235,7 @@ class _CSVRows(Rows):
         if place == 0:
             self.names = names
             wanted = {*(settings.columns or names), *settings.targets, settings.weight}
-            self._types = {name: _Type(self.arrow, text=name in settings.text) for name in names if name in wanted}
+            self.types = {name: _Type(self.arrow, text=name in settings.text) for name in names if name in wanted}
             settings.require(self)
         else:
             require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
@@ -242,14 +257,14 @@ class _CSVRows(Rows):
     def _learn(self, place: int, data: bytes, starts: Array) -> None:
         """Widen the types of the columns to what these rows hold."""
         self._decoded(place, data, starts)
-        known = {name: self.arrow.string() for name in self._types if name in self._settings.text}
+        known = {name: self.arrow.string() for name in self.types if name in self._settings.text}
         table = self._parsed(place, data, known, self._row(place))
         if table.num_rows != len(starts):
             raise DataError(
                 f"CSV: {self.files[place].url}: rows from {self._row(place)} on cannot be told apart: {len(starts)} by "
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
-        for name, found in self._types.items():
+        for name, found in self.types.items():
             found.widen(table.column(name), self._row(place), self._settings)
 
     def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int) -> Any:
@@ -272,7 +287,7 @@ class _CSVRows(Rows):
                     column_types=types,
                     null_values=[*settings.nulls, *(f" {word}" for word in settings.nulls)],
                     strings_can_be_null=True,
-                    include_columns=[*self._types],
+                    include_columns=[*self.types],
                     decimal_point=settings.decimal,
                 ),
             )
@@ -314,9 +329,9 @@ class _CSVRows(Rows):
             self._file = block.file, self.files[block.file].open()
         self._file[1].seek(block.begin)
         data = self._file[1].read(end - block.begin)
-        types = {name: found.read for name, found in self._types.items()}
+        types = {name: found.read for name, found in self.types.items()}
         table = self._parsed(block.file, data, types, block.start - self._firsts[block.file])
-        columns = [found.converted(table.column(name), self._settings) for name, found in self._types.items()]
+        columns = [found.converted(table.column(name), self._settings) for name, found in self.types.items()]
         return self.arrow.Table.from_arrays(columns, schema=self.schema)
 
 
@@ -327,6 +342,7 @@ class _Type:
         type: The type of the rows so far; null where all were missing.
         grouped: The first number with grouped digits or a decimal comma, and its row, while every cell of the pieces
             that are not plain numbers is such a number; None where there is none.
+        odd: The first cell of text among numbers, and its row; None where there is none.
     """
 
     def __init__(self, arrow: Any, *, text: bool) -> None:
@@ -334,6 +350,7 @@ class _Type:
         self.arrow, self.compute = arrow, required("pyarrow.compute", "CSV")
         self.type = arrow.string() if text else arrow.null()
         self.grouped: tuple[str, int] | None = None
+        self.odd: tuple[str, int] | None = None
 
     def widen(self, cells: Any, row: int, settings: CSV) -> None:
         """Take further cells into account; ``row`` is the number of the first."""
@@ -342,8 +359,10 @@ class _Type:
         if types.is_string(kind) and not types.is_string(before):
             kind = self._number_in_text(cells, row, settings) or kind
         self.type = self._common(before, kind)
-        if types.is_string(self.type):
+        if types.is_string(self.type) and not types.is_string(before):
             self.grouped = None
+            if types.is_string(cells.type):
+                self.odd = self._text_among_numbers(cells, row, before)
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
         """Return the type of numbers, where every cell is one when digits may be grouped."""
@@ -359,6 +378,13 @@ class _Type:
                 return None
             self.grouped = cells[place].as_py(), row + place
         return self.arrow.float64()
+
+    def _text_among_numbers(self, cells: Any, row: int, before: Any) -> tuple[str, int] | None:
+        types, compute = self.arrow.types, self.compute
+        is_number = compute.match_substring_regex(cells, r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
+        place = compute.index(is_number, False).as_py()
+        numbers = types.is_int64(before) or types.is_float64(before) or compute.any(is_number).as_py()
+        return (cells[place].as_py(), row + place) if numbers and place >= 0 else None
 
     def _common(self, one: Any, other: Any) -> Any:
         """Return the narrowest type that holds the values of two."""

@@ -24,7 +24,7 @@ from framework.data.parts import parts
 from framework.data.pieces import Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
-from framework.errors import DataError, ShapeError
+from framework.errors import DataError, DtypeError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
 from framework.losses.several import OutputLoss
@@ -258,10 +258,26 @@ class DatasetSource:
 
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{type(self.dataset).__name__}.read({start}, {stop})"
-        batch = self.checks(read(self.dataset, start, stop, self.checks.name), name, start)
+        part = read(self.dataset, start, stop, self.checks.name)
+        try:
+            batch = self.checks(part, name, start)
+        except DtypeError as error:
+            self._advise(error, column_names(part[0]) or ())
+            raise
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
         return batch
+
+    def _advise(self, error: DtypeError, names: Iterable[str]) -> None:
+        """Raise the error with what the dataset knows of its column, where it knows something."""
+        for name in names:
+            if (
+                hasattr(self.dataset, "advice")
+                and f"column {name!r}" in str(error)
+                and (why := self.dataset.advice(name))
+            ):
+                said = str(error).partition(f"column {name!r}")[0]
+                raise DtypeError(f"{said}column {name!r} must hold real numbers; {why}") from None
 
 
 Source: TypeAlias = ArraySource | DatasetSource | StreamSource

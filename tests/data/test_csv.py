@@ -10,6 +10,7 @@ import pyarrow.csv
 import pytest
 
 import framework.data.csv
+import framework.data.sources
 from framework import (
     CSV,
     AdamOptimizer,
@@ -327,3 +328,25 @@ def test_settings_travel_as_json(here):
     data = CSV(written(here, "x,y\n1,2\n"), "y", nulls=["", "-"], text=["x"])
     assert Component.from_json(data.to_json()) == data
     assert data.frame().to_pydict() == {"x": ["1"]}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
+    if apart:
+        monkeypatch.setattr(framework.data.csv, "CHUNK", 8)
+    data = CSV(written(here, "x,y\n1,2\n3.5,4\noops,5\nx,6\n"), "y")
+    with pytest.raises(
+        DataError, match=r"column 'x' must hold real numbers; CSV reads it as text because of 'oops' in row 2; correct"
+    ):
+        trained(data)
+    assert data.advice("y") == ""
+    with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):
+        trained(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
+
+
+def test_rows_of_errors_are_those_of_the_data(here, monkeypatch):
+    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 4)
+    data = CSV(written(here, "x,y\n" + "1,0\n" * 9 + ",0\n1,1\n"), "y", read_ahead=False)
+    monkeypatch.setattr(framework.data.sources, "READ_ROWS", 4)
+    with pytest.raises(DataError, match=r"read\(8, 11\).* in column 'x', row 1 .*; rows count from row 8 of the data"):
+        trained(data, shuffle=False)
