@@ -129,23 +129,32 @@ class _File:
                     "it by np.save"
                 ) from None
             self._offset = opened.tell()
-        if (fortran and len(self.shape) > 1) or self.dtype.hasobject:
-            kind = "Python objects" if self.dtype.hasobject else "columns, not rows, one after another"
-            raise DataError(
-                f"NPY: argument {name!r}: {file.url} holds {kind}; save np.ascontiguousarray(array) of real numbers"
-            )
+        self._by_column = fortran and len(self.shape) > 1
+        if self.dtype.hasobject:
+            raise DataError(f"NPY: argument {name!r}: {file.url} holds Python objects; save an array of real numbers")
 
     def read(self, start: int, stop: int) -> Array:
         if self.file.stamp() != self._stamp:
             raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
-        width = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        cells = int(np.prod(self.shape[1:], dtype=np.int64))
+        # In Fortran's order the numbers of a column follow one another: each is read by itself.
+        pieces, length = (cells, 1) if self._by_column else (1, cells)
         with self._lock, self.file.open_plain() as opened:
-            opened.seek(self._offset + start * width)
-            data = opened.read((stop - start) * width)
-        rows = len(data) // width if width else stop - start
-        if rows != stop - start:
+            data = b"".join(
+                self._bytes(opened, piece * self.shape[0] + start, stop - start, length) for piece in range(pieces)
+            )
+        if len(data) != (stop - start) * cells * self.dtype.itemsize:
             raise DataError(f"NPY: {self.url} ends before row {stop}; is it complete?")
-        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+        found = np.frombuffer(data, self.dtype)
+        if self._by_column:
+            return found.reshape(stop - start, *self.shape[1:], order="F")
+        return found.reshape(stop - start, *self.shape[1:])
+
+    def _bytes(self, opened: Any, place: int, count: int, length: int) -> bytes:
+        width = self.dtype.itemsize * length
+        opened.seek(self._offset + place * width)
+        data: bytes = opened.read(count * width)
+        return data
 
 
 def _opened(part: Any, name: str) -> Any:

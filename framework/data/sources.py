@@ -24,7 +24,7 @@ from framework.data.parts import parts
 from framework.data.pieces import Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
-from framework.errors import DataError, DtypeError, ShapeError
+from framework.errors import DataError, DtypeError, FrameworkError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
 from framework.losses.several import OutputLoss
@@ -133,6 +133,8 @@ class DatasetSource:
         name = checks.name
         try:
             self.rows = len(dataset)
+        except FrameworkError:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
