@@ -7,6 +7,7 @@ has a name that ends in ``_``. No other part of this package imports scikit-lear
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -386,10 +387,8 @@ class _Neural(BaseEstimator):
 
     def _rows(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
         """Return checked rows, (rows, features), and their targets, (rows,) or (rows, outputs)."""
-        _require_numbers(X)
-        X, y = validate_data(
-            self, X, y, reset=reset, dtype=_DTYPES, multi_output=True, y_numeric=isinstance(self, RegressorMixin)
-        )
+        numeric = isinstance(self, RegressorMixin)
+        X, y = _validated(self, X, y, reset=reset, multi_output=True, y_numeric=numeric)
         y = y.toarray() if hasattr(y, "toarray") else y
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -449,8 +448,7 @@ class _Neural(BaseEstimator):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        _require_numbers(X)
-        X = validate_data(self, X, reset=False, dtype=_DTYPES)
+        X = _validated(self, X, reset=False)
         outputs: Array = self.trainer_.predict(self.model_, X)
         return outputs
 
@@ -464,6 +462,29 @@ class _Neural(BaseEstimator):
         outputs = self._outputs(X)
         predictions: Array = self._targets.decode(outputs)
         return predictions
+
+
+def _validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Return what scikit-learn's ``validate_data`` returns; an error says where a frame holds no finite number."""
+    _require_numbers(X)
+    try:
+        return validate_data(estimator, X, *y, dtype=_DTYPES, **options)
+    except (ValueError, TypeError) as error:
+        if is_frame(X) and (place := _place_of_no_number(X)):
+            error.add_note(f"the first value that is not a finite number is in {place}")
+        raise
+
+
+def _place_of_no_number(frame: Any) -> str | None:
+    for label in getattr(frame, "column_names", frame.columns):
+        for row, value in enumerate(np.asarray(frame[label]).tolist()):
+            try:
+                finite = math.isfinite(float(value))
+            except (TypeError, ValueError):
+                finite = False
+            if not finite:
+                return f"column {str(label)!r}, row {row}: {brief(value)}"
+    return None
 
 
 def _require_numbers(X: Any) -> None:

@@ -9,6 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 from sklearn import config_context
@@ -562,6 +563,14 @@ def test_predict_refuses_what_fit_refuses():
     for rows, message in ((np.ma.masked_less(X, 0), "masked"), (X[:, :3], "3 features"), (X * np.nan, "NaN")):
         with pytest.raises(ValueError, match=message):
             estimator.predict(rows)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "Arrow"])
+@pytest.mark.parametrize(("values", "place"), [([1.0, None, 2.0], "row 1"), (["a", "b", "c"], "row 0: 'a'")])
+def test_the_error_of_a_frame_names_the_column_and_the_row(frame, values, place):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 (the words are scikit-learn's)
+        classifier().fit(frame({"size": [1.0, 2.0, 3.0], "age": values}), [0, 1, 0])
+    assert f"is in column 'age', {place}" in raised.value.__notes__[0]
 
 
 def test_layers_that_do_not_end_in_rows_of_numbers_are_refused_with_what_to_do():
