@@ -24,6 +24,8 @@ NUMBERS = "numbers"
 """The name of all columns without ids in x, where others have ids."""
 
 
+_ADVICE = "; model(x) takes numbers that are transformed already, and so does predict after model.preprocess = None"
+
 PIECE_ROWS = 16_384
 """Rows that are transformed at once: their numbers stay in the processor's cache while column after column comes."""
 
@@ -125,7 +127,7 @@ class FittedPreprocess(Component):
         Raises:
             DataError: A column is missing or of another kind, or a value has no answer; names the column and the row.
         """
-        frame = frame_of(table, name)
+        frame = frame_of(table, name, _ADVICE)
         self.require_columns(frame, name)
         numbers = np.empty((frame.rows, len(self.names)), dtype)
         ids = {label: np.empty(frame.rows, np.int64) for label in self.vocabularies}
@@ -153,7 +155,7 @@ class FittedPreprocess(Component):
 
     def blocks(self, x: Any, dtype: npt.DTypeLike, name: str) -> Iterator[Tree]:
         """Give the rows of a table as the model takes them, ``BLOCK_ROWS`` at a time; of no rows one empty block."""
-        frame = frame_of(x, f"{name}: argument 'x'")
+        frame = frame_of(x, name, _ADVICE)
         for start in range(0, frame.rows, BLOCK_ROWS) or [0]:
             yield self.transform(frame.slice(start, start + BLOCK_ROWS), dtype, name=name, start=start)
 

@@ -16,8 +16,8 @@ from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
 
 
-def frame_of(table: Any, name: str) -> Frame:
-    """Return a table as a Frame.
+def frame_of(table: Any, name: str, advice: str = "") -> Frame:
+    """Return a table as a Frame; ``advice`` ends the message for anything else.
 
     Raises:
         DataError: It is something else.
@@ -27,7 +27,7 @@ def frame_of(table: Any, name: str) -> Frame:
     if not is_frame(table):
         raise DataError(
             f"{name}: a Preprocess takes a table of pandas, polars or Arrow, whose columns have names; "
-            f"got {type(table).__name__}"
+            f"got {type(table).__name__}{advice}"
         )
     return Frame(table, f"{name}: argument 'x'")
 

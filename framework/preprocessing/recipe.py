@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast, get_args
 
 from framework.errors import DataError, SettingsError, nearest
@@ -53,9 +53,9 @@ class Preprocess(Component):
     target: Named[tuple[ColumnStep, ...]] = ()
 
     def __init__(self, columns: Any, target: Any = ()) -> None:
-        if isinstance(target, list | tuple) and target and not isinstance(target[0], tuple | list):
-            target = {"*": target}
-        super().__init__(columns=columns, target=target)
+        if isinstance(target, ColumnStep) or (isinstance(target, list | tuple) and not _are_pairs(target)):
+            target = {"*": target} if target else ()
+        super().__init__(columns=_listed(columns), target=_listed(target))
 
     def model_post_init(self, context: object) -> None:
         """Check the kinds."""
@@ -150,6 +150,18 @@ class Preprocess(Component):
         )
         fitted.require_outputs(name)
         return fitted
+
+
+def _are_pairs(value: Sequence[Any]) -> bool:
+    return all(isinstance(each, tuple | list) for each in value)
+
+
+def _listed(rules: Any) -> Any:
+    """Return rules by name in which a single step is a list of one."""
+    rules = rules.items() if isinstance(rules, Mapping) else rules
+    if not isinstance(rules, Iterable) or not all(isinstance(rule, tuple) and len(rule) == 2 for rule in [*rules]):
+        return rules
+    return tuple((key, (steps,) if isinstance(steps, ColumnStep) else steps) for key, steps in rules)
 
 
 def _chosen(

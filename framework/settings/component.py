@@ -376,7 +376,9 @@ class Component(BaseModel, metaclass=ComponentType):
 
 
 def _pairs(value: Any) -> Any:
-    return tuple(value.items()) if isinstance(value, Mapping) else value
+    """Return a dict as pairs, but leave the JSON object of a component as it is."""
+    is_pairs = isinstance(value, Mapping) and not isinstance(value.get("type"), str)
+    return tuple(value.items()) if is_pairs else value
 
 
 class _Text(str):
@@ -508,6 +510,9 @@ def _plain(value: Any) -> Any:
 def _build(data: Mapping[str, Any]) -> Component:
     cls = class_of(data["type"])
     pairs = {name: _pairs(value) if name in cls.named else value for name, value in data.items() if name != "type"}
+    for name, value in pairs.items():
+        if isinstance(value, dict) and "type" not in value and name not in cls.model_fields:
+            pairs[name] = brief(value)  # which is refused by its name
     return cls._made_of({name: _plain(value) for name, value in pairs.items()})
 
 

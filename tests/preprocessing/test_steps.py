@@ -335,6 +335,15 @@ def test_rules_and_columns_must_fit_together(name):
         Preprocess(columns=columns).fit(pd.DataFrame({"c": [1.0]}))
 
 
+def test_a_single_step_needs_no_list():
+    recipe = Preprocess(columns={"x": Standardize()}, target=Classes())
+    assert recipe == Preprocess(columns={"x": [Standardize()]}, target=[Classes()])
+    text = '{"type": "Preprocess", "columns": {"x": {"type": "Standardize"}}, "target": {"type": "Classes"}}'
+    assert Preprocess.from_json(text) == recipe
+    with pytest.raises(SettingsError, match="unknown setting 'colums'; did you mean 'columns'"):
+        Preprocess.from_json(text.replace("columns", "colums"))
+
+
 def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
     table = pd.DataFrame({"income": [1.0, 3.0], "income b": [1.0, 3.0], "age": [1.0, 3.0], "a.b[c]": [1.0, 3.0]})
     columns = {"<number>": [], "in*": [MinMax()], "i*": [], "income b": [Standardize()], "a.b[*]": [MinMax()]}
