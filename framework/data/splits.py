@@ -50,7 +50,8 @@ def split(
     """
     if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or not isinstance(fraction, numbers.Real):
         got = f"{type(data).__name__} and {brief(fraction)}"
-        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}")
+        hint = "; write the rows of each part to a file of its own" if hasattr(data, "read") else ""
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}{hint}")
     trees = {
         i: as_tree(part, f"split: argument 'data[{i}]'", _leaf)
         for i, part in enumerate(data)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from framework.callbacks import Callback
-from framework.data.streams import BareStream
-from framework.errors import SettingsError, ShapeError, nearest
+from framework.data.streams import BareStream, Stream
+from framework.errors import SettingsError, ShapeError, UsageError, nearest
 from framework.models import Model
 from framework.models.rows import TableTransform
 from framework.runs.run import Run
@@ -64,12 +64,26 @@ def require_classes(model: Model, preprocess: TableTransform | None, name: str) 
             )
 
 
-def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str) -> None:
+def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str, *, learns: bool) -> None:
     """Refuse an iterable that cannot be read as often as it has to be.
 
+    Args:
+        data: The training data.
+        validation: The validation data.
+        epochs: Those asked for.
+        run: The run that is resumed, or None.
+        name: The caller, for messages.
+        learns: Whether a Preprocess is fitted on the training data.
+
     Raises:
-        UsageError: A run is to be resumed from one, or an iterator is to give several epochs; says what to write.
+        UsageError: A run is to be resumed from one, an iterator is to give several epochs, or a Preprocess is to be
+            fitted on a stream; says what to write.
     """
+    if learns and isinstance(data, Stream):
+        raise UsageError(
+            f"{name}: a Preprocess is fitted on rows that can be read again; got a {data.name}; write "
+            "model.preprocess = recipe.fit(table), with a table of such rows, and leave preprocess out of the trainer"
+        )
     left = epochs if run is None else max(1, epochs - run.epoch)
     if isinstance(data, BareStream):
         data.require(name, left)

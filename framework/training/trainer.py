@@ -163,7 +163,8 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
         data, validation = adapted(data, name), adapted(validation, f"{name}: validation")
-        require_again(data, validation, self.epochs if epochs is None else epochs, run, name)
+        learns = run is None and self.preprocess is not None
+        require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
         preprocess = model.preprocess if run is not None or self.preprocess is None else self.preprocess.fit(data, name)
         with settling(model, data, name, preprocess):
             self._require(model)

@@ -47,7 +47,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 3)
 
 
-def epochs(data, sampling, count=200, model=None, loss=None, start=0):
+def epochs(data, sampling, count=60, model=None, loss=None, start=0):
     """The rows that some epochs draw, by their x."""
     source = prepare(data, model or Neuron(1), (loss or MeanSquaredError(),), "fit", sampling=sampling)
     for epoch in range(count):
