@@ -53,6 +53,7 @@ KINDS = {
     "optimizers": framework.Optimizer,
     "regularizers": framework.Regularizer,
     "schedules": framework.Schedule,
+    "steps": framework.ColumnStep,
 }
 
 
@@ -118,7 +119,8 @@ for command in COMMANDS:
 def list_parts(kind: str) -> None:
     """Print every class of a KIND with the first line of its documentation.
 
-    KIND is activations, callbacks, initializers, losses, metrics, models, optimizers, regularizers or schedules.
+    KIND is activations, callbacks, initializers, losses, metrics, models, optimizers, regularizers, schedules or steps
+    (of a Preprocess).
     """
     parts = [cls for cls in (getattr(framework, name) for name in framework.__all__) if inspect.isclass(cls)]
     bases = {KINDS[kind], *filter(inspect.isabstract, parts)}

@@ -163,10 +163,11 @@ class Sketch:
 
 def _joined(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Return the distinct numbers of some parts, sorted, and their counts."""
-    values, places = np.unique(np.concatenate([values for values, _ in parts]), return_inverse=True)
-    counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, places, np.concatenate([counts for _, counts in parts]))
-    return values, counts
+    values, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(values, kind="stable")
+    values, counts = values[order], counts[order]
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return values[starts], np.add.reduceat(counts, starts)
 
 
 def _pruned(values: Array, counts: Array) -> tuple[Array, Array]:
