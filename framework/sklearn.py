@@ -67,7 +67,7 @@ _Data: TypeAlias = "tuple[Array, Array, Array | None]"
 C = TypeVar("C", bound=Component)
 
 
-class _Parts(Component):
+class _Settings(Component):
     """The parameters that Trainer does not check."""
 
     hidden: tuple[Count, ...]
@@ -322,7 +322,7 @@ class _Neural(BaseEstimator):
 
     def _trained(self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool) -> Self:
         more = partial and hasattr(self, "run_")
-        parts, trainer = self._recipes(self.run_.seed if more else self._seed())
+        settings, trainer = self._recipes(self.run_.seed if more else self._seed())
         if more:
             self._require_settled()
         X, y = self._rows(X, y, reset=not more)
@@ -337,16 +337,16 @@ class _Neural(BaseEstimator):
         held_out: _Data | None = None
         if X_val is not None or y_val is not None:
             held_out = self._held_out(targets, X_val, y_val)
-        elif parts.validation_fraction is not None:
-            data, held_out = _divided(targets, data, parts.validation_fraction, trainer.seed)
+        elif settings.validation_fraction is not None:
+            data, held_out = _divided(targets, data, settings.validation_fraction, trainer.seed)
 
-        size = parts.batch_size or len(X)
+        size = settings.batch_size or len(X)
         one_batch = size >= len(data[0])  # in any order it is the same batch
         trainer = trainer.replace(loss=targets.loss, batch_size=size, shuffle=self.shuffle and not one_batch)
         rows = targets.encoded(*data), held_out and targets.encoded(*held_out)
         run = self._continued(trainer) if more else None
         try:
-            model = self.model_ if more else parts.model(targets.head(parts.dtype(X.dtype.name)), trainer.seed)
+            model = self.model_ if more else settings.model(targets.head(settings.dtype(X.dtype.name)), trainer.seed)
             run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
         except ShapeError as error:
             if self.layers is not None:
@@ -364,14 +364,14 @@ class _Neural(BaseEstimator):
         self.n_iter_ = run.epoch
         return self
 
-    def _recipes(self, seed: int) -> tuple[_Parts, Trainer]:
+    def _recipes(self, seed: int) -> tuple[_Settings, Trainer]:
         """Return the parameters as checked components."""
         given = {n: _DEFAULTS.get(n) if value is None else value for n, value in self.get_params(deep=False).items()}
         if isinstance(self.hidden, numbers.Integral):
             given["hidden"] = (self.hidden,)
         given |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
-        parts = self._component(_Parts, given)
-        return parts, self._component(Trainer, given | {"batch_size": parts.batch_size or 1})
+        settings = self._component(_Settings, given)
+        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1})
 
     def _component(self, kind: type[C], given: dict[str, Any]) -> C:
         """Return a component of some parameters; an error names this class."""

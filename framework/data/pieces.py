@@ -46,6 +46,11 @@ class Piece:
         """Which rows of the arrays make up the batches, in order."""
         return np.arange(self.count) if self._order is None else self._order
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return some rows of the order of training: views in the data's own order, else copies."""
+        rows = slice(start, stop)
+        return rows_of_batch(self.arrays, rows if self._order is None else self._order[rows])
+
     def take(self) -> Batch:
         """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
         x, y, weight = self.arrays

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.pieces import Piece, rows_of_batch
+from framework.data.pieces import Piece
 from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
@@ -118,7 +118,7 @@ class CompiledEngine(Engine):
         optimizer.steps += made
         optimizer.updating = False
         if made and (self.watched or piece.done):
-            run.current = rows_of_batch(data, rows[(stop - 1) * size : stop * size])
+            run.current = piece.part((stop - 1) * size, stop * size)
         if made and self.watched:
             self.call("on_batch_end")
         return stop > first
@@ -197,7 +197,7 @@ class CompiledEngine(Engine):
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
         found: list[Sums] = []
         for batch in range(first, stop) if self.figures.summed else ():
-            _, y, weight = rows_of_batch(piece.arrays, piece.rows[batch * kernel.size : (batch + 1) * kernel.size])
+            _, y, weight = piece.part(batch * kernel.size, (batch + 1) * kernel.size)
             if weight is None or weight.any():
                 h, a = kernel.outputs((batch - first) * kernel.size, len(y))
                 found.append(self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight))
