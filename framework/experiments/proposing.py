@@ -35,6 +35,7 @@ class Size(NamedTuple):
 
     rows: float
     validation: float
+    levels: int
     units: tuple[int, ...]
     batch_size: int
     learning_rate: float
@@ -43,10 +44,10 @@ class Size(NamedTuple):
 
 
 SIZES = (
-    Size(2_000, 0.2, (32,), 32, 0.003, 200, 20),
-    Size(20_000, 0.2, (64,), 64, 0.002, 100, 10),
-    Size(200_000, 0.1, (64, 32), 256, 0.001, 60, 6),
-    Size(float("inf"), 0.1, (64, 32), 512, 0.001, 40, 4),
+    Size(2_000, 0.2, 20, (32,), 32, 0.003, 200, 20),
+    Size(20_000, 0.2, 20, (64,), 64, 0.002, 100, 10),
+    Size(200_000, 0.1, 50, (64, 32), 256, 0.001, 60, 6),
+    Size(float("inf"), 0.1, 100, (64, 32), 512, 0.001, 40, 4),
 )
 
 
@@ -78,7 +79,9 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
     found, [goal] = propose(table, name="new")
-    columns = [_lasting(each) for each in found]
+    rows = len(table)
+    size = next(size for size in SIZES if rows <= size.rows)
+    columns = [_lasting(each, size.levels) for each in found]
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
@@ -87,8 +90,6 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
         classes = _classes(table, target)
     elif goal.kind not in ("number", "duration"):
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}")
-    rows = len(table)
-    size = next(size for size in SIZES if rows <= size.rows)
     kinds = Counter(each.kind for each in columns)
     steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
     return f"""\
@@ -115,22 +116,24 @@ validation = {size.validation}
 {_model(_head(classes), size)}"""
 
 
-def _lasting(column: Proposal) -> Proposal:
-    """Return a proposal whose steps also suit rows that come later.
+def _lasting(column: Proposal, levels: int) -> Proposal:
+    """Return a proposal whose steps also suit rows that come later, and the number of rows.
 
     They fill missing values, also where the table has none. Of dates of one year, the parts that do not come again in
     the table are left out: a later day or month would be outside of all that the model has seen.
     """
     steps, reason = [*column.steps], column.reason
+    if steps == [OneHot()]:
+        return column._replace(steps=(OneHot(levels),))
     if column.kind in ("text", "category") or any(isinstance(step, Drop | OneHot) for step in steps):
         return column
     place = 0
     if steps and isinstance(steps[0], Dates):
         place = 1
-        if "days" in steps[0].parts:
+        if "year" not in steps[0].parts:
             parts = [part for part in steps[0].parts if part not in ("days", "month")]
             if not parts:
-                return column._replace(steps=(Drop(),), reason="days that do not come again")
+                return column._replace(steps=(Drop(),), reason="dates of one year, of which nothing comes again")
             steps[0], reason = Dates(parts), ", ".join(filter(None, ["of one year: no month comes again", reason]))
     if not any(isinstance(step, Impute) for step in steps):
         steps.insert(place, Impute("median"))

@@ -17,7 +17,7 @@ from framework.errors import SettingsError
 from framework.extras import required
 from framework.random_streams import random_generator
 
-IN_MEMORY = 20_000_000
+IN_MEMORY = 5_000_000
 """Cells of a table that is read into memory; a larger one is read in blocks, each epoch again."""
 
 SEGMENT_ROWS = 65_536
