@@ -13,10 +13,11 @@ from pydantic import Field
 from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.building import build
-from framework.experiments.tables import Part, in_memory
+from framework.experiments.tables import HeldOut, in_memory
 from framework.experiments.text import KeyPath, changed, parse_change, read_settings, to_toml
 from framework.models import Model
 from framework.settings.component import Component
+from framework.settings.messages import brief
 from framework.training.trainer import Trainer
 
 
@@ -55,6 +56,14 @@ class Experiment(Component):
     trainer: Trainer
     validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
     holdout: Literal["random", "last"] = "random"
+
+    def model_post_init(self, context: object) -> None:
+        """Check that there are rows to hold out where the last ones are asked for."""
+        if self.holdout == "last" and not isinstance(self.validation, float):
+            raise SettingsError(
+                "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
+                f"part such as 0.2; got {brief(self.validation)}"
+            )
 
     def __eq__(self, other: object) -> bool:
         """Compare the settings, also those of the model, whose weights do not count."""
@@ -118,7 +127,7 @@ class Experiment(Component):
         """
         if isinstance(self.validation, float):
             seed = self.trainer.seed if self.holdout == "random" else None
-            both = (Part(self.data, self.validation, seed, held=held) for held in (False, True))
+            both = (HeldOut(self.data, self.validation, seed, held=held) for held in (False, True))
             data, validation = map(in_memory, both)
             return data, validation
         return in_memory(self.data), None if self.validation is None else in_memory(self.validation)

@@ -30,7 +30,7 @@ from framework.checkpoint import latest, load_model
 from framework.checkpoint.file import checkpoints
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.tables import in_memory, table_of
+from framework.experiments.tables import as_trained, in_memory, table_of
 from framework.experiments.text import read_settings
 from framework.models import Model
 from framework.runs.run import Run
@@ -77,8 +77,12 @@ class RunFolder:
             SettingsError: The folder has contents, or cannot be written.
         """
         folder = Path(path).absolute()
-        text = _with_savers(experiment).to_toml()  # first: what it refuses leaves no folder behind
+        experiment = _with_savers(experiment)
+        text = experiment.to_toml()  # first: what it refuses leaves no folder behind
+        callbacks = experiment.trainer.callbacks
         about = {
+            "history": next(each.path for each in callbacks if isinstance(each, JSONLog)),
+            "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": [*command],
             "folder": str(Path.cwd()),
@@ -144,7 +148,7 @@ class RunFolder:
         """
         experiment, model = self.experiment, self.model()
         if data is not None:
-            rows = in_memory(table_of(data, experiment.data))
+            rows = in_memory(table_of(data, as_trained(experiment.data, model)))
         elif experiment.validation is None:
             raise SettingsError("the experiment has no validation data; give --data, a table with the target")
         else:
@@ -163,7 +167,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Where the run is saved."""
-        return self.path / self._setting("Checkpoint", "folder")
+        return self.path / self._about("checkpoints")
 
     @property
     def newest(self) -> Path | None:
@@ -186,7 +190,7 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """Return a row for each finished epoch, of what the log holds whole."""
-        return _rows(self.path / self._setting("JSONLog", "path"))
+        return _rows(self.path / self._about("history"))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -194,18 +198,16 @@ class RunFolder:
         found, _ = read_settings((self.path / SETTINGS).read_text(encoding="utf-8"), str(self.path / SETTINGS))
         return found
 
-    def _setting(self, kind: str, name: str) -> str:
-        """Return a setting of the first callback of a class.
+    def _about(self, name: str) -> str:
+        """Return where the run writes its history or its checkpoints.
 
         Raises:
-            SettingsError: There is none: the file was changed.
+            SettingsError: The file that says so is not there, or was changed.
         """
         try:
-            return str(next(each[name] for each in self.settings["trainer"]["callbacks"] if each["type"] == kind))
-        except (LookupError, TypeError, StopIteration):
-            raise SettingsError(
-                f"{self.path / SETTINGS} must be as the run has written it; its callbacks have no {kind} with a {name}"
-            ) from None
+            return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))[name])
+        except (OSError, ValueError, LookupError, TypeError):
+            raise SettingsError(f"{self.path / ABOUT} must be as the run has written it, with its {name}") from None
 
 
 def _with_savers(experiment: Experiment) -> Experiment:

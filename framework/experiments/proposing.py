@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.experiments.tables import table_of
@@ -85,8 +86,13 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
+    if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
+        why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
+        raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}")
     classes = None
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
+        if isinstance(table, CSV) and goal.kind != "text":
+            table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
         classes = _classes(table, target)
     elif goal.kind not in ("number", "duration"):
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}")

@@ -13,8 +13,10 @@ from framework.data.csv import CSV
 from framework.data.parquet import Parquet
 from framework.data.sources import parts_of
 from framework.data.table_files import TableFile
-from framework.errors import SettingsError
+from framework.errors import DataError, SettingsError
 from framework.extras import required
+from framework.models import Model
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.random_streams import random_generator
 
 IN_MEMORY = 5_000_000
@@ -54,7 +56,34 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
     return kind(**{"path": path, **roles, **settings})
 
 
-class Part:
+def as_trained(table: TableFile, model: Model) -> TableFile:
+    """Return a table whose columns are read as those that a model was trained with.
+
+    Another CSV file may look unlike the training data: a column of codes such as ``A7`` holds only ``12`` in it. So
+    its text is said to be text.
+    """
+    fitted = model.preprocess
+    if not isinstance(table, CSV) or not isinstance(fitted, FittedPreprocess):
+        return table
+    kinds = [*zip(fitted.inputs, fitted.kinds, strict=True), *zip(fitted.targets, fitted.target_kinds, strict=True)]
+    texts = [name for name, kind in kinds if kind in ("text", "category")]
+    return table.replace(text=[name for name in dict.fromkeys(texts) if table.header is None or name in table.header])
+
+
+def without_target(table: TableFile) -> TableFile:
+    """Return a table without a target to predict from; the files may have its column or not."""
+    changes: dict[str, Any] = {"target": None, "columns": None}
+    if isinstance(table, CSV):
+        changes["text"] = tuple(name for name in table.text if name not in table.targets)
+    if isinstance(table, CSV) and table.header is not None:
+        try:
+            len(table.replace(**changes))
+        except DataError:  # not as many cells as there are names: perhaps the target's are not there
+            changes["header"] = tuple(name for name in table.header if name not in table.targets)
+    return table.replace(**changes)
+
+
+class HeldOut:
     """The rows of a table that are held out, or the others; a Dataset.
 
     Of each segment of at most 65,536 rows that follow one another, a part is drawn by the seed, so that no more than
@@ -140,9 +169,9 @@ class Part:
         return f"{self.table.fingerprint()}, {part} by {'order' if self.seed is None else f'seed {self.seed}'}"
 
 
-def in_memory(data: TableFile | Part) -> Any:
+def in_memory(data: TableFile | HeldOut) -> Any:
     """Return a table of at most ``IN_MEMORY`` cells as (table, target); else as it is, to be read in blocks."""
-    table = data.table if isinstance(data, Part) else data
+    table = data.table if isinstance(data, HeldOut) else data
     if len(data) * len(table.names) > IN_MEMORY:
         return data
     x, y, *weight = data.read(0, len(data))

@@ -125,3 +125,48 @@ def test_every_comment_of_a_new_file_stays_true(tables, tmp_path, monkeypatch):
     assert text.splitlines()[lines["trainer", "loss"] - 1] == 'loss = "BinaryCrossEntropy"'
     assert settings["model"]["layers"][-1] == {"type": "Neuron", "activation": "Sigmoid"}
     assert not [*tmp_path.iterdir()]
+
+
+def lines(path, *rows):
+    Path(path).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("labels", [("00", "01"), ("true", "false"), ("1", "2.0"), ("yes", "no")])
+def test_a_label_is_predicted_as_its_cell_is_written(labels, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{number * number % 61},{labels[number % 2]}" for number in range(60)]
+    lines("a.csv", "x,label", *rows)
+    command("new", "a.csv", "--target", "label")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    command("predict", "run", "a.csv")
+    found = Path("predictions.csv").read_text().splitlines()
+    assert found[0] == ",".join(f'"{name}"' for name in ["label", *(f"label={label}" for label in sorted(labels))])
+    assert {line.split(",")[0].strip('"') for line in found[1:]} <= {*labels}
+
+
+def test_a_file_of_one_row_without_target_is_read_as_the_training_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{['1', '2', 'A7'][number % 3]},{number},{number % 2}" for number in range(60)]
+    lines("a.csv", "code,x,y", *rows)
+    command("new", "a.csv", "--target", "y")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1", "--set", 'data.text=["code", "y"]')
+    command("predict", "run", "a.csv", "--out", "whole.csv")
+    lines("one.csv", "x,code", "4,2")
+    command("predict", "run", "one.csv", "--out", "one_predicted.csv")
+    assert Path("one_predicted.csv").read_text().splitlines()[1] == Path("whole.csv").read_text().splitlines()[5]
+    lines("two.csv", "x,code,y", "4,2,0", "7,1,1")
+    assert "accuracy" in command("evaluate", "run", "--data", "two.csv")
+
+
+def test_files_without_a_line_of_names_may_lack_the_target(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{number % 7},{number},{'ab'[number % 2]}" for number in range(60)]
+    lines("a.csv", "p,q,y", *rows)
+    command("new", "a.csv", "--target", "y")
+    lines("bare.csv", *rows)
+    names = ["--set", 'data.header=["p", "q", "y"]', "--set", "data.path=bare.csv"]
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1", *names)
+    command("predict", "run", "bare.csv", "--out", "whole.csv")
+    lines("less.csv", *(row.rpartition(",")[0] for row in rows))
+    command("predict", "run", "less.csv", "--out", "less_predicted.csv")
+    assert Path("less_predicted.csv").read_text() == Path("whole.csv").read_text()

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from framework import CSV, Parquet, SettingsError
-from framework.experiments.tables import Part, in_memory, table_of
+from framework.experiments.tables import HeldOut, in_memory, table_of
 
 ROWS = 10_000
 
@@ -32,7 +32,7 @@ def rows(part, step=ROWS):
 @pytest.mark.parametrize("seed", [0, 3, None])
 @pytest.mark.parametrize("fraction", [0.25, 0.1, 1 / 3, 0.99])
 def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
-    held, others = (Part(table, fraction, seed, held=held) for held in (True, False))
+    held, others = (HeldOut(table, fraction, seed, held=held) for held in (True, False))
     assert len(held) == round(ROWS * fraction)
     assert np.array_equal(np.sort(np.concatenate([rows(held), rows(others)])), np.arange(ROWS))
     for part in (held, others):
@@ -43,24 +43,24 @@ def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
         assert rows(held)[0] == ROWS - len(held)
     else:
         assert abs(rows(held).mean() - ROWS / 2) < 300
-        assert np.array_equal(rows(held), rows(Part(table, fraction, seed, held=True)))
-        assert not np.array_equal(rows(held), rows(Part(table, fraction, seed + 1, held=True)))
+        assert np.array_equal(rows(held), rows(HeldOut(table, fraction, seed, held=True)))
+        assert not np.array_equal(rows(held), rows(HeldOut(table, fraction, seed + 1, held=True)))
 
 
 def test_a_fingerprint_tells_parts_apart(table):
     draws = (0.2, 0), (0.2, 1), (0.3, 0), (0.2, None)
-    parts = [Part(table, *draw, held=held) for draw in draws for held in (False, True)]
+    parts = [HeldOut(table, *draw, held=held) for draw in draws for held in (False, True)]
     assert len({part.fingerprint() for part in parts}) == 8
 
 
 @pytest.mark.parametrize(("fraction", "what"), [(0.00001, "validate"), (0.99999, "train")])
 def test_a_part_without_rows_is_refused(table, fraction, what):
     with pytest.raises(SettingsError, match=f"of {ROWS} rows leaves nothing to {what} with"):
-        Part(table, fraction, 0, held=what == "validate")
+        HeldOut(table, fraction, 0, held=what == "validate")
 
 
 def test_small_tables_are_read_into_memory(table, monkeypatch):
-    part = Part(table, 0.5, 0, held=True)
+    part = HeldOut(table, 0.5, 0, held=True)
     found, target = in_memory(part)
     assert (found.column_names, target) == (["x", "text", "row"], "row")
     assert np.array_equal(found["row"], rows(part))
