@@ -46,23 +46,29 @@ class Figures:
     Attributes:
         loss: The loss; its column is ``loss``.
         metrics: The metrics, as they were given.
-        summed: What adds up over batches beside it: the losses of several outputs, then metrics.
+        of_outputs: The losses of several outputs.
+        summed: What adds up over batches beside the loss: these, then metrics.
         whole: The metrics that need all rows at once.
     """
 
     def __init__(self, loss: Loss, metrics: tuple[Metric | Loss, ...]) -> None:
         """Hold a loss and its metrics."""
         self.loss, self.metrics = loss, metrics
-        figures = [*_of_outputs(loss), *(_figure(metric, (), metric.key) for metric in metrics)]
+        self.of_outputs = tuple(_of_outputs(loss))
+        figures = [*self.of_outputs, *(_figure(metric, (), metric.key) for metric in metrics)]
         self.summed = tuple(figure for figure in figures if not isinstance(figure.formula, WholeMetric))
         self.whole = tuple(figure for figure in figures if isinstance(figure.formula, WholeMetric))
 
     @property
     def losses(self) -> tuple[Loss | OutputLoss, ...]:
         """The loss, then the metrics that are losses too."""
-        of_outputs = len(_of_outputs(self.loss))  # which the loss itself checks
-        others = self.summed[of_outputs:]
-        return (self.loss, *(OutputLoss(path, formula) for _, path, formula in others if isinstance(formula, Loss)))
+        losses = (OutputLoss(path, formula) for _, path, formula in self.of_metrics if isinstance(formula, Loss))
+        return (self.loss, *losses)
+
+    @property
+    def of_metrics(self) -> tuple[Figure, ...]:
+        """Those of the metrics that add up over batches."""
+        return self.summed[len(self.of_outputs) :]
 
     @property
     def summed_metrics(self) -> list[Metric | Loss]:
@@ -97,14 +103,17 @@ class Figures:
                 with about(".".join(figure.path)):
                     figure.formula.require_output(output)
 
-    def metric_sums(self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
-        """Return the sums of every metric over a batch. A metric cannot change the arrays that it is given."""
-        if not self.summed:
+    def metric_sums(
+        self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...] | None = None
+    ) -> Sums:
+        """Return the sums of every figure over a batch, or of some. A metric cannot change the arrays it is given."""
+        figures = self.summed if figures is None else figures
+        if not figures:
             return {}
         a, y = map_leaves(read_only, a), map_leaves(read_only, y)
         whole = (activation, h, a, y)
         found: Sums = {}
-        for key, path, formula in self.summed:
+        for key, path, formula in figures:
             f, z, prediction, target = (at(part, path) for part in whole) if path else whole
             if isinstance(formula, Loss):
                 found[key] = formula.output_sums(f, z, prediction, target, weight)

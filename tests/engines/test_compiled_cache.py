@@ -27,8 +27,9 @@ from framework import (
 from framework.engines.compiled import choice
 from framework.engines.compiled import kernel as compiled_kernel
 from framework.engines.compiled.cache import cache_folder, kernel_name, load
-from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
+from framework.engines.compiled.wiring import CannotLower
 
 pytest.importorskip("numba")
 

@@ -24,8 +24,9 @@ from framework import (
     Tanh,
     on,
 )
-from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
+from framework.engines.compiled.wiring import CannotLower
 
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)
 

@@ -17,8 +17,9 @@ from framework import (
     Trainer,
     on,
 )
-from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
+from framework.engines.compiled.wiring import CannotLower
 
 PLAIN = SGDOptimizer(learning_rate=0.1)
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)
@@ -122,11 +123,11 @@ def test_records_are_made_once_until_what_a_formula_reads_changes(monkeypatch):
         return lowered(Dense(2, 1, Stretched()), HalfSquaredError(), Scaled(learning_rate=0.1))
 
     first = plan()
-    assert (plan().update, plan().output) == (first.update, first.output)
-    assert plan().output is first.output
+    assert (plan().update, plan().outputs) == (first.update, first.outputs)
+    assert plan().outputs[0] is first.outputs[0]
     monkeypatch.setitem(Scaled.update.__globals__, "FACTOR", 2.0)
     assert plan().update != first.update
-    assert plan().output != first.output
+    assert plan().outputs != first.outputs
 
 
 class Masked(Activation):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 
-from framework.engines.compiled.lower import CannotLower, lowered
+from framework.engines.compiled.lower import lowered
+from framework.engines.compiled.wiring import CannotLower
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.models import Model

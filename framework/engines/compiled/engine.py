@@ -14,14 +14,18 @@ from framework.data.pieces import Piece
 from framework.engines import Engine
 from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
-from framework.engines.compiled.lower import CannotLower, Plan, lowered
+from framework.engines.compiled.lower import Plan, lowered
 from framework.engines.compiled.source import Form, KernelSource, kernel_source
+from framework.engines.compiled.wiring import CannotLower, Path, Wiring
+from framework.losses import Loss
+from framework.losses.several import Losses
 from framework.optimizers import Optimizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.messages import warn
+from framework.trees import at, rows_in
 
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
@@ -90,8 +94,10 @@ class CompiledEngine(Engine):
         length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
         rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (optimizer.parameters.vector, *optimizer.memory.values())
-        kept = [array.copy() for array in arrays] if self.figures.summed else []
-        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0])
+        kept = [array.copy() for array in arrays] if self.figures.of_metrics else []
+        outputs = [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
+        before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
+        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
         optimizer.updating = True  # stays True if the kernel's steps are not counted
         try:
             stop, made = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
@@ -109,6 +115,8 @@ class CompiledEngine(Engine):
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
+            totals = dict(zip((figure.path for figure in outputs), sums[3:], strict=True))
+            run.sums |= self._of_outputs(kernel, totals, sums[1])
             run.batch_loss, optimizer.last_rate = float(sums[2]), float(rates[made - 1])
         for batch_sums in metrics:
             add_sums(run.sums, batch_sums)
@@ -123,6 +131,19 @@ class CompiledEngine(Engine):
             self.call("on_batch_end")
         return stop > first
 
+    def _of_outputs(self, kernel: Kernel, totals: dict[Path, Any], count: Any) -> Sums:
+        """Return the sums of the losses of several outputs, given the total of each output by its path."""
+        per_row = {path: kernel.per_row(path) for path in totals}
+
+        def sums_of(loss: Loss, path: Path) -> tuple[float, float]:
+            if not isinstance(loss, Losses):
+                return float(totals[path]), per_row[path]
+            inside = ((loss.weight_of(name), *sums_of(each, (*path, name))) for name, each in loss.losses.items())
+            return sum(share * total / each for share, total, each in inside), 1.0
+
+        found = ((figure.key, *sums_of(figure.formula, figure.path)) for figure in self.figures.of_outputs)  # type: ignore[arg-type]
+        return {key: (total, float(count) * each) for key, total, each in found}
+
     def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
         recipe = self.run.optimizer.recipe
@@ -134,9 +155,9 @@ class CompiledEngine(Engine):
             self._recipe = recipe
         form = Form(
             single=size == 1,
-            classes=self.run.loss_function.by_row and data[1].ndim == 1,
+            classes=_classes(self.run.loss_function, data[1]),
             weighted=data[2] is not None,
-            keeps=bool(self.figures.summed),
+            keeps=bool(self.figures.of_metrics),
         )
         if form not in self._kernels:
             self._kernels[form] = self._made(form, data, rows, size)
@@ -146,8 +167,8 @@ class CompiledEngine(Engine):
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            _require_rows(data)
             plan = lowered(run.model, run.loss_function, run.optimizer.recipe)
+            _require_rows(data, plan.wiring)
             source = kernel_source(plan, form)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
@@ -169,7 +190,8 @@ class CompiledEngine(Engine):
 
         def compiled() -> Kernel:
             kernel = Kernel(plan, form, written, self.run.model, size)
-            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer, np.zeros(3), seen=False)
+            sums = np.zeros(3 + len(plan.wiring.outputs))
+            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer, sums, seen=False)
             return kernel
 
         with COMPILING:
@@ -196,14 +218,31 @@ class CompiledEngine(Engine):
     def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> list[Sums]:
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
         found: list[Sums] = []
-        for batch in range(first, stop) if self.figures.summed else ():
+        for batch in range(first, stop) if self.figures.of_metrics else ():
             _, y, weight = piece.part(batch * kernel.size, (batch + 1) * kernel.size)
             if weight is None or weight.any():
-                h, a = kernel.outputs((batch - first) * kernel.size, len(y))
-                found.append(self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight))
+                h, a = kernel.outputs((batch - first) * kernel.size, rows_in(y))
+                activation, metrics = self.run.model.output_activation, self.figures.of_metrics
+                found.append(self.figures.metric_sums(activation, h, a, y, weight, metrics))
         return found
 
 
-def _require_rows(data: Batch) -> None:
-    if data[0].ndim != 2:
-        raise CannotLower(f"a kernel takes samples of one axis; got x of shape {data[0].shape}")
+def _classes(loss: Loss, y: Any) -> bool | tuple[bool, ...]:
+    """Return whether targets are classes; for each of several outputs."""
+    if not isinstance(loss, Losses):
+        return loss.by_row and bool(y.ndim == 1)
+    found: tuple[bool, ...] = ()
+    for name, each in loss.losses.items():
+        inside = _classes(each, y[name])
+        found += inside if isinstance(inside, tuple) else (inside,)
+    return found
+
+
+def _require_rows(data: Batch, wiring: Wiring) -> None:
+    for path in wiring.inputs:
+        ids = any(table.path == path for table in wiring.tables)
+        array, name = at(data[0], path), "".join(["x", *(f"[{key!r}]" for key in path)])
+        if ids and array.ndim != 1:
+            raise CannotLower(f"an Embedding in a kernel has a single id a row; got {name} of shape {array.shape}")
+        if array.ndim != 2 and not (path and array.ndim == 1):
+            raise CannotLower(f"a kernel takes samples of one axis; got {name} of shape {array.shape}")

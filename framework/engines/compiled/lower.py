@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from framework.activations import Activation
-from framework.activations.basic import Identity
 from framework.emit.numpy import emit
 from framework.emit.programs import Program, wholly_ours
+from framework.engines.compiled.wiring import CannotLower, Path, Wiring
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.lower import lower
@@ -26,10 +26,8 @@ from framework.graph.reads import Reads
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
+from framework.losses.several import Losses
 from framework.models import Model
-from framework.models.affine import Dense, Neuron
-from framework.models.composite import ActivationLayer
-from framework.models.sequential import Sequential
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
@@ -45,10 +43,6 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 
 _VIEWS = frozenset({"broadcast_to", "reshape"})
-
-
-class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
-    """A formula has no form that a kernel can compute; the message names it and says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,24 +95,26 @@ class Plan:
     """Everything that the source of a kernel depends on.
 
     Attributes:
-        layers: The layers, from the first to the last.
-        loss: The loss.
+        wiring: The layers, and which reads what.
+        losses: The loss of each output, in the order of the wiring's.
+        shares: The weight of each of them in the sum; None where the model has one output.
         optimizer: The optimizer's recipe.
         dtype: "float64" or "float32".
-        hidden: For each layer but the last, the record h -> (a, slope); over rows h -> a.
-        backwards: For each layer but the last, None, or over rows the record (gradient, h, a) -> delta.
-        output: The record (h, target) -> (a, value, delta) of the last activation with the loss.
+        hidden: For each layer, the record h -> (a, slope), over rows h -> a; None for an output.
+        backwards: For each layer, None, or over rows the record (gradient, h, a) -> delta.
+        outputs: By layer, the record (h, target) -> (a, value, delta) of an output's activation with its loss.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
     """
 
-    layers: tuple[Any, ...]
-    loss: Loss
+    wiring: Wiring
+    losses: tuple[Loss, ...]
+    shares: tuple[float, ...] | None
     optimizer: Optimizer
     dtype: str
-    hidden: tuple[Lowered, ...]
+    hidden: tuple[Lowered | None, ...]
     backwards: tuple[Lowered | None, ...]
-    output: Lowered
+    outputs: dict[int, Lowered]
     update: Lowered
     reads: tuple[tuple[str, Reads], ...]
 
@@ -156,11 +152,14 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     """
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
-    layers, activations = _layers(model)
-    units = tuple(getattr(layer, "units", 1) for layer in layers)
-    formulas: tuple[Activation | Loss, ...] = (*activations, loss)
+    wiring = Wiring.of(model)
+    activations = tuple(wiring.activations)
+    units = tuple(map(wiring.units, range(len(activations))))
+    losses, shares = _losses(loss, wiring)
+    formulas: tuple[Activation | Loss, ...] = (*activations, *losses)
     methods = tuple(map(_recorded_from, dict.fromkeys((*formulas, optimizer))))
-    plan = replace(_plan(activations, units, loss, optimizer, model.dtype, methods), layers=layers)
+    plan = _plan(activations, units, tuple(wiring.outputs.values()), losses, optimizer, model.dtype, methods)
+    plan = replace(plan, wiring=wiring, shares=shares)
     try:
         for formula in formulas:
             formula.program()  # traced twice, so without random numbers; the engine watches what it reads
@@ -173,24 +172,53 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
 def _plan(
     activations: tuple[Activation, ...],
     units: tuple[int, ...],
-    loss: Loss,
+    outputs: tuple[int, ...],
+    losses: tuple[Loss, ...],
     optimizer: Optimizer,
     dtype: str,
     _methods: tuple[Any, ...],  # a part of the key
 ) -> Plan:
-    """Return a plan without layers, recorded once: each fit needs it twice, and it takes milliseconds."""
-    hidden = [_activation(each, width, dtype) for each, width in zip(activations[:-1], units, strict=False)]
+    """Return a plan without a wiring, recorded once: each fit needs it twice, and it takes milliseconds."""
+    hidden = [
+        (None, None) if layer in outputs else _activation(activation, units[layer], dtype)
+        for layer, activation in enumerate(activations)
+    ]
     return Plan(
-        layers=(),
-        loss=loss,
+        wiring=Wiring(),
+        losses=losses,
+        shares=None,
         optimizer=optimizer,
         dtype=dtype,
         hidden=tuple(record for record, _ in hidden),
         backwards=tuple(backward for _, backward in hidden),
-        output=_output(loss, activations[-1], units[-1], dtype),
+        outputs={
+            layer: _output(loss, activations[layer], units[layer], dtype)
+            for layer, loss in zip(outputs, losses, strict=True)
+        },
         update=rehearsed_update(optimizer, dtype),
-        reads=_reads(*dict.fromkeys(activations), loss, optimizer),
+        reads=_reads(*dict.fromkeys(activations), *dict.fromkeys(losses), optimizer),
     )
+
+
+def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, ...] | None]:
+    """Return the loss of each output and its weight in the sum, and bring the outputs into their order."""
+    if not isinstance(loss, Losses):
+        return (loss,), None
+    found: dict[Path, tuple[Loss, float]] = {}
+
+    def add(loss: Loss, path: Path, share: float) -> None:
+        if type(loss) is Losses:
+            for name, each in loss.losses.items():
+                add(each, (*path, name), share * loss.weight_of(name))
+        else:
+            found[path] = (loss, share)
+
+    add(loss, (), 1.0)
+    if found.keys() != wiring.outputs.keys():
+        raise CannotLower(f"a kernel takes Losses for the outputs of the model; got {type(loss).__name__}")
+    wiring.outputs = {path: wiring.outputs[path] for path in found}
+    losses, shares = zip(*found.values(), strict=True)
+    return losses, shares
 
 
 def _recorded_from(component: Component) -> tuple[Any, ...]:
@@ -202,33 +230,6 @@ def _recorded_from(component: Component) -> tuple[Any, ...]:
         return methods
     reads = Reads([getattr(component, name) for name in names], type(component))
     return *methods, frozenset(reads.values.items())
-
-
-def _layers(model: Model) -> tuple[tuple[Any, ...], tuple[Activation, ...]]:
-    """Return the layers of units that a model is made of, and the activation of each."""
-    layers: list[Any] = []
-    activations: list[Activation] = []
-    for part in _parts(model):
-        if type(part) in (Dense, Neuron):
-            if layers and type(layers[-1]) is Neuron:
-                raise CannotLower("a Neuron before the last layer gives a number, not a row")
-            layers.append(part)
-            activations.append(part.activation)
-        elif type(part) is not ActivationLayer:
-            raise CannotLower(f"a kernel takes Dense, Neuron, Sequential and activations; got {type(part).__name__}")
-        elif not layers or type(activations[-1]) is not Identity:
-            name = type(part.activation).__name__
-            raise CannotLower(f"the activation {name} stands as a layer, but not behind a Dense without an activation")
-        else:
-            activations[-1] = part.activation
-    return tuple(layers), tuple(activations)
-
-
-def _parts(model: Model) -> list[Any]:
-    """Return the layers of a model within models, in order."""
-    if type(model) is not Sequential:
-        return [model]
-    return [layer for part in model.parts.values() for layer in _parts(part)]
 
 
 _LOOPS: dict[type, tuple[str, ...]] = {

@@ -1,7 +1,8 @@
 """The matrix products of a layer as lines of source: by BLAS, or by loops where they are too small for a call.
 
 In each style ``forward`` is h = x w, ``weights`` is gw = x^T h with delta in place of h, ``descend`` is the plain step
-w <- w - rate x^T h in one, and ``inputs`` is s = h w^T, for n rows. {i} is the layer, {j} the next one.
+w <- w - rate x^T h in one, ``inputs`` is s = h w^T, and ``more`` s <- s + h w^T, for n rows. {i} is the layer, {m} the
+matrix that it reads, and {u} where ``sizes`` has its number of units.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import re
 
 _MATRIX = {
     "forward": """
-gemm(address, 0, n, sizes[{j}], sizes[{i}], one, x_{i}, w_{i}, zero, h_{i})
+gemm(address, 0, n, sizes[{u}], sizes[{m}], one, x_{m}, w_{i}, zero, h_{i})
 """,
     "weights": """
-gemm(address, 1, sizes[{i}], sizes[{j}], n, one, x_{i}, h_{i}, zero, gw_{i})
+gemm(address, 1, sizes[{m}], sizes[{u}], n, one, x_{m}, h_{i}, zero, gw_{i})
 """,
     "descend": """
-gemm(address, 1, sizes[{i}], sizes[{j}], n, -rate, x_{i}, h_{i}, one, w_{i})
+gemm(address, 1, sizes[{m}], sizes[{u}], n, -rate, x_{m}, h_{i}, one, w_{i})
 """,
     "inputs": """
-gemm(address, 2, n, sizes[{i}], sizes[{j}], one, h_{i}, w_{i}, zero, s_{i})
+gemm(address, 2, n, sizes[{m}], sizes[{u}], one, h_{i}, w_{i}, zero, s_{m})
+""",
+    "more": """
+gemm(address, 2, n, sizes[{m}], sizes[{u}], one, h_{i}, w_{i}, one, s_{m})
 """,
 }
 
@@ -27,69 +31,81 @@ _VECTOR = {
     "forward": """
 for i in range(n):
     product = zero
-    for k in range(sizes[{i}]):
-        product += x_{i}[i, k] * w_{i}[k]
+    for k in range(sizes[{m}]):
+        product += x_{m}[i, k] * w_{i}[k]
     h_{i}[i, 0] = product
 """,
     "weights": """
-for k in range(sizes[{i}]):
-    gw_{i}[k] = x_{i}[0, k] * h_{i}[0, 0]
+for k in range(sizes[{m}]):
+    gw_{i}[k] = x_{m}[0, k] * h_{i}[0, 0]
 for i in range(1, n):
-    for k in range(sizes[{i}]):
-        gw_{i}[k] += x_{i}[i, k] * h_{i}[i, 0]
+    for k in range(sizes[{m}]):
+        gw_{i}[k] += x_{m}[i, k] * h_{i}[i, 0]
 """,
     "descend": """
 for i in range(n):
     d = rate * h_{i}[i, 0]
-    for k in range(sizes[{i}]):
-        w_{i}[k] -= x_{i}[i, k] * d
+    for k in range(sizes[{m}]):
+        w_{i}[k] -= x_{m}[i, k] * d
 """,
     "inputs": """
 for i in range(n):
-    for k in range(sizes[{i}]):
-        s_{i}[i, k] = h_{i}[i, 0] * w_{i}[k]
+    for k in range(sizes[{m}]):
+        s_{m}[i, k] = h_{i}[i, 0] * w_{i}[k]
+""",
+    "more": """
+for i in range(n):
+    for k in range(sizes[{m}]):
+        s_{m}[i, k] += h_{i}[i, 0] * w_{i}[k]
 """,
 }
 
 _ONLINE = {
     "forward": """
-for j in range(sizes[{j}]):
-    h_{i}[0, j] = x_{i}[0, 0] * w_{i}[0, j]
-for k in range(1, sizes[{i}]):
-    for j in range(sizes[{j}]):
-        h_{i}[0, j] += x_{i}[0, k] * w_{i}[k, j]
+for j in range(sizes[{u}]):
+    h_{i}[0, j] = x_{m}[0, 0] * w_{i}[0, j]
+for k in range(1, sizes[{m}]):
+    for j in range(sizes[{u}]):
+        h_{i}[0, j] += x_{m}[0, k] * w_{i}[k, j]
 """,
     "weights": """
-for k in range(sizes[{i}]):
-    for j in range(sizes[{j}]):
-        gw_{i}[k, j] = x_{i}[0, k] * h_{i}[0, j]
+for k in range(sizes[{m}]):
+    for j in range(sizes[{u}]):
+        gw_{i}[k, j] = x_{m}[0, k] * h_{i}[0, j]
 """,
     "descend": """
-for k in range(sizes[{i}]):
-    d = rate * x_{i}[0, k]
-    for j in range(sizes[{j}]):
+for k in range(sizes[{m}]):
+    d = rate * x_{m}[0, k]
+    for j in range(sizes[{u}]):
         w_{i}[k, j] -= d * h_{i}[0, j]
 """,
     "inputs": """
-for k in range(sizes[{i}]):
+for k in range(sizes[{m}]):
     product = zero
-    for j in range(sizes[{j}]):
+    for j in range(sizes[{u}]):
         product += h_{i}[0, j] * w_{i}[k, j]
-    s_{i}[0, k] = product
+    s_{m}[0, k] = product
+""",
+    "more": """
+for k in range(sizes[{m}]):
+    product = zero
+    for j in range(sizes[{u}]):
+        product += h_{i}[0, j] * w_{i}[k, j]
+    s_{m}[0, k] += product
 """,
 }
 
 _STYLES = {"matrix": _MATRIX, "vector": _VECTOR, "online": _ONLINE}
 
 
-def product(style: str, what: str, place: int) -> list[str]:
-    """Return the lines of a product of layer ``place``.
+def product(style: str, what: str, layer: int, matrix: int, units: int) -> list[str]:
+    """Return the lines of a product of a layer.
 
     Example:
-        >>> product("matrix", "forward", 0)
+        >>> product("matrix", "forward", 0, 0, 1)
         ['gemm(address, 0, n, sizes[1], sizes[0], one, x_0, w_0, zero, h_0)']
     """
-    return _STYLES[style][what].format(i=place, j=place + 1).strip().splitlines()
+    return _STYLES[style][what].format(i=layer, m=matrix, u=units).strip().splitlines()
 
 
 def in_place(lines: list[str], soon: str) -> list[str]:

@@ -11,10 +11,15 @@ from framework.optimizers import Optimizer
 Product = Callable[[str, int], list[str]]
 """Gives the lines of a product of a layer: ("weights", 0) are those of the first layer's gradient."""
 
+Scatter = Callable[[str, str], list[str]]
+"""Gives the lines that add a multiple of dL/d(row) to rows of embeddings: ("ge", "") to those of the gradient."""
+
 _OVER_PARAMETERS = ["for run in range(len(starts)):", "    for i in range(starts[run], stops[run]):"]
 
 
-def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product) -> tuple[list[str], str]:
+def step_source(
+    plan: Plan, writer: Writer, widths: list[str], product: Product, tables: Scatter, totals: list[str]
+) -> tuple[list[str], str]:
     """Return the lines of the end of a step, and the source of the function ``update``.
 
     Args:
@@ -22,13 +27,15 @@ def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product)
         writer: Writes the update.
         widths: The number of units of each layer, as source.
         product: Gives the lines of a product.
+        tables: Gives the lines that add to the rows of the embeddings.
+        totals: The sum of the losses of each of several outputs, as source.
     """
     text, constants = writer.update(plan.update)
     names = [name for name in plan.update.inputs if name.startswith("memory_")]
     # Slices, so that each loop counts from 0: LLVM must see that no index is negative to make vectors of it.
     arrays = ["vector", "gradient", *(f"memory[{place}]" for place in range(len(names)))]
     parts = "".join(f", {array}[starts[run] : stops[run]]" for array in arrays)
-    gradients = _gradients(widths, product)
+    gradients = [*_gradients(widths, product), *tables("ge", "")]
     update = [
         *_clip(plan.optimizer, writer),
         "for run in range(len(starts)):",
@@ -38,8 +45,14 @@ def step_source(plan: Plan, writer: Writer, widths: list[str], product: Product)
         # The sums are the same whether a callback reads the gradients or not, so it changes no bit.
         wanted = "if fold != 1 or begin + n == len(rows):  # the update needs them, or somebody may look"
         gradients = [wanted, *indented(gradients)]
-        update = ["if fold:", *indented(_descent(widths, product)), "else:", *indented(update)]
+        update = [
+            "if fold:",
+            *indented([*_descent(widths, product), *tables("e", "-rate * ")]),
+            "else:",
+            *indented(update),
+        ]
     count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
+    count += [f"sums[{place}] += {total}" for place, total in enumerate(totals, 3)]
     return [*gradients, *update, *count], text
 
 

@@ -1,0 +1,144 @@
+"""The compiled engine trains models of several inputs and outputs as the NumPy engine does."""
+
+import numpy as np
+import pytest
+from compiled_pieces import own_cache  # noqa: F401 (a fixture)
+
+from framework import (
+    Accuracy,
+    AdamOptimizer,
+    BatchNorm,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    HalfSquaredError,
+    Heads,
+    Join,
+    Losses,
+    MeanSquaredError,
+    Neuron,
+    OutputMetric,
+    ReLU,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+)
+
+pytest.importorskip("numba")
+RNG = np.random.default_rng(0)
+ROWS = 76  # in batches of 8 the last one has 4 rows
+X = {"numbers": RNG.normal(size=(ROWS, 3)), "city": RNG.integers(0, 5, ROWS), "age": RNG.normal(size=ROWS)}
+Y = {"late": RNG.integers(0, 2, ROWS), "more": {"kind": RNG.integers(0, 3, ROWS)}}
+WEIGHTS = RNG.random(ROWS) * (RNG.random(ROWS) > 0.3)
+
+
+def wide():
+    """A branch with a layer of its own, an embedding, and two outputs that read both."""
+    trunk = Join(numbers=None, city=Embedding(5, 2), age=Dense(units=2, activation=Tanh()))
+    return Sequential(trunk, Heads(late=Neuron(7, Sigmoid()), more=Heads(kind=Sequential(Dense(units=3), Softmax()))))
+
+
+def deep():
+    """A layer between the inputs and two outputs of one number each."""
+    heads = Heads(late=Neuron(2, Sigmoid()), price=Neuron(2))
+    return Sequential(Join(numbers=None, city=Embedding(5, 2), age=None), Dense(units=2, activation=Tanh()), heads)
+
+
+def both(make, data, **settings):
+    runs = []
+    for engine in ("numpy", "compiled"):
+        runs.append(Trainer(epochs=5, engine=engine, **settings).fit(make(), data))
+        assert runs[-1].engine == engine
+    return runs
+
+
+def require_agreement(runs, tolerance=1e-10):
+    expected, found = (run.model.parameters.vector for run in runs)
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+    for one, other in zip(*(run.history.rows for run in runs), strict=True):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds"}:
+            assert other[key] == pytest.approx(one[key], rel=10 * tolerance, abs=1e-12), key
+
+
+def test_batches_with_weights_and_metrics():
+    inner = Losses(kind=CrossEntropy(), weights={"kind": 0.5})
+    loss = Losses(more=inner, late=BinaryCrossEntropy(), weights={"late": 0.3, "more": 2.0})
+    metrics = [OutputMetric("late", Accuracy()), OutputMetric("more", OutputMetric("kind", Accuracy()))]
+    optimizer = AdamOptimizer(learning_rate=0.01)
+    require_agreement(both(wide, (X, Y, WEIGHTS), loss=loss, optimizer=optimizer, batch_size=8, metrics=metrics))
+
+
+def test_single_rows_a_frozen_branch_and_a_resume():
+    data = (X, {"price": X["age"], "late": Y["late"]})
+    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.3})
+    settings = {"loss": loss, "optimizer": SGDOptimizer(learning_rate=0.05), "batch_size": 1}
+    require_agreement(both(deep, data, **settings))
+    trainer = Trainer(engine="compiled", epochs=2, **settings)
+    straight, stopped = deep(), deep()
+    expected = trainer.fit(straight, data, epochs=4)
+    run = trainer.resume(trainer.fit(stopped, data), data, epochs=2)
+    np.testing.assert_array_equal(stopped.parameters.vector, straight.parameters.vector)
+    for one, other in zip(run.history.rows, expected.history.rows, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+    straight.parameters.freeze("0.city.*", "2.late.*")
+    kept = straight.parameters["0.city.weights"].copy()
+    trainer.fit(straight, data)
+    np.testing.assert_array_equal(straight.parameters["0.city.weights"], kept)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            lambda: Sequential(Join(numbers=BatchNorm(3), city=Embedding(5, 2), age=None), Dense(units=1)),
+            "a kernel takes Dense, .* and activations; got BatchNorm",
+        ),
+        (
+            lambda: Sequential(
+                Join(numbers=None, city=Sequential(Embedding(5, 2), Flatten()), age=None), Dense(units=1)
+            ),
+            "got Flatten",
+        ),
+        (
+            lambda: Sequential(Join(numbers=ReLU(), city=Embedding(5, 2), age=None), Dense(units=1)),
+            "the activation ReLU stands as a layer, but not behind a Dense",
+        ),
+        (
+            lambda: Sequential(Join(numbers=None, city=Embedding(5, 2), age=None), Dropout(rate=0.5), Dense(units=1)),
+            "got Dropout",
+        ),
+    ],
+)
+def test_what_has_no_form_in_a_kernel_is_named(model, message):
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.05), engine="compiled")
+    with pytest.warns(UserWarning, match=message):
+        run = trainer.fit(model(), (X, np.ones(ROWS)))
+    assert run.engine == "numpy"
+
+
+def test_heads_that_share_what_an_activation_would_change_fall_back():
+    model = Sequential(Dense(3, 4), Heads(a=Tanh(), b=Dense(units=2)))
+    y = {"a": np.ones((ROWS, 4)), "b": np.ones((ROWS, 2))}
+    loss = Losses(a=MeanSquaredError(), b=MeanSquaredError())
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.05), engine="compiled")
+    with pytest.warns(UserWarning, match="the activation Tanh stands as a layer"):
+        run = trainer.fit(model, (X["numbers"], y))
+    assert run.engine == "numpy"
+
+
+def test_several_ids_a_row_fall_back():
+    x = {"city": RNG.integers(0, 5, (ROWS, 2)), "tag": RNG.integers(0, 2, (ROWS, 2))}
+    model = Sequential(Join(city=Embedding(5, 2), tag=Embedding(2, 1)), Dense(units=1))
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.05), engine="compiled")
+    with pytest.warns(
+        UserWarning, match=r"an Embedding in a kernel has a single id a row; got x\['city'\] of shape \(76, 2\)"
+    ):
+        run = trainer.fit(model, (x, np.ones((ROWS, 2, 1))))
+    assert run.engine == "numpy"
