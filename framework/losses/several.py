@@ -14,7 +14,7 @@ from framework.arrays import Array, Record
 from framework.errors import DataError, FrameworkError, SettingsError, UsageError, nearest
 from framework.losses.base import Loss
 from framework.losses.requirements import Output, require_weights
-from framework.settings.component import NonNegative, require_named
+from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
 from framework.trees import at, leaf_name, leaves, map_leaves
 
@@ -48,16 +48,14 @@ class Losses(Loss):
 
     by_row = True
 
-    weights: tuple[tuple[str, NonNegative], ...] = ()
+    weights: Named[NonNegative] = ()
 
     def __init__(self, /, *unnamed: object, weights: Any = (), **losses: Loss) -> None:
         require_named(type(self), "output", "Losses(price=MeanSquaredError(), late=...)", unnamed, losses)
-        pairs = tuple(sorted(weights.items())) if isinstance(weights, Mapping) else weights
-        if not isinstance(pairs, tuple | list) or not all(isinstance(pair, tuple | list) for pair in pairs):
-            raise SettingsError(
-                f"Losses: setting 'weights' must be numbers by name, {{'a': 0.1}}; got {brief(weights)}"
-            )
-        super().__init__(weights=pairs, **losses)
+        if not isinstance(weights, Mapping | tuple):
+            raise SettingsError(f"Losses: setting 'weights' must be a dict of numbers by name; got {brief(weights)}")
+        ordered = dict(sorted(weights.items())) if isinstance(weights, Mapping) else weights
+        super().__init__(weights=ordered, **losses)
         for name, _ in self.weights:
             if name not in self.losses:
                 raise SettingsError(
@@ -77,6 +75,7 @@ class Losses(Loss):
         return dict(self.weights).get(name, 1.0)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show the losses first."""
         yield from self.losses.items()
         if self.weights:
             yield "weights", dict(self.weights)

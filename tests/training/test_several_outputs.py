@@ -417,7 +417,7 @@ def test_a_loss_by_hand_refuses_what_does_not_fit_before_it_changes_a_gradient()
         (lambda: Losses(price=MeanSquaredError(), weights={"prise": 1.0}), r"did you mean 'price'\?"),
         (lambda: Losses(price=MeanSquaredError(), weights={"price": -1.0}), "greater than or equal to 0; got -1"),
         (lambda: Losses(price=MeanSquaredError(), weights={"price": 0.0}), "must have a weight above 0"),
-        (lambda: Losses(price=MeanSquaredError(), weights=[0.1]), "must be numbers by name"),
+        (lambda: Losses(price=MeanSquaredError(), weights=[0.1]), "must be a dict of numbers by name; got"),
     ],
 )
 def test_losses_that_make_no_sense_are_refused(make, message):
