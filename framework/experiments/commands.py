@@ -22,6 +22,7 @@ from framework.experiments.folder import SETTINGS, RunFolder
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.schema import schema_of
+from framework.experiments.tables import require_not_read, table_of
 from framework.settings.messages import printable
 from framework.tables import as_text
 
@@ -98,6 +99,8 @@ def new(data: str, target: str, out: str | None, task: Literal["classes", "numbe
     path = Path(out or f"{Path(data).stem}.toml")
     if out != "-" and path.exists() and not overwrite:
         raise click.ClickException(f"{path} exists already; give --out another file, or --overwrite")
+    if out != "-":
+        require_not_read(table_of(data), f"--out {path}", path)
     folder = Path.cwd() if out == "-" else path.absolute().parent
     text = proposal(data, target, task, folder)
     if out == "-":

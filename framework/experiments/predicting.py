@@ -15,7 +15,7 @@ from framework.arrays import Array
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.folder import RunFolder
-from framework.experiments.tables import as_trained, table_of, without_target
+from framework.experiments.tables import as_trained, require_not_read, table_of, without_target
 from framework.extras import required
 from framework.models import Model
 from framework.models.rows import places_of
@@ -41,9 +41,8 @@ def write_predictions(run: RunFolder, data: str, out: str, keep: Sequence[str] =
     experiment, model = run.experiment, run.model()
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
-    if Path(out).exists() and Path(data).exists() and Path(out).samefile(data):
-        raise SettingsError(f"--out {out}: the predictions must not replace the table that is predicted")
     table = without_target(table_of(data, as_trained(experiment.data, model), weight=None))
+    require_not_read(table, f"--out {out}", out)
     _require(table, model.columns, f"{data} must have the columns that the model was trained with")
     _require(table, keep, f"{data} must have the columns of --keep")
     table = table.replace(columns=[*dict.fromkeys([*model.columns, *keep])])

@@ -10,6 +10,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.csv import CSV
+from framework.data.files import located
 from framework.data.parquet import Parquet
 from framework.data.sources import parts_of
 from framework.data.table_files import TableFile
@@ -54,6 +55,19 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
         settings.setdefault("delimiter", "\t")
     roles = {} if like is None else {"target": like.target, "weight": like.weight, "columns": like.columns}
     return kind(**{"path": path, **roles, **settings})
+
+
+def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
+    """Refuse to replace a file of a table by what is made of the table; ``name`` begins the message.
+
+    Raises:
+        SettingsError: The path is one of the table's files.
+    """
+    if not Path(path).exists():
+        return
+    for file in located(table.path, table.ending, type(table).__name__):
+        if file.system is None and Path(path).samefile(file.path):
+            raise SettingsError(f"{name}: {file.url} is read, so it must not be replaced; give another file")
 
 
 def as_trained(table: TableFile, model: Model) -> TableFile:

@@ -274,7 +274,10 @@ def test_what_fit_refuses_leaves_no_folder():
         ("predict run points.csv --out a.xls", "--out a.xls: the predictions must be written as .csv or .parquet"),
         ("predict run points.csv --out none/a.csv", "--out none/a.csv: the file must be one that can be written; "),
         ("predict run points.csv --out short.csv", "short.csv exists already; give --out another file, or --overwrite"),
-        ("predict run points.csv --out points.csv --overwrite", "--out points.csv: the predictions must not replace "),
+        ("predict run points.csv --out points.csv --overwrite", "--out points.csv: points.csv is read, so it must not"),
+        ("predict run p*s.csv --out points.csv --overwrite", "points.csv is read, so it must not be replaced; "),
+        ("predict run . --out points.csv --overwrite", "--out points.csv: points.csv is read, so it must not be"),
+        ("new points.csv --target inside --out points.csv --overwrite", "--out points.csv: points.csv is read, so it"),
         (
             "new points.csv --out a.toml --target outside",
             "CSV: setting 'target' names the column 'outside', which points.csv does ",
