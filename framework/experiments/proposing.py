@@ -18,8 +18,7 @@ from framework.experiments.tables import table_of
 from framework.experiments.text import to_toml
 from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
-from framework.preprocessing.dates import Dates
-from framework.preprocessing.numbers import Drop, Impute, Standardize
+from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import Proposal, propose, rules
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
@@ -82,7 +81,7 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
     found, [goal] = propose(table, name="new")
     rows = len(table)
     size = next(size for size in SIZES if rows <= size.rows)
-    columns = [_lasting(each, size.levels) for each in found]
+    columns = [_detailed(each, size.levels) for each in found]
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
@@ -122,28 +121,9 @@ validation = {size.validation}
 {_model(_head(classes), size)}"""
 
 
-def _lasting(column: Proposal, levels: int) -> Proposal:
-    """Return a proposal whose steps also suit rows that come later, and the number of rows.
-
-    They fill missing values, also where the table has none. Of dates of one year, the parts that do not come again in
-    the table are left out: a later day or month would be outside of all that the model has seen.
-    """
-    steps, reason = [*column.steps], column.reason
-    if steps == [OneHot()]:
-        return column._replace(steps=(OneHot(levels),))
-    if column.kind in ("text", "category") or any(isinstance(step, Drop | OneHot) for step in steps):
-        return column
-    place = 0
-    if steps and isinstance(steps[0], Dates):
-        place = 1
-        if "year" not in steps[0].parts:
-            parts = [part for part in steps[0].parts if part not in ("days", "month")]
-            if not parts:
-                return column._replace(steps=(Drop(),), reason="dates of one year, of which nothing comes again")
-            steps[0], reason = Dates(parts), ", ".join(filter(None, ["of one year: no month comes again", reason]))
-    if not any(isinstance(step, Impute) for step in steps):
-        steps.insert(place, Impute("median"))
-    return column._replace(steps=tuple(steps), reason=reason)
+def _detailed(column: Proposal, levels: int) -> Proposal:
+    """Return a proposal with as many levels of a text as the number of rows allows."""
+    return column._replace(steps=(OneHot(levels),)) if column.steps == (OneHot(),) else column
 
 
 def _comment(text: str) -> str:

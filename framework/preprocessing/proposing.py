@@ -168,7 +168,9 @@ def _text_steps(label: str, column: _Summary) -> tuple[tuple[ColumnStep, ...], s
 def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep, ...], str]:
     moments, missing = column.moments, f"{column.missing:,} missing" if column.missing else ""
     if column.kind == "boolean" or (column.distinct == 2 and (moments.low, moments.high) == (0.0, 1.0)):
-        return ((OneHot(),), missing) if missing else ((), "0 and 1" if column.kind == "number" else "")
+        return (
+            ((OneHot(),), missing) if missing else ((Impute("median"),), "0 and 1" if column.kind == "number" else "")
+        )
     few = column.whole and column.distinct <= FEW and not pixels and column.kind == "number"
     if column.whole and column.present > 20 and not few:
         numbered = column.distinct == column.present and moments.high - moments.low == column.present - 1
@@ -176,12 +178,12 @@ def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[Col
             return (Drop(),), "numbers of the rows" if numbered else "an id"
     if few and column.present >= 5 * column.distinct and column.distinct > 2:
         return (OneHot(),), ", ".join(filter(None, [f"{column.distinct} different whole numbers", missing]))
-    first: tuple[ColumnStep, ...] = (Impute("median"),) if missing else ()
+    fill = Impute("median")  # also without missing values, because later rows may have some
     if column.distinct == 2:
-        return (*first, MinMax()), ", ".join(filter(None, ["two numbers", missing]))
+        return (fill, MinMax()), ", ".join(filter(None, ["two numbers", missing]))
     if (log := _log(column)) is not None:
-        return (*first, log, Standardize()), ", ".join(filter(None, ["long tail", missing]))
-    return (*first, Standardize()), missing
+        return (fill, log, Standardize()), ", ".join(filter(None, ["long tail", missing]))
+    return (fill, Standardize()), missing
 
 
 def _log(column: _Summary) -> Log | None:
@@ -196,11 +198,13 @@ def _log(column: _Summary) -> Log | None:
 
 def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
     parts = [part for part in ("year", "month", "weekday", "hour") if column.parts[part].deviation > 0]
-    if not parts and not column.missing:
-        return (Drop(),), "always the same"
-    first: tuple[ColumnStep, ...] = (Dates(parts or ("days",)),)
     missing = f"{column.missing:,} missing" if column.missing else ""
-    return (*first, *([Impute()] if missing else []), Standardize()), missing
+    if not parts and not missing:
+        return (Drop(),), "always the same"
+    if "month" in parts and "year" not in parts:  # a later month would be outside of all that the model has seen
+        parts.remove("month")
+        missing = ", ".join(filter(None, ["of one year: no month comes again", missing]))
+    return (Dates(parts or ("days",)), Impute("median"), Standardize()), missing
 
 
 def _goal(label: str, column: _Summary) -> Proposal:

@@ -7,29 +7,33 @@ import pyarrow as pa
 import pytest
 
 import framework
-from framework import Preprocess
+from framework import Impute, Preprocess, Standardize
 from framework.datasets import load_digits
 from framework.preprocessing.proposing import code, propose, rules
 
 RNG = np.random.default_rng(0)
 ROWS = 400
 NUMBERS = RNG.normal(size=ROWS)
+SCALED = '[Impute("median"), Standardize()]'
 HOURS = pd.Timestamp("2013-01-01") + pd.to_timedelta(RNG.integers(0, 400 * 24, ROWS), unit="h")
 DAYS = pd.Timestamp("2013-01-01") + pd.to_timedelta(np.arange(ROWS) % 20, unit="D")
 
 COLUMNS = {
-    "numbers": (RNG.normal(size=ROWS), "[Standardize()]"),
+    "numbers": (RNG.normal(size=ROWS), SCALED),
     "numbers with a hole": (
         np.where(np.arange(ROWS) == 3, np.nan, RNG.normal(size=ROWS)),
-        '[Impute("median"), Standardize()]',
+        SCALED,
     ),
-    "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), "[Log(), Standardize()]"),
-    "a long tail of small numbers": (np.exp(RNG.normal(-6, 1.5, ROWS)), "[Log(unit=0.0001), Standardize()]"),
+    "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), '[Impute("median"), Log(), Standardize()]'),
+    "a long tail of small numbers": (
+        np.exp(RNG.normal(-6, 1.5, ROWS)),
+        '[Impute("median"), Log(unit=0.0001), Standardize()]',
+    ),
     "few whole numbers": (RNG.integers(0, 5, ROWS), "[OneHot()]"),
-    "many whole numbers": (RNG.integers(0, 50, ROWS), "[Standardize()]"),
-    "0 and 1": (RNG.integers(0, 2, ROWS), "[]"),
-    "two numbers": (RNG.choice([3.5, 7.0], ROWS), "[MinMax()]"),
-    "booleans": (RNG.random(ROWS) > 0.5, "[]"),
+    "many whole numbers": (RNG.integers(0, 50, ROWS), SCALED),
+    "0 and 1": (RNG.integers(0, 2, ROWS), '[Impute("median")]'),
+    "two numbers": (RNG.choice([3.5, 7.0], ROWS), '[Impute("median"), MinMax()]'),
+    "booleans": (RNG.random(ROWS) > 0.5, '[Impute("median")]'),
     "booleans with a hole": (pd.array([None, *(RNG.random(ROWS - 1) > 0.5)], "boolean"), "[OneHot()]"),
     "text": (RNG.choice(["a", "b"], ROWS), "[OneHot()]"),
     "categories": (pd.Categorical(RNG.choice(["a", "b"], ROWS)), "[OneHot()]"),
@@ -40,9 +44,13 @@ COLUMNS = {
     "always the same text": (["a"] * ROWS, "[Drop()]"),
     "nothing": ([None] * ROWS, "[Drop()]"),
     "lists": ([[1, 2]] * ROWS, "[Drop()]"),
-    "hours": (HOURS, '[Dates(["year", "month", "weekday", "hour"]), Standardize()]'),
-    "days of a month": (DAYS, '[Dates(["weekday"]), Standardize()]'),
-    "durations": (pd.to_timedelta(RNG.normal(size=ROWS), unit="h"), "[Standardize()]"),
+    "hours": (HOURS, '[Dates(["year", "month", "weekday", "hour"]), Impute("median"), Standardize()]'),
+    "days of a month": (DAYS, '[Dates(["weekday"]), Impute("median"), Standardize()]'),
+    "days of a year": (
+        DAYS + pd.to_timedelta(RNG.integers(0, 300, ROWS), unit="D"),
+        '[Dates(["weekday"]), Impute("median"), Standardize()]',
+    ),
+    "durations": (pd.to_timedelta(RNG.normal(size=ROWS), unit="h"), SCALED),
 }
 
 
@@ -88,5 +96,5 @@ def test_many_columns_of_small_whole_numbers_are_pixels_and_share_a_rule():
     x, y = load_digits()
     recipe = Preprocess.of(pd.DataFrame(x, columns=[f"pixel {place}" for place in range(64)]).assign(digit=y), "digit")
     found = dict(recipe.columns)
-    assert str(found["<number>"]) == "(Standardize(mean=(), scale=()),)"
+    assert found["<number>"] == (Impute("median"), Standardize())
     assert len(found) < 10
