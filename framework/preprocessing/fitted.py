@@ -276,9 +276,10 @@ def _back(steps: tuple[ColumnStep, ...], values: Array) -> Array:
     if any(isinstance(step, Classes) for step in steps):
         return values
     found = values.astype(np.float64)
-    for step in reversed(steps):
-        found = step.inverse(found, 0)
-    return found.astype(values.dtype, copy=False)
+    with np.errstate(over="ignore"):  # a prediction may be far beyond the targets of the training rows
+        for step in reversed(steps):
+            found = step.inverse(found, 0)
+        return found.astype(values.dtype, copy=False)
 
 
 def _outputs(column: Column) -> list[tuple[str, Array]]:

@@ -92,6 +92,13 @@ def test_the_rank_of_a_sketched_quantile_is_within_the_stated_error(order, monke
     assert (found[0], found[-1]) == (0, rows - 1)
 
 
+def test_pruning_moves_a_rank_by_at_most_half_a_group(monkeypatch):
+    monkeypatch.setattr(statistics, "SKETCH_SIZE", 10)
+    values, counts = statistics._pruned(np.arange(1000.0), np.ones(1000, int))
+    assert len(values) == 10
+    assert np.abs(np.repeat(values, counts) - np.arange(1000)).max() <= 1000 / (2 * 10)
+
+
 def test_a_sketch_is_small():
     sketch = gathered(Sketch(), np.random.default_rng(0).normal(size=2**20), 65_536)
     assert sum(len(values) for values, _ in filter(None, sketch._parts)) <= 5 * 8192

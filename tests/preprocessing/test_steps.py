@@ -115,6 +115,23 @@ def test_a_chain_takes_as_few_passes_as_it_can(name, passes):
     assert data.reads == passes + 1  # and one that looks at the kinds of columns
 
 
+def test_a_logarithm_is_that_of_the_formula_on_both_sides_of_0():
+    x = np.array([-1e6, -3.0, -0.1, 0.0, 0.2, 5.0, 1e9])
+    expected = np.sign(x) * np.log(1 + np.abs(x) / 0.5)
+    np.testing.assert_allclose(transformed(x, Log(unit=0.5))[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [100, 70_000])
+def test_a_row_in_a_message_is_counted_from_the_first_row_of_the_data(rows):
+    values = np.where(np.arange(rows) == rows - 7, np.nan, np.arange(rows) * 1.0)
+    recipe = Preprocess(columns={"c": [Standardize()]})
+    for data in (pd.DataFrame({"c": values}), Counting(pd.DataFrame({"c": values}))):
+        with pytest.raises(DataError, match=f"column 'c' has a missing value in row {rows - 7};"):
+            recipe.fit(data)
+    with pytest.raises(DataError, match=f"column 'c' has a missing value in row {rows - 7};"):
+        recipe.fit(pd.DataFrame({"c": np.arange(rows)})).transform(pd.DataFrame({"c": values}))
+
+
 def test_one_hot_is_that_of_scikit_learn():
     cities = RNG.choice(["Rome", "Oslo", "Bern", "Kiel"], 500, p=[0.5, 0.3, 0.15, 0.05])
     oracle = OneHotEncoder(sparse_output=False, max_categories=3, handle_unknown="infrequent_if_exist")
