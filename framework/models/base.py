@@ -224,7 +224,7 @@ class Model(Component):
     def preprocess(self) -> TableTransform | None:
         """The FittedPreprocess of ``fit``, which turns tables into the model's numbers; saved with the model.
 
-        None takes it away. The model's columns go with it.
+        None takes it away. The model's columns go with it. Numbers of inputs that are left open follow from it.
         """
         found: TableTransform | None = self._built().columns.preprocess if self.outermost.settled else None
         return found
@@ -236,6 +236,8 @@ class Model(Component):
                 f"model.preprocess must be a FittedPreprocess, as recipe.fit(data) gives, or None; got {brief(fitted)}"
             )
         columns = Columns() if fitted is None else Columns(fitted.inputs, fitted.targets or None, fitted)
+        if fitted is not None and not self.outermost.settled:
+            self.settle(fitted.shape)
         self._built().columns = columns
 
     def predict(self, x: Any) -> Any:

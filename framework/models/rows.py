@@ -31,6 +31,10 @@ class TableTransform(Protocol):
         """The columns of the target, where it is transformed."""
 
     @property
+    def shape(self) -> Any:
+        """The shape of a row as the model takes it; a dict of shapes by name where columns have ids."""
+
+    @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         """The names of the classes of each target that has some."""
 

@@ -94,6 +94,13 @@ class FittedPreprocess(Component):
         return tuple(name for column in self._empty() for name, _ in _outputs(column))
 
     @property
+    def shape(self) -> Any:
+        """The shape of a row as the model takes it; a dict of shapes by name where columns have ids."""
+        ids: dict[str, Any] = dict.fromkeys(self.vocabularies, ())
+        numbers = (len(self.names),)
+        return ({NUMBERS: numbers} if self.names else {}) | ids if ids else numbers
+
+    @property
     def vocabularies(self) -> dict[str, int]:
         """How many ids each column with ``Levels`` has, by name."""
         return {

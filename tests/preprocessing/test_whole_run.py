@@ -17,7 +17,10 @@ from framework import (
     CrossEntropy,
     DataError,
     Dense,
+    Embedding,
     Impute,
+    Join,
+    Levels,
     Log,
     MeanSquaredError,
     Neuron,
@@ -206,6 +209,19 @@ def test_the_preprocess_goes_with_copies_and_can_be_taken_away(trained):
     assert model.columns is None
     x = trained.model.preprocess.transform(HELD_OUT)
     assert np.array_equal(model.predict(x), trained.model.predict(HELD_OUT))
+
+
+def test_a_preprocess_can_be_given_to_a_model_whose_inputs_are_open():
+    recipe = Preprocess(columns=INPUTS, target=[Classes()]).fit((classes(TRAIN), "late"))
+    model = network()
+    model.preprocess = recipe
+    assert model.input_shape == (len(recipe.names),)
+    TRAINER.replace(preprocess=None, epochs=1).fit(model, (classes(HELD_OUT), "late"))
+    assert model.preprocess == recipe
+    ids = Preprocess(columns={"age": [Impute()], "city": [Levels(5)]}).fit(TRAIN[["age", "city"]])
+    joined = Sequential(Join(numbers=Dense(units=2), city=Embedding(7, 2)), Neuron())
+    joined.preprocess = ids
+    assert joined.predict(HELD_OUT).shape == (100,)
 
 
 def test_predicting_no_rows_gives_no_predictions(trained):
