@@ -54,7 +54,7 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
         "started with:",
         *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
-        *(f"newest row: {_line(row)}" for row in history_of(document.history, arrays)[-1:]),
+        *(f"newest row: {_pairs(row)}" for row in history_of(document.history, arrays)[-1:]),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",
         *_table(arrays),
@@ -65,14 +65,17 @@ def _line(value: Any) -> str:
     """Return JSON on one line, an object with a type as ``Type(name=value, ...)``."""
     match value:
         case {"type": str(kind), **settings}:
-            given = {name: item for name, item in settings.items() if item is not None}
-            return f"{kind}({_line(given)})"
+            return f"{kind}({_pairs({str(name): item for name, item in settings.items() if item is not None})})"
         case dict():
-            return ", ".join(f"{name}={_line(item)}" for name, item in value.items())
+            return f"{{{_pairs(value)}}}"
         case list():
             return f"[{', '.join(map(_line, value))}]"
         case _:
             return json.dumps(value)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_line(item)}" for name, item in values.items())
 
 
 def _table(arrays: dict[str, Array]) -> list[str]:
