@@ -184,7 +184,7 @@ class RunFolder:
         if newest is None:
             damaged = f"; {len(found)} damaged files are there" if (found := checkpoints(self.checkpoints)) else ""
             raise SettingsError(
-                f"the run {str(self.path)!r} has no checkpoint yet{damaged}; framework resume {self.path} trains it"
+                f"the run {str(self.path)!r} has no checkpoint yet{damaged}; framework resume trains it"
             )
         return load_model(newest)
 
