@@ -359,7 +359,7 @@ class _Neural(BaseEstimator):
         self.run_: Run = run
         self.trainer_: Trainer = trainer
         self._targets: Any = targets
-        self._settled = {name: value for name, value in self.get_params(deep=False).items() if name in _SETTLED}
+        self._settled = {name: getattr(self, name) for name in _SETTLED if hasattr(self, name)}
         self.loss_curve_ = [row["loss"] for row in run.history.rows]
         self.n_iter_ = run.epoch
         return self
@@ -616,8 +616,9 @@ class NeuralClassifier(ClassifierMixin, _Neural):
 
     def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         names = _unique(y, "y")[0] if y.ndim == 1 else None  # before scikit-learn's check, which says less
-        check_classification_targets(y)
         kind = type_of_target(y)
+        if kind not in ("binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"):
+            check_classification_targets(y)  # which says what else it is
         if kind == "multiclass-multioutput":
             raise ShapeError(
                 f"y must have one class per row, or 0 and 1 for each label; got {y.shape} of more than two classes; "
