@@ -119,6 +119,10 @@ class CSV(TableFile):
     def _open(self, files: Sequence[File]) -> Rows:
         return _CSVRows(files, self)
 
+    def _hint(self, names: Sequence[str]) -> str:
+        found = next((each for each in ";\t|," if len(names) == 1 and each in names[0]), None)
+        return "" if found is None else f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"
+
     def advice(self, column: str) -> str:
         """Return why a column is text, where it has numbers too; else ""."""
         found = cast("_CSVRows", self.rows).types[column].odd if column in self.names else None

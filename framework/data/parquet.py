@@ -102,7 +102,10 @@ class _ParquetRows(Rows):
     def _opened(self, place: int) -> Any:
         file = self.files[place]
         try:
-            return self._library.ParquetFile(file.open(), pre_buffer=False, buffer_size=1 << 16)
+            # A file that holds checksums of its pages is verified as it is read.
+            return self._library.ParquetFile(
+                file.open(), pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True
+            )
         except self.arrow.ArrowInvalid as error:
             raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
 

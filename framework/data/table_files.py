@@ -197,7 +197,12 @@ class TableFile(Component):
                     raise DataError(
                         f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
                         f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {_listed(names)}"
+                        f"{self._hint(names)}"
                     )
+
+    def _hint(self, names: Sequence[str]) -> str:
+        """Return what else may be wrong where a column is missing."""
+        return ""
 
 
 def require_same_names(name: str, first: tuple[File, Sequence[str]], other: tuple[File, Sequence[str]]) -> None:

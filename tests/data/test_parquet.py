@@ -206,6 +206,17 @@ def test_a_table_without_rows_or_without_a_target_trains_nothing(tmp_path):
         trained(Parquet(tmp_path))
 
 
+def test_damaged_pages_are_noticed_where_the_file_has_checksums(tmp_path):
+    table = pa.table({"x": np.arange(5000.0), "y": np.arange(5000.0)})
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[10_000] ^= 1
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"rows of .*a.parquet cannot be read: .*[Cc][Rr][Cc]"):
+        Parquet(tmp_path, "y").read(0, 10)
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path):
     twice = pa.Table.from_arrays([pa.array([1.0])] * 3, names=["x", "x", "y"])
     pq.write_table(twice, tmp_path / "twice.parquet")
