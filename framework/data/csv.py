@@ -15,14 +15,12 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.arrays import Array
+from framework.data import sizes
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 from framework.errors import DataError, SettingsError
 from framework.extras import required
 from framework.settings.messages import brief
-
-BLOCK_ROWS = 4096
-"""Rows between two places of a file that are remembered."""
 
 CHUNK = 1 << 22
 """Bytes that are looked at together in the first pass."""
@@ -156,6 +154,7 @@ class _CSVRows(Rows):
         super().__init__("CSV", files)
         self._settings, self._library = settings, required("pyarrow.csv", "CSV")
         self._firsts: list[int] = []  # the first row of each file
+        self._kept: tuple[int, int, Any] = (0, 0, None)  # rows of which not all were asked for, from and up to
         self._headers: list[tuple[str, ...]] = []
         self._blocks: list[_Block] = []
         self.types: dict[str, _Type] = {}
@@ -185,7 +184,7 @@ class _CSVRows(Rows):
             assert names is not None
             if len(self._headers) == place:
                 self._add_header(place, names)
-            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % BLOCK_ROWS == 0)
+            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % sizes.BLOCK_ROWS == 0)
             begins += [base + int(starts[each]) for each in due]
             self._learn(place, data[starts[0] :], starts - starts[0])
             self.rows += len(starts)
@@ -196,7 +195,7 @@ class _CSVRows(Rows):
             self._add_header(place, names)
         for number, begin in enumerate(begins):
             stop = begins[number + 1] if number + 1 < len(begins) else end
-            self._blocks.append(_Block(place, first + number * BLOCK_ROWS, begin, stop))
+            self._blocks.append(_Block(place, first + number * sizes.BLOCK_ROWS, begin, stop))
 
     def _records(self, place: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
         """Give a file in pieces of whole rows: their offset, their bytes, and where rows that are not blank begin."""
@@ -309,6 +308,11 @@ class _CSVRows(Rows):
     def _read(self, start: int, stop: int) -> Any:
         parts: list[Any] = []
         while start < stop:
+            if self._kept[0] <= start < self._kept[1]:  # a block that is read in several pieces
+                begin, end, table = self._kept
+                parts.append(table.slice(start - begin, min(stop, end) - start))
+                start = end
+                continue
             first = bisect_right(self.starts, start) - 1
             block = self._blocks[first]
             last = first  # blocks of one file are read together, up to 16
@@ -322,6 +326,7 @@ class _CSVRows(Rows):
             end = self._blocks[last + 1].start if last + 1 < len(self._blocks) else self.rows
             if table.num_rows != end - block.start:
                 raise self.changed(block.file)
+            self._kept = (block.start, end, table) if stop < end else (0, 0, None)
             parts.append(table.slice(start - block.start, min(stop, end) - start))
             start = end
         return self.arrow.concat_tables(parts) if parts else self.schema.empty_table()

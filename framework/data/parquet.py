@@ -8,22 +8,20 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
+from framework.data import sizes
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
 from framework.errors import DataError
 from framework.extras import required
-
-BATCH_ROWS = 16_384
-"""Rows that are decoded at once."""
 
 
 class Parquet(TableFile):
     """A table in Parquet files, read in blocks; it needs pyarrow.
 
     Rows are decoded from row group to row group, and never a file as a whole, so that memory does not grow with the
-    size of the table. All files must have the same columns of the same types. Shuffled rows are mixed within windows
-    of 65,536, which hold whole row groups: write row groups of at most 65,536 rows, and shuffle a table once before
-    it is written if it is sorted by its target.
+    size of the table. All files must have the same columns of the same types. Rows of a table of more than 8,388,608
+    numbers are shuffled within windows, and a row group is read from its beginning: write row groups of at most 65,536
+    rows, and write a table that is sorted by its target in random order.
 
     Attributes:
         path: A file, a pattern such as ``"flights/*.parquet"``, a folder, a URL that fsspec reads, or several of them.
@@ -126,7 +124,9 @@ class _ParquetRows(Rows):
             self.require_unchanged(group.file)
             if self._file[0] != group.file:
                 self._file = group.file, self._opened(group.file)
-            self._batches = self._file[1].iter_batches(BATCH_ROWS, row_groups=[group.number], columns=self.schema.names)
+            names = self.schema.names
+            rows = max(1, sizes.READ_NUMBERS // len(names))
+            self._batches = self._file[1].iter_batches(rows, row_groups=[group.number], columns=names)
             self._place, self._end, self._rest = group.start, group.start + group.rows, []
         while self._place < row:
             self._next(row - self._place)

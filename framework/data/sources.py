@@ -2,20 +2,22 @@
 
 The order of an epoch is a pure function of (seed, epoch): a seeded permutation of blocks, then of the rows within a
 window of blocks, so that a file of a billion rows is read in large pieces and never indexed whole. Arrays are one
-block.
+window, and so is a Dataset that fits in one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from framework.arrays import Array, Batch, column_names
+from framework.data import sizes
 from framework.data.adapting import adapted
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
@@ -32,11 +34,9 @@ from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import TableTransform
-from framework.trees import map_leaves, rows_in
-
-BLOCK_ROWS = 4096
-WINDOW_BLOCKS = 16
-READ_ROWS = 16_384
+from framework.models.shapes import is_known
+from framework.settings.messages import warn
+from framework.trees import leaves, map_leaves, rows_in, sample_shape
 
 
 @runtime_checkable
@@ -130,6 +130,7 @@ class DatasetSource:
         Where they are drawn by ``chances``, all are read once before.
         """
         self.dataset, self.checks, self.chances = dataset, checks, chances
+        self._told = False
         name = checks.name
         try:
             self.rows = len(dataset)
@@ -158,6 +159,8 @@ class DatasetSource:
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.
         """
+        if order is not None:
+            self._tell_large_parts()
         pieces = self._pieces(min(size, self.rows), start, order)
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
 
@@ -167,6 +170,17 @@ class DatasetSource:
             if self.chances is not None:
                 piece.arrays = self.chances.without(piece.arrays)
             yield piece
+
+    def _tell_large_parts(self) -> None:
+        """Warn, once, of parts whose rows are not mixed over the whole part."""
+        largest = int(np.diff(np.append(self._parts, self.rows)).max())
+        if largest > self._window_rows and not self._fits and not self._told:
+            self._told = True
+            kind = type(self.dataset).__name__
+            warn(
+                f"{self.checks.name}: {kind}: {largest:,} rows are read in order from their beginning, and shuffled "
+                f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
+            )
 
     def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Blocks, int]]:
         """Give each window, and how many rows an epoch uses of it."""
@@ -199,24 +213,48 @@ class DatasetSource:
         if hasattr(self.dataset, "fingerprint"):
             self._read_block(0, 1)  # for the names of the columns
             return str(self.dataset.fingerprint())
-        starts = dict.fromkeys((0, (self.rows - 1) // BLOCK_ROWS * BLOCK_ROWS))
-        ends = [self._read_block(start, min(start + BLOCK_ROWS, self.rows)) for start in starts]
+        rows = sizes.BLOCK_ROWS
+        starts = dict.fromkeys((0, (self.rows - 1) // rows * rows))
+        ends = [self._read_block(start, min(start + rows, self.rows)) for start in starts]
         return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
 
-    def _windows(self, order: tuple[int, int] | None) -> Iterator[Blocks]:
-        """Give the blocks of each window: as many as have no more than ``WINDOW_BLOCKS * BLOCK_ROWS`` rows together.
+    @cached_property
+    def _width(self) -> int:
+        """The numbers of x in a row."""
+        shapes = leaves(self.checks.model.input_shape)
+        if not all(map(is_known, shapes)):
+            shapes = leaves(sample_shape(self._read_block(0, 1)[0]))
+        return max(1, sum(map(math.prod, shapes)))
 
-        Parts that the Dataset reads as a whole are shuffled as a whole, and cut into blocks of ``BLOCK_ROWS``.
+    @property
+    def _window_rows(self) -> int:
+        """The most rows that are in memory together."""
+        return max(1, min(sizes.WINDOW_NUMBERS // self._width, sizes.WINDOW_ROWS))
+
+    @property
+    def _parts(self) -> Array:
+        """The first rows of the parts that are read from their beginning."""
+        return parts_of(self.dataset, self.rows, self._block_rows)
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, min(sizes.BLOCK_ROWS, self._window_rows // sizes.WINDOW_BLOCKS))
+
+    def _windows(self, order: tuple[int, int] | None) -> Iterator[Blocks]:
+        """Give the blocks of each window: as many as may be in memory together.
+
+        Parts that the Dataset reads from their beginning are shuffled as a whole, and cut into blocks.
         """
-        starts = parts_of(self.dataset, self.rows)
+        starts = self._parts
         ends = np.append(starts[1:], self.rows)
         places = range(len(starts)) if order is None or self._fits else permutation(len(starts), *order)
+        most, block = self._window_rows, self._block_rows
         window: Blocks = []
         held = 0
         for place in places:
-            for start in range(starts[place], ends[place], BLOCK_ROWS):
-                stop = min(start + BLOCK_ROWS, int(ends[place]))
-                if held + stop - start > WINDOW_BLOCKS * BLOCK_ROWS:
+            for start in range(starts[place], ends[place], block):
+                stop = min(start + block, int(ends[place]))
+                if held + stop - start > most:
                     yield window
                     window, held = [], 0
                 window.append((start, stop))
@@ -226,7 +264,7 @@ class DatasetSource:
     @property
     def _fits(self) -> bool:
         """Whether all rows are one window, which is then shuffled as arrays are."""
-        return self.rows <= WINDOW_BLOCKS * BLOCK_ROWS
+        return self.rows <= self._window_rows
 
     def _key(self, window: Blocks) -> list[int]:
         """Return what tells the random numbers of a window from those of others."""
@@ -247,12 +285,12 @@ class DatasetSource:
         chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
         return batch, drawn(chances, count, *order, *self._key(window))
 
-    @staticmethod
-    def _runs(window: Blocks) -> Iterator[tuple[int, int]]:
-        """Join blocks that follow one another, up to ``READ_ROWS`` rows: a table of many columns is read faster so."""
+    def _runs(self, window: Blocks) -> Iterator[tuple[int, int]]:
+        """Join blocks that follow one another: a table of many columns is read faster so."""
         first, last = window[0]
+        most = sizes.READ_NUMBERS // self._width
         for start, stop in window[1:]:
-            if start != last or stop - first > READ_ROWS:
+            if start != last or stop - first > most:
                 yield first, last
                 first = start
             last = stop
@@ -286,8 +324,8 @@ Source: TypeAlias = ArraySource | DatasetSource | StreamSource
 """Checked data of one model and loss, as batches."""
 
 
-def parts_of(dataset: Any, rows: int) -> Array:
-    """Return the first rows of the parts that a Dataset reads as a whole, each of ``BLOCK_ROWS`` rows at least.
+def parts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
+    """Return the first rows of the parts that a Dataset reads as a whole, each of ``least`` rows at least: of a block.
 
     They are those of its attribute ``starts``, where it has one; smaller neighbours are put together.
 
@@ -295,12 +333,12 @@ def parts_of(dataset: Any, rows: int) -> Array:
         >>> parts_of(range(10_000), 10_000).tolist()
         [0, 4096, 8192]
     """
-    starts = getattr(dataset, "starts", None)
+    starts, least = getattr(dataset, "starts", None), least or sizes.BLOCK_ROWS
     if starts is None:
-        return np.arange(0, rows, BLOCK_ROWS)
+        return np.arange(0, rows, least)
     kept = [0]
     for start in starts:
-        if start - kept[-1] >= BLOCK_ROWS:
+        if start - kept[-1] >= least:
             kept.append(int(start))
     return np.array(kept)
 

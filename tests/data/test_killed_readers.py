@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from left_out import hooks_differ
 
-import framework.data.sources
 from framework import latest
+from framework.data import sizes
 
 ROWS, STEPS = 3000, 188  # of two epochs
 
@@ -21,8 +21,8 @@ ROWS, STEPS = 3000, 188  # of two epochs
 @hooks_differ
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_run_resumes_with_the_same_bits(tmp_path, monkeypatch):
-    for constant in ("BLOCK_ROWS", "WINDOW_BLOCKS"):  # which train changes
-        monkeypatch.setattr(framework.data.sources, constant, getattr(framework.data.sources, constant))
+    for constant in ("BLOCK_ROWS", "WINDOW_BLOCKS", "WINDOW_NUMBERS"):  # which train changes
+        monkeypatch.setattr(sizes, constant, getattr(sizes, constant))
     rng = np.random.default_rng(0)
     table = pa.table({f"x{n}": rng.standard_normal(ROWS) for n in range(3)} | {"label": rng.integers(0, 3, ROWS)})
     (tmp_path / "table").mkdir()

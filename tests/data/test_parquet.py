@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import framework.data.sources
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
@@ -25,6 +24,7 @@ from framework import (
     Trainer,
     on,
 )
+from framework.data import sizes
 
 ROWS = 2000
 X = np.random.default_rng(0).standard_normal((ROWS, 3))
@@ -253,8 +253,9 @@ def test_settings_travel_as_json_and_what_is_open_does_not(folder):
 
 
 def test_row_groups_are_shuffled_and_each_is_read_from_its_beginning(folder, monkeypatch):
-    for constant, rows in (("BLOCK_ROWS", 64), ("WINDOW_BLOCKS", 4), ("READ_ROWS", 128)):
-        monkeypatch.setattr(framework.data.sources, constant, rows)
+    small = {"BLOCK_ROWS": 64, "WINDOW_BLOCKS": 4, "WINDOW_NUMBERS": 3 * 350, "READ_NUMBERS": 3 * 128}
+    for constant, number in small.items():
+        monkeypatch.setattr(sizes, constant, number)
     data, reads = Parquet(folder, "late", columns=("a", "b", "c")), []
 
     class Watched:
@@ -271,7 +272,8 @@ def test_row_groups_are_shuffled_and_each_is_read_from_its_beginning(folder, mon
     watch = on("batch_end")(lambda run: seen.append(run.current[0].copy()))
     trained(Watched(), callbacks=[watch])
     del reads[:3]  # those that look at the form of the data
-    epochs = reads[: len(reads) // 2], reads[len(reads) // 2 :]
+    ends = np.cumsum([stop - start for start, stop in reads]).tolist()
+    epochs = reads[: ends.index(ROWS) + 1], reads[ends.index(ROWS) + 1 :]
     for epoch in epochs:
         assert sum(stop - start for start, stop in epoch) == ROWS
         groups = [start for start, _ in epoch if start in data.starts]

@@ -5,7 +5,6 @@ import pytest
 import scipy.stats
 from left_out import hooks_differ
 
-import framework.data.sources
 from framework import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -22,6 +21,7 @@ from framework import (
     UsageError,
     on,
 )
+from framework.data import sizes
 from framework.data.sources import batches, prepare
 
 ROWS = 400
@@ -43,8 +43,9 @@ class Rows:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 10)
-    monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 3)
+    monkeypatch.setattr(sizes, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 30)
+    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 3)
 
 
 def epochs(data, sampling, count=60, model=None, loss=None, start=0):

@@ -7,7 +7,6 @@ import pytest
 import sklearn.model_selection
 from left_out import hooks_differ
 
-import framework.data.sources
 from framework import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -25,6 +24,7 @@ from framework import (
     on,
     split,
 )
+from framework.data import sizes
 from framework.data.pieces import permutation
 from framework.data.sources import batches, prepare
 
@@ -58,8 +58,9 @@ class Rows:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 3 rows and windows of 2 blocks: 8 blocks and 4 windows."""
-    monkeypatch.setattr(framework.data.sources, "BLOCK_ROWS", 3)
-    monkeypatch.setattr(framework.data.sources, "WINDOW_BLOCKS", 2)
+    monkeypatch.setattr(sizes, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 6)
+    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 2)
 
 
 def recipe(**settings):
@@ -313,3 +314,38 @@ def test_a_split_is_a_pure_function_of_its_seed():
 def test_splits_that_make_no_sense_are_refused(data, settings, error, message):
     with pytest.raises(error, match=message):
         split(data, **settings)
+
+
+@pytest.mark.parametrize("width", [1, 40])
+def test_what_fits_in_a_window_is_shuffled_as_arrays_are(monkeypatch, width):
+    for constant, number in (("BLOCK_ROWS", 4096), ("WINDOW_BLOCKS", 16), ("WINDOW_NUMBERS", 1 << 23)):
+        monkeypatch.setattr(sizes, constant, number)
+    rows = (1 << 23) // 40 if width == 40 else 200_000
+    x, y = np.zeros((rows, width), "float32"), np.arange(float(rows), dtype="float32")
+    model = Dense(width, 1, dtype="float32")
+
+    def order_of(data):
+        source = prepare(data, model, (MeanSquaredError(),), "fit")
+        return np.concatenate([y[:, 0].copy() for _, y, _ in batches(source, 50_000, 0, ORDER)])
+
+    assert np.array_equal(order_of(Rows(x, y[:, None])), order_of((x, y[:, None])))
+    more = np.zeros((rows + 1 if width == 40 else (1 << 20) + 1, width), "float32")
+    larger = (more, np.arange(float(len(more)), dtype="float32")[:, None])
+    assert not np.array_equal(order_of(Rows(*larger)), order_of(larger))
+
+
+def test_wide_rows_have_small_windows_and_blocks():
+    data = Rows(np.zeros((100, 3)), np.arange(100.0))
+    source = prepare(data, Neuron(3), (MeanSquaredError(),), "fit")
+    assert [len(piece.arrays[1]) for piece in source.pieces(1, 0, None)][:3] == [2, 2, 2]
+    assert [stop - start for start, stop in data.reads] == [1] * 100
+
+
+def test_a_part_that_is_longer_than_a_window_is_told_once():
+    class Parts(Rows):
+        starts = (0, 13)
+
+    data = Parts(X, Y)
+    with pytest.warns(UserWarning, match=r"fit: Parts: 13 rows are read in order .* within 6 only; write parts"):
+        recipe(epochs=3).fit(Neuron(1), data)
+    recipe(shuffle=False).fit(Neuron(1), data)

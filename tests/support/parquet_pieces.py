@@ -3,7 +3,6 @@
 import os
 import signal
 
-import framework.data.sources
 from framework import (
     AdamOptimizer,
     Checkpoint,
@@ -17,11 +16,12 @@ from framework import (
     latest,
     on,
 )
+from framework.data import sizes
 
 
 def train(folder, **settings):
     """Train from the newest checkpoint, where there is one; windows have 256 rows, which hold parts of row groups."""
-    framework.data.sources.BLOCK_ROWS, framework.data.sources.WINDOW_BLOCKS = 64, 4
+    sizes.BLOCK_ROWS, sizes.WINDOW_BLOCKS, sizes.WINDOW_NUMBERS = 64, 4, 3 * 256
     trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
     data, newest = Parquet(f"{folder}/table", "label"), latest(f"{folder}/run")
     if newest is not None:
