@@ -28,6 +28,9 @@ CHUNK = 1 << 22
 LONGEST = 1 << 26
 """Bytes of a row: more means that a quote is not closed."""
 
+LARGEST_WHOLE = 2**53
+"""Below this every whole number is a float."""
+
 NULLS = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
 
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
@@ -50,7 +53,8 @@ class CSV(TableFile):
 
     The first use reads every file once: to find the rows, also those with newlines in quotes, and the types of the
     columns, which are numbers, booleans, dates, times or text over all rows of all files. Memory does not grow with the
-    size of the table. A column of numbers with one cell of text is a column of text.
+    size of the table. A column of numbers with one cell of text is a column of text, and so is one with a whole number
+    of more digits than it could keep.
 
     Attributes:
         path: A file, a pattern such as ``"flights/*.csv"``, a folder, a URL that fsspec reads, or several of them. The
@@ -127,6 +131,8 @@ class CSV(TableFile):
         if found is None:
             return ""
         cell, row = found
+        if found == cast("_CSVRows", self.rows).types[column].long:
+            return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
         return (
             f"CSV reads it as text because of {brief(cell)} in row {row}; correct the cell, or write "
             f"nulls=(..., {brief(cell)}) if it stands for a missing value"
@@ -163,8 +169,9 @@ class _CSVRows(Rows):
         for place in range(len(files)):
             self._scan(place, digest)
         self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
-        for name, found in self.types.items():
-            found.require_known(name, settings)
+        for found in self.types.values():
+            found.close()
+            found.require_known(settings)
         self.schema = self.arrow.schema([(name, found.whole) for name, found in self.types.items()])
 
     def _scan(self, place: int, digest: Any) -> None:
@@ -238,7 +245,7 @@ class _CSVRows(Rows):
         if place == 0:
             self.names = names
             wanted = {*(settings.columns or names), *settings.targets, settings.weight}
-            self.types = {name: _Type(self.arrow, text=name in settings.text) for name in names if name in wanted}
+            self.types = {name: _Type(name, self.arrow, text=name in settings.text) for name in names if name in wanted}
             settings.require(self)
         else:
             require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
@@ -267,6 +274,11 @@ class _CSVRows(Rows):
                 f"CSV: {self.files[place].url}: rows from {self._row(place)} on cannot be told apart: {len(starts)} by "
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
+        if large := [name for name, found in self.types.items() if found.is_large(table.column(name))]:
+            known |= dict.fromkeys(large, self.arrow.string())
+            cells = self._parsed(place, data, known, self._row(place))
+            for name in large:
+                self.types[name].note_long(cells.column(name), self._row(place))
         for name, found in self.types.items():
             found.widen(table.column(name), self._row(place), self._settings)
 
@@ -352,14 +364,39 @@ class _Type:
         grouped: The first number with grouped digits or a decimal comma, and its row, while every cell of the pieces
             that are not plain numbers is such a number; None where there is none.
         odd: The first cell of text among numbers, and its row; None where there is none.
+        long: The first whole number of which a float would lose digits, and its row; None where there is none.
     """
 
-    def __init__(self, arrow: Any, *, text: bool) -> None:
+    def __init__(self, name: str, arrow: Any, *, text: bool) -> None:
         """Know nothing yet; a column may be text by a setting."""
-        self.arrow, self.compute = arrow, required("pyarrow.compute", "CSV")
+        self.name, self.arrow, self.compute = name, arrow, required("pyarrow.compute", "CSV")
         self.type = arrow.string() if text else arrow.null()
         self.grouped: tuple[str, int] | None = None
         self.odd: tuple[str, int] | None = None
+        self.long: tuple[str, int] | None = None
+
+    def is_large(self, cells: Any) -> bool:
+        """Return whether some cells are numbers that are too large for every whole one to be a float."""
+        if self.long is not None or not (
+            self.arrow.types.is_int64(cells.type) or self.arrow.types.is_float64(cells.type)
+        ):
+            return False
+        ends = self.compute.min_max(cells).as_py().values()
+        return any(end is not None and not -LARGEST_WHOLE < end < LARGEST_WHOLE for end in ends)
+
+    def note_long(self, cells: Any, row: int) -> None:
+        """Keep the first whole number of which a float would lose digits; ``cells`` are text."""
+        digits = self.compute.match_substring_regex(cells, r"^\s*[+-]?\d{16,}\s*$").fill_null(False)
+        for place in np.flatnonzero(digits.to_numpy()) if self.long is None else ():
+            cell = cells[int(place)].as_py()
+            if int(float(cell)) != int(cell):
+                self.long = cell, row + int(place)
+                return
+
+    def close(self) -> None:
+        """Decide, when all rows are known: whole numbers that a float would change are text."""
+        if self.long is not None and self.arrow.types.is_float64(self.type):
+            self.type, self.odd, self.grouped = self.arrow.string(), self.long, None
 
     def widen(self, cells: Any, row: int, settings: CSV) -> None:
         """Take further cells into account; ``row`` is the number of the first."""
@@ -378,9 +415,20 @@ class _Type:
         group = settings.thousands or {".": ",", ",": "."}[settings.decimal]
         point, between = re.escape(settings.decimal), re.escape(group)
         plain = rf"(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?"
-        pattern = rf"\d{{1,3}}({between}\d{{3}})*({point}\d*)?|\d+{between}\d+|{plain}"
-        if not self.compute.all(self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern})\s*$")).as_py():
-            return None
+        pattern = rf"\d{{1,3}}({between}\d{{3}})*({point}\d*)?|{plain}"
+        grouped = self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern})\s*$")
+        if not self.compute.all(grouped).as_py():
+            loose = self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern}|\d+{between}\d+)\s*$")
+            if not self.compute.all(loose).as_py():
+                return None
+            if settings.thousands is not None:
+                place = self.compute.index(grouped, False).as_py()
+                cell = cells[place].as_py()
+                raise DataError(
+                    f"CSV: column {self.name!r} has {cell!r} in row {row + place}; {group!r} does not group three "
+                    f"digits; write decimal={group!r} if it is the decimal point, or "
+                    f"text=({self.name!r},) for text"
+                )
         if self.grouped is None:
             place = self.compute.index(self.compute.match_substring(cells, group), True).as_py()
             if place < 0:
@@ -411,14 +459,14 @@ class _Type:
             return max(stamps, key=lambda each: ("s", "ms", "us", "ns").index(each.unit))
         return self.arrow.string()
 
-    def require_known(self, name: str, settings: CSV) -> None:
+    def require_known(self, settings: CSV) -> None:
         """Refuse numbers with grouped digits where no setting says what the commas mean.
 
         Raises:
             DataError: There are some; names the column and the first row.
         """
         if self.grouped and settings.thousands is None:
-            cell, row = self.grouped
+            (cell, row), name = self.grouped, self.name
             group = {".": ",", ",": "."}[settings.decimal]
             raise DataError(
                 f"CSV: column {name!r} has numbers with {group!r}, first {cell!r} in row {row}; write "

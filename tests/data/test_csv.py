@@ -174,6 +174,10 @@ def test_quotes_open_at_the_beginning_of_a_cell_alone():
         (["007", "x", ""], ["007", "x", None]),
         (["1e3", "-inf", "2"], [1000.0, -np.inf, 2.0]),
         (["9223372036854775808", "1", "2"], [2.0**63, 1.0, 2.0]),
+        (["12345678901234567890", "12345678901234567891", "2"], ["12345678901234567890", "12345678901234567891", "2"]),
+        (["9007199254740993", "1", "2"], [2**53 + 1, 1, 2]),
+        (["0.5", "9007199254740993", "2"], ["0.5", "9007199254740993", "2"]),
+        (["0.5", "9007199254740992", "1e300"], [0.5, 2.0**53, 1e300]),
         (["2020-01-01", "2020-01-02 10:00:00", ""], ["2020-01-01 00:00:00", "2020-01-02 10:00:00", None]),
         (["2020-01-01 10:00:00", "2020-01-01 10:00:00.5", "x"], ["2020-01-01 10:00:00", "2020-01-01 10:00:00.5", "x"]),
         (["2020-01-01 10:00:00", "2020-01-01T10:00:00Z", ""], ["2020-01-01 10:00:00", "2020-01-01T10:00:00Z", None]),
@@ -217,6 +221,7 @@ def test_text_nulls_encoding_and_delimiter_are_settings(here):
         ("v;k\n1,5;1\n2;2\n;3\n", {"decimal": ",", "delimiter": ";"}, [1.5, 2.0, None]),
         ("v;k\n1 234;1\n7;2\nNA;3\n", {"thousands": " ", "delimiter": ";"}, [1234.0, 7.0, None]),
         ('v,k\n"1,234",1\n7,2\nx,3\n', {}, ["1,234", "7", "x"]),
+        ('v,k\n"1,234",1\n7,2\nx,3\n', {"thousands": ","}, ["1,234", "7", "x"]),
         ('v,k\n"1,234",1\n7,2\n,3\n', {"text": ("v",)}, ["1,234", "7", None]),
     ],
 )
@@ -271,6 +276,8 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
             r"'x' has numbers with ',', first '3,5' in row 1; .*decimal=','.*text=\('x',\)",
         ),
         ("x;y\n1;2\n1.234,5;2\n", {"delimiter": ";", "decimal": ","}, r"numbers with '\.', first '1.234,5' in row 1"),
+        ('x,y\n7,2\n"1,5",2\n', {"thousands": ","}, r"column 'x' has '1,5' in row 1; ',' does not group three"),
+        ('x,y\n"12,34",2\n', {"thousands": ","}, r"'12,34' in row 0, .* write decimal=',' if it is the decimal point"),
         ("x,y\n1,2\n", {"columns": ("z",)}, r"'columns' names the column 'z'"),
         ("x,y\n1,2\n", {"text": ("z",)}, r"'text' names the column 'z'"),
         ("x,y\n1,2\n", {"header": ("x", "y", "z")}, r"row 0 must have 3 cells; got 2"),
@@ -340,6 +347,8 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
     ):
         trained(data)
     assert data.advice("y") == ""
+    with pytest.raises(DataError, match=r"column 'x' .* because a float has fewer digits than '12345678901234567891'"):
+        trained(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
     with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):
         trained(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
 
