@@ -248,6 +248,8 @@ class Model(Component):
         With a ``preprocess``, x is a table of pandas, polars or Arrow. Its columns are found by name, and it is
         transformed in blocks. ``model(x)`` takes numbers that are transformed already.
 
+        x may also be a Dataset, such as ``CSV`` or ``Parquet`` with or without a target, which is read in blocks.
+
         Raises:
             ShapeError: x is not a batch of the model's samples.
             DataError: A value is not finite, or a table's columns are not those of ``fit``.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from framework.models.base import Model
 
 EVALUATION_ROWS = 4096
+DATASET_ROWS = 65_536
 """Rows that go through the model at once when nothing is learnt."""
 
 
@@ -104,15 +105,33 @@ def checked_rows(
 def predicted(model: Model, x: Any, name: str) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``."""
     preprocess = model.preprocess
-    parts = [x] if preprocess is None else preprocess.blocks(x, model.dtype, name)
     found = []
-    for part in parts:
+    for part in _inputs(model, x, name):
         rows = checked_rows(part, model, name)
         for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
                 found.append(model.output(take(rows, slice(start, start + EVALUATION_ROWS)))[1])
     whole = map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
+
+
+def _inputs(model: Model, x: Any, name: str) -> Iterator[Any]:
+    """Give the rows of x as the model takes them, in blocks where x is a Dataset or is transformed."""
+    for rows in _in_blocks(x):
+        if model.preprocess is None:
+            yield rows
+        else:
+            yield from model.preprocess.blocks(rows, model.dtype, name)
+
+
+def _in_blocks(x: Any) -> Iterator[Any]:
+    """Give the rows of a Dataset in blocks, without targets; other data as a whole."""
+    if not (hasattr(x, "read") and hasattr(x, "__len__")):
+        yield x
+        return
+    for start in range(0, len(x), DATASET_ROWS) or [0]:
+        stop = min(start + DATASET_ROWS, len(x))
+        yield x.frame(start, stop) if hasattr(x, "frame") else x.read(start, stop)[0]
 
 
 def classified(model: Model, x: Any, name: str) -> Any:

@@ -277,7 +277,7 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
         ),
         ("x;y\n1;2\n1.234,5;2\n", {"delimiter": ";", "decimal": ","}, r"numbers with '\.', first '1.234,5' in row 1"),
         ('x,y\n7,2\n"1,5",2\n', {"thousands": ","}, r"column 'x' has '1,5' in row 1; ',' does not group three"),
-        ('x,y\n"12,34",2\n', {"thousands": ","}, r"'12,34' in row 0, .* write decimal=',' if it is the decimal point"),
+        ('x,y\n"12,34",2\n', {"thousands": ","}, r"'12,34' in row 0; .* write decimal=',' if it is the decimal point"),
         ("x,y\n1,2\n", {"columns": ("z",)}, r"'columns' names the column 'z'"),
         ("x,y\n1,2\n", {"text": ("z",)}, r"'text' names the column 'z'"),
         ("x,y\n1,2\n", {"header": ("x", "y", "z")}, r"row 0 must have 3 cells; got 2"),

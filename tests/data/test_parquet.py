@@ -17,10 +17,12 @@ from framework import (
     Dense,
     Neuron,
     Parquet,
+    Preprocess,
     ReLU,
     Sequential,
     SettingsError,
     Sigmoid,
+    Standardize,
     Trainer,
     on,
 )
@@ -63,6 +65,27 @@ def test_it_trains_like_the_arrays_in_memory(folder, read_ahead):
     data = Parquet(folder, target="late", columns=["a", "b", "c"], read_ahead=read_ahead)
     assert bits(trained(data)) == bits(trained((X, LATE)))
     assert bits(trained(data, shuffle=False)) == bits(trained((X, LATE), shuffle=False))
+
+
+def test_predictions_are_made_in_blocks(folder, monkeypatch):
+    monkeypatch.setattr("framework.models.rows.DATASET_ROWS", 64)
+    model = trained(Parquet(folder, "late", columns=("a", "b", "c"))).model
+    expected = model.predict(X)
+    for data in (Parquet(folder, columns=("a", "b", "c")), Parquet(folder, "late", columns=("a", "b", "c"))):
+        assert np.array_equal(model.predict(data), expected)
+        assert np.array_equal(model.classify(data), expected > 0.5)
+
+    class Rows:
+        def __len__(self):
+            return ROWS
+
+        def read(self, start, stop):
+            return X[start:stop], LATE[start:stop]
+
+    assert np.array_equal(model.predict(Rows()), expected)
+    recipe = Preprocess(columns={"<number>": [Standardize()]})
+    model = trained(Parquet(folder, "late"), preprocess=recipe).model
+    assert np.array_equal(model.predict(Parquet(folder)), model.predict(TABLE))
 
 
 def test_weights_are_a_column(folder):
