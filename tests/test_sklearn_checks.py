@@ -1,5 +1,7 @@
 """scikit-learn's own checks, which decide whether a class behaves like one of its estimators."""
 
+from unittest import SkipTest
+
 import pytest
 from sklearn.utils.estimator_checks import (
     check_class_weight_classifiers,
@@ -15,7 +17,10 @@ NAMES = [f"{place}-{type(estimator).__name__}-{check.func.__name__}" for place, 
 
 @pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=NAMES)  # pytest refuses the form that 1.6 gives by itself
 def test_the_defaults_pass_every_check_of_scikit_learn(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest as reason:  # which pytest 9.0 takes for a failure
+        pytest.skip(str(reason))
 
 
 def test_small_batches_pass_the_checks_of_classes_and_their_weights():
