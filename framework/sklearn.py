@@ -561,8 +561,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
     Example:
         >>> from framework.datasets import load_digits
         >>> X, y = load_digits()
-        >>> classifier = NeuralClassifier(hidden=(32,), epochs=10, random_state=0).fit(X[:1400] / 16, y[:1400])
-        >>> classifier.score(X[1400:] / 16, y[1400:]) > 0.9
+        >>> classifier = NeuralClassifier(hidden=(32,), epochs=40, random_state=0).fit(X[:1400] / 16, y[:1400])
+        >>> classifier.score(X[1400:] / 16, y[1400:]) > 0.85
         True
     """
 
