@@ -392,3 +392,17 @@ def test_the_last_rows_are_held_out_of_the_data_alone():
     change = 'validation={type="CSV", path="points.csv", target="inside"}'
     printed = command("train", "points.toml", "--set", change, "--set", "holdout=last", status=1)
     assert "setting 'holdout' says which rows of the data are held out, so 'validation' must be a part" in printed
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_complete_run_that_is_killed_while_it_trains_further_is_not_taken_for_complete():
+    command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("framework.training.trainer.Trainer.resume", kill)
+        command("resume", "run", "--epochs", 2, status=130)
+    assert not Path("run/metrics.json").exists()
+    assert command("resume", "run", "--epochs", 2).startswith("run: 3 epochs")

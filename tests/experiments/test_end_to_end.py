@@ -144,12 +144,13 @@ def test_a_label_is_predicted_as_its_cell_is_written(labels, tmp_path, monkeypat
     assert {line.split(",")[0].strip('"') for line in found[1:]} <= {*labels}
 
 
-def test_a_file_of_one_row_without_target_is_read_as_the_training_data(tmp_path, monkeypatch):
+@pytest.mark.parametrize("text", [["code", "y"], ["y"], []])
+def test_a_file_of_one_row_without_target_is_read_as_the_training_data(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [f"{['1', '2', 'A7'][number % 3]},{number},{number % 2}" for number in range(60)]
     lines("a.csv", "code,x,y", *rows)
     command("new", "a.csv", "--target", "y")
-    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1", "--set", 'data.text=["code", "y"]')
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1", "--set", f"data.text={text}")
     command("predict", "run", "a.csv", "--out", "whole.csv")
     lines("one.csv", "x,code", "4,2")
     command("predict", "run", "one.csv", "--out", "one_predicted.csv")
