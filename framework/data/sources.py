@@ -8,7 +8,7 @@ window, and so is a Dataset that fits in one.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain
@@ -301,23 +301,23 @@ class DatasetSource:
         part = read(self.dataset, start, stop, self.checks.name)
         try:
             batch = self.checks(part, name, start)
-        except DtypeError as error:
-            self._advise(error, column_names(part[0]) or ())
-            raise
+        except DataError as error:
+            raise self._told_of(error, column_names(part[0]) or ()) from None
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
         return batch
 
-    def _advise(self, error: DtypeError, names: Iterable[str]) -> None:
-        """Raise the error with what the dataset knows of its column, where it knows something."""
-        for name in names:
-            if (
-                hasattr(self.dataset, "advice")
-                and f"column {name!r}" in str(error)
-                and (why := self.dataset.advice(name))
-            ):
-                said = str(error).partition(f"column {name!r}")[0]
-                raise DtypeError(f"{said}column {name!r} must hold real numbers; {why}") from None
+    def _told_of(self, error: DataError, names: Iterable[str]) -> DataError:
+        """Return the error with what the dataset knows: the target's name, and why a column of x is text."""
+        text, target = str(error), getattr(self.dataset, "target", None)
+        advice: Callable[[str], str] | None = getattr(self.dataset, "advice", None)
+        if isinstance(target, str) and "argument 'y': column" not in text:
+            text = text.replace("argument 'y'", f"argument 'y': column {target!r}")
+        for name in names if isinstance(error, DtypeError) else ():
+            before, found, _ = text.partition(f"column {name!r}")
+            if found and advice is not None and (why := advice(name)):
+                text = f"{before}{found} must hold real numbers; {why}"
+        return type(error)(text) if text != str(error) else error
 
 
 Source: TypeAlias = ArraySource | DatasetSource | StreamSource

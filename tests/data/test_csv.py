@@ -353,6 +353,14 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
         trained(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
 
 
+def test_errors_of_the_target_name_its_column(here):
+    data = CSV(written(here, "x,late\n1,1\n2,NA\n"), "late")
+    with pytest.raises(DataError, match=r"argument 'y': column 'late' must be finite; got nan in row 1"):
+        trained(data)
+    with pytest.raises(DataError, match=r"argument 'y': column 'late' must hold real numbers; got text, first 'a' in"):
+        trained(CSV(written(here, "x,late\n1,a\n2,b\n"), "late"))
+
+
 def test_rows_of_errors_are_those_of_the_data(here, monkeypatch):
     monkeypatch.setattr(sizes, "BLOCK_ROWS", 4)
     data = CSV(written(here, "x,y\n" + "1,0\n" * 9 + ",0\n1,1\n"), "y", read_ahead=False)

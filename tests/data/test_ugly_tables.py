@@ -268,8 +268,11 @@ CSVS = {
     "beyond 64 bits": (b"c,y\n18446744073709551616,0\n1e-3,1\n", [2.0**64, 0.001]),
     "beyond floats": (b"c,y\n1,0\n1e999,1\n", "argument 'x' must be finite; got inf in column 'c', row 1"),
     "percent": (b"c,y\n5%,0\n6%,1\n", "column 'c' must hold real numbers; got text, first '5%' in row 0"),
-    "a target of text": (b"c,y\n1,no\n2,yes\n", "argument 'y' must hold real numbers; got text, first 'no' in row 0"),
-    "a target that is missing": (b"c,y\n1,0\n2,\n", "argument 'y' must be finite; got nan in row 1"),
+    "a target of text": (
+        b"c,y\n1,no\n2,yes\n",
+        "argument 'y': column 'y' must hold real numbers; got text, first 'no' in row 0",
+    ),
+    "a target that is missing": (b"c,y\n1,0\n2,\n", "argument 'y': column 'y' must be finite; got nan in row 1"),
     "the target alone": (b"y\n1\n2\n", "argument 'x' must not have an empty axis"),
 }
 """CSV files; tests/data/test_csv.py has more."""
