@@ -232,8 +232,8 @@ class Frame:
     def texts(self, name: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
         """Return a column as (codes, levels): the place of each row's level, -1 where missing, (rows,); and the levels.
 
-        Levels are the texts that occur, in the order of their first row. A number is written as short as it can be, 1
-        for 1.0, so that it has one text whatever its dtype is; booleans are True and False.
+        Levels are the texts that occur, in the order of their first row; those of numbers and booleans are as
+        ``text_of`` writes them.
 
         Raises:
             DtypeError: It holds dates, durations or something else; says what is in which row.
@@ -253,9 +253,13 @@ class Frame:
         encoded = array.dictionary_encode()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         try:
-            return codes, tuple(map(_written, encoded.dictionary.to_numpy(zero_copy_only=False)))
+            written = [*map(text_of, encoded.dictionary.to_numpy(zero_copy_only=False))]
         except (UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(f"{self._name}: column {name!r} must hold text in UTF-8; {printable(str(error))}") from None
+        levels = {text: place for place, text in enumerate(dict.fromkeys(written))}
+        if len(levels) < len(written):  # two numbers of one text
+            codes = np.array([*map(levels.__getitem__, written), -1], np.int64)[codes]
+        return codes, tuple(levels)
 
     def zone(self, name: str) -> str | None:
         """Return the time zone of a column of dates, or None where it has none."""
@@ -545,14 +549,26 @@ def _float(item: Any) -> float:
         return math.inf
 
 
-def _written(level: Any) -> str:
-    """Return the text of a level: a float as short as it can be, whole ones as whole numbers.
+def text_of(value: Any) -> str:
+    """Return the text of a value: that of a number depends on its value alone, and on no dtype.
+
+    A whole number below 2^64 is written with all its digits, 3 for 3.0. Another number is written as short as it can
+    be: a number that float32 holds so that float32 reads it back, any other so that float64 does. So 0.1 of float32 is
+    0.1, also after a conversion to float64, as is 0.1 of float64.
 
     Example:
-        >>> _written(np.float32(0.1)), _written(3.0), _written(np.int64(3)), _written(True), _written("Bern")
-        ('0.1', '3', '3', 'True', 'Bern')
+        >>> text_of(np.float32(0.1)), text_of(float(np.float32(0.1))), text_of(0.1), text_of(1e-7)
+        ('0.1', '0.1', '0.1', '1e-07')
+        >>> text_of(3.0), text_of(np.int64(3)), text_of(-0.0), text_of(True), text_of("Bern")
+        ('3', '3', '0', 'True', 'Bern')
     """
-    if not isinstance(level, float | np.floating):
-        return str(level)
-    short = level == 0 or 1e-6 < abs(float(level)) < 1e22
-    return (np.format_float_positional if short else np.format_float_scientific)(level, trim="-")
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    number = float(value)
+    if number.is_integer() and abs(number) < 2.0**64:
+        return str(int(number))
+    with np.errstate(over="ignore"):
+        narrow = np.float32(number)
+    shortest = narrow if float(narrow) == number else np.float64(number)
+    short = 1e-6 < abs(number) < 1e22
+    return (np.format_float_positional if short else np.format_float_scientific)(shortest, trim="-")

@@ -10,6 +10,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import DataError
+from framework.frames import text_of
 
 Form = Literal["numbers", "texts", "dates", "indicators", "ids", "dropped"]
 
@@ -87,7 +88,7 @@ class Column:
                 self.refuse(np.isnan(array), "has a missing value", advice)
 
     def as_texts(self) -> Column:
-        """Return numbers as texts: ``3``, ``0.5``, ``True``; texts as they are."""
+        """Return numbers as texts, as ``text_of`` writes them: ``3``, ``0.5``, ``True``; texts as they are."""
         if self.form != "numbers":
             return self
         if self.texts is not None:
@@ -98,7 +99,17 @@ class Column:
         codes = np.where(codes < len(present), codes, -1).astype(np.int64)
         return self.replaced(form="texts", arrays=(codes,), levels=tuple(map(self._text, present.tolist())))
 
+    def filled_texts(self, value: float) -> Callable[[], tuple[Array, tuple[str, ...]]] | None:
+        """Return what gives the texts of unchanged numbers once the missing ones are this number."""
+        texts = self.texts
+        if texts is None:
+            return None
+
+        def filled() -> tuple[Array, tuple[str, ...]]:
+            codes, levels = texts()
+            return np.where(codes < 0, len(levels), codes), (*levels, self._text(value))
+
+        return filled
+
     def _text(self, number: float) -> str:
-        if self.boolean and number in (0.0, 1.0):
-            return str(bool(number))
-        return np.format_float_positional(number + 0.0, trim="-")  # as Frame.texts writes them; + 0.0 makes -0.0 zero
+        return text_of(bool(number) if self.boolean and number in (0.0, 1.0) else number)

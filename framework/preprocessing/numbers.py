@@ -309,7 +309,8 @@ class Impute(ColumnStep):
         arrays = tuple(
             np.where(np.isnan(array), value, array) for array, value in zip(column.arrays, self.values, strict=True)
         )
-        return column.replaced(arrays=arrays, flags=flags)
+        texts = column.filled_texts(float(self.values[0]))
+        return column.replaced(arrays=arrays, flags=flags, texts=texts)
 
 
 class Drop(ColumnStep):

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework import DataError, FittedPreprocess, FrameworkError, Impute, MinMax, Preprocess, Quantiles
+from framework import (
+    DataError,
+    FittedPreprocess,
+    FrameworkError,
+    Impute,
+    Levels,
+    MinMax,
+    OneHot,
+    Preprocess,
+    Quantiles,
+)
 
 VALUES = {
     "integer": st.integers(-(2**40), 2**40),
@@ -95,3 +105,33 @@ def test_what_lies_in_a_range_stays_in_it_and_keeps_its_order(step, values):
     present = np.array([value is not None for value in values])
     order = np.argsort(np.array([value for value in values if value is not None]))
     assert (np.diff(x[present][order]) >= 0).all()
+
+
+NUMBERS_OF = {
+    "float32": (np.float32, st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    "float64": (np.float64, st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.1, 1e-7, 2.0**53])),
+    "int64": (np.int64, st.integers(-(2**63), 2**63 - 1) | st.integers(2**53, 2**53 + 4)),
+    "bool": (np.bool_, st.booleans()),
+}
+
+
+@pytest.mark.parametrize("dtype", NUMBERS_OF)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_every_training_row_has_its_own_level(dtype, data):
+    kind, numbers = NUMBERS_OF[dtype]
+    values = data.draw(
+        st.lists(numbers | st.none(), min_size=1, max_size=20).filter(lambda values: set(values) != {None})
+    )
+    column = pd.Series([None if value is None else kind(value) for value in values], dtype=object)
+    column = column.astype({"float32": "Float32", "float64": "Float64", "int64": "Int64", "bool": "boolean"}[dtype])
+    table = pd.DataFrame({"c": column})
+    fill = next(value for value in values if value is not None)
+    for steps in ([OneHot(99)], [Impute(float(fill), flag=False), OneHot(99)]):
+        x = Preprocess(columns={"c": steps}).fit(table).transform(table)
+        assert x.sum(axis=1).tolist() == [1.0] * len(values)
+        for one, first in zip(x.tolist(), values, strict=True):
+            for other, second in zip(x.tolist(), values, strict=True):
+                assert one == other or first != second
+    ids = Preprocess(columns={"c": [Impute("median", flag=False), Levels(99)]}).fit(table).transform(table)["c"]
+    assert ids.min() >= 2

@@ -391,3 +391,18 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(SettingsError, match=message):
         make()
+
+
+FRACTIONS = np.array([0.1, 0.2, 1e-7, 3.0, 123456792.0, 0.1])
+
+
+@pytest.mark.parametrize("steps", [[OneHot()], [Impute(0.1, flag=False), OneHot()]], ids=["one-hot", "impute, one-hot"])
+@pytest.mark.parametrize("fitted_on", ["float32", "float64"])
+def test_a_number_has_one_level_whatever_its_dtype(fitted_on, steps):
+    recipe = Preprocess(columns={"c": steps}).fit(pd.DataFrame({"c": FRACTIONS.astype(fitted_on)}))
+    narrow = FRACTIONS.astype("float32")
+    for values in (FRACTIONS, narrow, narrow.astype("float64")):  # decimals as in a CSV file, floats as in Parquet
+        x = recipe.transform(pd.DataFrame({"c": values}))
+        assert recipe.names == ("c=1e-07", "c=0.1", "c=0.2", "c=3", "c=123456792")
+        assert x.argmax(axis=1).tolist() == [1, 2, 0, 3, 4, 1]
+        assert x.sum(axis=1).tolist() == [1.0] * 6
