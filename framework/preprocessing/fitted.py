@@ -14,7 +14,7 @@ from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Levels
 from framework.preprocessing.columns import HOLDS, Column
-from framework.preprocessing.reading import empty_column, frame_of, raw_column, target_frame
+from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
@@ -42,6 +42,7 @@ class FittedPreprocess(Component):
         target_kinds: The kind of each of those.
         zones: The time zone of each column of dates that had one in the training data. Dates of another zone are
             converted to it, so that an hour is an hour of the same clock.
+        recipe: The Preprocess that it was fitted from, or None.
 
     Example:
         >>> from framework import FittedPreprocess, Standardize
@@ -57,6 +58,7 @@ class FittedPreprocess(Component):
     target: Named[tuple[ColumnStep, ...]] = ()
     target_kinds: tuple[Kind, ...] = ()
     zones: Named[str] = ()
+    recipe: Component | None = None
 
     def model_post_init(self, context: object) -> None:
         """Check that there is a kind for each column, that nothing is left to learn, and that the steps fit."""
@@ -201,7 +203,7 @@ class FittedPreprocess(Component):
             shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise DataError(
                 f"{name}: the table must have the column{'s' * (len(missing) > 1)} {shown}, as in fit"
-                f"{nearest(missing[0], extra)}"
+                f"{nearest(missing[0], extra)}{kept_advice(name)}"
             )
 
     def transform_target(self, y: Any, *, name: str = "transform", start: int = 0) -> Tree:
@@ -220,11 +222,17 @@ class FittedPreprocess(Component):
             raise ShapeError(
                 f"{name}: argument 'y' must have the column{'s' * (len(self.target) > 1)} "
                 f"{', '.join(map(repr, self.targets))}, as in fit; got {', '.join(map(repr, frame.names))}"
+                f"{kept_advice(name)}"
             )
         arrays = []
         labels = self.targets if is_frame(y) else frame.names  # a column of Arrow has no name, and an array neither
         for label, (known, steps), kind in zip(labels, self.target, self.target_kinds, strict=True):
-            column = _through(steps, raw_column(frame, label, f"{name}: target {known!r}", kind, start))
+            column = raw_column(frame, label, f"{name}: target {known!r}", kind, start)
+            try:
+                column = _through(steps, column)
+            except DataError as error:
+                unknown = any(isinstance(step, Classes) and (step.places(column) == -2).any() for step in steps)
+                raise type(error)(f"{error}{kept_advice(name) if unknown else ''}") from None
             if column.form not in ("numbers", "ids"):
                 raise SettingsError(
                     f"{column.where} holds {HOLDS[column.form]}; write target=[Classes()] in Preprocess"

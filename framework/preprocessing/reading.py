@@ -69,7 +69,22 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0,
         return column.replaced(arrays=(values,), boolean=kind == "boolean", texts=texts)
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
-    raise DataError(f"{where} held {_HELD[kind]} in fit, and holds {_HELD[found]} now; cast it before")
+    advice = f"; cast it before{kept_advice(where.partition(':')[0])}"
+    raise DataError(f"{where} held {_HELD[kind]} in fit, and holds {_HELD[found]} now{advice}")
+
+
+def kept_advice(name: str) -> str:
+    """Return what to do where the data of a later ``fit`` does not fit the Preprocess that the model keeps.
+
+    Args:
+        name: The caller. The data of a first fit always fits, and other callers do not learn.
+    """
+    if name != "fit":
+        return ""
+    return (
+        "; the model keeps the Preprocess of its first fit: to learn another one, train a new model, or write "
+        "model.preprocess = None and give it fresh weights"
+    )
 
 
 _HELD = {

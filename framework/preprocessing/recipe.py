@@ -148,6 +148,7 @@ class Preprocess(Component):
             zones={chain.label: chain.zone for chain in kept if chain.zone is not None},
             target={goal.label: goal.steps for goal in goals},
             target_kinds=[goal.kind for goal in goals],
+            recipe=self,
         )
         fitted.require_outputs(name)
         return fitted

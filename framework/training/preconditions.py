@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
 from framework.errors import SettingsError, ShapeError, UsageError, nearest
 from framework.models import Model
 from framework.models.rows import TableTransform
+from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
 
 
@@ -64,6 +67,21 @@ def require_classes(model: Model, preprocess: TableTransform | None, name: str) 
             )
 
 
+def require_same_preprocess(kept: Any, recipe: Preprocess, name: str) -> None:
+    """Refuse a recipe that is not the one which the Preprocess of a model was fitted from.
+
+    Raises:
+        SettingsError: Says what to write.
+    """
+    if isinstance(kept, FittedPreprocess) and kept.recipe == recipe:
+        return
+    raise SettingsError(
+        f"{name}: the trainer's preprocess is not the one that the model was fitted with, and its weights belong to "
+        "that one; to keep it, leave preprocess out of the trainer; to learn the trainer's, train a new model, or "
+        "write model.preprocess = None and give it fresh weights"
+    )
+
+
 def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str, *, learns: bool) -> None:
     """Refuse an iterable that cannot be read as often as it has to be.
 
@@ -82,7 +100,7 @@ def require_again(data: object, validation: object, epochs: int, run: Run | None
     if learns and isinstance(data, Stream):
         raise UsageError(
             f"{name}: a Preprocess is fitted on rows that can be read again; got a {data.name}; write "
-            "model.preprocess = recipe.fit(table), with a table of such rows, and leave preprocess out of the trainer"
+            "model.preprocess = recipe.fit(table) before, with a table of such rows"
         )
     left = epochs if run is None else max(1, epochs - run.epoch)
     if isinstance(data, BareStream):

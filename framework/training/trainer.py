@@ -38,6 +38,7 @@ from framework.training.preconditions import (
     require_columns,
     require_last_batch,
     require_modes,
+    require_same_preprocess,
 )
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
@@ -64,8 +65,9 @@ class Trainer(Component):
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
         callbacks: Called at the hooks, in this order; those that save come last.
-        preprocess: How the columns of a table become numbers; learnt from the training data, and kept with the model.
-            None takes arrays, or tables as the model's own ``preprocess`` knows them.
+        preprocess: How the columns of a table become numbers. The first ``fit`` of a model learns it from the training
+            data; the model keeps it, and later fits continue with it, also on other data. A model that was fitted
+            with another recipe is refused. None takes arrays, or tables as the model's own ``preprocess`` knows them.
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
             Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning.
@@ -142,7 +144,8 @@ class Trainer(Component):
         Raises:
             DataError: The data holds something that no model can learn from.
             DivergedError: A loss or gradient is not finite; the last finite weights are kept.
-            SettingsError: A callback reads a column that the history will not have.
+            SettingsError: A callback reads a column that the history will not have; or the model keeps a Preprocess of
+                another recipe.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         run, source, held_out = self._prepared(model, data, validation, epochs, run)
@@ -163,9 +166,9 @@ class Trainer(Component):
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
         data, validation = adapted(data, name), adapted(validation, f"{name}: validation")
-        learns = run is None and self.preprocess is not None
+        learns = run is None and self.preprocess is not None and model.preprocess is None
         require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
-        preprocess = model.preprocess if run is not None or self.preprocess is None else self.preprocess.fit(data, name)
+        preprocess = model.preprocess if run is not None else self._fitted_preprocess(model, data, name)
         with settling(model, data, name, preprocess):
             self._require(model)
             require_classes(model, preprocess, name)
@@ -213,6 +216,15 @@ class Trainer(Component):
             model.columns = source.columns.inputs or model.columns
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
+
+    def _fitted_preprocess(self, model: Model, data: Any, name: str) -> Any:
+        """Return the Preprocess that a model keeps; if it has none, that which the recipe learns from the data."""
+        if self.preprocess is None:
+            return model.preprocess
+        if model.preprocess is None:
+            return self.preprocess.fit(data, name)
+        require_same_preprocess(model.preprocess, self.preprocess, name)
+        return model.preprocess
 
     def _require(self, model: Model) -> None:
         """Refuse a model whose output cannot serve the loss or a metric."""

@@ -29,6 +29,8 @@ from framework import (
     ReLU,
     ResumeWarning,
     Sequential,
+    SettingsError,
+    SGDOptimizer,
     ShapeError,
     Sigmoid,
     Softmax,
@@ -127,6 +129,73 @@ def test_a_trainer_without_a_recipe_keeps_that_of_the_model(trained):
     model = trained.model.copy()
     TRAINER.replace(preprocess=None, epochs=1).fit(model, (classes(HELD_OUT), "late"))
     assert model.preprocess == trained.model.preprocess
+
+
+def test_a_later_fit_keeps_the_scales_and_the_classes_that_the_weights_belong_to(trained, tmp_path):
+    save(trained, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    other = classes(HELD_OUT).assign(age=lambda table: table["age"] * 10 + 100)
+    TRAINER.replace(optimizer=AdamOptimizer(learning_rate=1e-12), epochs=1).fit(model, (other, "late"))
+    assert model.preprocess == trained.model.preprocess
+    assert model.preprocess.recipe == TRAINER.preprocess
+    assert np.array_equal(model.classify(HELD_OUT), trained.model.classify(HELD_OUT))
+
+
+def test_two_fits_of_the_same_rows_are_one_longer_training():
+    twice, once = network(), network()
+    trainer = TRAINER.replace(optimizer=SGDOptimizer(learning_rate=0.1), shuffle=False)
+    for _ in range(2):
+        trainer.fit(twice, (classes(TRAIN), "late"), epochs=2)
+    trainer.fit(once, (classes(TRAIN), "late"), epochs=4)
+    assert np.array_equal(twice.parameters.vector, once.parameters.vector)
+    assert twice.preprocess == once.preprocess
+
+
+MISFITS = {
+    "another class": (
+        lambda t: t.assign(late=t["late"].str.replace("yes", "maybe")),
+        "target 'late' has 'maybe', which",
+    ),
+    "a column less": (lambda t: t[["age", "late"]], "must have the column 'city', as in fit"),
+    "another kind": (lambda t: t.assign(city=1), "column 'city' held text in fit, and holds numbers now"),
+}
+
+
+@pytest.mark.parametrize("recipe", [TRAINER.preprocess, None], ids=["the same recipe", "none"])
+@pytest.mark.parametrize("name", MISFITS)
+def test_data_that_does_not_fit_the_kept_preprocess_is_refused_before_anything_changes(trained, name, recipe):
+    change, message = MISFITS[name]
+    model = trained.model.copy()
+    with pytest.raises(DataError, match=rf"{message}.*train a new model, or write model\.preprocess = None"):
+        TRAINER.replace(preprocess=recipe).fit(model, (change(classes(TRAIN)), "late"))
+    assert model.preprocess == trained.model.preprocess
+    assert np.array_equal(model.parameters.vector, trained.model.parameters.vector)
+
+
+def test_another_recipe_is_refused_before_anything_changes_and_both_ways_out_work(trained):
+    model = trained.model.copy()
+    other = TRAINER.replace(
+        preprocess=Preprocess(columns=INPUTS | {"age": [Impute(0.0)]}, target=[Classes()]), epochs=1
+    )
+    with pytest.raises(SettingsError, match=r"leave preprocess out .* new model, or write model\.preprocess = None"):
+        other.fit(model, (classes(TRAIN), "late"))
+    assert model.preprocess == trained.model.preprocess
+    assert np.array_equal(model.parameters.vector, trained.model.parameters.vector)
+    other.replace(preprocess=None).fit(model, (classes(TRAIN), "late"))
+    assert model.preprocess == trained.model.preprocess
+    model.preprocess = None
+    other.fit(model, (classes(TRAIN), "late"))
+    assert model.preprocess.recipe == other.preprocess
+
+
+def test_copies_of_an_untrained_model_each_learn_from_their_own_rows():
+    model = network()
+    parts = [model.copy(), model.copy()]
+    for copy, rows in zip(parts, (TRAIN, HELD_OUT), strict=True):
+        TRAINER.fit(copy, (classes(rows), "late"), epochs=1)
+    assert [copy.preprocess for copy in parts] == [
+        TRAINER.preprocess.fit((classes(rows), "late")) for rows in (TRAIN, HELD_OUT)
+    ]
 
 
 def test_predictions_come_in_the_unit_of_the_target():
