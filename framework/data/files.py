@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,8 @@ def _local(path: str, ending: str, name: str) -> list[File]:
         return [File(str(place), None, path)] if place.exists() else []
     # Path.glob takes no absolute pattern.
     matched = sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
+    _require_whole([str(Path(each).relative_to(root)) for each in matched], f"the pattern {path!r}", name)
     return [File(each, None, each) for each in matched if os.path.isfile(each)]  # noqa: PTH113 (a string)
 
 
@@ -117,6 +120,8 @@ def _remote(url: str, ending: str, name: str) -> list[File]:
         paths = [f"{root}/{each}" for each in _in_folder(inside, url, ending, name)]
     elif glob.has_magic(path) and not system.exists(path):
         paths = sorted(system.glob(path))
+        root = "/".join(takewhile(lambda part: not glob.has_magic(part), path.split("/")))
+        _require_whole([each.lstrip("/")[len(root.lstrip("/")) :] for each in paths], f"the pattern {url!r}", name)
     else:
         paths = [path] if system.exists(path) else []
     return [File(each, system, f"{protocol}://{each.lstrip('/')}") for each in paths]
@@ -127,9 +132,14 @@ def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[st
     kept = sorted(each for each in names if not each.replace("\\", "/").rpartition("/")[2].startswith((".", "_")))
     if not kept:
         raise DataError(f"{name}: the folder {folder!r} has no file that ends in {ending}")
-    if parted := next((each for each in kept if "=" in each.replace("\\", "/").rpartition("/")[0]), None):
-        raise DataError(
-            f"{name}: the folder {folder!r} is partitioned: the path {parted!r} holds the value of a column, which "
-            "would be lost; write the table without partitions"
-        )
+    _require_whole(kept, f"the folder {folder!r}", name)
     return kept
+
+
+def _require_whole(names: Iterable[str], place: str, name: str) -> None:
+    """Refuse files in folders such as year=2020, which hold the value of a column in their name."""
+    if parted := next((each for each in names if "=" in each.replace("\\", "/").rpartition("/")[0]), None):
+        raise DataError(
+            f"{name}: {place} is partitioned: the path {parted!r} holds the value of a column, which would be lost; "
+            "write the table without partitions"
+        )

@@ -26,8 +26,8 @@ class Chances:
         self.sampling, self.name = sampling, name
         self._counts: dict[float, int] = {}
 
-    def learn(self, batch: Batch) -> None:
-        """Count the classes of some rows; every row is to be counted once before ``of`` is asked.
+    def learn(self, batch: Batch) -> dict[float, float]:
+        """Return what ``total`` needs of some rows; every row is to be learnt once before ``of`` or ``total``.
 
         Raises:
             DataError: The rows have no weights, or their targets are not classes.
@@ -35,9 +35,18 @@ class Chances:
         if self.sampling == "weighted":
             if batch[2] is None:
                 raise DataError(f"{self.name}: sampling='weighted' needs weights; give (x, y, weight)")
-            return
-        for value, count in zip(*np.unique(self._classes(batch[1]), return_counts=True), strict=True):
-            self._counts[float(value)] = self._counts.get(float(value), 0) + int(count)
+            return {0.0: float(batch[2].sum(dtype=np.float64))}
+        values, counts = np.unique(self._classes(batch[1]), return_counts=True)
+        found = dict(zip(values.astype(float).tolist(), counts.astype(float).tolist(), strict=True))
+        for value, count in found.items():
+            self._counts[value] = self._counts.get(value, 0) + int(count)
+        return found
+
+    def total(self, learnt: dict[float, float]) -> float:
+        """Return the sum of the chances of the rows that ``learn`` was given."""
+        if self.sampling == "weighted":
+            return sum(learnt.values())
+        return sum(count / self._counts[value] for value, count in learnt.items())
 
     def of(self, batch: Batch) -> Array:
         """Return the chance of each row, (rows,)."""

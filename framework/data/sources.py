@@ -144,10 +144,9 @@ class DatasetSource:
 
     def _learnt(self, chances: Chances) -> dict[int, float]:
         """Return the sum of the chances in each block, by its first row."""
-        blocks = [block for window in self._windows(None) for block in window]
-        for block in blocks if chances.sampling == "balanced" else blocks[:1]:
-            chances.learn(self._read_block(*block))
-        return {start: float(chances.of(self._read_block(start, stop)).sum()) for start, stop in blocks}
+        blocks = (block for window in self._windows(None) for block in window)
+        learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
+        return {start: chances.total(each) for start, each in learnt.items()}
 
     @property
     def columns(self) -> Columns:
@@ -392,8 +391,12 @@ def prepare(
         return DatasetSource(data, checks, chances)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
-        hint = "write validation=(x, y); split(data, 0.2) gives both parts"
+        hint = "write validation=(x, y); split((x, y), 0.2) gives both parts of arrays and tables in memory"
         hint = f"write epochs={data}" if type(data) is int else hint
+    elif callable(data) and not isinstance(data, type):
+        hint = (
+            f"write {name}(model, Stream({getattr(data, '__name__', 'function')})) for a function that gives an epoch"
+        )
     elif is_frame(data):
         hint = f"write {name}(model, (table, 'target')), with the name of the target's column"
     raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -77,6 +78,14 @@ class Stream:
                 f"Stream: argument 'function' must be a function of the epoch, such as lambda epoch: batches(epoch); "
                 f"got {brief(function)}"
             )
+        try:
+            inspect.signature(function).bind(0)
+        except TypeError as error:
+            raise SettingsError(
+                f"Stream: argument 'function' must take the epoch, as def function(epoch): {error}"
+            ) from None
+        except ValueError:  # a built-in function, which has no signature
+            pass
         for name, value in (("rows", rows), ("window", window)):
             if not (value is None and name == "rows") and (type(value) is not int or value < 1):
                 raise SettingsError(f"Stream: argument {name!r} must be a whole number, 1 or more; got {brief(value)}")

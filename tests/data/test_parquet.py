@@ -144,6 +144,13 @@ def test_folders_patterns_and_lists_name_files(folder, monkeypatch, path):
     assert data.rows.read(0, ROWS).equals(TABLE)
 
 
+def test_a_part_of_a_partitioned_table_is_read_where_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "year=2020").mkdir()
+    save("year=2020/1.parquet", x=[1.0], y=[1])
+    assert len(Parquet("year=2020/*.parquet", "y")) == len(Parquet("year=2020", "y")) == 1
+
+
 def test_files_are_read_through_fsspec(folder):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
@@ -175,6 +182,11 @@ def save(path, **columns):
         ({"path": "*.pq"}, r"no file has the path '\*.pq'"),
         ({"path": "empty"}, "the folder 'empty' has no file that ends in .parquet"),
         ({"path": "parts"}, "'parts' is partitioned: the path 'year=2020/1.parquet' holds the value of a column"),
+        (
+            {"path": "parts/*/*.parquet"},
+            r"the pattern 'parts/\*/\*.parquet' is partitioned: the path 'year=2020/1.parq",
+        ),
+        ({"path": "**/*.parquet"}, r"the pattern .* is partitioned"),
         ({"path": "text.parquet"}, "text.parquet is not a Parquet file, or is damaged"),
         (
             {"path": "a.parquet", "target": "z"},

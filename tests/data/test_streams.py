@@ -227,6 +227,7 @@ def test_rows_of_several_forms_are_refused(rows, message):
     ("arguments", "message"),
     [
         (([1, 2],), "'function' must be a function of the epoch"),
+        ((lambda: [(X, Y)],), r"'function' must take the epoch, as def function\(epoch\): too many positional"),
         ((batches(9), 0), "'rows' must be a whole number, 1 or more; got 0"),
         ((batches(9), 2.5), "'rows' must be a whole number"),
     ],
@@ -299,3 +300,8 @@ def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one():
     recipe(shuffle=False).fit(model, stream)
     expected = recipe(shuffle=False, preprocess=preprocess).fit(network(), (frame, Y))
     assert model.parameters.vector.tobytes() == expected.model.parameters.vector.tobytes()
+
+
+def test_a_function_is_told_to_be_a_stream():
+    with pytest.raises(DataError, match=r"got function; write fit\(model, Stream\(function\)\) for a function"):
+        recipe().fit(network(), batches(9))
