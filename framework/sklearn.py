@@ -281,9 +281,9 @@ class _Neural(BaseEstimator):
             elif isinstance(part, Component):
                 own[name] = part.replace(**settings)
             else:
+                advice = f"set '{name}' to a component first" if part is None else f"it has no settings: {brief(part)}"
                 raise SettingsError(
-                    f"{type(self).__name__}: parameter '{name}__{min(settings)}' is a setting of '{name}', which is "
-                    f"{brief(part)}; set '{name}' first"
+                    f"{type(self).__name__}: parameter '{name}__{min(settings)}' is a setting of '{name}'; {advice}"
                 )
         unknown = own.keys() - self._get_param_names()
         super().set_params(**{name: own[name] for name in [*unknown, *own]})  # which raises at the first

@@ -178,9 +178,9 @@ def test_a_component_and_its_settings_can_be_set_at_once_in_any_order():
         ({"optimizer__learning_rate": -1.0}, "AdamOptimizer: setting 'learning_rate' must be greater than 0"),
         (
             {"loss__label_smoothing": 0.1},
-            "'loss__label_smoothing' is a setting of 'loss', which is None; set 'loss' first",
+            "'loss__label_smoothing' is a setting of 'loss'; set 'loss' to a component first",
         ),
-        ({"epochs__x": 1}, "'epochs__x' is a setting of 'epochs', which is 3"),
+        ({"epochs__x": 1}, "'epochs__x' is a setting of 'epochs'; it has no settings: 3"),
     ],
 )
 def test_set_params_refuses_unknown_names_and_changes_nothing(params, message):
