@@ -243,7 +243,8 @@ class Loss(Formula):
             target = self._one_target(target, weight, a.dtype) if check else target
             value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
-                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a), fused=fused))
+                of = np.atleast_1d(h) if fused else None
+                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a), of))
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
             if count is not None:
                 share = (1.0 if weight is None else float(np.reshape(weight, -1)[0])) / count
@@ -264,7 +265,7 @@ class Loss(Formula):
         with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
             loss = self._total(formula, first, target, weight) / divisor
             if not math.isfinite(loss):
-                raise DivergedError(diverged(self, formula(first, target), a, fused=fused))
+                raise DivergedError(diverged(self, formula(first, target), a, h if fused else None))
             self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
         return loss

@@ -109,28 +109,30 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     return array
 
 
-def diverged(loss: Component, values: Any, a: Array, *, fused: bool = False) -> str:
-    """Say at which row of a batch a loss is not finite, given its values, the outputs a, and whether they are fused."""
+def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> str:
+    """Say at which row of a batch a loss is not finite, given its values, the outputs a, and h where it works on h."""
     numbers = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(numbers)
     place = first_place(bad) if bad.any() else ()
     row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
-    canonical = None if fused else getattr(loss, "canonical", None)
+    canonical = getattr(loss, "canonical", None) if h is None else None
     end = f": end the model with {canonical.__name__}()" if canonical else ""
+    given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
     if canonical and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
         advice = f"The loss is infinite for this output{end}"
     elif place and np.isnan(numbers[place]):
-        if np.isfinite(a[row]).all():
-            advice = f"The loss has no value for this output{end}. In a loss of your own, guard 0 / 0 with np.where"
-        else:
+        if np.isfinite(given[row]).all():
+            own = ". In a loss of your own, guard 0 / 0 with np.where" if ":" in loss.tag() else ""
+            advice = f"The loss has no value for this output{end}{own}"
+        elif np.isnan(given[row]).any():
             advice = (
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
                 "grown, lower the learning rate"
             )
     return (
-        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where the output is "
-        f"{a[row]}; the update was not applied. {advice}"
+        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where {shown}; the update "
+        f"was not applied. {advice}"
     )
 
 

@@ -12,16 +12,20 @@ from framework import (
     DataError,
     Dense,
     DerivativeError,
+    DivergedError,
     Focal,
     HalfSquaredError,
     KLDivergence,
     LogCosh,
     Loss,
     MeanSquaredError,
+    Neuron,
     Poisson,
     RowLoss,
     SGDOptimizer,
     ShapeError,
+    Sigmoid,
+    Softmax,
     Trainer,
 )
 from framework.losses.requirements import diverged
@@ -302,6 +306,23 @@ def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advic
     message = diverged(loss, values, outputs)
     assert re.search(advice, message), message
     assert ("Lower the learning rate" in message) == np.isinf(outputs).any()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "target"),
+    [
+        (Neuron.from_weights([1e308], activation=Sigmoid()), BinaryCrossEntropy(), [1.0]),
+        (Dense.from_weights([[1e308, -1e308]], activation=Softmax()), CrossEntropy(), [0]),
+    ],
+    ids=["sigmoid", "softmax"],
+)
+def test_a_fused_loss_of_overflowed_weights_advises_a_lower_rate(model, loss, target):
+    with np.errstate(all="ignore"):
+        model.forward([[1e10]])
+        with pytest.raises(DivergedError, match="Lower the learning rate, standardise") as raised:
+            loss.backward(model, target)
+    assert "of h = " in str(raised.value)
+    assert "your own" not in str(raised.value)
 
 
 def test_a_slope_behind_an_overflow_is_found_without_a_warning():
