@@ -217,7 +217,10 @@ class Losses(Loss):
             raise DataError(f"{what} must be a dict of arrays by name; got {type(given).__name__}; {wanted}")
         for name in given:
             if name not in self.losses:
-                raise DataError(f"{what} has {name!r}{nearest(str(name), self.losses)}; {wanted}")
+                hint = nearest(str(name), self.losses) or "."
+                raise DataError(
+                    f"{what} has {name!r}, for which there is no loss{hint} Outputs: {', '.join(self.losses)}"
+                )
         for name in self.losses:
             if name not in given:
                 raise DataError(f"{what} must have {name!r} too; it has {', '.join(given)}; {wanted}")
@@ -234,9 +237,9 @@ class Losses(Loss):
         outputs = ", ".join(given)
         for name in self.losses:
             if name not in given:
-                hint = nearest(name, [other for other in given if other not in self.losses])
+                hint = nearest(name, [other for other in given if other not in self.losses]) or "."
                 raise SettingsError(
-                    f"Losses: there is a loss for {name!r}, which the model does not give{hint}; it gives {outputs}"
+                    f"Losses: there is a loss for {name!r}, which the model does not give{hint} Outputs: {outputs}"
                 )
         for name in given:
             if name not in self.losses:

@@ -212,6 +212,10 @@ class Model(Component):
         """The models inside by name, where each takes the output of the one before; otherwise none."""
         return {}
 
+    def branches(self, x: Any) -> Mapping[str, tuple[Model, Any]]:
+        """Return the models inside by name that work side by side, each with its part of x; otherwise none."""
+        return {}
+
     @property
     def buffers(self) -> Views:
         """Numbers that belong to the model but that no optimizer sees, such as running means; write into them."""

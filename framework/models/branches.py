@@ -63,6 +63,13 @@ class _Branches(Composite):
         return dict(self.__pydantic_extra__)
 
     @abstractmethod
+    def given(self, name: str, x: Any) -> Any:
+        """Return what the model of this name is given of x."""
+
+    def branches(self, x: Any) -> Mapping[str, tuple[Model, Any]]:
+        return {name: (part, self.given(name, x)) for name, part in self.parts.items()}
+
+    @abstractmethod
     def takes(self, shape: Any) -> bool:
         """Return whether samples may have this shape."""
 
@@ -194,6 +201,9 @@ class Heads(_Branches):
 
     kind = "output"
     written = "Heads(price=Dense(units=1), late=Dense(units=1, activation=Sigmoid()))"
+
+    def given(self, name: str, x: Any) -> Any:
+        return x
 
     def _connect(self) -> None:
         """Let a model that knows its inputs tell the others."""

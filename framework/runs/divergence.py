@@ -16,7 +16,6 @@ from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.models import Model
-from framework.models.branches import Heads, Join
 from framework.runs.run import Run
 from framework.trees import at, flatten, map_leaves
 
@@ -144,12 +143,10 @@ def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
         record.calls = {}
         before, x = x, layer.apply(x, layer.parameters.views, record)
         if bad := not_finite(flatten(x)):
-            if isinstance(layer, Join | Heads):
-                start = f"{name}." if name else ""
-                for (child, part), inside in zip(layer.parts.items(), record.parts, strict=True):
-                    given = layer.given(child, before) if isinstance(layer, Join) else before
-                    if found := _forward(given, [(part, inside, f"{start}{child}")]):
-                        return found
+            start = f"{name}." if name else ""
+            for (child, (part, given)), inside in zip(layer.branches(before).items(), record.parts, strict=False):
+                if found := _forward(given, [(part, inside, f"{start}{child}")]):
+                    return found
             return _forward(before, _inside(layer, record, name)) or (_named(layer, name), flatten(x)[bad[0]])
     return None
 

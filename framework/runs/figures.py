@@ -177,7 +177,7 @@ def _output(activation: Any, figure: Figure) -> Any:
             return None  # a model of the user's that does not say
         names = [*activation] if isinstance(activation, dict) else []
         if name not in names:
-            there = f"{nearest(name, names)}; its outputs are {', '.join(names)}" if names else "; it has one output"
+            there = f"{nearest(name, names) or '.'} Outputs: {', '.join(names)}" if names else "; it has one output"
             raise SettingsError(f"metric '{figure.key}' is of output {name!r}, which the model does not have{there}")
         activation = activation[name]
     if isinstance(activation, dict) and not isinstance(figure.formula, Losses):

@@ -213,7 +213,7 @@ def test_the_targets_of_a_table_are_found_by_their_names():
     trainer().fit(one, (X, Y))
     trainer().fit(other, (table, ["late", "price"]))
     np.testing.assert_array_equal(one.parameters.vector, other.parameters.vector)
-    with pytest.raises(DataError, match="'y' has 'x0'; the losses are for the outputs price, late"):
+    with pytest.raises(DataError, match=r"'y' has 'x0', for which there is no loss\. Outputs: price, late"):
         trainer().fit(network(), (X, table[["late", "price", "x0"]]))
 
 
@@ -336,8 +336,12 @@ REFUSED_TARGETS = [
         "'y' must be a dict of arrays by name; got ndarray; the losses are for",
     ),
     ({"price": Y["price"]}, DataError, "'y' must have 'late' too; it has price"),
-    ({"price": Y["price"], "lat": Y["late"]}, DataError, r"'y' has 'lat'; did you mean 'late'\?"),
-    ({**Y, "more": Y["late"]}, DataError, "'y' has 'more'; the losses are"),
+    (
+        {"price": Y["price"], "lat": Y["late"]},
+        DataError,
+        r"'y' has 'lat', for which there is no loss; did you mean 'late'\?",
+    ),
+    ({**Y, "more": Y["late"]}, DataError, r"'y' has 'more', for which there is no loss\. Outputs: "),
     ({**Y, "late": Y["late"] + 1}, DataError, r"y\['late'\] must lie in \[0, 1\]; got 2"),
     ({**Y, "price": np.full(ROWS, np.nan)}, DataError, r"y\['price'\] must be finite; got nan at y\['price'\]\[0\]"),
     ({**Y, "price": Y["price"][1:]}, ShapeError, r"got shapes \(40, 3\) and \{'late': \(40,\), 'price': \(39,\)\}"),
@@ -364,14 +368,14 @@ def test_targets_that_do_not_fit_are_named(y, error, message):
         ({"loss": Losses(price=MeanSquaredError())}, r"output 'late' has no loss; .* with weights=\{'late': 0.0\}"),
         (
             {"loss": Losses(price=MeanSquaredError(), lat=BinaryCrossEntropy())},
-            r"a loss for 'lat', which the model does not give; did you mean 'late'\?; it gives price, late",
+            r"a loss for 'lat', which the model does not give; did you mean 'late'\? Outputs: price, late",
         ),
         (
             {"loss": Losses(price=BinaryCrossEntropy(), late=BinaryCrossEntropy())},
             r"output 'price': BinaryCrossEntropy needs outputs in \[0, 1\]",
         ),
         ({"metrics": [Accuracy()]}, r"'accuracy' is of one output, .* write OutputMetric\('price', Accuracy\(\)\)"),
-        ({"metrics": [OutputMetric("lat", Accuracy())]}, r"of output 'lat', .* did you mean 'late'\?; its outputs are"),
+        ({"metrics": [OutputMetric("lat", Accuracy())]}, r"of output 'lat', .* did you mean 'late'\? Outputs: "),
         ({"metrics": [OutputMetric("price", Poisson())]}, r"output 'price': Poisson needs outputs in \[0, inf\]"),
         ({"callbacks": [EarlyStopping(monitor="lat_loss")]}, r"did you mean 'late_loss'\?"),
         ({"callbacks": [EarlyStopping(monitor="late_loss", mode="max")]}, "judges 'late_loss' by mode='max'"),
