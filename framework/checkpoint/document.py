@@ -103,7 +103,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "history": _pack_history(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
-        if isinstance(run.model.preprocess, FittedPreprocess):
+        if run.model.preprocess is not None:
             document["preprocess"] = _json(run.model.preprocess)
         text = json.dumps(document)
         Document.from_text(text)

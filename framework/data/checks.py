@@ -11,7 +11,6 @@ import numpy as np
 
 from framework.arrays import Array, Batch, column_names, real_array, require_finite
 from framework.data.fingerprints import summed_fingerprint
-from framework.data.parts import Part, parted, parts
 from framework.errors import DataError, ShapeError
 from framework.frames import Frame, is_frame
 from framework.losses import Loss
@@ -19,8 +18,10 @@ from framework.losses.requirements import require_one_output, require_weights
 from framework.losses.several import Losses, OutputLoss
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.models.rows import TableTransform, checked_rows, require_samples
+from framework.models.rows import checked_rows, require_samples
 from framework.models.shapes import is_known, of_rows, shown
+from framework.parts import Part, parted, parts
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import brief
 from framework.trees import Tree, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
@@ -28,7 +29,7 @@ NO_COLUMNS = Columns()
 
 
 @contextmanager
-def settling(model: Model, data: Any, name: str, preprocess: TableTransform | None = None) -> Iterator[None]:
+def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | None = None) -> Iterator[None]:
     """Take the numbers of inputs that a model leaves open from the data; an error leaves them open."""
     layers = model.unsettled()
     if not layers:
@@ -47,7 +48,7 @@ def settling(model: Model, data: Any, name: str, preprocess: TableTransform | No
         raise
 
 
-def _settle(model: Model, x: Any, name: str, preprocess: TableTransform | None) -> None:
+def _settle(model: Model, x: Any, name: str, preprocess: FittedPreprocess | None) -> None:
     x = x if preprocess is None else next(preprocess.blocks(x, model.dtype, name))
     name = f"{name}: argument 'x'"
     x = dict(x) if isinstance(x, Mapping) else x
@@ -122,7 +123,7 @@ class PartChecks:
         model: Model,
         losses: tuple[Loss | OutputLoss, ...],
         name: str,
-        preprocess: TableTransform | None = None,
+        preprocess: FittedPreprocess | None = None,
     ) -> None:
         """Remember what takes the data; ``name`` is the caller, for messages."""
         self.model, self.losses, self.name, self.preprocess = model, losses, name, preprocess
@@ -194,7 +195,7 @@ def transformed(
     y: Any,
     model: Model,
     losses: tuple[Loss | OutputLoss, ...],
-    preprocess: TableTransform | None,
+    preprocess: FittedPreprocess | None,
     name: str,
     start: int = 0,
 ) -> tuple[Any, Any]:

@@ -22,7 +22,6 @@ from framework.data.adapting import adapted
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
-from framework.data.parts import parts
 from framework.data.pieces import Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
@@ -33,8 +32,9 @@ from framework.losses.several import OutputLoss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.models.rows import TableTransform
 from framework.models.shapes import is_known
+from framework.parts import parts
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in, sample_shape
 
@@ -351,7 +351,7 @@ def prepare(
     metrics: Iterable[Metric | Loss] = (),
     *,
     fingerprinted: bool = False,
-    preprocess: TableTransform | None = None,
+    preprocess: FittedPreprocess | None = None,
     sampling: Sampling | None = None,
 ) -> Source:
     """Check ``data`` and make it a source of batches.

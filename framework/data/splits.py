@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
-from framework.data.parts import names_in, parts
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, is_frame, is_series
+from framework.parts import names_in, parts
 from framework.random_streams import random_generator
 from framework.settings.messages import brief, worded
 from framework.trees import as_tree, flatten, map_leaves

@@ -14,11 +14,11 @@ from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
 from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
-from framework.data.parts import parted, rows_in_part, stacked
 from framework.data.pieces import Piece, Window, copied, cut, filled, permutation, rows_of_batch
 from framework.data.sampling import Sampling
 from framework.errors import DataError, SettingsError, UsageError
 from framework.models.parameters import Columns
+from framework.parts import parted, rows_in_part, stacked
 from framework.settings.messages import brief
 from framework.trees import rows_in
 

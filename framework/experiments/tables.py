@@ -17,7 +17,6 @@ from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.extras import required
 from framework.models import Model
-from framework.preprocessing.fitted import FittedPreprocess
 from framework.random_streams import random_generator
 
 IN_MEMORY = 5_000_000
@@ -77,7 +76,7 @@ def as_trained(table: TableFile, model: Model) -> TableFile:
     its text is said to be text.
     """
     fitted = model.preprocess
-    if not isinstance(table, CSV) or not isinstance(fitted, FittedPreprocess):
+    if not isinstance(table, CSV) or fitted is None:
         return table
     kinds = [*zip(fitted.inputs, fitted.kinds, strict=True), *zip(fitted.targets, fitted.target_kinds, strict=True)]
     texts = [name for name, kind in kinds if kind in ("text", "category")]

@@ -24,8 +24,9 @@ from framework.frames import difference
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
 from framework.models.parameters import Columns, Parameters, State, Views
-from framework.models.rows import TableTransform, classified, predicted
+from framework.models.rows import classified, predicted
 from framework.models.shapes import fits, narrowed, of_rows, require_rows, shown
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
 from framework.settings.messages import brief
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
@@ -39,8 +40,9 @@ def _columns(part: str, doc: str) -> property:
         return getattr(model._built().columns, part)
 
     def set_names(model: Model, given: Any) -> None:
-        state = model._built()
-        state.columns = state.columns._replace(**{part: None if given is None else tuple(map(str, given))})
+        state, chosen = model._built(), None if given is None else tuple(map(str, given))
+        changed: Any = {part: chosen}
+        state.columns = state.columns._replace(**changed)
 
     return property(names, set_names, doc=doc)
 
@@ -225,17 +227,16 @@ class Model(Component):
     target_columns = _columns("targets", "Those of the targets, where they were a frame.")
 
     @property
-    def preprocess(self) -> TableTransform | None:
+    def preprocess(self) -> FittedPreprocess | None:
         """The FittedPreprocess of ``fit``, which turns tables into the model's numbers; saved with the model.
 
         None takes it away. The model's columns go with it. Numbers of inputs that are left open follow from it.
         """
-        found: TableTransform | None = self._built().columns.preprocess if self.outermost.settled else None
-        return found
+        return self._built().columns.preprocess if self.outermost.settled else None
 
     @preprocess.setter
-    def preprocess(self, fitted: TableTransform | None) -> None:
-        if fitted is not None and not hasattr(fitted, "blocks"):
+    def preprocess(self, fitted: FittedPreprocess | None) -> None:
+        if not isinstance(fitted, FittedPreprocess | None):
             raise SettingsError(
                 f"model.preprocess must be a FittedPreprocess, as recipe.fit(data) gives, or None; got {brief(fitted)}"
             )

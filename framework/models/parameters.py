@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from framework.arrays import Array, Record, real_array
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
+from framework.preprocessing.fitted import FittedPreprocess
 
 
 class Views(dict[str, Array]):
@@ -261,7 +262,7 @@ class Columns(NamedTuple):
 
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
-    preprocess: Any = None
+    preprocess: FittedPreprocess | None = None
 
 
 class State:

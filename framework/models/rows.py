@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,38 +18,6 @@ if TYPE_CHECKING:
 EVALUATION_ROWS = 4096
 DATASET_ROWS = 65_536
 """Rows that go through the model at once when nothing is learnt."""
-
-
-class TableTransform(Protocol):
-    """A fitted preprocessing, as a model sees it."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The columns that a table must have."""
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The columns of the target, where it is transformed."""
-
-    @property
-    def shape(self) -> Any:
-        """The shape of a row as the model takes it; a dict of shapes by name where columns have ids."""
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """The names of the classes of each target that has some."""
-
-    def both(self, x: Any, y: Any, dtype: str, name: str, start: int = 0) -> tuple[Any, Any]:
-        """Return x and y as the model and the loss take them."""
-
-    def blocks(self, x: Any, dtype: str, name: str) -> Iterator[Any]:
-        """Give the rows of a table as the model takes them, some at a time."""
-
-    def inverse(self, prediction: Any) -> Any:
-        """Return predictions in the unit of the target; those of several outputs by name."""
-
-    def to_json(self) -> str:
-        """Return it as JSON."""
 
 
 def require_samples(shape: Any, model: Model, name: str) -> None:

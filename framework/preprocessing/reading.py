@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.data.parts import parts
 from framework.errors import DataError
 from framework.extras import required
 from framework.frames import Frame, Kind, as_column, is_frame, is_series
+from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
 from framework.errors import SettingsError, ShapeError, UsageError, nearest
 from framework.models import Model
-from framework.models.rows import TableTransform
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
@@ -50,7 +48,7 @@ def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None
                 )
 
 
-def require_classes(model: Model, preprocess: TableTransform | None, name: str) -> None:
+def require_classes(model: Model, preprocess: FittedPreprocess | None, name: str) -> None:
     """Refuse a model that gives another number of outputs than a target has classes.
 
     Raises:
@@ -67,13 +65,13 @@ def require_classes(model: Model, preprocess: TableTransform | None, name: str) 
             )
 
 
-def require_same_preprocess(kept: Any, recipe: Preprocess, name: str) -> None:
+def require_same_preprocess(kept: FittedPreprocess, recipe: Preprocess, name: str) -> None:
     """Refuse a recipe that is not the one which the Preprocess of a model was fitted from.
 
     Raises:
         SettingsError: Says what to write.
     """
-    if isinstance(kept, FittedPreprocess) and kept.recipe == recipe:
+    if kept.recipe == recipe:
         return
     raise SettingsError(
         f"{name}: the trainer's preprocess is not the one that the model was fitted with, and its weights belong to "

@@ -26,6 +26,7 @@ from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
 from framework.optimizers import BoundOptimizer, Optimizer
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures
@@ -106,6 +107,15 @@ class Trainer(Component):
             raise SettingsError(
                 f"not be bound to a model: write {type(value.recipe).__name__}(learning_rate=...) without the model, "
                 "and fit binds it"
+            )
+        return value
+
+    @field_validator("preprocess", mode="before")
+    @classmethod
+    def _require_open(cls, value: Any) -> Any:
+        if isinstance(value, FittedPreprocess):
+            raise SettingsError(
+                "be a Preprocess; the numbers belong to a model: model.preprocess = fitted, without preprocess here"
             )
         return value
 
@@ -217,7 +227,7 @@ class Trainer(Component):
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
 
-    def _fitted_preprocess(self, model: Model, data: Any, name: str) -> Any:
+    def _fitted_preprocess(self, model: Model, data: Any, name: str) -> FittedPreprocess | None:
         """Return the Preprocess that a model keeps; if it has none, that which the recipe learns from the data."""
         if self.preprocess is None:
             return model.preprocess

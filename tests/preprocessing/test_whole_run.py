@@ -280,6 +280,28 @@ def test_the_preprocess_goes_with_copies_and_can_be_taken_away(trained):
     assert np.array_equal(model.predict(x), trained.model.predict(HELD_OUT))
 
 
+class Thousandfold:
+    """A transformation that no file could hold."""
+
+    inputs = targets = ("age",)
+
+    def blocks(self, x, dtype, name):
+        yield np.asarray(x["age"], dtype)[:, None] * 1000
+
+
+@pytest.mark.parametrize("other", [Thousandfold(), TRAINER.preprocess, {"age": [Standardize()]}], ids=range(3))
+def test_a_model_takes_a_fitted_preprocess_alone(trained, other):
+    model = trained.model.copy()
+    with pytest.raises(SettingsError, match=r"must be a FittedPreprocess, as recipe.fit\(data\) gives, or None; got"):
+        model.preprocess = other
+    assert model.preprocess == trained.model.preprocess
+
+
+def test_a_trainer_sends_a_fitted_preprocess_to_the_model(trained):
+    with pytest.raises(SettingsError, match=r"the numbers belong to a model: model\.preprocess = fitted"):
+        TRAINER.replace(preprocess=trained.model.preprocess)
+
+
 def test_a_preprocess_can_be_given_to_a_model_whose_inputs_are_open():
     recipe = Preprocess(columns=INPUTS, target=[Classes()]).fit((classes(TRAIN), "late"))
     model = network()
