@@ -90,7 +90,7 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[st
 
 
 def _columns(
-    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[str, ...] | None
+    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None
 ) -> dict[str, Any]:
     """Return one output as columns."""
     flat = _flat(prediction)

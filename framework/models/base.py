@@ -267,10 +267,11 @@ class Model(Component):
         return predicted(self, x, "predict")
 
     def classify(self, x: Any) -> Any:
-        """Return the likeliest class of each row of x, (rows,): its name if the target has ``Classes``, or its number.
+        """Return the likeliest class of each row of x, (rows,).
 
-        A model of one output gives the second class where its probability is above 0.5. One of several outputs gives a
-        dict of the classes of each target that has ``Classes``, by name.
+        It is the class as the target of ``fit`` has it, text, a number or a boolean, if the preprocess has ``Classes``;
+        else its place, from 0. A model of one output gives the second class where its probability is above 0.5. One of
+        several outputs gives a dict of the classes of each target that has ``Classes``, by name.
 
         Raises:
             SettingsError: The model has one output, and it does not end in a probability.

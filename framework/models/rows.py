@@ -121,17 +121,17 @@ def classified(model: Model, x: Any, name: str) -> Any:
     }
 
 
-def _named(places: Array, classes: tuple[str, ...] | None) -> Array:
+def _named(places: Array, classes: tuple[Any, ...] | None) -> Array:
     return places if classes is None else np.array(classes)[places]
 
 
-def places_of(scores: Array, activation: Any, classes: tuple[str, ...] | None, name: str) -> Array:
+def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, name: str) -> Array:
     """Return the place of the likeliest class of each row.
 
     Args:
         scores: What ``predicted`` gives for one output.
         activation: The activation of that output.
-        classes: The names of the classes, if they have some.
+        classes: The classes as the target has them, if it has some.
         name: The caller, for messages.
 
     Raises:

@@ -6,12 +6,14 @@ Whole numbers and booleans count as text too: their levels are ``3`` and ``True`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
+from pydantic import BeforeValidator, FiniteFloat
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError
+from framework.frames import text_of
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import ColumnStep
@@ -30,7 +32,7 @@ class _LevelStep(ColumnStep):
 
     def model_post_init(self, context: object) -> None:
         """Check that no level comes twice."""
-        levels = self.settings()["levels"]
+        levels = [*map(text_of, self.settings()["levels"])]
         if len(set(levels)) < len(levels):
             twice = next(level for level in levels if levels.count(level) > 1)
             raise SettingsError(f"{type(self).__name__}: setting 'levels' must not hold {twice!r} twice")
@@ -50,7 +52,8 @@ class _LevelStep(ColumnStep):
 
     def places(self, column: Column) -> Array:
         """Return the place of each row's text among the levels: -1 for missing ones, -2 for others."""
-        texts, known = column.as_texts(), {level: place for place, level in enumerate(self.settings()["levels"])}
+        texts = column.as_texts()
+        known = {text_of(level): place for place, level in enumerate(self.settings()["levels"])}
         found = np.array([*(known.get(level, -2) for level in texts.levels), -1], np.int64)
         place: Array = found[texts.arrays[0]]
         return place
@@ -178,16 +181,31 @@ class Levels(_LevelStep):
         return column.replaced(form="ids", arrays=(places + 2,))
 
 
+Level: TypeAlias = bool | int | FiniteFloat | str
+"""A class of a target."""
+
+
+def _plain(levels: Any) -> Any:
+    """Return levels as numbers and texts of Python."""
+    if isinstance(levels, np.ndarray):
+        return tuple(levels.tolist())
+    if not isinstance(levels, list | tuple):
+        return levels
+    return tuple(level.item() if isinstance(level, np.generic) else level for level in levels)
+
+
 class Classes(_LevelStep):
     """The classes of a target as 0, 1, 2, ...: text from A to Z, numbers by value, False before True.
 
-    ``model.predict`` gives the model's probabilities, and ``model.classify`` the names of the classes.
+    ``model.predict`` gives the model's probabilities, and ``model.classify`` the classes as the target has them: text,
+    numbers or booleans. Whole numbers are integers whatever the dtype of the target is.
 
     Attributes:
-        levels: The names of the classes, learnt unless they are given, as ``Classes(["no", "yes"])``. The second of two
-            is the one whose probability a model of one output gives.
+        levels: The classes, learnt unless they are given, as ``Classes(["no", "yes"])`` or ``Classes([2, 10])``. The
+            second of two is the one whose probability a model of one output gives.
 
     Raises:
+        SettingsError: ``levels`` are of several kinds.
         DataError: A class is missing, or was not in the training rows; names it and its row.
 
     Example:
@@ -196,10 +214,18 @@ class Classes(_LevelStep):
         (array([1, 0, 1]),)
     """
 
-    levels: tuple[str, ...] = ()
+    levels: Annotated[tuple[Level, ...], BeforeValidator(_plain)] = ()
 
     def __init__(self, levels: Any = ()) -> None:
         super().__init__(levels=levels)
+
+    def model_post_init(self, context: object) -> None:
+        """Check that no class comes twice, and that all are text, or numbers, or booleans."""
+        super().model_post_init(context)
+        if len({float if type(level) is int else type(level) for level in self.levels}) > 1:
+            raise SettingsError(
+                f"Classes: setting 'levels' must hold text, numbers or booleans alone; got {brief(list(self.levels))}"
+            )
 
     @property
     def open(self) -> bool:
@@ -207,6 +233,7 @@ class Classes(_LevelStep):
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
         super().gather(column, statistics)
+        statistics[0].boolean = column.form == "numbers" and column.boolean
         self._require_present(column, column.as_texts().arrays[0])
 
     def _require_present(self, column: Column, codes: Array) -> None:
@@ -220,7 +247,12 @@ class Classes(_LevelStep):
             raise DataError(
                 f"{where} must have two classes or more; got {', '.join(map(repr, counts.counts)) or 'none'}"
             )
-        return self.replace(levels=counts.sorted(counts.counts))
+        levels: list[Level] = [*counts.sorted(counts.counts)]
+        if counts.boolean:
+            levels = [level == "True" for level in levels]
+        elif counts.numeric:
+            levels = [int(text) if text.lstrip("-").isdigit() else float(text) for text in map(str, levels)]
+        return self.replace(levels=levels)
 
     def apply(self, column: Column) -> Column:
         places = self.places(column)

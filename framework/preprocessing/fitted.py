@@ -12,7 +12,7 @@ import numpy.typing as npt
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
-from framework.preprocessing.categories import Classes, Levels
+from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.columns import HOLDS, Column
 from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -110,8 +110,8 @@ class FittedPreprocess(Component):
         }
 
     @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """The names of the classes of each target that has some."""
+    def classes(self) -> dict[str, tuple[Level, ...]]:
+        """The classes of each target that has some, as the target has them."""
         return {name: step.levels for name, steps in self.target for step in steps if isinstance(step, Classes)}
 
     def _empty(self, prefix: str = "") -> Iterator[Column]:

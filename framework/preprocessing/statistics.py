@@ -192,6 +192,7 @@ class LevelCounts:
         counts: The count of each text.
         error: By how much a count may be too small; 0 while all are exact.
         numeric: Whether the texts are numbers, which sort by value.
+        boolean: Whether the texts are those of booleans.
 
     Example:
         >>> counts = LevelCounts()
@@ -206,7 +207,7 @@ class LevelCounts:
     def __init__(self, kept: int | None = None) -> None:
         """Start empty; ``kept`` is another limit than ``LEVELS_KEPT``."""
         self.missing = self.error = 0
-        self.numeric = False
+        self.numeric = self.boolean = False
         self._kept = kept
         self.counts: dict[str, int] = {}
 

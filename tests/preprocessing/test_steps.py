@@ -239,15 +239,19 @@ def test_several_targets_come_back_each_in_its_unit():
     ("classes", "names"),
     [
         (np.array(["b", "a"]), ("a", "b")),
-        ([10, 9], ("9", "10")),
-        ([True, False], ("False", "True")),
-        ([0.5, -1], ("-1", "0.5")),
+        ([10, 9], (9, 10)),
+        ([2.0, 1.0], (1, 2)),
+        ([1e22, 2**60], (2**60, 1e22)),
+        ([True, False], (False, True)),
+        ([0.5, -1], (-1, 0.5)),
     ],
-    ids=range(4),
+    ids=range(6),
 )
 def test_classes_are_sorted_by_text_or_by_value(classes, names):
     recipe = Preprocess(columns={"x": []}, target=[Classes()]).fit((pd.DataFrame({"x": [1, 2]}), classes))
     assert recipe.classes == {"target": names}
+    assert [*map(type, recipe.classes["target"])] == [*map(type, names)]
+    assert type(recipe).from_json(recipe.to_json()) == recipe
     assert recipe.transform_target(classes).tolist() == [1, 0]
 
 
@@ -255,6 +259,16 @@ def test_classes_can_be_given_in_an_order_of_ones_own():
     recipe = Preprocess(columns={"x": []}, target=[Classes(["no", "maybe", "yes"])])
     found = recipe.fit((pd.DataFrame({"x": [1, 2]}), np.array(["yes", "no"])))
     assert found.transform_target(["yes", "no"]).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    "levels", [[2, 10], np.array([2, 10]), [2.0, 10.0], [np.int64(2), 10], ["2", "10"]], ids=range(5)
+)
+def test_numbers_can_be_given_as_classes(levels):
+    recipe = Preprocess(columns={"x": []}, target=[Classes(levels)])
+    found = recipe.fit((pd.DataFrame({"x": [1, 2]}), np.array([10, 2])))
+    assert found.transform_target(np.array([10, 2])).tolist() == [1, 0]
+    assert found.classes["target"] == tuple(levels)
 
 
 class Root(ColumnStep):
@@ -381,12 +395,15 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Standardize(mean=1.0, scale=0.0), "give 'mean' and a positive 'scale'"),
         (lambda: MinMax(low=1, high=1), "give 'low' and a larger 'high'"),
         (lambda: OneHot(levels=["a", "a"]), "'levels' must not hold 'a' twice"),
+        (lambda: Classes([1, 1.0]), "'levels' must not hold '1' twice"),
+        (lambda: Classes([1, "2"]), "'levels' must hold text, numbers or booleans alone; got"),
+        (lambda: Classes([1, True, 3]), "'levels' must hold text, numbers or booleans alone; got"),
         (lambda: Dates(["month", "month"]), "must name different parts"),
         (lambda: Dates(["moon"]), "'parts"),
         (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
         (lambda: OneHot(0), "'n'"),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(SettingsError, match=message):

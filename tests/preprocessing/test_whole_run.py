@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from checkpoint_pieces import forged
+from sklearn.metrics import accuracy_score
 
 from framework import (
     AdamOptimizer,
@@ -81,6 +82,22 @@ def test_a_model_learns_from_a_table_and_gives_the_names_of_classes(trained):
     found = trained.model.classify(HELD_OUT)
     assert np.mean(found == HELD_OUT["late"].to_numpy()) > 0.9
     assert set(found) == {"no", "yes"}
+
+
+@pytest.mark.parametrize("names", [[3, 5], [3.0, 5.0], [False, True], ["no", "yes"]], ids=str)
+@pytest.mark.parametrize(
+    "library", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=["pandas", "polars", "Arrow"]
+)
+def test_classify_gives_classes_as_the_target_has_them(names, library):
+    x = np.r_[np.linspace(-1, -0.5, 20), np.linspace(0.5, 1, 20)]
+    table = pd.DataFrame({"x": x, "y": np.array(names)[(x > 0).astype(int)]})
+    model = Neuron(activation=Sigmoid())
+    recipe = Preprocess(columns={"x": []}, target=[Classes()])
+    adam = AdamOptimizer(learning_rate=0.5)
+    Trainer(loss=BinaryCrossEntropy(), optimizer=adam, epochs=20, preprocess=recipe).fit(model, (library(table), "y"))
+    y = table["y"].to_numpy()
+    found = model.classify(library(table))
+    assert accuracy_score(y, found) == np.mean(found == y) == 1.0
 
 
 def test_the_preprocess_knows_the_training_rows_alone(trained):
