@@ -546,7 +546,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         callbacks: Called at the hooks, such as EarlyStopping.
         class_weight: A weight for each class, {class: weight}; or "balanced", by which each class counts alike.
         validation_fraction: The part of the rows that is held out and evaluated after each epoch.
-        engine: "numpy", or "compiled".
+        engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
         random_state: The seed of the first weights and of the order of rows; None draws it from NumPy's global
             generator, as in scikit-learn.
 
@@ -738,7 +738,7 @@ class NeuralRegressor(RegressorMixin, _Neural):
         regularizers: Penalties on the weights.
         callbacks: Called at the hooks, such as EarlyStopping.
         validation_fraction: The part of the rows that is held out and evaluated after each epoch.
-        engine: "numpy", or "compiled".
+        engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
         random_state: The seed of the first weights and of the order of rows; see NeuralClassifier.
 
     Attributes:
