@@ -23,6 +23,7 @@ from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of
+from framework.models import Model
 from framework.settings.messages import printable
 from framework.tables import as_text
 
@@ -153,7 +154,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     reason = f" ({run.stop_reason})" if run.stop_reason else ""
     click.echo(f"{shown}: {run.epoch} epochs{reason}")
-    _print_figures((folder.metrics or {}).get("validation") or run.history[-1])
+    _print_figures((folder.metrics or {}).get("validation") or run.history[-1], run.model)
 
 
 @click.command(short_help="Print the loss and the metrics of a run's model.")
@@ -162,12 +163,16 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_command
 def evaluate(folder: str, data: str | None, as_json: bool) -> None:
-    """Print the loss and the metrics of the model of FOLDER."""
-    figures = RunFolder(folder).evaluate(data)
+    """Print the loss and the metrics of the model of FOLDER.
+
+    Where steps such as Standardize change a target, both are of the changed numbers, which a last line says.
+    """
+    run = RunFolder(folder)
+    figures = run.evaluate(data)
     if as_json:
         click.echo(json.dumps(figures))
     else:
-        _print_figures(figures)
+        _print_figures(figures, run.model())
 
 
 @click.command(short_help="Predict every row of a table, into another table.")
@@ -246,10 +251,12 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
+def _print_figures(figures: dict[str, Any], model: Model) -> None:
     width = max(map(len, figures), default=0)
     for name, value in figures.items():
         click.echo(f"{name:<{width}}  {_cell(value)}")
+    if model.preprocess is not None and (unit := model.preprocess.unit):
+        click.echo(f"These figures are of {unit}; predict gives the target in its own unit.")
 
 
 def _cell(value: Any) -> str:

@@ -286,11 +286,13 @@ class Model(Component):
     def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
         """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.
 
+        With a ``preprocess``, None takes numbers alone.
+
         Raises:
             DataError: They are others; lists both.
         """
         columns = column_names(x, name)
-        if columns is not None and self.preprocess is not None:
+        if columns is not None and known is None and self.preprocess is not None:
             raise DataError(
                 f"{name} must hold numbers that are transformed already; got a {type(x).__name__}; "
                 "model.predict(table) transforms it"

@@ -114,6 +114,15 @@ class FittedPreprocess(Component):
         """The classes of each target that has some, as the target has them."""
         return {name: step.levels for name, steps in self.target for step in steps if isinstance(step, Classes)}
 
+    @property
+    def unit(self) -> str:
+        """The targets that the loss and the metrics see in another unit, such as ``price after Log, Standardize``."""
+        return ", ".join(
+            f"{name} after {', '.join(type(step).__name__ for step in steps)}"
+            for name, steps in self.target
+            if steps and not isinstance(steps[-1], Classes)
+        )
+
     def _empty(self, prefix: str = "") -> Iterator[Column]:
         """Give each column after its steps, with no rows; ``prefix`` begins messages."""
         for (name, steps), kind in zip(self.columns, self.kinds, strict=True):

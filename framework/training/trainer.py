@@ -321,6 +321,8 @@ class Trainer(Component):
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """Return the loss and every metric over ``data``, as plain floats.
 
+        Where the model's ``preprocess`` changes the target, as ``Standardize`` does, they are of the changed numbers.
+
         Raises:
             DataError: The data does not fit the model or the loss.
 

@@ -287,7 +287,8 @@ def test_a_thread_that_is_ended_from_within_does_not_hang_the_training():
         run_of(Stream(function, read_ahead=True))
 
 
-def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one():
+@pytest.mark.parametrize("given", [Preprocess(columns={"*": [Standardize()]}), None], ids=["the same", "none"])
+def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one(given):
     import pandas as pd
 
     frame = pd.DataFrame(X, columns=["a", "b"])
@@ -297,7 +298,7 @@ def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one():
         recipe(preprocess=preprocess).fit(network(), stream)
     model = Sequential(Dense(2, 3, Tanh()), Neuron(3))
     model.preprocess = preprocess.fit((frame, Y))
-    recipe(shuffle=False).fit(model, stream)
+    recipe(shuffle=False, preprocess=given).fit(model, stream)
     expected = recipe(shuffle=False, preprocess=preprocess).fit(network(), (frame, Y))
     assert model.parameters.vector.tobytes() == expected.model.parameters.vector.tobytes()
 

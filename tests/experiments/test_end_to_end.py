@@ -50,6 +50,7 @@ def test_the_commands_of_the_readme_predict_breast_cancer(tables, tmp_path, monk
     commands = commands_of_the_readme()
     assert [each[1] for each in commands] == ["new", "train", "evaluate", "predict"]
     printed = [command(*each[1:]) for each in commands]
+    assert "These figures are of" not in printed[2]  # classes have no other unit
     accuracy = float(re.search(r"accuracy +(\S+)", printed[2])[1])
     truth, found = table("cancer_test.csv"), table("predictions.csv")
     right = np.mean([a == b for a, b in zip(truth["diagnosis"], found["diagnosis"], strict=True)])
@@ -93,7 +94,9 @@ def test_new_writes_what_it_says_for_a_number(tmp_path, monkeypatch):
     assert "# prices.csv: 300 rows; 1 of numbers, 1 of dates\n# price: a number\n" in text
     assert 'holdout = "last" ' in text
     command("train", "prices.toml", "--set", "trainer.epochs=40", "--set", 'trainer.preprocess.columns.day=["Drop"]')
-    assert float(re.search(r"r2 +(\S+)", command("evaluate", "runs/prices-1"))[1]) > 0.9
+    evaluated = command("evaluate", "runs/prices-1")
+    assert float(re.search(r"r2 +(\S+)", evaluated)[1]) > 0.9
+    assert "These figures are of price after Standardize; predict gives the target in its own unit." in evaluated
     command("predict", "runs/prices-1", "prices.csv", "--keep", "x", "--keep", "day")
     found = pa.csv.read_csv("predictions.csv")
     assert found.column_names == ["x", "day", "price"]

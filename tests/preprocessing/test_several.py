@@ -96,6 +96,18 @@ def test_several_targets_have_a_head_and_a_loss_each():
     assert sorted(model.classify(TABLE)) == ["late"]
 
 
+def test_targets_without_steps_are_named_by_the_table_in_every_call():
+    table = pd.DataFrame({"x": np.arange(20.0), "a": np.arange(20.0) / 10, "b": np.arange(20.0) / 5})
+    recipe = Preprocess(columns={"x": [Standardize()]})
+    trainer = TRAINER.replace(loss=MeanSquaredError(), preprocess=recipe, epochs=1)
+    run = trainer.fit(Dense(units=2), (table, ["a", "b"]))
+    for call in (trainer.fit, trainer.evaluate):
+        call(run.model, (table, ["a", "b"]))
+    run = trainer.resume(trainer.fit(Dense(units=2), (table, ["a", "b"])), (table, ["a", "b"]), epochs=1)
+    with pytest.raises(DataError, match="must have the columns of fit, in that order"):
+        trainer.evaluate(run.model, (table, ["b", "a"]))
+
+
 def test_several_targets_are_proposed_each_by_its_kind():
     recipe = Preprocess.of(TABLE, ["price", "late", "size"])
     assert str(recipe).endswith(
