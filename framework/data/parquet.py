@@ -126,7 +126,10 @@ class _ParquetRows(Rows):
                 self._file = group.file, self._opened(group.file)
             names = self.schema.names
             rows = max(1, sizes.READ_NUMBERS // len(names))
-            self._batches = self._file[1].iter_batches(rows, row_groups=[group.number], columns=names)
+            # One thread: the other processors are for the training, whose next rows are read meanwhile.
+            self._batches = self._file[1].iter_batches(
+                rows, row_groups=[group.number], columns=names, use_threads=False
+            )
             self._place, self._end, self._rest = group.start, group.start + group.rows, []
         while self._place < row:
             self._next(row - self._place)
