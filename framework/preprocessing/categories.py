@@ -5,7 +5,7 @@ Whole numbers and booleans count as text too: their levels are ``3`` and ``True`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
@@ -32,7 +32,7 @@ class _LevelStep(ColumnStep):
 
     def model_post_init(self, context: object) -> None:
         """Check that no level comes twice."""
-        levels = [*map(text_of, self.settings()["levels"])]
+        levels = [*map(text_of, self.settings()["levels"] or ())]
         if len(set(levels)) < len(levels):
             twice = next(level for level in levels if levels.count(level) > 1)
             raise SettingsError(f"{type(self).__name__}: setting 'levels' must not hold {twice!r} twice")
@@ -78,6 +78,17 @@ def _require_levels(counts: LevelCounts, where: str) -> None:
         raise DataError(f"{where} has no rows")
 
 
+def _texts(levels: Any) -> Any:
+    """Return levels of which some are numbers or booleans as texts."""
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        return levels
+    return tuple(text_of(level) if isinstance(level, int | float | np.generic) else level for level in levels)
+
+
+Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+"""Levels; numbers and booleans are written as texts."""
+
+
 class OneHot(_LevelStep):
     """A column of 0 and 1 for each of the ``n`` commonest levels: ``city=Paris``.
 
@@ -92,44 +103,61 @@ class OneHot(_LevelStep):
         n: The largest number of levels.
         other: Whether other levels are taken; False raises an error for them, in the training data too.
         levels: The levels, learnt unless they are given.
-        rare: Whether there is a column ``other``, learnt.
-        seen: Whether there is a column ``missing``, learnt.
+        other_column: Whether there is a column ``other``, learnt unless it is given.
+        missing_column: Whether there is a column ``missing``, learnt unless it is given.
 
     Raises:
         DataError: ``other`` is False and a level is not among the learnt ones; names it and its row.
 
     Example:
         >>> column = Column("predict: column 'city'", "city", "texts", ("city",), (np.array([0, 1]),), ("Rome", "Oslo"))
-        >>> found = OneHot(levels=["Oslo", "Paris"]).apply(column)
+        >>> found = OneHot(levels=["Oslo", "Paris"], other_column=True, missing_column=False).apply(column)
         >>> dict(zip(found.names, found.arrays))
-        {'city=Oslo': array([0., 1.]), 'city=Paris': array([0., 0.])}
+        {'city=Oslo': array([0., 1.]), 'city=Paris': array([0., 0.]), 'city other': array([1., 0.])}
     """
 
     n: Count = 20
     other: bool = True
-    levels: tuple[str, ...] = ()
-    rare: bool = False
-    seen: bool = False
+    levels: Texts = ()
+    other_column: bool | None = None
+    missing_column: bool | None = None
 
     def __init__(
-        self, n: int = 20, other: bool = True, *, levels: Any = (), rare: bool = False, seen: bool = False
+        self,
+        n: int = 20,
+        other: bool = True,
+        *,
+        levels: Any = (),
+        other_column: bool | None = None,
+        missing_column: bool | None = None,
     ) -> None:
-        super().__init__(n=n, other=other, levels=levels, rare=rare, seen=seen)
+        super().__init__(n=n, other=other, levels=levels, other_column=other_column, missing_column=missing_column)
 
     @property
     def open(self) -> bool:
-        return not self.levels and not self.seen
+        return self.other_column is None or self.missing_column is None
 
     def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
         (counts,) = statistics
         _require_levels(counts, where)
-        more = len(counts.counts) > self.n or counts.error > 0
+        levels = self.levels or counts.commonest(self.n)
+        others = sorted({*counts.counts} - {*levels})
+        if others and self.levels and not self.other:
+            raise DataError(
+                f"{where} has {brief(others[0])}, which is not among the levels {brief(list(levels))}; "
+                "write other=True to take it"
+            )
+        more = bool(others) or counts.error > 0
         if more and not self.other:
             raise DataError(
                 f"{where} has {'more than ' if counts.error else ''}{len(counts.counts)} levels, and OneHot takes "
                 f"{self.n}; write a larger n, or other=True"
             )
-        return self.replace(levels=counts.commonest(self.n), rare=more, seen=counts.missing > 0)
+        return self.replace(
+            levels=levels,
+            other_column=more if self.other_column is None else self.other_column,
+            missing_column=counts.missing > 0 if self.missing_column is None else self.missing_column,
+        )
 
     def apply(self, column: Column) -> Column:
         places = self.places(column)
@@ -137,7 +165,8 @@ class OneHot(_LevelStep):
             self.refuse_others(column, places, "write other=True to take it")
         name = column.label
         wanted = [(f"{name}={level}", place) for place, level in enumerate(self.levels)]
-        wanted += [(f"{name} other", -2)] * self.rare + [(f"{name} missing", -1)] * self.seen
+        wanted += [(f"{name} other", -2)] if self.other_column else []
+        wanted += [(f"{name} missing", -1)] if self.missing_column else []
         arrays = tuple((places == place).astype(np.float64) for _, place in wanted)
         return column.replaced(form="indicators", names=tuple(label for label, _ in wanted), arrays=arrays)
 
@@ -146,13 +175,15 @@ class Levels(_LevelStep):
     """Ids for an Embedding: 0 for other levels, 1 for missing values, and 2, 3, ... for the ``n`` commonest levels.
 
     So the vocabulary of the Embedding is n + 2. x is then a dict: ``{"numbers": ..., "city": ids}``. Levels that the
-    training rows do not have get the id 0. Its row of the Embedding is trained only if the training rows have more
-    levels than n.
+    training rows do not have get the id 0.
+
+    The rows 0 and 1 of the Embedding are trained only if the training rows have other levels, more than n, and missing
+    values. Else they stay as they were drawn, and a prediction for such a row is arbitrary. ``OneHot`` gives 0 in every
+    column for it.
 
     Attributes:
         n: The largest number of levels.
-        levels: The levels in the order of their ids, learnt unless they are given.
-        seen: Whether the levels are learnt.
+        levels: The levels in the order of their ids; None are learnt.
 
     Example:
         >>> column = Column("fit: column 'city'", "city", "texts", ("city",), (np.array([1, -1, 0]),), ("Oslo", "Rome"))
@@ -161,20 +192,19 @@ class Levels(_LevelStep):
     """
 
     n: Count = 50
-    levels: tuple[str, ...] = ()
-    seen: bool = False
+    levels: Texts | None = None
 
-    def __init__(self, n: int = 50, *, levels: Any = (), seen: bool = False) -> None:
-        super().__init__(n=n, levels=levels, seen=seen)
+    def __init__(self, n: int = 50, *, levels: Any = None) -> None:
+        super().__init__(n=n, levels=levels)
 
     @property
     def open(self) -> bool:
-        return not self.levels and not self.seen
+        return self.levels is None
 
     def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
         (counts,) = statistics
         _require_levels(counts, where)
-        return self.replace(levels=counts.commonest(self.n), seen=True)
+        return self.replace(levels=counts.commonest(self.n))
 
     def apply(self, column: Column) -> Column:
         places = self.places(column)

@@ -106,7 +106,10 @@ class FittedPreprocess(Component):
     def vocabularies(self) -> dict[str, int]:
         """How many ids each column with ``Levels`` has, by name."""
         return {
-            name: len(step.levels) + 2 for name, steps in self.columns for step in steps if isinstance(step, Levels)
+            name: len(step.levels or ()) + 2
+            for name, steps in self.columns
+            for step in steps
+            if isinstance(step, Levels)
         }
 
     @property
@@ -186,12 +189,21 @@ class FittedPreprocess(Component):
         """Refuse columns that do not end as numbers or ids, and a table of which nothing is left.
 
         Raises:
-            SettingsError: Names the column.
+            SettingsError: Names the column; or two columns, whose steps give the model columns of one name.
         """
         ids = [column.label for column in self._empty(f"{name}: ") if column.form == "ids"]
         numbers = [
             label for column in self._empty(f"{name}: ") if column.form != "ids" for label, _ in _outputs(column)
         ]
+        givers: dict[str, str] = {}
+        for column in self._empty(f"{name}: "):
+            for label, _ in _outputs(column):
+                if label in givers:
+                    raise SettingsError(
+                        f"{name}: the columns {givers[label]!r} and {column.label!r} would both give the model a "
+                        f"column {label!r}; rename one of them in the table"
+                    )
+                givers[label] = column.label
         if not ids and not numbers:
             raise SettingsError(f"{name}: the Preprocess drops every column, so nothing is left for the model")
         if ids and numbers and NUMBERS in ids:

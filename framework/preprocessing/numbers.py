@@ -234,15 +234,15 @@ class Impute(ColumnStep):
         fill: "mean", "median", or the number itself; for a column of text the text itself.
         flag: Whether to add a column ``age missing`` of 0 and 1. Only columns with missing values in the training rows
             get one: the weights of another would not be trained.
-        values: What is filled in for each array, learnt.
-        seen: Whether the training rows had missing values, learnt.
+        values: What is filled in for each array, learnt unless it is given.
+        missing_column: Whether there is the column ``age missing``, learnt unless it is given.
 
     Raises:
         DataError: A column has no values at all, so that it has no mean.
 
     Example:
         >>> column = Column("fit: column 'age'", "age", "numbers", ("age",), (np.array([31.0, np.nan]),))
-        >>> Impute(0.0, values=[0.0], seen=True).apply(column).arrays
+        >>> Impute(0.0, values=[0.0], missing_column=True).apply(column).arrays
         (array([31.,  0.]),)
     """
 
@@ -252,14 +252,21 @@ class Impute(ColumnStep):
     fill: float | str = "mean"
     flag: bool = True
     values: tuple[float | str, ...] = ()
-    seen: bool = False
+    missing_column: bool | None = None
 
-    def __init__(self, fill: float | str = "mean", *, flag: bool = True, values: Any = (), seen: bool = False) -> None:
-        super().__init__(fill=fill, flag=flag, values=values, seen=seen)
+    def __init__(
+        self,
+        fill: float | str = "mean",
+        *,
+        flag: bool = True,
+        values: Any = (),
+        missing_column: bool | None = None,
+    ) -> None:
+        super().__init__(fill=fill, flag=flag, values=values, missing_column=missing_column)
 
     @property
     def open(self) -> bool:
-        return not self.values
+        return not self.values or (self.flag and self.missing_column is None)
 
     def require(self, column: Column) -> None:
         super().require(column)
@@ -279,8 +286,9 @@ class Impute(ColumnStep):
             statistic.add(array, *([column.levels] if column.form == "texts" else []))
 
     def learnt(self, statistics: Sequence[Any], where: str) -> Self:
-        values = tuple(self._value(statistic, where) for statistic in statistics)
-        return self.replace(values=values, seen=any(statistic.missing for statistic in statistics))
+        values = self.values or tuple(self._value(statistic, where) for statistic in statistics)
+        found = self.flag and any(statistic.missing for statistic in statistics)
+        return self.replace(values=values, missing_column=found if self.missing_column is None else self.missing_column)
 
     def _value(self, statistic: Any, where: str) -> float | str:
         if isinstance(statistic, Missing):
@@ -300,7 +308,7 @@ class Impute(ColumnStep):
     def apply(self, column: Column) -> Column:
         absent = column.arrays[0] < 0 if column.form == "texts" else np.isnan(column.arrays[0])
         flags = column.flags
-        if self.flag and self.seen:
+        if self.flag and self.missing_column:
             flags = (*flags, (f"{column.label} missing", absent.astype(np.float64)))
         if column.form == "texts":
             levels = column.levels if self.values[0] in column.levels else (*column.levels, str(self.values[0]))

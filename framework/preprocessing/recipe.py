@@ -25,7 +25,8 @@ class Preprocess(Component):
 
     ``Trainer(preprocess=...)`` fits it on the training data, and the result belongs to the model. A column takes the
     steps of its name; else those of the first pattern that fits, where ``*`` stands for any characters; else those of
-    its kind: ``<number>``, ``<boolean>``, ``<text>``, ``<category>``, ``<date>``, ``<duration>`` or ``<other>``.
+    its kind: ``<number>``, ``<boolean>``, ``<text>``, ``<category>``, ``<date>``, ``<duration>`` or ``<other>``; else
+    those of ``"*"`` alone.
 
     Attributes:
         columns: The steps by name, pattern or kind. No steps leave numbers as they are.
@@ -174,8 +175,8 @@ def _chosen(
     used = {key for key in steps if key in _KINDS}
     found = []
     for label, kind in kinds.items():
-        keys = [*(key for key in steps if key == label), *(key for key in steps if _fits(key, label))]
-        keys += [key for key in steps if key == f"<{kind}>"]
+        keys = [*(key for key in steps if key == label), *(key for key in steps if key != "*" and _fits(key, label))]
+        keys += [key for key in (f"<{kind}>", "*") if key in steps]
         used.update(keys)
         if not keys:
             drop = ", with [Drop()] to leave it out" if setting == "columns" else ""

@@ -87,7 +87,9 @@ class ColumnStep(Component):
         if column.form in ("indicators", "ids", "dropped"):
             raise SettingsError(f"{column.where} holds {HOLDS[column.form]}, which {kind} cannot follow; leave it out")
         advice = {
-            "texts": "write OneHot(20), Levels(20) or Drop() first",
+            "texts": "write Classes() for classes"
+            if ": target " in column.where
+            else "write OneHot(20), Levels(20) or Drop()",
             "dates": "write Dates() first",
             "numbers": "leave it out",
         }[column.form]

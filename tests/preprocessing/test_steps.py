@@ -423,3 +423,49 @@ def test_a_number_has_one_level_whatever_its_dtype(fitted_on, steps):
         assert recipe.names == ("c=1e-07", "c=0.1", "c=0.2", "c=3", "c=123456792")
         assert x.argmax(axis=1).tolist() == [1, 2, 0, 3, 4, 1]
         assert x.sum(axis=1).tolist() == [1.0] * 6
+
+
+def test_given_levels_have_columns_for_other_and_missing_values_of_the_training_rows():
+    for values, names in [
+        (["a", "b", "c", None], ("c=a", "c other", "c missing")),
+        (["a", "b", "a"], ("c=a", "c other")),
+        (["a", "a"], ("c=a",)),
+    ]:
+        recipe, table = fitted(values, OneHot(levels=["a"]))
+        assert recipe.names == names
+        assert recipe.transform(table).sum(axis=1).tolist() == [1.0] * len(values)
+    with pytest.raises(DataError, match=r"column 'c' has 'b', which is not among the levels .*; write other=True"):
+        fitted(["a", "b"], OneHot(levels=["a"], other=False))
+    assert fitted([1, 2, 3], OneHot(levels=[1, 3]))[0].names == ("c=1", "c=3", "c other")
+    assert fitted([1, 2], Levels(levels=[2]))[0].transform(pd.DataFrame({"c": [2, 1]}))["c"].tolist() == [2, 0]
+
+
+def test_a_given_value_is_filled_in_with_a_flag_where_the_training_rows_miss_some():
+    recipe, table = fitted([1.0, None], Impute(values=[7.0]))
+    assert recipe.transform(table).tolist() == [[1, 0], [7, 1]]
+    assert fitted([1.0, 2.0], Impute(values=[7.0]))[0].names == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("values", "other", "steps"),
+    [(["a", "b"], "c=a", [OneHot()]), (["a", None], "c missing", [OneHot()]), ([1.0, None], "c missing", [Impute()])],
+)
+def test_two_columns_that_end_with_one_name_are_refused(values, other, steps):
+    table = pd.DataFrame({"c": values, other: [0.0, 1.0]})
+    with pytest.raises(
+        SettingsError, match=f"columns 'c' and '{other}' would both give the model a column '{other}'; re"
+    ):
+        Preprocess(columns={"c": steps, other: []}).fit(table)
+
+
+def test_a_star_alone_takes_what_no_other_rule_takes():
+    table = pd.DataFrame({"a": [1.0, 2.0], "ab": [1.0, 2.0], "t": ["x", "y"], "d": [True, False]})
+    recipe = Preprocess(columns={"*": [Drop()], "<number>": [], "a*b": [MinMax()], "<text>": [OneHot()]}).fit(table)
+    assert recipe.names == ("a", "ab", "t=x", "t=y")
+    assert recipe.transform(table)[:, 1].tolist() == [0.0, 1.0]
+
+
+def test_a_scale_of_a_target_of_text_is_told_of_classes():
+    table = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    with pytest.raises(SettingsError, match=r"target 'y' holds text, and Standardize takes numbers; write Classes\(\)"):
+        Preprocess(columns={"x": []}, target=[Standardize()]).fit((table, "y"))
