@@ -123,7 +123,11 @@ class CSV(TableFile):
 
     def _hint(self, names: Sequence[str]) -> str:
         found = next((each for each in ";\t|," if len(names) == 1 and each in names[0]), None)
-        return "" if found is None else f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"
+        if found is not None:
+            return f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"
+        if self.header is None and any(re.fullmatch(r"[+-]?\d+([.,]\d+)*", name.strip()) for name in names):
+            return "; if the file begins without a line of names, give them: header=('first', 'second')"
+        return ""
 
     def advice(self, column: str) -> str:
         """Return why a column is text, where it has numbers too; else ""."""

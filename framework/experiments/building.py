@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
-from framework.errors import FrameworkError, SettingsError
-from framework.experiments.text import KeyPath
+from framework.errors import FrameworkError, SettingsError, nearest
+from framework.experiments.text import KeyPath, to_toml
 from framework.settings.component import Component, class_of
 from framework.settings.messages import brief, printable
 from framework.settings.plain_functions import PlainFunction
@@ -73,6 +73,18 @@ class _Builder:
             return self.component({"type": value}, kinds, path)
         return value
 
+    def setting(self, cls: type[Component], name: str, value: Any, path: KeyPath) -> Any:
+        """Build every component in a setting of a class."""
+        annotation = _annotation(cls, name)
+        kinds = component_classes(annotation)
+        if kinds and isinstance(value, str) and _takes_numbers(annotation):
+            names = [sub.tag() for kind in kinds for sub in concrete(kind)]
+            if value not in names:
+                what = " or ".join(f"the name of a {kind.__name__}" for kind in kinds)
+                said = f"{cls.__name__}: setting '{name}' must be a number or {what}; got {brief(value)}"
+                return self.error((*path, name), said + nearest(value, names))
+        return (self.values if name in cls.named else self.value)(value, kinds, (*path, name))
+
     def component(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
         """Build the component of a table, after those in it."""
         tag = table.get("type")
@@ -92,13 +104,7 @@ class _Builder:
                 cls = class_of(tag)
             except SettingsError as error:
                 return self.error((*path, "type"), _imported(str(error), tag))
-        settings = {
-            name: (self.values if name in cls.named else self.value)(
-                value, component_classes(_annotation(cls, name)), (*path, name)
-            )
-            for name, value in table.items()
-            if name != "type"
-        }
+        settings = {name: self.setting(cls, name, value, path) for name, value in table.items() if name != "type"}
         if any(value is _FAILED for value in settings.values()):
             return _FAILED
         try:
@@ -108,8 +114,26 @@ class _Builder:
             for line in lines:
                 named = re.search(r"setting '(\w+)'", line)
                 said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
-                self.error((*path, named[1]) if named else path, said)
+                place: KeyPath = (*path, named[1]) if named else path
+                if named and "must be a valid tuple" in line:
+                    place, said = _array_advised(cls, named[1], table[named[1]], place)
+                self.error(place, said)
             return _FAILED
+
+
+def _array_advised(cls: type[Component], name: str, value: Any, path: KeyPath) -> tuple[KeyPath, str]:
+    """Return the place and the message for a value that must be an array, or for one of a table of arrays."""
+    said = f"{cls.__name__}: setting '{name}' must be an array"
+    if name in cls.named and isinstance(value, Mapping):
+        wrong = next((key for key, item in value.items() if not isinstance(item, list)), None)
+        if wrong is not None:
+            return (*path, wrong), f"{said} for each name; got {brief(value[wrong])}"
+    advice = f": write {to_toml({name: [value]}).strip()}" if isinstance(value, str) else f"; got {brief(value)}"
+    return path, said + advice
+
+
+def _takes_numbers(annotation: Any) -> bool:
+    return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
 
 
 def _name(path: KeyPath) -> str:

@@ -22,7 +22,7 @@ from framework.experiments.folder import SETTINGS, RunFolder
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.schema import schema_of
-from framework.experiments.tables import require_not_read, table_of
+from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.models import Model
 from framework.settings.messages import printable
 from framework.tables import as_text
@@ -44,7 +44,7 @@ def _answering() -> Iterator[None]:
             yield
         except (FrameworkError, ImportError, MemoryError) as error:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-            raise click.ClickException(printable(f"{str(error) or type(error).__name__}{notes}")) from None
+            raise click.ClickException(printable(with_flags(f"{str(error) or type(error).__name__}{notes}"))) from None
 
 
 def _import(modules: tuple[str, ...]) -> None:
@@ -86,6 +86,13 @@ _set = click.option(
     metavar="SETTING=VALUE",
     help="A setting that replaces the file's, e.g. trainer.epochs=20; may be given several times, in any order.",
 )
+_read = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="data.SETTING=VALUE",
+    help="How the table is read, e.g. data.thousands=, or 'data.delimiter=;'; may be given several times.",
+)
 
 
 @click.command(short_help="Look at a table, and write an experiment for it.")
@@ -93,9 +100,17 @@ _set = click.option(
 @click.option("--target", required=True, help="The column to predict.")
 @click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
 @click.option("--task", type=click.Choice(["classes", "number"]), help="What the target is, if the guess is wrong.")
+@_read
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_command
-def new(data: str, target: str, out: str | None, task: Literal["classes", "number"] | None, overwrite: bool) -> None:
+def new(
+    data: str,
+    target: str,
+    out: str | None,
+    task: Literal["classes", "number"] | None,
+    changes: tuple[str, ...],
+    overwrite: bool,
+) -> None:
     """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
     path = Path(out or f"{Path(data).stem}.toml")
     if out != "-" and path.exists() and not overwrite:
@@ -103,7 +118,7 @@ def new(data: str, target: str, out: str | None, task: Literal["classes", "numbe
     if out != "-":
         require_not_read(table_of(data), f"--out {path}", path)
     folder = Path.cwd() if out == "-" else path.absolute().parent
-    text = proposal(data, target, task, folder)
+    text = proposal(data, target, task, folder, changes)
     if out == "-":
         click.echo(text, nl=False)
         return
@@ -160,15 +175,16 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 @click.command(short_help="Print the loss and the metrics of a run's model.")
 @click.argument("folder", metavar="FOLDER")
 @click.option("--data", metavar="FILE", help="A table with the target. [default: the validation data]")
+@_read
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_command
-def evaluate(folder: str, data: str | None, as_json: bool) -> None:
+def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: bool) -> None:
     """Print the loss and the metrics of the model of FOLDER.
 
     Where steps such as Standardize change a target, both are of the changed numbers, which a last line says.
     """
     run = RunFolder(folder)
-    figures = run.evaluate(data)
+    figures = run.evaluate(data, changes)
     if as_json:
         click.echo(json.dumps(figures))
     else:
@@ -182,9 +198,10 @@ def evaluate(folder: str, data: str | None, as_json: bool) -> None:
 @click.option(
     "--keep", multiple=True, metavar="COLUMN", help="A column of DATA to write too; may be given several times."
 )
+@_read
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_command
-def predict(folder: str, data: str, out: str, keep: tuple[str, ...], overwrite: bool) -> None:
+def predict(folder: str, data: str, out: str, keep: tuple[str, ...], changes: tuple[str, ...], overwrite: bool) -> None:
     """Predict every row of the table DATA with the model of FOLDER.
 
     The rows stay in their order. For classes, the column of the target has the most probable one, and a column for
@@ -192,7 +209,7 @@ def predict(folder: str, data: str, out: str, keep: tuple[str, ...], overwrite: 
     """
     if Path(out).exists() and not overwrite:
         raise click.ClickException(f"{out} exists already; give --out another file, or --overwrite")
-    rows = write_predictions(RunFolder(folder), data, out, keep)
+    rows = write_predictions(RunFolder(folder), data, out, keep, changes)
     click.echo(f"wrote {out}: {rows} rows")
 
 

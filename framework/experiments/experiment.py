@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +14,7 @@ from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.building import build
 from framework.experiments.tables import HeldOut, in_memory
-from framework.experiments.text import KeyPath, changed, parse_change, read_settings, to_toml
+from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
 from framework.models import Model
 from framework.settings.component import Component
 from framework.settings.messages import brief
@@ -88,7 +88,7 @@ class Experiment(Component):
         name = os.fspath(path)
         settings, lines = read_settings(_text(Path(path), "an experiment"), name)
         given = {text: parse_change(text) for text in changes}
-        made: Self = build(changed(settings, given), cls, _places(name, lines, given))
+        made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -156,19 +156,6 @@ def _text(path: Path, what: str) -> str:
         raise SettingsError(f"{path}, line {line}: {what} must be a text in UTF-8; got the byte {byte}") from None
     except OSError as error:
         raise SettingsError(f"{path}: {what} must be a file that can be read; {error.strerror}") from None
-
-
-def _places(name: str, lines: Mapping[KeyPath, int], given: Mapping[str, tuple[KeyPath, Any]]) -> Any:
-    """Return the function that words the place of a setting: a change, or a line of the file."""
-
-    def place(path: KeyPath) -> str:
-        for text, (changed_path, _) in given.items():
-            if path[: len(changed_path)] == changed_path:
-                return f"--set {text}"
-        line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
-        return name if line is None else f"{name}, line {line}"
-
-    return place
 
 
 def _moved(path: Any, folder: Path) -> Any:

@@ -30,7 +30,7 @@ from framework.checkpoint import latest, load_model
 from framework.checkpoint.file import checkpoints
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.tables import as_trained, in_memory, table_of
+from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as
 from framework.experiments.text import read_settings
 from framework.models import Model
 from framework.runs.run import Run
@@ -136,11 +136,12 @@ class RunFolder:
         (self.path / METRICS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         return run
 
-    def evaluate(self, data: str | None = None) -> dict[str, float]:
+    def evaluate(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
         """Return the loss and the metrics of the newest model.
 
         Args:
             data: The path of a table with the target; None is the validation data.
+            changes: Settings of how that table is read, such as ``"data.delimiter=;"``.
 
         Raises:
             SettingsError: The run has no checkpoint, or no validation data.
@@ -148,7 +149,9 @@ class RunFolder:
         """
         experiment, model = self.experiment, self.model()
         if data is not None:
-            rows = in_memory(table_of(data, as_trained(experiment.data, model)))
+            rows = in_memory(table_read_as(table_of(data, as_trained(experiment.data, model)), changes))
+        elif changes:
+            raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         elif experiment.validation is None:
             raise SettingsError("the experiment has no validation data; give --data, a table with the target")
         else:

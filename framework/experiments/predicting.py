@@ -15,7 +15,7 @@ from framework.arrays import Array
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.folder import RunFolder
-from framework.experiments.tables import as_trained, require_not_read, table_of, without_target
+from framework.experiments.tables import as_trained, require_not_read, table_of, table_read_as, without_target
 from framework.extras import required
 from framework.models import Model
 from framework.models.rows import places_of
@@ -23,7 +23,9 @@ from framework.models.rows import places_of
 BLOCK_ROWS = 65_536
 
 
-def write_predictions(run: RunFolder, data: str, out: str, keep: Sequence[str] = ()) -> int:
+def write_predictions(
+    run: RunFolder, data: str, out: str, keep: Sequence[str] = (), changes: Sequence[str] = ()
+) -> int:
     """Write the predictions of every row of a table, in its order, and return the number of rows.
 
     The file appears when it is complete. Memory is that of 65,536 rows.
@@ -33,6 +35,7 @@ def write_predictions(run: RunFolder, data: str, out: str, keep: Sequence[str] =
         data: A CSV or Parquet file, which may lack the target.
         out: The file to write: ``.csv`` or ``.parquet``.
         keep: Columns of the table that are written in front of the predictions.
+        changes: Settings of how the table is read, such as ``"data.delimiter=;"``; the others are those of the run.
 
     Raises:
         SettingsError: ``out`` has another ending, cannot be written, or is the table itself.
@@ -41,7 +44,8 @@ def write_predictions(run: RunFolder, data: str, out: str, keep: Sequence[str] =
     experiment, model = run.experiment, run.model()
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
-    table = without_target(table_of(data, as_trained(experiment.data, model), weight=None))
+    table = table_read_as(table_of(data, as_trained(experiment.data, model), weight=None), changes)
+    table = without_target(table)
     require_not_read(table, f"--out {out}", out)
     _require(table, model.columns, f"{data} must have the columns that the model was trained with")
     _require(table, keep, f"{data} must have the columns of --keep")

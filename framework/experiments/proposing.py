@@ -14,7 +14,7 @@ import numpy as np
 from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
-from framework.experiments.tables import table_of
+from framework.experiments.tables import table_of, table_read_as
 from framework.experiments.text import to_toml
 from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
@@ -60,7 +60,9 @@ class Head(NamedTuple):
     metrics: str
 
 
-def proposal(data: str, target: str, task: Literal["classes", "number"] | None, folder: Path) -> str:
+def proposal(
+    data: str, target: str, task: Literal["classes", "number"] | None, folder: Path, changes: Sequence[str] = ()
+) -> str:
     """Return an experiment for a table, as TOML with comments.
 
     Args:
@@ -68,12 +70,13 @@ def proposal(data: str, target: str, task: Literal["classes", "number"] | None, 
         target: The column to predict.
         task: What the target is; None guesses.
         folder: Where the experiment will be: the path of the data is relative to it.
+        changes: Settings of how the table is read, such as ``"data.thousands=,"``.
 
     Raises:
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
-        SettingsError: The ending is neither .csv nor .parquet.
+        SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
-    table = table_of(data, target=target)
+    table = table_read_as(table_of(data, target=target), changes)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.data.csv import CSV
+from framework.data.csv import CSV, NULLS
 from framework.data.files import located
 from framework.data.parquet import Parquet
 from framework.data.sources import parts_of
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
+from framework.experiments.building import build
+from framework.experiments.text import changed, parse_change, places
 from framework.extras import required
 from framework.models import Model
 from framework.random_streams import random_generator
@@ -54,6 +60,64 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
         settings.setdefault("delimiter", "\t")
     roles = {} if like is None else {"target": like.target, "weight": like.weight, "columns": like.columns}
     return kind(**{"path": path, **roles, **settings})
+
+
+ROLES = ("type", "path", "target")
+"""Settings of a table that the arguments of a command give."""
+
+
+def table_read_as(table: TableFile, changes: Sequence[str]) -> TableFile:
+    """Return a table with settings such as ``data.delimiter=;``, which say how its file is read.
+
+    Raises:
+        SettingsError: A setting is unknown or wrong, or one that says something else.
+
+    Example:
+        >>> table_read_as(CSV("a.csv"), ["data.thousands=,"]).thousands
+        ','
+    """
+    given = {text: parse_change(text) for text in changes}
+    for text, (path, _) in given.items():
+        if len(path) != 2 or path[0] != "data" or path[1] in ROLES:
+            raise SettingsError(
+                f"--set {text}: this command takes settings of how the table is read, such as data.thousands=, or "
+                "data.encoding=latin-1"
+            )
+    if not given:
+        return table
+    settings = json.loads(table.to_json())
+    made: TableFile = build(
+        changed({"data": settings}, given)["data"],
+        TableFile,
+        lambda path: places(str(table.path), {}, given)(("data", *path)),
+    )
+    return made
+
+
+def with_flags(message: str) -> str:
+    """Return a message in which settings of CSV files in Python, ``thousands=','``, are flags of a command.
+
+    Example:
+        >>> print(with_flags("write thousands=',' or text=('zip',)"))
+        write --set data.thousands=, or --set 'data.text=["zip"]'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        value = ast.literal_eval(found[2])
+        if isinstance(value, tuple):
+            items = [each for one in value for each in (NULLS if one is ... else (one,))]
+            text = json.dumps(items, ensure_ascii=False)
+        else:
+            text = value if value.isprintable() else json.dumps(value)
+        return f"--set {shlex.quote(f'data.{found[1]}={text}')}"
+
+    return _SETTING.sub(flag, message)
+
+
+_SETTING = re.compile(
+    r"\b(thousands|decimal|delimiter|encoding|text|nulls|dates|header|columns)="
+    r"('(?:[^'\\\n]|\\.)*'|\((?:(?:\.\.\.|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"),? ?)+\))"
+)
 
 
 def require_not_read(table: TableFile, name: str, path: str | Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from framework.errors import SettingsError
@@ -212,7 +212,13 @@ def parse_change(text: str) -> tuple[KeyPath, Any]:
         keys = scanner.keys("=")
         tomllib.loads(f"{text[: scanner.at]} 0")
     except (AssertionError, IndexError, tomllib.TOMLDecodeError):
-        raise SettingsError(f"--set {text}: write a setting and its value, e.g. --set trainer.epochs=20") from None
+        said = "write a setting and its value, e.g. --set trainer.epochs=20"
+        if "=" in text:
+            said = (
+                'a name with other characters than letters, digits, _ and - goes in quotes, as columns."signup date", '
+                "and the whole in others: --set 'SETTING=VALUE'"
+            )
+        raise SettingsError(f"--set {text}: {said}") from None
     path = tuple(int(key) if re.fullmatch("[0-9]+", key) else key for key in keys)
     value = text[scanner.at :].strip()
     try:
@@ -249,6 +255,21 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, An
         _inside(node, place, path[:-1], text, value)
         node[place] = value
     return made
+
+
+def places(
+    name: str, lines: Mapping[KeyPath, int], given: Mapping[str, tuple[KeyPath, Any]]
+) -> Callable[[KeyPath], str]:
+    """Return the function that words the place of a setting: a change, or a line of the file ``name``."""
+
+    def place(path: KeyPath) -> str:
+        for text, (changed_path, _) in given.items():
+            if path[: len(changed_path)] == changed_path:
+                return f"--set {text}"
+        line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
+        return name if line is None else f"{name}, line {line}"
+
+    return place
 
 
 def _inside(node: Any, key: str | int, path: KeyPath, text: str, default: Any) -> Any:

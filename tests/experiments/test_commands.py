@@ -125,6 +125,11 @@ def test_flags_mean_the_same_in_any_order():
             "points.toml, line 1: Experiment: setting 'validation' must ",
         ),
         ('type = "CSV"', "", "points.toml, line 3: setting 'data' needs type = \"...\"; one of CSV, Parquet"),
+        (
+            "batch_size = 16",
+            'preprocess.columns.x = ["Standardize"]\npreprocess.columns.y = 3',
+            "points.toml, line 17: Preprocess: setting 'columns' must be an array for each name; got 3",
+        ),
         ("epochs = 3", "epochs = ", "points.toml, line 15: the text is not TOML: Invalid value"),
         (
             "patience = 2",
@@ -148,6 +153,18 @@ def test_a_mistake_in_the_file_is_named_with_its_line_and_leaves_nothing(workpla
         (
             "trainer.epochs=abc",
             "--set trainer.epochs=abc: Trainer: setting 'epochs' must be a valid integer; got 'a",
+        ),
+        (
+            "trainer.optimizer.learning_rate=abc",
+            "--set trainer.optimizer.learning_rate=abc: AdamOptimizer: setting 'learning_rate' must be a number or ",
+        ),
+        (
+            "trainer.metrics=Accuracy",
+            "--set trainer.metrics=Accuracy: Trainer: setting 'metrics' must be an array: write metrics = [",
+        ),
+        (
+            'trainer.preprocess.columns.my x=["Drop"]',
+            '--set trainer.preprocess.columns.my x=["Drop"]: a name with other characters than letters, digits, _ and',
         ),
         ("epochs", "--set epochs: write a setting and its value, e.g. --set trainer.epochs=20"),
     ],

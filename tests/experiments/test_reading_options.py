@@ -1,0 +1,103 @@
+"""How a command is told to read a CSV file: its errors name the flags that it takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment_pieces import command
+
+from framework import Experiment
+
+QUOTED = '"{}"'.format
+
+
+@pytest.fixture
+def incomes(tmp_path, monkeypatch):
+    """Return a function that writes 120 rows: an income with grouped digits, a city, and whether one has left."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(path, *, delimiter=",", encoding="utf-8", header=True, seed=0):
+        rng = np.random.default_rng(seed)
+        rows = [
+            [f"{income:,}", city, "yes" if income > 50_000 else "no"]
+            for income, city in zip(rng.integers(1_000, 99_000, 120).tolist(), ["Zürich", "Bern"] * 60, strict=True)
+        ]
+        lines = [["income", "city", "left"], *rows] if header else rows
+        text = "".join(f"{delimiter.join(map(QUOTED, line))}\n" for line in lines)
+        Path(path).write_text(text, encoding=encoding)
+
+    return write
+
+
+def advised(printed):
+    """Return the first flag that a message advises, as a shell reads it."""
+    found = re.search(r"--set (?:'[^']*'|\S+)", printed)
+    return shlex.split(found[0].rstrip(";"))
+
+
+def test_new_reads_what_the_flags_of_its_errors_say(incomes):
+    incomes("a.csv", encoding="latin-1", delimiter=";")
+    arguments = ["new", "a.csv", "--target", "left"]
+    for expected in ("data.delimiter=;", "data.encoding=latin-1", "data.thousands=,"):
+        flag = advised(command(*arguments, status=1))
+        assert flag[1] == expected
+        arguments += flag
+    command(*arguments)
+    data = Experiment.read("a.toml").data
+    assert (data.encoding, data.delimiter, data.thousands) == ("latin-1", ";", ",")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=2")
+
+
+def test_evaluate_and_predict_read_another_kind_of_file(incomes):
+    incomes("a.csv")
+    command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=2")
+    incomes("b.csv", seed=1)
+    incomes("c.csv", seed=1, encoding="latin-1")
+    read = advised(command("evaluate", "run", "--data", "c.csv", status=1))
+    assert command("evaluate", "run", "--data", "c.csv", *read) == command("evaluate", "run", "--data", "b.csv")
+    command("predict", "run", "b.csv")
+    command(
+        "predict",
+        "run",
+        "c.csv",
+        "--out",
+        "p.csv",
+        *advised(command("predict", "run", "c.csv", "--out", "p.csv", status=1)),
+    )
+    assert Path("p.csv").read_bytes() == Path("predictions.csv").read_bytes()
+
+
+def test_a_file_without_a_line_of_names_gets_them_by_a_flag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("".join(f"{n % 7},{n % 5}.5,{'no' if n % 2 else 'yes'}\n" for n in range(60)))
+    printed = command("new", "a.csv", "--target", "left", status=1)
+    assert """give them: --set 'data.header=["first", "second"]'""" in printed
+    command("new", "a.csv", "--target", "left", "--set", 'data.header=["x", "y", "left"]')
+    assert Experiment.read("a.toml").data.header == ("x", "y", "left")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.thousand=,", "--set data.thousand=,: CSV: unknown setting 'thousand'; did you mean 'thousands'?"),
+        ("data.decimal=;", "--set data.decimal=;: CSV: setting 'decimal' must be"),
+        ("trainer.epochs=3", "--set trainer.epochs=3: this command takes settings of how the table is read, such as"),
+        ("data.path=b.csv", "--set data.path=b.csv: this command takes settings of how the table is read, such as"),
+        ("data.text=city", "--set data.text=city: CSV: setting 'text' must be an array: write text = [\"city\"]"),
+    ],
+)
+def test_a_wrong_setting_of_reading_is_named(incomes, change, message):
+    incomes("a.csv")
+    assert command("new", "a.csv", "--target", "left", "--set", change, status=1).startswith(f"Error: {message}")
+    assert not Path("a.toml").exists()
+
+
+def test_settings_of_reading_without_a_table_are_refused(incomes):
+    incomes("a.csv")
+    command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    printed = command("evaluate", "run", "--set", "data.delimiter=;", status=1)
+    assert printed == "Error: --set data.delimiter=;: give --data, the table that is read so\n"
