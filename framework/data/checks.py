@@ -29,23 +29,34 @@ NO_COLUMNS = Columns()
 
 
 @contextmanager
-def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | None = None) -> Iterator[None]:
-    """Take the numbers of inputs that a model leaves open from the data; an error leaves them open."""
+def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | None) -> Iterator[None]:
+    """Give a model its Preprocess, and take the numbers of inputs that it leaves open from the data.
+
+    An error leaves the model as it was.
+    """
     layers = model.unsettled()
-    if not layers:
-        yield
-        return
+    before = None if layers else model._built().columns
     try:
-        if isinstance(data, tuple | list) and len(data) in (2, 3):
-            _settle(model, parts(data, name)[0], name, preprocess)
-        elif hasattr(data, "read") and hasattr(data, "__len__"):
-            _settle(model, read(data, 0, 1, name)[0], name, preprocess)
-        elif hasattr(data, "first"):  # a Stream
-            _settle(model, data.first[0], name, preprocess)
+        if layers and (x := _some_inputs(data, name)) is not None:
+            _settle(model, x, name, preprocess)
+        if preprocess is not model.preprocess:
+            model.preprocess = preprocess
         yield
     except BaseException:
-        model.unsettle(layers)
+        if before is None:
+            model.unsettle(layers)
+        else:
+            model._built().columns = before
         raise
+
+
+def _some_inputs(data: Any, name: str) -> Any:
+    """Return x of some rows, or None if the data has none of the forms that ``prepare`` takes."""
+    if isinstance(data, tuple | list) and len(data) in (2, 3):
+        return parts(data, name)[0]
+    if hasattr(data, "read") and hasattr(data, "__len__"):
+        return read(data, 0, 1, name)[0]
+    return data.first[0] if hasattr(data, "first") else None  # a Stream has it
 
 
 def _settle(model: Model, x: Any, name: str, preprocess: FittedPreprocess | None) -> None:
@@ -123,10 +134,9 @@ class PartChecks:
         model: Model,
         losses: tuple[Loss | OutputLoss, ...],
         name: str,
-        preprocess: FittedPreprocess | None = None,
     ) -> None:
         """Remember what takes the data; ``name`` is the caller, for messages."""
-        self.model, self.losses, self.name, self.preprocess = model, losses, name, preprocess
+        self.model, self.losses, self.name = model, losses, name
         self.columns = NO_COLUMNS
         self._form = ""
 
@@ -142,7 +152,7 @@ class PartChecks:
             DataError: It holds something that no model can learn from, or has another form than the first part.
         """
         name = f"{self.name}: {where}"
-        x, y = transformed(*part[:2], self.model, self.losses, self.preprocess, self.name, start)
+        x, y = transformed(*part[:2], self.model, self.losses, self.name, start)
         try:
             batch = checked(x, y, part[2], self.model, self.losses, name, self.columns)
         except DataError as error:
@@ -195,15 +205,14 @@ def transformed(
     y: Any,
     model: Model,
     losses: tuple[Loss | OutputLoss, ...],
-    preprocess: FittedPreprocess | None,
     name: str,
     start: int = 0,
 ) -> tuple[Any, Any]:
     """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
     targets: tuple[str, ...] = ()
-    if preprocess is not None:
-        x, y = preprocess.both(x, y, model.dtype, name, start)
-        targets = preprocess.targets
+    if model.preprocess is not None:
+        x, y = model.preprocess.both(x, y, model.dtype, name, start)
+        targets = model.preprocess.targets
     if isinstance(losses[0], Losses):
         if is_frame(y):
             frame = Frame(y, f"{name}: argument 'y'")

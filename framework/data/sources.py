@@ -34,7 +34,6 @@ from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.shapes import is_known
 from framework.parts import parts
-from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in, sample_shape
 
@@ -351,7 +350,6 @@ def prepare(
     metrics: Iterable[Metric | Loss] = (),
     *,
     fingerprinted: bool = False,
-    preprocess: FittedPreprocess | None = None,
     sampling: Sampling | None = None,
 ) -> Source:
     """Check ``data`` and make it a source of batches.
@@ -365,7 +363,6 @@ def prepare(
         columns: The columns that the frames x and y must have; None are those that the model was fitted with.
         metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
         fingerprinted: Whether the source's fingerprint will be asked for: it is found while arrays are checked.
-        preprocess: What makes arrays of tables; then x must be a table.
         sampling: How the rows of a shuffled epoch are drawn; None uses each row once.
 
     Raises:
@@ -377,14 +374,14 @@ def prepare(
     chances = None if sampling is None else Chances(sampling, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
-        x, y = transformed(x, y, model, losses, preprocess, name)
+        x, y = transformed(x, y, model, losses, name)
         digests: list[str] = []
         arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
         if (weights := arrays[2]) is not None and not weights.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(weights)} weights are 0")
         _require_metrics(metrics, arrays, model, name)
         return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests, chances)
-    checks = PartChecks(model, losses, name, preprocess)
+    checks = PartChecks(model, losses, name)
     if isinstance(data, Stream):
         return StreamSource(data, checks, sampling)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):

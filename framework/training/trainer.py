@@ -188,13 +188,12 @@ class Trainer(Component):
                 require_own(run, model, self.loss)
             epochs = None if epochs is None else self.replace(epochs=epochs).epochs
             figures = self._figures
-            options: Any = {"fingerprinted": True, "preprocess": preprocess}
             chosen: Any = {"metrics": figures.summed_metrics, "sampling": self.sampling}
-            source = prepare(data, model, figures.losses, name, **chosen, **options)
+            source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
             held_out = None
             if validation is not None:
                 where, seen = f"{name}: validation", source.columns
-                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, **options)
+                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
             for regularizer in self.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             keys = self._keys(validated=held_out is not None)
@@ -334,8 +333,7 @@ class Trainer(Component):
         """
         self._require(model)
         figures = self._figures
-        options: Any = {"metrics": self.metrics, "preprocess": model.preprocess}
-        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", **options))
+        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", metrics=self.metrics))
 
     @worded
     def predict(self, model: Model, x: Any) -> Any:

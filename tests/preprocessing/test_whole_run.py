@@ -288,6 +288,21 @@ def test_a_refused_fit_leaves_the_model_as_it_was(trained):
     assert np.array_equal(model.parameters.vector, before[1])
 
 
+@pytest.mark.parametrize("inputs", [None, 4], ids=["open inputs", "given inputs"])
+def test_a_refused_first_fit_leaves_no_preprocess(inputs):
+    model = Sequential(Dense(inputs=inputs, units=8, activation=ReLU()), Neuron(activation=Sigmoid()))
+    data = classes(TRAIN)[["city", "late"]]
+    recipe = Preprocess(columns={"city": [OneHot(20)]}, target=[Classes()])
+    trainer = TRAINER.replace(preprocess=recipe, epochs=1)
+    data = data.assign(city=data["city"].where(np.arange(len(data)) > 0))  # a fourth output, for the missing one
+    with pytest.raises(DataError, match="target 'late' has 'maybe'"):
+        trainer.fit(model, (data, "late"), (data.assign(late="maybe"), "late"))
+    assert model.preprocess is None
+    assert model.unsettled() if inputs is None else model.columns is None
+    trainer.fit(model, (data, "late"))
+    assert model.preprocess.recipe == recipe
+
+
 def test_the_preprocess_goes_with_copies_and_can_be_taken_away(trained):
     model = trained.model.copy()
     assert model.preprocess == trained.model.preprocess
