@@ -11,7 +11,7 @@ import math
 import numbers
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -188,7 +188,10 @@ class Frame:
         return self._series(name)
 
     def kind(self, name: str) -> Kind:
-        """Return what a column holds; decimals are numbers, and lists, structs, bytes and mixed objects are "other".
+        """Return what a column holds.
+
+        Decimals are numbers, times of day are durations since midnight, and lists, structs, bytes and mixed objects are
+        "other".
 
         Raises:
             DataError: The column does not exist; names the nearest.
@@ -347,7 +350,7 @@ class Frame:
             if not (dtype.is_decimal() or isinstance(dtype, nw.Int128 | nw.UInt128)):
                 self._plain.add(name)
             return "number"
-        if dtype.is_nested() or dtype in (nw.Binary, nw.Time):
+        if dtype.is_nested() or dtype == nw.Binary:
             return "other"
         if str(getattr(series.to_native(), "dtype", "")) != "object":  # of pandas, where narwhals looks at the values
             kinds: dict[Kind, Any] = {
@@ -355,7 +358,7 @@ class Frame:
                 "text": nw.String,
                 "category": nw.Categorical | nw.Enum,
                 "date": nw.Date | nw.Datetime,
-                "duration": nw.Duration,
+                "duration": nw.Duration | nw.Time,
             }
             if found := next((kind for kind, types in kinds.items() if isinstance(dtype, types)), None):
                 return found
@@ -363,9 +366,12 @@ class Frame:
         return "other" if array is None else _kind_of(self._pa.types, array.type)
 
     def _array(self, name: str) -> Any:
-        """Return a column as Arrow has it, or None where it has nothing like it."""
+        """Return a column as Arrow has it, times of day as durations, or None where it has nothing like it."""
         if name not in self._arrays:
-            self._arrays[name] = self._converted(self._series(name))
+            array, pa = self._converted(self._series(name)), self._pa
+            if array is not None and pa.types.is_time(array.type):  # cut to microseconds
+                array = array.cast(pa.time64("us"), safe=False).cast(pa.int64()).cast(pa.duration("us"))
+            self._arrays[name] = array
         return self._arrays[name]
 
     def _converted(self, series: Any) -> Any:
@@ -489,7 +495,7 @@ def _is_nan(item: Any) -> bool:
 
 
 def _of_objects(pa: Any, held: list[Any]) -> Any:
-    """Return objects as an array of what they all are, or None: booleans, numbers, dates of one zone or durations.
+    """Return objects as an array of what they all are: booleans, numbers, dates of one zone, durations, times; or None.
 
     A whole number that is too large becomes inf.
     """
@@ -505,16 +511,21 @@ def _of_objects(pa: Any, held: list[Any]) -> Any:
         return pa.array([None if item is None else bool(item) for item in held], pa.bool_())
     if are(timedelta, np.timedelta64):
         return _times(pa, held, "m8[us]")
+    if are(time):
+        return _clocks(pa, held)
     if are(date, np.datetime64):
         zones = {str(zone): zone for zone in (getattr(item, "tzinfo", None) for item in there)}
         if zones == {"None": None}:
             return _times(pa, held, "M8[us]")
         (zone, *others) = zones.values()
         return None if others else pa.array(held, pa.timestamp("us", pa.lib.tzinfo_to_string(zone)))
-    if not all(map(_is_number, there)):
-        return None
+    return _real(pa, held, whole=are(numbers.Integral)) if all(map(_is_number, there)) else None
+
+
+def _real(pa: Any, held: list[Any], *, whole: bool) -> Any:
+    """Return real numbers as an array: of int64 if they are whole numbers that it holds, else of float64."""
     try:
-        if are(numbers.Integral):
+        if whole:
             return pa.array([None if item is None else int(item) for item in held], pa.int64())
     except OverflowError:
         pass
@@ -527,6 +538,11 @@ def _times(pa: Any, held: list[Any], unit: str) -> Any:
         return pa.array(np.array(held, unit))
     except (TypeError, ValueError, OverflowError):  # such as a duration of months
         return None
+
+
+def _clocks(pa: Any, held: list[Any]) -> Any:
+    """Return times of day as an array of microseconds, or None where some have a time zone."""
+    return None if any(item is not None and item.tzinfo for item in held) else pa.array(held, pa.time64("us"))
 
 
 def _floats_of(pa: Any, decimals: Any) -> Any:

@@ -59,7 +59,7 @@ KINDS = {
     "durations": ([dt.timedelta(days=1), None, dt.timedelta(seconds=-3)], "duration"),
     "lists": ([[1], None, [2]], "other"),
     "bytes": ([b"a", None, b"b"], "other"),
-    "times of day": ([dt.time(8), None, dt.time(9)], "other"),
+    "times of day": ([dt.time(8), None, dt.time(9, 30, 1, 5)], "duration"),
     "structs": ([{"a": 1}, None, {"a": 2}], "other"),
 }
 
@@ -155,6 +155,18 @@ def test_dates_are_microseconds_on_their_own_clock(table, kind):
     assert missing.tolist() == [value is None for value in values]
     assert not found[missing].any()
     np.testing.assert_array_equal(found[~missing].view(code), np.array(stripped, code)[~missing])
+
+
+def test_a_time_of_day_is_the_duration_since_midnight(table):
+    values, _ = KINDS["times of day"]
+    found, missing = Frame(table({"c": values})).dates("c")
+    assert missing.tolist() == [False, True, False]
+    assert found.tolist() == [8 * 3_600_000_000, 0, (9 * 3600 + 30 * 60 + 1) * 1_000_000 + 5]
+    for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("ns")):
+        narrow = Frame(pa.table({"c": pa.array([None, dt.time(12, 30)], kind)}))
+        assert (narrow.kind("c"), narrow.dates("c")[0].tolist()) == ("duration", [0, 45_000_000_000])
+    zoned = pd.DataFrame({"c": pd.Series([dt.time(8, tzinfo=dt.UTC)], dtype=object)})
+    assert Frame(zoned).kind("c") == "other"
 
 
 def test_a_zoned_time_has_the_hour_of_its_clock():

@@ -84,7 +84,10 @@ IN_EACH = {
         [dt.timedelta(hours=-1), None],
         real("durations, first -1 day, 23:00:00 in row 0; make a column of seconds or of days of it"),
     ),
-    "times of day": ([dt.time(8), None], real(f"time values, first datetime.time(8, 0) in row 0{OTHER}")),
+    "times of day": (
+        [dt.time(8), None],
+        real("durations, first 8:00:00 in row 0; make a column of seconds or of days of it"),
+    ),
     "lists": ([[1.0, 2.0], [3.0, 4.0]], real(f"list values, first [1.0, 2.0] in row 0{OTHER}")),
     "structs": ([{"a": 1}] * 2, real(f"dict values, first {{'a': 1}} in row 0{OTHER}")),
     "bytes": ([b"1", b"2"], real(f"bytes values, first b'1' in row 0{OTHER}")),

@@ -7,6 +7,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, StandardScaler
 
 from framework import (
+    CSV,
     Classes,
     ColumnStep,
     DataError,
@@ -469,3 +470,11 @@ def test_a_scale_of_a_target_of_text_is_told_of_classes():
     table = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
     with pytest.raises(SettingsError, match=r"target 'y' holds text, and Standardize takes numbers; write Classes\(\)"):
         Preprocess(columns={"x": []}, target=[Standardize()]).fit((table, "y"))
+
+
+def test_times_of_day_of_a_csv_are_numbers_of_seconds(tmp_path):
+    (tmp_path / "t.csv").write_text("t,y\n12:30,1\n08:00,2\n,3\n00:00,4\n")
+    table = CSV(str(tmp_path / "t.csv"), target="y")
+    recipe = Preprocess(columns={"<duration>": [Impute(0.0, flag=False)]}).fit(table)
+    assert recipe.transform(table.frame(0, 4))[:, 0].tolist() == [45_000, 28_800, 0, 0]
+    assert str(Preprocess.of(table)).count('"t": [Impute("median"), Standardize()]') == 1
