@@ -69,6 +69,8 @@ class CSV(TableFile):
         decimal: The decimal point of numbers, ``"."`` or ``","``.
         thousands: The character that groups digits, such as ``","`` in 1,234.5; None refuses such numbers.
         text: Columns that are text even if every cell is a number or a date, such as postal codes.
+        dates: How dates are written that do not begin with the year, such as ``"%m/%d/%Y"`` or ``"%d.%m.%Y %H:%M"``; in
+            each column one of them, or ISO 8601, must fit all cells.
         header: The names of the columns of files that do not begin with a line of names.
 
     Raises:
@@ -98,6 +100,7 @@ class CSV(TableFile):
     decimal: Literal[".", ","] = "."
     thousands: str | None = None
     text: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = ()
+    dates: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = ()
     header: Annotated[tuple[str, ...] | None, BeforeValidator(texts_of)] = None
 
     def model_post_init(self, context: object) -> None:
@@ -308,6 +311,7 @@ class _CSVRows(Rows):
                     strings_can_be_null=True,
                     include_columns=[*self.types],
                     decimal_point=settings.decimal,
+                    timestamp_parsers=[*settings.dates, library.ISO8601],
                 ),
             )
         except self.arrow.ArrowInvalid as error:

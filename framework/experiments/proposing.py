@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
+from framework.experiments.cells import SHOWN, Look, looks
 from framework.experiments.tables import table_of, table_read_as
 from framework.experiments.text import to_toml
 from framework.frames import Frame
@@ -81,6 +83,22 @@ def proposal(
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
+    told: list[str] = []
+    if isinstance(table, CSV):
+        seen = looks(table)
+        again = [
+            "framework",
+            "new",
+            data,
+            "--target",
+            target,
+            *(part for change in changes for part in ("--set", change)),
+        ]
+        told = [_of_text(name, look, table, again) for name, look in seen.texts.items()]
+        if codes := {name: look for name, look in seen.codes.items() if name not in table.targets}:
+            table = table.replace(text=(*table.text, *codes))
+            told += [_of_codes(name, look) for name, look in codes.items()]
+    _require_target(table, target)
     found, [goal] = propose(table, name="new")
     rows = len(table)
     size = next(size for size in SIZES if rows <= size.rows)
@@ -97,7 +115,8 @@ def proposal(
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
         classes = _classes(table, target)
     elif goal.kind not in ("number", "duration"):
-        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}")
+        cause = next((f"; {line[2:].rstrip()}" for line in told if line.startswith(f"# {_comment(target)}: ")), "")
+        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     kinds = Counter(each.kind for each in columns)
     steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
     return f"""\
@@ -112,7 +131,7 @@ validation = {size.validation}
 {_holdout(timely=kinds["date"] > 0)}
 
 # Paths are relative to this file.
-{to_toml({"data": _data(table, folder)})}
+{"".join(told)}{to_toml({"data": _data(table, folder)})}
 {_trainer(_head(classes), size)}
 # How each column becomes numbers, learnt from the training rows alone. A column takes the steps of its name; else of
 # the first pattern that fits, such as "income*"; else of its kind, such as "<text>". Impute fills missing values, also
@@ -138,16 +157,14 @@ def _classes(table: TableFile, target: str) -> Counter[str]:
     """Return how often each class of the target comes.
 
     Raises:
-        DataError: A row has no target, or the classes are too few or too many.
+        DataError: The classes are too few or too many.
     """
     narrow = table.replace(columns=table.names[:1])
     counts: Counter[str] = Counter()
     for start in range(0, len(table), BLOCK_ROWS):
         column = Frame(narrow.read(start, min(start + BLOCK_ROWS, len(table)))[1], f"the target {target!r}")
         codes, levels = column.texts(column.names[0])
-        if (missing := codes < 0).any():
-            row = start + int(np.argmax(missing))
-            raise DataError(f"the target {target!r} is missing at row {row}; leave out the rows that have no target")
+        codes = codes[codes >= 0]
         counts.update(dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)))
         if len(counts) > TOO_MANY:
             raise DataError(
@@ -157,6 +174,64 @@ def _classes(table: TableFile, target: str) -> Counter[str]:
     if len(counts) < 2:
         raise DataError(f"the target {target!r} has one value in all rows, {brief(next(iter(counts), None))}")
     return counts
+
+
+def _require_target(table: TableFile, target: str) -> None:
+    """Check that every row has a target.
+
+    Raises:
+        DataError: Some have none; counts them.
+    """
+    narrow, missing, first = table.replace(columns=table.names[:1]), 0, 0
+    for start in range(0, len(table), BLOCK_ROWS):
+        column = narrow.read(start, min(start + BLOCK_ROWS, len(table)))[1]
+        absent = column.is_null(nan_is_null=True).to_numpy()
+        if absent.any() and not missing:
+            first = start + int(np.argmax(absent))
+        missing += int(absent.sum())
+    if missing:
+        raise DataError(
+            f"the target {target!r} is missing in {missing:,} of {len(table):,} rows, first in row {first}; remove "
+            "these rows from the file to train; framework predict takes them, because it needs no target"
+        )
+
+
+def _of_codes(name: str, look: Look) -> str:
+    cell, row = next(iter(look.cells.items()))
+    return (
+        f"# {_comment(name)}: digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, because "
+        "they are labels; delete the name in text if they are numbers.\n"
+    )
+
+
+def _of_text(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
+    """Return the comment on a column of text in which nearly all cells are numbers or dates, and what to do."""
+    cells = ", ".join(map(_quoted, [*look.cells][:SHOWN])) + (", ..." if len(look.cells) > SHOWN else "")
+    row = next(iter(look.cells.values()))
+    begin = f"# {_comment(name)}: read as text; {look.fitting:,} of {look.present:,} cells are"
+    if look.kind == "other date":
+        flags = [_flags(again, "dates", [*table.dates, each]) for each in look.formats]
+        return f"{begin} dates, such as {cells}. To read them: {_comment(' or '.join(flags))}\n"
+    said = f"{begin} {look.kind}s, but not {cells}, first in row {row}. Correct the cells"
+    if len(look.cells) > SHOWN:
+        return f"{said}.\n"
+    command = _flags(again, "nulls", [*table.nulls, *look.cells])
+    return f"{said}; or, if they stand for missing values: {_comment(command)}\n"
+
+
+def _quoted(cell: str) -> str:
+    return json.dumps(printable(cell), ensure_ascii=False)
+
+
+def _flags(again: Sequence[str], setting: str, values: Sequence[str]) -> str:
+    """Return a command again, with a setting of how the table is read."""
+    kept = [
+        part
+        for place, part in enumerate(again)
+        if not any(each.startswith(f"data.{setting}=") for each in again[place : place + 2])
+    ]
+    change = f"data.{setting}={json.dumps([*dict.fromkeys(values)], ensure_ascii=False)}"
+    return shlex.join([*kept, "--set", change, "--overwrite"])
 
 
 def _told(classes: Counter[str] | None) -> str:

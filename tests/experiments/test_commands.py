@@ -316,7 +316,7 @@ def test_what_fit_refuses_leaves_no_folder():
         ),
         (
             "new holes.csv --target a --out a.toml",
-            "the target 'a' is missing at row 1; leave out the rows that have no",
+            "the target 'a' is missing in 1 of 3 rows, first in row 1; remove these",
         ),
         ("new holes.csv --target b --out a.toml", "the target 'b' has one value in all rows, 'one'"),
         ("new holes.csv --target c --out a.toml", "the target 'c' holds dates; choose another column"),
