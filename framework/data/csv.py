@@ -294,6 +294,8 @@ class _CSVRows(Rows):
         settings, library = self._settings, self._library
         if codecs.lookup(settings.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
             data = data.decode(settings.encoding).encode()
+        if data.startswith(codecs.BOM_UTF8):  # part of a cell: the file's own is left out before
+            data = codecs.BOM_UTF8 + data  # because pyarrow drops the first
         bad: list[Any] = []
 
         def note(invalid: Any) -> str:

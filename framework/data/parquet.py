@@ -109,12 +109,16 @@ class _ParquetRows(Rows):
 
     def _read(self, start: int, stop: int) -> Any:
         parts: list[Any] = []
-        while start < stop:
-            if start != self._place or start == self._end:
-                self._go_to(start)
-            part = self._next(stop - start)
-            parts.append(part)
-            start += part.num_rows
+        try:
+            while start < stop:
+                if start != self._place or start == self._end:
+                    self._go_to(start)
+                part = self._next(stop - start)
+                parts.append(part)
+                start += part.num_rows
+        except BaseException:  # also an interrupt, after which rows may be decoded that _place does not count
+            self._place = self._end = 0
+            raise
         return self.arrow.Table.from_batches(parts, self.schema)
 
     def _go_to(self, row: int) -> None:
@@ -144,7 +148,6 @@ class _ParquetRows(Rows):
                 self._rest.append(batch)
             except Exception as error:
                 file = self.files[self._file[0]].url
-                self._place = self._end = 0
                 raise DataError(f"Parquet: rows of {file} cannot be read: {error}") from error
         batch = self._rest.pop()
         if batch.num_rows > most:

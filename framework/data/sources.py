@@ -145,7 +145,11 @@ class DatasetSource:
         """Return the sum of the chances in each block, by its first row."""
         blocks = (block for window in self._windows(None) for block in window)
         learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
-        return {start: chances.total(each) for start, each in learnt.items()}
+        sums = {start: chances.total(each) for start, each in learnt.items()}
+        if not 0 < sum(sums.values()) < math.inf:
+            what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
+            raise DataError(f"{self.checks.name}: sampling='weighted' needs weights of {what}")
+        return sums
 
     @property
     def columns(self) -> Columns:

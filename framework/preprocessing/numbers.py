@@ -22,6 +22,10 @@ _SMALLEST_SHARE = 1e-7
 """The share of the rows below which a normal quantile is not followed, as in scikit-learn; about 5.2 deviations."""
 
 
+_SMALLEST_SQUARES = 1e-290
+"""A smaller sum of squares has lost digits, because its parts are below the smallest normal number, 2e-308."""
+
+
 def _require_values(count: int, where: str) -> None:
     if not count:
         raise DataError(f"{where} has no values, so nothing can be learnt from it; write Drop() for it")
@@ -69,6 +73,10 @@ class Standardize(ColumnStep):
         for moments in statistics:
             _require_values(moments.count, where)
             _require_finite((moments.mean, moments.squares), "their variance", where)
+            if moments.low < moments.high and moments.squares < _SMALLEST_SQUARES:
+                raise DataError(
+                    f"{where} has numbers so close to one another that their variance is lost; write MinMax()"
+                )
         return self.replace(
             mean=tuple(moments.mean for moments in statistics),
             scale=tuple(moments.deviation or 1.0 for moments in statistics),

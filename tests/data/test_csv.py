@@ -139,6 +139,12 @@ def test_random_text_is_read_as_pythons_csv_module_reads_it(here, seed):
         assert got == rows[begin:end]
 
 
+@pytest.mark.usefixtures("small")
+def test_a_byte_order_mark_is_left_out_at_the_beginning_of_the_file_alone(here):
+    cells = ["\ufeffx", "y", "\ufeff", "\ufeffz"] * 3
+    assert table(here, "\ufeffa\n" + "\n".join(cells), nulls=()) == {"a": cells}
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.usefixtures("small")
 def test_stray_quotes_are_characters_as_for_pyarrow(here, seed):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import framework.data.sizes
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
@@ -123,6 +124,24 @@ def test_rows_are_decoded_once_when_they_are_read_in_order(folder, monkeypatch):
         data.read(start, min(start + 64, ROWS))
     assert opened == [0, 1, 3]
     assert sum(decoded) == ROWS
+
+
+def test_no_row_is_lost_after_an_interrupt(folder, monkeypatch):
+    monkeypatch.setattr(framework.data.sizes, "READ_NUMBERS", 50)  # 10 rows of 5 columns
+    data = Parquet(folder, "late")
+    data.frame(0, 10)
+    decoded = data.rows._batches
+
+    class Interrupted:
+        def __next__(self):
+            next(decoded)
+            raise KeyboardInterrupt
+
+    data.rows._batches = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        data.frame(10, 20)
+    data.rows._batches = decoded
+    assert data.frame(10, 20).equals(TABLE[10:20].select(data.names))
 
 
 def test_columns_are_selected_in_their_order(folder):

@@ -121,6 +121,11 @@ def test_the_rows_of_a_batch_are_known():
     [
         ((X, X[:, 0]), "weighted", r"sampling='weighted' needs weights; give \(x, y, weight\)"),
         (Rows(X, X[:, 0]), "weighted", r"sampling='weighted' needs weights; give \(x, y, weight\)"),
+        (
+            Rows(X, X[:, 0], np.zeros(ROWS)),
+            "weighted",
+            "needs weights of a positive sum; all are 0",
+        ),
         ((X, X[:, 0]), "balanced", "sampling='balanced' needs classes as whole numbers; got 0.0025"),
         (Stream(lambda _: [(X, X[:, 0])]), "weighted", r"sampling='weighted' needs rows by number; got a Stream"),
     ],
@@ -129,6 +134,13 @@ def test_rows_without_chances_are_refused(data, sampling, message):
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), sampling=sampling)
     with pytest.raises(DataError, match=message):
         trainer.fit(Neuron(1), data)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_weights_whose_sum_is_infinite_are_refused_where_that_of_a_block_is_not():
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), sampling="weighted")
+    with pytest.raises(DataError, match="weights of a sum that float64 holds; divide them"):
+        trainer.fit(Neuron(1), Rows(X, X[:, 0], np.full(ROWS, 1e306)))
 
 
 def test_sampling_needs_a_shuffle():

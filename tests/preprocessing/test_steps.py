@@ -338,6 +338,11 @@ WRONG = {
         [Standardize()],
         "'c' has numbers so large that their variance is not",
     ),
+    "too close": (
+        [1e-200, 2e-200],
+        [Standardize()],
+        "'c' has numbers so close to one another that their var",
+    ),
     "too wide": ([1.7e308, -1.7e308], [MinMax()], "column 'c' has numbers so large that their range is not finite"),
 }
 
