@@ -67,6 +67,26 @@ def require_agreement(runs, tolerance=1e-10):
             assert other[key] == pytest.approx(one[key], rel=10 * tolerance, abs=1e-12), key
 
 
+def first():
+    """A layer of one unit and one of several that write the first columns of what others write too."""
+    trunk = Join(age=Dense(units=1, activation=Tanh()), numbers=None, city=Embedding(5, 2))
+    other = Join(numbers=Dense(units=4, activation=ReLU()), city=Embedding(5, 2), age=Dense(units=1))
+    return [Sequential(each, Dense(units=3, activation=Tanh()), Neuron()) for each in (trunk, other)]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_layer_may_write_the_first_columns_of_a_join(place):
+    require_agreement(
+        both(
+            lambda: first()[place],
+            (X, X["age"]),
+            loss=MeanSquaredError(),
+            optimizer=SGDOptimizer(learning_rate=0.1),
+            batch_size=8,
+        )
+    )
+
+
 def test_batches_with_weights_and_metrics():
     inner = Losses(kind=CrossEntropy(), weights={"kind": 0.5})
     loss = Losses(more=inner, late=BinaryCrossEntropy(), weights={"late": 0.3, "more": 2.0})

@@ -116,6 +116,16 @@ class _Kernel:
         """Return the source of column j of what begins at ``start`` in a matrix."""
         return j if start == 0 else f"sizes[{self._size((matrix, start), start)}] + {j}"
 
+    def _written(self, layer: int, kind: str) -> str:
+        """Return the source of what a layer writes, in its matrix ("x") or in the gradient of that ("s").
+
+        ``[i, j]``, which one loop over all elements may stand for, is only that of a matrix that the layer fills alone.
+        """
+        place = self.wiring.writes[layer]
+        assert place is not None
+        column = "j" if self.wiring.fills(layer) is not None else f"sizes[{self._size(place, place[1])}] + j"
+        return f"{kind}_{place[0]}[i, {column}]"
+
     def source(self) -> str:
         totals = [f"total_{i}" for i in self.outputs if self.several]
         step, update = step_source(self.plan, self.writer, self.widths, self._product, self._scattered, totals)
@@ -282,7 +292,7 @@ class _Kernel:
             place = self.wiring.writes[i]
             if record is None or place is None:
                 continue
-            m, above = place[0], f"x_{place[0]}[i, {self._column(*place)}]"
+            m, above = place[0], self._written(i, "x")
             lines += self._product("forward", i)
             lines += [] if m in begun else [f"square_{m} = {self.zero}"]
             begun.add(m)
@@ -380,11 +390,11 @@ class _Kernel:
         place, backward = self.wiring.writes[i], self.plan.backwards[i]
         if place is None:
             return []
-        below = f"s_{place[0]}[i, {self._column(*place)}]"
+        below = self._written(i, "s")
         if backward is None:
             inner = [f"d = {below} * h_{i}[i, j]", f"h_{i}[i, j] = d", "change += d * d"]
             return ["change = zero", *self._elements(i, inner)]
-        reads = {"gradient": below, "h": f"h_{i}[i, j]", "a": f"x_{place[0]}[i, {self._column(*place)}]"}
+        reads = {"gradient": below, "h": f"h_{i}[i, j]", "a": self._written(i, "x")}
         lines = self._rows(f"backward_{i}", backward, i, reads, {"delta": f"h_{i}[i, j]"})
         return ["change = zero", *lines, *self._elements(i, [f"d = h_{i}[i, j]", "change += d * d"])]
 
