@@ -83,7 +83,7 @@ def kept_advice(name: str) -> str:
         return ""
     return (
         "; the model keeps the Preprocess of its first fit: to learn another one, train a new model, or write "
-        "model.preprocess = None and give it fresh weights"
+        "model.preprocess = None if its weights are untrained"
     )
 
 

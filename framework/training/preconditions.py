@@ -73,10 +73,13 @@ def require_same_preprocess(kept: FittedPreprocess, recipe: Preprocess, name: st
     """
     if kept.recipe == recipe:
         return
+    origin = (
+        "comes from another recipe than the trainer's" if kept.recipe else "does not say which recipe it comes from"
+    )
     raise SettingsError(
-        f"{name}: the trainer's preprocess is not the one that the model was fitted with, and its weights belong to "
-        "that one; to keep it, leave preprocess out of the trainer; to learn the trainer's, train a new model, or "
-        "write model.preprocess = None and give it fresh weights"
+        f"{name}: the model's preprocess {origin}, and its weights belong to it; to keep it, leave preprocess out of "
+        "the trainer; to learn the trainer's, train a new model, or write model.preprocess = None if its weights are "
+        "untrained"
     )
 
 

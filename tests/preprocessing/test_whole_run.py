@@ -194,10 +194,17 @@ def test_another_recipe_is_refused_before_anything_changes_and_both_ways_out_wor
     other = TRAINER.replace(
         preprocess=Preprocess(columns=INPUTS | {"age": [Impute(0.0)]}, target=[Classes()]), epochs=1
     )
-    with pytest.raises(SettingsError, match=r"leave preprocess out .* new model, or write model\.preprocess = None"):
+    with pytest.raises(
+        SettingsError,
+        match=r"another recipe than the trainer's.* leave preprocess out .* or write model\.preprocess = None",
+    ):
         other.fit(model, (classes(TRAIN), "late"))
     assert model.preprocess == trained.model.preprocess
     assert np.array_equal(model.parameters.vector, trained.model.parameters.vector)
+    model.preprocess = model.preprocess.replace(recipe=None)
+    with pytest.raises(SettingsError, match="does not say which recipe it comes from"):
+        TRAINER.fit(model, (classes(TRAIN), "late"))
+    model.preprocess = trained.model.preprocess
     other.replace(preprocess=None).fit(model, (classes(TRAIN), "late"))
     assert model.preprocess == trained.model.preprocess
     model.preprocess = None
