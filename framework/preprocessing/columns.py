@@ -41,7 +41,7 @@ class Column:
         flags: Further outputs by name, which later steps leave as they are.
         boolean: Whether the numbers are False and True.
         texts: What gives (codes, levels) of numbers that no step has changed, exact for any whole number.
-        start: The number of the first row in the caller's data.
+        start: The number of the first row in the caller's data, or those of all rows.
 
     Example:
         >>> Column(
@@ -61,7 +61,7 @@ class Column:
     flags: tuple[tuple[str, Array], ...] = ()
     boolean: bool = False
     texts: Callable[[], tuple[Array, tuple[str, ...]]] | None = None
-    start: int = 0
+    start: int | Array = 0
 
     def replaced(self, **changes: Any) -> Self:
         """Return a copy with some attributes changed."""
@@ -74,7 +74,8 @@ class Column:
             DataError: Names the column and the row.
         """
         if bad.any():
-            row = self.start + int(np.argmax(bad))
+            row = int(np.argmax(bad))
+            row = row + self.start if isinstance(self.start, int) else int(self.start[row])
             raise DataError(f"{self.where} {what} in row {row}; {advice}")
 
     def require_present(self, advice: str = "add Impute() to its steps") -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from framework.arrays import Array
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.columns import Column
@@ -126,7 +127,7 @@ def propose(
     return found, [_goal(blocks.target_name or label or TARGET, each) for label, each in targets.items()]
 
 
-def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int) -> None:
+def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int | Array) -> None:
     for label, summary in summaries.items():
         if summary.kind == "other":
             summary.rows += frame.rows

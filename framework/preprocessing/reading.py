@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from framework.arrays import Array, real_array
 from framework.errors import DataError
 from framework.extras import required
 from framework.frames import Frame, Kind, as_column, is_frame, is_series
@@ -32,7 +33,9 @@ def frame_of(table: Any, name: str, advice: str = "") -> Frame:
     return Frame(table, f"{name}: argument 'x'")
 
 
-def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0, zone: str | None = "own") -> Column:
+def raw_column(
+    frame: Frame, label: str, where: str, kind: Kind, start: int | Array = 0, zone: str | None = "own"
+) -> Column:
     """Return a column of a table as it is before its first step.
 
     Args:
@@ -40,7 +43,7 @@ def raw_column(frame: Frame, label: str, where: str, kind: Kind, start: int = 0,
         label: The column's name.
         where: The caller and the column, for messages.
         kind: What the column held in the training data.
-        start: The number of the first row in the caller's data.
+        start: The number of the first row in the caller's data, or those of all rows.
         zone: The time zone of dates in the training data, None for dates without one, or "own".
 
     Raises:
@@ -98,7 +101,7 @@ _HELD = {
 }
 
 
-def _absent(label: str, where: str, kind: Kind, rows: int, start: int) -> Column:
+def _absent(label: str, where: str, kind: Kind, rows: int, start: int | Array) -> Column:
     """Return a column of some kind in which every value is missing."""
     column = Column(where, label, "numbers", (label,), (), start=start, boolean=kind == "boolean")
     if kind in ("text", "category"):
@@ -142,18 +145,20 @@ class Block(NamedTuple):
     """Some rows of data.
 
     Attributes:
-        start: The number of the first one.
+        start: The number of the first one; those of all where some are left out between them.
         x: The inputs.
         y: The targets, or None.
     """
 
-    start: int
+    start: int | Array
     x: Frame
     y: Frame | None
 
 
 class Blocks:
     """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, or a Dataset of such.
+
+    Rows of weight 0 are left out of their block.
 
     Example:
         >>> import pandas
@@ -166,10 +171,13 @@ class Blocks:
         """Take the data apart; a Dataset is read later."""
         self.name, self.dataset = name, None
         self.target_name: str | None = None
+        self.weight: Array | None = None
         if is_frame(data):
             self.x, self.y = frame_of(data, name), None
         elif isinstance(data, tuple | list) and len(data) in (2, 3):
-            x, y, _ = parts(data, name)
+            x, y, weight = parts(data, name)
+            weight = None if weight is None else real_array(weight, f"{name}: argument 'weight'")
+            self.weight = weight if np.any(weight) else None  # 0 alone is refused later
             self.x = frame_of(x, name)
             self.target_name = data[1] if isinstance(data[1], str) else None  # a column of Arrow has no name
             self.y = target_frame(y, name)
@@ -189,17 +197,26 @@ class Blocks:
             stop = min(start + BLOCK_ROWS, self.rows)
             if self.dataset is not None:
                 yield self._read(start, stop)
-            elif stop - start == self.rows:
-                yield Block(0, self.x, self.y)
             else:
-                yield Block(start, self.x.slice(start, stop), None if self.y is None else self.y.slice(start, stop))
+                whole = stop - start == self.rows
+                x = self.x if whole else self.x.slice(start, stop)
+                y = self.y if whole or self.y is None else self.y.slice(start, stop)
+                yield self._weighed(start, x, y, None if self.weight is None else self.weight[start:stop])
 
     def _read(self, start: int, stop: int) -> Block:
         dataset: Any = self.dataset
         if getattr(dataset, "target", "") is None:  # a file of which only the inputs are known
             return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
-        x, y = dataset.read(start, stop)[:2]
-        return Block(start, frame_of(x, self.name), target_frame(y, self.name))
+        x, y, *weights = dataset.read(start, stop)
+        return self._weighed(start, frame_of(x, self.name), target_frame(y, self.name), *weights)
+
+    def _weighed(self, start: int, x: Frame, y: Frame | None, weight: Any = None) -> Block:
+        """Return a block of the rows whose weight is not 0."""
+        counts = weight is None or real_array(weight, f"{self.name}: argument 'weight'") != 0
+        if np.shape(counts) != (x.rows,) or np.all(counts):  # a weight of another shape is refused later
+            return Block(start, x, y)
+        rows = np.flatnonzero(counts)
+        return Block(start + rows, x.take(rows), None if y is None else y.take(rows))
 
 
 def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast, get_args
 
+from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
@@ -212,7 +213,7 @@ class _Chain:
         """Whether some step has still numbers to learn."""
         return any(step.open for step in self.steps)
 
-    def gather(self, frame: Frame, label: str, start: int) -> None:
+    def gather(self, frame: Frame, label: str, start: int | Array) -> None:
         """Add the rows of a block to the statistics of the next steps that learn.
 
         Behind an ``Impute`` that learns in this pass, missing values stay missing. Its value is the same for each of

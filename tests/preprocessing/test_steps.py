@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, StandardScaler
@@ -483,3 +484,42 @@ def test_times_of_day_of_a_csv_are_numbers_of_seconds(tmp_path):
     recipe = Preprocess(columns={"<duration>": [Impute(0.0, flag=False)]}).fit(table)
     assert recipe.transform(table.frame(0, 4))[:, 0].tolist() == [45_000, 28_800, 0, 0]
     assert str(Preprocess.of(table)).count('"t": [Impute("median"), Standardize()]') == 1
+
+
+class Weighed(Counting):
+    """A Dataset with weights."""
+
+    def read(self, start, stop):
+        part = self.table[start:stop]
+        return part[["c", "t"]], part["y"], part["w"].to_numpy()
+
+
+@pytest.mark.parametrize("rows", [6, 70_000])
+@pytest.mark.parametrize("form", ["names", "arrays", "a list", "polars", "dataset"])
+def test_rows_of_weight_0_do_not_count(form, rows):
+    weight = RNG.choice([0.0, 0.5, 3.0], rows)
+    weight[:3] = 0.0, 1.0, 1.0
+    table = pd.DataFrame({"c": RNG.normal(size=rows).round(2), "t": "a", "y": "no", "w": weight})
+    table.loc[1, "y"] = "yes"
+    table.loc[weight == 0, ["c", "t", "y"]] = [1e6, "b", "maybe"]
+    columns, kept = ["c", "t", "y"], table[weight > 0]
+    data = {
+        "names": (table, "y", "w"),
+        "arrays": (table[["c", "t"]], table["y"].to_numpy(), weight),
+        "a list": (table[["c", "t"]], table["y"], weight.tolist()),
+        "polars": (pl.from_pandas(table), "y", "w"),
+        "dataset": Weighed(table),
+    }[form]
+    recipe = Preprocess(columns={"c": [Impute("median"), Standardize()], "t": [OneHot()]}, target=[Classes()])
+    found, expected = recipe.fit(data), recipe.fit((kept[columns], "y"))
+    assert found.names == expected.names == ("c", "t=a")
+    assert [*found.classes.values()] == [("no", "yes")]
+    (_, (impute, scale)), _ = found.columns
+    assert impute.values[0] == np.median(kept["c"])
+    np.testing.assert_allclose((*scale.mean, *scale.scale), (kept["c"].mean(), kept["c"].std(ddof=0)), rtol=1e-10)
+
+
+def test_a_row_in_a_message_counts_those_of_weight_0():
+    table = pd.DataFrame({"c": [1.0, np.nan, 2.0, np.nan], "y": 0.0, "w": [0, 0, 1, 1]})
+    with pytest.raises(DataError, match="column 'c' has a missing value in row 3;"):
+        Preprocess(columns={"c": [Standardize()]}).fit((table, "y", "w"))
