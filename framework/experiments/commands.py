@@ -161,7 +161,10 @@ def resume(folder: str, epochs: int | None) -> None:
 def _run(folder: RunFolder, epochs: int | None) -> None:
     shown = _relative(folder.path)
     if epochs is None and folder.metrics is not None:
-        raise click.ClickException(f"the run {shown} is complete; --epochs 5 trains five more")
+        advice = "; --epochs 5 trains five more"
+        if folder.stopped_early is not None:
+            advice = f" ({folder.stopped_early}); --epochs 5 trains up to five more, and counts the patience from there"
+        raise click.ClickException(f"the run {shown} is complete{advice}")
     try:
         run = folder.train(epochs=epochs)
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -13,7 +13,7 @@ from pydantic import Field
 from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.building import build
-from framework.experiments.tables import HeldOut, in_memory
+from framework.experiments.tables import HeldOut, in_memory, read_alike
 from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
 from framework.models import Model
 from framework.settings.component import Component
@@ -30,7 +30,8 @@ class Experiment(Component):
         data: The table to train on, with its target.
         model: The model. Numbers of inputs may be left out: they come from the data.
         trainer: Preprocessing, loss, optimizer, epochs, metrics, callbacks and seed.
-        validation: The table that is evaluated after each epoch; or the part of ``data`` that is held out for it, such
+        validation: The table that is evaluated after each epoch, whose columns are text where those of ``data`` are; or
+            the part of ``data`` that is held out for it, such
             as 0.2; or None.
         holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed, or the ``"last"`` ones, for a table
             in the order of time.
@@ -130,7 +131,8 @@ class Experiment(Component):
             both = (HeldOut(self.data, self.validation, seed, held=held) for held in (False, True))
             data, validation = map(in_memory, both)
             return data, validation
-        return in_memory(self.data), None if self.validation is None else in_memory(self.validation)
+        validation = self.validation and read_alike(self.validation, self.data)
+        return in_memory(self.data), None if validation is None else in_memory(validation)
 
     def moved(self, folder: str | os.PathLike[str]) -> Self:
         """Return the experiment with the paths of its tables absolute; ``folder`` is what they are relative to."""

@@ -26,7 +26,8 @@ from pydantic import BeforeValidator
 from framework.callbacks import Callback
 from framework.callbacks.reporting import JSONLog, text_of_path
 from framework.callbacks.saving import Checkpoint
-from framework.checkpoint import latest, load_model
+from framework.callbacks.stopping import EarlyStopping
+from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
@@ -119,18 +120,20 @@ class RunFolder:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
         Args:
-            epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``.
+            epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
+                EarlyStopping has ended, it counts its patience again from there.
         """
         experiment = self.experiment
         trainer = experiment.trainer
         trainer = trainer.replace(callbacks=[_inside(callback, self.path) for callback in trainer.callbacks])
         data, validation = experiment.parts()
         newest = self.newest
+        stopped = epochs is not None and self.stopped_early is not None
         (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
         if newest is None:
             run = trainer.fit(experiment.model, data, validation, epochs=epochs)
         else:
-            run = trainer.resume(newest, data, validation, epochs=epochs)
+            run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
         found = {"epochs": run.epoch, "stop_reason": run.stop_reason, "validation": figures}
         (self.path / METRICS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -166,6 +169,12 @@ class RunFolder:
         except (OSError, ValueError):
             return None
         return found
+
+    @property
+    def stopped_early(self) -> str | None:
+        """Why EarlyStopping ended the run; None if it did not."""
+        reason = (self.metrics or {}).get("stop_reason")
+        return reason if isinstance(reason, str) and reason.startswith(EarlyStopping.__name__) else None
 
     @property
     def checkpoints(self) -> Path:
@@ -211,6 +220,15 @@ class RunFolder:
             return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))[name])
         except (OSError, ValueError, LookupError, TypeError):
             raise SettingsError(f"{self.path / ABOUT} must be as the run has written it, with its {name}") from None
+
+
+def _patient(checkpoint: Path) -> Run:
+    """Return the run of a checkpoint, in which no epoch without improvement has been counted yet."""
+    run = load(checkpoint)
+    for memory in run.memories.values():
+        if "waited" in memory:
+            memory["waited"] = 0
+    return run
 
 
 def _with_savers(experiment: Experiment) -> Experiment:

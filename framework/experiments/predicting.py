@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
+from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.folder import RunFolder
@@ -34,7 +35,8 @@ def write_predictions(
         run: The run, of whose newest model the predictions are.
         data: A CSV or Parquet file, which may lack the target.
         out: The file to write: ``.csv`` or ``.parquet``.
-        keep: Columns of the table that are written in front of the predictions.
+        keep: Columns of the table that are written in front of the predictions: of a CSV file its cells as they are
+            there. The target, whose name the predictions have, is named ``actual NAME``.
         changes: Settings of how the table is read, such as ``"data.delimiter=;"``; the others are those of the run.
 
     Raises:
@@ -49,9 +51,8 @@ def write_predictions(
     require_not_read(table, f"--out {out}", out)
     _require(table, model.columns, f"{data} must have the columns that the model was trained with")
     _require(table, keep, f"{data} must have the columns of --keep")
-    table = table.replace(columns=[*dict.fromkeys([*model.columns, *keep])])
-    targets = experiment.data.targets
-    return _written(Path(out), _blocks(model, table, model.columns, targets, keep))
+    inputs, kept = table.replace(columns=model.columns), _as_written(table, keep)
+    return _written(Path(out), _blocks(model, inputs, kept, experiment.data.targets))
 
 
 def _require(table: TableFile, columns: Sequence[str], what: str) -> None:
@@ -59,17 +60,36 @@ def _require(table: TableFile, columns: Sequence[str], what: str) -> None:
         raise DataError(f"{what}; there is no {missing[0]!r}{nearest(missing[0], table.names)}")
 
 
-def _blocks(
-    model: Model, table: TableFile, inputs: Sequence[str], targets: Sequence[str], keep: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def _as_written(table: TableFile, keep: Sequence[str]) -> TableFile | None:
+    """Return a table of the columns of --keep: cells of a CSV file are the text that is there."""
+    if not keep:
+        return None
+    names = [*dict.fromkeys(keep)]
+    if isinstance(table, CSV):
+        return table.replace(columns=names, text=names, nulls=(), thousands=None)
+    return table.replace(columns=names)
+
+
+def _blocks(model: Model, table: TableFile, kept: TableFile | None, targets: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows; of no rows, one block."""
     rows = len(table)
     for start in range(0, rows, BLOCK_ROWS) or [0]:
-        frame = table.frame(start, min(start + BLOCK_ROWS, rows))
-        found = columns_of(model, model.predict(frame.select([*inputs])), targets)
-        if taken := [name for name in keep if name in found]:
-            raise SettingsError(f"--keep {taken[0]}: the predictions have a column of this name; leave it out")
-        yield {name: frame.column(name) for name in keep} | found
+        stop = min(start + BLOCK_ROWS, rows)
+        found = columns_of(model, model.predict(table.frame(start, stop)), targets)
+        block: dict[str, Any] = {}
+        frame: Any = kept and kept.frame(start, stop)
+        for name in frame.column_names if kept else ():
+            label = f"actual {name}" if name in found else name
+            if label in found or label in block:
+                raise SettingsError(f"--keep {name}: the predictions have a column {label!r}; leave it out")
+            cells = frame.column(name)
+            block[label] = _empty_as_missing(cells) if isinstance(kept, CSV) else cells
+        yield block | found
+
+
+def _empty_as_missing(cells: Any) -> Any:
+    compute = required("pyarrow.compute", "a table")
+    return compute.if_else(compute.equal(cells, ""), None, cells)
 
 
 def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[str, Any]:

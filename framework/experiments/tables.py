@@ -147,6 +147,17 @@ def as_trained(table: TableFile, model: Model) -> TableFile:
     return table.replace(text=[name for name in dict.fromkeys(texts) if table.header is None or name in table.header])
 
 
+def read_alike(table: TableFile, data: TableFile) -> TableFile:
+    """Return a CSV file in which columns are text that are text in ``data``, also if all its cells are numbers."""
+    if not isinstance(table, CSV):
+        return table
+    types = required("pyarrow", "CSV").types
+    schema = data.rows.schema
+    used = {*(table.columns or table.rows.names), *table.targets}
+    texts = [name for name in schema.names if name in used and types.is_string(schema.field(name).type)]
+    return table if {*texts} <= {*table.text} else table.replace(text=[*dict.fromkeys([*table.text, *texts])])
+
+
 def without_target(table: TableFile) -> TableFile:
     """Return a table without a target to predict from; the files may have its column or not."""
     changes: dict[str, Any] = {"target": None, "columns": None}

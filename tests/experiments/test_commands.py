@@ -284,10 +284,6 @@ def test_what_fit_refuses_leaves_no_folder():
         ("evaluate run --data short.csv", "CSV: setting 'target' names the column 'inside', which short.csv does not "),
         ("predict run short.csv", "short.csv must have the columns that the model was trained with; there is no 'y'"),
         ("predict run points.csv --keep z", "points.csv must have the columns of --keep; there is no 'z'"),
-        (
-            "predict run points.csv --keep inside",
-            "--keep inside: the predictions have a column of this name; leave it ",
-        ),
         ("predict run points.csv --out a.xls", "--out a.xls: the predictions must be written as .csv or .parquet"),
         ("predict run points.csv --out none/a.csv", "--out none/a.csv: the file must be one that can be written; "),
         ("predict run points.csv --out short.csv", "short.csv exists already; give --out another file, or --overwrite"),
@@ -369,6 +365,63 @@ def test_compare_shows_what_differs():
     assert [*second.values()][:3] == ["b", 2, 1]
     assert first["val_loss"] == json.loads(Path("a/metrics.json").read_text())["validation"]["loss"]
     assert command("compare", "a", "b").split()[:2] == ["run", "trainer.epochs"]
+
+
+@pytest.mark.usefixtures("workplace")
+def test_compare_shows_the_figures_of_one_epoch():
+    stop = "trainer.callbacks.0={type='EarlyStopping', patience=3, restore_best=true}"
+    rate = "trainer.optimizer.learning_rate=1.0"
+    command("train", "points.toml", "--out", "run", "--set", stop, "--set", rate, "--set", "trainer.epochs=30")
+    rows = history("run")
+    best = min(rows, key=lambda row: row["val_loss"])
+    assert best["epoch"] < len(rows)
+    [found] = json.loads(command("compare", "run", "--json"))
+    assert found["epochs"] == len(rows)
+    assert {name: found[name] for name in best if name != "learning_rate"} == pytest.approx(
+        {name: value for name, value in best.items() if name != "learning_rate"}
+    )
+
+
+@pytest.mark.usefixtures("workplace")
+def test_compare_of_different_tasks_is_narrow():
+    names = [f"n{place}" for place in range(12)]
+    rows = [[row * place % 7 for place in range(13)] for row in range(60)]
+    with Path("other.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*names, "goal"], *rows])
+    command("new", "points.csv", "--target", "inside", "--out", "a.toml")
+    command("new", "other.csv", "--target", "goal", "--out", "b.toml")
+    for name in "ab":
+        command("train", f"{name}.toml", "--out", name, "--set", "trainer.epochs=1")
+    first, second = json.loads(command("compare", "a", "b", "--json"))
+    assert len(first) < 30
+    assert (first["trainer.loss"], second["trainer.loss"]) == ("BinaryCrossEntropy", "CrossEntropy")
+    assert not any("rare" in name or "seen" in name for name in first)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_compare_names_a_class_that_only_one_run_has():
+    command("train", "points.toml", "--out", "a", "--set", "trainer.epochs=1")
+    command("train", "points.toml", "--out", "b", "--set", "trainer.epochs=1", "--set", "trainer.callbacks=[]")
+    first, second = json.loads(command("compare", "a", "b", "--json"))
+    assert (first["trainer.callbacks.EarlyStopping"], second["trainer.callbacks.EarlyStopping"]) == (
+        "EarlyStopping",
+        None,
+    )
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_run_that_early_stopping_ended_trains_on():
+    stop = "trainer.callbacks.0={type='EarlyStopping', patience=3, restore_best=true}"
+    rate = "trainer.optimizer.learning_rate=1.0"
+    command("train", "points.toml", "--out", "run", "--set", stop, "--set", rate, "--set", "trainer.epochs=60")
+    before = len(history("run"))
+    assert before < 60
+    printed = command("resume", "run", status=1)
+    assert (
+        "no improvement in 3 epochs); --epochs 5 trains up to five more, and counts the patience from there" in printed
+    )
+    command("resume", "run", "--epochs", 2)
+    assert len(history("run")) == before + 2
 
 
 @pytest.mark.usefixtures("workplace")
