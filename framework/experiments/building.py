@@ -142,10 +142,9 @@ def _name(path: KeyPath) -> str:
 
 def _imported(message: str, tag: str) -> str:
     """Say how a command gets a class of the user's."""
-    module = tag.partition(":")[0]
-    return message.replace(
-        "import the module that defines it first", f"give --import {module}, the module that defines it"
-    )
+    module, colon, _ = tag.partition(":")
+    advice = f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
+    return message.replace("import the module that defines it first", advice)
 
 
 def _annotation(cls: type[Component], name: str) -> Any:

@@ -235,7 +235,7 @@ class Classes(_LevelStep):
             second of two is the one whose probability a model of one output gives.
 
     Raises:
-        SettingsError: ``levels`` are of several kinds.
+        SettingsError: ``levels`` are of several kinds, or a text ends in a zero character.
         DataError: A class is missing, or was not in the training rows; names it and its row.
 
     Example:
@@ -252,6 +252,10 @@ class Classes(_LevelStep):
     def model_post_init(self, context: object) -> None:
         """Check that no class comes twice, and that all are text, or numbers, or booleans."""
         super().model_post_init(context)
+        if odd := next((level for level in self.levels if isinstance(level, str) and level.endswith("\0")), None):
+            raise SettingsError(
+                f"Classes: setting 'levels' must not end in a zero character, which NumPy's text drops; got {odd!r}"
+            )
         if len({float if type(level) is int else type(level) for level in self.levels}) > 1:
             raise SettingsError(
                 f"Classes: setting 'levels' must hold text, numbers or booleans alone; got {brief(list(self.levels))}"

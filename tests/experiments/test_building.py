@@ -100,6 +100,8 @@ def test_mistakes_in_different_places_are_named_at_once():
 def test_a_class_that_is_not_defined_is_asked_for_by_import():
     with pytest.raises(SettingsError, match="give --import mine, the module that defines it"):
         built('type = "mine:Own"')
+    with pytest.raises(SettingsError, match="has defined; write your own as module:Class"):
+        built('type = "xyzzyq"')
 
 
 def test_a_file_imports_nothing(tmp_path, monkeypatch):

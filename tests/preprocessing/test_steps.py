@@ -402,6 +402,7 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Standardize(mean=1.0, scale=0.0), "give 'mean' and a positive 'scale'"),
         (lambda: MinMax(low=1, high=1), "give 'low' and a larger 'high'"),
         (lambda: OneHot(levels=["a", "a"]), "'levels' must not hold 'a' twice"),
+        (lambda: Classes(["a", "a\0"]), "'levels' must not end in a zero character"),
         (lambda: Classes([1, 1.0]), "'levels' must not hold '1' twice"),
         (lambda: Classes([1, "2"]), "'levels' must hold text, numbers or booleans alone; got"),
         (lambda: Classes([1, True, 3]), "'levels' must hold text, numbers or booleans alone; got"),
@@ -410,7 +411,7 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
         (lambda: OneHot(0), "'n'"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(SettingsError, match=message):
