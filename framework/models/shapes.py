@@ -119,7 +119,10 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
             if leaf not in wanted and isinstance(expected, dict):
                 advice = nearest(name_of(leaf), missing).replace('"', "") + advice
         if isinstance(shapes, dict) and not isinstance(expected, dict):
-            advice += "; np.column_stack([*x.values()]) makes one array of columns"
+            advice += (
+                "; begin the model with a Join, which takes arrays by name, such as ids for an Embedding, or make one "
+                "array of columns of numbers by np.column_stack([*x.values()])"
+            )
         got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"
         raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}{advice}")
     for leaf, shape in wanted.items():

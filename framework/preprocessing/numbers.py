@@ -141,7 +141,7 @@ class Log(ColumnStep):
     """y = sign(x) log(1 + |x| / unit), for numbers of very different size: incomes, counts, prices.
 
     It takes any number, is close to x / unit near 0, and follows the logarithm of |x| where that is much larger than
-    ``unit``.
+    ``unit``. As a step of a target, it turns a prediction above about log(1.8e308 / unit) into inf.
 
     Attributes:
         unit: Where the straight part ends: 1 for counts, 0.001 for fractions of some thousandths.
@@ -157,7 +157,8 @@ class Log(ColumnStep):
         return np.copysign(np.log1p(np.abs(x) / self.unit), x)
 
     def inverse(self, y: Array, place: int) -> Array:
-        return np.copysign(np.expm1(np.abs(y)) * self.unit, y)
+        with np.errstate(over="ignore"):
+            return np.copysign(np.expm1(np.abs(y)) * self.unit, y)
 
 
 class Quantiles(ColumnStep):

@@ -97,9 +97,18 @@ class ColumnStep(Component):
         raise SettingsError(f"{column.where} holds {HOLDS[column.form]}, and {kind} takes {taken}; {advice}")
 
     def apply(self, column: Column) -> Column:
-        """Return the column after this step."""
+        """Return the column after this step.
+
+        Raises:
+            DataError: The formula makes NaN of a number; names the number and the row.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = tuple(self.formula(array, place) for place, array in enumerate(column.arrays))
+        for given, array in zip(column.arrays, arrays, strict=True):
+            lost = np.isnan(array)
+            if lost.any() and (lost := lost & ~np.isnan(given)).any():
+                kind, number = type(self).__name__, given[np.argmax(lost)]
+                column.refuse(lost, f"holds {number}, of which {kind} makes NaN,", f"change the formula of {kind}")
         return column.replaced(arrays=arrays, boolean=False)
 
     def formula(self, x: Array, place: int) -> Array:

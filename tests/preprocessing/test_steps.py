@@ -524,3 +524,20 @@ def test_a_row_in_a_message_counts_those_of_weight_0():
     table = pd.DataFrame({"c": [1.0, np.nan, 2.0, np.nan], "y": 0.0, "w": [0, 0, 1, 1]})
     with pytest.raises(DataError, match="column 'c' has a missing value in row 3;"):
         Preprocess(columns={"c": [Standardize()]}).fit((table, "y", "w"))
+
+
+def test_a_formula_that_makes_nan_of_a_number_is_named():
+    recipe, _ = fitted([4.0, 9.0], Impute(0.0, flag=False), Root())
+    assert recipe.transform(pd.DataFrame({"c": [None]})) == [[0.0]]
+    for steps in ([Root()], [Root(), Standardize()]):
+        with pytest.raises(
+            DataError, match=r"'c' holds -4\.0, of which Root makes NaN, in row 1; change the formula of"
+        ):
+            fitted([1.0, -4.0], *steps)[0].transform(pd.DataFrame({"c": [1.0, -4.0]}))
+
+
+def test_a_logarithm_far_beyond_the_targets_comes_back_as_infinity():
+    values = np.array([1.0, 20.0, 300.0])
+    recipe = Preprocess(columns={"x": []}, target=[Log(), Standardize()]).fit((pd.DataFrame({"x": values}), values))
+    assert recipe.inverse(np.array([1e4, -1e4])).tolist() == [np.inf, -np.inf]
+    assert Log().inverse(np.array([1e4]), 0).tolist() == [np.inf]
