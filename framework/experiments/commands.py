@@ -118,7 +118,7 @@ def new(
     if out != "-":
         require_not_read(table_of(data), f"--out {path}", path)
     folder = Path.cwd() if out == "-" else path.absolute().parent
-    text = proposal(data, target, task, folder, changes)
+    text = proposal(data, target, task, folder, changes, out)
     if out == "-":
         click.echo(text, nl=False)
         return

@@ -29,9 +29,9 @@ from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping
 from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
-from framework.errors import SettingsError
+from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as
+from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as, with_cell
 from framework.experiments.text import read_settings
 from framework.models import Model
 from framework.runs.run import Run
@@ -152,13 +152,16 @@ class RunFolder:
         """
         experiment, model = self.experiment, self.model()
         if data is not None:
-            rows = in_memory(table_read_as(table_of(data, as_trained(experiment.data, model)), changes))
-        elif changes:
+            table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
+            try:
+                return experiment.trainer.evaluate(model, in_memory(table))
+            except DataError as error:
+                raise type(error)(with_cell(str(error), table)) from None
+        if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
-        elif experiment.validation is None:
+        if experiment.validation is None:
             raise SettingsError("the experiment has no validation data; give --data, a table with the target")
-        else:
-            _, rows = experiment.parts()
+        _, rows = experiment.parts()
         return experiment.trainer.evaluate(model, rows)
 
     @property

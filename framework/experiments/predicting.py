@@ -16,7 +16,14 @@ from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.folder import RunFolder
-from framework.experiments.tables import as_trained, require_not_read, table_of, table_read_as, without_target
+from framework.experiments.tables import (
+    as_trained,
+    require_not_read,
+    table_of,
+    table_read_as,
+    with_cell,
+    without_target,
+)
 from framework.extras import required
 from framework.models import Model
 from framework.models.rows import places_of
@@ -75,7 +82,11 @@ def _blocks(model: Model, table: TableFile, kept: TableFile | None, targets: Seq
     rows = len(table)
     for start in range(0, rows, BLOCK_ROWS) or [0]:
         stop = min(start + BLOCK_ROWS, rows)
-        found = columns_of(model, model.predict(table.frame(start, stop)), targets)
+        try:
+            prediction = model.predict(table.frame(start, stop))
+        except DataError as error:
+            raise type(error)(with_cell(str(error), table)) from None
+        found = columns_of(model, prediction, targets)
         block: dict[str, Any] = {}
         frame: Any = kept and kept.frame(start, stop)
         for name in frame.column_names if kept else ():

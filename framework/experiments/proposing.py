@@ -63,7 +63,12 @@ class Head(NamedTuple):
 
 
 def proposal(
-    data: str, target: str, task: Literal["classes", "number"] | None, folder: Path, changes: Sequence[str] = ()
+    data: str,
+    target: str,
+    task: Literal["classes", "number"] | None,
+    folder: Path,
+    changes: Sequence[str] = (),
+    out: str | None = None,
 ) -> str:
     """Return an experiment for a table, as TOML with comments.
 
@@ -73,6 +78,7 @@ def proposal(
         task: What the target is; None guesses.
         folder: Where the experiment will be: the path of the data is relative to it.
         changes: Settings of how the table is read, such as ``"data.thousands=,"``.
+        out: The file that is written, for the commands in comments; None is the name of the data.
 
     Raises:
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
@@ -92,6 +98,8 @@ def proposal(
             data,
             "--target",
             target,
+            *(() if task is None else ("--task", task)),
+            *(() if out is None else ("--out", out)),
             *(part for change in changes for part in ("--set", change)),
         ]
         told = [_of_text(name, look, table, again) for name, look in seen.texts.items()]

@@ -111,6 +111,9 @@ def with_flags(message: str) -> str:
             text = value if value.isprintable() else json.dumps(value)
         return f"--set {shlex.quote(f'data.{found[1]}={text}')}"
 
+    message = message.replace(
+        "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
+    )
     return _SETTING.sub(flag, message)
 
 
@@ -156,6 +159,16 @@ def read_alike(table: TableFile, data: TableFile) -> TableFile:
     used = {*(table.columns or table.rows.names), *table.targets}
     texts = [name for name in schema.names if name in used and types.is_string(schema.field(name).type)]
     return table if {*texts} <= {*table.text} else table.replace(text=[*dict.fromkeys([*table.text, *texts])])
+
+
+def with_cell(message: str, table: TableFile) -> str:
+    """Return a message on a column of text with the cell of the CSV file that makes it text."""
+    if not isinstance(table, CSV):
+        return message
+    for name in table.names:
+        if f"column {name!r} held" in message and (why := table.advice(name)):
+            return f"{message.replace('; cast it before', '')}; {why}"
+    return message
 
 
 def without_target(table: TableFile) -> TableFile:

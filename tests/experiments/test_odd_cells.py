@@ -80,6 +80,37 @@ def test_new_reads_digits_with_leading_zeros_as_text():
     command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
 
 
+def test_the_command_in_a_comment_writes_the_same_file():
+    written("age", ["31", "42", "53"] * 30 + ["old"])
+    command("new", "a.csv", "--target", "left", "--task", "classes", "--out", "my file.toml")
+    again = shlex.split(re.search("framework new .*", Path("my file.toml").read_text())[0])
+    command(*again[1:])
+    assert "old" in Experiment.read("my file.toml").data.nulls
+    assert not Path("a.toml").exists()
+
+
+def test_predict_and_evaluate_name_the_cell_that_makes_a_column_text():
+    written("age", ["31", "42", "53"] * 30)
+    command("new", "a.csv", "--target", "left")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    written("age", ["31", "42", "old"], "b.csv")
+    for arguments in (["predict", "run", "b.csv"], ["evaluate", "run", "--data", "b.csv"]):
+        printed = command(*arguments, status=1)
+        assert "column 'age' held numbers in fit, and holds text now" in printed
+        assert "because of 'old' in row 2; correct the cell, or write --set 'data.nulls=" in printed
+        assert "cast" not in printed
+        command(*arguments, *shlex.split(re.search("--set '.*?'", printed)[0]))
+
+
+def test_metrics_that_need_a_table_of_validation_say_how_a_file_gives_one():
+    written("age", ["31", "42", "53"] * 30)
+    command("new", "a.csv", "--target", "left")
+    text = Path("a.toml").read_text()
+    Path("b.toml").write_text(re.sub("(?m)^(validation|holdout) =.*$", "", text))
+    printed = command("train", "b.toml", "--out", "run", status=1)
+    assert printed.endswith("write validation = 0.2 in the file, or --set validation=0.2\n")
+
+
 def test_ordinary_columns_get_no_word():
     written("city", ["Rome", "Oslo", "12"] * 30)
     command("new", "a.csv", "--target", "left")
