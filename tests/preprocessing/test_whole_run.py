@@ -41,6 +41,7 @@ from framework import (
     save,
 )
 from framework.checkpoint.file import decode
+from framework.experiments.predicting import columns_of
 
 RNG = np.random.default_rng(0)
 ROWS = 300
@@ -98,6 +99,10 @@ def test_classify_gives_classes_as_the_target_has_them(names, library):
     y = table["y"].to_numpy()
     found = model.classify(library(table))
     assert accuracy_score(y, found) == np.mean(found == y) == 1.0
+    written = columns_of(model, model.predict(library(table)), ["y"])
+    assert written["y"].dtype == found.dtype
+    assert np.array_equal(written["y"], found)
+    assert [*written] == ["y", *(f"y={name}" for name in sorted({*found.tolist()}))]
 
 
 def test_the_preprocess_knows_the_training_rows_alone(trained):
