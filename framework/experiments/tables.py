@@ -49,8 +49,9 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
     kinds: dict[str, type[TableFile]] = {".csv": CSV, ".parquet": Parquet}
     ending = Path(path).suffix.lower()
     kind = kinds.get({".pq": ".parquet", ".txt": ".csv", ".tsv": ".csv"}.get(ending, ending))
-    if kind is None and like is not None and Path(path).is_dir():
-        kind = type(like)
+    if kind is None and Path(path).is_dir():
+        held = [each for each in kinds.values() if any(Path(path).glob(f"*{each.ending}"))]
+        kind = type(like) if like is not None else held[0] if len(held) == 1 else None
     if kind is None:
         hint = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
         raise SettingsError(f"the table {path!r} must end in .csv or .parquet{hint}")

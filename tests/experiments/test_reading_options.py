@@ -95,6 +95,17 @@ def test_a_wrong_setting_of_reading_is_named(incomes, change, message):
     assert not Path("a.toml").exists()
 
 
+def test_new_takes_a_folder_of_files_of_one_kind(incomes):
+    Path("shops").mkdir()
+    for name in "ab":
+        incomes(f"shops/{name}.csv")
+    command("new", "shops", "--target", "left", "--set", "data.thousands=,")
+    assert len(Experiment.read("shops.toml").data) == 240
+    Path("shops/c.parquet").touch()
+    printed = command("new", "shops", "--target", "left", "--overwrite", status=1)
+    assert printed == "Error: the table 'shops' must end in .csv or .parquet\n"
+
+
 def test_settings_of_reading_without_a_table_are_refused(incomes):
     incomes("a.csv")
     command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
