@@ -33,7 +33,7 @@ PIECE_ROWS = 16_384
 class FittedPreprocess(Component):
     """Each column's kind and its steps, with the numbers that ``Preprocess.fit`` has learnt.
 
-    A table's columns are found by name: their order does not matter, and further columns are ignored.
+    A table's columns are found by name: their order does not matter, and extra columns are ignored.
 
     Attributes:
         columns: The steps of each column of the inputs, in the order of the training data.

@@ -210,14 +210,14 @@ class _Chain:
 
     @property
     def open(self) -> bool:
-        """Whether some step has still numbers to learn."""
+        """Whether some step still has numbers to learn."""
         return any(step.open for step in self.steps)
 
     def gather(self, frame: Frame, label: str, start: int | Array) -> None:
         """Add the rows of a block to the statistics of the next steps that learn.
 
-        Behind an ``Impute`` that learns in this pass, missing values stay missing. Its value is the same for each of
-        them, so ``learn`` counts it for the steps behind when it is known.
+        After an ``Impute`` that learns in this pass, missing values stay missing. Its value is the same for each of
+        them, so ``learn`` counts it for the later steps once it is known.
         """
         if not self.open:
             return
@@ -236,7 +236,7 @@ class _Chain:
             filled = True
 
     def learn(self) -> None:
-        """Let each step that has gathered learn, in their order."""
+        """Let each step learn from what it has gathered, in order."""
         filling: Column | None = None  # one row: what is filled in for missing values
         for place, step in enumerate(self.steps):
             statistics = self.statistics.pop(place, None)

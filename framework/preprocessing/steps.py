@@ -85,7 +85,9 @@ class ColumnStep(Component):
             return
         kind = type(self).__name__
         if column.form in ("indicators", "ids", "dropped"):
-            raise SettingsError(f"{column.where} holds {HOLDS[column.form]}, which {kind} cannot follow; leave it out")
+            raise SettingsError(
+                f"{column.where} holds {HOLDS[column.form]}, which {kind} cannot follow; leave {kind} out"
+            )
         advice = {
             "texts": "write Classes() for classes"
             if ": target " in column.where
