@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from framework.data.table_files import TableFile
-from framework.errors import SettingsError
+from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
 from framework.experiments.tables import HeldOut, in_memory, read_alike
 from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
@@ -131,8 +131,13 @@ class Experiment(Component):
             both = (HeldOut(self.data, self.validation, seed, held=held) for held in (False, True))
             data, validation = map(in_memory, both)
             return data, validation
-        validation = self.validation and read_alike(self.validation, self.data)
-        return in_memory(self.data), None if validation is None else in_memory(validation)
+        data = in_memory(self.data)
+        if self.validation is None:
+            return data, None
+        try:
+            return data, in_memory(read_alike(self.validation, self.data))
+        except DataError as error:
+            raise type(error)(f"validation: {error}") from error
 
     def moved(self, folder: str | os.PathLike[str]) -> Self:
         """Return the experiment with the paths of its tables absolute; ``folder`` is what they are relative to."""

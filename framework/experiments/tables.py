@@ -102,6 +102,7 @@ def with_flags(message: str) -> str:
         >>> print(with_flags("write thousands=',' or text=('zip',)"))
         write --set data.thousands=, or --set 'data.text=["zip"]'
     """
+    table = "validation" if message.startswith("validation: ") else "data"
 
     def flag(found: re.Match[str]) -> str:
         value = ast.literal_eval(found[2])
@@ -110,7 +111,7 @@ def with_flags(message: str) -> str:
             text = json.dumps(items, ensure_ascii=False)
         else:
             text = value if value.isprintable() else json.dumps(value)
-        return f"--set {shlex.quote(f'data.{found[1]}={text}')}"
+        return f"--set {shlex.quote(f'{table}.{found[1]}={text}')}"
 
     message = message.replace(
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"

@@ -106,6 +106,18 @@ def test_new_takes_a_folder_of_files_of_one_kind(incomes):
     assert printed == "Error: the table 'shops' must end in .csv or .parquet\n"
 
 
+def test_a_table_of_validation_gets_flags_of_its_own(incomes):
+    incomes("a.csv")
+    incomes("b.csv", encoding="latin-1")
+    command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
+    held = 'validation={type="CSV", path="b.csv", target="left", thousands=","}'
+    Path("b.toml").write_text(Path("a.toml").read_text().replace('holdout = "random"', ""))
+    Path("b.toml").write_text(Path("b.toml").read_text().replace("validation = 0.2", held.replace("=", " = ")))
+    flag = advised(command("train", "b.toml", "--out", "run", status=1))
+    assert flag[1] == "validation.encoding=latin-1"
+    command("train", "b.toml", "--out", "run", "--set", "trainer.epochs=1", *flag)
+
+
 def test_settings_of_reading_without_a_table_are_refused(incomes):
     incomes("a.csv")
     command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
