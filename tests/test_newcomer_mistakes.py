@@ -204,7 +204,7 @@ class Sparse:
         ),
         (
             lambda: TRAINER.predict(network(), {"a": X[:, 0], "b": X[:, 1]}),
-            "; np.column_stack([*x.values()]) makes one",
+            "or make one array of columns of numbers by np.column_stack([*x.values()])",
         ),
         (lambda: network()(Sparse()), "first a sparse matrix at x; write x.toarray()"),
         (lambda: latest(3), "latest: argument 'folder' must be a str or a PathLike; got 3; write latest(folder)"),

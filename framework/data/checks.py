@@ -37,8 +37,9 @@ def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | 
     layers = model.unsettled()
     before = None if layers else model._built().columns
     try:
-        if layers and (x := _some_inputs(data, name)) is not None:
-            _settle(model, x, name, preprocess)
+        if layers:
+            for x in _some_inputs(data, name):
+                _settle(model, x, name, preprocess)
         if preprocess is not model.preprocess:
             model.preprocess = preprocess
         yield
@@ -50,13 +51,14 @@ def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | 
         raise
 
 
-def _some_inputs(data: Any, name: str) -> Any:
-    """Return x of some rows, or None if the data has none of the forms that ``prepare`` takes."""
+def _some_inputs(data: Any, name: str) -> Iterator[Any]:
+    """Give x of some rows, or nothing if the data has none of the forms that ``prepare`` takes."""
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        return parts(data, name)[0]
-    if hasattr(data, "read") and hasattr(data, "__len__"):
-        return read(data, 0, 1, name)[0]
-    return data.first[0] if hasattr(data, "first") else None  # a Stream has it
+        yield parts(data, name)[0]
+    elif hasattr(data, "read") and hasattr(data, "__len__"):
+        yield read(data, 0, 1, name)[0]
+    elif hasattr(data, "first"):  # a Stream
+        yield data.first[0]
 
 
 def _settle(model: Model, x: Any, name: str, preprocess: FittedPreprocess | None) -> None:

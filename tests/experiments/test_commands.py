@@ -441,11 +441,12 @@ def test_schema_is_json():
 
 @pytest.mark.usefixtures("workplace")
 def test_callbacks_of_the_user_may_be_checkpoints_and_logs():
-    Path("mine.py").write_text(
+    Path("my_callbacks.py").write_text(
         "from framework import Checkpoint, JSONLog\nclass Saver(Checkpoint): pass\nclass Log(JSONLog): pass\n"
     )
-    callbacks = 'trainer.callbacks=[{type="mine:Saver", folder="ck"}, {type="mine:Log", path="log.jsonl"}]'
-    command("train", "points.toml", "--import", "mine", "--out", "run", "--set", callbacks)
+    saver, log = '{type="my_callbacks:Saver", folder="ck"}', '{type="my_callbacks:Log", path="log.jsonl"}'
+    callbacks = f"trainer.callbacks=[{saver}, {log}]"
+    command("train", "points.toml", "--import", "my_callbacks", "--out", "run", "--set", callbacks)
     assert {path.name for path in Path("run").iterdir()} == {
         "experiment.toml",
         "run.json",
@@ -453,7 +454,7 @@ def test_callbacks_of_the_user_may_be_checkpoints_and_logs():
         "ck",
         "metrics.json",
     }
-    command("predict", "run", "points.csv", "--import", "mine")
+    command("predict", "run", "points.csv", "--import", "my_callbacks")
     assert "3" in command("compare", "run")
 
 
