@@ -28,6 +28,8 @@ _LIBRARIES = {"cudf", "dask", "duckdb", "ibis", "modin", "narwhals", "pandas", "
 _FRAMES = {"DataFrame", "DuckDBPyRelation", "LazyFrame", "RecordBatch", "Table"}
 _SERIES = {"Array", "ChunkedArray", "Series"}
 
+_MICROSECONDS = {"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "D": 86_400 * 10**6}
+
 _WORDS: dict[Kind, str] = {
     "number": "numbers",
     "boolean": "booleans",
@@ -302,10 +304,12 @@ class Frame:
                 said = f"must hold dates of a known time zone; {printable(str(error))}"
                 raise DataError(f"{self._name}: column {name!r} {said}") from None
         found = array.to_numpy(zero_copy_only=False)
-        missing, cast = np.isnat(found), found.astype(f"{found.dtype.kind}8[us]")
-        if np.datetime_data(found.dtype)[0] != "ns" and (far := (cast.astype(found.dtype) != found) & ~missing).any():
+        missing, unit = np.isnat(found), np.datetime_data(found.dtype)[0]
+        most = np.iinfo(np.int64).max // _MICROSECONDS.get(unit, 1)
+        if (far := ((found.astype(np.int64) > most) | (found.astype(np.int64) < -most)) & ~missing).any():
             place = self.place(name, int(np.argmax(far)))
             raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
+        cast = found.astype(f"{found.dtype.kind}8[us]")
         return np.where(missing, 0, cast.astype(np.int64)), missing
 
     def place(self, name: str, row: int) -> str:
