@@ -22,10 +22,11 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.errors import DataError, DerivativeError, DivergedError, ShapeError, UsageError
+from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
 from framework.losses.requirements import (
     Output,
     diverged,
+    record_of,
     require_one_output,
     require_order,
     require_pair,
@@ -230,9 +231,7 @@ class Loss(Formula):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        if not hasattr(model, "recorded"):
-            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-        record = model.recorded()
+        record = record_of(model)
         if record.accepted_by is not self:
             require_one_output(self, record.output)
             self.require_model(model.output_activation)
@@ -257,9 +256,7 @@ class Loss(Formula):
             weight = None if weight is None else require_weights(weight, len(a), "weight", a.dtype)
         else:
             target = self.expand(target, a.shape, record)
-        divisor = self.count(a.shape, weight) if count is None else count
-        if divisor <= 0:
-            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+        divisor = self._divisor(a.shape, weight, count)
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         delta = record.array("delta", a.shape)
         with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
@@ -269,6 +266,13 @@ class Loss(Formula):
             self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
         model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
         return loss
+
+    def _divisor(self, shape: Any, weight: Array | None, count: float | None) -> float:
+        """Return what ``backward`` divides the sum over a batch by."""
+        divisor = self.count(shape, weight) if count is None else count
+        if divisor <= 0:
+            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+        return divisor
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from framework.arrays import Array, Record, first_place, real_array, require_finite
-from framework.errors import DataError, SettingsError, ShapeError
+from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.settings.component import Component
 from framework.settings.plain_functions import name_of, require_function
 
@@ -26,6 +26,17 @@ class Output(Protocol):
 
     def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
         """Fill the parameters' gradients from dL/da, or from dL/dh when fused; both by name for several outputs."""
+
+
+def record_of(model: Output) -> Record:
+    """Return the record of a model's last forward.
+
+    Raises:
+        UsageError: ``model`` is not a model, or no forward has run.
+    """
+    if not hasattr(model, "recorded"):
+        raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
+    return model.recorded()
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:

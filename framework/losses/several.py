@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from framework.arrays import Array, Record
 from framework.errors import DataError, FrameworkError, SettingsError, UsageError, nearest
 from framework.losses.base import Loss
-from framework.losses.requirements import Output, require_weights
+from framework.losses.requirements import Output, record_of, require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
 from framework.trees import at, leaf_name, leaves, map_leaves
@@ -127,13 +127,11 @@ class Losses(Loss):
         """Return (sum of w L over rows, sum(w)), which add up over batches before ``result`` divides."""
         self.require_names(prediction, "argument 'prediction'")
         self.require_names(target, "argument 'target'")
-        total = count = 0.0
+        found = {}
         for name, loss in self.losses.items():
             with about(name):
-                each, of = loss.sums(prediction[name], target[name], weight)
-            per_row = _per_row(loss, map_leaves(lambda leaf: np.shape(np.atleast_1d(leaf)), prediction[name]))
-            total, count = total + self.weight_of(name) * each / per_row, of / per_row
-        return total, count
+                found[name] = loss.sums(prediction[name], target[name], weight)
+        return self._joined(found, prediction)
 
     def backward(
         self,
@@ -149,9 +147,7 @@ class Losses(Loss):
 
         See ``Loss.backward``; ``target`` is a dict by the outputs' names.
         """
-        if not hasattr(model, "recorded"):
-            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-        record = model.recorded()
+        record = record_of(model)
         if record.accepted_by is not self:
             self.require_outputs(record.output)
             record.accepted_by = self
@@ -160,9 +156,7 @@ class Losses(Loss):
         rows = len(leaves(record.output)[0])
         if weight is not None and check:
             weight = require_weights(weight, rows, "weight", record.dtype)
-        count = self.count((rows,), weight) if count is None else count
-        if count <= 0:
-            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+        count = self._divisor((rows,), weight, count)
         total = 0.0
         deltas, fused = {}, {}
         for name, loss in self.losses.items():
@@ -178,10 +172,18 @@ class Losses(Loss):
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""
+        found = {
+            name: loss.output_sums(at(activation, (name,)), at(h, (name,)), a[name], target[name], weight)
+            for name, loss in self.losses.items()
+        }
+        return self._joined(found, a)
+
+    def _joined(self, sums: Mapping[str, tuple[float, float]], prediction: Any) -> tuple[float, float]:
+        """Return (sum of w L over rows, sum(w)) from the sums of each output's loss."""
         total = count = 0.0
         for name, loss in self.losses.items():
-            each, of = loss.output_sums(at(activation, (name,)), at(h, (name,)), a[name], target[name], weight)
-            per_row = _per_row(loss, map_leaves(np.shape, a[name]))
+            each, of = sums[name]
+            per_row = _per_row(loss, map_leaves(lambda leaf: np.shape(np.atleast_1d(leaf)), prediction[name]))
             total, count = total + self.weight_of(name) * each / per_row, of / per_row
         return total, count
 
