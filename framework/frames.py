@@ -30,14 +30,17 @@ _SERIES = {"Array", "ChunkedArray", "Series"}
 
 _MICROSECONDS = {"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "D": 86_400 * 10**6}
 
-_WORDS: dict[Kind, str] = {
+WORDS: dict[Kind, str] = {
     "number": "numbers",
     "boolean": "booleans",
     "text": "text",
     "category": "categories",
     "date": "dates",
     "duration": "durations",
+    "other": "other values",
 }
+"""The values of each kind of column, in the words of messages."""
+
 _ADVICE: dict[Kind, str] = {
     "number": "choose another step for it",
     "boolean": "choose another step for it",
@@ -306,7 +309,8 @@ class Frame:
         found = array.to_numpy(zero_copy_only=False)
         missing, unit = np.isnat(found), np.datetime_data(found.dtype)[0]
         most = np.iinfo(np.int64).max // _MICROSECONDS.get(unit, 1)
-        if (far := ((found.astype(np.int64) > most) | (found.astype(np.int64) < -most)) & ~missing).any():
+        whole = found.astype(np.int64)
+        if (far := ((whole > most) | (whole < -most)) & ~missing).any():
             place = self.place(name, int(np.argmax(far)))
             raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
         cast = found.astype(f"{found.dtype.kind}8[us]")
@@ -409,7 +413,7 @@ class Frame:
         """Return the message for a column that holds something else than what is wanted."""
         column = f": column {name!r}" if name or not self._alone else ""
         start = f"{self._name}{column} must hold {wanted}; got"
-        series, words, advice = self._series(name), _WORDS.get(kind, ""), _ADVICE[kind]
+        series, words, advice = self._series(name), WORDS[kind], _ADVICE[kind]
         there = np.flatnonzero(~series.is_null().to_numpy().astype(bool))
         if kind == "other":
             items = series.to_list()

@@ -11,7 +11,7 @@ import numpy as np
 from framework.arrays import Array, real_array
 from framework.errors import DataError
 from framework.extras import required
-from framework.frames import Frame, Kind, as_column, is_frame, is_series
+from framework.frames import WORDS, Frame, Kind, as_column, is_frame, is_series
 from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -73,7 +73,7 @@ def raw_column(
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     advice = f"; cast it before{kept_advice(where.partition(':')[0])}"
-    raise DataError(f"{where} held {_HELD[kind]} in fit, and holds {_HELD[found]} now{advice}")
+    raise DataError(f"{where} held {WORDS[kind]} in fit, and holds {WORDS[found]} now{advice}")
 
 
 def kept_advice(name: str) -> str:
@@ -88,17 +88,6 @@ def kept_advice(name: str) -> str:
         "; the model keeps the Preprocess of its first fit: to learn another one, train a new model, or write "
         "model.preprocess = None if its weights are untrained"
     )
-
-
-_HELD = {
-    "number": "numbers",
-    "boolean": "booleans",
-    "text": "text",
-    "category": "categories",
-    "date": "dates",
-    "duration": "durations",
-    "other": "other values",
-}
 
 
 def _absent(label: str, where: str, kind: Kind, rows: int, start: int | Array) -> Column:
