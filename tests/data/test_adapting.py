@@ -4,18 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from left_out import hooks_differ
+from source_pieces import bits, regression
 
 from framework import (
     DataError,
-    Dense,
     Indexed,
     MeanSquaredError,
-    Neuron,
-    Sequential,
     SettingsError,
     SGDOptimizer,
     Stream,
-    Tanh,
     Trainer,
     UsageError,
     on,
@@ -57,20 +54,10 @@ class Table:
         return self
 
 
-def trained(data, **settings):
-    default = {"optimizer": SGDOptimizer(learning_rate=0.05, momentum=0.9), "batch_size": 8, "epochs": 2}
-    trainer = Trainer(loss=MeanSquaredError(), **default | settings)
-    return trainer.fit(Sequential(Dense(units=3, activation=Tanh()), Neuron()), data)
-
-
-def bits(run):
-    return run.model.parameters.vector.tobytes(), run.history.column("loss")
-
-
 def test_items_by_number_train_like_their_arrays():
-    assert bits(trained(Items(X, Y))) == bits(trained((X, Y)))
-    assert bits(trained(Items(X, Y, WEIGHT))) == bits(trained((X, Y, WEIGHT)))
-    assert bits(trained(Indexed(Items(X, Y), read_ahead=True))) == bits(trained((X, Y)))
+    assert bits(regression(Items(X, Y))) == bits(regression((X, Y)))
+    assert bits(regression(Items(X, Y, WEIGHT))) == bits(regression((X, Y, WEIGHT)))
+    assert bits(regression(Indexed(Items(X, Y), read_ahead=True))) == bits(regression((X, Y)))
 
 
 def test_rows_with_names_need_the_name_of_the_target():
@@ -89,20 +76,20 @@ def test_rows_with_names_need_the_name_of_the_target():
 
 def test_a_dataset_of_hugging_face_is_a_table():
     table = Table(pa.table({"a": X[:, 0], "b": X[:, 1], "y": Y, "w": WEIGHT}))
-    run = trained(Indexed(table, "y", "w"))
-    assert bits(run) == bits(trained((X, Y, WEIGHT)))
+    run = regression(Indexed(table, "y", "w"))
+    assert bits(run) == bits(regression((X, Y, WEIGHT)))
     assert run.model.columns == ("a", "b")
-    assert trained((table, "y")).model.columns == ("a", "b", "w")
+    assert regression((table, "y")).model.columns == ("a", "b", "w")
     with pytest.raises(DataError, match=r"the dataset has no 'z'\. Names: a, b, y, w"):
-        trained((table, "z"))
+        regression((table, "z"))
     with pytest.raises(DataError, match="write Indexed"):
-        trained(table)
+        regression(table)
 
 
 @pytest.mark.parametrize("data", [3, object(), np.array(1.0), iter(()), range(3), {"x": X}, "text", [X], X])
 def test_other_objects_are_refused(data):
     with pytest.raises(DataError):
-        trained(data, epochs=1)
+        regression(data, epochs=1)
 
 
 def test_an_object_without_rows_by_number_is_refused():
@@ -116,28 +103,28 @@ def test_pytorch():
     from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
     data = TensorDataset(torch.as_tensor(X), torch.as_tensor(Y))
-    assert bits(trained(data)) == bits(trained((X, Y)))
-    expected = bits(trained(Stream(lambda _: [(X, Y)])))
-    assert bits(trained(DataLoader(data, batch_size=7))) == expected  # the trainer shuffles, and cuts batches
-    in_order = bits(trained((X, Y), shuffle=False))
-    assert bits(trained(DataLoader(data, batch_size=7), shuffle=False)) == in_order
+    assert bits(regression(data)) == bits(regression((X, Y)))
+    expected = bits(regression(Stream(lambda _: [(X, Y)])))
+    assert bits(regression(DataLoader(data, batch_size=7))) == expected  # the trainer shuffles, and cuts batches
+    in_order = bits(regression((X, Y), shuffle=False))
+    assert bits(regression(DataLoader(data, batch_size=7), shuffle=False)) == in_order
     dropped = DataLoader(data, batch_size=7, drop_last=True)
-    assert bits(trained(dropped)) == bits(trained(Stream(lambda _: [(X[:56], Y[:56])])))
+    assert bits(regression(dropped)) == bits(regression(Stream(lambda _: [(X[:56], Y[:56])])))
     stop = on("batch_end")(lambda run: run.stop("enough") if run.step == 3 else None)
-    run = trained(DataLoader(data, batch_size=7), callbacks=[stop])
+    run = regression(DataLoader(data, batch_size=7), callbacks=[stop])
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.05, momentum=0.9), batch_size=8)
     trainer.replace(epochs=2).resume(run, DataLoader(data, batch_size=7))
     assert bits(run) == expected
 
     with pytest.raises(DataError, match=r"got a RandomSampler, whose order .* write fit\(model, loader.dataset\)"):
-        trained(DataLoader(data, batch_size=7, shuffle=True))
+        regression(DataLoader(data, batch_size=7, shuffle=True))
 
     class Numbers(IterableDataset):
         def __iter__(self):
             return zip(X, Y, strict=True)
 
     loader = DataLoader(Numbers(), batch_size=7)
-    assert bits(trained(loader, shuffle=False)) == in_order
+    assert bits(regression(loader, shuffle=False)) == in_order
     with pytest.raises(UsageError, match="resume: a DataLoader cannot be read from the middle of an epoch"):
-        trainer.resume(trained(loader), loader, epochs=1)
-    assert bits(trained(Stream(lambda _: loader), shuffle=False)) == in_order
+        trainer.resume(regression(loader), loader, epochs=1)
+    assert bits(regression(Stream(lambda _: loader), shuffle=False)) == in_order

@@ -8,28 +8,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from source_pieces import bits, classifier, numbers
 
 import framework.data.csv
 from framework import (
     CSV,
-    AdamOptimizer,
-    BinaryCrossEntropy,
     Component,
     DataError,
-    Dense,
-    Neuron,
-    ReLU,
-    Sequential,
     SettingsError,
-    Sigmoid,
-    Trainer,
 )
 from framework.data import sizes
 from framework.data.csv import record_ends
 
 ROWS = 200
-X = np.random.default_rng(0).standard_normal((ROWS, 3))
-LATE = (X @ [1.0, 2.0, -1.0] > 0).astype(float)
+X, LATE = numbers(ROWS)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(late=LATE.astype(int))
 
 
@@ -55,24 +47,14 @@ def table(here, content, **settings):
     return CSV(written(here, content), **settings).frame().to_pydict()
 
 
-def trained(data, **settings):
-    model = Sequential(Dense(units=4, activation=ReLU()), Neuron(activation=Sigmoid()))
-    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
-    return trainer.fit(model, data)
-
-
-def bits(run):
-    return run.model.parameters.vector.tobytes(), run.history.column("loss")
-
-
 @pytest.mark.parametrize("read_ahead", [True, False])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.usefixtures("small")
 def test_it_trains_like_the_arrays_in_memory(here, read_ahead, line_end):
     FRAME.to_csv(here / "all.csv", index=False, lineterminator=line_end)
     data = CSV("all.csv", "late", read_ahead=read_ahead)
-    assert bits(trained(data)) == bits(trained((X, LATE)))
-    assert bits(trained(data, shuffle=False)) == bits(trained((X, LATE), shuffle=False))
+    assert bits(classifier(data)) == bits(classifier((X, LATE)))
+    assert bits(classifier(data, shuffle=False)) == bits(classifier((X, LATE), shuffle=False))
 
 
 @pytest.mark.usefixtures("small")
@@ -82,7 +64,7 @@ def test_several_files_are_one_table_with_types_that_hold_for_all(here):
     FRAME[10:].to_csv(here / "3.csv", index=False, columns=["late", "c", "b", "a"])
     data = CSV("*.csv", "late")
     expected = np.concatenate([np.column_stack([np.arange(10), X[:10, 1:]]), X[10:]])
-    assert bits(trained(data)) == bits(trained((expected, LATE)))
+    assert bits(classifier(data)) == bits(classifier((expected, LATE)))
     rng = np.random.default_rng(0)
     for start, stop in [
         (0, 0),
@@ -99,7 +81,7 @@ def test_several_files_are_one_table_with_types_that_hold_for_all(here):
 def test_files_are_read_through_fsspec():
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe("/tables/all.csv", FRAME.to_csv(index=False).encode())
-    assert bits(trained(CSV("memory://tables/*.csv", "late"))) == bits(trained((X, LATE)))
+    assert bits(classifier(CSV("memory://tables/*.csv", "late"))) == bits(classifier((X, LATE)))
 
 
 WORDS = [
@@ -240,7 +222,7 @@ def test_numbers_with_commas_are_read_where_a_setting_says_how(here, monkeypatch
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
 def test_an_empty_file_is_refused(here, text):
     with pytest.raises(DataError, match=r"a.csv is empty; a file must begin with a line of column names"):
-        trained(CSV(written(here, text), "y"))
+        classifier(CSV(written(here, text), "y"))
 
 
 @pytest.mark.parametrize("text", ["x,y\n", "x,y", "\ufeffx,y\r\n\r\n"])
@@ -248,14 +230,14 @@ def test_a_header_alone_is_a_table_without_rows(here, text):
     data = CSV(written(here, text), "y")
     assert (len(data), data.names, data.frame().num_rows) == (0, ("x",), 0)
     with pytest.raises(DataError, match="at least one row"):
-        trained(data)
+        classifier(data)
 
 
 @pytest.mark.parametrize("text", ["x,y\n1,2", "\ufeffx,y\r\n1,2\r\n", "\n\nx,y\n\n1,2\n\n", '"x","y"\n"1","2"\n'])
 @pytest.mark.usefixtures("small")
 def test_one_row_is_read_whatever_stands_around_it(here, text):
     assert table(here, text) == {"x": [1], "y": [2]}
-    assert np.isfinite(trained(CSV("a.csv", "x"), batch_size=64).history[-1]["loss"])
+    assert np.isfinite(classifier(CSV("a.csv", "x"), batch_size=64).history[-1]["loss"])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +274,7 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
 @pytest.mark.usefixtures("small")
 def test_what_cannot_be_a_table_is_refused_with_file_row_and_column(here, content, settings, message):
     with pytest.raises(DataError, match=message):
-        trained(CSV(written(here, content), **{"target": "y"} | settings))
+        classifier(CSV(written(here, content), **{"target": "y"} | settings))
 
 
 def test_files_must_have_the_same_columns(here):
@@ -351,20 +333,20 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
     with pytest.raises(
         DataError, match=r"column 'x' must hold real numbers; CSV reads it as text because of 'oops' in row 2; correct"
     ):
-        trained(data)
+        classifier(data)
     assert data.advice("y") == ""
     with pytest.raises(DataError, match=r"column 'x' .* because a float has fewer digits than '12345678901234567891'"):
-        trained(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
+        classifier(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
     with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):
-        trained(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
+        classifier(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
 
 
 def test_errors_of_the_target_name_its_column(here):
     data = CSV(written(here, "x,late\n1,1\n2,NA\n"), "late")
     with pytest.raises(DataError, match=r"argument 'y': column 'late' must be finite; got nan in row 1"):
-        trained(data)
+        classifier(data)
     with pytest.raises(DataError, match=r"argument 'y': column 'late' must hold real numbers; got text, first 'a' in"):
-        trained(CSV(written(here, "x,late\n1,a\n2,b\n"), "late"))
+        classifier(CSV(written(here, "x,late\n1,a\n2,b\n"), "late"))
 
 
 def test_rows_of_errors_are_those_of_the_data(here, monkeypatch):
@@ -372,4 +354,4 @@ def test_rows_of_errors_are_those_of_the_data(here, monkeypatch):
     data = CSV(written(here, "x,y\n" + "1,0\n" * 9 + ",0\n1,1\n"), "y", read_ahead=False)
     monkeypatch.setattr(sizes, "READ_NUMBERS", 4)
     with pytest.raises(DataError, match=r"read\(8, 11\).* in column 'x', row 1 .*; rows count from row 8 of the data"):
-        trained(data, shuffle=False)
+        classifier(data, shuffle=False)

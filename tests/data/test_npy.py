@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from source_pieces import bits, regression
 
 import framework.data.npy
 from framework import (
@@ -9,14 +10,11 @@ from framework import (
     DataError,
     Dense,
     Join,
-    MeanSquaredError,
     Neuron,
     Sequential,
     SettingsError,
-    SGDOptimizer,
     ShapeError,
     Tanh,
-    Trainer,
 )
 
 ROWS = 50
@@ -33,20 +31,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trained(data, model=None, **settings):
-    default = {"optimizer": SGDOptimizer(learning_rate=0.05, momentum=0.9), "batch_size": 8, "epochs": 2}
-    trainer = Trainer(loss=MeanSquaredError(), **default | settings)
-    return trainer.fit(model or Sequential(Dense(units=3, activation=Tanh()), Neuron()), data)
-
-
-def bits(run):
-    return run.model.parameters.vector.tobytes(), run.history.column("loss")
-
-
 def test_files_and_memory_maps_train_like_the_arrays():
-    expected = bits(trained((X, Y, WEIGHT)))
-    assert bits(trained(NPY("x.npy", "y.npy", "w.npy"))) == expected
-    assert bits(trained(NPY(np.load("x.npy", mmap_mode="r"), Y, "w.npy", read_ahead=False))) == expected
+    expected = bits(regression((X, Y, WEIGHT)))
+    assert bits(regression(NPY("x.npy", "y.npy", "w.npy"))) == expected
+    assert bits(regression(NPY(np.load("x.npy", mmap_mode="r"), Y, "w.npy", read_ahead=False))) == expected
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 3), (6, 2, 3), (6, 0)])
@@ -66,7 +54,7 @@ def test_files_of_a_folder_follow_one_another(here):
         np.save(here / "x" / f"{number}.npy", X[start:stop])
     for path in ("x", "x/*.npy", [f"x/{number}.npy" for number in range(4)]):
         data = NPY(path, "y.npy")
-        assert bits(trained(data)) == bits(trained((X, Y)))
+        assert bits(regression(data)) == bits(regression((X, Y)))
         for start, stop in [(0, 0), (0, 7), (6, 8), (7, 30), (29, ROWS)]:
             assert np.array_equal(data.read(start, stop)[0], X[start:stop])
 
@@ -74,13 +62,13 @@ def test_files_of_a_folder_follow_one_another(here):
 def test_files_are_read_through_fsspec(here):
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe("/arrays/x.npy", (here / "x.npy").read_bytes())
-    assert bits(trained(NPY("memory://arrays/x.npy", "y.npy"))) == bits(trained((X, Y)))
+    assert bits(regression(NPY("memory://arrays/x.npy", "y.npy"))) == bits(regression((X, Y)))
 
 
 def test_several_inputs_by_name():
     data = NPY({"x1": "x.npy", "x2": X[:, :1]}, "y.npy")
     joined = Sequential(Join(x1=Dense(units=3, activation=Tanh()), x2=Dense(units=2)), Neuron())
-    assert bits(trained(data, joined.copy())) == bits(trained(({"x1": X, "x2": X[:, :1]}, Y), joined))
+    assert bits(regression(data, joined.copy())) == bits(regression(({"x1": X, "x2": X[:, :1]}, Y), joined))
     x, _ = data.read(3, 5)
     assert {name: part.tolist() for name, part in x.items()} == {"x1": X[3:5].tolist(), "x2": X[3:5, :1].tolist()}
 
@@ -112,7 +100,7 @@ def test_what_has_no_rows_of_numbers_is_refused(here, x, error, message):
     np.save("number.npy", 3.0)
     (here / "short.npy").write_bytes((here / "x.npy").read_bytes()[:-8])
     with pytest.raises(error, match=message):
-        trained(NPY(x, "y.npy"))
+        regression(NPY(x, "y.npy"))
 
 
 def test_a_file_that_is_written_again_is_noticed():

@@ -8,41 +8,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from source_pieces import bits, classifier, numbers
 
 import framework.data.sizes
 from framework import (
-    AdamOptimizer,
-    BinaryCrossEntropy,
     Component,
     DataError,
-    Dense,
-    Neuron,
     Parquet,
     Preprocess,
-    ReLU,
-    Sequential,
     SettingsError,
-    Sigmoid,
     Standardize,
-    Trainer,
     on,
 )
 from framework.data import sizes
 
 ROWS = 2000
-X = np.random.default_rng(0).standard_normal((ROWS, 3))
-LATE = (X @ [1.0, 2.0, -1.0] > 0).astype(float)
+X, LATE = numbers(ROWS)
 TABLE = pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "late": LATE, "importance": np.arange(ROWS) % 3.0})
-
-
-def trained(data, **settings):
-    model = Sequential(Dense(units=4, activation=ReLU()), Neuron(activation=Sigmoid()))
-    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
-    return trainer.fit(model, data)
-
-
-def bits(run):
-    return run.model.parameters.vector.tobytes(), run.history.column("loss")
 
 
 @pytest.fixture
@@ -64,13 +46,13 @@ def folder(tmp_path):
 @pytest.mark.parametrize("read_ahead", [True, False])
 def test_it_trains_like_the_arrays_in_memory(folder, read_ahead):
     data = Parquet(folder, target="late", columns=["a", "b", "c"], read_ahead=read_ahead)
-    assert bits(trained(data)) == bits(trained((X, LATE)))
-    assert bits(trained(data, shuffle=False)) == bits(trained((X, LATE), shuffle=False))
+    assert bits(classifier(data)) == bits(classifier((X, LATE)))
+    assert bits(classifier(data, shuffle=False)) == bits(classifier((X, LATE), shuffle=False))
 
 
 def test_predictions_are_made_in_blocks(folder, monkeypatch):
     monkeypatch.setattr("framework.models.rows.DATASET_ROWS", 64)
-    model = trained(Parquet(folder, "late", columns=("a", "b", "c"))).model
+    model = classifier(Parquet(folder, "late", columns=("a", "b", "c"))).model
     expected = model.predict(X)
     for data in (Parquet(folder, columns=("a", "b", "c")), Parquet(folder, "late", columns=("a", "b", "c"))):
         assert np.array_equal(model.predict(data), expected)
@@ -85,13 +67,13 @@ def test_predictions_are_made_in_blocks(folder, monkeypatch):
 
     assert np.array_equal(model.predict(Rows()), expected)
     recipe = Preprocess(columns={"<number>": [Standardize()]})
-    model = trained(Parquet(folder, "late"), preprocess=recipe).model
+    model = classifier(Parquet(folder, "late"), preprocess=recipe).model
     assert np.array_equal(model.predict(Parquet(folder)), model.predict(TABLE))
 
 
 def test_weights_are_a_column(folder):
     weight = np.arange(ROWS) % 3.0
-    assert bits(trained(Parquet(folder, "late", weight="importance"))) == bits(trained((X, LATE, weight)))
+    assert bits(classifier(Parquet(folder, "late", weight="importance"))) == bits(classifier((X, LATE, weight)))
 
 
 def test_any_range_of_rows_can_be_read(folder):
@@ -147,7 +129,7 @@ def test_no_row_is_lost_after_an_interrupt(folder, monkeypatch):
 def test_columns_are_selected_in_their_order(folder):
     x, y = Parquet(folder, ("late", "c"), columns=("b", "a")).read(2, 4)
     assert (x.column_names, y.column_names) == (["b", "a"], ["late", "c"])
-    assert trained(Parquet(folder, "late", columns=("b", "a"))).model.columns == ("b", "a")
+    assert classifier(Parquet(folder, "late", columns=("b", "a"))).model.columns == ("b", "a")
     assert Parquet(folder, "late", weight="importance").names == ("a", "b", "c")
     assert Parquet(folder).frame(3, 5).equals(TABLE[3:5])
 
@@ -231,7 +213,7 @@ def test_what_cannot_be_a_table_is_refused_with_file_and_column(tmp_path, monkey
     save("c.parquet", x=["1.0"], y=[1])
     save("parts/year=2020/1.parquet", x=[1.0], y=[1])
     with pytest.raises(DataError, match=message):
-        trained(Parquet(**{"target": "y"} | settings))
+        classifier(Parquet(**{"target": "y"} | settings))
 
 
 @pytest.mark.parametrize(
@@ -253,11 +235,11 @@ def test_wrong_settings_are_refused(settings, message):
 def test_a_table_without_rows_or_without_a_target_trains_nothing(tmp_path):
     save(tmp_path / "none.parquet", x=pa.array([], "double"), y=pa.array([], "double"))
     with pytest.raises(DataError, match="at least one row"):
-        trained(Parquet(tmp_path, "y"))
+        classifier(Parquet(tmp_path, "y"))
     save(tmp_path / "one.parquet", x=[1.0], y=[1.0])
-    trained(Parquet(tmp_path, "y"))
+    classifier(Parquet(tmp_path, "y"))
     with pytest.raises(DataError, match=r"'target' must name the column to predict. Columns: x, y"):
-        trained(Parquet(tmp_path))
+        classifier(Parquet(tmp_path))
 
 
 def test_damaged_pages_are_noticed_where_the_file_has_checksums(tmp_path):
@@ -324,7 +306,7 @@ def test_row_groups_are_shuffled_and_each_is_read_from_its_beginning(folder, mon
 
     seen = []
     watch = on("batch_end")(lambda run: seen.append(run.current[0].copy()))
-    trained(Watched(), callbacks=[watch])
+    classifier(Watched(), callbacks=[watch])
     del reads[:3]  # those that look at the form of the data
     ends = np.cumsum([stop - start for start, stop in reads]).tolist()
     epochs = reads[: ends.index(ROWS) + 1], reads[ends.index(ROWS) + 1 :]

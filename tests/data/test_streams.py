@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from left_out import hooks_differ
+from source_pieces import bits
 
 from framework import (
     Checkpoint,
@@ -48,10 +49,6 @@ def recipe(**settings):
 
 def network():
     return Sequential(Dense(units=3, activation=Tanh()), Neuron())
-
-
-def bits(run):
-    return run.model.parameters.vector.tobytes(), run.history.column("loss")
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 50, 500])
