@@ -44,6 +44,7 @@ from framework.errors import (
     UsageError,
 )
 from framework.experiments.experiment import Experiment
+from framework.export import export_onnx
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
 from framework.losses import Loss, RowLoss
@@ -295,6 +296,7 @@ __all__ = [
     "erf",
     "erfc",
     "error_term",
+    "export_onnx",
     "increment",
     "latest",
     "load",

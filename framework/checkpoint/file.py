@@ -148,7 +148,20 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
             call failed, which makes the rename durable: then the new file is there.
     """
     try:
-        _replace(Path(os.path.realpath(path)), encode(arrays, text))
+        parts = encode(arrays, text)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
+    write_whole(path, parts)
+
+
+def write_whole(path: str | os.PathLike[str], parts: list[Any]) -> None:
+    """Write bytes as a file, atomically and durably, as ``write`` does.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    try:
+        _replace(Path(os.path.realpath(path)), parts)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
 

@@ -45,6 +45,11 @@ def recognise(outputs: Iterable[Any]) -> list[Any]:
     return rewrite(outputs, _recognised)
 
 
+def softmax_in(graph: Graph, node: Node) -> Any:
+    """Return the softmax that a node of a graph computes, as one node; None where it computes something else."""
+    return _recognised(graph, node, node.args)
+
+
 def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     match node.op, args:
         case "divide", (

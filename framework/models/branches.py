@@ -269,4 +269,4 @@ def _takes_numbers(part: Model, shape: Any) -> bool:
 
 
 def _is_column(part: Model, x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.ndim == 1 and not _embeds(part)
+    return not isinstance(x, dict) and x.ndim == 1 and not _embeds(part)

@@ -181,7 +181,7 @@ class Composite(Model):
 
     def forward_child(self, name: str, x: Any, record: Record) -> Any:
         """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
-        if isinstance(record, _Trial):
+        if isinstance(record, Following):
             return record.called(name, self._parts[name], x)
         place = self._places[name]
         child, part = self._parts[name], record.parts[place]
@@ -403,7 +403,17 @@ class _OpenShape(Exception):  # noqa: N818 (not an error)
     """A child's output has a shape that is not known yet."""
 
 
-class _Trial(Record):
+class Following(Record):
+    """The record of a call of ``apply`` that children take part in by ``called`` alone."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def called(self, name: str, child: Model, x: Any) -> Any:
+        """Return what a child makes of x."""
+
+
+class _Trial(Following):
     """The record of a call of ``apply`` that only asks for shapes.
 
     Attributes:

@@ -1,0 +1,165 @@
+"""Whole: a model in prediction as one graph, from its inputs to its outputs."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import FrameworkError, SettingsError
+from framework.graph.graph import KINDS, Graph
+from framework.graph.node import Node
+from framework.graph.symbol import Symbol
+from framework.graph.trace import ROWS, trace
+from framework.models import Layer, Model
+from framework.models.composite import Following
+from framework.models.sequential import Sequential
+from framework.models.shapes import is_known, shown
+from framework.settings.component import belongs_to
+from framework.trees import flatten, leaves, map_leaves, names, sample_shape
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A model as one graph.
+
+    Attributes:
+        graph: The graph of all nodes.
+        inputs: The node of each leaf of x; the names are those of a dict, or ``x``.
+        numbers: The parameters and buffers by their names in the model, each with its node.
+        outputs: The node of each output; the names are those of ``Heads``, or ``output``.
+        starts: Where in the order of nodes each layer begins, with its name, such as ``0 Dense``.
+    """
+
+    graph: Graph
+    inputs: dict[str, Node]
+    numbers: dict[str, tuple[Node, Array]]
+    outputs: dict[str, Node]
+    starts: list[tuple[int, str]]
+
+    def layer_of(self, node: Node) -> str:
+        """Return the name of the layer in which a node was made."""
+        place = bisect.bisect_right([start for start, _ in self.starts], node.place)
+        return self.starts[place - 1][1] if place else ""
+
+
+def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: str) -> Whole:
+    """Return a model in prediction as one graph.
+
+    Args:
+        model: The model.
+        shape: The shape of a sample, where the model leaves sizes open; a dict of shapes by name for several inputs.
+        dtype: The dtype of floats; None is the model's.
+        name: The caller, for messages.
+
+    Raises:
+        SettingsError: Sizes are not known, or the shape does not fit.
+        DerivativeError: A layer has no graph; names it.
+    """
+    model.parameters  # noqa: B018 -- raises while a number of inputs is not known
+    shape = _shape_of(model, shape, name)
+    dtype = dtype or model.dtype
+    parameters, buffers = model.parameters, model.buffers
+    numbers = {key: np.asarray(value) for part in (parameters, buffers) for key, value in part.items()}
+    kinds = {key: KINDS.get(value.dtype.kind, "f") for key, value in numbers.items()}
+    ids = map_leaves(lambda part: bool(np.isfinite(part).all()), model.cardinalities(shape))
+    given = flatten(shape)
+    shapes = {leaf: (ROWS, *size) for leaf, size in given.items()} | {key: np.shape(v) for key, v in numbers.items()}
+    kinds |= {leaf: "i" for leaf, holds in flatten(ids).items() if holds}
+    walk = _Walk(name, numbers)
+    made: list[str] = []
+
+    def formula(**symbols: Symbol) -> Any:
+        walk.starts.clear()
+        walk.symbols = symbols
+        found = walk.through(model, map_leaves(symbols.__getitem__, names(shape)), "")
+        made[:] = [_label(key, "output") for key in flatten(found, "output")]
+        return tuple(part.astype(float) for part in leaves(found))
+
+    traced = trace(formula, shapes, dtype, kinds=kinds, open_rows=False)
+    return Whole(
+        traced.graph,
+        {_label(leaf, "x"): traced.inputs[leaf] for leaf in given},
+        {key: (traced.inputs[key], value) for key, value in numbers.items()},
+        dict(zip(made, traced.outputs, strict=True)),
+        [*walk.starts],
+    )
+
+
+def _shape_of(model: Model, shape: Any, name: str) -> Any:
+    """Return the shape of a sample."""
+    expected = model.input_shape
+    if shape is None and model.preprocess is not None:
+        shape = model.preprocess.shape
+    if shape is None:
+        shape = expected
+    if not is_known(shape) or not leaves(shape):
+        raise SettingsError(
+            f"{name}: the model leaves the shape of a sample open, {shown(expected)}; give shape=..., the shape of one "
+            "sample, as shape=(28, 28)"
+        )
+    if not model.takes(shape):
+        raise SettingsError(f"{name}: argument 'shape' must fit {shown(expected)}; got {shown(shape)}")
+    return shape
+
+
+def _label(leaf: str, alone: str) -> str:
+    """Return the name of a leaf as users know it: ``city`` for ``x['city']``, ``a.b`` for ``x['a']['b']``."""
+    inside = leaf.removeprefix(alone)
+    return ".".join(part.strip("'\"") for part in inside[1:-1].split("][")) if inside else alone
+
+
+class _Walk:
+    """Carries symbols through a model, layer after layer."""
+
+    def __init__(self, name: str, numbers: Mapping[str, Array]) -> None:
+        self.name, self.numbers = name, numbers
+        self.symbols: Mapping[str, Symbol] = {}
+        self.starts: list[tuple[int, str]] = []
+
+    def through(self, model: Model, x: Any, path: str) -> Any:
+        """Return the output of a model for x; ``path`` names its place, ``"0.block."``."""
+        if isinstance(model, Sequential):
+            for name, part in model.parts.items():
+                x = self.through(part, x, f"{path}{name}.")
+            return x
+        if not isinstance(model, Layer):
+            return model.apply(x, self._values(model, path), _Walking(self, model, path))
+        label = f"{path.removesuffix('.')} {model._label}".strip()
+        self.starts.append((len(leaves(x)[0].graph.nodes), label))
+        try:
+            return self._layer(model, x, self._values(model, path))
+        except FrameworkError as error:
+            raise type(error)(f"{self.name}: layer {label}: {error}") from None
+
+    def _values(self, model: Model, path: str) -> dict[str, Any]:
+        """Return the parameters of a model by the names that it knows them by."""
+        return {key: self.symbols[f"{path}{key}"] for key in (*model.parameters, *model.buffers)}
+
+    def _layer(self, layer: Layer, x: Any, values: dict[str, Any]) -> Any:
+        if not (layer._derives and belongs_to(type(layer), "apply", "formula")):
+            return layer.apply(x, values, _Walking(self, layer, ""))
+        layer.program(sample_shape(x), training=False)  # its errors
+        found = layer.predict_formula(x, **values)
+        return found[0] if layer.buffers and isinstance(found, tuple) else found
+
+
+class _Walking(Following):
+    """The record of ``apply`` on symbols: children are walked through."""
+
+    __slots__ = ("_model", "_path", "_walk")
+
+    def __init__(self, walk: _Walk, model: Model, path: str) -> None:
+        super().__init__(model.dtype, training=False)
+        self._walk, self._model, self._path = walk, model, path
+
+    def called(self, name: str, child: Model, x: Any) -> Any:
+        return self._walk.through(child, x, f"{self._path}{name}.")
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Return None: what is computed on symbols is written nowhere."""
+        return None
