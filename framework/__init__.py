@@ -44,7 +44,7 @@ from framework.errors import (
     UsageError,
 )
 from framework.experiments.experiment import Experiment
-from framework.export import export_onnx
+from framework.export import export_onnx, from_sklearn, load_torch, save_torch, to_torch
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
 from framework.losses import Loss, RowLoss
@@ -297,17 +297,21 @@ __all__ = [
     "erfc",
     "error_term",
     "export_onnx",
+    "from_sklearn",
     "increment",
     "latest",
     "load",
     "load_model",
+    "load_torch",
     "loop",
     "numerical_gradient",
     "on",
     "random_generator",
     "save",
+    "save_torch",
     "show",
     "split",
+    "to_torch",
     "trace_step",
     "verify_resume",
 ]

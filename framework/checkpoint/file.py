@@ -90,7 +90,7 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
         raise CheckpointError(
             f"its format is version {version}; this framework reads version {VERSION}: use the one that wrote it"
         )
-    return {name: _array(name, tensor) for name, tensor in sorted(tensors)}, metadata["run"]
+    return {name: array_of(name, tensor) for name, tensor in sorted(tensors)}, metadata["run"]
 
 
 def _header_end(data: bytes) -> int:
@@ -118,7 +118,8 @@ def _digest_place(data: bytes) -> slice:
     return slice(start, start + 64)
 
 
-def _array(name: str, tensor: dict[str, Any]) -> Array:
+def array_of(name: str, tensor: dict[str, Any]) -> Array:
+    """Return a tensor of ``safetensors.deserialize`` as an array."""
     dtype = _DTYPES.get(tensor["dtype"])
     if dtype is None:
         raise CheckpointError(f"its array {name!r} has the dtype {tensor['dtype']}, which NumPy does not have")

@@ -205,3 +205,49 @@ def embedding():
         set_parameters(module, rng)
         cases[f"rows={rows}"] = reference(module, rng, ids=rng.integers(0, 5, (rows, 3)))
     return cases
+
+
+class Words(nn.Module):
+    """An embedding, attention beside a shortcut, a GRU and a linear map, under names that PyTorch users choose."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 6)
+        self.norm = nn.LayerNorm(6)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.rnn = nn.GRU(6, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        normed = self.norm(x)
+        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
+        return self.head(self.rnn(x)[1][0])
+
+
+def images():
+    """Return a network for images of one channel, 8 by 8."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm1d(36), nn.Linear(36, 3)
+    )
+
+
+def networks():
+    """Return whole networks after some batches, in evaluation, with their state_dict as ``state.NAME``."""
+    cases, rng = {}, np.random.default_rng(10)
+    given = {"images": numbers(rng, 5, 1, 8, 8), "words": rng.integers(0, 7, (5, 6))}
+    for name, make in (("images", images), ("words", Words)):
+        module = make().to(torch.float64)
+        with torch.no_grad():
+            for value in module.parameters():  # about as large as PyTorch's own initial numbers
+                value.copy_(torch.from_numpy(numbers(rng, *value.shape) / 4))
+        if name == "images":
+            module(torch.from_numpy(3 * numbers(rng, 7, 1, 8, 8)))  # moves the running mean and variance
+        module.eval()
+        for dtype in ("float64", "float32"):
+            module = module.to(getattr(torch, dtype))
+            x = torch.from_numpy(given[name])
+            output = module(x.to(getattr(torch, dtype)) if name == "images" else x)
+            state = {f"state.{key}": value.numpy().copy() for key, value in module.state_dict().items()}
+            cases[f"{name} {dtype}"] = {"x": given[name], "output": output.detach().numpy(), **state}
+    return cases

@@ -1,0 +1,314 @@
+"""Weights of PyTorch: the numbers of a model as a ``state_dict``, and back. PyTorch itself is not needed.
+
+PyTorch's weights are (units, inputs, ...) where ours are (inputs, ..., units). The order of the gates of recurrent
+layers is the same. A ``state_dict`` holds numbers alone: activations, ``epsilon`` of a normalization and the number of
+heads are settings on both sides, and have to agree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
+
+from framework.arrays import Array, real_array, require_finite
+from framework.checkpoint.file import array_of, reason, shown, write_whole
+from framework.errors import CheckpointError, SettingsError, nearest
+from framework.models import Composite, Model
+from framework.models.affine import Dense, Neuron
+from framework.models.attention import MultiHeadAttention
+from framework.models.convolution import Conv1D, Conv2D
+from framework.models.embedding import Embedding
+from framework.models.normalization import BatchNorm, LayerNorm
+from framework.models.quadratic import Bilinear
+from framework.models.recurrent import GRU, LSTM, SimpleRNN
+from framework.settings.messages import brief, worded
+
+
+class _Rule(NamedTuple):
+    """How some arrays of a layer become some of PyTorch's, and back; names without ``ours`` may be missing there."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    give: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
+    take: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
+
+
+def _turned(ours: str, theirs: str) -> _Rule:
+    """Return the rule for weights: the axis of the units is the last one here, and the first one in PyTorch."""
+    return _Rule(
+        (ours,), (theirs,), lambda array: (np.moveaxis(array, -1, 0),), lambda array: (np.moveaxis(array, 0, -1),)
+    )
+
+
+def _same(ours: str, theirs: str) -> _Rule:
+    return _Rule((ours,), (theirs,))
+
+
+def _two_biases(bias: Array, reset: Array | None = None) -> tuple[Array, Array]:
+    """Return both biases of PyTorch: that of the inputs, and that of the state, which only GRU's third gate needs."""
+    state = np.zeros_like(bias)
+    if reset is not None:
+        state[-len(reset) :] = reset
+    return bias, state
+
+
+def _one_bias(inputs: Array, state: Array) -> tuple[Array]:
+    return (inputs + state,)
+
+
+def _reset_bias(inputs: Array, state: Array) -> tuple[Array, Array]:
+    """Return GRU's biases: r multiplies that of the state in the third gate, so it stays by itself."""
+    units = len(state) // 3
+    return inputs + np.concatenate([state[: 2 * units], np.zeros_like(state[2 * units :])]), state[2 * units :].copy()
+
+
+_WEIGHTED = (_turned("weights", "weight"), _same("bias", "bias"))
+_NORMALIZED = (_same("scale", "weight"), _same("shift", "bias"))
+_RECURRENT = (_turned("weights", "weight_ih_l0"), _turned("recurrent", "weight_hh_l0"))
+_BIASES = ("bias_ih_l0", "bias_hh_l0")
+
+_LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
+    Dense: _WEIGHTED,
+    Conv1D: _WEIGHTED,
+    Conv2D: _WEIGHTED,
+    Bilinear: _WEIGHTED,
+    Neuron: (
+        _Rule(("weights",), ("weight",), lambda array: (array[None],), lambda array: (array[0],)),
+        _Rule(("bias",), ("bias",), lambda array: (array[None],), lambda array: (array[0],)),
+    ),
+    Embedding: (_same("weights", "weight"),),
+    LayerNorm: _NORMALIZED,
+    BatchNorm: (
+        *_NORMALIZED,
+        _same("running_mean", "running_mean"),
+        _same("running_variance", "running_var"),
+        _Rule((), ("num_batches_tracked",), lambda: (np.array(0),), lambda _: ()),  # momentum is a setting here
+    ),
+    SimpleRNN: (*_RECURRENT, _Rule(("bias",), _BIASES, _two_biases, _one_bias)),
+    LSTM: (*_RECURRENT, _Rule(("bias",), _BIASES, _two_biases, _one_bias)),
+    GRU: (*_RECURRENT, _Rule(("bias", "reset_bias"), _BIASES, _two_biases, _reset_bias)),
+    MultiHeadAttention: (
+        _turned("weights", "in_proj_weight"),
+        _same("bias", "in_proj_bias"),
+        _turned("output_weights", "out_proj.weight"),
+        _same("output_bias", "out_proj.bias"),
+    ),
+}
+"""The rules of each layer that PyTorch has too."""
+
+
+@worded
+def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[str, Array]:
+    """Return a model's parameters and buffers as the ``state_dict`` of a PyTorch module: its names and its layouts.
+
+    A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. ``Sequential(Dense(4, 8, ReLU()),
+    Dense(8, 3))`` has the layers 0 and 1, PyTorch's ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` the layers 0 and
+    2: ``layers={"1": "2"}`` says so.
+
+    Args:
+        model: The model.
+        layers: PyTorch's name for each layer, or model of layers, whose name is another one there.
+
+    Returns:
+        Arrays of the model's dtype by PyTorch's names; ``num_batches_tracked`` of BatchNorm is the integer 0. Use
+        ``module.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})``.
+
+    Raises:
+        SettingsError: PyTorch has no such layer, ``layers`` names none of the model's, or two get one name.
+        UsageError: A number of inputs is not known, so that there are no parameters.
+
+    Example:
+        >>> from framework import Dense, ReLU, Sequential
+        >>> model = Sequential(Dense(4, 8), ReLU(), Dense(8, 3))
+        >>> {name: array.shape for name, array in to_torch(model, layers={"2": "head"}).items()}
+        {'0.weight': (8, 4), '0.bias': (8,), 'head.weight': (3, 8), 'head.bias': (3,)}
+
+    Source:
+        https://pytorch.org/docs/stable/nn.html, the variables of each module.
+    """
+    found: dict[str, Array] = {}
+    for layer, rule, theirs in _rules(model, layers, "to_torch"):
+        arrays = _arrays(layer)
+        for name, array in zip(theirs, rule.give(*(arrays[each] for each in rule.ours)), strict=True):
+            if name in found:
+                raise SettingsError(f"to_torch: argument 'layers' gives two arrays the name {name!r}")
+            found[name] = np.array(array, order="C")
+    return found
+
+
+@worded
+def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[str, str] | None = None) -> None:
+    """Write ``to_torch(model)`` to a safetensors file, which ``safetensors.torch.load_file`` reads.
+
+    Args:
+        model: The model.
+        path: The file; ``.safetensors`` is the usual ending.
+        layers: As in ``to_torch``.
+
+    Raises:
+        SettingsError: As in ``to_torch``.
+        CheckpointError: The file cannot be written.
+
+    Example:
+        >>> from framework import Dense
+        >>> save_torch(Dense.from_weights([[1.0, 2.0]]), "weights.safetensors")
+        >>> layer = Dense(1, 2)
+        >>> load_torch("weights.safetensors", into=layer)
+        >>> layer.weights
+        array([[1., 2.]])
+    """
+    write_whole(path, [save(to_torch(model, layers=layers), {"format": "pt"})])  # as PyTorch's own files say
+
+
+@worded
+def load_torch(
+    source: str | os.PathLike[str] | Mapping[str, Any], into: Model, *, layers: Mapping[str, str] | None = None
+) -> None:
+    """Copy the numbers of a PyTorch module into a model of the same layers.
+
+    They are cast to the model's dtype. A part of a module goes into a part of a model: ``load_torch({name: array for
+    name, array in state.items() if name.startswith("encoder.")}, into=model[0], layers={"": "encoder"})``.
+
+    Args:
+        source: A safetensors file, or ``module.state_dict()``: tensors or arrays by name. Files of ``torch.save`` can
+            run code when they are loaded, so they are not read here.
+        into: The model.
+        layers: PyTorch's name for each layer whose name is another one there, as in ``to_torch``.
+
+    Raises:
+        CheckpointError: The file cannot be read; or a name is missing or too many, or a shape differs: lists all. The
+            model is as it was.
+        DataError: A number is not finite in the model's dtype; the model is as it was.
+        SettingsError: As in ``to_torch``.
+
+    Example:
+        >>> from framework import GRU
+        >>> layer = GRU(units=2, inputs=1)
+        >>> load_torch({"weight_ih_l0": np.ones((6, 1)), "weight_hh_l0": np.zeros((6, 3))}, into=layer)
+        Traceback (most recent call last):
+        framework.errors.CheckpointError: load_torch: names or shapes differ; nothing was changed
+        missing: bias_ih_l0 (6,), bias_hh_l0 (6,); a layer made with bias=False has none: add zeros
+        weight_hh_l0: (6, 2) in the model, (6, 3) in PyTorch's
+    """
+    rules = [*_rules(into, layers, "load_torch")]
+    state = _read(source)
+    _require_fit(to_torch(into, layers=layers), state, {name for _, r, names in rules if not r.ours for name in names})
+    values: list[tuple[Array, Array]] = []
+    for layer, rule, theirs in rules:
+        if rule.ours:
+            given = [real_array(state[name], f"load_torch: {name}", into.dtype) for name in theirs]
+            for name, array in zip(theirs, given, strict=True):
+                require_finite(array, f"load_torch: {name}")
+            values += zip((_arrays(layer)[name] for name in rule.ours), rule.take(*given), strict=True)
+    for target, value in values:
+        target[...] = value
+
+
+def _arrays(layer: Model) -> dict[str, Array]:
+    """Return the parameters and the buffers of a layer."""
+    return {**layer.parameters.views, **layer.buffers}
+
+
+def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterator[tuple[Model, _Rule, tuple[str, ...]]]:
+    """Give each layer's rules, with PyTorch's names of its arrays."""
+    places = dict(_placed(model, ""))
+    renamed = _renamed(places, layers or {}, name)
+    for place, layer in places.items():
+        rules = _LAYERS.get(type(layer))
+        if isinstance(layer, Composite) or (rules is None and not _arrays(layer)):
+            continue
+        if rules is None:
+            raise SettingsError(
+                f"{name}: layer {place!r}: PyTorch has no {type(layer).__name__}, so its numbers have no layout there"
+            )
+        if isinstance(layer, MultiHeadAttention) and layer.units not in (None, layer.inputs):
+            raise SettingsError(
+                f"{name}: layer {place!r}: PyTorch's MultiheadAttention has as many units as inputs; here "
+                f"units={layer.units} and inputs={layer.inputs}"
+            )
+        start = renamed[place] and f"{renamed[place]}."
+        for rule in rules:
+            yield layer, rule, tuple(f"{start}{each}" for each in rule.theirs)
+
+
+def _placed(model: Model, place: str) -> Iterator[tuple[str, Model]]:
+    """Give a model and all models inside by name; the outermost has the name ''."""
+    yield place, model
+    if isinstance(model, Composite):
+        for name, part in model.parts.items():
+            yield from _placed(part, f"{place}.{name}" if place else name)
+
+
+def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return PyTorch's name of each place; an entry of ``layers`` also holds for what is inside.
+
+    Raises:
+        SettingsError: ``layers`` names a layer that the model does not have.
+    """
+    for place, theirs in layers.items():
+        if place not in places:
+            raise SettingsError(
+                f"{name}: argument 'layers' must name layers of the model; got {place!r}{nearest(str(place), places)}"
+                f". Layers: {', '.join(filter(None, places)) or repr('')}"
+            )
+        if not isinstance(theirs, str):
+            raise SettingsError(f"{name}: argument 'layers' must hold names; got {brief(theirs)} for {place!r}")
+    found: dict[str, str] = {"": layers.get("", "")}
+    for place in places:  # what is outside comes first
+        if place:
+            outer, _, last = place.rpartition(".")
+            found[place] = layers.get(place, f"{found[outer]}.{last}" if found[outer] else last)
+    return found
+
+
+def _read(source: Any) -> dict[str, Any]:
+    """Return the tensors of a file, or a state_dict as it is."""
+    if isinstance(source, Mapping):
+        return dict(source)
+    try:
+        tensors = deserialize(Path(source).read_bytes())  # type: ignore[no-untyped-call]
+        return {name: _tensor(name, tensor) for name, tensor in tensors}
+    except CheckpointError:
+        raise
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"load_torch: {shown(source)} is not a safetensors file ({error}); in PyTorch, write "
+            "safetensors.torch.save_file(module.state_dict(), path)"
+        ) from None
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"load_torch: {shown(source)} cannot be read: {reason(error)}") from error
+
+
+def _tensor(name: str, tensor: dict[str, Any]) -> Array:
+    if tensor["dtype"] == "BF16":  # the upper half of a float32
+        bits = np.frombuffer(tensor["data"], "<u2").astype("<u4") << 16
+        return bits.view("<f4").reshape(tensor["shape"])
+    return array_of(name, tensor)
+
+
+def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional: set[str]) -> None:
+    """Refuse a state_dict of other names or shapes; lists all of them."""
+    missing = [f"{name} {wanted[name].shape}" for name in wanted if name not in state and name not in optional]
+    extra = [f"{name} {np.shape(state[name])}" for name in state if name not in wanted]
+    differing = [
+        f"{name}: {wanted[name].shape} in the model, {tuple(np.shape(state[name]))} in PyTorch's"
+        for name in wanted
+        if name in state and tuple(np.shape(state[name])) != wanted[name].shape
+    ]
+    if not (missing or extra or differing):
+        return
+    lines = ["load_torch: names or shapes differ; nothing was changed"]
+    if missing:
+        no_bias = "" if extra or "bias" not in missing[0] else "; a layer made with bias=False has none: add zeros"
+        lines.append(f"missing: {', '.join(missing)}{no_bias}")
+    if extra:
+        lines.append(f"extra: {', '.join(extra)}")
+    if missing and extra:
+        lines.append("where PyTorch has another name for a layer, say so: layers={'0': 'encoder'}")
+    raise CheckpointError("\n".join([*lines, *differing]))
