@@ -1,22 +1,31 @@
-"""Runs the Python blocks of README.md and docs/*.md as tests.
+"""Runs the blocks of README.md and of the pages in docs/ as tests.
 
-A block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
+A Python block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
 document share a namespace, from top to bottom, as if typed into one session, in a temporary folder where they may write
-files.
+files. A ```` ```console ```` block holds commands, each after ``$``, and what they print, with ``...`` for any text.
 """
 
+import re
+import shlex
+import subprocess
+import sys
 from contextlib import ExitStack, chdir
+from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from sybil import Sybil
+from click.testing import CliRunner
+from sybil import Example, Sybil
 from sybil.integration.pytest import SybilItem
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from framework.cli import main
 
 collect_ignore = ["tests/pytorch"]  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
 document = ExitStack()
+examples = Path(__file__).parent / "examples"
 
 
 def start(namespace: dict[str, Any]) -> None:
@@ -30,6 +39,19 @@ def finish(_namespace: dict[str, Any]) -> None:
     document.close()
 
 
+def console(example: Example) -> str | None:
+    """Run the commands of a block, and return the first difference between what they print and what the page says."""
+    for command, expected in re.findall(r"^\$ (.*\n)((?:(?!\$ ).*\n?)*)", example.parsed, re.MULTILINE):
+        if command.startswith("framework "):
+            printed = CliRunner().invoke(main, shlex.split(command)[1:]).output
+        else:
+            line = command.replace("python examples/", f"{shlex.quote(sys.executable)} {shlex.quote(str(examples))}/")
+            printed = subprocess.run(line, shell=True, check=False, capture_output=True, text=True).stdout
+        if not OutputChecker().check_output(expected, printed, ELLIPSIS):
+            return f"$ {command}expected:\n{expected}printed:\n{printed}"
+    return None
+
+
 @pytest.fixture(autouse=True)
 def folder_of_its_own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs the examples of docstrings in a temporary folder, where they may write files."""
@@ -38,8 +60,8 @@ def folder_of_its_own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()],
-    patterns=["README.md", "docs/*.md"],
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("console", console)],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=start,
     teardown=finish,
 ).pytest()

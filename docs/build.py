@@ -1,0 +1,228 @@
+"""Build the site: ``python docs/build.py``; then open .cache/site/html/index.html.
+
+The pages are plain Markdown, which code hosts show as they are. This copies them to .cache/site/source, adds a menu out
+of the tables of docs/index.md and a page for each public name, runs Sphinx with warnings as errors, and checks that no
+page loads anything from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from html.parser import HTMLParser
+from importlib import import_module
+from inspect import isclass, isfunction
+from pathlib import Path
+from subprocess import run
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+SITE = ROOT / ".cache" / "site"
+SOURCE, HTML = SITE / "source", SITE / "html"
+
+LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
+BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+
+OUTSIDE = {"examples": "gallery/index.rst", "benchmarks": "benchmarks.md", "tests": "contributing.md"}
+"""Folders that pages link to, which are no pages of the site, with the page to go to."""
+
+ALSO = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "framework/datasets/README.md",
+    "framework/datasets/LICENSE-*",
+    "examples/*.py",
+)
+"""Files outside of docs/ that belong to the site."""
+
+API: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Activations": ("activations", ("activations",)),
+    "Losses": ("losses", ("losses",)),
+    "Metrics": ("metrics", ("metrics",)),
+    "Models and layers": ("models", ("models",)),
+    "Optimizers, schedules, penalties": ("optimizers", ("optimizers", "schedules", "regularizers")),
+    "Training": ("training", ("training", "runs", "trace", "gradients", "experiments")),
+    "Callbacks": ("callbacks", ("callbacks",)),
+    "Checkpoints": ("checkpoints", ("checkpoint",)),
+    "Data": ("data", ("data", "datasets")),
+    "Preprocessing": ("preprocessing", ("preprocessing",)),
+    "Formulas": ("formulas", ("emit", "derivatives", "graph", "special", "random_streams")),
+    "Other programs": ("index", ("sklearn", "plots", "reports", "export")),
+    "Settings, errors, tests": ("components", ("settings", "errors", "testing")),
+}
+"""The groups of public names: the page that explains them, and the folders of the package where they are written."""
+
+CONSTANTS = {"HOOKS": "callbacks", "BREAST_CANCER_CLASSES": "datasets", "BREAST_CANCER_FEATURES": "datasets"}
+"""Where public names that are neither classes nor functions belong; the others are annotations of settings."""
+
+SUBMODULES = ("datasets", "testing", "sklearn", "plots", "reports", "export")
+"""Modules whose names are public, in addition to those of ``framework`` itself."""
+
+
+def public_names() -> dict[str, str]:
+    """Return the folder of every public name, such as ``{"framework.ReLU": "activations"}``."""
+    found = {}
+    for module_name in ("framework", *(f"framework.{name}" for name in SUBMODULES)):
+        if module_name != "framework" and not any((ROOT / "framework").glob(f"{module_name[10:]}*")):
+            continue
+        module = import_module(module_name)
+        names = getattr(module, "__all__", None) or [
+            name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module_name
+        ]
+        for name in names:
+            thing = getattr(module, name)
+            if name[0] == "_":
+                continue
+            if isclass(thing) or isfunction(thing):
+                found[f"{module_name}.{name}"] = thing.__module__.split(".")[1]
+            else:
+                found[f"{module_name}.{name}"] = CONSTANTS.get(name, "settings")
+    return found
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the public names by the title of their group."""
+    names = public_names()
+    return {
+        title: sorted((name for name, place in names.items() if place in places), key=lambda n: n.rpartition(".")[2])
+        for title, (_, places) in API.items()
+    }
+
+
+def sections() -> dict[str, list[str]]:
+    """Return the pages of each heading under "All pages" in docs/index.md."""
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    parts = re.split(r"^### (.+)$", index.partition("## All pages")[2], flags=re.MULTILINE)[1:]
+    return {
+        title: [page.removeprefix("../") for page in re.findall(r"^\| \[[^\]]*\]\((\S+?)\)", text, re.MULTILINE)]
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def _rewritten(page: Path, text: str) -> str:
+    """Return a page of the repository with its links changed to those of the site."""
+
+    def link(match: re.Match[str]) -> str:
+        start, path, anchor = match.groups()
+        if "://" in path or path.startswith(("mailto:", "/")):
+            return match[0]
+        target = (page.parent / path).resolve()
+        name = str(target.relative_to(DOCS if target.is_relative_to(DOCS) else ROOT))
+        if start == f"[{path.rpartition('/')[2]}](":
+            start = "[]("  # the site shows the title of the page or of the section
+        return f"{start}/{OUTSIDE.get(name, name)}{anchor or ''})"
+
+    return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in BLOCK.split(text))
+
+
+def _toctree(entries: Sequence[str], *options: str) -> str:
+    return "\n".join(["```{toctree}", *options, "", *entries, "```", ""])
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
+
+
+def stage() -> None:
+    """Write .cache/site/source: the pages, those of the navigation, and those of the names."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    shutil.copytree(DOCS, SOURCE, ignore=shutil.ignore_patterns("*.py", "*.json", "__pycache__"))
+    for path in (path for name in ALSO for path in ROOT.glob(name)):
+        target = SOURCE / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    for path in [*SOURCE.rglob("*.md")]:
+        origin = path.relative_to(SOURCE)
+        home = DOCS / origin if (DOCS / origin).exists() else ROOT / origin
+        path.write_text(_rewritten(home, path.read_text(encoding="utf-8")), encoding="utf-8")
+    _navigation()
+    _names()
+
+
+def _navigation() -> None:
+    """Make a page of each table of "All pages", and put the tables' pages into its menu."""
+    index = (SOURCE / "index.md").read_text(encoding="utf-8")
+    tables = index.partition("## All pages")[2]
+    top = []
+    for title, pages in sections().items():
+        entries = [page.removesuffix(".md") for page in pages]
+        if len(entries) == 1:
+            top += [f"{title} <{entries[0]}>"]
+            continue
+        text = tables.partition(f"### {title}\n")[2].partition("\n### ")[0]
+        name = f"{_slug(title)}"
+        (SOURCE / f"{name}.md").write_text(f"# {title}\n{text}\n{_toctree(entries, ':hidden:')}", encoding="utf-8")
+        top.append(name)
+    menu = _toctree([*top, "gallery/index", "api/index"], ":hidden:")
+    (SOURCE / "index.md").write_text(f"{index}\n{menu}", encoding="utf-8")
+
+
+def _names() -> None:
+    """Write the pages of the public names: a list for each group, a page for each name by autosummary."""
+    folder = SOURCE / "api"
+    folder.mkdir()
+    written = []
+    for title, names in groups().items():
+        if names:
+            lines = [title, "=" * len(title), "", f"The page :doc:`/{API[title][0]}` explains them together.", ""]
+            lines += [
+                ".. autosummary::",
+                "   :toctree: names",
+                "   :nosignatures:",
+                "",
+                *(f"   {name}" for name in names),
+            ]
+            (folder / f"{_slug(title)}.rst").write_text("\n".join([*lines, ""]), encoding="utf-8")
+            written.append(_slug(title))
+    text = "# API\n\nEvery public name, with an example that runs as a test.\n\n"
+    (folder / "index.md").write_text(text + _toctree(written, ":maxdepth: 1"), encoding="utf-8")
+
+
+class Resources(HTMLParser):
+    """Collect what a page loads: scripts, styles, pictures, fonts, frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        """Keep the addresses of this tag, except those of links that a reader follows."""
+        loaded: Mapping[str, str | None] = dict(attrs)
+        if tag != "a":
+            relation = loaded.get("rel") or ""
+            self.found += [loaded[name] or "" for name in ("src", "srcset", "data", "poster") if name in loaded]
+            if tag == "link" and relation not in ("canonical", "alternate"):
+                self.found.append(loaded.get("href") or "")
+
+
+def outside_resources(html: Path) -> Iterator[str]:
+    """Yield each file of the site that loads something from another place, with the address."""
+    address = re.compile(r"^\s*(https?:)?//")
+    for path in sorted(html.rglob("*.html")):
+        resources = Resources()
+        resources.feed(path.read_text(encoding="utf-8"))
+        yield from (f"{path.relative_to(html)}: {found}" for found in resources.found if address.match(found))
+    for path in sorted(html.rglob("*.css")):
+        loaded = re.findall(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")]+)", path.read_text(encoding="utf-8"))
+        yield from (f"{path.relative_to(html)}: {found}" for found in loaded)
+
+
+def main() -> None:
+    """Build the site, or exit with a message."""
+    stage()
+    shutil.rmtree(HTML, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2", "-c", DOCS, "-d", SITE / "trees"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if run([*command, SOURCE, HTML], check=False, env=environment).returncode:
+        sys.exit("docs/build.py: Sphinx found what it says above; the pages in .cache/site/source are copies of docs/")
+    outside = [*outside_resources(HTML)]
+    if outside:
+        sys.exit("docs/build.py: these pages load something from outside:\n" + "\n".join(outside))
+
+
+if __name__ == "__main__":
+    main()

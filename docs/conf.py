@@ -1,0 +1,120 @@
+"""How Sphinx builds the site. ``python docs/build.py`` prepares the pages and runs it."""
+
+import re
+from typing import Any
+
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+
+import framework
+
+project = "framework"
+author = "the framework authors"
+copyright = author  # noqa: A001 - Sphinx asks for this name
+root_doc = "index"
+nitpicky = True  # a name that looks like a link leads somewhere
+nitpick_ignore = [("py:exc", "NotFittedError")]  # scikit-learn's
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+
+# Pages: Markdown as code hosts show it. Headings have the anchors of GitHub, and $...$ is a formula.
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
+
+# Names: one page each, from the docstring.
+autosummary_generate = True
+autosummary_imported_members = True
+autodoc_typehints = "none"  # docstrings say what may be given; the annotations are for mypy
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+python_maximum_signature_line_length = 120
+napoleon_use_rtype = False
+templates_path = ["_templates"]
+add_module_names = False
+
+# The gallery: scripts that are run, with their pictures.
+sphinx_gallery_conf = {
+    "examples_dirs": ["../../../examples/gallery"],  # from .cache/site/source
+    "gallery_dirs": ["gallery"],
+    "filename_pattern": r"\.py$",
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "write_computation_times": False,  # that page loads its tables' style from a CDN
+    "min_reported_time": 60,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+    "reset_modules": (),
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "framework"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["copy.js"]
+html_sidebars = {"index": [], "start": []}  # pages without others beside them
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 7,
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "back_to_top_button": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def formula(self: Any, node: Any) -> None:
+    """Write a formula as MathML, which browsers show without a script."""
+    block = node.tagname == "math_block"
+    text = tex2mathml(node.astext(), as_block=block)
+    self.body.append(f'<div class="math">{text}</div>' if block else text)
+    raise SkipNode
+
+
+SPECIAL = re.compile(r"(``.+?``)|(?<!\\)([*|`]|(?<=\w)_(?!\w))")
+
+
+def plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Escape the characters of docstrings that mean something to reStructuredText, except in code."""
+    code = False
+    for number, line in enumerate(lines):
+        code = line.lstrip().startswith(">>> ") or (code and bool(line.strip()))
+        if not code:
+            lines[number] = SPECIAL.sub(lambda match: match[1] or f"\\{match[2]}", line)
+        if line == "Attributes:" and what == "class" and issubclass(thing, framework.Component):
+            lines[number] = "Args:"  # the settings of a component are the arguments of its class
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # napoleon takes a colon in the first line for the end of a type
+
+
+def bases(app: Any, name: str, thing: type, options: Any, classes: list[Any]) -> None:
+    """Show the public classes that a class derives from, and those of other packages as text."""
+    public = [base for base in thing.__mro__[1:] if base.__name__ in framework.__all__]
+    direct = [base for base in public if not any(base in other.__mro__[1:] for other in public)]
+    others = [base for base in classes if not base.__module__.startswith(("framework", "abc", "builtins", "pydantic"))]
+    classes[:] = [f":py:class:`~framework.{base.__name__}`" for base in direct]
+    classes += [f"``{base.__name__}``" for base in others] or ([] if direct else [object])
+
+
+def setup(app: Any) -> None:
+    """Add the functions above to Sphinx."""
+    app.add_html_math_renderer("mathml", (formula, None), (formula, None))
+    app.connect("autodoc-process-docstring", plain, priority=100)  # before napoleon
+    app.connect("autodoc-process-bases", bases)
