@@ -75,7 +75,7 @@ def public_names() -> dict[str, str]:
         ]
         for name in names:
             thing = getattr(module, name)
-            if name[0] == "_":
+            if name[0] == "_" or f"framework.{name}" in found:  # imported from the first place where it is public
                 continue
             if isclass(thing) or isfunction(thing):
                 found[f"{module_name}.{name}"] = thing.__module__.split(".")[1]
