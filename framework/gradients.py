@@ -21,7 +21,7 @@ from framework.runs.run import Run
 from framework.settings.messages import worded
 from framework.tables import as_text
 from framework.training.trainer import Trainer
-from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, sample_shape
+from framework.trees import Tree, flatten, map_leaves, real_tree, sample_shape
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,14 @@ def check_gradients(
     def gradients() -> dict[str, Array]:
         value()
         found = {name: gradient.copy() for name, gradient in model.parameters.gradients.items()}
-        return found | dict(
-            zip(flatten(inputs), leaves(_input_gradient(model, loss, inputs, y, weight, key)), strict=True)
-        )
+        return found | flatten(_input_gradient(model, loss, inputs, y, weight, key))
 
     arrays = {name: (view, np.inf) for name, view in model.parameters.items()}
     parameters = [*arrays]
-    limits = leaves(model.cardinalities(sample_shape(inputs)))
-    for (leaf, array), limit in zip(flatten(inputs).items(), limits, strict=True):
-        if not np.isfinite(limit).all():  # ids have no gradient
-            arrays[leaf] = (array, limit)
+    limits = flatten(model.cardinalities(sample_shape(inputs)))
+    for leaf, array in flatten(inputs).items():
+        if not np.isfinite(limits[leaf]).all():  # ids have no gradient
+            arrays[leaf] = (array, limits[leaf])
     points = [_Point(arrays, moved, gradients) for moved in ([], parameters, [*arrays])]
     rows = tuple(_worst(name, *given, value, elements, points) for name, given in arrays.items())
     report = GradientReport(rows, tolerance)

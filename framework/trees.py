@@ -1,12 +1,12 @@
 """Trees: arrays by name, for models of several inputs.
 
-A tree is an array, or a dict of trees by name; a plain array is the simplest tree. ``x['city']`` names a leaf. Leaves
-come in the order of their sorted names, so the order of a dict makes no difference.
+A tree is an array, or a dict of trees by name; a plain array is the simplest tree. ``x['city']`` names a leaf. A tree
+keeps the order of its dict, and two trees are paired by their names, so the order of a dict changes no result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,13 +52,13 @@ def as_tree(value: Any, name: str, convert: Callable[[Any, str], Any]) -> Any:
 
     Example:
         >>> as_tree({"numbers": [1, 2], "city": [3]}, "x", lambda leaf, name: name)
-        {'city': "x['city']", 'numbers': "x['numbers']"}
+        {'numbers': "x['numbers']", 'city': "x['city']"}
     """
     if not isinstance(value, Mapping):
         return convert(value, name)
     if not value or not all(isinstance(key, str) for key in value):
         raise DataError(f"{name} must be an array, or a dict of arrays by name; got the names {brief([*value])}")
-    return {key: as_tree(value[key], leaf_name(name, key), convert) for key in sorted(value)}
+    return {key: as_tree(part, leaf_name(name, key), convert) for key, part in value.items()}
 
 
 def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
@@ -66,7 +66,7 @@ def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
 
     Example:
         >>> flatten({"numbers": 1, "city": 2}), flatten(3)
-        ({"x['city']": 2, "x['numbers']": 1}, {'x': 3})
+        ({"x['numbers']": 1, "x['city']": 2}, {'x': 3})
     """
     return dict(zip(leaves(names(tree, name)), leaves(tree), strict=True))
 
@@ -76,9 +76,9 @@ def leaves(tree: Any) -> list[Any]:
 
     Example:
         >>> leaves({"numbers": 1, "city": 2}), leaves(3)
-        ([2, 1], [3])
+        ([1, 2], [3])
     """
-    return [leaf for key in sorted(tree) for leaf in leaves(tree[key])] if isinstance(tree, dict) else [tree]
+    return [leaf for part in tree.values() for leaf in leaves(part)] if isinstance(tree, dict) else [tree]
 
 
 def names(tree: Any, name: str = "x") -> Any:
@@ -90,7 +90,7 @@ def names(tree: Any, name: str = "x") -> Any:
     """
     if not isinstance(tree, dict):
         return name
-    return {key: names(tree[key], leaf_name(name, key)) for key in sorted(tree)}
+    return {key: names(part, leaf_name(name, key)) for key, part in tree.items()}
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -101,15 +101,20 @@ def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
     Example:
         >>> map_leaves(len, {"numbers": [1, 2], "city": [3]}), map_leaves(max, 1, 2)
-        ({'city': 1, 'numbers': 2}, 2)
+        ({'numbers': 2, 'city': 1}, 2)
     """
-    if others:
-        forms = {str(sorted(one)) if isinstance(one, dict) else "one leaf" for one in (tree, *others)}
-        if len(forms) > 1:
-            raise ShapeError(f"trees must have the same names; got {' and '.join(sorted(forms))}")
-    if not isinstance(tree, dict):
+    keys = _keys(tree)
+    for other in others:
+        if _keys(other) != keys:
+            forms = (str([*one]) if isinstance(one, dict) else "one leaf" for one in (tree, other))
+            raise ShapeError(f"trees must have the same names; got {' and '.join(forms)}")
+    if keys is None:
         return function(tree, *others)
-    return {key: map_leaves(function, tree[key], *(other[key] for other in others)) for key in sorted(tree)}
+    return {key: map_leaves(function, part, *(other[key] for other in others)) for key, part in tree.items()}
+
+
+def _keys(tree: Any) -> KeysView[str] | None:
+    return tree.keys() if isinstance(tree, dict) else None
 
 
 def take(tree: Any, rows: Any) -> Any:
@@ -139,7 +144,7 @@ def sample_shape(tree: Any) -> Any:
 
     Example:
         >>> sample_shape({"numbers": np.zeros((5, 4)), "city": np.zeros(5)}), sample_shape(np.zeros((5, 4)))
-        ({'city': (), 'numbers': (4,)}, (4,))
+        ({'numbers': (4,), 'city': ()}, (4,))
     """
     return map_leaves(lambda leaf: np.shape(leaf)[1:], tree)
 
@@ -153,7 +158,7 @@ def rows_in(tree: Any, name: str = "x") -> int:
     Example:
         >>> rows_in({"n": np.zeros((5, 4)), "c": np.zeros(4)})
         Traceback (most recent call last):
-        framework.errors.ShapeError: x must have the same number of rows in each array; got 4 in x['c'] and 5 in x['n']
+        framework.errors.ShapeError: x must have the same number of rows in each array; got 5 in x['n'] and 4 in x['c']
     """
     if not isinstance(tree, dict):
         return len(tree)

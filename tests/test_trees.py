@@ -10,10 +10,11 @@ from framework.trees import flatten, leaves, map_leaves, names, real_tree, rows_
 TREE = {"b": np.arange(6.0).reshape(3, 2), "a": {"y": np.arange(3), "x": np.ones((3, 1))}}
 
 
-def test_leaves_come_by_sorted_names():
-    assert list(flatten(TREE)) == ["x['a']['x']", "x['a']['y']", "x['b']"]
+def test_leaves_come_in_the_order_of_the_dict():
+    assert list(flatten(TREE)) == ["x['b']", "x['a']['y']", "x['a']['x']"]
     assert all(one is other for one, other in zip(leaves(TREE), flatten(TREE).values(), strict=True))
     assert names(TREE) == {"a": {"x": "x['a']['x']", "y": "x['a']['y']"}, "b": "x['b']"}
+    assert [*real_tree(TREE, "x")] == [*take(TREE, slice(2))] == [*names(TREE)] == ["b", "a"]
 
 
 def test_names_that_look_alike_stay_apart():
@@ -33,7 +34,7 @@ def test_rows_are_taken_of_every_leaf():
 
 
 def test_leaves_that_differ_in_rows_are_named():
-    with pytest.raises(ShapeError, match=r"got 3 in x\['a'\]\['x'\] and 2 in x\['a'\]\['y'\]"):
+    with pytest.raises(ShapeError, match=r"got 3 in x\['b'\] and 2 in x\['a'\]\['y'\]"):
         rows_in({**TREE, "a": {"x": np.ones(3), "y": np.ones(2)}})
 
 
@@ -73,6 +74,6 @@ def test_fingerprints_cover_names_and_leaves():
 @pytest.mark.parametrize("other", [{"city": 1}, {"city": 1, "numbers": 2, "town": 3}, {"city": 1, "town": 2}, 1])
 def test_trees_of_other_forms_are_refused(other):
     form = {"city": 1, "numbers": 2}
-    for trees in ((form, other), (other, form), ({"a": form}, {"a": other})):
+    for trees in ((form, other), (other, form), ({"a": form}, {"a": other}), (form, form, other)):
         with pytest.raises(ShapeError, match=r"trees must have the same names; got .*'city', 'numbers'"):
             map_leaves(max, *trees)

@@ -140,7 +140,7 @@ class PartChecks:
         """Remember what takes the data; ``name`` is the caller, for messages."""
         self.model, self.losses, self.name = model, losses, name
         self.columns = NO_COLUMNS
-        self._form = ""
+        self._form: Any = None
 
     def __call__(self, part: Part, where: str, start: int = 0) -> Batch:
         """Return x, y and weight as the model and the loss take them.
@@ -163,13 +163,16 @@ class PartChecks:
             raise type(error)(f"{error}; rows count from row {start} of the data") from None
         if self.columns == NO_COLUMNS:
             self.columns = Columns(column_names(x), column_names(y))  # the first part's are those of all
-        weights = "no weights" if batch[2] is None else "weights"
-        form = f"x {shown(of_rows(sample_shape(batch[0])))}, y {shown(of_rows(sample_shape(batch[1])))}, {weights}"
-        if form != (self._form or form):
-            raise DataError(
-                f"{name} must return one form, and weights for all rows or for none; got {form}; before {self._form}"
+        form = (*map(sample_shape, batch[:2]), batch[2] is not None)
+        self._form = self._form or form
+        if form != self._form:
+            got, before = (
+                f"x {shown(of_rows(x))}, y {shown(of_rows(y))}, {'weights' if weighted else 'no weights'}"
+                for x, y, weighted in (form, self._form)
             )
-        self._form = form
+            raise DataError(
+                f"{name} must return one form, and weights for all rows or for none; got {got}; before {before}"
+            )
         return batch
 
 

@@ -70,7 +70,7 @@ def fingerprints(x: Tree, y: Tree, weight: Array | None, known: Sequence[str] = 
         >>> fingerprints(np.zeros((2, 3)), np.zeros(2), None)  # doctest: +ELLIPSIS
         'x float64 (2, 3) 4c564769e8be, y float64 (2,) ...'
     """
-    named = flatten(x, "x") | flatten(y, "y") | {"weight": weight}
-    parts = [(name, array) for name, array in named.items() if array is not None]
+    parts = [*flatten(x, "x").items(), *flatten(y, "y").items()] + ([] if weight is None else [("weight", weight)])
     found = [*known, *(fingerprint(array) for _, array in parts[len(known) :])]
-    return ", ".join(f"{name} {text}" for (name, _), text in zip(parts, found, strict=True))
+    texts = (f"{name} {text}" for (name, _), text in zip(parts, found, strict=True))
+    return ", ".join(sorted(texts, key=lambda text: (text.startswith("weight"), text)))  # whatever a dict's order

@@ -15,7 +15,7 @@ from framework.arrays import Array
 from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.settings.messages import brief
-from framework.trees import leaf_name, leaves, map_leaves, names
+from framework.trees import flatten, leaf_name, map_leaves
 
 
 class NPY:
@@ -48,11 +48,7 @@ class NPY:
         self.read_ahead = read_ahead
         parts = {"x": x, "y": y} | ({} if weight is None else {"weight": weight})
         self._parts = {name: _opened(part, name) for name, part in parts.items()}
-        rows = {
-            name: each.rows
-            for part, tree in self._parts.items()
-            for name, each in zip(leaves(names(tree, part)), leaves(tree), strict=True)
-        }
+        rows = {name: each.rows for part, tree in self._parts.items() for name, each in flatten(tree, part).items()}
         if len({*rows.values()}) > 1:
             got = ", ".join(f"{count} in {name}" for name, count in rows.items())
             raise ShapeError(f"NPY: arrays must have the same number of rows; got {got}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.random_streams import random_generator
-from framework.trees import leaves, map_leaves, names, rows_in, take
+from framework.trees import map_leaves, names, rows_in, take
 
 
 class Piece:
@@ -138,8 +138,7 @@ def _fill(batch: Batch, place: int, part: Batch) -> None:
     """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
     rows = slice(place, place + rows_in(part[1]))
     for tree, of_part in zip(batch[:2], part[:2], strict=True):
-        for whole, given in zip(leaves(tree), leaves(of_part), strict=True):
-            whole[rows] = given
+        map_leaves(lambda whole, given: np.copyto(whole[rows], given), tree, of_part)
     if batch[2] is not None:
         batch[2][rows] = part[2]
 

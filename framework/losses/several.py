@@ -54,8 +54,9 @@ class Losses(Loss):
         require_named(type(self), "output", "Losses(price=MeanSquaredError(), late=...)", unnamed, losses)
         if not isinstance(weights, Mapping | tuple):
             raise SettingsError(f"Losses: setting 'weights' must be a dict of numbers by name; got {brief(weights)}")
-        ordered = dict(sorted(weights.items())) if isinstance(weights, Mapping) else weights
-        super().__init__(weights=ordered, **losses)
+        if isinstance(weights, Mapping):  # in the order of the losses, so that their own makes no difference
+            weights = {name: weights[name] for name in sorted(weights, key=[*losses, *weights].index)}
+        super().__init__(weights=weights, **losses)
         for name, _ in self.weights:
             if name not in self.losses:
                 raise SettingsError(

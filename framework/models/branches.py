@@ -193,7 +193,7 @@ class Heads(_Branches):
         >>> from framework import Dense, ReLU, Sequential, Sigmoid
         >>> model = Sequential(Dense(3, 8, ReLU()), Heads(price=Dense(8, 1), late=Dense(8, 1, Sigmoid())))
         >>> {name: output.shape for name, output in model([0.5, 1.0, 2.0]).items()}
-        {'late': (1,), 'price': (1,)}
+        {'price': (1,), 'late': (1,)}
 
     Source:
         Caruana, Multitask learning (1997).

@@ -10,7 +10,7 @@ import numpy as np
 from framework.arrays import Array, require_finite, require_ids
 from framework.errors import SettingsError, ShapeError
 from framework.models.shapes import shown
-from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.trees import flatten, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
@@ -61,12 +61,12 @@ def checked_rows(
     array = real_tree(x, f"{name}: argument 'x'", model.dtype)
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")
-    limits = leaves(model.cardinalities(sample_shape(array)))
-    given = flatten(x, f"{name}: argument 'x'")
-    for (leaf, values), limit in zip(flatten(array, f"{name}: argument 'x'").items(), limits, strict=True):
+    where = f"{name}: argument 'x'"
+    limits, given = flatten(model.cardinalities(sample_shape(array)), where), flatten(x, where)
+    for leaf, values in flatten(array, where).items():
         if total is None or not np.isfinite(total(values)):
             require_finite(values, leaf, given[leaf])
-        require_ids(values, limit, leaf, given[leaf])
+        require_ids(values, limits[leaf], leaf, given[leaf])
     return array
 
 
@@ -116,8 +116,9 @@ def classified(model: Model, x: Any, name: str) -> Any:
         )
     activation = model.output_activation
     return {
-        key: _named(places_of(scores[key], activation[key], names, f"{name}: output {key!r}"), names)
-        for key, names in classes.items()
+        key: _named(places_of(part, activation[key], classes[key], f"{name}: output {key!r}"), classes[key])
+        for key, part in scores.items()
+        if key in classes
     }
 
 

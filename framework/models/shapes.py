@@ -10,7 +10,7 @@ from typing import Any
 from framework.arrays import name_of
 from framework.errors import SettingsError, ShapeError, nearest
 from framework.settings.messages import brief
-from framework.trees import flatten, leaves, map_leaves, names
+from framework.trees import flatten, leaves, map_leaves
 
 Shape = tuple[Any, ...]
 """Sizes of axes; None is any size, and ``...`` in front any number of axes."""
@@ -24,7 +24,9 @@ def fits(shape: Any, expected: Any) -> bool:
         (True, False, True)
     """
     if isinstance(expected, dict) or isinstance(shape, dict):
-        return names(shape) == names(expected) and all(map(fits, leaves(shape), leaves(expected)))
+        if not (isinstance(expected, dict) and isinstance(shape, dict)) or shape.keys() != expected.keys():
+            return False
+        return all(fits(part, expected[name]) for name, part in shape.items())
     if is_open(shape) or is_open(expected):
         count = min(len(shape) - is_open(shape), len(expected) - is_open(expected))
         shape, expected = shape[len(shape) - count :], expected[len(expected) - count :]
@@ -79,7 +81,7 @@ def shown(shape: Any) -> str:
         '(rows, any, 3)'
     """
     if isinstance(shape, dict):
-        return f"{{{', '.join(f'{key!r}: {shown(shape[key])}' for key in sorted(shape))}}}"
+        return f"{{{', '.join(f'{key!r}: {shown(shape[key])}' for key in shape)}}}"
     sizes = ["any" if size is None else "..." if size is ... else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 

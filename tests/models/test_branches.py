@@ -332,9 +332,9 @@ def test_a_layer_belongs_to_one_branch():
     ("change", "error", "message"),
     [
         ({"numbers": None, "nmbers": np.ones((3, 2))}, ShapeError, r"got a dict of .*; did you mean x\['numbers'\]\?"),
-        ({"city": None}, ShapeError, r"must be a batch of shape \{'city': \(rows,\), 'numbers': \(rows, 2\)\}"),
-        ({"more": np.ones(3)}, ShapeError, r"got a dict of x\['city'\], x\['more'\], x\['numbers'\]"),
-        ({"city": np.ones(2)}, ShapeError, r"got 2 in x\['city'\] and 3 in x\['numbers'\]"),
+        ({"city": None}, ShapeError, r"must be a batch of shape \{'numbers': \(rows, 2\), 'city': \(rows,\)\}"),
+        ({"more": np.ones(3)}, ShapeError, r"got a dict of x\['numbers'\], x\['city'\], x\['more'\]"),
+        ({"city": np.ones(2)}, ShapeError, r"got 3 in x\['numbers'\] and 2 in x\['city'\]"),
         ({"city": np.full(3, 5)}, DataError, r"x\['city'\] must hold whole ids in 0..4; got 5.0 at x\['city'\]\[0\]"),
         ({"city": np.ones((3, 2))}, ShapeError, r"got \(2,\) of 'numbers', \(2, 3\) of 'city'; .*Flatten"),
         ({"numbers": np.full((3, 2), np.nan)}, DataError, r"x\['numbers'\] must be finite"),

@@ -254,7 +254,7 @@ def test_a_cardinality_names_inputs(named):
     class Misspelt(Joined):
         cardinality = named
 
-    with pytest.raises(SettingsError, match=re.escape("but the inputs are x['city'], x['numbers']")):
+    with pytest.raises(SettingsError, match=re.escape("but the inputs are x['numbers'], x['city']")):
         Misspelt()(NAMED)
 
 

@@ -1,5 +1,7 @@
 """Training of models of several outputs: figures, targets, engines, resuming, and what is refused."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -36,10 +38,14 @@ from framework import (
     Sigmoid,
     Softmax,
     Standardize,
+    Stream,
     Tanh,
     Trainer,
+    check_gradients,
     compare_steps,
+    load,
     on,
+    save,
     split,
     verify_resume,
 )
@@ -232,7 +238,7 @@ def test_predictions_come_in_the_unit_of_each_target():
     scaled = np.square(found["price"][:, 0] - table["price"]).mean() / table["price"].var(ddof=0)
     assert scaled == pytest.approx(run.history[-1]["val_price_loss"], rel=1e-6)
     assert abs(found["age"].mean() - table["age"].mean()) < 5.0
-    with pytest.raises(SettingsError, match="classify: the model must have one output; it has age, price"):
+    with pytest.raises(SettingsError, match="classify: the model must have one output; it has price, age"):
         model.classify(table)
 
 
@@ -344,7 +350,7 @@ REFUSED_TARGETS = [
     ({**Y, "more": Y["late"]}, DataError, r"'y' has 'more', for which there is no loss\. Outputs: "),
     ({**Y, "late": Y["late"] + 1}, DataError, r"y\['late'\] must lie in \[0, 1\]; got 2"),
     ({**Y, "price": np.full(ROWS, np.nan)}, DataError, r"y\['price'\] must be finite; got nan at y\['price'\]\[0\]"),
-    ({**Y, "price": Y["price"][1:]}, ShapeError, r"got shapes \(40, 3\) and \{'late': \(40,\), 'price': \(39,\)\}"),
+    ({**Y, "price": Y["price"][1:]}, ShapeError, r"got shapes \(40, 3\) and \{'price': \(39,\), 'late': \(40,\)\}"),
     ({**Y, "price": np.zeros((ROWS, 2))}, ShapeError, r"y\['price'\] must have the shape of the output, \(40, 1\)"),
 ]
 
@@ -439,3 +445,55 @@ def test_losses_travel_as_json_and_compare():
     assert Metric.from_json(metric.to_json()) == metric
     with pytest.raises(DataError, match="output 'late': target must be finite"):
         LOSSES({"price": [1.0], "late": [0.5]}, {"price": [1.0], "late": [np.nan]})
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_outputs_stay_in_the_order_of_the_user(engine, tmp_path):
+    y = {"late": Y["late"], "price": Y["price"]}  # as sorting would have them, and not as the model
+    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0, "price": 0.25})
+    run = trainer(loss=loss, engine=engine).fit(network(), (X, y), (X, y))
+    assert run.engine == engine
+    save(run, tmp_path / "run.safetensors")
+    again = load(tmp_path / "run.safetensors")
+    for one in (run, copy.copy(run), again):
+        model = one.model
+        assert [*one.history[-1]][:7] == [
+            *("epoch", "loss", "price_loss", "late_loss", "val_loss", "val_price_loss", "val_late_loss")
+        ]
+        for names in (model.predict(X), model(X), model(X[0]), model.forward(X), model.output_shape):
+            assert [*names] == ["price", "late"]
+        assert "{'price': (rows, 1), 'late': (rows, 1)}" in model.summary()
+    assert [*trainer(loss=loss).evaluate(again.model, (X, y))] == ["loss", "price_loss", "late_loss"]
+    written = Loss.from_json(loss.to_json())
+    assert ([*written.losses], [*dict(written.weights)]) == (["price", "late"], ["price", "late"])
+    assert written == loss == loss.replace(weights={"price": 0.25, "late": 2.0})
+    other = Losses(late=BinaryCrossEntropy(), price=MeanSquaredError(), weights={"late": 2.0, "price": 0.25})
+    turned = trainer(loss=other, engine=engine).fit(network(), (X, Y))
+    np.testing.assert_allclose(turned.model.parameters.vector, run.model.parameters.vector, rtol=1e-12)
+
+
+def test_the_order_of_inputs_changes_nothing_but_their_order():
+    x = {"right": X[:, :1], "left": X[:, 1:]}
+    model = Sequential(Join(left=Dense(2, 3), right=Embedding(2, 2)), Dense(units=1))
+    x["right"] = (X[:, 0] > 0).astype(float)
+    recipe = trainer(loss=MeanSquaredError())
+    run = recipe.fit(model, (x, Y["price"]))
+    turned = {"left": x["left"], "right": x["right"]}
+    other = recipe.fit(Sequential(Join(left=Dense(2, 3), right=Embedding(2, 2)), Dense(units=1)), (turned, Y["price"]))
+    np.testing.assert_array_equal(model.parameters.vector, other.model.parameters.vector)
+    assert run.recipe == other.recipe  # with the fingerprint of the data
+    assert [*model.input_shape] == ["left", "right"]
+    report = check_gradients(model, MeanSquaredError(), x, Y["price"])
+    assert [row.parameter for row in report.rows][-1] == "x['left']"
+
+
+def test_batches_of_a_stream_may_name_inputs_in_any_order():
+    x = {"left": X[:, :1], "right": X[:, 1:]}
+    turned = dict(reversed(x.items()))
+    parts = [({name: leaf[:20] for name, leaf in x.items()}, Y["price"][:20])]
+    parts += [({name: leaf[20:] for name, leaf in turned.items()}, Y["price"][20:])]
+    models = [Sequential(Join(left=None, right=None), Dense(units=1)) for _ in range(2)]
+    recipe = trainer(loss=MeanSquaredError(), shuffle=False)
+    recipe.fit(models[0], Stream(lambda _: parts))
+    recipe.fit(models[1], (x, Y["price"]))
+    np.testing.assert_array_equal(models[0].parameters.vector, models[1].parameters.vector)
