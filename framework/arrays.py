@@ -309,9 +309,14 @@ def blocks(array: Array) -> list[slice]:
         >>> blocks(np.zeros((10, 2048)))
         [slice(0, 4, None), slice(4, 8, None), slice(8, 12, None)]
     """
-    rows = len(array)
-    step = max(1, BLOCK * rows // max(1, array.size))
+    rows, size = len(array), array.size
+    if size <= BLOCK:
+        return _ONE_BLOCK if rows else []
+    step = max(1, BLOCK * rows // size)
     return [slice(start, start + step) for start in range(0, rows, step)]
+
+
+_ONE_BLOCK = [slice(None)]
 
 
 class Record(dict[str, Any]):
@@ -326,12 +331,13 @@ class Record(dict[str, Any]):
         fused: Whether backward starts from dL/dh of the output layer, not from dL/da; by name for several outputs.
         needs_input_gradient: Whether backward's result, dL/dx, will be used.
         outputs: The records of the outputs by name, for their losses, where there are several.
+        total: The sum of w l that the last backward of the loss found.
         sample: Whether forward was given one sample, without a row axis.
         ready: Whether forward has run and backward has not yet used this record up.
         preactivation: h of the output layer, or None where it has no activation.
         output: What forward computed.
         accepted_by: The loss that last accepted the output activation.
-        fuses: Whether that loss works on the pre-activation.
+        fuses: Whether that loss works on the pre-activation; by name for several outputs.
         parts: The records of a composed model's layers.
         calls: The record of each call of a child in this forward, by the child's name.
         adds: Whether a child's gradients of this pass are there already, so that further ones add to them.
@@ -357,6 +363,7 @@ class Record(dict[str, Any]):
         "preactivation",
         "ready",
         "sample",
+        "total",
         "training",
         "_buffers",
         "_memories",
@@ -369,15 +376,16 @@ class Record(dict[str, Any]):
         self.training = training
         self.parts = parts
         self.key: tuple[int, ...] | None = None
-        self.fused = False
+        self.fused: Any = False
         self.needs_input_gradient = True
         self.sample = False
         self.ready = False
         self.preactivation: Any = None
         self.output: Any = None
         self.outputs: dict[str, Record] = {}
+        self.total = 0.0
         self.accepted_by: object = None
-        self.fuses = False
+        self.fuses: Any = False
         self.calls: dict[str, list[Record]] = {}
         self.adds = False
         self._buffers: dict[str, Array] = {}

@@ -15,7 +15,7 @@ from framework.errors import DataError, ShapeError
 from framework.frames import Frame, is_frame
 from framework.losses import Loss
 from framework.losses.requirements import require_one_output, require_weights
-from framework.losses.several import Losses, OutputLoss
+from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import checked_rows, require_samples
@@ -94,7 +94,7 @@ def checked(
     y: Any,
     weight: Any,
     model: Model,
-    losses: tuple[Loss | OutputLoss, ...],
+    losses: tuple[Loss | Figure, ...],
     name: str,
     columns: Columns = NO_COLUMNS,
     digests: list[str] | None = None,
@@ -134,7 +134,7 @@ class PartChecks:
     def __init__(
         self,
         model: Model,
-        losses: tuple[Loss | OutputLoss, ...],
+        losses: tuple[Loss | Figure, ...],
         name: str,
     ) -> None:
         """Remember what takes the data; ``name`` is the caller, for messages."""
@@ -209,7 +209,7 @@ def transformed(
     x: Any,
     y: Any,
     model: Model,
-    losses: tuple[Loss | OutputLoss, ...],
+    losses: tuple[Loss | Figure, ...],
     name: str,
     start: int = 0,
 ) -> tuple[Any, Any]:

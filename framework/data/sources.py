@@ -28,7 +28,7 @@ from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, DtypeError, FrameworkError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
-from framework.losses.several import OutputLoss
+from framework.losses.several import Figure
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
@@ -348,7 +348,7 @@ def parts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
 def prepare(
     data: Any,
     model: Model,
-    losses: tuple[Loss | OutputLoss, ...],
+    losses: tuple[Loss | Figure, ...],
     name: str,
     columns: Columns = NO_COLUMNS,
     metrics: Iterable[Metric | Loss] = (),

@@ -92,10 +92,11 @@ class Engine:
         count, total = self.strategy.total(own), 0.0
         metrics: Sums = {}
         for place, (x, y, weight) in enumerate(self._parts(batch)):
-            prediction = model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
+            model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
+            record = model.recorded() if self.figures.summed else None
             total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
-            activation, h = model.output_activation, model.preactivation
-            add_sums(metrics, self.figures.metric_sums(activation, h, prediction, y, weight))
+            if record is not None:
+                add_sums(metrics, self.figures.training_sums(model, record, y, weight))
         sums = self.strategy.reduce(model.parameters.gradient, {"loss": (total, own)} | metrics)
         run.batch_loss = sums["loss"][0] / count
         for regularizer in self.regularizers:

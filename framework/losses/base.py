@@ -233,11 +233,29 @@ class Loss(Formula):
         """
         record = record_of(model)
         if record.accepted_by is not self:
-            require_one_output(self, record.output)
-            self.require_model(model.output_activation)
-            record.accepted_by, record.fuses = self, self.fuses(model.output_activation)
-        fused = record.fuses
-        h, a = record.preactivation, record.output
+            self.accept_output(record, model.output_activation)
+        loss, delta = self.output_delta(record, target, weight, count, check=check)
+        model.backpropagate(delta, fused=record.fuses, input_gradient=False, accumulate=accumulate)
+        return loss
+
+    def accept_output(self, record: Record, activation: Any) -> None:
+        """Check the outputs of a model, given its record and its output activation, once for ``output_delta``.
+
+        Raises:
+            SettingsError: They cannot serve this loss.
+        """
+        require_one_output(self, record.output)
+        self.require_model(activation)
+        record.accepted_by, record.fuses = self, self.fuses(activation)
+
+    def output_delta(
+        self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
+    ) -> tuple[float, Any]:
+        """Return the loss at a model's last forward, and dL/da of its output, or dL/dh if ``record.fuses``.
+
+        See ``backward``. ``record.total`` is then the sum of w l.
+        """
+        fused, h, a = record.fuses, record.preactivation, record.output
         if not a.shape:  # one number from one sample: no loops and no memory are needed
             target = self._one_target(target, weight, a.dtype) if check else target
             value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
@@ -248,8 +266,7 @@ class Loss(Formula):
             if count is not None:
                 share = (1.0 if weight is None else float(np.reshape(weight, -1)[0])) / count
                 value, delta = value * share, delta * share
-            model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
-            return float(value)
+            return float(value), delta
         if check:
             target = real_array(target, "target")
             target = self.targets(target[None] if record.sample and target.ndim < a.ndim else target, a, record)
@@ -260,12 +277,12 @@ class Loss(Formula):
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         delta = record.array("delta", a.shape)
         with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
-            loss = self._total(formula, first, target, weight) / divisor
+            record.total = self._total(formula, first, target, weight)
+            loss = record.total / divisor
             if not math.isfinite(loss):
                 raise DivergedError(diverged(self, formula(first, target), a, h if fused else None))
             self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
-        model.backpropagate(delta, fused=fused, input_gradient=False, accumulate=accumulate)
-        return loss
+        return loss, delta
 
     def _divisor(self, shape: Any, weight: Array | None, count: float | None) -> float:
         """Return what ``backward`` divides the sum over a batch by."""
@@ -361,9 +378,10 @@ class Loss(Formula):
         """
         total = 0.0
         shape = first.shape[:1] if self.by_row else first.shape
-        for part in blocks(first):
-            given = first[part]
-            values, expected = formula(given, target[part]), given.shape[: len(shape)]
+        parts = blocks(first)
+        for part in parts:
+            given, wanted = (first, target) if len(parts) == 1 else (first[part], target[part])
+            values, expected = formula(given, wanted), given.shape[: len(shape)]
             if getattr(values, "shape", ()) != expected:
                 of = ("per element", "per row")
                 other = given.shape if self.by_row else given.shape[:1]
@@ -385,8 +403,12 @@ class Loss(Formula):
         """Fill ``out`` with formula(prediction, target) * w / count, some rows at a time."""
         scale: Any = 1.0 / count
         column = (-1, *(1,) * (out.ndim - 1))
-        for part in blocks(out):
-            slope, filled = formula(prediction[part], target[part]), out[part]
+        parts = blocks(out)
+        for part in parts:
+            if len(parts) == 1:
+                slope, filled = formula(prediction, target), out
+            else:
+                slope, filled = formula(prediction[part], target[part]), out[part]
             if getattr(slope, "shape", ()) != filled.shape:
                 raise ShapeError(
                     f"{type(self).__name__}.slope must have the shape of the prediction, {filled.shape}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import ConfigDict
 from framework.arrays import Array, Record
 from framework.errors import DataError, FrameworkError, SettingsError, UsageError, nearest
 from framework.losses.base import Loss
-from framework.losses.requirements import Output, record_of, require_weights
+from framework.losses.requirements import require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
 from framework.trees import at, leaf_name, leaves, map_leaves
@@ -70,6 +71,11 @@ class Losses(Loss):
     def losses(self) -> dict[str, Loss]:
         """The loss of each output by name."""
         return dict(self.__pydantic_extra__)
+
+    @cached_property
+    def _weighted(self) -> list[tuple[str, Loss, float]]:
+        weights = dict(self.weights)
+        return [(name, loss, weights.get(name, 1.0)) for name, loss in self.losses.items()]
 
     def weight_of(self, name: str) -> float:
         """Return the weight of an output's loss."""
@@ -134,42 +140,42 @@ class Losses(Loss):
                 found[name] = loss.sums(prediction[name], target[name], weight)
         return self._joined(found, prediction)
 
-    def backward(
-        self,
-        model: Output,
-        target: Any,
-        weight: Any = None,
-        *,
-        count: float | None = None,
-        accumulate: bool = False,
-        check: bool = True,
-    ) -> float:
-        """Fill the model's gradients with those of the weighted sum at its last forward, and return it.
+    def accept_output(self, record: Record, activation: Any) -> None:
+        """Check the outputs of a model, and give each a record of its own, which keeps its memory from step to step."""
+        self.require_outputs(record.output)
+        for name, loss in self.losses.items():
+            if type(loss).backward is not Loss.backward:
+                raise SettingsError(f"Losses: the loss of {name!r} must not write backward; write value and slope")
+            part = record.outputs[name] = Record(record.dtype, training=True)
+            part.output = record.output[name]
+            with about(name):
+                loss.accept_output(part, at(activation, (name,)))
+        record.accepted_by, record.fuses = self, {name: part.fuses for name, part in record.outputs.items()}
 
-        See ``Loss.backward``; ``target`` is a dict by the outputs' names.
-        """
-        record = record_of(model)
-        if record.accepted_by is not self:
-            self.require_outputs(record.output)
-            record.accepted_by = self
+    def output_delta(
+        self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
+    ) -> tuple[float, Any]:
+        """Return the weighted sum at a model's last forward, and dL/da or dL/dh by name; see ``Loss.output_delta``."""
         if check:
             self.require_names(target, "target")
         rows = len(leaves(record.output)[0])
         if weight is not None and check:
             weight = require_weights(weight, rows, "weight", record.dtype)
-        count = self._divisor((rows,), weight, count)
-        total = 0.0
-        deltas, fused = {}, {}
-        for name, loss in self.losses.items():
-            output = _OneOutput(model, record, name)
-            per_row, share = _per_row(loss, map_leaves(np.shape, record.output[name])), self.weight_of(name)
-            with about(name):
-                total += loss.backward(
-                    output, target[name], weight, count=count * per_row / share if share else math.inf, check=check
-                )
-            deltas[name], fused[name] = output.delta, output.fused
-        model.backpropagate(deltas, fused=fused, input_gradient=False, accumulate=accumulate)
-        return total
+        divisor = self._divisor((rows,), weight, count)
+        total, deltas = 0.0, {}
+        for name, loss, share in self._weighted:
+            part = record.outputs[name]
+            part.sample, part.output = record.sample, record.output[name]
+            part.preactivation = at(record.preactivation, (name,))
+            per_row = _per_row(loss, part.output)
+            each = divisor * per_row / share if share else math.inf
+            try:
+                _, deltas[name] = loss.output_delta(part, target[name], weight, each, check=check)
+            except FrameworkError as error:
+                raise _about(name, error) from None
+            total += share * part.total / per_row
+        record.total = total
+        return total / divisor, deltas
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""
@@ -182,10 +188,10 @@ class Losses(Loss):
     def _joined(self, sums: Mapping[str, tuple[float, float]], prediction: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) from the sums of each output's loss."""
         total = count = 0.0
-        for name, loss in self.losses.items():
+        for name, loss, share in self._weighted:
             each, of = sums[name]
-            per_row = _per_row(loss, map_leaves(lambda leaf: np.shape(np.atleast_1d(leaf)), prediction[name]))
-            total, count = total + self.weight_of(name) * each / per_row, of / per_row
+            per_row = _per_row(loss, prediction[name])
+            total, count = total + share * each / per_row, of / per_row
         return total, count
 
     def require_targets(self, array: Any, shape: Any, name: str) -> Any:
@@ -252,48 +258,22 @@ class Losses(Loss):
                 )
 
 
-class _OneOutput:
-    """One output of a model, as its loss sees it: backward leaves delta here, until those of all outputs are known.
+class Figure(NamedTuple):
+    """A loss or a metric of one output, or of all that a model gives.
 
     Attributes:
-        delta: dL/da of the output, or dL/dh when it is fused.
-        fused: Whether it is.
+        key: Its column in a history.
+        path: The output that it is of, by the names that lead to it: ``("late",)``; () for all.
+        formula: The loss or the metric.
     """
 
-    def __init__(self, model: Output, record: Record, name: str) -> None:
-        """Give the loss a record of its own, which keeps its memory from step to step."""
-        self._model, self._name = model, name
-        part = record.outputs.get(name)
-        if part is None:
-            part = record.outputs[name] = Record(record.dtype, training=True)
-        part.sample, part.output = record.sample, record.output[name]
-        part.preactivation = at(record.preactivation, (name,))
-        self._record = part
-        self.delta: Any = None
-        self.fused: Any = False
-
-    @property
-    def output_activation(self) -> Any:
-        return at(self._model.output_activation, (self._name,))
-
-    def recorded(self) -> Record:
-        return self._record
-
-    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> None:
-        self.delta, self.fused = gradient, fused
-
-
-class OutputLoss(NamedTuple):
-    """The loss of the output that a path of names leads to, where it only serves as a metric."""
-
+    key: str
     path: tuple[str, ...]
-    loss: Loss
+    formula: Any
 
-    def require_targets(self, array: Any, shape: Any, name: str) -> None:
-        """Check the targets of that output; see ``Loss.require_targets``."""
-        for key in self.path:
-            name = leaf_name(name, key)
-        self.loss.require_targets(at(array, self.path), at(shape, self.path), name)
+    def require_targets(self, y: Any, shape: Any, name: str) -> None:
+        """Check the targets for a loss that serves as a metric; see ``Loss.require_targets``."""
+        self.formula.require_targets(at(y, self.path), at(shape, self.path), reduce(leaf_name, self.path, name))
 
 
 @contextmanager
@@ -312,9 +292,13 @@ def about(name: str) -> Iterator[None]:
     except FrameworkError as error:
         if not name:
             raise
-        raise type(error)(f"output '{name}': {error}") from None
+        raise _about(name, error) from None
 
 
-def _per_row(loss: Loss, shape: Any) -> float:
+def _about(name: str, error: FrameworkError) -> FrameworkError:
+    return type(error)(f"output '{name}': {error}")
+
+
+def _per_row(loss: Loss, output: Any) -> float:
     """Return how many values of a row the mean of a loss is over."""
-    return loss.count(map_leaves(lambda part: (1, *part[1:]), shape), None)
+    return loss.count(map_leaves(lambda leaf: (1, *np.shape(leaf)[1:]), output), None)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import reduce
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Record
 from framework.data.pieces import joined, read_only
 from framework.data.sources import Source, batches
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
 from framework.losses.requirements import require_one_output
-from framework.losses.several import Losses, OutputLoss, about
+from framework.losses.several import Figure, Losses, about
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
@@ -24,20 +25,6 @@ from framework.trees import at, map_leaves
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
-
-
-class Figure(NamedTuple):
-    """A figure of a history.
-
-    Attributes:
-        key: Its column.
-        path: The output that it is of, by the names that lead to it: ``("late",)``; () for all that the model gives.
-        formula: The metric or the loss.
-    """
-
-    key: str
-    path: tuple[str, ...]
-    formula: Metric | Loss
 
 
 class Figures:
@@ -60,10 +47,9 @@ class Figures:
         self.whole = tuple(figure for figure in figures if isinstance(figure.formula, WholeMetric))
 
     @property
-    def losses(self) -> tuple[Loss | OutputLoss, ...]:
+    def losses(self) -> tuple[Loss | Figure, ...]:
         """The loss, then the metrics that are losses too."""
-        losses = (OutputLoss(path, formula) for _, path, formula in self.of_metrics if isinstance(formula, Loss))
-        return (self.loss, *losses)
+        return (self.loss, *(figure for figure in self.of_metrics if isinstance(figure.formula, Loss)))
 
     @property
     def of_metrics(self) -> tuple[Figure, ...]:
@@ -103,13 +89,22 @@ class Figures:
                 with about(".".join(figure.path)):
                     figure.formula.require_output(output)
 
+    def training_sums(self, model: Model, record: Record, y: Any, weight: Array | None) -> Sums:
+        """Return the sums of every figure over a batch after ``backward``, which has those of the losses of outputs."""
+        found: Sums = {}
+        for key, path, formula in self.of_outputs:
+            part = reduce(lambda whole, name: whole.outputs[name], path, record)
+            found[key] = (part.total, formula.count(map_leaves(np.shape, part.output), weight))
+        metrics = self.of_metrics
+        if metrics:
+            h, a = record.preactivation, record.output
+            found |= self.metric_sums(model.output_activation, h, a, y, weight, metrics)
+        return found
+
     def metric_sums(
-        self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...] | None = None
+        self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]
     ) -> Sums:
-        """Return the sums of every figure over a batch, or of some. A metric cannot change the arrays it is given."""
-        figures = self.summed if figures is None else figures
-        if not figures:
-            return {}
+        """Return the sums of some figures over a batch. A metric cannot change the arrays it is given."""
         a, y = map_leaves(read_only, a), map_leaves(read_only, y)
         whole = (activation, h, a, y)
         found: Sums = {}
@@ -136,7 +131,7 @@ class Figures:
                 with np.errstate(all="ignore"):
                     h, a = model.output(x)
                     loss = self.loss.output_sums(activation, h, a, y, weight)
-                    add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight))
+                    add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight, self.summed))
                 if self.whole:
                     kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
         if not self.whole:

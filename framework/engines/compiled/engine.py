@@ -141,7 +141,7 @@ class CompiledEngine(Engine):
             inside = ((loss.weight_of(name), *sums_of(each, (*path, name))) for name, each in loss.losses.items())
             return sum(share * total / each for share, total, each in inside), 1.0
 
-        found = ((figure.key, *sums_of(figure.formula, figure.path)) for figure in self.figures.of_outputs)  # type: ignore[arg-type]
+        found = ((figure.key, *sums_of(figure.formula, figure.path)) for figure in self.figures.of_outputs)
         return {key: (total, float(count) * each) for key, total, each in found}
 
     def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
