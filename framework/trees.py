@@ -6,7 +6,7 @@ keeps the order of its dict, and two trees are paired by their names, so the ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,18 +103,14 @@ def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         >>> map_leaves(len, {"numbers": [1, 2], "city": [3]}), map_leaves(max, 1, 2)
         ({'numbers': 2, 'city': 1}, 2)
     """
-    keys = _keys(tree)
+    named = isinstance(tree, dict)
     for other in others:
-        if _keys(other) != keys:
+        if isinstance(other, dict) != named or (named and other.keys() != tree.keys()):
             forms = (str([*one]) if isinstance(one, dict) else "one leaf" for one in (tree, other))
             raise ShapeError(f"trees must have the same names; got {' and '.join(forms)}")
-    if keys is None:
+    if not named:
         return function(tree, *others)
     return {key: map_leaves(function, part, *(other[key] for other in others)) for key, part in tree.items()}
-
-
-def _keys(tree: Any) -> KeysView[str] | None:
-    return tree.keys() if isinstance(tree, dict) else None
 
 
 def take(tree: Any, rows: Any) -> Any:
@@ -162,11 +158,12 @@ def rows_in(tree: Any, name: str = "x") -> int:
     """
     if not isinstance(tree, dict):
         return len(tree)
+    lengths = {*map(len, leaves(tree))}
+    if len(lengths) == 1:
+        return lengths.pop()
     rows = {name_of(leaf): len(array) for leaf, array in flatten(tree, name).items()}
     first, count = next(iter(rows.items()))
-    for leaf, other in rows.items():
-        if other != count:
-            raise ShapeError(
-                f"{name} must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}"
-            )
-    return count
+    leaf, other = next(each for each in rows.items() if each[1] != count)
+    raise ShapeError(
+        f"{name} must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}"
+    )

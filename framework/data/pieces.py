@@ -10,7 +10,10 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.random_streams import random_generator
-from framework.trees import map_leaves, names, rows_in, take
+from framework.trees import map_leaves, rows_in, take
+
+Path: TypeAlias = tuple[str, ...]
+"""The names that lead to an array of a batch: ``("x", "city")``."""
 
 
 class Piece:
@@ -29,12 +32,12 @@ class Piece:
         size: int,
         place: int = 0,
         order: Array | None = None,
-        memory: dict[str, Array] | None = None,
+        memory: dict[Path, Array] | None = None,
     ) -> None:
         """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
         self.arrays, self.size, self.place, self._order = arrays, size, place, order
         self.count = rows_in(arrays[1]) if order is None else len(order)
-        self._memory: dict[str, Array] = {} if memory is None else memory
+        self._memory: dict[Path, Array] = {} if memory is None else memory
 
     @property
     def done(self) -> bool:
@@ -60,17 +63,17 @@ class Piece:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
         return (
-            self._gather("x", x, rows),
-            self._gather("y", y, rows),
-            None if weight is None else self._gather("weight", weight, rows),
+            self._gather(("x",), x, rows),
+            self._gather(("y",), y, rows),
+            None if weight is None else self._gather(("weight",), weight, rows),
         )
 
-    def _gather(self, name: str, array: Any, rows: Array) -> Any:
+    def _gather(self, path: Path, array: Any, rows: Array) -> Any:
         if type(array) is dict:
-            return map_leaves(lambda leaf, part: self._gather(leaf, part, rows), names(array, name), array)
-        kept = self._memory.get(name)
+            return {name: self._gather((*path, name), part, rows) for name, part in array.items()}
+        kept = self._memory.get(path)
         if kept is None or len(kept) < len(rows):
-            kept = self._memory[name] = np.empty((self.size, *array.shape[1:]), array.dtype)
+            kept = self._memory[path] = np.empty((self.size, *array.shape[1:]), array.dtype)
         out = kept[: len(rows)]
         array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
         return out
@@ -89,7 +92,7 @@ def cut(windows: Iterable[Window], size: int, skip: int) -> Generator[Piece]:
 
     A window whose rows are all skipped is not read.
     """
-    memory: dict[str, Array] = {}
+    memory: dict[Path, Array] = {}
     rest: Batch | None = None
     for rows, read in windows:
         if skip >= rows:

@@ -22,7 +22,7 @@ from framework.data.adapting import adapted
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import Piece, cut, filled, permutation, read_only, rows_of_batch
+from framework.data.pieces import Path, Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, DtypeError, FrameworkError, ShapeError
@@ -92,7 +92,7 @@ class ArraySource:
         x, y, weight = arrays
         self.arrays = map_leaves(read_only, x), map_leaves(read_only, y), None if weight is None else read_only(weight)
         self.rows, self.columns, self._digests = rows_in(y), columns, digests
-        self._memory: dict[str, Array] = {}
+        self._memory: dict[Path, Array] = {}
         self._whole, self._chances = self.arrays, None
         if chances is not None:
             chances.learn(self.arrays)

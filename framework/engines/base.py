@@ -17,7 +17,7 @@ from framework.emit.programs import require_unchanged, wholly_ours
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
-from framework.trees import map_leaves, rows_in
+from framework.trees import rows_in
 
 
 class Strategy:
@@ -88,7 +88,7 @@ class Engine:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, loss = self.run, self.run.model, self.run.loss_function
         y = batch[1]
-        own = loss.count(y.shape if type(y) is np.ndarray else map_leaves(np.shape, y), batch[2])
+        own = loss.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
         count, total = self.strategy.total(own), 0.0
         metrics: Sums = {}
         for place, (x, y, weight) in enumerate(self._parts(batch)):

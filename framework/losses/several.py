@@ -17,7 +17,7 @@ from framework.losses.base import Loss
 from framework.losses.requirements import require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
-from framework.trees import at, leaf_name, leaves, map_leaves
+from framework.trees import at, leaf_name, leaves
 
 
 class Losses(Loss):
@@ -156,11 +156,10 @@ class Losses(Loss):
         self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
     ) -> tuple[float, Any]:
         """Return the weighted sum at a model's last forward, and dL/da or dL/dh by name; see ``Loss.output_delta``."""
+        rows = len(leaves(record.output)[0])
         if check:
             self.require_names(target, "target")
-        rows = len(leaves(record.output)[0])
-        if weight is not None and check:
-            weight = require_weights(weight, rows, "weight", record.dtype)
+            weight = None if weight is None else require_weights(weight, rows, "weight", record.dtype)
         divisor = self._divisor((rows,), weight, count)
         total, deltas = 0.0, {}
         for name, loss, share in self._weighted:
@@ -211,7 +210,7 @@ class Losses(Loss):
         return {name: loss.expand(array[name], shape[name], None) for name, loss in self.losses.items()}
 
     def count(self, shape: Any, weight: Array | None) -> float:
-        """Return sum(w) over rows."""
+        """Return sum(w) over rows; the shape may also be (rows,)."""
         rows = leaves(shape)[0][0]
         return float(rows if weight is None else np.add.reduce(weight, dtype=np.float64))
 
@@ -301,4 +300,4 @@ def _about(name: str, error: FrameworkError) -> FrameworkError:
 
 def _per_row(loss: Loss, output: Any) -> float:
     """Return how many values of a row the mean of a loss is over."""
-    return loss.count(map_leaves(lambda leaf: (1, *np.shape(leaf)[1:]), output), None)
+    return 1.0 if isinstance(output, dict) else loss.count((1, *np.shape(output)[1:]), None)

@@ -311,7 +311,7 @@ class Model(Component):
         """
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
-        x, sample = self._accept(x, self._built().dtype)
+        x, sample = self._accept(x, self._built())
         _, a = self.output(map_leaves(lambda leaf: leaf[None], x) if sample else x)
         given = leaves(x)
 
@@ -350,22 +350,20 @@ class Model(Component):
         if key is not None and type(key) is not tuple:
             raise UsageError(f"forward: argument 'key' must be a tuple, (seed, epoch, step); got {key!r}")
         state = self._state or self._built()
-        x, sample = self._accept(x, state.dtype)
+        x, sample = self._accept(x, state)
         record = state.record
         record.ready = False
         record.key = key
         record.sample = sample
         if record.calls:
             record.calls = {}
-        a = self.apply(
-            map_leaves(lambda leaf: leaf[None], x) if sample and not self.takes_a_sample else x,
-            state.parameters.views,
-            record,
-        )
-        record.output = a
+        if sample and not self.takes_a_sample:
+            x = map_leaves(lambda leaf: leaf[None], x)
+        record.output = a = self.apply(x, state.parameters.views, record)
         record.ready = True
         if type(a) is dict:
-            record.output = a = map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
+            if any(type(leaf) is dict or leaf.dtype is not state.dtype for leaf in a.values()):
+                record.output = a = map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
             a = take(a, 0) if sample else a
             return map_leaves(np.copy, a) if copy else a
         if not a.shape:
@@ -440,13 +438,19 @@ class Model(Component):
             frozen[...] = 0.0
         return result
 
-    def _accept(self, x: Any, dtype: np.dtype[Any]) -> tuple[Any, bool]:
+    def _accept(self, x: Any, state: State) -> tuple[Any, bool]:
         """Return x as contiguous arrays of the model's dtype, and whether it is one sample."""
+        dtype = state.dtype
+        if type(x) is dict and state.accepted and _is_like(x, state.accepted, dtype):
+            return x, False
         if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:  # strides change last bits
             self.require_columns(x, "x")
             x = real_tree(x, "x", dtype)
             if isinstance(x, dict):
-                return x, self._is_sample(x)
+                sample = self._is_sample(x)
+                flat = not sample and all(isinstance(leaf, np.ndarray) for leaf in x.values())
+                state.accepted = {name: leaf.shape for name, leaf in x.items()} if flat else {}
+                return x, sample
         expected = self.input_shape
         shape = x.shape
         if shape == expected:
@@ -525,6 +529,21 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
+
+
+def _is_like(x: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> bool:
+    """Return whether x has these shapes by name, as contiguous arrays of this dtype."""
+    if x.keys() != shapes.keys():
+        return False
+    for name, leaf in x.items():
+        if (
+            type(leaf) is not np.ndarray
+            or leaf.dtype is not dtype
+            or leaf.shape != shapes[name]
+            or not leaf.flags.c_contiguous
+        ):
+            return False
+    return True
 
 
 def with_models(value: Any, function: Callable[[Model], Model]) -> Any:

@@ -44,6 +44,14 @@ class Input(Layer):
     def formula(self, x: Any) -> Any:
         return x
 
+    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+        return x
+
+    def apply_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        return gradient
+
 
 class _Branches(Composite):
     """The base of Join and Heads: models under names that the user chooses."""
@@ -147,32 +155,30 @@ class Join(_Branches):
 
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
         outputs = {name: self.forward_child(name, self.given(name, x), record) for name in self._parts}
-        shapes = {name: sample_shape(each) for name, each in outputs.items()}
-        if (
-            any(isinstance(each, dict) or not each for each in shapes.values())
-            or len({each[:-1] for each in shapes.values()}) > 1
-        ):
-            got = ", ".join(f"{shown(shape)} of '{name}'" for name, shape in shapes.items())
+        shapes: list[Any] = [getattr(each, "shape", ()) for each in outputs.values()]
+        axes = shapes[0][1:-1]
+        if any(len(each) < 2 or each[1:-1] != axes for each in shapes):
+            got = ", ".join(f"{shown(sample_shape(each))} of '{name}'" for name, each in outputs.items())
             raise ShapeError(
                 "the model of each input must give one array, and their shapes may differ in the last axis alone; got "
                 f"{got}; Sequential(..., Flatten()) makes one axis of several"
             )
-        widths = [shape[-1] for shape in shapes.values()]
-        record["widths"] = widths
-        record["columns"] = {name for name, part in self._parts.items() if _is_column(part, x[name])}
-        first = next(iter(outputs.values()))
-        return np.concatenate([*outputs.values()], axis=-1, out=record.array("a", (*first.shape[:-1], sum(widths))))
+        record["outputs"], record["x"] = outputs, x
+        a = record.array("a", (*shapes[0][:-1], sum(each[-1] for each in shapes)))
+        return np.concatenate([*outputs.values()], axis=-1, out=a)
 
     def apply_backward(
         self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Give each model its part of the gradient; return dL/dx by name."""
-        found, stop = {}, 0
-        for name, width in zip(self._parts, record["widths"], strict=True):
-            start, stop = stop, stop + width
+        found, stop, wanted = {}, 0, record.needs_input_gradient
+        for name, output in record["outputs"].items():
+            start, stop = stop, stop + output.shape[-1]
+            if not wanted and type(self._parts[name]) is Input:
+                continue
             part = np.ascontiguousarray(gradient[..., start:stop])
-            dx = self.backward_child(name, part, record, input_gradient=record.needs_input_gradient)
-            found[name] = dx[:, 0] if name in record["columns"] and record.needs_input_gradient else dx
+            dx = self.backward_child(name, part, record, input_gradient=wanted)
+            found[name] = dx[:, 0] if wanted and _is_column(self._parts[name], record["x"][name]) else dx
         return found
 
 
@@ -254,7 +260,10 @@ class Heads(_Branches):
             dx = self.backward_child(
                 name, gradient[name], record, fused=fused[name] if fused else False, input_gradient=wanted
             )
-            total = dx if total is None or not wanted else map_leaves(np.add, total, dx)
+            if total is None or not wanted:
+                total = dx
+            else:
+                total = total + dx if isinstance(dx, np.ndarray) else map_leaves(np.add, total, dx)
         return total
 
 

@@ -275,6 +275,7 @@ class State:
         columns: Those of the frames that the model was fitted with.
         training: Held while the model is trained, which one run at a time may do.
         skips: Whether a backward pass may leave out a layer, whose gradient is then 0.
+        accepted: The shapes by name of the last batch of several inputs: one like it needs no further check.
     """
 
     def __init__(
@@ -291,6 +292,7 @@ class State:
         self.columns = Columns()
         self.training = threading.Lock()
         self.skips = False
+        self.accepted: dict[str, tuple[int, ...]] = {}
         self._new_record = new_record
 
     @cached_property

@@ -21,7 +21,7 @@ from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
-from framework.trees import at, map_leaves
+from framework.trees import at, map_leaves, rows_in
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
@@ -94,7 +94,8 @@ class Figures:
         found: Sums = {}
         for key, path, formula in self.of_outputs:
             part = reduce(lambda whole, name: whole.outputs[name], path, record)
-            found[key] = (part.total, formula.count(map_leaves(np.shape, part.output), weight))
+            shape = (rows_in(y),) if isinstance(formula, Losses) else part.output.shape
+            found[key] = (part.total, formula.count(shape, weight))
         metrics = self.of_metrics
         if metrics:
             h, a = record.preactivation, record.output
