@@ -31,9 +31,15 @@ LONGEST = 1 << 26
 LARGEST_WHOLE = 2**53
 """Below this every whole number is a float."""
 
+TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+"""The cells of a column of booleans, as in pandas: 1 and 0 are numbers, and beside one of these text."""
+
 NULLS = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
 
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
+
+_EXCEL = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n")
+"""The first line by which Excel is told the delimiter."""
 
 _UNREADABLE = {
     b"\x1f\x8b": "is compressed with gzip; unpack it first: gunzip -k FILE",
@@ -55,6 +61,9 @@ class CSV(TableFile):
     columns, which are numbers, booleans, dates, times or text over all rows of all files. Memory does not grow with the
     size of the table. A column of numbers with one cell of text is a column of text, and so is one with a whole number
     of more digits than it could keep.
+
+    A table of more than 8,388,608 numbers is shuffled within windows, and then in another order than the same table in
+    memory.
 
     Attributes:
         path: A file, a pattern such as ``"flights/*.csv"``, a folder, a URL that fsspec reads, or several of them. The
@@ -220,9 +229,8 @@ class _CSVRows(Rows):
                 new = opened.read(CHUNK)
                 digest.update(new)
                 if base == 0 and not rest:
-                    _require_text(file, new)
-                    if new.startswith(codecs.BOM_UTF8):
-                        new, base = new[3:], 3
+                    base = self._beginning(file, new)
+                    new = new[base:]
                 data = rest + new
                 ends = record_ends(data, delimiter, final=not new)
                 if not new and rest and (len(ends) == 0 or ends[-1] < len(data)):
@@ -237,6 +245,18 @@ class _CSVRows(Rows):
                     )
                 if not new:
                     return
+
+    def _beginning(self, file: File, data: bytes) -> int:
+        """Return where the rows begin: after a byte order mark, and after a first line such as ``sep=;``."""
+        _require_text(file, data)
+        if (line := _EXCEL.match(data)) is None:
+            return 3 if data.startswith(codecs.BOM_UTF8) else 0
+        given = line[1].decode("latin-1")
+        if given != self._settings.delimiter:
+            raise DataError(
+                f"CSV: {file.url} says in its first line that cells end with {given!r}; write delimiter={given!r}"
+            )
+        return line.end()
 
     def _row(self, place: int) -> int:
         """Return the number in its file of the row that comes next."""
@@ -310,6 +330,8 @@ class _CSVRows(Rows):
                 library.ConvertOptions(
                     column_types=types,
                     null_values=[*settings.nulls, *(f" {word}" for word in settings.nulls)],
+                    true_values=TRUE,
+                    false_values=FALSE,
                     strings_can_be_null=True,
                     include_columns=[*self.types],
                     decimal_point=settings.decimal,

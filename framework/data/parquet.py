@@ -20,8 +20,9 @@ class Parquet(TableFile):
 
     Rows are decoded from row group to row group, and never a file as a whole, so that memory does not grow with the
     size of the table. All files must have the same columns of the same types. Rows of a table of more than 8,388,608
-    numbers are shuffled within windows, and a row group is read from its beginning: write row groups of at most 65,536
-    rows, and write a table that is sorted by its target in random order.
+    numbers are shuffled within windows, and then in another order than the same table in memory. A row group is read
+    from its beginning: write row groups of at most 65,536 rows, and write a table that is sorted by its target in
+    random order.
 
     Attributes:
         path: A file, a pattern such as ``"flights/*.parquet"``, a folder, a URL that fsspec reads, or several of them.

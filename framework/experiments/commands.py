@@ -31,8 +31,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Turn errors into one message, and warnings into lines."""
+def _answering(file: str | None) -> Iterator[None]:
+    """Turn errors into one message, and warnings into lines; ``file`` has the settings of a command without --set."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         click.echo(f"Warning: {printable(str(message))}", err=True)
@@ -44,7 +44,8 @@ def _answering() -> Iterator[None]:
             yield
         except (FrameworkError, ImportError, MemoryError) as error:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-            raise click.ClickException(printable(with_flags(f"{str(error) or type(error).__name__}{notes}"))) from None
+            said = with_flags(f"{str(error) or type(error).__name__}{notes}", file)
+            raise click.ClickException(printable(said)) from None
 
 
 def _import(modules: tuple[str, ...]) -> None:
@@ -70,7 +71,9 @@ def _command(function: Command) -> Command:
 
     @functools.wraps(function)
     def call(imports: tuple[str, ...], **options: Any) -> Any:
-        with _answering():
+        settable = "changes" in options and options.get("data", "") is not None
+        folder = None if settable else options.get("folder")
+        with _answering(None if folder is None else str(Path(folder) / SETTINGS)):
             _import(imports)
             return function(**options)
 

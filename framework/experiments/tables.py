@@ -95,28 +95,34 @@ def table_read_as(table: TableFile, changes: Sequence[str]) -> TableFile:
     return made
 
 
-def with_flags(message: str) -> str:
+def with_flags(message: str, file: str | None = None) -> str:
     """Return a message in which settings of CSV files in Python, ``thousands=','``, are flags of a command.
+
+    Of a command that has no such flag, they are settings of the ``file`` that it reads.
 
     Example:
         >>> print(with_flags("write thousands=',' or text=('zip',)"))
         write --set data.thousands=, or --set 'data.text=["zip"]'
+        >>> print(with_flags("write thousands=',' or text=('zip',)", "run/experiment.toml"))
+        write thousands = "," or text = ["zip"] in [data] of run/experiment.toml
     """
     table = "validation" if message.startswith("validation: ") else "data"
 
     def flag(found: re.Match[str]) -> str:
         value = ast.literal_eval(found[2])
         if isinstance(value, tuple):
-            items = [each for one in value for each in (NULLS if one is ... else (one,))]
-            text = json.dumps(items, ensure_ascii=False)
-        else:
-            text = value if value.isprintable() else json.dumps(value)
+            value = [each for one in value for each in (NULLS if one is ... else (one,))]
+        text = json.dumps(value, ensure_ascii=False)
+        if file is not None:
+            return f"{found[1]} = {text}"
+        text = value if isinstance(value, str) and value.isprintable() else text
         return f"--set {shlex.quote(f'{table}.{found[1]}={text}')}"
 
     message = message.replace(
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
     )
-    return _SETTING.sub(flag, message)
+    flagged = _SETTING.sub(flag, message)
+    return flagged if file is None or flagged == message else f"{flagged} in [{table}] of {file}"
 
 
 _SETTING = re.compile(

@@ -267,6 +267,15 @@ CSVS = {
     "no text": (b"", "t.csv is empty; a file must begin with a line of column names"),
     "no rows": (b"c,y\n", "must have at least one row"),
     "booleans": (b"c,y\ntrue,0\nFalse,1\n", [1, 0]),
+    "booleans among 0 and 1": (
+        b"c,y\ntrue,0\n1,1\n",
+        "column 'c' must hold real numbers; CSV reads it as text because of 'true' in row 0",
+    ),
+    "the first line of Excel": (b"sep=,\r\nc,y\r\n1,0\r\n2,1\r\n", [1, 2]),
+    "another first line of Excel": (
+        b"sep=;\nc;y\n1;0\n2;1\n",
+        "t.csv says in its first line that cells end with ';'; write delimiter=';'",
+    ),
     "dates": (b"c,y\n2020-01-02,0\n2020-01-03,1\n", "column 'c' must hold real numbers; got dates, first 2020-01-02"),
     "beyond 64 bits": (b"c,y\n18446744073709551616,0\n1e-3,1\n", [2.0**64, 0.001]),
     "beyond floats": (b"c,y\n1,0\n1e999,1\n", "argument 'x' must be finite; got inf in column 'c', row 1"),

@@ -124,3 +124,17 @@ def test_settings_of_reading_without_a_table_are_refused(incomes):
     command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
     printed = command("evaluate", "run", "--set", "data.delimiter=;", status=1)
     assert printed == "Error: --set data.delimiter=;: give --data, the table that is read so\n"
+
+
+def test_commands_without_flags_advise_the_file_of_the_run(incomes):
+    incomes("a.csv", delimiter=";")
+    command("new", "a.csv", "--target", "left", "--set", "data.thousands=,", "--set", "data.delimiter=;")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=2")
+    incomes("a.csv")
+    for arguments in (("resume", "run", "--epochs", "1"), ("evaluate", "run")):
+        printed = command(*arguments, status=1)
+        assert "--set" not in printed
+        assert 'delimiter = "," in [data] of run/experiment.toml' in printed
+    file = Path("run/experiment.toml")
+    file.write_text(file.read_text().replace('delimiter = ";"', 'delimiter = ","'))
+    assert "run: 3 epochs" in command("resume", "run", "--epochs", "1")
