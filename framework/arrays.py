@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, ShapeError
 from framework.frames import Frame, is_frame, is_series
-from framework.settings.messages import brief
+from framework.settings.messages import brief, warn
 
 Array = npt.NDArray[Any]
 
@@ -57,8 +57,8 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         'float32'
     """
     if is_frame(value):
-        return _grid(Frame(value, name), dtype)
-    array = Frame(value, name).values() if is_series(value) else _numbers(value, name)
+        return _grid(Frame(value, name), dtype, name)
+    array = _column(value, name) if is_series(value) else _numbers(value, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
     with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
         return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
@@ -91,11 +91,27 @@ def column_names(value: Any, name: str = "table") -> tuple[str, ...] | None:
     return Frame(value, name).names if is_frame(value) else None
 
 
-def _grid(frame: Frame, dtype: npt.DTypeLike | None) -> Array:
+def _column(series: Any, name: str) -> Array:
+    frame = Frame(series, name)
+    array = frame.values()
+    _tell_rounded(frame, frame.names[0], array, name)
+    return array
+
+
+def _tell_rounded(frame: Frame, label: str, array: Array, name: str) -> None:
+    """Warn of a column of whole numbers, whose values are ``array``, of which no float64 holds some."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and (lost := frame.rounded(label)):
+        warn(f"{name}{f': column {label!r}' if label else ''} holds {lost}; leave it out, or divide it")
+
+
+def _grid(frame: Frame, dtype: npt.DTypeLike | None, name: str) -> Array:
     """Return a table's columns side by side, each judged by its own dtype, with no further copy of the data."""
     arrays = [frame.values(name) for name in frame.names]
     kinds = {array.dtype for array in arrays}
     grid = np.empty((frame.rows, len(arrays)), dtype or np.result_type(*kinds or [np.float64]).newbyteorder("="))
+    if grid.dtype.kind == "f":
+        for label, array in zip(frame.names, arrays, strict=True):
+            _tell_rounded(frame, label, array, name)
     with np.errstate(over="ignore"):
         rows = max(1024, BLOCK // max(1, len(arrays)))  # which stay in the cache; fewer cost more calls than they save
         for start in range(0, frame.rows, rows):

@@ -28,6 +28,9 @@ _LIBRARIES = {"cudf", "dask", "duckdb", "ibis", "modin", "narwhals", "pandas", "
 _FRAMES = {"DataFrame", "DuckDBPyRelation", "LazyFrame", "RecordBatch", "Table"}
 _SERIES = {"Array", "ChunkedArray", "Series"}
 
+LARGEST_WHOLE = 2**53
+"""Up to this every whole number is a float64."""
+
 _MICROSECONDS = {"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "D": 86_400 * 10**6}
 
 WORDS: dict[Kind, str] = {
@@ -315,6 +318,40 @@ class Frame:
             raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
         cast = found.astype(f"{found.dtype.kind}8[us]")
         return np.where(missing, 0, cast.astype(np.int64)), missing
+
+    def seconds(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column of durations in seconds, (rows,), also parts of a microsecond; missing ones are NaN.
+
+        Raises:
+            DtypeError: It holds something else; says what is in which row.
+        """
+        micros, missing = self.dates(name)
+        rest = self._nanoseconds(name)
+        found = micros / 1e6 if rest is None else np.where(rest % 1000 == 0, micros / 1e6, rest / 1e9)
+        return np.where(missing, np.nan, found)
+
+    def rounded(self, name: str) -> str:
+        """Return what ``numbers`` or ``dates`` lose of a column, for a warning; "" if they keep every value."""
+        if self.kind(name) == "number" and self._series(name).dtype in (self._nw.Int64, self._nw.UInt64):
+            array = self._array(name)
+            ends = required("pyarrow.compute", self._name).min_max(array).as_py().values()
+            if all(end is None or -LARGEST_WHOLE <= end <= LARGEST_WHOLE for end in ends):
+                return ""
+            whole = array.drop_null().to_numpy(zero_copy_only=False)
+            with np.errstate(invalid="ignore"):  # the largest becomes a float beyond its dtype
+                kept = whole.astype(np.float64).astype(whole.dtype) == whole
+            return "" if kept.all() else "whole numbers beyond 2^53, which become the nearest floats"
+        rest = self._nanoseconds(name) if self.kind(name) == "date" else None
+        if rest is None or not (rest % 1000 != 0).any():
+            return ""
+        return "nanoseconds, which are cut off to microseconds"
+
+    def _nanoseconds(self, name: str) -> npt.NDArray[np.int64] | None:
+        """Return a column of dates or durations in nanoseconds, 0 where missing; None if it has a coarser unit."""
+        array = self._array(name)
+        if getattr(array.type, "unit", None) != "ns":
+            return None
+        return array.view(self._pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
 
     def place(self, name: str, row: int) -> str:
         """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""

@@ -20,6 +20,7 @@ from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 from framework.errors import DataError, SettingsError
 from framework.extras import required
+from framework.frames import LARGEST_WHOLE
 from framework.settings.messages import brief
 
 CHUNK = 1 << 22
@@ -27,9 +28,6 @@ CHUNK = 1 << 22
 
 LONGEST = 1 << 26
 """Bytes of a row: more means that a quote is not closed."""
-
-LARGEST_WHOLE = 2**53
-"""Below this every whole number is a float."""
 
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 """The cells of a column of booleans, as in pandas: 1 and 0 are numbers, and beside one of these text."""

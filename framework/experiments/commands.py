@@ -34,8 +34,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def _answering(file: str | None) -> Iterator[None]:
     """Turn errors into one message, and warnings into lines; ``file`` has the settings of a command without --set."""
 
+    shown = set[str]()
+
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        click.echo(f"Warning: {printable(str(message))}", err=True)
+        if str(message) not in shown:  # one may come with each block of a table
+            shown.add(str(message))
+            click.echo(f"Warning: {printable(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -14,7 +14,7 @@ from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.columns import HOLDS, Column
-from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame
+from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
@@ -160,6 +160,7 @@ class FittedPreprocess(Component):
             for (label, steps), kind in zip(self.columns, self.kinds, strict=True):
                 where = f"{name}: column {label!r}"
                 column = _through(steps, raw_column(block, label, where, kind, start + first, zones.get(label)))
+                tell_rounded(block, label, column)
                 if column.form == "ids":
                     ids[label][first:stop] = column.arrays[0]
                 for _, values in _outputs(column):
@@ -259,6 +260,7 @@ class FittedPreprocess(Component):
                     f"{column.where} holds {HOLDS[column.form]}; write target=[Classes()] in Preprocess"
                 )
             column.require_present("drop such rows first")
+            tell_rounded(frame, label, column)
             arrays.append(column.arrays[0])
         return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 

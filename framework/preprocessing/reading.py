@@ -15,6 +15,7 @@ from framework.frames import WORDS, Frame, Kind, as_column, is_frame, is_series
 from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.settings.messages import warn
 
 
 def frame_of(table: Any, name: str, advice: str = "") -> Frame:
@@ -58,10 +59,10 @@ def raw_column(
         codes, levels = frame.texts(label)
         return column.replaced(form="texts", arrays=(codes,), levels=levels)
     if kind in ("date", "duration") and found == kind:
+        if kind == "duration":
+            return column.replaced(arrays=(frame.seconds(label),))
         micros, missing = frame.dates(label, zone)
-        if kind == "date":
-            return column.replaced(form="dates", arrays=(micros,), missing=missing)
-        return column.replaced(arrays=(np.where(missing, np.nan, micros / 1e6),))
+        return column.replaced(form="dates", arrays=(micros,), missing=missing)
     if kind in ("number", "boolean") and found in ("number", "boolean"):
         values = np.ascontiguousarray(frame.numbers(label))
         column.refuse(np.isinf(values), "has an infinite number", "replace or drop it")
@@ -74,6 +75,13 @@ def raw_column(
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     advice = f"; cast it before{kept_advice(where.partition(':')[0])}"
     raise DataError(f"{where} held {WORDS[kind]} in fit, and holds {WORDS[found]} now{advice}")
+
+
+def tell_rounded(frame: Frame, label: str, column: Column) -> None:
+    """Warn of a column of which numbers lose digits that its steps would have seen."""
+    if column.form == "numbers" and (lost := frame.rounded(label)):
+        exact = "" if "nano" in lost else "; OneHot and Levels take it exactly, Drop leaves it out"
+        warn(f"{column.where} holds {lost}{exact}")
 
 
 def kept_advice(name: str) -> str:
