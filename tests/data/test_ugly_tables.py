@@ -300,6 +300,7 @@ TABLES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*holds whole numbers beyond 2")  # see test_rounded.py
 @pytest.mark.parametrize("name", TABLES)
 def test_an_ugly_table_is_right_or_refused_with_its_column(name):
     table, expected = TABLES[name]
@@ -360,6 +361,7 @@ STEPS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*holds whole numbers beyond 2")  # see test_rounded.py
 @pytest.mark.parametrize("name", [name for name in TABLES if "10,000" not in name])
 def test_a_preprocess_makes_finite_numbers_of_an_ugly_table_or_names_its_column(name):
     table, _ = TABLES[name]
