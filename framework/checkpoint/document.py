@@ -31,9 +31,10 @@ _Form = tuple[tuple[int, ...], str]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _HINTS = get_type_hints(Progress, include_extras=True)
-_REQUIRED: Any = {each.name: (_HINTS[each.name], ...) for each in fields(Progress)}
-_STORED_PROGRESS = create_model("Progress", __config__=_STRICT, **_REQUIRED)
-"""The fields of Progress as a model that requires each of them."""
+_FIELDS: Any = {each.name: (_HINTS[each.name], ...) for each in fields(Progress)}
+_FIELDS["read"] = (_HINTS["read"], Progress.read)  # files of runs without a stream do not have it
+_STORED_PROGRESS = create_model("Progress", __config__=_STRICT, **_FIELDS)
+"""The fields of Progress as a model that requires each of the others."""
 
 
 class Document(BaseModel):
@@ -103,6 +104,8 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "history": _pack_history(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
+        if run.read == Progress.read:
+            del document["progress"]["read"]
         if run.model.preprocess is not None:
             document["preprocess"] = _json(run.model.preprocess)
         text = json.dumps(document)

@@ -24,7 +24,10 @@ class Piece:
         size: Rows in a batch; the last one may have fewer.
         place: How many rows are done.
         count: How many rows there are.
+        read: Of a stream, how many windows of the epoch are read up to the last row, and a digest of their rows.
     """
+
+    read: tuple[int, str] = (0, "")
 
     def __init__(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any, Literal
@@ -14,12 +16,12 @@ from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
 from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import Piece, Window, copied, cut, filled, permutation, rows_of_batch
+from framework.data.pieces import Piece, Window, copied, cut, filled, joined, permutation, rows_of_batch
 from framework.data.sampling import Sampling
-from framework.errors import DataError, SettingsError, UsageError
+from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
 from framework.models.parameters import Columns
 from framework.parts import parted, rows_in_part, stacked
-from framework.settings.messages import brief
+from framework.settings.messages import brief, warn
 from framework.trees import rows_in
 
 ROWS_AT_ONCE = 1024
@@ -36,7 +38,8 @@ class Stream:
     rows as the first one.
 
     A run resumes in the middle of an epoch by calling the function and leaving out the rows that were trained on. So
-    the function must give the same rows for the same epoch.
+    the function must give the same rows for the same epoch. The rows that are left out, and those of the window that
+    was trained on last, are compared with what the run has seen: a ResumeWarning tells of others.
 
     Args:
         function: Gives the rows of an epoch, which count from 0. Validation data is always that of epoch 0.
@@ -192,7 +195,12 @@ class BareStream(Stream):
 
 
 class StreamSource:
-    """A Stream, checked as it is read."""
+    """A Stream, checked as it is read.
+
+    Attributes:
+        before: The windows of the unfinished epoch that a run has read before it is resumed, and the digest of their
+            rows, with which those that are read again are compared.
+    """
 
     def __init__(self, stream: Stream, checks: PartChecks, sampling: Sampling | None = None) -> None:
         """Take the number of rows, where it is known; refuse to draw rows by their chances."""
@@ -202,6 +210,9 @@ class StreamSource:
             )
         self.stream, self.checks = stream, checks
         self.rows = stream.rows
+        self.before = (0, "")
+        self._read_so_far = self.before
+        self._differs = False
 
     @property
     def columns(self) -> Columns:
@@ -209,11 +220,26 @@ class StreamSource:
         return self.checks.columns
 
     def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
-        """Give a window after another; rows before ``start`` are read and left out."""
-        window = self.stream.window
-        windows = self._windows(start // window, order, epoch)
-        pieces = cut(windows, size, start % window)
-        return ahead(pieces) if self.stream.read_ahead else pieces
+        """Give a window after another; rows before ``start`` are read, compared and left out.
+
+        Each piece knows how many windows of the epoch have been read up to its last row, and a digest of their rows.
+        """
+        pieces = self._numbered(cut(self._windows(start, order, epoch), size, start))
+        with closing(ahead(pieces) if self.stream.read_ahead else pieces) as given:
+            for piece in given:
+                if self._differs:  # told here, and not by the thread that reads
+                    self._differs = False
+                    warn(
+                        f"resume: {self.stream.name} gives other rows of epoch {epoch} than it gave before, so the "
+                        "results differ from those of a run that was not stopped; give the same rows for the same epoch",
+                        ResumeWarning,
+                    )
+                yield piece
+
+    def _numbered(self, pieces: Generator[Piece]) -> Generator[Piece]:
+        for piece in pieces:
+            piece.read = self._read_so_far
+            yield piece
 
     def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
         """Return which rows of the epoch the batch from ``start`` holds; it may span windows."""
@@ -231,25 +257,35 @@ class StreamSource:
         name = f"{self.stream.name}, item 0 of epoch 0"
         return f"{self.stream.name}: {fingerprints(*self.checks(self.stream.first, name))}"
 
-    def _windows(self, number: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
-        """Give the windows from one on; the rows before it are counted."""
-        size, limit = self.stream.window, self.rows
-        before, held, total = number * size, list[Batch](), 0  # rows before the window, rows of it, rows so far
+    def _windows(self, start: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
+        """Give the windows of an epoch, of which the rows before ``start`` are known to be there."""
+        size, limit, digest = self.stream.window, self.rows, ""
+        held, total, number = list[Batch](), 0, 0  # the rows of a window, rows so far, windows so far
+
+        def window(batches: list[Batch]) -> Window:
+            nonlocal number, digest
+            if self.stream.exact:
+                digest = hashlib.sha256(f"{digest}{fingerprints(*joined(batches))}".encode()).hexdigest()[:12]
+                self._read_so_far = number + 1, digest
+                if self.before[0] == number + 1:
+                    self._differs, self.before = self.before[1] != digest, (0, "")
+            number += 1
+            return _rows_in(batches), partial(self._read, batches, order, number - 1)
+
         for item, part in enumerate(self.stream.parts(epoch)):
             rows = rows_in_part(part, self._name(item, epoch))
             rows = rows if self.stream.rows is None else min(rows, self.stream.rows - total)
-            first, total = total, total + rows
-            if rows and total > before:
+            total += rows
+            if rows:
                 batch = self.checks(part, self._name(item, epoch))
                 # A copy, because the function may fill the same memory for every batch.
-                held.append(copied(rows_of_batch(batch, slice(max(0, before - first), rows))))
-                while sum(rows_in(y) for _, y, _ in held) >= size:
-                    window, held = _split(held, size)
-                    yield size, partial(self._read, window, order, number)
-                    number += 1
+                held.append(copied(rows_of_batch(batch, slice(rows))))
+                while _rows_in(held) >= size:
+                    whole, held = _split(held, size)
+                    yield window(whole)
             if total == self.stream.rows:
                 break
-        if total == 0 or total < before:
+        if total == 0 or total < start:
             raise DataError(
                 f"{self.stream.name} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}"
             )
@@ -260,7 +296,7 @@ class StreamSource:
             )
         self.rows = total
         if held:
-            yield sum(rows_in(y) for _, y, _ in held), partial(self._read, held, order, number)
+            yield window(held)
 
     def _name(self, item: int, epoch: int) -> str:
         return f"{self.stream.name}, item {item} of epoch {epoch}"
@@ -269,15 +305,19 @@ class StreamSource:
     def _read(
         window: list[Batch], order: tuple[int, int] | None, number: int, rest: Batch | None
     ) -> tuple[Batch, Array | None]:
-        rows = sum(rows_in(y) for _, y, _ in window)
+        rows = _rows_in(window)
         before = [] if rest is None else [rest]
-        batch = filled([*before, *window], rows + sum(rows_in(y) for _, y, _ in before))
+        batch = filled([*before, *window], rows + _rows_in(before))
         return batch, None if order is None else permutation(rows, *order, number)
+
+
+def _rows_in(batches: list[Batch]) -> int:
+    return sum(rows_in(y) for _, y, _ in batches)
 
 
 def _split(held: list[Batch], size: int) -> tuple[list[Batch], list[Batch]]:
     """Return batches of ``size`` rows together, and those that are left."""
     *whole, last = held
-    kept = size - sum(rows_in(y) for _, y, _ in whole)
+    kept = size - _rows_in(whole)
     rest = rows_of_batch(last, slice(kept, None))
     return [*whole, rows_of_batch(last, slice(kept))], [rest] if rows_in(rest[1]) else []

@@ -34,6 +34,7 @@ class Progress:
         epoch_begun: Whether ``on_epoch_begin`` has been called for the current epoch.
         sums: The sums of loss and metrics over the current epoch.
         seconds: The time spent on the current epoch.
+        read: Of a stream, how many windows of the current epoch have been read, and a digest of their rows.
     """
 
     seed: NonNegativeInt
@@ -51,6 +52,7 @@ class Progress:
     epoch_begun: bool = False
     sums: dict[str, Annotated[tuple[float, ...], Listed]] = field(default_factory=dict)
     seconds: float = 0.0
+    read: Annotated[tuple[NonNegativeInt, str], Listed] = (0, "")
 
     @property
     def batches(self) -> int:

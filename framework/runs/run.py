@@ -226,7 +226,7 @@ class Run(Progress):
         rate = self.optimizer.last_rate
         row = {"epoch": self.epoch + 1, **results, "learning_rate": rate, "seconds": self.seconds}
         self.epoch += 1  # first: interrupted between here and the last line, the run is not consistent
-        self.batch, self.sums, self.seconds, self.epoch_begun = 0, {}, 0.0, False
+        self.batch, self.sums, self.seconds, self.epoch_begun, self.read = 0, {}, 0.0, False, (0, "")
         self.history.append(row)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sampling import Sampling
 from framework.data.sources import Source, prepare
+from framework.data.streams import StreamSource
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
@@ -164,6 +165,7 @@ class Trainer(Component):
             while session.begin_epoch():
                 engine.begin_epoch()
                 for piece in session.unfinished(source.pieces(*self._place(run))):
+                    run.read = piece.read
                     engine.advance(piece)
                 run.layout = self._layout(run, source)
                 if run.batch == run.batches > 0:
@@ -215,6 +217,8 @@ class Trainer(Component):
                     require_available()
                 require_same_epoch(run, layout, recipe)
                 tell_differences(run, recipe)
+                if isinstance(source, StreamSource):
+                    source.before = run.read
             for callback in self.callbacks:
                 callback.require(run)
             set_end(run, recipe, self.epochs, epochs)

@@ -1,6 +1,7 @@
 """Streams: the rows and the bits are those of the same arrays, however a function cuts and gives them."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -303,3 +304,25 @@ def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one(given):
 def test_a_function_is_told_to_be_a_stream():
     with pytest.raises(DataError, match=r"got function; write fit\(model, Stream\(function\)\) for a function"):
         recipe().fit(network(), batches(9))
+
+
+@pytest.mark.parametrize("read_ahead", [False, True])
+@pytest.mark.parametrize("stop_at", [3, 5, 9])
+@pytest.mark.parametrize("changed", [0, 30, 57])
+@hooks_differ
+def test_a_resume_tells_of_rows_that_were_others_before(changed, stop_at, read_ahead, tmp_path):
+    def data(x):
+        return Stream(batches(9, x), window=20, read_ahead=read_ahead)
+
+    stop = on("batch_end")(lambda run: run.stop("enough") if run.step == stop_at else None)
+    run = recipe(callbacks=[stop, Checkpoint(folder=tmp_path)]).fit(network(), data(X))
+    newest = latest(tmp_path)
+    other = X.copy()
+    other[changed] += 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recipe().resume(newest, data(other), epochs=2)
+    told = [each for each in caught if "gives other rows of epoch 0 than it gave before" in str(each.message)]
+    trained = 20 * -(-8 * stop_at // 20)  # whole windows of 20 rows, which 8 rows in a batch have reached
+    assert len(told) == (changed < trained)
+    assert bits(recipe().resume(newest, data(X), epochs=3)) == bits(recipe().resume(run, data(X)))
