@@ -351,7 +351,8 @@ class Frame:
         array = self._array(name)
         if getattr(array.type, "unit", None) != "ns":
             return None
-        return array.view(self._pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        found: npt.NDArray[np.int64] = array.view(self._pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return found
 
     def place(self, name: str, row: int) -> str:
         """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""

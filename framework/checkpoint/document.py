@@ -247,7 +247,7 @@ def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ..
     values = {name: arrays[f"buffers.{name}"] for name in buffers}
     inputs, targets = (None if names is None else tuple(names) for names in (document.columns, document.target_columns))
     preprocess = None if document.preprocess is None else _component(FittedPreprocess, document.preprocess)
-    columns = Columns(inputs, targets, preprocess)
+    columns = Columns(inputs, targets, preprocess, trained=document.progress.step > 0)
     state.fill(state.parameters.vector, values, document.frozen, columns)
     return model
 

@@ -15,6 +15,9 @@ from framework.trees import map_leaves, rows_in, take
 Path: TypeAlias = tuple[str, ...]
 """The names that lead to an array of a batch: ``("x", "city")``."""
 
+UNREAD = (0, "")
+"""No windows of a stream, and the digest of no rows."""
+
 
 class Piece:
     """Rows of an epoch in the order of training, cut into batches one after another.
@@ -27,7 +30,7 @@ class Piece:
         read: Of a stream, how many windows of the epoch are read up to the last row, and a digest of their rows.
     """
 
-    read: tuple[int, str] = (0, "")
+    read: tuple[int, str] = UNREAD
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from framework.data.adapting import adapted
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import Path, Piece, cut, filled, permutation, read_only, rows_of_batch
+from framework.data.pieces import UNREAD, Path, Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, DtypeError, FrameworkError, ShapeError
@@ -98,7 +98,9 @@ class ArraySource:
             chances.learn(self.arrays)
             self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
+    def pieces(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+    ) -> Generator[Piece]:
         """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
 
         The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
@@ -156,7 +158,9 @@ class DatasetSource:
         """The columns of the frames x and y."""
         return self.checks.columns
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
+    def pieces(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+    ) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.

@@ -16,7 +16,7 @@ from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
 from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import Piece, Window, copied, cut, filled, joined, permutation, rows_of_batch
+from framework.data.pieces import UNREAD, Piece, Window, copied, cut, filled, joined, permutation, rows_of_batch
 from framework.data.sampling import Sampling
 from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
 from framework.models.parameters import Columns
@@ -195,12 +195,7 @@ class BareStream(Stream):
 
 
 class StreamSource:
-    """A Stream, checked as it is read.
-
-    Attributes:
-        before: The windows of the unfinished epoch that a run has read before it is resumed, and the digest of their
-            rows, with which those that are read again are compared.
-    """
+    """A Stream, checked as it is read."""
 
     def __init__(self, stream: Stream, checks: PartChecks, sampling: Sampling | None = None) -> None:
         """Take the number of rows, where it is known; refuse to draw rows by their chances."""
@@ -210,8 +205,7 @@ class StreamSource:
             )
         self.stream, self.checks = stream, checks
         self.rows = stream.rows
-        self.before = (0, "")
-        self._read_so_far = self.before
+        self._before = self._read_so_far = UNREAD
         self._differs = False
 
     @property
@@ -219,11 +213,15 @@ class StreamSource:
         """The columns of the frames x and y."""
         return self.checks.columns
 
-    def pieces(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Generator[Piece]:
-        """Give a window after another; rows before ``start`` are read, compared and left out.
+    def pieces(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+    ) -> Generator[Piece]:
+        """Give a window after another; rows before ``start`` are read and left out.
 
         Each piece knows how many windows of the epoch have been read up to its last row, and a digest of their rows.
+        ``before`` is what a run knew before it was resumed, to be compared.
         """
+        self._before = before
         pieces = self._numbered(cut(self._windows(start, order, epoch), size, start))
         with closing(ahead(pieces) if self.stream.read_ahead else pieces) as given:
             for piece in given:
@@ -231,7 +229,7 @@ class StreamSource:
                     self._differs = False
                     warn(
                         f"resume: {self.stream.name} gives other rows of epoch {epoch} than it gave before, so the "
-                        "results differ from those of a run that was not stopped; give the same rows for the same epoch",
+                        "results differ from those without a stop; give the same rows for the same epoch",
                         ResumeWarning,
                     )
                 yield piece
@@ -259,7 +257,7 @@ class StreamSource:
 
     def _windows(self, start: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
         """Give the windows of an epoch, of which the rows before ``start`` are known to be there."""
-        size, limit, digest = self.stream.window, self.rows, ""
+        size, digest = self.stream.window, ""
         held, total, number = list[Batch](), 0, 0  # the rows of a window, rows so far, windows so far
 
         def window(batches: list[Batch]) -> Window:
@@ -267,8 +265,8 @@ class StreamSource:
             if self.stream.exact:
                 digest = hashlib.sha256(f"{digest}{fingerprints(*joined(batches))}".encode()).hexdigest()[:12]
                 self._read_so_far = number + 1, digest
-                if self.before[0] == number + 1:
-                    self._differs, self.before = self.before[1] != digest, (0, "")
+                if self._before[0] == number + 1:
+                    self._differs = self._before[1] != digest
             number += 1
             return _rows_in(batches), partial(self._read, batches, order, number - 1)
 
@@ -285,6 +283,14 @@ class StreamSource:
                     yield window(whole)
             if total == self.stream.rows:
                 break
+        self._require(total, start, epoch)
+        self.rows = total
+        if held:
+            yield window(held)
+
+    def _require(self, total: int, start: int, epoch: int) -> None:
+        """Refuse an epoch of no rows, of fewer than were trained on, or of another number than the first one had."""
+        limit = self.rows
         if total == 0 or total < start:
             raise DataError(
                 f"{self.stream.name} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}"
@@ -294,9 +300,6 @@ class StreamSource:
                 f"{self.stream.name} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "
                 "Stream(function, rows=...) with the number that every epoch has"
             )
-        self.rows = total
-        if held:
-            yield window(held)
 
     def _name(self, item: int, epoch: int) -> str:
         return f"{self.stream.name}, item {item} of epoch {epoch}"

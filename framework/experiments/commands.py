@@ -33,7 +33,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @contextmanager
 def _answering(file: str | None) -> Iterator[None]:
     """Turn errors into one message, and warnings into lines; ``file`` has the settings of a command without --set."""
-
     shown = set[str]()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:

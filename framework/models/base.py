@@ -230,7 +230,8 @@ class Model(Component):
     def preprocess(self) -> FittedPreprocess | None:
         """The FittedPreprocess of ``fit``, which turns tables into the model's numbers; saved with the model.
 
-        None takes it away. The model's columns go with it. Numbers of inputs that are left open follow from it.
+        None takes it away, and the model's columns too; the next ``fit`` may then learn another one, whatever the
+        weights are. Numbers of inputs that are left open follow from it.
         """
         return self._built().columns.preprocess if self.outermost.settled else None
 

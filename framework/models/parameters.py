@@ -257,12 +257,14 @@ class Parameters(Mapping[str, Array]):
 class Columns(NamedTuple):
     """The names of the columns of the frames that a model was fitted with, and what makes numbers of them.
 
-    Names are None of what was no frame.
+    Names are None of what was no frame. ``trained`` says whether the weights have been trained since ``preprocess`` was
+    set.
     """
 
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
     preprocess: FittedPreprocess | None = None
+    trained: bool = False
 
 
 class State:

@@ -177,7 +177,9 @@ class Run(Progress):
         self._names = names_of(self._callbacks)
 
     def end(self) -> None:
-        """Drop what must not outlive training."""
+        """Drop what must not outlive training, and note in the model that it was trained."""
+        state = self.model._built()
+        state.columns = state.columns._replace(trained=self.step > 0)
         self._live, self._generators, self.current, self.kept = {}, {}, None, None
         if self._training is not None:
             self._training.release()

@@ -83,6 +83,20 @@ def require_same_preprocess(kept: FittedPreprocess, recipe: Preprocess, name: st
     )
 
 
+def require_untrained(model: Model, name: str) -> None:
+    """Refuse to learn a Preprocess for weights that were trained without it.
+
+    Raises:
+        SettingsError: Says what to write.
+    """
+    if not model.unsettled() and model._built().columns.trained:
+        raise SettingsError(
+            f"{name}: the model was trained without a Preprocess, and its weights belong to numbers that none has "
+            "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
+            "recipe.fit(data) to use one with these weights all the same"
+        )
+
+
 def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str, *, learns: bool) -> None:
     """Refuse an iterable that cannot be read as often as it has to be.
 

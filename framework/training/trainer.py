@@ -18,7 +18,6 @@ from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sampling import Sampling
 from framework.data.sources import Source, prepare
-from framework.data.streams import StreamSource
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
@@ -41,6 +40,7 @@ from framework.training.preconditions import (
     require_last_batch,
     require_modes,
     require_same_preprocess,
+    require_untrained,
 )
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
@@ -164,7 +164,7 @@ class Trainer(Component):
             engine = self._engine(session)
             while session.begin_epoch():
                 engine.begin_epoch()
-                for piece in session.unfinished(source.pieces(*self._place(run))):
+                for piece in session.unfinished(source.pieces(*self._place(run), run.read)):
                     run.read = piece.read
                     engine.advance(piece)
                 run.layout = self._layout(run, source)
@@ -217,8 +217,6 @@ class Trainer(Component):
                     require_available()
                 require_same_epoch(run, layout, recipe)
                 tell_differences(run, recipe)
-                if isinstance(source, StreamSource):
-                    source.before = run.read
             for callback in self.callbacks:
                 callback.require(run)
             set_end(run, recipe, self.epochs, epochs)
@@ -235,6 +233,7 @@ class Trainer(Component):
         if self.preprocess is None:
             return model.preprocess
         if model.preprocess is None:
+            require_untrained(model, name)
             return self.preprocess.fit(data, name)
         require_same_preprocess(model.preprocess, self.preprocess, name)
         return model.preprocess

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
-import polars
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -25,7 +25,7 @@ from framework.arrays import real_array
 LARGE = [2**53 + 1, 2**60, 3]
 LIBRARIES = {
     "pandas": lambda values: pd.DataFrame({"id": pd.array(values, "Int64")}),
-    "polars": lambda values: polars.DataFrame({"id": values}, schema={"id": polars.Int64}),
+    "polars": lambda values: pl.DataFrame({"id": values}, schema={"id": pl.Int64}),
     "Arrow": lambda values: pa.table({"id": pa.array(values, pa.int64())}),
 }
 

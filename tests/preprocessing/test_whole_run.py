@@ -18,6 +18,7 @@ from framework import (
     CrossEntropy,
     DataError,
     Dense,
+    Drop,
     Embedding,
     Impute,
     Join,
@@ -389,3 +390,22 @@ def test_a_forged_preprocess_is_refused_when_it_is_loaded(trained, tmp_path, nam
     (tmp_path / "forged").write_bytes(forged(arrays, document | {"preprocess": change(document["preprocess"])}))
     with pytest.raises(CheckpointError, match=message):
         load_model(tmp_path / "forged")
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_model_trained_on_arrays_learns_no_preprocess_under_its_weights(tmp_path, loaded):
+    numbers = TRAIN[["age"]].fillna(0.0).to_numpy(), (TRAIN["late"] == "yes").to_numpy(float)
+    run = TRAINER.replace(preprocess=None, epochs=1, metrics=[]).fit(Neuron(1, Sigmoid()), numbers)
+    save(run, tmp_path / "run")
+    model = load_model(tmp_path / "run") if loaded else run.model
+    before = model.parameters.vector.copy()
+    recipe = Preprocess(columns={"age": [Impute(flag=False)], "*": [Drop()]}, target=[Classes()])
+    again = TRAINER.replace(preprocess=recipe, epochs=1)
+    table = (classes(TRAIN), "late")
+    with pytest.raises(SettingsError, match=r"fit: the model was trained without a Preprocess, .*; train a new model"):
+        again.fit(model, table)
+    assert model.preprocess is None
+    assert np.array_equal(model.parameters.vector, before)
+    again.fit(Neuron(1, Sigmoid()), table)
+    model.preprocess = recipe.fit(table)  # as the message says
+    again.fit(model.copy(), table)
