@@ -37,7 +37,7 @@ NULLS = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "Non
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
 
 _EXCEL = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n")
-"""The first line by which Excel is told the delimiter."""
+"""The first line that tells Excel the delimiter."""
 
 _UNREADABLE = {
     b"\x1f\x8b": "is compressed with gzip; unpack it first: gunzip -k FILE",
