@@ -39,7 +39,7 @@ class Stream:
 
     A run resumes in the middle of an epoch by calling the function and leaving out the rows that were trained on. So
     the function must give the same rows for the same epoch. The rows that are left out, and those of the window that
-    was trained on last, are compared with what the run has seen: a ResumeWarning tells of others.
+    was trained on last, are compared with what the run has seen: a ResumeWarning says if some are others.
 
     Args:
         function: Gives the rows of an epoch, which count from 0. Validation data is always that of epoch 0.

@@ -93,7 +93,7 @@ def require_untrained(model: Model, name: str) -> None:
         raise SettingsError(
             f"{name}: the model was trained without a Preprocess, and its weights belong to numbers that none has "
             "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
-            "recipe.fit(data) to use one with these weights all the same"
+            "recipe.fit(data) to use one with these weights anyway"
         )
 
 
