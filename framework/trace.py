@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
@@ -183,10 +183,11 @@ def trace_step(
 
 
 class TraceSteps(Callback):
-    """Record the newest ``limit`` steps of a neuron in training.
+    """Record ``limit`` steps of a neuron in training, the newest or the first ones.
 
     Attributes:
         limit: How many steps to keep.
+        keep: ``"newest"``, or ``"first"``, which a report shows.
 
     Raises:
         SettingsError: The model in training is not a single Neuron.
@@ -203,6 +204,7 @@ class TraceSteps(Callback):
     observes: ClassVar[bool] = True
 
     limit: Count = 100
+    keep: Literal["newest", "first"] = "newest"
 
     def steps(self, run: Run) -> list[TracedStep]:
         """Return the recorded steps, oldest first."""
@@ -214,16 +216,21 @@ class TraceSteps(Callback):
     def on_gradients(self, run: Run) -> None:
         """Record what is known before the step."""
         neuron, current = run.model, run.current
-        if isinstance(neuron, Neuron) and current is not None:
+        full = self.keep == "first" and len(run.memory(self).get("steps", ())) == self.limit
+        if isinstance(neuron, Neuron) and current is not None and not full:
             run.live(self)["before"] = _quantities(neuron, current[0].copy(), current[1].copy(), run.loss_function)
 
     def on_batch_end(self, run: Run) -> None:
         """Record what the step changed."""
-        neuron = _require_neuron(run.model)
-        step = _traced(neuron, run.live(self).pop("before"), run.optimizer.last_rate)
-        steps = run.memory(self).setdefault("steps", [])
+        before = run.live(self).pop("before", None)
+        if before is None:
+            return
+        step = _traced(_require_neuron(run.model), before, run.optimizer.last_rate)
+        memory = run.memory(self)
+        steps = memory.setdefault("steps", [])
         steps.append(step.to_dict())
         del steps[: -self.limit]
+        memory["first"] = run.step - len(steps) + 1
 
 
 def _require_neuron(model: Model) -> Neuron:

@@ -1,4 +1,4 @@
-"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, schema."""
+"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, report, watch, schema."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
+from framework.experiments.reporting import report_runs
 from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.models import Model
@@ -254,6 +255,19 @@ def compare(folders: tuple[str, ...], as_json: bool) -> None:
         click.echo(as_text([[*table[0]], *([_cell(value) for value in row.values()] for row in table)]))
 
 
+@click.command(short_help="Write an HTML page about one run, or several side by side.")
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+@click.option("--out", default="report.html", show_default=True, help="The page to write; it replaces an older report.")
+@_command
+def report(folders: tuple[str, ...], out: str) -> None:
+    """Write an HTML page about the runs of FOLDERs: curves, figures, model, columns, settings, confusion matrix.
+
+    The page holds all it needs, and loads nothing. Several runs are shown side by side.
+    """
+    report_runs([RunFolder(folder) for folder in folders], out)
+    click.echo(f"wrote {out}")
+
+
 @click.command(short_help="Print the JSON schema of experiments, for editors.")
 @_command
 def schema() -> None:
@@ -261,7 +275,7 @@ def schema() -> None:
     click.echo(json.dumps(schema_of(Experiment), indent=2))
 
 
-COMMANDS = (new, train, evaluate, predict, resume, show, compare, schema)
+COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, schema)
 
 
 def _unused(name: str) -> Path:

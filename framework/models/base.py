@@ -517,16 +517,24 @@ class Model(Component):
             total                                67
             trainable                            67
         """
+        rows = self.summary_table()
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+        return "\n".join(lines)
+
+    def summary_table(self) -> list[tuple[str, str, str]]:
+        """Return the rows of ``summary``, the first of which is the head."""
         layers = self._summary_rows("", self.input_shape)
         rows = [(name, shown(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
         parameters = self.parameters
         total = parameters.vector.size
         trainable = sum(run.stop - run.start for run in parameters.trainable_runs())
-        rows = [("layer", "output", "parameters"), *rows, ("total", "", f"{total:,}")]
-        rows.append(("trainable", "", f"{trainable:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
-        return "\n".join(lines)
+        return [
+            ("layer", "output", "parameters"),
+            *rows,
+            ("total", "", f"{total:,}"),
+            ("trainable", "", f"{trainable:,}"),
+        ]
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...

@@ -96,6 +96,15 @@ class FittedPreprocess(Component):
         return tuple(name for column in self._empty() for name, _ in _outputs(column))
 
     @property
+    def became(self) -> dict[str, tuple[str, ...]]:
+        """The names that the model has for what each column of the inputs becomes: numbers, or ids."""
+        return {
+            column.label: ((column.label,) if column.form == "ids" else ())
+            + tuple(name for name, _ in _outputs(column))
+            for column in self._empty()
+        }
+
+    @property
     def shape(self) -> Any:
         """The shape of a row as the model takes it; a dict of shapes by name where columns have ids."""
         ids: dict[str, Any] = dict.fromkeys(self.vocabularies, ())

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import CallbackError, DataError, UsageError
+from framework.data.sources import prepare
+from framework.errors import CallbackError, DataError, SettingsError, UsageError
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
+from framework.reports.contents import confusion_of, contents_of, has_classes
+from framework.reports.page import write_report
 from framework.runs.figures import Sums, add_sums
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
+from framework.settings.messages import brief
 from framework.trees import leaves
 
 
@@ -123,6 +128,48 @@ class Run(Progress):
             raise CallbackError(f"run.stop: argument 'reason' must be text; got {reason!r}")
         if self.stop_reason is None:
             self.stop_reason = reason
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        validation: Any = None,
+        *,
+        classes: Sequence[Any] | None = None,
+        title: str = "Training run",
+    ) -> None:
+        """Write an HTML page about the run, which holds all it needs and loads nothing; also while the run is training.
+
+        It has the learning curves, the figures of the last and the best epoch, the model, the settings, the columns of
+        a table, and the first steps of a neuron if ``TraceSteps`` has recorded them.
+
+        Args:
+            path: The file; an earlier report of this path is replaced.
+            validation: Data for the confusion matrix of a model that ends in Softmax or one Sigmoid, in the form that
+                ``fit`` takes; None leaves it out.
+            classes: The names of the classes in it; None takes those of a Preprocess, else numbers.
+            title: The head of the page.
+
+        Raises:
+            SettingsError: The file cannot be written, or is something else than a report; or there are more or fewer
+                names than classes.
+            DataError: The validation data does not fit the model, or a target is not one class.
+
+        Example:
+            >>> from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
+            >>> trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), epochs=20)
+            >>> data = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+            >>> trainer.fit(Neuron(1, Sigmoid()), data).report("report.html", data, classes=["low", "high"])
+        """
+        confusion = None
+        if validation is not None:
+            if not has_classes(self.model, self.loss_function):
+                raise SettingsError(
+                    "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in "
+                    f"one Sigmoid with a loss of probabilities; got {brief(self.model)}; leave it out"
+                )
+            source = prepare(validation, self.model, (self.loss_function,), "report: validation")
+            confusion = confusion_of(self.model, source, "report", classes)
+        write_report(path, [contents_of(self, title, confusion)])
 
     def memory(self, callback: object) -> dict[str, Any]:
         """Return what ``callback`` remembers: a dict of JSON values and arrays, saved with the run.

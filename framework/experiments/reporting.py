@@ -1,0 +1,111 @@
+"""Reports of the folders of runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from framework.callbacks import on
+from framework.checkpoint import load
+from framework.data.sources import prepare
+from framework.errors import FrameworkError
+from framework.experiments.comparing import comparison
+from framework.experiments.experiment import Experiment
+from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
+from framework.models.affine import Neuron
+from framework.reports.contents import STEPS, Cells, Contents, confusion_of, contents_of, has_classes
+from framework.reports.page import write_report
+from framework.runs.run import Run
+from framework.settings.messages import is_ours
+from framework.trace import TraceSteps
+
+
+def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
+    """Write a page about the runs of some folders; several are shown side by side.
+
+    Raises:
+        SettingsError: The file cannot be written, or is something else than a report.
+    """
+    names = [folder.path.name for folder in folders]
+    if len({*names}) < len(names):
+        names = [str(folder.path) for folder in folders]
+    runs = [_contents(folder, name) for folder, name in zip(folders, names, strict=True)]
+    write_report(path, runs, comparison(folders) if len(folders) > 1 else ())
+
+
+def _contents(folder: RunFolder, name: str) -> Contents:
+    """Return what a folder says of its run, as far as its classes are known and its data is there."""
+    rows, metrics, run = folder.history(), folder.metrics, None
+    alarms = []
+    if metrics is None:
+        alarms.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
+    try:
+        run = None if folder.newest is None else load(folder.newest)
+    except FrameworkError as error:
+        alarms.append(f"The checkpoint cannot be loaded, so the model is not shown. {error}")
+    contents = Contents(name) if run is None else contents_of(run, name)
+    if run is not None:
+        try:
+            alarms += _add_data(contents, folder.experiment, run)
+        except (FrameworkError, ImportError) as error:
+            alarms.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
+    contents.columns = {key: [_value(row, key) for row in rows] for key in _keys(rows)}
+    contents.settings = (folder.path / SETTINGS).read_text(encoding="utf-8")
+    contents.facts = [*contents.facts, *_about(folder)]
+    contents.final = (metrics or {}).get("validation") or {}
+    contents.alarms = [*contents.alarms, *alarms]
+    return contents
+
+
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [*dict.fromkeys(key for row in rows for key in row)]
+
+
+def _value(row: Mapping[str, Any], key: str) -> float | None:
+    """Return a value of a line; null is one that is not finite."""
+    value = row.get(key)
+    return math.nan if value is None and key in row else value
+
+
+def _about(folder: RunFolder) -> Cells:
+    """Return when and how the run started, and with which versions."""
+    try:
+        about = json.loads((folder.path / ABOUT).read_text(encoding="utf-8"))
+        versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        command = " ".join(["framework", *about["command"]])
+        return [("started", about["started"]), ("command", command), ("installed", versions)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _add_data(contents: Contents, experiment: Experiment, run: Run) -> list[str]:
+    """Add the confusion matrix and the first steps, and return warnings of data that has changed since the run."""
+    of_classes, of_neuron = has_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
+    changed = []
+    if not (of_neuron or (of_classes and experiment.validation is not None)):
+        return []
+    data, validation = experiment.parts()
+    if of_classes and validation is not None:
+        source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)
+        contents.confusion = confusion_of(run.model, source, "report")
+        if source.fingerprint() != run.recipe.get("validation"):
+            changed.append("The validation data has changed since the run: the confusion matrix is of what it is now.")
+    callbacks = experiment.trainer.callbacks
+    if of_neuron and isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
+        again = _begun_again(experiment, data, run)
+        if again.recipe["data"] == run.recipe.get("data"):
+            contents.steps = [*again.memories["TraceSteps.0"]["steps"]]
+        else:
+            changed.append("The data has changed since the run, so its first steps are not shown.")
+    return changed
+
+
+def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
+    """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
+    enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
+    experiment.model.preprocess = run.model.preprocess
+    trainer = experiment.trainer.replace(callbacks=[TraceSteps(limit=STEPS), enough], engine="numpy", metrics=[])
+    return trainer.fit(experiment.model, data, epochs=1)

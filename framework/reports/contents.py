@@ -1,0 +1,202 @@
+"""Contents: what a report shows of one run, gathered from the run and from validation data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from framework.activations.basic import Sigmoid, Softmax
+from framework.arrays import Array
+from framework.data.sources import Source, batches
+from framework.errors import SettingsError
+from framework.losses import Loss
+from framework.metrics.classification import ConfusionMatrix
+from framework.models import Model
+from framework.models.rows import EVALUATION_ROWS
+from framework.preprocessing.fitted import FittedPreprocess
+from framework.settings.messages import brief
+
+Cells = Sequence[Sequence[str]]
+"""The rows of a table."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix.
+
+    Attributes:
+        classes: The names of the classes.
+        counts: counts[true, predicted], (classes, classes).
+    """
+
+    classes: tuple[str, ...]
+    counts: Array
+
+
+@dataclass
+class Contents:
+    """What a report shows of one run.
+
+    Attributes:
+        name: The run's name, for the title.
+        columns: The history by column: None where an epoch has no value, a NaN where it is not finite or not known.
+        facts: Names and values: engine, time, why it stopped, versions.
+        settings: Names and values; or the text of an experiment.
+        code: The model as Python code.
+        layers: The rows of the model's summary, the first of which is the head; none without a model.
+        data: The rows of the table of columns: name, kind, steps, what it became.
+        final: The figures of the final weights on the validation data, by name.
+        confusion: The confusion matrix of the final weights on the validation data, or None.
+        steps: The quantities of the first steps of a neuron, by name.
+        alarms: What ended the run, or is missing on the page, and why.
+    """
+
+    name: str
+    columns: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    facts: Cells = ()
+    settings: Cells | str = ()
+    code: str = ""
+    layers: Cells = ()
+    data: Cells = ()
+    final: Mapping[str, float] = field(default_factory=dict)
+    confusion: Confusion | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    alarms: Sequence[str] = ()
+
+    @property
+    def epochs(self) -> int:
+        """The epochs in the history."""
+        return len(next(iter(self.columns.values()), ()))
+
+    @property
+    def best(self) -> tuple[str, int] | None:
+        """The column that says which epoch is the best, and its place; None where no value is finite."""
+        for key in ("val_loss", "loss"):
+            values = [math.inf if v is None or not math.isfinite(v) else v for v in self.columns.get(key, ())]
+            if values and (least := min(values)) < math.inf:
+                return key, values.index(least)
+        return None
+
+
+def contents_of(run: Any, name: str, confusion: Confusion | None = None) -> Contents:
+    """Return what a run says of itself.
+
+    Args:
+        run: The run, in training or not.
+        name: Its name.
+        confusion: Its confusion matrix, if there is one.
+    """
+    history, model, recipe = run.history, run.model, dict(run.recipe)
+    seconds = sum(value or 0.0 for value in history["seconds"]) if "seconds" in history.keys else 0.0
+    stopped = [f"Stopped: {run.stop_reason}"] if run.stop_reason else []
+    if run.error is not None:
+        notes = getattr(run.error, "__notes__", ())
+        stopped = ["\n".join([f"{type(run.error).__name__}: {run.error}", *notes])]
+    versions = recipe.pop("versions", None)
+    facts = [
+        ("epochs", f"{run.epoch:,} of {run.target_epoch:,}"),
+        ("steps", f"{run.step:,}"),
+        ("time", duration(seconds) + (f", {duration(seconds / run.epoch)} an epoch" if run.epoch else "")),
+        ("engine", run.engine),
+        ("seed", str(run.seed)),
+        *([("versions", versions)] if versions else []),
+    ]
+    settings = [(label, text) for label, text in recipe.items() if label not in ("engine", "seed")]
+    return Contents(
+        name,
+        {key: history[key] for key in history.keys},
+        facts,
+        settings or [("loss", repr(run.loss_function)), ("optimizer", repr(run.optimizer.recipe))],
+        repr(model),
+        model.summary_table(),
+        data_of(model.preprocess),
+        confusion=confusion,
+        steps=_first_steps(run),
+        alarms=stopped,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people write it.
+
+    Example:
+        >>> duration(0.0123), duration(75), duration(7322)
+        ('12.3 ms', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def data_of(preprocess: FittedPreprocess | None) -> Cells:
+    """Return the rows of a table of a preprocess's columns."""
+    if preprocess is None:
+        return ()
+    became = preprocess.became
+    inputs = zip(preprocess.columns, preprocess.kinds, strict=True)
+    targets = zip(preprocess.target, preprocess.target_kinds, strict=True)
+    return [
+        *((name, kind, _steps(steps), ", ".join(became[name])) for (name, steps), kind in inputs),
+        *((name, f"{kind}, the target", _steps(steps), name) for (name, steps), kind in targets),
+    ]
+
+
+def _steps(steps: Sequence[Any]) -> str:
+    return "\n".join(map(repr, steps)) or "as it is"
+
+
+def _first_steps(run: Any) -> list[Mapping[str, Any]]:
+    """Return the first steps that a TraceSteps has recorded, if it has recorded the first."""
+    for name, memory in run.memories.items():
+        if name.startswith("TraceSteps.") and len(memory.get("steps", ())):
+            first = memory.get("first", 1)
+            return [*memory["steps"][:STEPS]] if first == 1 else []
+    return []
+
+
+STEPS = 3
+"""How many steps a report shows."""
+
+
+def has_classes(model: Model, loss: Loss) -> bool:
+    """Return whether a model gives probabilities of classes: it ends in Softmax, or in one Sigmoid."""
+    kind, shape = type(model.output_activation), model.output_shape
+    return (kind is Softmax and len(shape or ()) == 1) or (
+        kind is Sigmoid and loss.canonical is Sigmoid and shape in ((), (1,))
+    )
+
+
+def confusion_of(model: Model, source: Source, name: str, classes: Sequence[Any] | None = None) -> Confusion:
+    """Return the confusion matrix of a model for which ``has_classes`` holds.
+
+    Args:
+        model: The model.
+        source: The validation data.
+        name: The caller, for messages.
+        classes: The names of the classes; None takes those of the model's preprocess, else numbers.
+
+    Raises:
+        SettingsError: There are more or fewer names than classes.
+        DataError: A target is not one class.
+    """
+    number = max(2, *(model.output_shape or (2,)))
+    if classes is None:
+        known = {} if model.preprocess is None else model.preprocess.classes
+        classes = next(iter(known.values()), range(number))
+    if isinstance(classes, str) or len(classes) != number:
+        raise SettingsError(
+            f"{name}: argument 'classes' must hold the names of the model's {number} classes; got {brief(classes)}"
+        )
+    matrix, counts = ConfusionMatrix(classes=number), np.zeros((number, number))
+    with closing(batches(source, EVALUATION_ROWS)) as parts:
+        for x, y, weight in parts:
+            counts += matrix(model.output(x)[1], y, weight)
+    return Confusion(tuple(map(str, classes)), counts)

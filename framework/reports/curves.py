@@ -1,0 +1,75 @@
+"""Curves: the columns of histories as the charts of a page, thinned so that long runs stay small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from framework.reports.contents import Contents
+
+POINTS = 2000
+"""A curve with more points is thinned to at most this many."""
+
+COLORS = 7
+"""How many colours the page has; further runs repeat them with other dashes."""
+
+HIDDEN = ("epoch", "seconds", "step")
+
+
+def figures(runs: Sequence[Contents]) -> list[str]:
+    """Return the names of the figures of some runs without val_, in the order in which they come."""
+    names = (key.removeprefix("val_") for run in runs for key in run.columns if key not in HIDDEN)
+    return [*dict.fromkeys(names)]
+
+
+def charts(runs: Sequence[Contents]) -> list[dict[str, Any]]:
+    """Return a chart for each figure: its title and its curves, those of training and validation together."""
+    found = ({"title": name, "series": [*_series(runs, name)]} for name in figures(runs))
+    return [chart for chart in found if chart["series"]]
+
+
+def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
+    several = len(runs) > 1
+    for place, run in enumerate(runs):
+        for kind, key in enumerate((name, f"val_{name}")):
+            if key not in run.columns:
+                continue
+            label = ("training", "validation")[kind] if f"val_{name}" in run.columns else name
+            epochs = run.columns.get("epoch") or range(1, run.epochs + 1)
+            x, y = thinned(epochs, run.columns[key])
+            yield {
+                "name": f"{run.name}: {label}" if several else label,
+                "color": (place if several else kind) % COLORS,
+                "dash": place if several else kind,
+                "thin": several and kind == 0 and label != name,
+                "x": x,
+                "y": y,
+            }
+
+
+def thinned(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+    """Return the points of a curve, of a long one the smallest and the largest of each of equal parts.
+
+    The first and the last point stay, and so does a gap: where y is not finite, the result has None. Points without a
+    value are left out.
+
+    Example:
+        >>> thinned([1, 2, 3], [0.5, float("nan"), None])
+        ([1, 2], [0.5, None])
+    """
+    points = [(at, value) for at, value in zip(x, y, strict=True) if value is not None and at is not None]
+    if len(points) > POINTS:
+        values = np.array([value for _, value in points])
+        kept = {0, len(points) - 1}
+        for part in np.array_split(np.arange(len(points)), (POINTS - 2) // 3):
+            inside = values[part]
+            if not (finite := np.isfinite(inside)).all():
+                kept.add(int(part[np.argmin(finite)]))
+            if finite.any():
+                kept.add(int(part[np.argmin(np.where(finite, inside, np.inf))]))
+                kept.add(int(part[np.argmax(np.where(finite, inside, -np.inf))]))
+        points = [points[place] for place in sorted(kept)]
+    return [at for at, _ in points], [float(f"{v:.7g}") if math.isfinite(v) else None for _, v in points]

@@ -1,0 +1,346 @@
+"""Page: runs as one HTML page that holds all it needs, under a content policy that lets nothing else run or load."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.errors import SettingsError
+from framework.reports.contents import Confusion, Contents
+from framework.reports.curves import COLORS, POINTS, charts, figures
+from framework.settings.messages import printable
+
+MARK = '<meta name="generator" content="framework report">'
+"""Says that a file is a report, which a newer one may replace."""
+
+TABLE_EPOCHS = 100
+MATRIX_CLASSES = 25
+PAIRS = 30
+ROWS = 500
+FEW = 12
+LONGEST = 100_000
+
+
+def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> None:
+    """Write a page about some runs; an earlier report of this path is replaced.
+
+    Args:
+        path: The file.
+        runs: The runs, in the order in which they are shown.
+        comparison: A row for each run: a dict of settings and figures.
+
+    Raises:
+        SettingsError: The file cannot be written, or is something else than a report.
+    """
+    file = Path(path)
+    text = page(runs, comparison)
+    try:
+        if file.exists() and MARK not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
+            raise SettingsError(f"report: {os.fspath(path)!r} exists, and is not a report; give another path")
+        file.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise SettingsError(f"report: argument 'path' must be a file that can be written; {error}") from error
+
+
+def page(runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> str:
+    """Return the page as text."""
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    drawn = charts(runs)
+    styles = _asset("uPlot.min.css") + _asset("report.css")
+    scripts = [f"/*!\n{_asset('LICENSE-uPlot')}*/\n{_asset('uPlot.iife.min.js')}", _asset("report.js")]
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src {_hash(styles)}",
+            f"script-src {' '.join(map(_hash, scripts))}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    return "".join(
+        (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{MARK}\n',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n',
+            f"<title>{_text(title)}</title>\n<style>{styles}</style>\n</head>\n<body>\n<main>\n",
+            f"<h1>{_text(title)}</h1>\n",
+            f'<p class="soft">Written by framework at {dt.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}.</p>\n',
+            *_body(runs, comparison, drawn),
+            "</main>\n",
+            f'<script type="application/json" id="data">{_json(drawn)}</script>\n',
+            *(f"<script>{script}</script>\n" for script in scripts),
+            "</body>\n</html>\n",
+        )
+    )
+
+
+def _body(runs: Sequence[Contents], comparison: Sequence[Any], drawn: Sequence[Any]) -> Iterator[str]:
+    if len(runs) == 1:
+        yield from _results(runs[0])
+    else:
+        yield from _comparison(runs, comparison)
+    yield from _curves(runs, drawn)
+    for place, run in enumerate(runs):
+        if len(runs) == 1:
+            yield from _details(run)
+        else:
+            mark = f'<span class="mark m{place % COLORS}"></span>'
+            yield f'<details class="run"><summary>{mark}{_text(run.name)}</summary>\n'
+            yield from _results(run)
+            yield from _details(run)
+            yield "</details>\n"
+
+
+def _results(run: Contents) -> Iterator[str]:
+    for alarm in run.alarms:
+        yield f'<p class="alarm">{_text(alarm)}</p>\n'
+    yield '<div class="pair"><section>\n'
+    yield from _figures(run)
+    yield f"</section><section>\n<h2>Run</h2>\n{_table(run.facts, 'text')}</section></div>\n"
+
+
+def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
+    """Give a table with a column for each run."""
+    yield "<h2>Side by side</h2>\n"
+    marks = (f'<span class="mark m{place % COLORS}"></span>{_text(run.name)}' for place, run in enumerate(runs))
+    head = "".join(f'<th scope="col">{mark}</th>' for mark in marks)
+    yield f'<div class="table" tabindex="0"><table class="text"><thead><tr><td></td>{head}</tr></thead><tbody>\n'
+    for name in [name for name in rows[0] if name != "run"] if rows else []:
+        cells = "".join(f"<td>{_text(_number(row[name]))}</td>" for row in rows)
+        yield f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n'
+    yield "</tbody></table></div>\n"
+
+
+def _figures(run: Contents) -> Iterator[str]:
+    """Give the figures of the last epoch, of the best one and of the final weights."""
+    if not run.epochs:
+        yield "<h2>Figures</h2>\n<p>No epoch has been finished.</p>\n"
+        return
+    last, best = run.epochs - 1, run.best
+    groups = [(f"last epoch, {_epoch(run, last)}", last)]
+    if best is not None and best[1] == last:
+        groups = [(f"last epoch, {_epoch(run, last)}, also the best", last)]
+    elif best is not None:
+        groups.append((f"best epoch, {_epoch(run, best[1])}", best[1]))
+    names = figures([run])
+    parts = ("training", "validation") if any(f"val_{name}" in run.columns for name in names) else ("training",)
+    yield "<h2>Figures</h2>\n"
+    yield f'<p class="soft">The best epoch has the smallest {_text(best[0])}.</p>\n' if best is not None else ""
+    yield '<div class="table" tabindex="0"><table>\n'
+    yield '<thead><tr><td rowspan="2"></td>'
+    yield from (f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups)
+    yield '<th class="group" scope="colgroup">final weights</th>' if run.final else ""
+    yield "</tr>\n<tr>" + "".join(f'<th scope="col">{part}</th>' for _ in groups for part in parts)
+    yield '<th scope="col">validation</th>' if run.final else ""
+    yield "</tr></thead><tbody>\n"
+    for name in [*dict.fromkeys([*names, *run.final])]:
+        yield f'<tr><th scope="row">{_text(name)}</th>'
+        for _, place in groups:
+            for key in (name, f"val_{name}")[: len(parts)]:
+                values = run.columns.get(key)
+                yield f"<td>{_number(None if values is None else values[place])}</td>"
+        yield f"<td>{_number(run.final.get(name))}</td>" if run.final else ""
+        yield "</tr>\n"
+    yield "</tbody></table></div>\n"
+
+
+def _epoch(run: Contents, place: int) -> str:
+    return _number(run.columns["epoch"][place]) if "epoch" in run.columns else str(place + 1)
+
+
+def _curves(runs: Sequence[Contents], drawn: Sequence[Any]) -> Iterator[str]:
+    if not drawn:
+        return
+    yield "<h2>Curves</h2>\n"
+    yield "<noscript><p>The curves need JavaScript. The tables of epochs have their numbers.</p></noscript>\n"
+    long = any(run.epochs > POINTS for run in runs)
+    yield (
+        '<p class="soft">Drag over a chart to zoom all of them, double-click to see all again. A click on a name in a '
+        "legend hides its curve."
+    )
+    yield " Of each run, training is the thin curve, and validation the thick one." if len(runs) > 1 else ""
+    yield (
+        f" Curves of more than {POINTS:,} epochs are thinned: of each of {(POINTS - 2) // 3} equal parts, the smallest "
+        "and the largest value are drawn."
+        if long
+        else ""
+    )
+    yield '</p>\n<div class="charts">\n'
+    for number, chart in enumerate(drawn):
+        title = _text(chart["title"])
+        yield (
+            f'<figure class="chart" id="chart-{number}"><figcaption><span>{title}</span>'
+            f'<button type="button" aria-pressed="false" aria-label="log scale of {title}">log</button>'
+            f'<button type="button" aria-label="all epochs of {title}">reset</button></figcaption>'
+            f'<div class="plot"></div></figure>\n'
+        )
+    yield "</div>\n"
+    for run in runs:
+        yield from _epochs(run, f" of {_text(run.name)}" if len(runs) > 1 else "")
+
+
+def _epochs(run: Contents, of: str) -> Iterator[str]:
+    """Give the history as a table, of a long one some epochs at equal distances."""
+    count = run.epochs
+    if not count:
+        return
+    places = sorted({*map(round, np.linspace(0, count - 1, min(count, TABLE_EPOCHS)).tolist())})
+    keys = [*run.columns]
+    said = f"{len(places)} of {count:,} epochs" if len(places) < count else f"{count} epoch{'s' * (count > 1)}"
+    yield f"<details><summary>Table of {said}{of}</summary>\n"
+    yield '<div class="table" tabindex="0"><table>\n<thead><tr>'
+    yield "".join(f'<th scope="col">{_text(key)}</th>' for key in keys) + "</tr></thead><tbody>\n"
+    for place in places:
+        cells = [_number(run.columns[key][place]) for key in keys]
+        yield f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>\n"
+    yield "</tbody></table></div></details>\n"
+
+
+def _details(run: Contents) -> Iterator[str]:
+    if run.confusion is not None:
+        yield "<h2>Confusion matrix</h2>\n"
+        yield from _confusion(run.confusion)
+    if run.layers:
+        yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'text', run.layers[0])}"
+        yield _folded("The model as code", run.code)
+    if run.data:
+        head = ("column", "kind", "steps", "becomes")
+        fold = "<details>" if len(run.data) > FEW else "<details open>"
+        yield f"<h2>Columns</h2>\n{fold}<summary>From a table's columns to the model's numbers</summary>\n"
+        yield f"{_table(run.data, 'text', head)}</details>\n"
+    if run.steps:
+        yield from _steps(run.steps)
+    if run.settings:
+        yield "<h2>Settings</h2>\n"
+        if isinstance(run.settings, str):
+            yield _folded("The experiment as it ran", run.settings)
+        else:
+            table = _table(run.settings, "text")
+            yield f"<details><summary>What the run was started with</summary>\n{table}</details>\n"
+
+
+def _confusion(confusion: Confusion) -> Iterator[str]:
+    counts, classes = confusion.counts, [_text(name) for name in confusion.classes]
+    total, true, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
+    rows = f"{_number(float(total))} rows of validation data" if total == np.rint(total) else "weighted validation data"
+    if len(classes) > MATRIX_CLASSES:
+        yield from _confused(confusion, rows)
+        return
+    yield f'<p class="soft">The newest weights on {rows}. Each row is a true class, each column a predicted one.</p>\n'
+    yield '<div class="table" tabindex="0"><table class="matrix">\n'
+    head = "".join(f'<th scope="col">{name}</th>' for name in classes)
+    yield f'<thead><tr><td></td>{head}<th scope="col">rows</th><th scope="col">recall</th></tr></thead><tbody>\n'
+    for place, name in enumerate(classes):
+        yield f'<tr><th scope="row">{name}</th>'
+        for other, count in enumerate(counts[place].tolist()):
+            share = math.ceil(10 * count / true[place]) if count else 0
+            kind = " ".join([*(["hit"] if place == other else []), *([f"s{share}"] if share else [])])
+            yield f'<td class="{kind}">{_number(count)}</td>' if kind else f"<td>{_number(count)}</td>"
+        recall = _share(counts[place, place], true[place])
+        yield f'<td class="edge">{_number(float(true[place]))}</td><td class="edge">{recall}</td></tr>\n'
+    yield '<tr><th scope="row">precision</th>'
+    yield from (f'<td class="edge">{_share(counts[p, p], predicted[p])}</td>' for p in range(len(classes)))
+    yield f'<td class="edge">{_number(float(total))}</td><td class="edge">{_share(np.trace(counts), total)}</td></tr>\n'
+    yield "</tbody></table></div>\n"
+
+
+def _confused(confusion: Confusion, rows: str) -> Iterator[str]:
+    """Give the commonest confusions of many classes."""
+    counts, names = confusion.counts.copy(), confusion.classes
+    true = counts.sum(axis=1)
+    right = _share(np.trace(counts), counts.sum())
+    np.fill_diagonal(counts, 0)
+    found = [divmod(int(cell), len(names)) for cell in np.argsort(-counts, axis=None, kind="stable")[:PAIRS]]
+    pairs = [(i, j) for i, j in found if counts[i, j]]
+    yield f"<p>The newest weights on {rows}: {len(names)} classes, {right} right. The commonest confusions:</p>\n"
+    table = [(names[i], names[j], _number(float(counts[i, j])), _share(counts[i, j], true[i])) for i, j in pairs]
+    yield _table(table, "text", ("true class", "predicted", "rows", "share of the class"))
+
+
+def _share(part: Any, whole: Any) -> str:
+    return f"{part / whole:.1%}" if whole else "none"
+
+
+def _steps(steps: Sequence[Any]) -> Iterator[str]:
+    """Give the quantities of the first steps side by side, of a batch those of its first row."""
+    head = ("quantity", *(f"step {number}" for number in range(1, len(steps) + 1)))
+    rows = max(np.size(step["h"]) for step in steps)
+    yield "<h2>The first steps</h2>\n"
+    yield f'<p class="soft">Of each batch, of up to {rows} rows, the first row is shown.</p>\n' if rows > 1 else ""
+    cells = [(name.replace("_", " "), *(_array(name, step) for step in steps)) for name in steps[0]]
+    yield _table(cells, "text", head)
+
+
+def _array(name: str, step: Any) -> str:
+    """Return a quantity of a step: a number, or a vector of which long ones lack the middle."""
+    value = np.asarray(step[name])
+    if np.ndim(step["h"]) and name not in ("weights", "bias", "learning_rate", "increment", "new_weights", "new_bias"):
+        value = value[0]
+    return np.array2string(value, precision=6, threshold=8, edgeitems=3, separator=", ").replace("\n", " ")
+
+
+def _folded(summary: str, text: str) -> str:
+    kept = text if len(text) <= LONGEST else f"{text[:LONGEST]}\n... and {len(text) - LONGEST:,} more characters"
+    return f"<details><summary>{summary}</summary><pre>{_text(kept)}</pre></details>\n"
+
+
+def _table(rows: Iterable[Sequence[str]], kind: str, head: Sequence[str] = ()) -> str:
+    """Return a table whose first cells are headers of their rows."""
+    lines = [*rows]
+    top = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    body = "".join(f'<tr><th scope="row">{_cut(row[0])}</th>{_cells(row[1:])}</tr>\n' for row in lines[:ROWS])
+    more = f'<p class="soft">... and {len(lines) - ROWS:,} more rows</p>\n' if len(lines) > ROWS else ""
+    thead = f"<thead><tr>{top}</tr></thead>" if head else ""
+    return f'<div class="table" tabindex="0"><table class="{kind}">{thead}<tbody>\n{body}</tbody></table></div>\n{more}'
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return "".join(f"<td>{_cut(text)}</td>" for text in texts)
+
+
+def _cut(text: str) -> str:
+    return _text(text if len(text) <= 2000 else f"{text[:2000]} ... and {len(text) - 2000:,} more characters")
+
+
+def _number(value: Any) -> str:
+    """Return a figure as a cell."""
+    if value is None:
+        return ""
+    if not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.0f}" if abs(value) < 1e15 and float(value).is_integer() else f"{value:.6g}"
+
+
+def _text(text: str) -> str:
+    """Return text as HTML: nothing in it is a tag, ends an attribute or commands a terminal."""
+    return escape(printable(text))
+
+
+def _json(value: Any) -> str:
+    """Return JSON that no tag can end."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("framework.reports").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,104 @@
+"use strict";
+// Draws the curves of the page's data with uPlot: one chart for each figure, with zoom, log scale and a legend of values.
+(() => {
+  const charts = JSON.parse(document.getElementById("data").textContent);
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const DASHES = [[], [7, 4], [2, 3], [12, 4, 2, 4]];
+  const BORDERS = ["solid", "dashed", "dotted", "double"];
+
+  const short = (value) =>
+    value == null ? "none"
+    : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(3)
+    : String(+value.toPrecision(5));
+
+  const ticks = (u, splits, axis, space, step) => splits.map((value) => {
+    if (value == null) return "";
+    if (value === 0) return "0";
+    const size = Math.abs(value);
+    if (size < 1e-4 || size >= 1e6) return value.toExponential(step && step < size ? Math.min(6, Math.max(0, Math.ceil(Math.log10(size / step) - 1e-9))) : 0).replace("e+", "e");
+    return String(+value.toFixed(step ? Math.max(0, Math.ceil(-Math.log10(step) + 1)) : 6));
+  });
+
+  const whole = [1, 2, 5].concat(...[1, 2, 3, 4, 5, 6, 7, 8].map((power) => [1, 2, 5].map((n) => n * 10 ** power)));
+
+  // uPlot's own places end where numbers have 32 digits, and of a log scale they are every power of ten.
+  const places = (log) => (u, axis, low, high) => {
+    const [from, to] = [Math.log10(low), Math.log10(high)];
+    if (log && to - from > 12) {
+      const powers = Math.ceil((to - from) / 8);
+      return Array.from({ length: 9 }, (_, n) => Math.ceil(from) + n * powers).filter((power) => power <= to).map((power) => Number(`1e${power}`));
+    }
+    return Array.from({ length: 5 }, (_, n) => low + (high - low) * n / 4);
+  };
+
+  function draw(chart, box, log) {
+    const last = (index) => {
+      const values = chart.joined[index];
+      for (let i = values.length - 1; i >= 0; i--) if (values[i] != null) return values[i];
+      return null;
+    };
+    const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
+    return new uPlot({
+      width: box.clientWidth,
+      height: 260,
+      cursor: { sync: { key: "epochs" }, points: { size: 7 } },
+      scales: {
+        x: { time: false, range: (u, low, high) => low == null ? [0, 1] : low === high ? [low - 0.5, high + 0.5] : [low, high] },
+        y: log ? { distr: 3 } : {},
+      },
+      axes: [
+        { ...axis, incrs: whole, size: 34, values: ticks },
+        { ...axis, size: 64, values: ticks, ...(chart.far || (log && chart.wide) ? { incrs: (u, axis, low, high) => [(high - low) / 4], splits: places(log), filter: (u, at) => at } : {}) },
+      ],
+      legend: { markers: { width: 3, dash: (u, place) => BORDERS[chart.series[place - 1].dash % 4] } },
+      series: [
+        { label: "epoch", value: (u, value, series, index) => value == null ? chart.joined[0].at(-1) : value },
+        ...chart.series.map((series, index) => ({
+          label: series.name,
+          stroke: color(`--c${series.color}`),
+          dash: DASHES[series.dash % 4],
+          width: series.thin ? 1 : 2.2,
+          points: { size: 5, fill: color(`--c${series.color}`) },
+          value: (u, value, place, at) => short(at == null ? last(index + 1) : value),
+        })),
+      ],
+    }, chart.joined, box);
+  }
+
+  const drawn = charts.map((chart, number) => {
+    const figure = document.getElementById(`chart-${number}`);
+    const [log, reset] = figure.querySelectorAll("button");
+    const box = figure.querySelector(".plot");
+    chart.joined = uPlot.join(chart.series.map((series) => [series.x, series.y]));
+    const positive = chart.series.every((series) => series.y.every((value) => value == null || value > 0));
+    // A curve over many powers of ten is a corner in a linear chart, which also has no ticks for the largest numbers.
+    const values = chart.series.flatMap((series) => series.y).filter((value) => value != null);
+    const low = values.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
+    chart.wide = positive && high > 1e12 * low;
+    chart.far = Math.max(Math.abs(low), Math.abs(high)) > 1e30;
+    const first = positive && high > 1e6 * low;
+    log.setAttribute("aria-pressed", String(first));
+    const state = { plot: draw(chart, box, first) };
+    const again = () => {
+      state.plot.destroy();
+      state.plot = draw(chart, box, log.getAttribute("aria-pressed") === "true");
+    };
+    figure.querySelector("figcaption").hidden = false;
+    if (!positive) {
+      log.disabled = true;
+      log.title = "Some values are not positive.";
+    }
+    log.addEventListener("click", () => {
+      log.setAttribute("aria-pressed", String(log.getAttribute("aria-pressed") !== "true"));
+      again();
+    });
+    reset.addEventListener("click", () => state.plot.setData(chart.joined, true));
+    new ResizeObserver(() => {
+      if (box.clientWidth && box.clientWidth !== state.plot.width) state.plot.setSize({ width: box.clientWidth, height: 260 });
+    }).observe(box);
+    return again;
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((again) => again()));
+  document.documentElement.dataset.drawn = String(drawn.length);
+})();

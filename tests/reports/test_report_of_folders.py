@@ -1,0 +1,176 @@
+"""Reports of the folders of runs, one and several, as far as their data and their classes are there."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment_pieces import command
+from report_pieces import Page
+
+import framework.experiments.reporting
+from framework import (
+    CSV,
+    Accuracy,
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    CheckpointError,
+    EarlyStopping,
+    Experiment,
+    Neuron,
+    Preprocess,
+    Sigmoid,
+    TraceSteps,
+    Trainer,
+    load,
+)
+from framework.experiments.folder import RunFolder
+
+
+def table(path, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(60, 2)).round(3).tolist()
+    with Path(path).open("w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "side"], *([*row, "left" if row[0] < 0 else "right"] for row in rows)])
+
+
+def experiment(rate, **settings):
+    data = CSV("points.csv", target="side")
+    return Experiment(
+        data=data,
+        model=Neuron(activation=Sigmoid()),
+        trainer=Trainer(
+            loss=BinaryCrossEntropy(),
+            optimizer=AdamOptimizer(learning_rate=rate),
+            epochs=3,
+            batch_size=16,
+            metrics=[Accuracy()],
+            callbacks=[EarlyStopping(patience=2)],
+            preprocess=Preprocess.of(data),
+        ),
+        validation=0.25,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with two runs, and their reports."""
+    place = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        table("points.csv")
+        for name, rate in (("slow", 0.01), ("fast", 0.1)):
+            RunFolder.create(name, experiment(rate).moved(place), ["train", "a <b>.toml"]).train()
+        command("report", "slow", "--out", "one.html")
+        command("report", "slow", "fast", "--out", "both.html")
+    return place
+
+
+@pytest.fixture
+def place(trained, monkeypatch, tmp_path):
+    """A copy of the runs whose table may be changed."""
+    monkeypatch.chdir(tmp_path)
+    for source in (path for path in trained.rglob("*") if path.is_file()):
+        target = tmp_path / source.relative_to(trained)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = source.read_bytes().replace(str(trained).encode(), str(tmp_path).encode())
+        target.write_bytes(source.read_bytes() if source.suffix == ".safetensors" else text)
+    return tmp_path
+
+
+def page(path):
+    return Page(Path(path).read_text(encoding="utf-8"))
+
+
+def test_the_report_of_a_folder_has_its_history_metrics_settings_and_columns(trained):
+    found, folder = page(trained / "one.html"), RunFolder(trained / "slow")
+    np.testing.assert_allclose(
+        [series["y"] for series in found.charts["loss"]],
+        [[row[key] for row in folder.history()] for key in ("loss", "val_loss")],
+        rtol=1e-6,
+    )
+    rows = {row[0]: row[1:] for row in found.table("final weights")}
+    assert rows["accuracy"][-1] == f"{folder.metrics['validation']['accuracy']:.6g}"
+    assert [row[0] for row in found.table("column", "becomes")] == ["column", "x", "y", "side"]
+    head, *rows, _ = found.table("left", "recall")
+    assert (head[1:3], sum(int(cell) for row in rows for cell in row[1:3])) == (["left", "right"], 15)
+    assert ["command", "framework train a <b>.toml"] in found.tables[1]
+    assert "type = &quot;AdamOptimizer&quot;" in found.text
+    assert 'class="alarm"' not in found.text
+
+
+def test_the_first_steps_of_a_neuron_are_made_again_to_the_same_numbers(trained):
+    folder = RunFolder(trained / "slow")
+    again = folder.experiment
+    data, _ = again.parts()
+    run = again.trainer.replace(callbacks=[TraceSteps(limit=3, keep="first")], epochs=3).fit(again.model, data)
+    assert np.array_equal(run.model.weights, load(folder.newest).model.weights)  # so these were the steps of the run
+    rows = {row[0]: row[1:] for row in page(trained / "one.html").table("quantity", "step 3")}
+    for place, step in enumerate(run.memories["TraceSteps.0"]["steps"]):
+        shown = np.fromstring(rows["new weights"][place].strip("[]"), sep=",")
+        np.testing.assert_allclose(shown, step["new_weights"], atol=1e-6)
+
+
+def test_several_runs_are_side_by_side_with_what_differs(trained):
+    found = page(trained / "both.html")
+    head, *rows = found.tables[0]
+    assert head[1:] == ["slow", "fast"]
+    rows = {row[0]: row[1:] for row in rows}
+    compared = json.loads(command("compare", trained / "slow", trained / "fast", "--json"))
+    assert rows["trainer.optimizer.learning_rate"] == ["0.01", "0.1"]
+    assert rows["val_accuracy"] == [f"{row['val_accuracy']:.6g}" for row in compared]
+    assert [series["name"] for series in found.charts["loss"]] == [
+        f"{run}: {kind}" for run in ("slow", "fast") for kind in ("training", "validation")
+    ]
+    assert len({series["color"] for series in found.charts["loss"]}) == 2
+
+
+@pytest.mark.usefixtures("place")
+def test_data_that_has_changed_is_said_and_its_first_steps_are_left_out():
+    table("points.csv", seed=1)
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html")
+    assert "The validation data has changed since the run" in found.text
+    assert "The data has changed since the run, so its first steps are not shown" in found.text
+    assert "The first steps" not in found.text.replace("its first steps", "")
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_without_its_data_is_reported_all_but_what_needs_it():
+    Path("points.csv").unlink()
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html")
+    assert "The data cannot be used, so what is computed from it is not shown." in found.text
+    assert found.charts == page("one.html").charts
+    assert [row[0] for row in found.table("column", "becomes")] == ["column", "x", "y", "side"]
+
+
+def test_a_run_that_is_not_complete_says_so(place):
+    (place / "slow" / "metrics.json").unlink()
+    history = place / "slow" / "history.jsonl"
+    lines = history.read_text().splitlines(keepends=True)
+    history.write_text("".join(lines[:2]) + '{"epoch": 3, "lo')
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html")
+    assert "The run is not complete" in found.text
+    assert found.charts["loss"][0]["x"] == [1, 2]
+    for checkpoint in (place / "fast" / "checkpoints").iterdir():
+        checkpoint.unlink()
+    (place / "fast" / "history.jsonl").write_text("")
+    (place / "fast" / "metrics.json").unlink()
+    command("report", "fast", "--out", "new.html")
+    assert "No epoch has been finished." in page("new.html").text
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_of_classes_that_are_not_defined_is_reported_without_its_model(monkeypatch):
+    def refused(path):
+        raise CheckpointError(f"{path}: no class 'own:Leap' is defined; import the module that defines it first")
+
+    monkeypatch.setattr(framework.experiments.reporting, "load", refused)
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html")
+    assert "The checkpoint cannot be loaded, so the model is not shown." in found.text
+    assert "own:Leap" in found.text
+    assert found.charts == page("one.html").charts

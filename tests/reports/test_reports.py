@@ -1,0 +1,297 @@
+"""The report of a run: its numbers are those of the run, nothing in it can run or load, and it draws in Chromium."""
+
+import base64
+import copy
+import hashlib
+import math
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from report_pieces import Page
+from sklearn.metrics import confusion_matrix
+
+from framework import (
+    Accuracy,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DataError,
+    Dense,
+    DivergedError,
+    MeanSquaredError,
+    Neuron,
+    Preprocess,
+    SettingsError,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    TraceSteps,
+    Trainer,
+    load,
+    on,
+    save,
+)
+from framework.reports.curves import POINTS, thinned
+
+EVIL = """</script><script>alert("1")</script> 'a' & <b>"""
+
+
+X = np.random.default_rng(0).normal(size=(60, 2))
+Y = (X[:, 0] + 0.5 * X[:, 1] > 0).astype(int)
+TRAIN, HELD_OUT = (X[:40], Y[:40]), (X[40:], np.where(np.arange(20) < 4, 1, Y[40:]))  # with some wrong labels
+
+
+def trainer(*callbacks, **settings):
+    default = {"loss": BinaryCrossEntropy(), "optimizer": SGDOptimizer(learning_rate=0.5), "batch_size": 8}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+@pytest.fixture(scope="module")
+def run():
+    first = TraceSteps(limit=3, keep="first")
+    name = on("epoch_end")(lambda run: run.history[-1].update({EVIL: 2.0}))
+    fast = trainer(first, name, epochs=6, metrics=[Accuracy()], optimizer=SGDOptimizer(learning_rate=3.0))
+    return fast.fit(Neuron(2, Sigmoid()), TRAIN, HELD_OUT)
+
+
+def read(run, path, *arguments, **options):
+    run.report(path, *arguments, **options)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    return read(run, tmp_path_factory.mktemp("report") / "report.html", HELD_OUT, classes=["low", EVIL], title=EVIL)
+
+
+def test_curves_are_the_columns_of_the_history(run, page):
+    assert [*page.charts] == ["loss", "accuracy", "learning_rate", EVIL]
+    for name, series in page.charts.items():
+        keys = [key for key in (name, f"val_{name}") if key in run.history.keys]
+        assert [curve["x"] for curve in series] == [run.history["epoch"]] * len(keys)
+        for curve, key in zip(series, keys, strict=True):
+            np.testing.assert_allclose(curve["y"], run.history[key], rtol=1e-6)
+    assert [curve["name"] for curve in page.charts["loss"]] == ["training", "validation"]
+
+
+def test_figures_are_those_of_the_last_and_the_best_epoch(run, page):
+    rows = {row[0]: row[1:] for row in page.tables[0]}
+    best = int(np.argmin(run.history["val_loss"]))
+    last = run.history[-1]
+    shown = [f"{value:.6g}" for value in (last["loss"], last["val_loss"])]
+    assert rows["loss"][:2] == shown
+    assert best < 5
+    assert rows[""][:2] == ["last epoch, 6", f"best epoch, {best + 1}"]
+    assert rows["loss"][2:] == [f"{run.history[best][key]:.6g}" for key in ("loss", "val_loss")]
+
+
+def test_the_table_of_epochs_has_every_epoch_of_a_short_run(run, page):
+    head, *rows = page.table("epoch", "seconds")
+    assert head == [*run.history.keys]
+    assert [row[head.index("val_loss")] for row in rows] == [f"{value:.6g}" for value in run.history["val_loss"]]
+
+
+def test_the_confusion_matrix_is_that_of_scikit_learn(run, page):
+    expected = confusion_matrix(HELD_OUT[1], run.model.classify(HELD_OUT[0]))
+    head, *rows, precision = page.table("low", "recall")
+    assert [[int(cell) for cell in row[1:3]] for row in rows] == expected.tolist()
+    assert expected[0, 1] != expected[1, 0]
+    assert head[1:3] == [rows[0][0], rows[1][0]] == ["low", EVIL]
+    assert [row[-1] for row in rows] == [f"{expected[i, i] / expected[i].sum():.1%}" for i in range(2)]
+    assert precision[1] == f"{expected[0, 0] / expected[:, 0].sum():.1%}"
+
+
+def test_first_steps_are_those_that_trace_steps_has_recorded(run, page):
+    recorded = run.memories["TraceSteps.0"]["steps"]
+    rows = {row[0]: row[1:] for row in page.table("quantity", "step 3")}
+    assert len(recorded) == 3
+    assert rows["output"] == [f"{step['output'][0]:.6f}" for step in recorded]
+    weights = [np.fromstring(text.strip("[]"), sep=",") for text in rows["new weights"]]
+    np.testing.assert_allclose(weights, [step["new_weights"] for step in recorded], atol=1e-6)
+
+
+def test_the_newest_steps_of_a_longer_run_are_not_shown_as_the_first(tmp_path):
+    run = trainer(TraceSteps(limit=3), epochs=6).fit(Neuron(2, Sigmoid()), TRAIN)
+    assert "The first steps" not in read(run, tmp_path / "report.html").text
+
+
+def hashed(text):
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def test_the_policy_allows_the_page_s_own_scripts_and_styles_alone(page):
+    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": hashed(page.raw["style"][0]),
+        "script-src": " ".join(map(hashed, page.raw["script"][1:])),
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert "MIT License" in page.raw["script"][1]
+
+
+def test_nothing_in_the_page_loads_or_runs_by_an_attribute(page):
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert not names & {"style", "src", "srcset", "action"}
+    assert not [name for name in names if name.startswith("on")]
+    assert [a["href"] for _, a in page.elements if "href" in a] == ["data:,"]
+
+
+def test_names_of_users_stay_text(page):
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 3
+    assert "b" not in tags
+    assert "alert(" not in "".join(page.raw["script"][1:])
+    assert EVIL in page.table("low", "recall")[0]
+
+
+def test_columns_of_a_table_are_shown_with_what_they_become_and_stay_text(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({EVIL: ["a", '"><i>', "a", "b"], "size": [1.0, 2.0, 3.0, 4.5], "late": [0, 1, 0, 1]})
+    preprocess = Preprocess.of(table, target="late").replace(
+        columns={EVIL: Preprocess.of(table, "late").columns[0][1], "size": [Standardize()]}
+    )
+    model = Neuron(activation=Sigmoid())
+    run = trainer(preprocess=preprocess, batch_size=2).fit(model, (table, "late"))
+    page = read(run, tmp_path / "report.html", (table, "late"))
+    assert {"script", "i", "b"} & {tag for tag, _ in page.elements} == {"script"}
+    head, *rows = page.table("column", "becomes")
+    assert head == ["column", "kind", "steps", "becomes"]
+    assert [row[:2] for row in rows] == [[EVIL, "text"], ["size", "number"], ["late", rows[2][1]]]
+    assert ", ".join(row[3] for row in rows[:2]) == ", ".join(model.preprocess.names)
+    assert "Standardize(mean=(2.625,)" in rows[1][2]
+
+
+def test_a_file_that_is_not_a_report_is_kept(run, tmp_path):
+    path = tmp_path / "thesis.html"
+    path.write_text("<html>years of work</html>")
+    with pytest.raises(SettingsError, match=r"report: '.*thesis.html' exists, and is not a report; give another path"):
+        run.report(path)
+    assert "years" in path.read_text()
+    run.report(tmp_path / "report.html")
+    run.report(tmp_path / "report.html", title="again")
+    assert "<h1>again</h1>" in (tmp_path / "report.html").read_text()
+    with pytest.raises(SettingsError, match="argument 'path' must be a file that can be written"):
+        run.report(tmp_path / "missing" / "report.html")
+
+
+def test_validation_data_is_refused_where_there_are_no_classes(run, tmp_path):
+    path = tmp_path / "report.html"
+    fitted = trainer(loss=MeanSquaredError()).fit(Neuron(2), TRAIN)
+    with pytest.raises(SettingsError, match=r"confusion matrix of a model that ends in Softmax.*leave it out"):
+        fitted.report(path, HELD_OUT)
+    with pytest.raises(SettingsError, match="'classes' must hold the names of the model's 2 classes; got"):
+        run.report(path, HELD_OUT, classes=["low", "middle", "high"])
+    with pytest.raises(DataError, match="target"):
+        run.report(path, (HELD_OUT[0], np.full(20, 0.5)))
+    assert not path.exists()
+
+
+def test_the_commonest_confusions_of_many_classes_are_listed(tmp_path):
+    y = np.arange(90) % 30
+    x = np.eye(30)[np.where(np.arange(90) < 5, 29, y)]
+    run = trainer(loss=CrossEntropy(), epochs=200, optimizer=SGDOptimizer(learning_rate=5.0)).fit(
+        Dense(30, 30, Softmax()), (np.eye(30)[y], y)
+    )
+    rows = read(run, tmp_path / "report.html", (x, y)).table("true class", "share of the class")
+    assert rows[1:] == [[str(n), "29", "1", "33.3%"] for n in range(5)]
+
+
+def test_an_error_that_ended_the_run_is_shown(tmp_path):
+    wild = trainer(loss=MeanSquaredError(), epochs=99, optimizer=SGDOptimizer(learning_rate=50.0))
+    with pytest.raises(DivergedError) as caught:
+        wild.fit(Neuron(2), TRAIN)
+    page = read(caught.value.run, tmp_path / "report.html")
+    assert "DivergedError: " in page.text
+    assert caught.value.__notes__[0] in page.text
+    assert page.charts["loss"][0]["y"] == [float(f"{loss:.7g}") for loss in caught.value.run.history["loss"]]
+
+
+def test_a_run_without_epochs_has_a_report(tmp_path):
+    stop = on("batch_end")(lambda run: run.stop("at once"))
+    page = read(trainer(stop).fit(Neuron(2, Sigmoid()), TRAIN), tmp_path / "report.html")
+    assert "No epoch has been finished." in page.text
+    assert "Stopped: at once" in page.text
+    assert page.charts == {}
+
+
+def test_a_run_can_report_while_it_trains_and_from_its_checkpoint(tmp_path):
+    path = tmp_path / "report.html"
+    reporting = on("epoch_end", every=2)(lambda run: run.report(path))
+    run = trainer(reporting, epochs=4).fit(Neuron(2, Sigmoid()), TRAIN)
+    assert len(Page(path.read_text()).charts["loss"][0]["y"]) == 4
+    save(run, tmp_path / "run.safetensors")
+    page = read(load(tmp_path / "run.safetensors"), path)
+    assert len(page.charts["loss"][0]["y"]) == 4
+
+
+def test_figures_that_are_not_finite_are_gaps(tmp_path):
+    spoil = on("epoch_end")(lambda run: run.history[-1].update(odd=[np.nan, np.inf, 1.0][run.epoch - 1]))
+    late = on("epoch_end")(lambda run: run.history[-1].update(late=7.0) if run.epoch == 3 else None)
+    page = read(trainer(spoil, late, epochs=3).fit(Neuron(2, Sigmoid()), TRAIN), tmp_path / "report.html")
+    assert page.charts["odd"][0]["y"] == [None, None, 1.0]
+    assert (page.charts["late"][0]["x"], page.charts["late"][0]["y"]) == ([3], [7.0])
+    column = page.table("epoch", "odd")[0].index("odd")
+    assert [row[column] for row in page.table("epoch", "odd")[1:]] == ["nan", "inf", "1"]
+
+
+def test_a_long_curve_keeps_its_ends_its_peaks_and_its_gaps():
+    y = np.sin(np.arange(50_000) / 3000)
+    y[[123, 40_001]] = 9.0, -9.0
+    y[25_000] = np.nan
+    x, kept = thinned(range(1, 50_001), y.tolist())
+    assert len(x) <= POINTS
+    assert (x[0], x[-1]) == (1, 50_000)
+    assert kept == [None if math.isnan(y[at - 1]) else float(f"{y[at - 1]:.7g}") for at in x]
+    assert {124, 25_001, 40_002} <= {*x}
+    for start in range(0, 50_000, 500):  # within a tenth of a percent of the chart, the envelope is that of all points
+        inside = [v for at, v in zip(x, kept, strict=True) if start < at <= start + 500 and v is not None]
+        whole = y[start : start + 500]
+        assert max(inside) == pytest.approx(np.nanmax(whole), abs=0.03)
+
+
+def test_a_report_of_10_000_epochs_is_small_and_says_that_it_is_thinned(run, tmp_path):
+    long, row = copy.deepcopy(run), dict(run.history[-1])
+    for epoch in range(7, 10_001):
+        long.history.append(row | {"epoch": epoch, "loss": row["loss"] + 0.1 * math.sin(epoch)})
+    page = read(long, tmp_path / "report.html")
+    assert len(page.text) < 400_000
+    assert "Curves of more than 2,000 epochs are thinned" in page.text
+    assert "Table of 100 of 10,000 epochs" in page.text
+    assert page.table("epoch", "seconds")[-1][0] == "10,000"
+
+
+def test_vendored_files_are_those_that_their_page_names():
+    folder = files("framework.reports")
+    listed = re.findall(r"\| `(\S+)` \| ([0-9a-f]{64}) \|", folder.joinpath("README.md").read_text())
+    assert len(listed) == 3
+    for name, digest in listed:
+        assert hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() == digest
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_chromium_draws_every_curve_without_an_error_or_a_request(page, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(page.text, encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    command = [CHROMIUM, *flags.split(), "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert 'data-drawn="4"' in done.stdout
+    assert done.stdout.count("<canvas") == 4
+    assert "CONSOLE" not in done.stderr
