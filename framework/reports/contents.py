@@ -1,4 +1,4 @@
-"""Contents: what a report shows of one run, gathered from the run and from validation data."""
+"""Contents: the parts of a page about one run, gathered from the run and from validation data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Confusion:
 
 @dataclass
 class Contents:
-    """What a report shows of one run.
+    """The parts of a page about one run.
 
     Attributes:
         name: The run's name, for the title.
