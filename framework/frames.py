@@ -77,6 +77,25 @@ def is_series(value: Any) -> bool:
     return _is_one_of(value, _SERIES)
 
 
+def concatenated(*parts: Any) -> Any:
+    """Return arrays, tables or columns of one form as one, in the order of their rows.
+
+    Example:
+        >>> import pandas
+        >>> concatenated(pandas.Series([31]), pandas.Series([25])).tolist()
+        [31, 25]
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    nw = required("narwhals.stable.v2", "a table")
+    tables = [nw.from_native(part, allow_series=True) for part in parts]
+    if is_frame(parts[0]):
+        return nw.concat(tables).to_native()
+    return nw.concat([table.alias("").to_frame() for table in tables]).get_column("").to_native()
+
+
 def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
     """Return the end of a message about names of columns that differ: both, the first that is missing, what to do.
 

@@ -216,9 +216,9 @@ class DatasetSource:
 
     def fingerprint(self) -> str:
         """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""
-        if hasattr(self.dataset, "fingerprint"):
+        if hasattr(self.dataset, "fingerprint") and (text := self.dataset.fingerprint()) is not None:
             self._read_block(0, 1)  # for the names of the columns
-            return str(self.dataset.fingerprint())
+            return str(text)
         rows = sizes.BLOCK_ROWS
         starts = dict.fromkeys((0, (self.rows - 1) // rows * rows))
         ends = [self._read_block(start, min(start + rows, self.rows)) for start in starts]
@@ -396,7 +396,7 @@ def prepare(
         return DatasetSource(data, checks, chances)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
-        hint = "write validation=(x, y); split((x, y), 0.2) gives both parts of arrays and tables in memory"
+        hint = "write validation=0.2 to hold out a part of the data, or validation=(x, y)"
         hint = f"write epochs={data}" if type(data) is int else hint
     elif callable(data) and not isinstance(data, type):
         hint = (

@@ -1,16 +1,17 @@
-"""Splits: a training and a held-out part of arrays or tables."""
+"""Splits: a training and a held-out part of arrays, tables and files."""
 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.frames import Frame, is_frame, is_series
-from framework.parts import names_in, parts
+from framework.frames import Frame, concatenated, is_frame, is_series
+from framework.parts import names_in, parted, parts
 from framework.random_streams import random_generator
 from framework.settings.messages import brief, worded
 from framework.trees import as_tree, flatten, map_leaves
@@ -20,15 +21,16 @@ from framework.trees import as_tree, flatten, map_leaves
 def split(
     data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Split arrays or tables into a training and a held-out part, shuffled.
+    """Split arrays or tables into a training and a held-out part, shuffled; or the rows of files, in their order.
 
     Args:
         data: (x, y) or (x, y, weight): arrays or tables with the same number of rows; each may be a dict of them by
-            name. Or (table, "target"), as ``fit`` takes it. The same seed takes the same rows of all of these.
+            name. Or (table, "target"), as ``fit`` takes it. The same seed takes the same rows of all of these. Or a
+            Dataset, such as ``CSV`` and ``Parquet``: both parts are Datasets, as ``hold_out`` gives them.
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the shuffle.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow: whole numbers,
-            text, or a column of categories or booleans.
+            text, or a column of categories or booleans. Data in memory only.
 
     Returns:
         (training, held-out), each a tuple like ``data``; the rows are copies, tables those of the same library.
@@ -48,30 +50,28 @@ def split(
         >>> train[0]["city"].tolist(), train[1]
         (['Rome', 'Bern'], 'city')
     """
-    if not isinstance(data, tuple | list) or not 1 <= len(data) <= 3 or not isinstance(fraction, numbers.Real):
+    whole = hasattr(data, "read") and hasattr(data, "__len__")
+    if not (whole or (isinstance(data, tuple | list) and 1 <= len(data) <= 3)) or not isinstance(
+        fraction, numbers.Real
+    ):
         got = f"{type(data).__name__} and {brief(fraction)}"
-        hint = "; write the rows of each part to a file of its own" if hasattr(data, "read") else ""
-        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}{hint}")
-    trees = {
-        i: as_tree(part, f"split: argument 'data[{i}]'", _leaf)
-        for i, part in enumerate(data)
-        if not names_in(data[0], part)
-    }
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}")
     if not 0 < fraction < 1:
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
+    trees = {} if whole else _trees(data, "split")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
     if not isinstance(stratify, bool | np.bool_):
         raise SettingsError(
             f"split: argument 'stratify' must be True, for the classes y, or False; got {brief(stratify)}"
         )
-    shapes = {leaf: _shape(part) for i, tree in trees.items() for leaf, part in flatten(tree, f"data[{i}]").items()}
-    counts = {shape[:1] for shape in shapes.values()}
-    if len(counts) != 1 or counts == {()}:
-        got = ", ".join(f"{leaf} {shape}" for leaf, shape in shapes.items())
-        raise ShapeError(f"split: arrays must have the same number of rows; got {got}")
+    if whole and stratify:
+        raise SettingsError(f"split: stratify needs data in memory; got a {type(data).__name__}; leave stratify out")
+    if whole:
+        return hold_out(data, float(fraction), seed, "split: argument 'fraction'")
+    rows = _rows_of(trees, "split")
     labels = parts(data, "split")[1] if len(data) > 1 else None
-    order = random_generator(seed, "split").permutation(*counts.pop())
+    order = random_generator(seed, "split").permutation(rows)
     held = round(len(order) * fraction)
     if stratify and len(data) == 1:
         raise SettingsError("split: stratify needs the classes: give (x, y)")
@@ -79,11 +79,181 @@ def split(
         order, held = _stratified(order, _classes(labels), fraction)
     if not 0 < held < len(order):
         raise SettingsError(f"split: {fraction} of {len(order)} rows leaves a part empty; give more rows")
-    train, held_out = (
-        tuple(_rows(trees[i], rows) if i in trees else part for i, part in enumerate(data))
-        for rows in (order[held:], order[:held])
+    return _taken(data, trees, order[held:]), _taken(data, trees, order[:held])
+
+
+SEGMENT_ROWS = 65_536
+"""Rows that follow one another, of which a part is held out."""
+
+
+def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[Any, Any]:
+    """Return the training part and the held-out part of some data, each in the order of the data.
+
+    Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
+    the fraction and the number of rows alone: they are the same from memory and from files of any kind.
+
+    Args:
+        data: (x, y) or (x, y, weight) in memory; or a Dataset, of whose rows no more than 65,536 are in memory.
+        fraction: The held-out part of the rows, between 0 and 1.
+        seed: The seed of the draw; None holds out the last rows.
+        name: The caller and its argument, for messages.
+
+    Raises:
+        SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
+
+    Example:
+        >>> (x, y), (_, held_out) = hold_out((np.arange(8.0), np.arange(8)), 0.25, None, "hold_out")
+        >>> y, held_out
+        (array([0, 1, 2, 3, 4, 5]), array([6, 7]))
+    """
+    if not 0 < fraction < 1:
+        raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
+    if hasattr(data, "read") and hasattr(data, "__len__"):
+        return HeldOut(data, fraction, seed, name, held=False), HeldOut(data, fraction, seed, name, held=True)
+    if not isinstance(data, tuple | list):
+        raise SettingsError(f"{name} needs rows by number; got a {type(data).__name__}; give held-out data by itself")
+    trees = _trees(data, name)
+    draw = _Draw(_rows_of(trees, name), fraction, seed)
+    draw.require(name)
+    train, held = (
+        np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
     )
-    return train, held_out
+    return _taken(data, trees, train), _taken(data, trees, held)
+
+
+class _Draw:
+    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part.
+
+    Attributes:
+        count: The number of rows.
+        starts: The first rows of the segments.
+    """
+
+    def __init__(self, count: int, fraction: float, seed: int | None) -> None:
+        self.count, self.fraction, self.seed = count, fraction, seed
+        self.starts = range(0, count, SEGMENT_ROWS)
+
+    def end(self, start: int) -> int:
+        """Return the end of a segment."""
+        return min(start + SEGMENT_ROWS, self.count)
+
+    def size(self, start: int, *, held: bool) -> int:
+        """Return how many rows of a segment are held out, or how many are not."""
+        end = self.end(start)
+        if self.seed is None:
+            chosen = max(0, end - max(start, self.count - round(self.count * self.fraction)))
+        else:
+            chosen = round(end * self.fraction) - round(start * self.fraction)
+        return chosen if held else end - start - chosen
+
+    def rows(self, start: int, *, held: bool) -> Array:
+        """Return the rows of a segment that are held out, or the others; ascending, counted from its start."""
+        order = np.arange(self.end(start) - start)
+        if self.seed is not None:
+            order = random_generator(self.seed, "validation", start).permutation(order)
+        others = self.size(start, held=False)
+        return np.sort(order[others:] if held else order[:others])
+
+    def require(self, name: str) -> None:
+        """Refuse a part without rows."""
+        for held, what in ((True, "validate"), (False, "train")):
+            if not sum(self.size(start, held=held) for start in self.starts):
+                raise SettingsError(f"{name} = {self.fraction} of {self.count} rows leaves nothing to {what} with")
+
+
+class HeldOut:
+    """The rows of a Dataset that are held out, or the others; a Dataset, see ``hold_out``.
+
+    Args:
+        dataset: The Dataset.
+        fraction: The held-out part of the rows.
+        seed: The seed of the draw; None holds out the last rows.
+        name: The caller and its argument, for messages.
+        held: Whether these are the held-out rows, or the others.
+
+    Raises:
+        SettingsError: A part has no rows.
+    """
+
+    def __init__(self, dataset: Any, fraction: float, seed: int | None, name: str, *, held: bool) -> None:
+        self.dataset, self.held = dataset, held
+        self.target = getattr(dataset, "target", "")
+        self.read_ahead = getattr(dataset, "read_ahead", False)
+        self._draw = _Draw(len(dataset), fraction, seed)
+        self._draw.require(name)
+        self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
+        self._kept: tuple[int, tuple[Any, ...]] = (-1, ())
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._ends[-1])
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """The first rows of the segments that have any."""
+        return sorted({0, *self._ends.tolist()} - {len(self)})
+
+    def read(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of the rows start..stop, as the Dataset gives them."""
+        pieces: list[tuple[Any, ...]] = []
+        while start < stop or not pieces:
+            place = min(int(np.searchsorted(self._ends, start, side="right")), len(self._ends) - 1)
+            begin, end = int(self._ends[place - 1]) if place else 0, min(stop, int(self._ends[place]))
+            rows = np.arange(start - begin, end - begin)
+            pieces.append(tuple(_rows(part, rows) for part in self._segment(place)))
+            start = end
+        return tuple(map_leaves(concatenated, *parts) for parts in zip(*pieces, strict=True))
+
+    def _segment(self, place: int) -> tuple[Any, ...]:
+        """Return this part of a segment; the last one is remembered."""
+        kept = self._kept
+        if kept[0] != place:
+            start = self._draw.starts[place]
+            found = parted(self.dataset.read(start, self._draw.end(start)), type(self.dataset).__name__)
+            rows = self._draw.rows(start, held=self.held)
+            trees = (as_tree(part, "data", _leaf) for part in found if part is not None)
+            kept = self._kept = place, tuple(_rows(tree, rows) for tree in trees)
+        return kept[1]
+
+    def advice(self, column: str) -> str:
+        """Return why a column is text, where the Dataset knows it; else ""."""
+        return str(self.dataset.advice(column)) if hasattr(self.dataset, "advice") else ""
+
+    def fingerprint(self) -> str | None:
+        """Return a text that changes with the data, the fraction and the seed; None if the Dataset has none."""
+        if not hasattr(self.dataset, "fingerprint"):
+            return None
+        draw = self._draw
+        part = f"{draw.fraction} held out" if self.held else f"without the held-out {draw.fraction}"
+        return f"{self.dataset.fingerprint()}, {part} by {'order' if draw.seed is None else f'seed {draw.seed}'}"
+
+
+def _trees(data: tuple[Any, ...] | list[Any], name: str) -> dict[int, Any]:
+    """Return the trees of arrays and tables in some data by place; names of columns are left out."""
+    return {
+        i: as_tree(part, f"{name}: argument 'data[{i}]'", _leaf)
+        for i, part in enumerate(data)
+        if not names_in(data[0], part)
+    }
+
+
+def _rows_of(trees: dict[int, Any], name: str) -> int:
+    """Return the number of rows.
+
+    Raises:
+        ShapeError: Arrays differ in it.
+    """
+    shapes = {leaf: _shape(part) for i, tree in trees.items() for leaf, part in flatten(tree, f"data[{i}]").items()}
+    counts = {shape[:1] for shape in shapes.values()}
+    if len(counts) != 1 or counts == {()}:
+        got = ", ".join(f"{leaf} {shape}" for leaf, shape in shapes.items())
+        raise ShapeError(f"{name}: arrays must have the same number of rows; got {got}")
+    return counts.pop()[0]
+
+
+def _taken(data: tuple[Any, ...] | list[Any], trees: dict[int, Any], rows: Array) -> tuple[Any, ...]:
+    """Return some rows of data; names of columns stay."""
+    return tuple(_rows(trees[i], rows) if i in trees else part for i, part in enumerate(data))
 
 
 def _leaf(value: Any, name: str) -> Any:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from framework.data.splits import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
-from framework.experiments.tables import HeldOut, in_memory, read_alike
+from framework.experiments.tables import in_memory, read_alike
 from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
 from framework.models import Model
 from framework.settings.component import Component
@@ -128,8 +129,7 @@ class Experiment(Component):
         """
         if isinstance(self.validation, float):
             seed = self.trainer.seed if self.holdout == "random" else None
-            both = (HeldOut(self.data, self.validation, seed, held=held) for held in (False, True))
-            data, validation = map(in_memory, both)
+            data, validation = map(in_memory, hold_out(self.data, self.validation, seed, "validation"))
             return data, validation
         data = in_memory(self.data)
         if self.validation is None:

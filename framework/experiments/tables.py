@@ -1,4 +1,4 @@
-"""Tables of experiments: a file by its ending, and a table in two parts, one of which is held out."""
+"""Tables of experiments: a file by its ending, read as another one, or into memory."""
 
 from __future__ import annotations
 
@@ -10,25 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from framework.arrays import Array
 from framework.data.csv import CSV, NULLS
 from framework.data.files import located
 from framework.data.parquet import Parquet
-from framework.data.sources import parts_of
+from framework.data.splits import HeldOut
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
 from framework.experiments.text import changed, parse_change, places
 from framework.extras import required
 from framework.models import Model
-from framework.random_streams import random_generator
 
 IN_MEMORY = 5_000_000
 """Cells of a table that is read into memory; a larger one is read in blocks, each epoch again."""
-
-SEGMENT_ROWS = 65_536
 
 
 def table_of(path: str, like: TableFile | None = None, **settings: Any) -> TableFile:
@@ -192,111 +186,12 @@ def without_target(table: TableFile) -> TableFile:
     return table.replace(**changes)
 
 
-class HeldOut:
-    """The rows of a table that are held out, or the others; a Dataset.
-
-    Of each segment of at most 65,536 rows that follow one another, a part is drawn by the seed, so that no more than
-    a segment is in memory. The rows keep their order.
-
-    Args:
-        table: The table.
-        fraction: The held-out part of the rows.
-        seed: The seed of the draw; None holds out the last rows of the table.
-        held: Whether these are the held-out rows, or the others.
-
-    Raises:
-        SettingsError: The part has no rows.
-    """
-
-    def __init__(self, table: TableFile, fraction: float, seed: int | None, *, held: bool) -> None:
-        self.table, self.fraction, self.seed, self.held = table, fraction, seed, held
-        self.target, self.read_ahead = table.target, table.read_ahead
-        starts = [
-            int(row)
-            for start, end in _ranges(parts_of(table, len(table)), len(table))
-            for row in range(start, end, SEGMENT_ROWS)
-        ]
-        self._segments = [*_ranges(starts, len(table))]
-        counts = [self._count(start, end) for start, end in self._segments]
-        if not held:
-            counts = [end - start - count for (start, end), count in zip(self._segments, counts, strict=True)]
-        self._ends = np.cumsum(counts)
-        if not len(self):
-            what = "validate" if held else "train"
-            raise SettingsError(f"validation = {fraction} of {len(table)} rows leaves nothing to {what} with")
-        self._read: tuple[int, tuple[Any, ...]] = (-1, ())
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @property
-    def starts(self) -> Sequence[int]:
-        """The first rows of the segments that have any."""
-        return sorted({0, *self._ends.tolist()} - {len(self)})
-
-    def read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Return (x, y) or (x, y, weight) of the rows start..stop, as the table gives them."""
-        concat = required("pyarrow", "a table").concat_tables
-        pieces: list[tuple[Any, ...]] = []
-        while start < stop or not pieces:
-            place = min(int(np.searchsorted(self._ends, start, side="right")), len(self._ends) - 1)
-            begin = int(self._ends[place - 1]) if place else 0
-            end = min(stop, int(self._ends[place]))
-            pieces.append(tuple(each.slice(start - begin, end - start) for each in self._segment(place)))
-            start = end
-        return pieces[0] if len(pieces) == 1 else tuple(_joined(parts, concat) for parts in zip(*pieces, strict=True))
-
-    def _segment(self, place: int) -> tuple[Any, ...]:
-        """Return this part of a segment; the last one is remembered."""
-        read = self._read
-        if read[0] != place:
-            start, end = self._segments[place]
-            rows = self.rows(place)
-            read = self._read = place, tuple(each.take(rows) for each in self.table.read(start, end))
-        return read[1]
-
-    def _count(self, start: int, end: int) -> int:
-        """Return how many rows of a segment are held out."""
-        if self.seed is None:
-            rows = len(self.table)
-            return max(0, end - max(start, rows - round(rows * self.fraction)))
-        return round(end * self.fraction) - round(start * self.fraction)
-
-    def rows(self, place: int) -> Array:
-        """Return the rows of this part in a segment, ascending, counted from the start of the segment."""
-        start, end = self._segments[place]
-        order = np.arange(end - start)
-        if self.seed is not None:
-            order = random_generator(self.seed, "validation", start).permutation(order)
-        others = end - start - self._count(start, end)
-        return np.sort(order[others:] if self.held else order[:others])
-
-    def fingerprint(self) -> str:
-        """Return a text that changes with the table, the fraction and the seed."""
-        part = f"{self.fraction} held out" if self.held else f"without the held-out {self.fraction}"
-        return f"{self.table.fingerprint()}, {part} by {'order' if self.seed is None else f'seed {self.seed}'}"
-
-
 def in_memory(data: TableFile | HeldOut) -> Any:
     """Return a table of at most ``IN_MEMORY`` cells as (table, target); else as it is, to be read in blocks."""
-    table = data.table if isinstance(data, HeldOut) else data
+    table = data.dataset if isinstance(data, HeldOut) else data
     if len(data) * len(table.names) > IN_MEMORY:
         return data
     x, y, *weight = data.read(0, len(data))
     for name in table.targets:
         x = x.append_column(name, y if isinstance(table.target, str) else y.column(name))
     return (x, table.target if isinstance(table.target, str) else [*table.targets], *weight)
-
-
-def _ranges(starts: Any, rows: int) -> Any:
-    ends = [*starts[1:], rows]
-    return ((int(start), int(end)) for start, end in zip(starts, ends, strict=True) if end > start)
-
-
-def _joined(parts: Sequence[Any], concat: Any) -> Any:
-    """Join tables, or columns, of one schema."""
-    if hasattr(parts[0], "column_names"):
-        return concat(parts)
-    arrow = required("pyarrow", "a table")
-    return arrow.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)

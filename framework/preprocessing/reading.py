@@ -202,7 +202,7 @@ class Blocks:
 
     def _read(self, start: int, stop: int) -> Block:
         dataset: Any = self.dataset
-        if getattr(dataset, "target", "") is None:  # a file of which only the inputs are known
+        if getattr(dataset, "target", "") is None and hasattr(dataset, "frame"):  # of which only the inputs are known
             return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
         x, y, *weights = dataset.read(start, stop)
         return self._weighed(start, frame_of(x, self.name), target_frame(y, self.name), *weights)

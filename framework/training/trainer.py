@@ -18,6 +18,7 @@ from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sampling import Sampling
 from framework.data.sources import Source, prepare
+from framework.data.splits import hold_out
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
@@ -145,7 +146,8 @@ class Trainer(Component):
             data: (x, y), (x, y, weight), a Dataset such as ``CSV`` and ``Parquet``, a ``Stream``, a dataset or a
                 DataLoader of PyTorch, or an iterable of batches. Arrays are checked whole before anything changes. For
                 a model of several inputs x is a dict of arrays by name, for one of several outputs y is.
-            validation: Data of the same form, evaluated after each epoch, or None.
+            validation: Data of the same form, evaluated after each epoch; or the part of ``data`` that is held out for
+                it, such as 0.2, which is drawn by the trainer's seed, of files as of arrays; or None.
             epochs: How many; None is the trainer's.
             run: The run to resume; ``resume`` gives it.
 
@@ -177,7 +179,7 @@ class Trainer(Component):
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         name = "fit" if run is None else "resume"
-        data, validation = adapted(data, name), adapted(validation, f"{name}: validation")
+        data, validation = self._both(data, validation, self.seed if run is None else run.seed, name)
         learns = run is None and self.preprocess is not None and model.preprocess is None
         require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
         preprocess = model.preprocess if run is not None else self._fitted_preprocess(model, data, name)
@@ -227,6 +229,13 @@ class Trainer(Component):
             model.columns = source.columns.inputs or model.columns
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
+
+    def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
+        """Return the training data and the validation data, which may be a part of it."""
+        data = adapted(data, name)
+        if isinstance(validation, float):
+            return hold_out(data, validation, seed, f"{name}: argument 'validation'")
+        return data, adapted(validation, f"{name}: validation")
 
     def _fitted_preprocess(self, model: Model, data: Any, name: str) -> FittedPreprocess | None:
         """Return the Preprocess that a model keeps; if it has none, that which the recipe learns from the data."""
@@ -303,7 +312,7 @@ class Trainer(Component):
         Args:
             run: The run that ``fit`` returned, the ``run`` of its exception, or the path of a checkpoint.
             data: The same data.
-            validation: The same validation data.
+            validation: The same validation data, or the same part of the data.
             epochs: How many more; None trains up to the trainer's ``epochs``, which gives a ResumeWarning where a Run
                 has made them, but none for a file: a program may be started again after its last epoch.
 

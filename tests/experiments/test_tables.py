@@ -1,4 +1,4 @@
-"""A table in two parts, one of which is held out; and a file by its ending."""
+"""A file by its ending, and a table that is read into memory."""
 
 import csv
 
@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from framework import CSV, Parquet, SettingsError
-from framework.experiments.tables import HeldOut, in_memory, table_of
+from framework import CSV, Parquet, SettingsError, split
+from framework.experiments.tables import in_memory, table_of
 
 ROWS = 10_000
 
@@ -22,48 +22,11 @@ def table(tmp_path_factory):
     return Parquet(path, target="row")
 
 
-def rows(part, step=ROWS):
-    read = [part.read(start, min(start + step, len(part))) for start in range(0, len(part), step)]
-    for x, y in read:
-        assert x["x"].to_numpy().tolist() == [row / 2 for row in y.to_numpy().tolist()]
-    return np.concatenate([y.to_numpy() for _, y in read])
-
-
-@pytest.mark.parametrize("seed", [0, 3, None])
-@pytest.mark.parametrize("fraction", [0.25, 0.1, 1 / 3, 0.99])
-def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
-    held, others = (HeldOut(table, fraction, seed, held=held) for held in (True, False))
-    assert len(held) == round(ROWS * fraction)
-    assert np.array_equal(np.sort(np.concatenate([rows(held), rows(others)])), np.arange(ROWS))
-    for part in (held, others):
-        assert np.all(np.diff(rows(part)) > 0)
-        for step in (1777, 4096):
-            assert np.array_equal(rows(part, step), rows(part))
-    if seed is None:
-        assert rows(held)[0] == ROWS - len(held)
-    else:
-        assert abs(rows(held).mean() - ROWS / 2) < 300
-        assert np.array_equal(rows(held), rows(HeldOut(table, fraction, seed, held=True)))
-        assert not np.array_equal(rows(held), rows(HeldOut(table, fraction, seed + 1, held=True)))
-
-
-def test_a_fingerprint_tells_parts_apart(table):
-    draws = (0.2, 0), (0.2, 1), (0.3, 0), (0.2, None)
-    parts = [HeldOut(table, *draw, held=held) for draw in draws for held in (False, True)]
-    assert len({part.fingerprint() for part in parts}) == 8
-
-
-@pytest.mark.parametrize(("fraction", "what"), [(0.00001, "validate"), (0.99999, "train")])
-def test_a_part_without_rows_is_refused(table, fraction, what):
-    with pytest.raises(SettingsError, match=f"of {ROWS} rows leaves nothing to {what} with"):
-        HeldOut(table, fraction, 0, held=what == "validate")
-
-
 def test_small_tables_are_read_into_memory(table, monkeypatch):
-    part = HeldOut(table, 0.5, 0, held=True)
+    _, part = split(table, 0.5)
     found, target = in_memory(part)
     assert (found.column_names, target) == (["x", "text", "row"], "row")
-    assert np.array_equal(found["row"], rows(part))
+    assert found["row"].to_pylist() == part.read(0, len(part))[1].to_pylist()
     several = table.replace(target=["row", "x"])
     found, targets = in_memory(several)
     assert (found.column_names, targets) == (["text", "row", "x"], ["row", "x"])

@@ -1,0 +1,185 @@
+"""Rows that are held out: the same from memory and from files, each once, with no more than a segment in memory."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from source_pieces import bits
+
+from framework import (
+    CSV,
+    NPY,
+    Checkpoint,
+    Indexed,
+    MeanSquaredError,
+    Neuron,
+    OneHot,
+    Parquet,
+    Preprocess,
+    SettingsError,
+    SGDOptimizer,
+    Standardize,
+    Stream,
+    Trainer,
+    latest,
+    split,
+)
+from framework.data import splits
+from framework.data.splits import HeldOut, hold_out
+
+ROWS = 10_000
+TABLE = pd.DataFrame(
+    {"x": np.arange(ROWS) * 0.5, "text": [f"t{row % 7}" for row in range(ROWS)], "row": np.arange(ROWS)}
+)
+RECIPE = Preprocess(columns={"x": [Standardize()], "text": [OneHot()]}, target=[Standardize()])
+TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=2, seed=3, batch_size=500)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(folder):
+    """A table of several row groups, whose target is the number of the row."""
+    pa.parquet.write_table(pa.Table.from_pandas(TABLE, preserve_index=False), folder / "a.parquet", row_group_size=4500)
+    TABLE.to_csv(folder / "a.csv", index=False)
+    (folder / "parts").mkdir()
+    for place, end in enumerate((100, 7000, ROWS)):
+        TABLE[[0, 100, 7000][place] : end].to_parquet(folder / "parts" / f"{place}.parquet", index=False)
+    np.save(folder / "x.npy", TABLE[["x"]])
+    np.save(folder / "row.npy", TABLE["row"])
+    return Parquet(folder / "a.parquet", target="row")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(splits, "SEGMENT_ROWS", 3000)
+
+
+def rows(part, step=ROWS):
+    read = [part.read(start, min(start + step, len(part))) for start in range(0, len(part), step)]
+    for x, y in read:
+        assert x["x"].to_numpy().tolist() == [row / 2 for row in y.to_numpy().tolist()]
+    return np.concatenate([y.to_numpy() for _, y in read])
+
+
+@pytest.mark.parametrize("seed", [0, 3, None])
+@pytest.mark.parametrize("fraction", [0.25, 0.1, 1 / 3, 0.99])
+@pytest.mark.usefixtures("small")
+def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
+    others, held = hold_out(table, fraction, seed, "hold_out")
+    assert len(held) == round(ROWS * fraction)
+    assert np.array_equal(np.sort(np.concatenate([rows(held), rows(others)])), np.arange(ROWS))
+    for part in (held, others):
+        assert np.all(np.diff(rows(part)) > 0)
+        for step in (1777, 4096):
+            assert np.array_equal(rows(part, step), rows(part))
+    if seed is None:
+        assert rows(held)[0] == ROWS - len(held)
+    else:
+        assert abs(rows(held).mean() - ROWS / 2) < 300
+        assert np.array_equal(rows(held), rows(hold_out(table, fraction, seed, "hold_out")[1]))
+        assert not np.array_equal(rows(held), rows(hold_out(table, fraction, seed + 1, "hold_out")[1]))
+
+
+def sources(folder):
+    return {
+        "CSV": CSV(folder / "a.csv", target="row"),
+        "a folder": Parquet(folder / "parts", target="row"),
+        "NPY": NPY(folder / "x.npy", folder / "row.npy"),
+        "pandas": (TABLE, "row"),
+        "polars": (pl.from_pandas(TABLE), "row"),
+        "arrays": (TABLE[["x"]].to_numpy(), TABLE["row"].to_numpy(), np.ones(ROWS)),
+        "rows by number": Indexed([*zip(TABLE[["x"]].to_numpy(), TABLE["row"], strict=True)]),
+    }
+
+
+@pytest.mark.usefixtures("small")
+def test_the_same_rows_are_held_out_of_every_source(table, folder):
+    expected = rows(hold_out(table, 0.2, 3, "hold_out")[1])
+    for name, source in sources(folder).items():
+        found = hold_out(source, 0.2, 3, "hold_out")[1]
+        if isinstance(found, HeldOut):
+            y = found.read(0, len(found))[1]
+        else:
+            y = found[0]["row"] if isinstance(found[1], str) else found[1]
+        assert np.array_equal(np.asarray(y), expected), name
+
+
+@pytest.mark.usefixtures("small")
+def test_fit_holds_out_a_part_and_trains_to_the_same_bits_from_every_source(folder):
+    trainer = TRAINER.replace(preprocess=RECIPE)
+    found = {}
+    for name, data in sources(folder).items():
+        if name in ("CSV", "a folder", "pandas", "polars"):
+            found[name] = trainer.fit(Neuron(), data, 0.2)
+    train, held = hold_out((TABLE, "row"), 0.2, 3, "hold_out")
+    expected = trainer.fit(Neuron(), train, held)
+    assert expected.model.preprocess.columns[0][1][0].mean == (train[0]["x"].mean(),)
+    for run in found.values():
+        assert bits(run) == bits(expected)
+        assert run.history.column("val_loss") == expected.history.column("val_loss")
+
+
+def test_a_run_resumes_with_the_same_part(folder, tmp_path):
+    data = CSV(folder / "a.csv", target="row", columns=["x"])
+    trainer = TRAINER.replace(optimizer=SGDOptimizer(learning_rate=1e-8))
+    whole = trainer.fit(Neuron(), data, 0.2)
+    trainer.replace(epochs=1, callbacks=[Checkpoint(folder=tmp_path)]).fit(Neuron(), data, 0.2)
+    run = trainer.resume(latest(tmp_path), data, 0.2)
+    assert bits(run) == bits(whole)
+    assert run.history.column("val_loss") == whole.history.column("val_loss")
+
+
+def test_no_more_than_a_segment_is_read_at_once(table, monkeypatch):
+    read = []
+
+    class Watched:
+        def __len__(self):
+            return len(table)
+
+        def read(self, start, stop):
+            read.append(stop - start)
+            x, y = table.read(start, stop)
+            return x.select(["x"]), y
+
+    monkeypatch.setattr(splits, "SEGMENT_ROWS", 700)
+    run = TRAINER.replace(optimizer=SGDOptimizer(learning_rate=1e-8)).fit(Neuron(), Watched(), 0.2)
+    assert run.layout[0] == ROWS - 2000
+    assert max(read) == 700
+
+
+def test_split_gives_both_parts_of_a_file(table):
+    train, held = split(table, 0.25, seed=5)
+    again = hold_out(table, 0.25, 5, "hold_out")
+    assert [np.array_equal(rows(part), rows(other)) for part, other in zip((train, held), again, strict=True)]
+    with pytest.raises(SettingsError, match="split: stratify needs data in memory; got a Parquet; leave stratify out"):
+        split(table, 0.25, stratify=True)
+
+
+def test_a_fingerprint_tells_parts_apart(table):
+    draws = (0.2, 0), (0.2, 1), (0.3, 0), (0.2, None)
+    parts = [part for draw in draws for part in hold_out(table, *draw, "hold_out")]
+    assert len({part.fingerprint() for part in parts}) == 8
+
+
+@pytest.mark.parametrize(("fraction", "what"), [(0.00001, "validate"), (0.99999, "train")])
+def test_a_part_without_rows_is_refused(table, fraction, what):
+    for data in (table, (TABLE, "row")):
+        with pytest.raises(
+            SettingsError, match=f"'validation' = {fraction} of {ROWS} rows leaves nothing to {what} with"
+        ):
+            TRAINER.fit(Neuron(), data, fraction)
+
+
+def test_what_cannot_be_held_out_is_refused(table):
+    for fraction in (0.0, 1.0, 1.5, float("nan")):
+        with pytest.raises(SettingsError, match=r"fit: argument 'validation' must be between 0 and 1, such as 0\.2"):
+            TRAINER.fit(Neuron(), table, fraction)
+    stream = Stream(lambda _: [(np.ones((3, 1)), np.ones(3))])
+    with pytest.raises(SettingsError, match="needs rows by number; got a Stream; give held-out data by itself"):
+        TRAINER.fit(Neuron(), stream, 0.2)
