@@ -16,7 +16,7 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.reporting import CSVLog, JSONLog, ProgressBar
+from framework.callbacks.reporting import CSVLog, JSONLog, LayerNorms, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.checkpoint import describe, latest, load, load_model, save
@@ -118,6 +118,7 @@ from framework.settings.component import Component, Count, Fraction, NonNegative
 from framework.settings.messages import answering as _answering
 from framework.special import erf, erfc
 from framework.trace import TracedStep, TraceSteps, error_term, increment, trace_step
+from framework.training.rates import LearningRateSearch
 from framework.training.trainer import Trainer
 from framework.training.verification import verify_resume
 
@@ -208,8 +209,10 @@ __all__ = [
     "KLDivergence",
     "Layer",
     "LayerNorm",
+    "LayerNorms",
     "LeCun",
     "LeakyReLU",
+    "LearningRateSearch",
     "Levels",
     "LionOptimizer",
     "Log",

@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import Formula, check_activation
 from framework.emit.programs import Program, program_of, programs_of, require_current
@@ -21,6 +22,9 @@ from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
 from framework.settings.component import belongs_to
 from framework.settings.plain_functions import PlainFunction, require_function
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Activation(Formula):
@@ -127,9 +131,14 @@ class Activation(Formula):
         return program.derivative_at(h, a)
 
     @property
+    def writes_derivative(self) -> bool:
+        """Whether the class writes its elementwise derivative; otherwise it is derived."""
+        return self._has_derivative or self._has_derivative_from_output
+
+    @property
     def coupled(self) -> bool:
         """Whether the elements of a row depend on one another, as in Softmax."""
-        if self._has_derivative or self._has_derivative_from_output:
+        if self.writes_derivative:
             return False
         return self._has_backward or not self.program().elementwise
 
@@ -141,10 +150,14 @@ class Activation(Formula):
         """Return the formula and its derivative by label, for ``show``."""
         return self.program().shown("f")
 
+    def plot(self, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
+        """Draw f and f' over h; see ``plots.activation``."""
+        return plots.activation(self, span=span, axis=axis)
+
     def require_derivative(self) -> Self:
         """Return the activation itself, checked once; where nothing is written, its formula must be traceable."""
         super().require_derivative()
-        if not (self._has_derivative or self._has_derivative_from_output or self._has_backward):
+        if not (self.writes_derivative or self._has_backward):
             self.program()
         return self
 
@@ -166,7 +179,7 @@ class Activation(Formula):
         """Return f(h) in a formula that is being traced, and note the call there."""
         if formula is not type(self)._formula:  # super().__call__(h)
             return formula(self, h)
-        written = self._has_derivative or self._has_derivative_from_output or self._has_backward
+        written = self.writes_derivative or self._has_backward
         try:
             a = formula(self, h)
             a = a.astype(float) if isinstance(a, Symbol) else np.full_like(h, a)

@@ -6,11 +6,14 @@ import csv
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import BeforeValidator
 
+from framework.arrays import Array
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
 from framework.runs.run import Run
@@ -78,6 +81,55 @@ class ProgressBar(Callback):
     def on_train_end(self, run: Run) -> None:
         for bar in run.live(self).values():
             bar.close()
+
+
+class LayerNorms(Callback):
+    """Add the norms of each layer's gradient and weights to the history, for ``plots.norms`` and for logs.
+
+    ``gradient_norm_0`` is the Euclidean norm over all parameters of layer 0, the mean over the steps of the epoch;
+    ``weight_norm_0`` is the norm at the end of the epoch. The columns of a single layer are ``gradient_norm`` and
+    ``weight_norm``. Put it before callbacks that write the history.
+
+    It acts within each step, so that runs fall back from the compiled engine to NumPy.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(
+        ...     loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), callbacks=[LayerNorms()]
+        ... )
+        >>> run = trainer.fit(Neuron.from_weights([2.0], train_bias=False), ([[1.0]], [5.0]))
+        >>> run.history[-1]["gradient_norm"], run.history[-1]["weight_norm"]
+        (3.0, 3.5)
+    """
+
+    observes: ClassVar[bool] = True
+
+    def on_gradients(self, run: Run) -> None:
+        """Add the norms of this step."""
+        memory = run.memory(self)
+        if "sums" not in memory:
+            memory.update(sums={}, steps=0)
+        sums = memory["sums"]
+        for layer, norm in _norms(run.model.parameters.gradients).items():
+            sums[layer] = sums.get(layer, 0.0) + norm
+        memory["steps"] += 1
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Put the norms into the newest row."""
+        memory = run.memory(self)
+        steps = memory.pop("steps", 0)
+        of_gradients = {layer: total / steps for layer, total in memory.pop("sums", {}).items()}
+        for kind, norms in (("gradient", of_gradients), ("weight", _norms(run.model.parameters))):
+            run.history[-1].update({f"{kind}_norm{layer and '_'}{layer}": norm for layer, norm in norms.items()})
+
+
+def _norms(arrays: Mapping[str, Array]) -> dict[str, float]:
+    """Return the Euclidean norm over all arrays of each layer, by the layer's name."""
+    found: dict[str, float] = {}
+    for name, array in arrays.items():
+        layer = name.rpartition(".")[0]
+        found[layer] = math.hypot(found.get(layer, 0.0), float(np.linalg.norm(array)))
+    return found
 
 
 def _bar(**options: Any) -> Any:

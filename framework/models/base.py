@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from pydantic import PrivateAttr
 
+from framework import plots
 from framework.arrays import Array, Record, column_names
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.frames import difference
@@ -30,6 +31,9 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
 from framework.settings.messages import brief
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
@@ -535,6 +539,10 @@ class Model(Component):
             ("total", "", f"{total:,}"),
             ("trainable", "", f"{trainable:,}"),
         ]
+
+    def plot(self, *, axis: Axes | None = None) -> Axes:
+        """Draw the layers as boxes with their shapes; see ``plots.graph``."""
+        return plots.graph(self, axis=axis)
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...

@@ -8,15 +8,19 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from framework import plots
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
 from framework.runs.dicts import CheckedDict
 from framework.settings.component import parsed
 from framework.tables import as_html, as_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ABSENT_BITS = np.uint64(0x7FF8_0000_0000_07A2)
 _ABSENT = _ABSENT_BITS.view(np.float64).item()
@@ -105,6 +109,16 @@ class History(Sequence[dict[str, Any]]):
         column = self.columns()[key]
         plain = key != "epoch" and not np.isnan(column).any()  # most are: 20 times as fast
         return column.tolist() if plain else [_shown(key, value) for value in column.tolist()]
+
+    def plot(
+        self,
+        *keys: str,
+        right: str | Sequence[str] = (),
+        mode: Literal["min", "max"] | None = None,
+        axis: Axes | None = None,
+    ) -> Axes:
+        """Draw columns over the epochs, the loss unless others are named; see ``plots.learning_curves``."""
+        return plots.learning_curves(self, *keys, right=right, mode=mode, axis=axis)
 
     def to_json(self) -> str:
         """Return the rows as a JSON list; what is not finite is NaN or Infinity, as Python's json has it."""

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from framework.runs.memory import Memory
 from framework.runs.progress import Progress
 from framework.settings.messages import brief
 from framework.trees import leaves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Labelled(Protocol):
@@ -113,6 +116,16 @@ class Run(Progress):
     def complete(self) -> bool:
         """Whether the run has made all its epochs, without an error or a request to stop."""
         return self.epoch == self.target_epoch and not (self.active or self.stop_reason or self.error)
+
+    def plot(
+        self,
+        *keys: str,
+        right: str | Sequence[str] = (),
+        mode: Literal["min", "max"] | None = None,
+        axis: Axes | None = None,
+    ) -> Axes:
+        """Draw columns of the history over the epochs; see ``plots.learning_curves``."""
+        return self.history.plot(*keys, right=right, mode=mode, axis=axis)
 
     def stop(self, reason: str) -> None:
         """Ask training to stop at the next batch boundary; the first reason stays.

@@ -43,6 +43,7 @@ from framework.training.preconditions import (
     require_same_preprocess,
     require_untrained,
 )
+from framework.training.rates import LearningRateSearch, searched
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
 from framework.training.session import Session
 
@@ -327,6 +328,42 @@ class Trainer(Component):
             advice = f"the run has made its {run.epoch} epochs; write resume(run, data, epochs=5) for five more"
             warn(f"resume: nothing is left to do: {advice}", ResumeWarning)
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
+
+    @worded
+    def find_learning_rate(
+        self, model: Model, data: Any, *, lowest: float = 1e-7, highest: float = 10.0, steps: int = 100
+    ) -> LearningRateSearch:
+        """Train a copy of ``model`` with a rate that grows from step to step, and return the losses and a suggestion.
+
+        The search stops when the loss diverges: when its moving average rises above its smallest value by three times
+        the loss of the start. Neither the model nor the trainer changes. The trainer's callbacks and metrics are left
+        out.
+
+        The suggestion is a start, not the best rate: look at ``search.plot()``. It is for a constant rate, or for the
+        largest one of a schedule.
+
+        Args:
+            model: The model.
+            data: As for ``fit``; it must be possible to read it several times.
+            lowest: The first rate.
+            highest: The last rate.
+            steps: Updates, of which each has the rate of the one before times a constant.
+
+        Raises:
+            DivergedError: The loss of the first step is not finite.
+            SettingsError: A rate is not positive, the order of both is wrong, or there are fewer than 20 steps.
+
+        Example:
+            >>> from framework import MeanSquaredError, Neuron, SGDOptimizer
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+            >>> search = trainer.find_learning_rate(Neuron(1), ([[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0]))
+            >>> 0.001 < search.suggestion < 0.2  # from 2 / 9.33 on, it diverges
+            True
+
+        Source:
+            Smith, Cyclical learning rates for training neural networks (2017), section 3.3.
+        """
+        return searched(self, model, data, lowest, highest, steps)
 
     @worded
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:

@@ -1,0 +1,241 @@
+"""Curves of numbers over epochs: loss, metrics, learning rate and the norms of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from framework.errors import DataError, SettingsError, nearest
+from framework.plots.style import COLORS, DASHED, DASHES, axes, legend, line, open_frame, second, star, whole_numbers
+from framework.settings.messages import brief
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from framework.arrays import Array
+
+Better = Literal["min", "max"]
+
+
+def learning_curves(
+    history: Any,
+    *keys: str,
+    right: str | Sequence[str] = (),
+    mode: Better | None = None,
+    axis: Axes | None = None,
+) -> Axes:
+    """Draw columns of a history over the epochs: training solid, validation dashed in the same colour.
+
+    Args:
+        history: A run, or its history.
+        *keys: The columns, such as ``"loss"`` and ``"accuracy"``; each brings its ``val_`` column along. Without any,
+            the loss.
+        right: Columns of another unit, such as ``"learning_rate"``: they get a vertical axis on the right.
+        mode: Whether the smallest (``"min"``) or the largest (``"max"``) value of the first column is marked as the
+            best, in validation if there is one. None marks the smallest loss, and nothing for another column.
+        axis: The axes to draw on; None makes a figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        DataError: The history has no finished epoch.
+        SettingsError: The history has no such column, or ``mode`` is something else.
+        UsageError: matplotlib is not installed.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from framework import History
+        >>> history = History([{"epoch": 1, "loss": 0.5, "val_loss": 0.7}, {"epoch": 2, "loss": 0.3, "val_loss": 0.6}])
+        >>> axis = learning_curves(history, axis=Figure().subplots())
+        >>> [str(line.get_label()) for line in axis.lines]
+        ['loss', 'val_loss', 'best val_loss: 0.6, epoch 2']
+    """
+    columns, epochs = _columns(history, "learning_curves", "history")
+    right = (right,) if isinstance(right, str) else tuple(right)
+    keys = keys or ("loss",)
+    if mode not in (None, "min", "max"):
+        raise SettingsError(f"plots.learning_curves: argument 'mode' must be 'min' or 'max'; got {brief(mode)}")
+    for key in (*keys, *right):
+        _require_column(columns, key, "learning_curves")
+    best = _best(columns, keys[0], mode)
+    axis = axes(axis, "learning_curves")
+    open_frame(axis)
+    whole_numbers(axis)
+    twin = second(axis) if right else None
+    handles = []
+    for place, key in enumerate((*keys, *right)):
+        on = axis if twin is None or place < len(keys) else twin
+        for name, dash in ((key, "-"), (f"val_{key}", DASHED)):
+            if name in columns:
+                handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **line(place, len(epochs)))
+    if best is not None:
+        name, row = best
+        value, epoch = columns[name][row], epochs[row]
+        label = f"best {name}: {value:.4g}, epoch {epoch:g}"
+        handles += star(axis, float(epoch), float(value), 0, label)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(", ".join(keys))
+    if twin is not None:
+        twin.set_ylabel(", ".join(right))
+    legend(axis, handles)
+    return axis
+
+
+def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss", *, axis: Axes | None = None) -> Axes:
+    """Draw one column of several runs over the epochs, each run with a colour, a line style and a marker of its own.
+
+    Args:
+        runs: Runs or histories by the names that the legend shows; a list numbers them from 1.
+        key: The column.
+        axis: The axes to draw on; None makes a figure.
+
+    Raises:
+        DataError: There is no run, or one has no finished epoch; names it.
+        SettingsError: A run has no such column; names it.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from framework import History
+        >>> slow, fast = (History([{"epoch": 1, "loss": loss}]) for loss in (0.5, 0.1))
+        >>> axis = compare_runs({"slow": slow, "fast": fast}, "loss", axis=Figure().subplots())
+        >>> [str(text.get_text()) for text in axis.get_legend().get_texts()]
+        ['slow', 'fast']
+    """
+    if not isinstance(runs, Mapping):
+        if hasattr(runs, "history") or hasattr(runs, "columns") or not isinstance(runs, Sequence):
+            raise SettingsError(
+                "plots.compare_runs: argument 'runs' must be a dict of runs by name, or a list of runs; got "
+                f"{brief(runs)}"
+            )
+        runs = {f"run {place}": run for place, run in enumerate(runs, 1)}
+    if not runs:
+        raise DataError("plots.compare_runs: argument 'runs' must hold a run or more; it is empty")
+    found = {}
+    for name, run in runs.items():
+        columns, epochs = _columns(run, "compare_runs", f"runs[{name!r}]")
+        _require_column(columns, key, f"compare_runs: run {name!r}")
+        found[name] = epochs, columns[key]
+    axis = axes(axis, "compare_runs")
+    open_frame(axis)
+    whole_numbers(axis)
+    for place, (name, (epochs, values)) in enumerate(found.items()):
+        axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=str(name), **line(place, len(epochs)))
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(key)
+    legend(axis)
+    return axis
+
+
+def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis: Axes | None = None) -> Axes:
+    """Draw the norm of the gradient, or of the weights, of every layer over the epochs, as ``LayerNorms`` recorded it.
+
+    A gradient that vanishes or explodes on its way back through the layers shows as lines that are powers of ten apart.
+
+    Args:
+        history: A run with the callback ``LayerNorms``, or its history.
+        of: ``"gradient"`` or ``"weight"``.
+        axis: The axes to draw on; None makes a figure.
+
+    Raises:
+        DataError: The history has no finished epoch, or no norms; says which callback records them.
+        SettingsError: ``of`` is something else.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from framework import History
+        >>> history = History([{"epoch": 1, "gradient_norm_0": 0.5, "gradient_norm_1": 2.0}])
+        >>> axis = norms(history, axis=Figure().subplots())
+        >>> [str(line.get_label()) for line in axis.lines], axis.get_yscale()
+        (['layer 0', 'layer 1'], 'log')
+    """
+    if of not in ("gradient", "weight"):
+        raise SettingsError(f"plots.norms: argument 'of' must be 'gradient' or 'weight'; got {brief(of)}")
+    columns, epochs = _columns(history, "norms", "history")
+    start = f"{of}_norm"
+    found = {key.removeprefix(start).lstrip("_"): values for key, values in columns.items() if key.startswith(start)}
+    if not found:
+        raise DataError(
+            "plots.norms: argument 'history' has no norms of layers; train with Trainer(callbacks=[LayerNorms()]), "
+            "which records them"
+        )
+    axis = axes(axis, "norms")
+    open_frame(axis)
+    whole_numbers(axis)
+    for place, (name, values) in enumerate(found.items()):
+        label = f"layer {name}" if name else "model"
+        axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=label, **line(place, len(epochs)))
+    if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
+        axis.set_yscale("log")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
+    legend(axis)
+    return axis
+
+
+def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
+    """Draw the losses of a search for a learning rate over the rates, and mark the suggested one.
+
+    Args:
+        search: What ``trainer.find_learning_rate(model, data)`` returns.
+        axis: The axes to draw on; None makes a figure.
+
+    Raises:
+        SettingsError: ``search`` is something else.
+    """
+    if not all(hasattr(search, name) for name in ("rates", "losses", "smoothed", "suggestion")):
+        raise SettingsError(
+            "plots.learning_rate_search: argument 'search' must be what trainer.find_learning_rate(model, data) "
+            f"returns; got {brief(search)}"
+        )
+    axis = axes(axis, "learning_rate_search")
+    open_frame(axis)
+    axis.plot(search.rates, search.losses, ".", color=COLORS[1], markersize=4, alpha=0.7, label="loss of the batch")
+    axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
+    if search.suggestion is not None:
+        value = float(np.interp(np.log(search.suggestion), np.log(search.rates), search.smoothed))
+        star(axis, search.suggestion, value, 0, f"suggestion: {search.suggestion:.2g}")
+    axis.set_xscale("log")
+    smoothed = search.smoothed[np.isfinite(search.smoothed)]
+    low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))
+    room = (high - low) or 1.0
+    axis.set_ylim(low - 0.15 * room, high + 0.6 * room)  # what lies above has diverged
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    legend(axis)
+    return axis
+
+
+def _columns(thing: Any, name: str, argument: str) -> tuple[dict[str, Array], Array]:
+    """Return the columns of a history, NaN where a row has no value, and the epochs of its rows."""
+    history = getattr(thing, "history", thing)
+    if not callable(getattr(history, "columns", None)) or not hasattr(history, "keys"):
+        raise SettingsError(f"plots.{name}: argument '{argument}' must be a run, or its history; got {brief(thing)}")
+    if not len(history):
+        raise DataError(f"plots.{name}: argument '{argument}' must have a finished epoch; it has none")
+    columns = history.columns()
+    return columns, columns.get("epoch", np.arange(1.0, len(history) + 1.0))
+
+
+def _require_column(columns: Mapping[str, Array], key: str, name: str) -> None:
+    if key not in columns:
+        raise SettingsError(
+            f"plots.{name}: the history has no column {brief(key)}{nearest(str(key), columns) or '.'} Columns: "
+            f"{', '.join(columns)}"
+        )
+
+
+def _best(columns: Mapping[str, Array], key: str, mode: Better | None) -> tuple[str, int] | None:
+    """Return the column and the row of the best value, or None where nothing says which is the best."""
+    if mode is None and key != "loss":
+        return None
+    name = f"val_{key}" if f"val_{key}" in columns else key
+    values = columns[name]
+    finite = np.isfinite(values)
+    if not finite.any():
+        return None
+    worst = -np.inf if mode == "max" else np.inf
+    ordered = np.where(finite, values, worst)
+    return name, int(ordered.argmax() if mode == "max" else ordered.argmin())

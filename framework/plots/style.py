@@ -1,0 +1,165 @@
+"""Style: one look for all pictures, that reads in colour, in grey, for colour-blind readers, on white and on black.
+
+Text and lines have a contrast of 3:1 or more on white and on #111, and backgrounds are transparent, so that one picture
+serves a light and a dark page. Colours alone never carry a meaning: line styles and markers repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from framework.errors import SettingsError
+from framework.extras import required
+from framework.settings.messages import brief
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from framework.arrays import Array
+
+INK = "#797979"
+"""Text, ticks and frames: 4.3:1 on white and on #111, which is as much as one grey can have on both."""
+
+COLORS = ("#0068a8", "#d68000", "#a8508a", "#009e73")
+"""Blue, orange, purple and green: of different greys, and different for deuteranopes."""
+
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+"""The line styles of lines that stand for different things."""
+
+DASHED = DASHES[1]
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def axes(axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.0) -> Axes:
+    """Return the axes to draw on; without one, those of a new figure of pyplot.
+
+    Args:
+        axis: What the caller was given, or None.
+        name: The caller, for messages.
+        width: Of a new figure, in inches.
+        height: Likewise.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+        SettingsError: ``axis`` is something else than axes in two dimensions.
+    """
+    wanted = required("matplotlib.axes", f"plots.{name}").Axes
+    if axis is None:
+        figure = required("matplotlib.pyplot", f"plots.{name}").figure(figsize=(width, height), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        axis = figure.add_subplot()
+    elif not isinstance(axis, wanted) or hasattr(axis, "get_zlim"):
+        raise SettingsError(
+            f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives; got "
+            f"{brief(axis)}"
+        )
+    axis.patch.set_alpha(0.0)
+    axis.tick_params(which="both", color=INK, labelcolor=INK)
+    for spine in axis.spines.values():
+        spine.set_color(INK)
+    for text in (axis.xaxis.label, axis.yaxis.label, axis.title, axis.xaxis.offsetText, axis.yaxis.offsetText):
+        text.set_color(INK)
+    return axis
+
+
+def open_frame(axis: Axes) -> None:
+    """Leave a frame without its right and upper side, with a faint grid behind what is drawn."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(color=INK, alpha=0.25, linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def second(axis: Axes) -> Axes:
+    """Return axes with the same horizontal axis and a vertical one of their own, on the right."""
+    twin = axis.twinx()
+    twin.patch.set_alpha(0.0)
+    twin.tick_params(which="both", color=INK, labelcolor=INK)
+    twin.spines[:].set_color(INK)
+    twin.spines["top"].set_visible(False)
+    twin.yaxis.label.set_color(INK)
+    twin.yaxis.offsetText.set_color(INK)
+    return twin
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Put the ticks of the horizontal axis at whole numbers."""
+    axis.xaxis.set_major_locator(required("matplotlib.ticker", "plots").MaxNLocator(integer=True))
+
+
+def line(place: int, count: int) -> dict[str, Any]:
+    """Return colour, marker and places of the markers for the line of this place, which has ``count`` points."""
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "markersize": 5,
+        "markevery": max(1, -(-count // 8)),
+        "linewidth": 1.8,
+    }
+
+
+def star(axis: Axes, x: float, y: float, place: int, label: str) -> list[Any]:
+    """Mark a point by a star, white within the colour of the line of this place."""
+    edge: dict[str, Any] = {"markeredgecolor": COLORS[place % len(COLORS)], "markeredgewidth": 1.5}
+    return axis.plot([x], [y], "*", color="white", markersize=16, label=label, zorder=4, **edge)
+
+
+def legend(axis: Axes, handles: Sequence[Any] | None = None) -> None:
+    """Put a legend above the axes, where it covers nothing, in as many columns as fit."""
+    handles = axis.get_legend_handles_labels()[0] if handles is None else handles
+    if not handles:
+        return
+    axis.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=_columns([0.082 * len(str(handle.get_label())) + 0.62 for handle in handles], _room(axis)),
+        frameon=False,
+        labelcolor=INK,
+        borderaxespad=0.0,
+        borderpad=0.35,
+        handlelength=2.8,
+        columnspacing=1.0,
+    )
+
+
+def size_of(axis: Axes) -> tuple[float, float]:
+    """Return the width and the height of axes in inches, as far as they are known before they are drawn."""
+    place, whole = axis.get_position(), axis.figure.bbox
+    return place.width * whole.width / axis.figure.dpi, place.height * whole.height / axis.figure.dpi
+
+
+def _room(axis: Axes) -> float:
+    """Return the width, in inches, that a legend above the axes may have."""
+    place = axis.get_subplotspec()
+    if place is None:
+        return size_of(axis)[0]
+    return 0.87 * axis.figure.bbox.width / axis.figure.dpi / place.get_topmost_subplotspec().get_gridspec().ncols
+
+
+def _columns(widths: list[float], room: float) -> int:
+    """Return how many columns of entries of these widths fit; entries go down the columns."""
+
+    def needed(columns: int) -> float:
+        rows = -(-len(widths) // columns)
+        return sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows))
+
+    return next((columns for columns in range(len(widths), 1, -1) if needed(columns) <= room), 1)
+
+
+def colorbar(axis: Axes, drawn: Any, label: str) -> Any:
+    """Put a colour bar of the axes' own height beside them."""
+    bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.04, 1.0)))
+    bar.set_label(label, color=INK)
+    bar.outline.set_edgecolor(INK)
+    bar.ax.tick_params(which="both", color=INK, labelcolor=INK)
+    bar.ax.yaxis.offsetText.set_color(INK)
+    return bar
+
+
+def contours(axis: Axes, horizontal: Array, vertical: Array, values: Array, levels: Array, label: str) -> None:
+    """Draw values over a plane: filled between levels, from dark to light, with lines and a colour bar."""
+    filled = axis.contourf(horizontal, vertical, values, levels, cmap="cividis")
+    axis.contour(horizontal, vertical, values, levels, colors="white", linewidths=0.5, alpha=0.6, linestyles="-")
+    colorbar(axis, filled, label).ax.yaxis.set_major_formatter("{x:.3g}")
