@@ -19,6 +19,7 @@ from framework.callbacks import HOOKS, Callback, on
 from framework.callbacks.reporting import CSVLog, JSONLog, LayerNorms, ProgressBar
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
+from framework.callbacks.trackers import MLflow, TensorBoard
 from framework.checkpoint import describe, latest, load, load_model, save
 from framework.data.csv import CSV
 from framework.data.indexed import Indexed
@@ -220,6 +221,7 @@ __all__ = [
     "LogSigmoid",
     "Loss",
     "Losses",
+    "MLflow",
     "MaxPool",
     "MeanAbsoluteError",
     "MeanSquaredError",
@@ -283,6 +285,7 @@ __all__ = [
     "Stream",
     "Swish",
     "Tanh",
+    "TensorBoard",
     "TopK",
     "TraceSteps",
     "TracedStep",

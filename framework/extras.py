@@ -8,8 +8,13 @@ from typing import Any
 from framework.errors import UsageError
 
 
-def required(module: str, name: str) -> Any:
+def required(module: str, name: str, packages: str = "") -> Any:
     """Return a module of another package.
+
+    Args:
+        module: The module.
+        name: What needs it, for the message.
+        packages: What to install, where it is not the package of the module's name alone.
 
     Raises:
         UsageError: The package is not installed; says how to install it.
@@ -23,4 +28,4 @@ def required(module: str, name: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError:
         package = module.partition(".")[0]
-        raise UsageError(f"{name} needs {package}: pip install {package}") from None
+        raise UsageError(f"{name} needs {package}: pip install {packages or package}") from None

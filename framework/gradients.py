@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
 from framework.settings.messages import worded
-from framework.tables import as_text
+from framework.tables import as_html, as_text, bold
 from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, map_leaves, real_tree, sample_shape
 
@@ -62,12 +62,25 @@ class GradientReport:
         return all(row.relative_error <= self.tolerance for row in self.rows)
 
     def __str__(self) -> str:
+        return as_text(self._table())
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows, wrong gradients in bold."""
+        head, *cells = self._table()
+        marked = [
+            cell if row.relative_error <= self.tolerance else [*map(bold, cell)]
+            for row, cell in zip(self.rows, cells, strict=True)
+        ]
+        said = "passed" if self.passed else "failed"
+        return f"{as_html([head, *marked], left=2)}<div>{said}, tolerance {self.tolerance:g}</div>"
+
+    def _table(self) -> list[Sequence[str]]:
         header = ("parameter", "worst element", "analytic", "numeric", "relative error")
         cells = [
             (r.parameter, str(list(r.element)), f"{r.analytic:.9g}", f"{r.numeric:.9g}", f"{r.relative_error:.1e}")
             for r in self.rows
         ]
-        return as_text([header, *cells])
+        return [header, *cells]
 
 
 @worded

@@ -19,15 +19,55 @@ def as_text(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in lines)
 
 
-def as_html(rows: Iterable[Sequence[str]]) -> str:
+class Markup(str):
+    """HTML in which every text is escaped already, as a cell of ``as_html``."""
+
+    __slots__ = ()
+
+
+def bold(text: str) -> Markup:
+    """Return text in bold.
+
+    Example:
+        >>> bold("a < b")
+        '<b>a &lt; b</b>'
+    """
+    return Markup(f"<b>{html(text)}</b>")
+
+
+def folded(summary: str, content: Markup) -> Markup:
+    """Return content that unfolds where its summary is clicked.
+
+    Example:
+        >>> folded("model", bold("Dense"))
+        '<details><summary>model</summary><b>Dense</b></details>'
+    """
+    return Markup(f"<details><summary>{html(summary)}</summary>{content}</details>")
+
+
+def html(text: str) -> str:
+    """Return text as HTML: escaped, unless it is ``Markup``."""
+    return text if isinstance(text, Markup) else escape(text)
+
+
+def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
     """Return rows of cells as an HTML table, whose first row is the head.
+
+    There are no colours, so that it is readable on light and on dark pages.
+
+    Args:
+        rows: The rows: texts, which are escaped, or ``Markup``.
+        left: How many columns hold text, which is aligned to the left; notebooks align cells to the right.
 
     Example:
         >>> as_html([["loss"], ["0.25"]])
         '<table><tr><th>loss</th></tr><tr><td>0.25</td></tr></table>'
+        >>> as_html([["name"]], left=1)
+        '<table><tr><th style="text-align:left">name</th></tr></table>'
     """
     lines: list[str] = []
     for row in rows:
         kind = "td" if lines else "th"
-        lines.append("".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row))
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        starts = (f'{kind} style="text-align:left"' if place < left else kind for place in range(len(row)))
+        lines.append("".join(f"<{start}>{html(cell)}</{kind}>" for start, cell in zip(starts, row, strict=True)))
+    return Markup(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")

@@ -97,7 +97,7 @@ class TracedStep:
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows."""
-        return as_html([("quantity", "value"), *self._rows()])
+        return as_html([("quantity", "value"), *self._rows()], left=2)
 
     def _rows(self) -> list[tuple[str, str]]:
         return [(LABELS[name], str(value)) for name, value in self.to_dict().items()]

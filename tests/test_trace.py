@@ -84,7 +84,7 @@ def test_forms_hold_the_same_numbers(neuron):
     for name, value in quantities.items():
         assert str(value) in step.to_text(), name
         assert f"| {value} |" in step.to_markdown(), name
-        assert f"<td>{value}</td>" in step._repr_html_(), name
+        assert f">{value}</td>" in step._repr_html_(), name
     assert str(step) == step.to_text()
     assert type(step).from_dict(quantities).to_dict() == quantities
 

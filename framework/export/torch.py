@@ -217,7 +217,7 @@ def _arrays(layer: Model) -> dict[str, Array]:
 
 def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterator[tuple[Model, _Rule, tuple[str, ...]]]:
     """Give each layer's rules, with PyTorch's names of its arrays."""
-    places = dict(_placed(model, ""))
+    places = dict(model.placed())
     renamed = _renamed(places, layers or {}, name)
     for place, layer in places.items():
         rules = _LAYERS.get(type(layer))
@@ -235,14 +235,6 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
         start = renamed[place] and f"{renamed[place]}."
         for rule in rules:
             yield layer, rule, tuple(f"{start}{each}" for each in rule.theirs)
-
-
-def _placed(model: Model, place: str) -> Iterator[tuple[str, Model]]:
-    """Give a model and all models inside by name; the outermost has the name ''."""
-    yield place, model
-    if isinstance(model, Composite):
-        for name, part in model.parts.items():
-            yield from _placed(part, f"{place}.{name}" if place else name)
 
 
 def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.frames import difference
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
+from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
 from framework.models.shapes import fits, narrowed, of_rows, require_rows, shown
@@ -543,6 +544,25 @@ class Model(Component):
     def plot(self, *, axis: Axes | None = None) -> Axes:
         """Draw the layers as boxes with their shapes; see ``plots.graph``."""
         return plots.graph(self, axis=axis)
+
+    @property
+    def _label(self) -> str:
+        """The name in messages and in the summary."""
+        return type(self).__name__
+
+    def placed(self, place: str = "") -> Iterator[tuple[str, Model]]:
+        """Give this model and all models inside by name, outer ones first; the name of this one is ``place``.
+
+        Example:
+            >>> from framework import Dense, ReLU, Sequential
+            >>> [name for name, _ in Sequential(Dense(4, 8), ReLU()).placed()]
+            ['', '0', '1']
+        """
+        yield place, self
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows: each layer unfolds to its settings and parameters."""
+        return model_html(self)
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...

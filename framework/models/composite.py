@@ -382,6 +382,11 @@ class Composite(Model):
         columns = self._built().columns if self.outermost.settled else Columns()
         return _unpickle, (type(self), self.settings(), columns)
 
+    def placed(self, place: str = "") -> Iterator[tuple[str, Model]]:
+        yield place, self
+        for name, part in self.parts.items():
+            yield from part.placed(f"{place}.{name}" if place else name)
+
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
         rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]

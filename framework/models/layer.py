@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -267,11 +268,6 @@ class Layer(Model):
             more = len(shape) - len(expected) if plain else 0
             advice = "" if not (more and shape) else f": put {'Flatten()' if more > 0 else 'Reshape(...)'} before it"
             raise ShapeError(f"{self._label} takes samples of shape {shown(expected)}; got {shown(shape)}{advice}")
-
-    @property
-    def _label(self) -> str:
-        """The name in messages and in the summary."""
-        return type(self).__name__
 
     def inputs_of(self, shape: Any) -> int | None:
         """Return the number of inputs of samples of this shape: the size of the last axis."""
@@ -582,7 +578,7 @@ class Layer(Model):
         activation = self.output_activation
         inside = type(activation).__name__ if activation is not None else ""
         name = f"{prefix} {type(self).__name__}({inside})".strip()
-        return [(name, self.shape_after(sample), self.parameters.vector.size)]
+        return [(name, self.shape_after(sample), sum(map(math.prod, self.layout().values())))]
 
 
 class _FunctionLayer(PlainFunction, Layer):

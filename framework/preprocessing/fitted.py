@@ -14,10 +14,13 @@ from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.columns import HOLDS, Column
+from framework.preprocessing.proposing import step_code
 from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
+from framework.settings.messages import shortened
+from framework.tables import as_html
 from framework.trees import Tree
 
 NUMBERS = "numbers"
@@ -304,12 +307,35 @@ class FittedPreprocess(Component):
         columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1).astype(prediction.dtype, copy=False)
 
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
+        given = [*("ids" if each.form == "ids" else ", ".join(n for n, _ in _outputs(each)) for each in self._empty())]
+        given += ["target"] * len(self.target)
+        rows = [
+            (name, kind, shown(steps), shortened(gives) or "nothing")
+            for (name, steps), kind, gives in zip(
+                self.columns + self.target, self.kinds + self.target_kinds, given, strict=True
+            )
+        ]
+        return as_html([("column", "kind", "steps", "gives"), *rows], left=4)
+
     def __str__(self) -> str:
         lines = [
             f"{name} ({kind}): {', '.join(map(repr, steps)) or 'as it is'}"
             for (name, steps), kind in zip(self.columns + self.target, self.kinds + self.target_kinds, strict=True)
         ]
         return "\n".join(lines)
+
+
+def shown(steps: tuple[ColumnStep, ...]) -> str:
+    """Return steps as text.
+
+    Example:
+        >>> from framework import Log, Standardize
+        >>> shown((Log(), Standardize())), shown(())
+        ('Log(), Standardize()', 'as it is')
+    """
+    return ", ".join(shortened(step_code(step)) for step in steps) or "as it is"
 
 
 def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:

@@ -11,12 +11,13 @@ from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
 from framework.preprocessing.columns import Column
-from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, goal_rules, propose, rules
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
+from framework.tables import as_html
 
 _KINDS = tuple(f"<{kind}>" for kind in get_args(Kind))
 
@@ -101,6 +102,12 @@ class Preprocess(Component):
             columns={key: steps for key, (steps, _) in rules(proposals).items()},
             target={key: steps for key, (steps, _) in goal_rules(goals).items()},
         )
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows: each name, pattern or kind with its steps."""
+        rows = [("column", key, shown(steps)) for key, steps in self.columns]
+        rows += [("target", key, shown(steps)) for key, steps in self.target]
+        return as_html([("", "name, pattern or <kind>", "steps"), *rows], left=3)
 
     def __str__(self) -> str:
         """Return the recipe as Python code."""

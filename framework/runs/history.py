@@ -17,7 +17,7 @@ from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
 from framework.runs.dicts import CheckedDict
 from framework.settings.component import parsed
-from framework.tables import as_html, as_text
+from framework.tables import as_html, as_text, bold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,15 +182,27 @@ class History(Sequence[dict[str, Any]]):
         return as_text(self._table()) if len(self) else repr(self)
 
     def _repr_html_(self) -> str:
-        """Return the table that Jupyter shows."""
-        return as_html(self._table())
+        """Return the table that Jupyter shows: of many rows the first, the best and the last, the best in bold."""
+        key = next((key for key in ("val_loss", "loss") if key in self.keys), None)
+        values = self.columns()[key] if key else np.array([])
+        finite = np.isfinite(values)
+        if not finite.any():
+            return as_html(self._table())
+        best = int(np.where(finite, values, np.inf).argmin())
+        note = f"<div>bold: the lowest {key}, in row {best + 1} of {len(self)}</div>"
+        return f"{as_html(self._table(best))}{note}"
 
-    def _table(self) -> list[list[str]]:
-        keys, rows = self.keys, self[:] if len(self) <= 12 else self[:5] + self[-5:]
-        cells = [[_cell(row.get(key)) for key in keys] for row in rows]
-        if len(self) > 12:
-            cells.insert(5, ["..."] * len(keys))
-        return [[*keys], *cells]
+    def _table(self, best: int | None = None) -> list[list[str]]:
+        places = [*range(len(self))] if len(self) <= 12 else [*range(5), *range(len(self) - 5, len(self))]
+        if best is not None:
+            places = sorted({*places, best})
+        lines: list[list[str]] = [[*self.keys]]
+        for before, place in zip([-1, *places], places, strict=False):
+            if place > before + 1:
+                lines.append(["..."] * len(self.keys))
+            cells = [_cell(self[place].get(key)) for key in self.keys]
+            lines.append([*map(bold, cells)] if place == best else cells)
+        return lines
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs, last {self[-1] if len(self) else None})"

@@ -24,7 +24,8 @@ from framework.runs.figures import Sums, add_sums
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
-from framework.settings.messages import brief
+from framework.settings.messages import brief, shortened
+from framework.tables import Markup, as_html, bold, folded, html
 from framework.trees import leaves
 
 if TYPE_CHECKING:
@@ -304,6 +305,17 @@ class Run(Progress):
         """Take the state; a step that was not finished is made again, from the buffers before it."""
         self.__dict__.update(state)
         self.put_back()
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows: the counters, and history, model and settings to unfold."""
+        reason = "" if self.stop_reason is None else f", stopped: {self.stop_reason}"
+        ended = "" if self.error is None else f", {type(self.error).__name__}"
+        line = f" {self.epoch} of {self.target_epoch} epochs, {self.step:,} steps, engine {self.engine}{reason}{ended}"
+        settings = [("setting", "value"), *((name, shortened(text)) for name, text in self.recipe.items())]
+        return (
+            f"<div>{bold('Run')}{html(line)}{self.history._repr_html_()}"
+            f"{folded('model', Markup(self.model._repr_html_()))}{folded('settings', as_html(settings, left=2))}</div>"
+        )
 
     def __repr__(self) -> str:
         shown = f"{self.loss:g}" if isinstance(self.loss, int | float) else repr(self.loss)

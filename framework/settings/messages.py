@@ -60,7 +60,16 @@ def brief(value: object) -> str:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a value too long to show"
-    text = re.sub(r"\n\s*", " ", text)  # as of an array
+    return shortened(re.sub(r"\n\s*", " ", text))  # as of an array
+
+
+def shortened(text: str) -> str:
+    """Return text, shortened in the middle if it has more than 200 characters.
+
+    Example:
+        >>> shortened("short"), len(shortened("long" * 100))
+        ('short', 200)
+    """
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import math
 import pickle
+import re
 
 import pytest
 
@@ -137,9 +138,23 @@ def test_print_and_jupyter_show_a_table():
     assert str(history) == "epoch      loss     <b>\n    1       0.5        \n    2  0.333333  1e-300"
     assert history._repr_html_() == (
         "<table><tr><th>epoch</th><th>loss</th><th>&lt;b&gt;</th></tr>"
-        "<tr><td>1</td><td>0.5</td><td></td></tr><tr><td>2</td><td>0.333333</td><td>1e-300</td></tr></table>"
+        "<tr><td>1</td><td>0.5</td><td></td></tr>"
+        "<tr><td><b>2</b></td><td><b>0.333333</b></td><td><b>1e-300</b></td></tr></table>"
+        "<div>bold: the lowest loss, in row 2 of 2</div>"
     )
     assert str(History()) == "History(0 epochs, last None)"
+
+
+def test_jupyter_shows_the_best_of_many_rows():
+    losses = [math.nan, *range(40, 10, -1), *range(11, 41)]
+    shown = History(
+        [{"epoch": row, "loss": -row, "val_loss": loss} for row, loss in enumerate(losses, 1)]
+    )._repr_html_()
+    epochs = re.findall(r"<tr><td>(?:<b>)?([0-9.]+)", shown)
+    assert epochs == ["1", "2", "3", "4", "5", "...", "31", "...", "57", "58", "59", "60", "61"]
+    assert "<b>31</b>" in shown
+    assert shown.endswith("<div>bold: the lowest val_loss, in row 31 of 61</div>")
+    assert "bold" not in History([{"epoch": 1, "loss": math.nan}])._repr_html_()
 
 
 def test_of_many_rows_the_table_has_the_first_and_the_last():

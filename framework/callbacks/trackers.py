@@ -1,0 +1,328 @@
+"""Trackers: callbacks that send each row of the history to TensorBoard or MLflow, which draw and compare runs.
+
+They come after the other callbacks, so that a row has all its columns. On a resume, rows that the tracker lacks are
+sent, and those that it has are not doubled.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from framework.arrays import Array
+from framework.callbacks.base import Callback
+from framework.callbacks.reporting import text_of_path
+from framework.checkpoint import save
+from framework.errors import FrameworkError, SettingsError
+from framework.extras import required
+from framework.runs.run import Run
+from framework.settings.component import Component, NonNegative
+from framework.settings.messages import shortened, warn
+
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+class _Tracker(Callback):
+    """The base of trackers: rows are sent at most once in ``every`` seconds, and at the end."""
+
+    saves: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
+
+    every: NonNegative = 1.0
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open the tracker, and send the rows of a resumed run."""
+        live = run.live(self)
+        live.update(sent=0, last=time.monotonic(), moment=time.time() - sum(row["seconds"] for row in run.history))
+        self._open(run)
+        try:
+            self._send_new(run)
+        except BaseException:
+            self._close(run)
+            raise
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Send the rows since the last time, when ``every`` seconds have passed."""
+        live, now = run.live(self), time.monotonic()
+        if now - live["last"] >= self.every:
+            live["last"] = now
+            self._send_new(run)
+
+    def on_train_end(self, run: Run) -> None:
+        """Send what is left, and close."""
+        try:
+            self._send_new(run)
+        finally:
+            self._close(run)
+
+    def _send_new(self, run: Run) -> None:
+        """Send the rows that are not sent yet, each with the moment at which its epoch ended, in seconds."""
+        live = run.live(self)
+        if rows := run.history[live["sent"] :]:
+            moments = live["moment"] + np.cumsum([row["seconds"] for row in rows])
+            self._send(run, rows, moments)
+            live.update(sent=live["sent"] + len(rows), moment=moments[-1])
+
+    def _open(self, run: Run) -> None:
+        """Put what is held open into ``run.live(self)``."""
+        raise NotImplementedError
+
+    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
+        """Send rows of the history."""
+        raise NotImplementedError
+
+    def _close(self, run: Run) -> None:
+        """Close what was opened."""
+        raise NotImplementedError
+
+
+class TensorBoard(_Tracker):
+    """Write each row of the history into a folder, which ``tensorboard --logdir FOLDER`` shows.
+
+    A column is a scalar under its name, at the step of its epoch. TensorBoard keeps scalars as float32. The settings of
+    the run are shown as text. Give each run a folder of its own, such as ``runs/first``, and TensorBoard compares those
+    in ``runs``. A resumed run writes all its rows into a new file, whose beginning tells TensorBoard to forget the
+    older ones; so does a new run in the same folder.
+
+    Attributes:
+        folder: The folder; it is made if it is missing.
+        every: How many seconds lie between two writes, at least.
+
+    Raises:
+        UsageError: tensorboardX is not installed; it is in the extra ``tensorboard``.
+        SettingsError: The folder cannot be written; before training starts.
+        OSError: A file cannot be written, for instance because the disk is full.
+
+    Example:
+        >>> TensorBoard(folder="runs/first").every
+        1.0
+
+    Source:
+        https://tensorboardx.readthedocs.io
+    """
+
+    folder: Annotated[str, BeforeValidator(text_of_path)]
+
+    def require(self, run: Run) -> None:
+        """Make the folder, and see whether tensorboardX is there."""
+        required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
+        try:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"0")
+        except OSError as error:
+            raise SettingsError(
+                f"TensorBoard: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
+            ) from None
+
+    def _open(self, run: Run) -> None:
+        """Begin a file, whose first event takes back those of older files."""
+        files, events, summaries, texts = (
+            required(f"tensorboardX.{name}", "TensorBoard")
+            for name in ("event_file_writer", "proto.event_pb2", "proto.summary_pb2", "summary")
+        )
+        name = f".{time.time_ns()}.{run.identity}"  # tensorboardX's own name has whole seconds
+        writer = files.EventsWriter(str(Path(self.folder).absolute() / "events"), name)
+        run.live(self).update(writer=writer, event=events.Event, summary=summaries.Summary)
+        start = events.SessionLog(status=events.SessionLog.START)
+        writer.write_event(events.Event(wall_time=time.time(), session_log=start))
+        settings = {name: text.replace("|", "\\|") for name, text in settings_of(run).items()}
+        rows = ["| setting | value |", "|---|---|", *(f"| {name} | `{text}` |" for name, text in settings.items())]
+        table = texts.text("settings", "\n".join(rows))
+        writer.write_event(events.Event(wall_time=time.time(), summary=table))
+        writer.flush()
+
+    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
+        live = run.live(self)
+        event, summary, value = live["event"], live["summary"], live["summary"].Value
+        for row, moment in zip(rows, moments.tolist(), strict=True):
+            values = [value(tag=key, simple_value=number) for key, number in row.items() if key != "epoch"]
+            live["writer"].write_event(event(wall_time=moment, step=row["epoch"], summary=summary(value=values)))
+        live["writer"].flush()
+
+    def _close(self, run: Run) -> None:
+        run.live(self)["writer"].close()
+
+
+class MLflow(_Tracker):
+    """Send each row of the history to MLflow, with the settings as parameters and the model as artifacts.
+
+    A column is a metric under its name, at the step of its epoch, in float64. At the end the model's JSON is stored as
+    ``model.json`` and the run as ``checkpoint.safetensors``; the status becomes FINISHED, KILLED after Ctrl-C or
+    SIGTERM, or FAILED after an error.
+
+    A resumed run continues the same run of MLflow. MLflow deletes no value: where epochs were sent, and then made again
+    from an older checkpoint, equal values are not sent twice, others are, with a warning, and ``seconds`` stay as they
+    were. If MLflow cannot be reached during training, a warning says so, and the rows are sent with the next ones;
+    at the end that is an error.
+
+    Attributes:
+        uri: Where MLflow stores: a database, ``sqlite:///mlflow.db``, or a server, ``http://host:5000``.
+        experiment: The experiment; it is made if it is missing.
+        name: The name of the run; None lets MLflow choose one.
+        artifacts: Whether the model's JSON and the checkpoint are stored.
+        every: How many seconds lie between two calls, at least. A call costs some 20 ms whatever it sends.
+
+    Raises:
+        UsageError: MLflow is not installed; it is in the extra ``mlflow``.
+        SettingsError: MLflow cannot store there; before training starts.
+
+    Example:
+        >>> MLflow(experiment="digits").uri
+        'sqlite:///mlflow.db'
+
+    Source:
+        https://mlflow.org/docs/latest/ml/tracking
+    """
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "Default"
+    name: str | None = None
+    artifacts: bool = True
+
+    def require(self, run: Run) -> None:
+        """See whether MLflow is there and answers."""
+        self._experiment()
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Send the rows since the last time, when ``every`` seconds have passed; what fails is sent later."""
+        try:
+            super().on_epoch_end(run)
+        except Exception as error:  # noqa: BLE001 (of any database and any network)
+            if not run.live(self).get("failed"):
+                run.live(self)["failed"] = True
+                warn(f"MLflow: the rows up to epoch {run.epoch} could not be sent, and are sent later: {error!r}")
+
+    def _client(self) -> Any:
+        packages = "mlflow-skinny sqlalchemy alembic"
+        mlflow = required("mlflow", "MLflow", packages)
+        if self.uri.startswith("sqlite"):
+            required("sqlalchemy", "MLflow", packages)
+            required("alembic", "MLflow", packages)
+        return mlflow.MlflowClient(tracking_uri=self.uri)
+
+    def _experiment(self) -> str:
+        """Return the id of the experiment."""
+        try:
+            client = self._client()
+            found = client.get_experiment_by_name(self.experiment)
+            return str(client.create_experiment(self.experiment) if found is None else found.experiment_id)
+        except FrameworkError:
+            raise
+        except Exception as error:
+            raise SettingsError(
+                f"MLflow: setting 'uri' must be a place where MLflow can store; got {self.uri!r}: {error}"
+            ) from error
+
+    def _open(self, run: Run) -> None:
+        """Continue the run of MLflow that this run has, or make one."""
+        memory, client = run.memory(self), self._client()
+        run.live(self).update(client=client, known={})
+        if "run_id" in memory:
+            try:
+                run.live(self)["known"] = _known(client, memory["run_id"])
+                client.update_run(memory["run_id"], status="RUNNING")
+                return
+            except Exception as error:  # noqa: BLE001 (MLflow has one class for all)
+                warn(f"MLflow: run {memory['run_id']} is not at {self.uri!r}, so a new one begins: {error}")
+        made = client.create_run(self._experiment(), run_name=self.name)
+        parameter = required("mlflow.entities", "MLflow").Param
+        parameters = [parameter(_name(key), value) for key, value in settings_of(run).items()]
+        for start in range(0, len(parameters), 100):  # MLflow takes no more at once
+            client.log_batch(made.info.run_id, params=parameters[start : start + 100])
+        memory["run_id"] = made.info.run_id
+
+    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
+        metric = required("mlflow.entities", "MLflow").Metric
+        metrics = [
+            metric(_name(key), value, int(1000 * moment), row["epoch"])
+            for row, moment in zip(rows, moments.tolist(), strict=True)
+            for key, value in self._new(run, row)
+        ]
+        for start in range(0, len(metrics), 1000):  # MLflow takes no more at once
+            run.live(self)["client"].log_batch(run.memory(self)["run_id"], metrics=metrics[start : start + 1000])
+
+    def _new(self, run: Run, row: dict[str, Any]) -> Iterator[tuple[str, float]]:
+        """Give the values of a row that MLflow does not have."""
+        live, step = run.live(self), row["epoch"]
+        for key, value in row.items():
+            before = live["known"].get(_name(key), {}).get(step)
+            if key == "epoch" or (before is not None and (key == "seconds" or _stored(value) == _stored(before))):
+                continue
+            if before is not None and not live.get("differs"):
+                live["differs"] = True
+                warn(
+                    f"MLflow: {key!r} of epoch {step} was sent as {before!r} before and is {value!r} now; MLflow "
+                    "deletes no value, and shows both"
+                )
+            yield key, value
+
+    def _close(self, run: Run) -> None:
+        """Store the artifacts, and say how the run ended."""
+        client, run_id, error = run.live(self)["client"], run.memory(self)["run_id"], run.error
+        try:
+            if self.artifacts:
+                with tempfile.TemporaryDirectory() as folder:
+                    _write(run, Path(folder))
+                    client.log_artifacts(run_id, folder)
+        finally:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            client.set_terminated(run_id, "FINISHED" if error is None else "KILLED" if killed else "FAILED")
+
+
+def _known(client: Any, run_id: str) -> dict[str, dict[int, float]]:
+    """Return the values that MLflow has of a run, by name and step; of several for one step, the last."""
+    metrics = client.get_run(run_id).data.metrics
+    return {key: {each.step: each.value for each in client.get_metric_history(run_id, key)} for key in metrics}
+
+
+def _name(key: str) -> str:
+    """Return a name that MLflow takes: other characters become underscores."""
+    return re.sub(r"[^\w/.\- :]", "_", key)
+
+
+def _stored(value: float) -> float | str:
+    """Return a value as it is compared with what MLflow stores: infinity as the largest number."""
+    return min(max(value, -_LARGEST), _LARGEST) if value == value else "nan"  # noqa: PLR0124 (only NaN is so)
+
+
+def _write(run: Run, folder: Path) -> None:
+    """Write a run and its model into a folder, if they can be written."""
+    try:
+        (folder / "model.json").write_text(run.model.to_json(indent=2), encoding="utf-8")
+        save(run, folder / "checkpoint.safetensors")
+    except FrameworkError as error:  # a plain function among the layers, or numbers that are not finite
+        warn(f"MLflow: the model cannot be stored: {error}")
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """Return the settings of a training as short texts by name, those of its components after a dot.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5))
+        >>> found = settings_of(trainer.fit(Neuron(1), ([[1.0]], [2.0])))
+        >>> found["optimizer"], found["optimizer.learning_rate"], found["batch_size"], found["model"]
+        ('SGDOptimizer', '0.5', '32', 'Neuron(inputs=1)')
+    """
+    model = {"model": repr(run.model), "parameters": str(run.model.parameters.vector.size)}
+    parts = {**_flat("optimizer", run.optimizer.recipe), **_flat("loss", run.loss_function)}
+    return {name: shortened(text) for name, text in {**model, **run.recipe, **parts}.items()}
+
+
+def _flat(name: str, value: Any) -> dict[str, str]:
+    """Return a setting; of a component its class and its settings."""
+    if not isinstance(value, Component):
+        return {name: str(value)}
+    found = {name: type(value).__name__}
+    for setting, each in value.settings().items():
+        if each not in (None, ()):
+            found |= _flat(f"{name}.{setting}", each)
+    return found

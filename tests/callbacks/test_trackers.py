@@ -1,0 +1,299 @@
+"""What TensorBoard and MLflow have of a run, found by their own readers."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import framework.callbacks.trackers
+from framework import (
+    Dense,
+    HalfSquaredError,
+    MLflow,
+    Neuron,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Tanh,
+    TensorBoard,
+    Trainer,
+    UsageError,
+    load,
+    load_model,
+    on,
+    save,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # MLflow's own tables
+]
+
+X = np.linspace(-1, 1, 16)[:, None]
+DATA = X, X[:, 0] ** 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database(tmp_path_factory):
+    """One database for all tests: to make one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.chdir(tmp_path_factory.mktemp("mlflow"))
+        yield "sqlite:///mlflow.db"
+
+
+class Board:
+    """TensorBoard, and what its reader finds."""
+
+    holds = np.float32
+
+    def __init__(self, folder):
+        self.callback = TensorBoard(folder=folder, every=0)
+
+    def read(self, run):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        found = EventAccumulator(self.callback.folder, size_guidance={"scalars": 0}).Reload()
+        values = {key: [(each.step, each.value) for each in found.Scalars(key)] for key in found.Tags()["scalars"]}
+        return {key: each for key, each in values.items() if each}  # it keeps the names of what it forgets
+
+
+class Flow:
+    """MLflow, and what its client finds."""
+
+    holds = np.float64
+
+    def __init__(self, uri):
+        self.callback = MLflow(uri=uri, every=0, artifacts=False)
+
+    def read(self, run):
+        client, run_id = client_of(run)
+        keys = client.get_run(run_id).data.metrics
+        return {key: [(each.step, each.value) for each in client.get_metric_history(run_id, key)] for key in keys}
+
+
+def client_of(run):
+    from mlflow import MlflowClient
+
+    return MlflowClient("sqlite:///mlflow.db"), run.memories["MLflow.0"]["run_id"]
+
+
+@pytest.fixture(params=["TensorBoard", "MLflow"])
+def tracker(request, tmp_path, database):
+    return Board(tmp_path / "board") if request.param == "TensorBoard" else Flow(database)
+
+
+def recipe(*callbacks, **settings):
+    default = {"loss": HalfSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.1), "epochs": 5}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+def network():
+    return Sequential(Dense(1, 3, Tanh()), Neuron(3))
+
+
+def expected(run, tracker, without=()):
+    """Return the history by column as (step, value), in the precision that the tracker holds."""
+    keys = [key for key in run.history.keys if key not in ("epoch", *without)]
+    return {key: [(row["epoch"], float(tracker.holds(row[key]))) for row in run.history if key in row] for key in keys}
+
+
+def without_seconds(found):
+    return {key: values for key, values in found.items() if key != "seconds"}
+
+
+def test_every_value_is_there_at_its_epoch_also_those_that_later_callbacks_add(tracker):
+    @on("epoch_end")
+    def add(run):
+        if run.epoch != 2:
+            run.history[-1]["odd"] = 1 / 3 + run.epoch
+
+    run = recipe(tracker.callback, add).fit(network(), DATA, DATA)
+    assert tracker.read(run) == expected(run, tracker)
+    assert {"loss", "val_loss", "learning_rate", "seconds", "odd"} == {*tracker.read(run)}
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(tracker):
+    stop = on("batch_end")(lambda run: run.stop("enough") if run.step == 3 else None)
+    run = recipe(tracker.callback, stop, batch_size=10).fit(network(), DATA)
+    assert (run.epoch, run.step) == (1, 3)
+    run = recipe(tracker.callback, on("batch_end")(lambda _run: None), batch_size=10).resume(run, DATA)
+    assert run.epoch == 5
+    assert tracker.read(run) == expected(run, tracker)
+
+
+def test_epochs_that_are_made_again_are_not_doubled(tracker, tmp_path):
+    keep = on("epoch_end")(lambda run: save(run, tmp_path / "kept") if run.epoch == 2 else None)
+    recipe(tracker.callback, keep, epochs=4).fit(network(), DATA)
+    run = recipe(tracker.callback, keep).resume(tmp_path / "kept", DATA)
+    assert without_seconds(tracker.read(run)) == expected(run, tracker, ["seconds"])
+    assert [step for step, _ in tracker.read(run)["seconds"]] == [1, 2, 3, 4, 5]
+
+
+def test_rows_that_a_killed_process_did_not_send_are_sent_by_the_next(tracker, tmp_path, monkeypatch):
+    keep = on("epoch_end")(lambda run: save(run, tmp_path / "kept") if run.epoch == 3 else None)
+    callback = tracker.callback.replace(every=1000.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(callback), "on_train_end", type(callback)._close)  # nothing more is sent
+        recipe(callback, keep).fit(network(), DATA)
+    run = load(tmp_path / "kept")
+    assert tracker.read(run) == {}
+    run = recipe(callback, keep).resume(run, DATA)
+    assert tracker.read(run) == expected(run, tracker)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_rows_are_sent_whatever_ends_the_training(tracker, error):
+    @on("batch_begin")
+    def fail(run):
+        if run.epoch == 3:
+            raise error
+
+    with pytest.raises(error) as caught:
+        recipe(tracker.callback.replace(every=1000.0), fail).fit(network(), DATA)
+    run = caught.value.run
+    assert len(run.history) == 3
+    assert tracker.read(run) == expected(run, tracker)
+    if isinstance(tracker, Flow):
+        client, run_id = client_of(run)
+        assert client.get_run(run_id).info.status == {ValueError: "FAILED", KeyboardInterrupt: "KILLED"}[error]
+
+
+def test_rows_wait_until_the_time_has_come(tracker, monkeypatch):
+    now, sent, send = [0.0], [], type(tracker.callback)._send
+    monkeypatch.setattr(framework.callbacks.trackers.time, "monotonic", lambda: now[0])
+
+    def note(self, run, rows, moments):
+        sent.append(([row["epoch"] for row in rows], moments))
+        send(self, run, rows, moments)
+
+    monkeypatch.setattr(type(tracker.callback), "_send", note)
+    wait = on("batch_end")(lambda _run: now.append(now.pop() + 0.4))
+    run = recipe(tracker.callback.replace(every=1.0), wait, epochs=7).fit(network(), DATA)
+    assert [epochs for epochs, _ in sent] == [[1, 2, 3], [4, 5, 6], [7]]
+    steps = np.diff(np.concatenate([moments for _, moments in sent]))
+    np.testing.assert_allclose(steps, run.history["seconds"][1:], atol=1e-6)  # of a clock of 1.8e9 seconds
+
+
+def test_the_settings_are_there(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe(TensorBoard(folder=tmp_path)).fit(network(), DATA)
+    (text,) = EventAccumulator(str(tmp_path)).Reload().Tensors("settings/text_summary")
+    (table,) = text.tensor_proto.string_val
+    assert "| optimizer.learning_rate | `0.1` |" in table.decode().splitlines()
+
+
+def test_a_new_run_in_a_folder_replaces_the_one_before(tmp_path):
+    board = Board(tmp_path)
+    recipe(board.callback).fit(network(), DATA, DATA)
+    run = recipe(board.callback, epochs=2).fit(network(), DATA)
+    assert board.read(run) == expected(run, board)
+
+
+def test_mlflow_has_the_settings_the_model_and_the_run(database, tmp_path):
+    run = recipe(MLflow(uri=database, name="first", experiment="squares")).fit(network(), DATA)
+    client, run_id = client_of(run)
+    found = client.get_run(run_id)
+    assert (found.info.run_name, found.info.status) == ("first", "FINISHED")
+    assert client.get_experiment(found.info.experiment_id).name == "squares"
+    parameters = {"optimizer": "SGDOptimizer", "optimizer.learning_rate": "0.1", "epochs": "5", "parameters": "10"}
+    assert parameters.items() <= found.data.params.items()
+    folder = client.download_artifacts(run_id, "", tmp_path)
+    assert json.loads(Path(folder, "model.json").read_text()) == json.loads(run.model.to_json())
+    assert np.array_equal(load_model(f"{folder}/checkpoint.safetensors")(X), run.model(X))
+
+
+def test_mlflow_keeps_what_is_not_finite_as_it_can(database):
+    flow = Flow(database)
+
+    @on("epoch_end")
+    def add(run):
+        run.history[-1].update(nothing=math.nan, much=math.inf, little=-math.inf)
+
+    run = recipe(flow.callback, add, epochs=1).fit(network(), DATA)
+    run = recipe(flow.callback, add).resume(run, DATA, epochs=1)
+    found, largest = flow.read(run), np.finfo(float).max
+    assert [step for step, value in found["nothing"] if math.isnan(value)] == [1, 2]
+    assert found["much"] == [(1, largest), (2, largest)]
+    assert found["little"] == [(1, -largest), (2, -largest)]
+
+
+def test_values_that_differ_after_a_resume_are_sent_with_a_warning(database, tmp_path):
+    flow = Flow(database)
+    keep = on("epoch_end")(lambda run: save(run, tmp_path / "kept") if run.epoch == 1 else None)
+    recipe(flow.callback, keep, epochs=3).fit(network(), DATA)
+    run = load(tmp_path / "kept")
+    run.model.parameters.vector = 2 * run.model.parameters.vector
+    with pytest.warns(UserWarning, match="'loss' of epoch 2 was sent as .* deletes no value, and shows both"):
+        run = recipe(flow.callback, keep, epochs=3).resume(run, DATA)
+    losses = flow.read(run)["loss"]
+    assert sorted(step for step, _ in losses) == [1, 2, 2, 3, 3]
+    assert {(row["epoch"], row["loss"]) for row in run.history} <= {*losses}
+
+
+def test_a_run_that_mlflow_has_lost_begins_again_with_all_rows(database):
+    flow = Flow(database)
+    run = recipe(flow.callback, epochs=2).fit(network(), DATA)
+    run.memories["MLflow.0"]["run_id"] = "f" * 32
+    with pytest.warns(UserWarning, match=f"run {'f' * 32} is not at 'sqlite:///mlflow.db', so a new one begins"):
+        run = recipe(flow.callback).resume(run, DATA)
+    assert flow.read(run) == expected(run, flow)
+
+
+def test_rows_are_sent_later_if_mlflow_cannot_be_reached(database, monkeypatch):
+    from mlflow import MlflowClient
+
+    flow, log, down = Flow(database), MlflowClient.log_batch, [False]
+
+    def unreliable(self, run_id, metrics=(), **more):
+        if down[0]:
+            raise ConnectionError("no answer")
+        log(self, run_id, metrics, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", unreliable)
+    switch = on("batch_begin")(lambda run: down.append(down.pop() ^ (run.epoch in (1, 3))))
+    with pytest.warns(
+        UserWarning, match="rows up to epoch 2 could not be sent, and are sent later: .*no answer"
+    ) as told:
+        run = recipe(flow.callback, switch).fit(network(), DATA)
+    assert len(told) == 1
+    assert flow.read(run) == expected(run, flow)
+    fail = on("batch_begin")(lambda run: down.append(down.pop() or run.epoch == 1))
+    with pytest.warns(UserWarning, match="are sent later"), pytest.raises(ConnectionError, match="no answer") as caught:
+        recipe(flow.callback, fail).fit(network(), DATA)
+    assert caught.value.run.epoch == 5
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    for callback, message in (
+        (TensorBoard(folder=tmp_path / "file"), "TensorBoard: setting 'folder' must be a folder that can be written"),
+        (MLflow(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), "MLflow: setting 'uri' must be a place where"),
+    ):
+        model = network()
+        before = model.parameters.vector.copy()
+        with pytest.raises(SettingsError, match=message):
+            recipe(callback).fit(model, DATA)
+        assert np.array_equal(model.parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    ("callback", "module", "message"),
+    [
+        (
+            TensorBoard(folder="board"),
+            "tensorboardX",
+            "TensorBoard needs tensorboardX: pip install tensorboardX crc32c",
+        ),
+        (MLflow(), "mlflow", "MLflow needs mlflow: pip install mlflow-skinny sqlalchemy alembic"),
+        (MLflow(), "alembic", "MLflow needs alembic: pip install mlflow-skinny sqlalchemy alembic"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(callback, module, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=message):
+        recipe(callback).fit(network(), DATA)
