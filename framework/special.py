@@ -27,7 +27,9 @@ def erf(x: Any) -> Any:
         intervals are those of the C library fdlibm (Sun Microsystems, 1993), file s_erf.c.
     """
     return (
-        _ERF(x) if _is_symbol(x) else _like(x, lambda a, tail: np.copysign(1.0 - tail, a), lambda a: a + a * _near(a))
+        _ERF(x)
+        if _is_symbol(x)
+        else _like(x, lambda a, tail: np.copysign(1.0 - tail, a), lambda a: a + a * erf_near(a))
     )
 
 
@@ -54,44 +56,50 @@ def _like(x: Any, from_tail: Any, near: Any) -> Any:
     a = x.astype(np.float64).reshape(-1)
     size = np.abs(a)
     out = np.where(np.isnan(a), a, 0.0)
-    for place, (start, stop) in enumerate(itertools.pairwise(_EDGES)):
+    for place, (start, stop) in enumerate(itertools.pairwise(EDGES)):
         chosen = np.flatnonzero((size >= start) & (size < stop))
         if len(chosen):
             part = a[chosen]
-            out[chosen] = near(part) if place == 0 else from_tail(part, _tail(np.abs(part), place))
-    chosen = np.flatnonzero(size >= _EDGES[-1])
+            out[chosen] = near(part) if place == 0 else from_tail(part, erfc_tail(np.abs(part), _halved(part), place))
+    chosen = np.flatnonzero(size >= EDGES[-1])
     out[chosen] = from_tail(a[chosen], np.zeros(len(chosen)))
     return out.astype(x.dtype).reshape(x.shape)[()]
 
 
 def _erfc_near(x: Array) -> Any:
-    rest = x * _near(x)
+    rest = x * erf_near(x)
     return np.where(x < 0.25, 1.0 - (x + rest), 0.5 - ((x - 0.5) + rest))
 
 
-def _near(x: Array) -> Array:
-    """Return erf(x) / x - 1 for |x| < 0.84375."""
+def erf_near(x: Any) -> Any:
+    """Return erf(x) / x - 1 for |x| < 0.84375: an array, or a symbol of a formula."""
     return _ratio(_PP, _QQ, x * x)
 
 
-def _tail(x: Array, place: int) -> Any:
-    """Return erfc(x) for x >= 0.84375."""
+def erfc_tail(x: Any, z: Any, place: int) -> Any:
+    """Return erfc(x) for x in the interval between two edges, of which ``place`` counts the first.
+
+    exp(-x^2) would lose digits for large x: z is x with half of its digits, so that z^2 is exact.
+    """
     if place == 1:
         return (1.0 - _ERX) - _ratio(_PA, _QA, x - 1.0)
     top, bottom = (_RA, _SA) if place == 2 else (_RB, _SB)
     ratio = _ratio(top, bottom, 1.0 / (x * x))
-    # exp(-x^2) would lose digits for large x: z is x with half of its digits, so that z^2 is exact.
-    z = (x.view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
     return np.exp(-z * z - 0.5625) * np.exp((z - x) * (z + x) + ratio) / x
 
 
-def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Array) -> Array:
+def _halved(x: Array) -> Array:
+    """Return |x| without the last half of its digits."""
+    return (np.abs(x).view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
+
+
+def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Any) -> Any:
     value = _polynomial(top, x)
     value /= _polynomial(bottom, x)
     return value
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
     """Return c0 + c1 x + c2 x^2 + ..., by Horner's rule."""
     value = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
@@ -100,7 +108,8 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     return value
 
 
-_EDGES = (0.0, 0.84375, 1.25, 1.0 / 0.35, 28.0)
+EDGES = (0.0, 0.84375, 1.25, 1.0 / 0.35, 28.0)
+"""Between two of these, |x| has a formula of its own."""
 _ERX = 8.45062911510467529297e-01
 _PP = (
     1.28379167095512558561e-01,

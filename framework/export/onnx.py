@@ -13,7 +13,7 @@ from framework.arrays import Array
 from framework.checkpoint.file import write_whole
 from framework.emit.numpy import emit
 from framework.errors import SettingsError
-from framework.export.operations import FORMULAS, LOGIC, OPERATORS, STRUCTURES
+from framework.export.operations import FORMULAS, LOGIC, OPERATORS, STRUCTURES, WIDE
 from framework.export.whole import Whole, whole
 from framework.extras import required
 from framework.graph.graph import kind_of
@@ -97,6 +97,9 @@ class Writer:
         self._counts: dict[str, int] = {}
         self._layer = ""
         self._dtypes: dict[str, Any] = {"f": np.dtype(self.graph.dtype), "i": np.dtype("int64"), "b": np.dtype("bool")}
+        self._dtypes["narrow"] = np.dtype("float32")
+        self._loops: dict[Node, list[str]] = {}
+        self._still: set[Node] = set()
         self._names = {node: name for name, node in found.inputs.items()}
         first = next(iter(found.inputs))
         self._rows = self.op("Shape", first, start=0, end=1)
@@ -118,10 +121,11 @@ class Writer:
         self._counts[operator] = count = self._counts.get(operator, 0) + 1
         return f"{operator}_{count}"
 
-    def array(self, value: Any, name: str | None = None) -> str:
-        """Return the name of an array that is stored in the file."""
+    def array(self, value: Any, name: str | None = None, kind: str = "") -> str:
+        """Return the name of an array that is stored in the file, in the dtype of a kind if one is given."""
         name = name or self._new("constant")
-        self._initializers[name] = np.asarray(value)
+        value = np.asarray(value)
+        self._initializers[name] = value.astype(self._dtypes[kind]) if kind else value
         return name
 
     def number(self, value: Any, kind: str) -> str:
@@ -145,9 +149,21 @@ class Writer:
         scaled = self.op("Mul", self._rows, self.integers(times))
         return self.op("Add", scaled, self.integers(sizes))
 
-    def cast(self, text: str, kind: str) -> str:
+    def count(self, times: int) -> str:
+        """Return the name of a multiple of the number of rows, as an integer."""
+        return self.op("Squeeze", self.op("Mul", self._rows, self.integers([times])), self.integers([0]))
+
+    def cast(self, name: str, kind: str) -> str:
         """Return the name of an array in the dtype of a kind."""
-        return self.op("Cast", text, to=self._type(kind))
+        return self.op("Cast", name, to=self._type(kind))
+
+    def transposed(self, node: Node, axes: tuple[int, ...]) -> str:
+        """Return the name of a transposed array, which is stored so if the array is stored."""
+        name = self.text(node, node.kind)
+        stored = self._initializers.get(name)
+        if stored is None:
+            return self.op("Transpose", name, perm=[*axes])
+        return self.array(np.ascontiguousarray(stored.transpose(axes)), f"{name} transposed")
 
     def _type(self, kind: str) -> int:
         return int(self._onnx.helper.np_dtype_to_tensor_dtype(self._dtypes[kind]))
@@ -164,70 +180,65 @@ class Writer:
     def _fold(self, outputs: list[Node]) -> None:
         """Compute what depends on the parameters alone, and store the results."""
         order = ordered(outputs)
-        numbers = {node: (name, value) for name, (node, value) in self._whole.numbers.items()}
-        open_nodes = [node for node in order if node.op in ("rows", "row_numbers", "input") and node not in numbers]
-        open_nodes += [node for node in order if any(map(self.graph.rows_in, node.shape))]
-        moving = dependents(order, dict.fromkeys(open_nodes))
-        used = {arg for node in order if node in moving for arg in nodes_in(node.args)} | {*outputs}
-        fixed = [node for node in order if node in used and node not in moving and node.fill is None]
+        numbers = {node: (name, value) for name, (node, value) in self._whole.numbers.items() if node in order}
+        begin = [node for node in order if node.op in ("input", "rows", "row_numbers") and node not in numbers]
+        begin += [node for node in order if any(map(self.graph.rows_in, node.shape))]
+        moving = dependents(order, dict.fromkeys(begin))
+        self._still = {*order} - moving
+        used = {arg for node in moving for arg in nodes_in(node.args)}
+        fixed = [node for node in order if node in used & self._still and node.fill is None]
         for node in fixed:
             if node in numbers:
-                self._names[node] = self.array(numbers[node][1].astype(self._dtypes[node.kind]), numbers[node][0])
-        computed = [node for node in fixed if node not in numbers and node.op != "loop"]
-        if not computed:
-            return
-        given = {node: value for node, value in numbers.items() if node in order}
-        results = emit(
-            {str(place): node for place, node in enumerate(computed)},
-            {name: node for node, (name, _) in given.items()},
-            memory=False,
-        )(*(value.astype(self._dtypes[node.kind]) for node, (_, value) in given.items()))
-        for node, value in zip(computed, results if len(computed) > 1 else [results], strict=True):
-            self._names[node] = self.array(np.asarray(value).astype(self._dtypes[node.kind]).reshape(node.shape))
+                name, value = numbers[node]
+                self._names[node] = self.array(value, name, node.kind)
+        computed = [node for node in fixed if node not in numbers]
+        if computed:
+            found = emit(
+                {str(place): node for place, node in enumerate(computed)},
+                {name: node for node, (name, _) in numbers.items()},
+                memory=False,
+            )(*(value.astype(self._dtypes[node.kind]) for node, (_, value) in numbers.items()))
+            for node, value in zip(computed, found if len(computed) > 1 else [found], strict=True):
+                self._names[node] = self.array(value, None, node.kind)
 
     def _write(self, order: Iterable[Node]) -> None:
         for node in order:
-            if node not in self._names and not self._is_fixed(node):
-                self._layer = self._whole.layer_of(node)
+            if node not in self._names and node not in self._still:
+                self._layer = self._whole.layer_of(node) or self._layer
                 self._names[node] = self._written(node)
-
-    def _is_fixed(self, node: Node) -> bool:
-        """Return whether a node is stored, or only leads to what is stored."""
-        return node.op in {"input", "constant"}
 
     def _written(self, node: Node) -> str:
         """Write a node, and return the name of its result."""
         node = softmax_in(self.graph, node) or node
-        if OPERATIONS[node.op].elementwise:
-            return self._elementwise(node)
-        if node.op in FORMULAS:
-            return self.formula(FORMULAS[node.op], node)
-        if node.op not in STRUCTURES:
-            self._refuse(node)
-        return STRUCTURES[node.op](self, node, [self.text(arg, kind_of(arg)) for arg in node.args])
-
-    def _elementwise(self, node: Node) -> str:
         kinds = {kind_of(arg) for arg in node.args}
         if kinds == {"b"} and node.op in LOGIC:
-            return self.op(LOGIC[node.op], *self._operands(node, "b"))
+            return self.op(LOGIC[node.op], *self.args(node, "b"))
+        if self.graph.dtype == "float64" and node.op in WIDE:
+            return self.formula(WIDE[node.op], node)
         if node.op in FORMULAS:
             return self.formula(FORMULAS[node.op], node)
+        if node.op in STRUCTURES:
+            return STRUCTURES[node.op](self, node)
         if node.op not in OPERATORS:
             self._refuse(node)
         if node.op == "where":
-            condition, *_ = self._operands(node, "b")
-            return self.op("Where", condition, *self._operands(node, node.kind)[1:])
+            condition, a, b = node.args
+            names = [self.text(condition, "b"), self.text(a, node.kind), self.text(b, node.kind)]
+            return self.op("Where", *names)
         kind = "f" if "f" in kinds or node.kind == "f" else "i"
-        return self.op(OPERATORS[node.op], *self._operands(node, kind))
+        return self.op(OPERATORS[node.op], *self.args(node, kind))
 
-    def _operands(self, node: Node, kind: str) -> list[str]:
-        """Return the names of the arguments in a kind; a number in place of an array filled with it."""
+    def args(self, node: Node, kind: str | None = None) -> list[str]:
+        """Return the names of the arguments of a node in a kind, by default that of the node.
+
+        An array filled with one number is the number where that gives the same shape.
+        """
         values = list(node.args)
-        for place, value in enumerate(values):
+        for place, value in enumerate(values if OPERATIONS[node.op].elementwise else []):
             rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
             if isinstance(value, Node) and value.fill is not None and rest:
                 values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
-        return [self.text(value, kind) for value in values]
+        return [self.text(value, kind or node.kind) for value in values]
 
     def text(self, value: Any, kind: str) -> str:
         """Return the name of a node or a number, in a kind."""
@@ -238,13 +249,55 @@ class Writer:
         name = self._names[value]
         return name if value.kind == kind else self.cast(name, kind)
 
-    def formula(self, formula: Callable[..., Any], node: Node) -> str:
-        """Write an operation as a formula of others."""
-        made = value_of(formula(*map(symbol_of, node.args), **node.attributes))
-        if not isinstance(made, Node):
-            made = self.graph.filled(made, node.shape, node.kind)
-        self._write(ordered([made], {*self._names}))
-        return self.text(made, node.kind)
+    def formula(self, formula: Callable[..., Any], node: Node, *more: str) -> str:
+        """Write an operation as a formula of its arguments, and of further values of the result's shape by name."""
+        given = [self.graph.input(name, node.shape) for name in more]
+        self._names |= dict(zip(given, more, strict=True))
+        made = formula(*map(symbol_of, (*node.args, *given)), **node.attributes)
+        return self.computed(value_of(made), node.kind)
+
+    def computed(self, value: Any, kind: str) -> str:
+        """Return the name of a value that was added to the graph while it was being written."""
+        if isinstance(value, Node):
+            self._write(ordered([value], {*self._names}))
+        return self.text(value, kind)
+
+    def loop(self, node: Node) -> str:
+        """Write a recurrence as a Scan, whose body is a graph of its own."""
+        body, helper = node.attributes["body"], self._onnx.helper
+        count = len(body.states)
+        inside = (*body.states, *body.entries)
+        inputs = [self.text(value, part.kind) for value, part in zip(node.args, inside, strict=False)]
+        for captured in node.args[len(inside) :]:
+            self.text(captured, captured.kind)
+        outer, names, self.nodes = self.nodes, dict(self._names), []
+        given = {part: self._new("step") for part in inside}
+        self._names |= given
+        self._write(body.order())
+        outputs = body.outputs[: count + body.stacked]
+        results = [self.op("Identity", self.text(output, output.kind)) for output in outputs]
+        described = [
+            [helper.make_tensor_value_info(name, self._type(part.kind), None) for part, name in pairs]
+            for pairs in (given.items(), zip(outputs, results, strict=True))
+        ]
+        graph = helper.make_graph(self.nodes, "step", *described)
+        self.nodes, self._names = outer, names
+        back = int(node.attributes["reverse"])
+        self._loops[node] = self.ops(
+            "Scan",
+            inputs,
+            len(outputs),
+            body=graph,
+            num_scan_inputs=len(body.entries),
+            scan_input_directions=[back] * len(body.entries),
+            scan_output_directions=[back] * body.stacked,
+        )
+        return self._loops[node][0]
+
+    def part(self, node: Node) -> str:
+        """Return the name of a result of a recurrence."""
+        index: int = node.attributes["index"]
+        return self._loops[node.args[0]][index]
 
     def _refuse(self, node: Node) -> None:
         layer = self._whole.layer_of(node)
@@ -274,7 +327,7 @@ class Writer:
             else:
                 results.append(helper.make_tensor_value_info(key, onnx.TensorProto.STRING, ["rows"]))
         nodes = _alive(self.nodes, {*outputs})
-        used = {name for node in nodes for name in node.input}
+        used = {name for node in nodes for name in _reads(node)}
         graph = helper.make_graph(
             nodes,
             "model",
@@ -303,6 +356,12 @@ def _alive(nodes: list[Any], wanted: set[str]) -> list[Any]:
     found = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.output):
-            wanted |= {*node.input}
+            wanted |= _reads(node)
             found.append(node)
     return found[::-1]
+
+
+def _reads(node: Any) -> set[str]:
+    """Return the names that a node reads, also in a graph of its own."""
+    inside = (part for attribute in node.attribute for part in attribute.g.node)
+    return {*node.input}.union(*map(_reads, inside))

@@ -80,7 +80,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
         made[:] = [_label(key, "output") for key in flatten(found, "output")]
         return tuple(part.astype(float) for part in leaves(found))
 
-    traced = trace(formula, shapes, dtype, kinds=kinds, open_rows=False)
+    traced = trace(formula, shapes, dtype, kinds=kinds)
     return Whole(
         traced.graph,
         {_label(leaf, "x"): traced.inputs[leaf] for leaf in given},
