@@ -1,4 +1,4 @@
-"""The error functions, which NumPy lacks: rational approximations on four intervals, right to a few ulps."""
+"""Functions that NumPy lacks: the error functions and the normal deviate, right to a few ulps."""
 
 from __future__ import annotations
 
@@ -44,6 +44,26 @@ def erfc(x: Any) -> Any:
         As for ``erf``.
     """
     return _ERFC(x) if _is_symbol(x) else _like(x, lambda a, tail: np.where(a < 0, 2.0 - tail, tail), _erfc_near)
+
+
+def normal_deviate(share: Any) -> Any:
+    """Return the number below which this share of a normal distribution lies, for shares from 1e-10 to 1 - 1e-10.
+
+    It takes an array, or a symbol of a formula.
+
+    Example:
+        >>> normal_deviate(np.array([0.5, 0.975])).round(4)
+        array([0.  , 1.96])
+
+    Source:
+        Wichura, Algorithm AS 241: the percentage points of the normal distribution (1988), function PPND16.
+    """
+    from_middle = share - 0.5
+    near = np.clip(from_middle, -0.425, 0.425)
+    tail = np.sqrt(-np.log(np.minimum(share, 1.0 - share))) - 1.6
+    far = _ratio(_WC, _WD, tail)
+    far = np.where(from_middle < 0, -far, far)
+    return np.where(np.abs(from_middle) <= 0.425, near * _ratio(_WA, _WB, 0.180625 - near * near), far)
 
 
 def _is_symbol(x: Any) -> bool:
@@ -183,4 +203,44 @@ _SB = (
     2.55305040643316442583e03,
     4.74528541206955367215e02,
     -2.24409524465858183362e01,
+)
+_WA = (
+    3.3871328727963666080e0,
+    1.3314166789178437745e2,
+    1.9715909503065514427e3,
+    1.3731693765509461125e4,
+    4.5921953931549871457e4,
+    6.7265770927008700853e4,
+    3.3430575583588128105e4,
+    2.5090809287301226727e3,
+)
+_WB = (
+    1.0,
+    4.2313330701600911252e1,
+    6.8718700749205790830e2,
+    5.3941960214247511077e3,
+    2.1213794301586595867e4,
+    3.9307895800092710610e4,
+    2.8729085735721942674e4,
+    5.2264952788528545610e3,
+)
+_WC = (
+    1.42343711074968357734e0,
+    4.63033784615654529590e0,
+    5.76949722146069140550e0,
+    3.64784832476320460504e0,
+    1.27045825245236838258e0,
+    2.41780725177450611770e-1,
+    2.27238449892691845833e-2,
+    7.74545014278341407640e-4,
+)
+_WD = (
+    1.0,
+    2.05319162663775882187e0,
+    1.67638483018380384940e0,
+    6.89767334985100004550e-1,
+    1.48103976427480074590e-1,
+    1.51986665636164571966e-2,
+    5.47593808499534494600e-4,
+    1.05075007164441684324e-9,
 )

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
 from framework.checkpoint.file import write_whole
-from framework.emit.numpy import emit
 from framework.errors import SettingsError
-from framework.export.operations import FORMULAS, LOGIC, OPERATORS, STRUCTURES, WIDE
-from framework.export.whole import Whole, whole
+from framework.export.columns import write_columns, write_inverse
+from framework.export.file import File
+from framework.export.whole import whole
+from framework.export.writer import Writer
 from framework.extras import required
-from framework.graph.graph import kind_of
-from framework.graph.lower import softmax_in
-from framework.graph.node import Node, dependents, nodes_in, ordered
-from framework.graph.operations import OPERATIONS
-from framework.graph.symbol import symbol_of, value_of
 from framework.models import Model
 from framework.settings.messages import brief
-
-OPSET, IR = 21, 10
-"""The versions of the operators and of the file: those of ONNX 1.16 (2024), which ONNX Runtime 1.18 reads."""
 
 
 def export_onnx(
@@ -41,15 +32,23 @@ def export_onnx(
     The graph computes what ``model(x)`` computes, for any number of rows. Dropout does nothing there, and BatchNorm
     uses its running numbers. The file is written whole, or not at all.
 
+    A model with a ``preprocess`` takes the columns of a table, and gives what ``model.predict(table)`` gives. Each
+    column is an input, (rows,): float64 for numbers and booleans, where NaN is missing; text for text and categories,
+    where "" is missing; int64 for dates, the microseconds since 1970 on the clock of their time zone. Where ``predict``
+    raises an error for a missing value, the file gives NaN.
+
     Args:
         model: The model.
         path: The file; ``.onnx`` is the usual ending.
-        shape: The shape of a sample, where the model leaves sizes open, as the steps of a recurrent layer.
+        shape: The shape of a sample, where the model leaves sizes open, as the steps of a recurrent layer; a dict of
+            shapes by name for several inputs.
         dtype: "float32" or "float64"; None is the model's.
-        classes: The names of the classes, for a further output ``label``: the likeliest class of each row.
+        classes: The names of the classes, for a further output ``label``: the likeliest class of each row. The classes
+            of a Preprocess are known already.
 
     Raises:
-        SettingsError: Something in the model has no form in ONNX; names the layer and the operation.
+        SettingsError: Something in the model has no form in ONNX; names the layer or column and the operation. Or an
+            argument does not fit the model.
         UsageError: onnx is not installed, or a number of inputs is not known yet.
         CheckpointError: The file cannot be written.
 
@@ -61,307 +60,89 @@ def export_onnx(
     Source:
         The ONNX specification, IR version 10, opset 21.
     """
-    name = "export_onnx"
-    onnx = required("onnx", name)
+    required("onnx", "export_onnx")
     if not isinstance(model, Model):
-        raise SettingsError(f"{name}: argument 'model' must be a model; got {brief(model)}")
+        raise SettingsError(f"export_onnx: argument 'model' must be a model; got {brief(model)}")
     if dtype not in (None, "float32", "float64"):
-        raise SettingsError(f"{name}: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
-    found = whole(model, shape, dtype, name=name)
-    writer = Writer(onnx, found, name)
-    outputs = writer.outputs()
-    if classes is not None:
-        outputs |= writer.label(outputs, tuple(classes))
-    made = writer.model(outputs)
-    onnx.checker.check_model(made, full_check=True)
-    write_whole(path, [made.SerializeToString()])
+        raise SettingsError(f"export_onnx: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
+    write_whole(path, [_written(model, shape, dtype or model.dtype, classes).SerializeToString()])
 
 
-class Writer:
-    """Writes a graph as the nodes of an ONNX graph.
+def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None) -> Any:
+    """Return the ONNX model."""
+    found = whole(model, shape, dtype, name="export_onnx")
+    preprocess = model.preprocess
+    file = File(required("onnx", "export_onnx"))
+    writer = Writer(file, found.graph, found.numbers, found.layer_of)
+    if preprocess is None:
+        names = {
+            key: file.input(key, writer.dtype(node), writer.sizes(node.shape)) for key, node in found.inputs.items()
+        }
+    else:
+        names = write_columns(file, preprocess, dtype)
+        file.note("columns", dict(zip(preprocess.inputs, preprocess.kinds, strict=True)))
+        file.note("zones", dict(preprocess.zones))
+    for key, node in found.inputs.items():
+        writer.name(node, names[key])
+    values = dict(zip(found.outputs, writer.write(found.outputs.values()), strict=True))
+    shapes = {key: node.shape[1:] for key, node in found.outputs.items()}
+    if preprocess is not None:
+        values = write_inverse(file, preprocess, {key: (values[key], shapes[key]) for key in values}, dtype)
+    labels = _classes(model, [*values], classes)
+    names = _output_names(model, [*values], labels)
+    for key, value in values.items():
+        file.output(names[key], value, dtype, ["rows", *shapes[key]])
+    for key, levels in labels.items():
+        file.layer = label = "label" if len(values) == 1 else f"{key} label"
+        _write_label(file, label, values[key], shapes[key], levels, dtype)
+    if labels:
+        file.note("classes", labels if len(values) > 1 else next(iter(labels.values())))
+    return file.model()
 
-    Attributes:
-        graph: The graph that is written.
-        nodes: The nodes of the ONNX graph so far.
-        metadata: The texts that go into the file beside the graph.
-    """
 
-    def __init__(self, onnx: Any, found: Whole, name: str) -> None:
-        self._onnx, self._whole, self._name = onnx, found, name
-        self.graph = found.graph
-        self.nodes: list[Any] = []
-        self.metadata: dict[str, str] = {}
-        self._initializers: dict[str, Array] = {}
-        self._numbers: dict[tuple[str, str], str] = {}
-        self._names: dict[Node, str] = {}
-        self._counts: dict[str, int] = {}
-        self._layer = ""
-        self._dtypes: dict[str, Any] = {"f": np.dtype(self.graph.dtype), "i": np.dtype("int64"), "b": np.dtype("bool")}
-        self._dtypes["narrow"] = np.dtype("float32")
-        self._loops: dict[Node, list[str]] = {}
-        self._still: set[Node] = set()
-        self._names = {node: name for name, node in found.inputs.items()}
-        first = next(iter(found.inputs))
-        self._rows = self.op("Shape", first, start=0, end=1)
+def _output_names(model: Model, outputs: Sequence[str], labels: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name of each output in the file."""
+    if len(outputs) > 1:
+        return {key: key for key in outputs}
+    targets = () if model.preprocess is None else model.preprocess.targets
+    name = "probabilities" if labels else targets[0] if len(targets) == 1 else "output"
+    return {outputs[0]: name}
 
-    # names, numbers, nodes
 
-    def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node, and return the name of its output."""
-        return self.ops(operator, inputs, 1, **attributes)[0]
-
-    def ops(self, operator: str, inputs: Iterable[str], outputs: int, **attributes: Any) -> list[str]:
-        """Add a node, and return the names of its outputs."""
-        made = [self._new(operator) for _ in range(outputs)]
-        label = f"{self._layer}/{made[0]}" if self._layer else made[0]
-        self.nodes.append(self._onnx.helper.make_node(operator, [*inputs], made, name=label, **attributes))
-        return made
-
-    def _new(self, operator: str) -> str:
-        self._counts[operator] = count = self._counts.get(operator, 0) + 1
-        return f"{operator}_{count}"
-
-    def array(self, value: Any, name: str | None = None, kind: str = "") -> str:
-        """Return the name of an array that is stored in the file, in the dtype of a kind if one is given."""
-        name = name or self._new("constant")
-        value = np.asarray(value)
-        self._initializers[name] = value.astype(self._dtypes[kind]) if kind else value
-        return name
-
-    def number(self, value: Any, kind: str) -> str:
-        """Return the name of a plain number of a kind."""
-        key = (repr(value), kind)
-        if key not in self._numbers:
-            with np.errstate(over="ignore"):
-                self._numbers[key] = self.array(np.array(value).astype(self._dtypes[kind]))
-        return self._numbers[key]
-
-    def integers(self, values: Iterable[int]) -> str:
-        """Return the name of a vector of integers, such as axes."""
-        return self.array(np.array([*values], np.int64))
-
-    def shape(self, shape: tuple[int, ...]) -> str:
-        """Return the name of a shape, in which sizes may be multiples of the number of rows."""
-        times = [self.graph.rows_in(size) for size in shape]
-        sizes = [0 if n else size for n, size in zip(times, shape, strict=True)]
-        if not any(times):
-            return self.integers(shape)
-        scaled = self.op("Mul", self._rows, self.integers(times))
-        return self.op("Add", scaled, self.integers(sizes))
-
-    def count(self, times: int) -> str:
-        """Return the name of a multiple of the number of rows, as an integer."""
-        return self.op("Squeeze", self.op("Mul", self._rows, self.integers([times])), self.integers([0]))
-
-    def cast(self, name: str, kind: str) -> str:
-        """Return the name of an array in the dtype of a kind."""
-        return self.op("Cast", name, to=self._type(kind))
-
-    def transposed(self, node: Node, axes: tuple[int, ...]) -> str:
-        """Return the name of a transposed array, which is stored so if the array is stored."""
-        name = self.text(node, node.kind)
-        stored = self._initializers.get(name)
-        if stored is None:
-            return self.op("Transpose", name, perm=[*axes])
-        return self.array(np.ascontiguousarray(stored.transpose(axes)), f"{name} transposed")
-
-    def _type(self, kind: str) -> int:
-        return int(self._onnx.helper.np_dtype_to_tensor_dtype(self._dtypes[kind]))
-
-    # the graph
-
-    def outputs(self) -> dict[str, tuple[str, Node]]:
-        """Write the whole graph; return the name and the node of each output."""
-        wanted = self._whole.outputs
-        self._fold([*wanted.values()])
-        self._write(ordered(wanted.values()))
-        return {key: (self.text(node, node.kind), node) for key, node in wanted.items()}
-
-    def _fold(self, outputs: list[Node]) -> None:
-        """Compute what depends on the parameters alone, and store the results."""
-        order = ordered(outputs)
-        numbers = {node: (name, value) for name, (node, value) in self._whole.numbers.items() if node in order}
-        begin = [node for node in order if node.op in ("input", "rows", "row_numbers") and node not in numbers]
-        begin += [node for node in order if any(map(self.graph.rows_in, node.shape))]
-        moving = dependents(order, dict.fromkeys(begin))
-        self._still = {*order} - moving
-        used = {arg for node in moving for arg in nodes_in(node.args)}
-        fixed = [node for node in order if node in used & self._still and node.fill is None]
-        for node in fixed:
-            if node in numbers:
-                name, value = numbers[node]
-                self._names[node] = self.array(value, name, node.kind)
-        computed = [node for node in fixed if node not in numbers]
-        if computed:
-            found = emit(
-                {str(place): node for place, node in enumerate(computed)},
-                {name: node for node, (name, _) in numbers.items()},
-                memory=False,
-            )(*(value.astype(self._dtypes[node.kind]) for node, (_, value) in numbers.items()))
-            for node, value in zip(computed, found if len(computed) > 1 else [found], strict=True):
-                self._names[node] = self.array(value, None, node.kind)
-
-    def _write(self, order: Iterable[Node]) -> None:
-        for node in order:
-            if node not in self._names and node not in self._still:
-                self._layer = self._whole.layer_of(node) or self._layer
-                self._names[node] = self._written(node)
-
-    def _written(self, node: Node) -> str:
-        """Write a node, and return the name of its result."""
-        node = softmax_in(self.graph, node) or node
-        kinds = {kind_of(arg) for arg in node.args}
-        if kinds == {"b"} and node.op in LOGIC:
-            return self.op(LOGIC[node.op], *self.args(node, "b"))
-        if self.graph.dtype == "float64" and node.op in WIDE:
-            return self.formula(WIDE[node.op], node)
-        if node.op in FORMULAS:
-            return self.formula(FORMULAS[node.op], node)
-        if node.op in STRUCTURES:
-            return STRUCTURES[node.op](self, node)
-        if node.op not in OPERATORS:
-            self._refuse(node)
-        if node.op == "where":
-            condition, a, b = node.args
-            names = [self.text(condition, "b"), self.text(a, node.kind), self.text(b, node.kind)]
-            return self.op("Where", *names)
-        kind = "f" if "f" in kinds or node.kind == "f" else "i"
-        return self.op(OPERATORS[node.op], *self.args(node, kind))
-
-    def args(self, node: Node, kind: str | None = None) -> list[str]:
-        """Return the names of the arguments of a node in a kind, by default that of the node.
-
-        An array filled with one number is the number where that gives the same shape.
-        """
-        values = list(node.args)
-        for place, value in enumerate(values if OPERATIONS[node.op].elementwise else []):
-            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
-            if isinstance(value, Node) and value.fill is not None and rest:
-                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
-        return [self.text(value, kind or node.kind) for value in values]
-
-    def text(self, value: Any, kind: str) -> str:
-        """Return the name of a node or a number, in a kind."""
-        if not isinstance(value, Node):
-            return self.number(value, kind)
-        if value not in self._names:
-            self._names[value] = self._written(value)
-        name = self._names[value]
-        return name if value.kind == kind else self.cast(name, kind)
-
-    def formula(self, formula: Callable[..., Any], node: Node, *more: str) -> str:
-        """Write an operation as a formula of its arguments, and of further values of the result's shape by name."""
-        given = [self.graph.input(name, node.shape) for name in more]
-        self._names |= dict(zip(given, more, strict=True))
-        made = formula(*map(symbol_of, (*node.args, *given)), **node.attributes)
-        return self.computed(value_of(made), node.kind)
-
-    def computed(self, value: Any, kind: str) -> str:
-        """Return the name of a value that was added to the graph while it was being written."""
-        if isinstance(value, Node):
-            self._write(ordered([value], {*self._names}))
-        return self.text(value, kind)
-
-    def loop(self, node: Node) -> str:
-        """Write a recurrence as a Scan, whose body is a graph of its own."""
-        body, helper = node.attributes["body"], self._onnx.helper
-        count = len(body.states)
-        inside = (*body.states, *body.entries)
-        inputs = [self.text(value, part.kind) for value, part in zip(node.args, inside, strict=False)]
-        for captured in node.args[len(inside) :]:
-            self.text(captured, captured.kind)
-        outer, names, self.nodes = self.nodes, dict(self._names), []
-        given = {part: self._new("step") for part in inside}
-        self._names |= given
-        self._write(body.order())
-        outputs = body.outputs[: count + body.stacked]
-        results = [self.op("Identity", self.text(output, output.kind)) for output in outputs]
-        described = [
-            [helper.make_tensor_value_info(name, self._type(part.kind), None) for part, name in pairs]
-            for pairs in (given.items(), zip(outputs, results, strict=True))
-        ]
-        graph = helper.make_graph(self.nodes, "step", *described)
-        self.nodes, self._names = outer, names
-        back = int(node.attributes["reverse"])
-        self._loops[node] = self.ops(
-            "Scan",
-            inputs,
-            len(outputs),
-            body=graph,
-            num_scan_inputs=len(body.entries),
-            scan_input_directions=[back] * len(body.entries),
-            scan_output_directions=[back] * body.stacked,
-        )
-        return self._loops[node][0]
-
-    def part(self, node: Node) -> str:
-        """Return the name of a result of a recurrence."""
-        index: int = node.attributes["index"]
-        return self._loops[node.args[0]][index]
-
-    def _refuse(self, node: Node) -> None:
-        layer = self._whole.layer_of(node)
+def _classes(model: Model, outputs: Sequence[str], classes: Sequence[Any] | None) -> dict[str, tuple[Any, ...]]:
+    """Return the classes of each output that has some."""
+    known: Mapping[str, tuple[Any, ...]] = {} if model.preprocess is None else model.preprocess.classes
+    if classes is not None and known:
+        raise SettingsError("export_onnx: leave argument 'classes' out: the model's Preprocess has the classes")
+    if classes is not None and len(outputs) > 1:
         raise SettingsError(
-            f"{self._name}: layer {layer}: np.{node.op} has no operator in ONNX; write the formula without it"
+            f"export_onnx: argument 'classes' is for a model of one output; this one has {', '.join(outputs)}"
         )
+    if len(outputs) == 1:
+        found = next(iter(known.values()), None) if classes is None else tuple(classes)
+        return {} if found is None else {outputs[0]: found}
+    return {key: levels for key, levels in known.items() if key in outputs}
 
-    # the file
 
-    def label(self, outputs: Mapping[str, tuple[str, Node]], classes: tuple[Any, ...]) -> dict[str, tuple[str, Any]]:
-        """Write the likeliest class of each row."""
-        ((scores, _),) = outputs.values()
-        self._layer = "label"
-        place = self.op("ArgMax", scores, axis=1, keepdims=0)
-        names = self.array(np.array([str(each) for each in classes], object))
-        self.metadata["classes"] = json.dumps([*classes], ensure_ascii=False)
-        return {"label": (self.op("Gather", names, place), "text")}
-
-    def model(self, outputs: Mapping[str, tuple[str, Any]]) -> Any:
-        """Return the ONNX model."""
-        helper, onnx = self._onnx.helper, self._onnx
-        results = []
-        for key, (name, node) in outputs.items():
-            self.nodes.append(helper.make_node("Identity", [name], [key], name=key))
-            if isinstance(node, Node):
-                results.append(helper.make_tensor_value_info(key, self._type(node.kind), self._open(node.shape)))
-            else:
-                results.append(helper.make_tensor_value_info(key, onnx.TensorProto.STRING, ["rows"]))
-        nodes = _alive(self.nodes, {*outputs})
-        used = {name for node in nodes for name in _reads(node)}
-        graph = helper.make_graph(
-            nodes,
-            "model",
-            [
-                helper.make_tensor_value_info(name, self._type(node.kind), self._open(node.shape))
-                for name, node in self._whole.inputs.items()
-            ],
-            results,
-            [onnx.numpy_helper.from_array(value, name) for name, value in self._initializers.items() if name in used],
+def _write_label(
+    file: File, label: str, scores: str, shape: tuple[int, ...], classes: tuple[Any, ...], dtype: str
+) -> None:
+    """Write the likeliest class of each row, as ``model.classify`` finds it; no text where the scores are NaN."""
+    single = shape in ((), (1,))
+    count = 2 if single else shape[0] if len(shape) == 1 else 0
+    if len(classes) != count:
+        raise SettingsError(
+            f"export_onnx: the model tells {count or 'no'} classes apart; got {len(classes)}, {brief(list(classes))}"
         )
-        made = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR,
-            producer_name="framework",
-        )
-        helper.set_model_props(made, self.metadata)
-        return made
-
-    def _open(self, shape: tuple[int, ...]) -> list[Any]:
-        return ["rows" if self.graph.rows_in(size) else size for size in shape]
-
-
-def _alive(nodes: list[Any], wanted: set[str]) -> list[Any]:
-    """Return the nodes that some wanted name depends on."""
-    found = []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.output):
-            wanted |= _reads(node)
-            found.append(node)
-    return found[::-1]
-
-
-def _reads(node: Any) -> set[str]:
-    """Return the names that a node reads, also in a graph of its own."""
-    inside = (part for attribute in node.attribute for part in attribute.g.node)
-    return {*node.input}.union(*map(_reads, inside))
+    if single:
+        scores = file.op("Reshape", scores, file.integers([-1]))
+        place = file.cast(file.op("Greater", scores, file.number(0.5, dtype)), "int64")
+    else:
+        place = file.op("ArgMax", scores, axis=1, keepdims=0)
+        scores = file.op("ReduceSum", scores, file.integers([1]), keepdims=0)
+    names = np.array(classes)
+    names = names if names.dtype.kind in "bif" else names.astype(object)
+    found = file.op("Gather", file.array(names), place)
+    if names.dtype == object:
+        found = file.op("Where", file.op("IsNaN", scores), file.array([""], object), found)
+    file.output(label, found, names.dtype, ["rows"])

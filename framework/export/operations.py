@@ -23,7 +23,7 @@ from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.special import EDGES, erf_near, erfc_tail
 
 if TYPE_CHECKING:
-    from framework.export.onnx import Writer
+    from framework.export.writer import Writer
 
 OPERATORS = {
     "add": "Add",
@@ -83,6 +83,12 @@ LOGIC = {
     "minimum": "And",
 }
 """Elementwise operations on booleans."""
+
+INTEGERS: dict[str, Callable[[Writer, str, str], str]] = {
+    "mod": lambda writer, a, b: writer.op("Mod", a, b),
+    "floor_divide": lambda writer, a, b: writer.op("Div", writer.op("Sub", a, writer.op("Mod", a, b)), b),
+}
+"""Operations on integers: Div cuts off, and Mod has the sign of the divisor."""
 
 REDUCERS = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin", "prod": "ReduceProd"}
 REDUCERS |= {"any": "ReduceMax", "all": "ReduceMin"}
@@ -313,7 +319,7 @@ def _convolution(writer: Writer, node: Node) -> str | None:
 
 
 def _reduced(writer: Writer, node: Node) -> str:
-    axes = writer.integers(node.attributes["axes"])
+    axes = writer.file.integers(node.attributes["axes"])
     kind = "i" if node.kind == "b" else node.kind  # any and all are the maximum and the minimum
     found = writer.op(REDUCERS[node.op], *writer.args(node, kind), axes, keepdims=int(node.attributes["keepdims"]))
     return writer.cast(found, "b") if node.kind == "b" else found
@@ -332,7 +338,7 @@ def _softmax_of(writer: Writer, node: Node) -> str:
 
 
 def _cumsum(writer: Writer, node: Node) -> str:
-    return writer.op("CumSum", *writer.args(node), writer.array(np.int64(node.attributes["axis"])))
+    return writer.op("CumSum", *writer.args(node), writer.array(node.attributes["axis"], "i"))
 
 
 def _reshape(writer: Writer, node: Node) -> str:
@@ -350,10 +356,10 @@ def _index(writer: Writer, node: Node) -> str:
     if cuts:
         starts, stops, steps = zip(*(part for _, part in cuts), strict=True)
         stops = tuple(_FIRST if stop < 0 else stop for stop in stops)  # Python's triples end before 0 at -1
-        axes = writer.integers(axis for axis, _ in cuts)
-        name = writer.op("Slice", name, *map(writer.integers, (starts, stops)), axes, writer.integers(steps))
+        axes = writer.file.integers(axis for axis, _ in cuts)
+        name = writer.op("Slice", name, *map(writer.file.integers, (starts, stops)), axes, writer.file.integers(steps))
     single = [axis for axis, part in parts if isinstance(part, int)]
-    return writer.op("Squeeze", name, writer.integers(single)) if single else name
+    return writer.op("Squeeze", name, writer.file.integers(single)) if single else name
 
 
 _FIRST = np.iinfo(np.int64).min
@@ -368,7 +374,7 @@ def _windows(writer: Writer, node: Node) -> str:
     chosen = sorted(zip(axes, node.attributes["window"], node.attributes["steps"], range(len(axes)), strict=True))
     for axis, width, step, place in reversed(chosen):
         starts = np.arange(0, x.shape[axis] - width + 1, step)[:, None]
-        name = writer.op("Gather", name, writer.array(starts + np.arange(width)), axis=axis)
+        name = writer.op("Gather", name, writer.array(starts + np.arange(width), "i"), axis=axis)
         moved.insert(axis + 1, -1 - place)
     order = [moved.index(axis) for axis in range(x.ndim)] + [moved.index(-1 - n) for n in range(len(axes))]
     return writer.op("Transpose", name, perm=order)
@@ -386,11 +392,11 @@ def _set_index(writer: Writer, node: Node) -> str:
             return writer.op("Reshape", writer.text(value, node.kind), writer.shape(kept))
         size, part = shape[axis], index[axis]
         places = np.atleast_1d(np.arange(size)[_python_index(part)])
-        inner = writer.op("Gather", name, writer.array(places), axis=axis)
+        inner = writer.op("Gather", name, writer.array(places, "i"), axis=axis)
         inner = placed(inner, (*shape[:axis], len(places), *shape[axis + 1 :]), index, axis + 1)
         where = np.arange(size)
         where[places] = size + np.arange(len(places))
-        return writer.op("Gather", writer.op("Concat", name, inner, axis=axis), writer.array(where), axis=axis)
+        return writer.op("Gather", writer.op("Concat", name, inner, axis=axis), writer.array(where, "i"), axis=axis)
 
     return placed(writer.text(x, node.kind), node.shape, node.attributes["index"], 0)
 
@@ -428,8 +434,8 @@ def _gather(writer: Writer, node: Node) -> str:
 
 def _pad(writer: Writer, node: Node) -> str:
     width = node.attributes["width"]
-    pads = writer.integers([side[n] for n in (0, 1) for side in width])
-    return writer.op("Pad", *writer.args(node), pads, writer.number(node.attributes["value"], node.kind))
+    pads = writer.file.integers([side[n] for n in (0, 1) for side in width])
+    return writer.op("Pad", *writer.args(node), pads, writer.text(node.attributes["value"], node.kind))
 
 
 def _arctan(writer: Writer, node: Node) -> str:
@@ -437,7 +443,7 @@ def _arctan(writer: Writer, node: Node) -> str:
     (name,) = writer.args(node)
     if writer.graph.dtype == "float32":
         return writer.op("Atan", name)
-    return writer.formula(_refined, node, writer.cast(writer.op("Atan", writer.cast(name, "narrow")), "f"))
+    return writer.formula(_refined, node, writer.cast(writer.op("Atan", writer.file.cast(name, "float32")), "f"))
 
 
 def _refined(x: Any, near: Any) -> Any:
@@ -453,10 +459,10 @@ STRUCTURES: dict[str, Callable[[Writer, Node], str]] = {
     "arctan": _arctan,
     "fmod": lambda writer, node: writer.op("Mod", *writer.args(node), fmod=1),
     # where values come from
-    "constant": lambda writer, node: writer.array(node.attributes["value"].value, kind=node.kind),
+    "constant": lambda writer, node: writer.array(node.attributes["value"].value, node.kind),
     "rows": lambda writer, node: writer.cast(writer.count(node.attributes["times"]), "f"),
     "row_numbers": lambda writer, node: writer.op(
-        "Range", writer.number(0, "i"), writer.count(node.attributes["times"]), writer.number(1, "i")
+        "Range", writer.text(0, "i"), writer.count(node.attributes["times"]), writer.text(1, "i")
     ),
     "astype": lambda writer, node: writer.text(node.args[0], node.kind),
     # products and reductions

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.errors import FrameworkError, SettingsError
+from framework.errors import DerivativeError, FrameworkError, SettingsError
 from framework.graph.graph import KINDS, Graph
 from framework.graph.node import Node
 from framework.graph.symbol import Symbol
@@ -57,8 +57,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
         name: The caller, for messages.
 
     Raises:
-        SettingsError: Sizes are not known, or the shape does not fit.
-        DerivativeError: A layer has no graph; names it.
+        SettingsError: Sizes are not known, or the shape does not fit; or a layer has no graph, which is named.
     """
     model.parameters  # noqa: B018 -- raises while a number of inputs is not known
     shape = _shape_of(model, shape, name)
@@ -127,14 +126,17 @@ class _Walk:
             for name, part in model.parts.items():
                 x = self.through(part, x, f"{path}{name}.")
             return x
-        if not isinstance(model, Layer):
-            return model.apply(x, self._values(model, path), _Walking(self, model, path))
-        label = f"{path.removesuffix('.')} {model._label}".strip()
-        self.starts.append((len(leaves(x)[0].graph.nodes), label))
+        label = f"{path.removesuffix('.')} {getattr(model, '_label', type(model).__name__)}".strip()
+        values = self._values(model, path)
         try:
-            return self._layer(model, x, self._values(model, path))
-        except FrameworkError as error:
-            raise type(error)(f"{self.name}: layer {label}: {error}") from None
+            if not isinstance(model, Layer):
+                return model.apply(x, values, _Walking(self, model, path))
+            self.starts.append((len(leaves(x)[0].graph.nodes), label))
+            return self._layer(model, x, values)
+        except _NoGraphError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
+            raise _NoGraphError(f"{self.name}: layer {label} has no graph: {without_graph(error)}") from None
 
     def _values(self, model: Model, path: str) -> dict[str, Any]:
         """Return the parameters of a model by the names that it knows them by."""
@@ -146,6 +148,17 @@ class _Walk:
         layer.program(sample_shape(x), training=False)  # its errors
         found = layer.predict_formula(x, **values)
         return found[0] if layer.buffers and isinstance(found, tuple) else found
+
+
+class _NoGraphError(SettingsError):
+    """A layer has no graph."""
+
+
+def without_graph(error: Exception) -> str:
+    """Return what an error of tracing says, with advice that fits: nothing is derived here."""
+    said = str(error).partition("; ")[0] if isinstance(error, DerivativeError) else f"{type(error).__name__}: {error}"
+    said = str(error) if isinstance(error, FrameworkError) and not isinstance(error, DerivativeError) else said
+    return f"{said}; write it with the functions of docs/operations.md"
 
 
 class _Walking(Following):

@@ -402,6 +402,19 @@ def _where(condition: Any, *choices: Any) -> Any:
     return record("where", condition, *choices)
 
 
+@implements("interp")
+def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """Look the straight line up that each number lies on."""
+    if isinstance(xp, Symbol) or isinstance(fp, Symbol) or not (left is right is period is None):
+        refuse("np.interp with these arguments", "interpolate between plain numbers, without left, right and period")
+    xp, fp = np.asarray(xp, float), np.asarray(fp, float)
+    steps = np.diff(xp)
+    slopes = np.append(np.diff(fp) / np.where(steps == 0, 1.0, steps), 0.0)
+    place = np.clip(np.sum((np.expand_dims(x, -1) >= xp) * 1, axis=-1) - 1, 0, len(xp) - 1)
+    start, low, slope = (np.asarray(part, like=x)[place] for part in (xp, fp, slopes))
+    return np.where(x == start, low, np.where(x < xp[0], fp[0], np.where(np.isnan(x), x, slope * (x - start) + low)))
+
+
 @implements("select")
 def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):

@@ -25,7 +25,7 @@ from framework.graph.symbol import Symbol, value_of
 ROWS = -1
 """Stands for the number of rows in the shapes that ``trace`` takes."""
 
-_STAND_INS = (STAND_IN, 10009, 10037, 10039, 10061, 10067, 10069, 10079)
+STAND_INS = (STAND_IN, 10009, 10037, 10039, 10061, 10067, 10069, 10079)
 """Primes that may stand for the number of rows."""
 
 
@@ -80,7 +80,7 @@ def trace(
         Griewank and Walther, Evaluating derivatives (2008), chapters 2 and 3.
     """
     known = math.prod(size for shape in shapes.values() for size in shape if size > 0)
-    primes = [prime for prime in _STAND_INS if known % prime]  # no size of an argument looks like rows
+    primes = [prime for prime in STAND_INS if known % prime]  # no size of an argument looks like rows
     twice = open_rows or known >= STAND_IN  # otherwise the formula hardly has such a size
 
     def traced(stand_in: int, other: int) -> Traced:

@@ -70,17 +70,18 @@ class Dates(ColumnStep):
         arrays: list[Array] = []
         missing, calendar = column.missing, _Calendar(column.arrays[0])
         for part in self.parts:
-            number = calendar.part(part)
-            if self.cyclic and part in _LENGTHS:
-                first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
-                angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
-                found = {"sin": np.sin(angle), "cos": np.cos(angle)}
-            else:
-                found = {"": number}
-            for ending, values in found.items():
+            for ending, values in self.numbers(part, calendar.part(part)).items():
                 names.append(f"{column.names[0]} {part} {ending}".rstrip())
                 arrays.append(values if missing is None else np.where(missing, np.nan, values))
         return column.replaced(form="numbers", names=tuple(names), arrays=tuple(arrays), missing=None)
+
+    def numbers(self, part: Part, number: Any) -> dict[str, Any]:
+        """Return what becomes of a part by the endings of its names, ``sin`` and ``cos`` where it is cyclic."""
+        if not self.cyclic or part not in _LENGTHS:
+            return {"": number}
+        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
+        angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
+        return {"sin": np.sin(angle), "cos": np.cos(angle)}
 
 
 class _Calendar:

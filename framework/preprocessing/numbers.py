@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import NormalDist
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import Missing, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep, Numbers
 from framework.settings.component import Count, Positive
-from framework.special import erfc
+from framework.special import erfc, normal_deviate
 
 _SMALLEST_SHARE = 1e-7
 """The share of the rows below which a normal quantile is not followed, as in scikit-learn; about 5.2 deviations."""
@@ -222,7 +221,8 @@ class Quantiles(ColumnStep):
         y = np.where(np.isnan(x), np.nan, y)
         if self.to == "uniform":
             return y
-        return np.asarray(_normal_deviate(np.clip(y, _SMALLEST_SHARE, 1.0 - _SMALLEST_SHARE)), np.float64)
+        deviate: Array = normal_deviate(np.clip(y, _SMALLEST_SHARE, 1.0 - _SMALLEST_SHARE))
+        return deviate
 
     def inverse(self, y: Array, place: int) -> Array:
         values = np.array(self.values[place])
@@ -231,9 +231,6 @@ class Quantiles(ColumnStep):
             shares = np.where(shares <= _SMALLEST_SHARE, 0.0, np.where(shares >= 1.0 - _SMALLEST_SHARE, 1.0, shares))
         found: Array = np.interp(shares, np.linspace(0.0, 1.0, len(values)), values)
         return found
-
-
-_normal_deviate = np.frompyfunc(lambda share: share if math.isnan(share) else NormalDist().inv_cdf(share), 1, 1)
 
 
 class Impute(ColumnStep):

@@ -1,6 +1,7 @@
 """ONNX Runtime computes with an exported file what the model computes."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from catalogue import catalogue, example
@@ -23,7 +24,6 @@ from framework import (
     Conv2D,
     CrossEntropy,
     Dense,
-    DerivativeError,
     Dropout,
     Embedding,
     Flatten,
@@ -53,7 +53,6 @@ from framework import (
 )
 from framework.datasets import load_digits
 from framework.models.composite import ActivationLayer
-from framework.trees import leaves
 
 TOLERANCES = {"float32": 1e-6, "float64": 3e-15}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES)
@@ -88,7 +87,7 @@ def test_digits_have_the_classes_of_the_model(tmp_path, dtype):
     Trainer(loss=CrossEntropy(), optimizer=optimizer, epochs=3).fit(model, (x, y))
     run = session(model, tmp_path, dtype=dtype, classes=[f"digit {n}" for n in range(10)])
     found = outputs(run, x)
-    require_close(found["output"], model(x).astype(dtype), dtype)
+    require_close(found["probabilities"], model(x).astype(dtype), dtype)
     assert found["label"].tolist() == [f"digit {n}" for n in model.classify(x)]
     assert run.get_modelmeta().custom_metadata_map["classes"].startswith('["digit 0", "digit 1",')
 
@@ -253,3 +252,74 @@ def test_every_operation_computes_the_same_in_own_layers(dtype, tmp_path):
 def test_layers_written_by_hand_compute_the_same(layer, tmp_path):
     x = np.random.default_rng(3).normal(size=(7, *layer.input_shape))
     require_close(outputs(session(layer, tmp_path), x)["output"], layer(x), "float64")
+
+
+class Looped(Layer):
+    """Written by hand, with what no graph has: a choice by the numbers themselves."""
+
+    check = "off"
+
+    def apply(self, x, values, record):
+        return x if x.sum() > 0 else -x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
+
+
+class Opaque(Activation):
+    def __call__(self, h):
+        return np.vectorize(lambda x: x * 2.0, otypes=[float])(h)
+
+    def derivative(self, h):
+        return np.full_like(h, 2.0)
+
+
+REFUSED = {
+    "a function without a graph": (
+        lambda: (Sequential(Dense(2, 3), Dense(3, 1, Opaque())), {}),
+        r"layer 1 Dense: .* is a Python function without a graph",
+    ),
+    "a layer without a graph": (
+        lambda: (Sequential(Dense(2, 3), Looped(), Dense(3, 1)), {}),
+        r"layer 1 Looped has no graph: .*an 'if', .* on an array .*; write it with the functions of docs/operations.md",
+    ),
+    "an open shape": (lambda: (LSTM(units=2, inputs=3), {}), r"leaves the shape .* open, \(any, 3\); give shape"),
+    "another shape": (lambda: (Dense(2, 3), {"shape": (3,)}), r"'shape' must fit \(2,\); got \(3,\)"),
+    "another dtype": (lambda: (Dense(2, 3), {"dtype": "float16"}), "'dtype' must be 'float32' or 'float64'"),
+    "no model": (lambda: (Tanh(), {}), r"'model' must be a model; got Tanh\(\)"),
+    "too many classes": (lambda: (Dense(2, 3), {"classes": "abcd"}), "tells 3 classes apart; got 4"),
+    "classes of several outputs": (
+        lambda: (Heads(a=Dense(2, 1), b=Dense(2, 1)), {"classes": "ab"}),
+        "for a model of one output; this one has a, b",
+    ),
+    "an output named as an input": (
+        lambda: (Sequential(Join(a=Input(2), b=Input(2)), Heads(a=Dense(4, 1), b=Dense(4, 1))), {}),
+        "have the name of another",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_form_is_refused_by_name_before_anything_is_written(make, message, tmp_path):
+    model, settings = make()
+    with pytest.raises(SettingsError, match=message):
+        export_onnx(model, tmp_path / "model.onnx", **settings)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.onnx' cannot be written: No such file"):
+        export_onnx(Dense(2, 3), tmp_path / "no folder" / "model.onnx")
+
+
+def test_what_depends_on_parameters_alone_is_stored(tmp_path):
+    export_onnx(made(*MODELS["running statistics"], "float32"), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [node.op_type for node in graph.node] == ["Sub", "Mul", "Add", "Identity"]
+
+
+def test_convolutions_are_one_operator(tmp_path):
+    for name in ("gaps and steps", "zeros around"):
+        make, shape = MODELS[name]
+        export_onnx(made(make, shape, "float32"), tmp_path / "model.onnx", shape=shape)
+        assert [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node] == ["Conv", "Add", "Identity"]

@@ -1,0 +1,248 @@
+"""Columns: the FittedPreprocess of a model in ONNX, from the columns of a table to the model's numbers and back.
+
+There is an input for each column, (rows,): float64 for numbers, booleans and durations in seconds, where NaN is
+missing; text for text and categories, where "" is missing; and int64 for dates, in microseconds since 1970 on the clock
+of their time zone, where the smallest integer, NumPy's NaT, is missing.
+
+The formulas of the steps are called on symbols, as those of layers are, so a step of a user's class is exported too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from framework.errors import DerivativeError, SettingsError
+from framework.export.file import File
+from framework.export.whole import without_graph
+from framework.export.writer import Writer
+from framework.graph.graph import Graph
+from framework.graph.symbol import value_of
+from framework.graph.trace import STAND_INS
+from framework.preprocessing.categories import Classes, Levels, OneHot
+from framework.preprocessing.dates import Dates
+from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
+from framework.preprocessing.numbers import Drop, Impute
+from framework.preprocessing.steps import ColumnStep
+
+_NAT, _DAY = int(np.iinfo(np.int64).min), 86_400_000_000
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column on its way: numbers, (rows, n), as a symbol; or text, as the name of a value of the file."""
+
+    name: str
+    numbers: Any = None
+    text: str = ""
+    date: Any = None
+    ids: Any = None
+    flags: tuple[Any, ...] = ()
+
+
+def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> dict[str, str]:
+    """Write the inputs and the steps of all columns; return the names of the model's inputs in the file.
+
+    Raises:
+        SettingsError: A step has no form in ONNX; names the column.
+    """
+    sizes = [len(step.levels or ()) for _, steps in fitted.columns for step in steps if hasattr(step, "levels")]
+    sizes += [
+        len(v) for _, steps in fitted.columns for step in steps for v in getattr(step, "values", ()) if np.ndim(v)
+    ]
+    rows = next(prime for prime in STAND_INS if all(size % prime for size in (*sizes, len(fitted.names)) if size))
+    writer = Writer(file, Graph("float64", rows))
+    found: dict[str, str] = {}
+    blocks: list[Any] = []
+    for (name, steps), kind in zip(fitted.columns, fitted.kinds, strict=True):
+        if any(isinstance(step, Drop) for step in steps):
+            continue
+        file.layer = f"column {name}"
+        try:
+            column = _input(writer, name, kind)
+            for step in steps:
+                column = _STEPS.get(type(step), _formula)(writer, column, step)
+        except DerivativeError as error:
+            raise SettingsError(f"export_onnx: column {name!r}: {without_graph(error)}") from None
+        except SettingsError as error:
+            raise SettingsError(f"export_onnx: column {name!r}: {error}") from None
+        if column.ids is not None:
+            found[name] = writer.computed(value_of(column.ids), "i")
+        blocks += [] if column.numbers is None else [column.numbers]
+        blocks += column.flags
+    if blocks:
+        file.layer = "columns"
+        whole = np.concatenate(blocks, axis=1) if len(blocks) > 1 else blocks[0]
+        found[NUMBERS if found else "x"] = file.cast(writer.computed(value_of(whole), "f"), dtype)
+    return found
+
+
+def _input(writer: Writer, name: str, kind: str) -> _Column:
+    """Add the input of a column."""
+    rows = (writer.graph.rows,)
+    if kind in ("text", "category"):
+        return _Column(name, text=writer.file.input(name, object, ["rows"]))
+    if kind == "date":
+        return _Column(name, date=writer.given(writer.file.input(name, "int64", ["rows"]), rows, "i"))
+    if kind == "other":
+        raise SettingsError("it holds neither numbers nor text nor dates")
+    return _Column(name, writer.given(writer.file.input(name, "float64", ["rows"]), rows)[:, None])
+
+
+def _formula(_writer: Writer, column: _Column, step: ColumnStep) -> _Column:
+    """Take a step that is a formula of numbers."""
+    if type(step).apply is not ColumnStep.apply:
+        raise SettingsError(
+            f"{type(step).__name__} writes its own 'apply', which has no graph; write 'formula' instead"
+        )
+    return replace(column, numbers=_each(column.numbers, step.formula))
+
+
+def _each(numbers: Any, formula: Callable[..., Any]) -> Any:
+    """Return a formula of each array of a column."""
+    parts = [formula(numbers[:, place], place) for place in range(numbers.shape[1])]
+    return np.stack(parts, axis=1)
+
+
+def _impute(writer: Writer, column: _Column, step: Any) -> _Column:
+    flags, flagged = column.flags, step.flag and step.missing_column
+    if column.text:
+        absent = writer.op("Equal", column.text, writer.file.array([""], object))
+        flags = (*flags, writer.given(absent, (writer.graph.rows,), "b")[:, None] * 1.0) if flagged else flags
+        filled = writer.op("Where", absent, writer.file.array([step.values[0]], object), column.text)
+        return replace(column, text=filled, flags=flags)
+    absent = np.isnan(column.numbers)
+    flags = (*flags, absent[:, :1] * 1.0) if flagged else flags
+    return replace(column, numbers=np.where(absent, np.array(step.values, float), column.numbers), flags=flags)
+
+
+def _matches(writer: Writer, column: _Column, levels: Iterable[str]) -> tuple[Any, Any]:
+    """Return which level each row has, (rows, levels), and where the value is missing, (rows, 1)."""
+    levels, rows = [*levels], writer.graph.rows
+    if column.text:
+        wide = writer.op("Unsqueeze", column.text, writer.file.integers([1]))
+        found = writer.op("Equal", wide, writer.file.array([levels or [""]], object))
+        absent = writer.op("Equal", wide, writer.file.array([[""]], object))
+        known = writer.given(found, (rows, max(1, len(levels))), "b")
+        return known[:, : len(levels)], writer.given(absent, (rows, 1), "b")
+    numbers = np.array([_number(level) for level in levels])[None]
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float32).astype(float)  # 0.1 is also the level of float32's 0.1
+    return (column.numbers == numbers) | (column.numbers == narrow), np.isnan(column.numbers)
+
+
+def _number(level: str) -> float:
+    """Return the number of a level; NaN where it is none, as no number of the column is this level then."""
+    try:
+        found = float({"True": "1", "False": "0"}.get(level, level))
+    except ValueError:
+        return np.nan
+    if abs(found) > 2.0**53:
+        raise SettingsError(f"the level {level} is a larger whole number than float64 holds exactly")
+    return found
+
+
+def _one_hot(writer: Writer, column: _Column, step: Any) -> _Column:
+    if not (step.levels or step.other_column or step.missing_column):
+        return replace(column, text="", numbers=None)
+    known, absent = _matches(writer, column, step.levels)
+    some = np.any(known, axis=1, keepdims=True) if step.levels else absent & ~absent
+    parts = [known] if step.levels else []
+    parts += [~(some | absent)] if step.other_column else []
+    parts += [absent & ~some] if step.missing_column else []
+    numbers = np.concatenate([part * 1.0 for part in parts], axis=1)
+    if not step.other:  # such a level raises an error in predict
+        numbers = np.where(some | absent, numbers, np.nan)
+    return replace(column, text="", numbers=numbers)
+
+
+def _levels(writer: Writer, column: _Column, step: Any) -> _Column:
+    if not step.levels:
+        _, absent = _matches(writer, column, ["-"])
+        return replace(column, text="", numbers=None, ids=absent[:, 0] * 1)
+    known, absent = _matches(writer, column, step.levels)
+    places = np.sum(known * np.arange(2, 2 + len(step.levels)), axis=1)
+    return replace(column, text="", numbers=None, ids=np.where(places > 0, places, absent[:, 0] * 1))
+
+
+def _dates(_writer: Writer, column: _Column, step: Any) -> _Column:
+    parts = [number for part in step.parts for number in step.numbers(part, _part(column.date, part)).values()]
+    absent = (column.date == _NAT)[:, None]
+    return replace(column, date=None, numbers=np.where(absent, np.nan, np.stack(parts, axis=1)))
+
+
+def _part(micros: Any, part: str) -> Any:
+    """Return a part of dates, as a formula of microseconds since 1970.
+
+    Source:
+        Hinnant, chrono-compatible low-level date algorithms (2013), civil_from_days: years begin in March there, so
+        that a leap day is their last.
+    """
+    days, rest = micros // _DAY, micros % _DAY
+    era = (days + 719_468) // 146_097  # of 400 years
+    day = (days + 719_468) % 146_097
+    years = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day = day - (365 * years + years // 4 - years // 100)  # since 1 March
+    month = (5 * day + 2) // 153  # since March
+    year = years + 400 * era + (month >= 10) * 1
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    found = {
+        "days": days + rest / _DAY,
+        "weekday": (days + 3) % 7,  # 1 January 1970 was a Thursday
+        "hour": rest // 3_600_000_000,
+        "minute": rest // 60_000_000 % 60,
+        "second": rest % 60_000_000 / 1_000_000,
+        "year": year,
+        "month": np.where(month < 10, month + 3, month - 9),
+        "day": day - (153 * month + 2) // 5 + 1,
+        "dayofyear": np.where(month < 10, day + 60 + leap * 1, day - 305),
+    }
+    return found[part] * 1.0
+
+
+_STEPS: dict[type[ColumnStep], Callable[[Writer, _Column, Any], _Column]] = {
+    Impute: _impute,
+    OneHot: _one_hot,
+    Levels: _levels,
+    Dates: _dates,
+}
+"""The steps that are more than a formula of numbers."""
+
+
+def write_inverse(
+    file: File, fitted: FittedPreprocess, outputs: dict[str, tuple[str, tuple[int, ...]]], dtype: str
+) -> dict[str, str]:
+    """Write the predictions in the unit of the target, as ``FittedPreprocess.inverse`` gives them.
+
+    Args:
+        file: The file.
+        fitted: The steps of the target.
+        outputs: The name in the file and the shape of a sample of each output.
+        dtype: The dtype of the predictions.
+    """
+    graph = Graph("float64")
+    writer = Writer(file, graph)
+    file.layer = "target"
+    found = {}
+    for key, (name, shape) in outputs.items():
+        several = len(outputs) == 1 and len(fitted.target) > 1
+        targets = fitted.target if len(outputs) == 1 else [each for each in fitted.target if each[0] == key]
+        if not any(steps and not isinstance(steps[-1], Classes) for _, steps in targets):
+            found[key] = name
+            continue
+        values = writer.given(file.cast(name, "float64"), (graph.rows, *shape))
+        parts = [values[:, place] for place in range(len(targets))] if several else [values]
+        back = [_back(steps, part) for (_, steps), part in zip(targets, parts, strict=True)]
+        whole = np.stack(back, axis=1) if several else back[0]
+        found[key] = file.cast(writer.computed(value_of(whole), "f"), dtype)
+    return found
+
+
+def _back(steps: Iterable[ColumnStep], values: Any) -> Any:
+    steps = [*steps]
+    for step in [] if any(isinstance(step, Classes) for step in steps) else reversed(steps):
+        values = step.inverse(values, 0)
+    return values
