@@ -135,7 +135,7 @@ def _matches(writer: Writer, column: _Column, levels: Iterable[str]) -> tuple[An
 
 
 def _number(level: str) -> float:
-    """Return the number of a level; NaN where it is none, as no number of the column is this level then."""
+    """Return the number that a level is written of; NaN, which equals nothing, for a text that is not a number."""
     try:
         found = float({"True": "1", "False": "0"}.get(level, level))
     except ValueError:
