@@ -95,11 +95,11 @@ class CrossEntropy(DistributionLoss):
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return log sum exp(h) sum(c t) - sum(c t h) for each row, the row's maximum subtracted first."""
         t = self._weighted(target)
-        shifted = h - np.max(h, axis=-1, keepdims=True)
-        log_sum = np.log(np.sum(np.exp(shifted), axis=-1))
+        shifted = h - h.max(axis=-1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=-1))
         if self.class_weights is not None:
-            log_sum = log_sum * np.sum(t, axis=-1)
-        return log_sum - np.sum(t * shifted, axis=-1)
+            log_sum = log_sum * t.sum(axis=-1)
+        return log_sum - (t * shifted).sum(axis=-1)
 
     def fused_slope(self, a: Any, target: Any) -> Any:
         t = self._weighted(target)

@@ -55,9 +55,13 @@ class RowLoss(Loss):
         """Return checked targets as (rows, classes)."""
         if array.shape == shape:
             return array if record is None else array.astype(record.dtype, copy=False)
-        if record is None:
-            return one_hot(array, np.zeros(shape), np.empty(len(array), np.intp))
-        return one_hot(array, record.array("one_hot", shape), record.array("flat", (len(array),), np.intp))
+        out = np.empty(shape) if record is None else record.array("one_hot", shape)
+        starts = None if record is None else record.get("starts")  # of the rows
+        if starts is None or len(starts) != len(out):
+            starts = np.arange(0, out.size, out.shape[1])
+            if record is not None:
+                record["starts"] = starts
+        return one_hot(array, out, starts)
 
 
 class DistributionLoss(RowLoss):
@@ -91,12 +95,8 @@ class _FunctionRowLoss(_FunctionLoss, RowLoss):
 RowLoss._of_function = _FunctionRowLoss
 
 
-def one_hot(classes: Array, out: Array, flat: Array) -> Array:
-    """Fill ``out`` (rows, classes) with 1 at each row's class; ``flat`` is memory for (rows,) places."""
-    flat.fill(out.shape[1])
-    flat[:1] = 0
-    np.cumsum(flat, out=flat)  # where each row starts
-    np.add(flat, classes, out=flat, casting="unsafe")
+def one_hot(classes: Array, out: Array, starts: Array) -> Array:
+    """Fill ``out`` (rows, classes) with 1 at each row's class; ``starts`` are the places where the rows begin."""
     out.fill(0.0)
-    np.put(out, flat, 1.0)
+    out.put(np.add(starts, classes, dtype=np.intp, casting="unsafe"), 1.0)
     return out

@@ -447,7 +447,7 @@ class Model(Component):
     def _accept(self, x: Any, state: State) -> tuple[Any, bool]:
         """Return x as contiguous arrays of the model's dtype, and whether it is one sample."""
         dtype = state.dtype
-        if type(x) is dict and state.accepted and _is_like(x, state.accepted, dtype):
+        if state.accepted and _is_like(x, state.accepted, dtype):
             return x, False
         if type(x) is not np.ndarray or x.dtype is not dtype or not x.flags.c_contiguous:  # strides change last bits
             self.require_columns(x, "x")
@@ -455,13 +455,14 @@ class Model(Component):
             if isinstance(x, dict):
                 sample = self._is_sample(x)
                 flat = not sample and all(isinstance(leaf, np.ndarray) for leaf in x.values())
-                state.accepted = {name: leaf.shape for name, leaf in x.items()} if flat else {}
+                state.accepted = {name: leaf.shape for name, leaf in x.items()} if flat else ()
                 return x, sample
         expected = self.input_shape
         shape = x.shape
         if shape == expected:
             return x, True
         if shape[1:] == expected:
+            state.accepted = shape
             return x, False
         if len(shape) > len(expected) and self.takes(shape[1:]):
             return x, False
@@ -568,19 +569,13 @@ class Model(Component):
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
 
 
-def _is_like(x: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> bool:
-    """Return whether x has these shapes by name, as contiguous arrays of this dtype."""
-    if x.keys() != shapes.keys():
+def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether x is a contiguous array of this shape and dtype, or a dict of such by name."""
+    if type(x) is np.ndarray:
+        return bool(x.shape == shape and x.dtype is dtype and x.flags.c_contiguous)
+    if type(x) is not dict or type(shape) is not dict or x.keys() != shape.keys():
         return False
-    for name, leaf in x.items():
-        if (
-            type(leaf) is not np.ndarray
-            or leaf.dtype is not dtype
-            or leaf.shape != shapes[name]
-            or not leaf.flags.c_contiguous
-        ):
-            return False
-    return True
+    return all(type(leaf) is np.ndarray and _is_like(leaf, shape[name], dtype) for name, leaf in x.items())
 
 
 def with_models(value: Any, function: Callable[[Model], Model]) -> Any:

@@ -277,7 +277,7 @@ class State:
         columns: Those of the frames that the model was fitted with.
         training: Held while the model is trained, which one run at a time may do.
         skips: Whether a backward pass may leave out a layer, whose gradient is then 0.
-        accepted: The shapes by name of the last batch of several inputs: one like it needs no further check.
+        accepted: The shape of the last batch, or the shapes by name: a batch like it needs no further check.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class State:
         self.columns = Columns()
         self.training = threading.Lock()
         self.skips = False
-        self.accepted: dict[str, tuple[int, ...]] = {}
+        self.accepted: Any = ()
         self._new_record = new_record
 
     @cached_property
