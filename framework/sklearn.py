@@ -29,6 +29,7 @@ from framework.losses import Loss
 from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
 from framework.losses.regression import MeanSquaredError
 from framework.losses.requirements import require_weights
+from framework.losses.several import Losses
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
@@ -434,6 +435,8 @@ class _Neural(BaseEstimator):
 
     def _require_served(self, loss: Loss, output: Activation) -> None:
         """Refuse an output that cannot serve the loss."""
+        if isinstance(loss, Losses):
+            raise SettingsError(f"{type(self).__name__}: setting 'loss' must be a loss of one output; got {loss!r}")
         try:
             loss.require_output(output)
         except SettingsError as error:

@@ -44,6 +44,7 @@ from framework import (
     HalfSquaredError,
     Hinge,
     Identity,
+    Losses,
     MeanSquaredError,
     Neuron,
     Poisson,
@@ -607,6 +608,12 @@ def test_the_error_of_held_out_rows_says_which_they_are():
 def test_poisson_says_which_setting_to_give():
     with pytest.raises(FrameworkError, match=r"NeuralRegressor: setting 'output': Poisson .* Use Softplus"):
         regressor(loss=Poisson()).fit(X, TWO)
+
+
+def test_a_loss_of_several_outputs_is_refused():
+    for estimator in (classifier(loss=Losses(a=CrossEntropy())), regressor(loss=Losses(a=MeanSquaredError()))):
+        with pytest.raises(FrameworkError, match="setting 'loss' must be a loss of one output; got Losses"):
+            estimator.fit(X, Y)
 
 
 def test_read_only_rows_and_foreign_memory_orders_are_taken():

@@ -64,6 +64,9 @@ class Losses(Loss):
                     f"Losses: setting 'weights' names the output {name!r}, which has no loss"
                     f"{nearest(name, self.losses) or '.'} Outputs: {', '.join(self.losses)}"
                 )
+        for name, loss in self.losses.items():
+            if type(loss).backward is not Loss.backward:
+                raise SettingsError(f"Losses: the loss of {name!r} must not write backward; write value and slope")
         if not any(self.weight_of(name) for name in self.losses):
             raise SettingsError("Losses: setting 'weights' must have a weight above 0")
 
@@ -144,8 +147,6 @@ class Losses(Loss):
         """Check the outputs of a model, and give each a record of its own, which keeps its memory from step to step."""
         self.require_outputs(record.output)
         for name, loss in self.losses.items():
-            if type(loss).backward is not Loss.backward:
-                raise SettingsError(f"Losses: the loss of {name!r} must not write backward; write value and slope")
             part = record.outputs[name] = Record(record.dtype, training=True)
             part.output = record.output[name]
             with about(name):

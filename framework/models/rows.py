@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def checked_rows(
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
     model.require_columns(x, f"{name}: argument 'x'", known)
+    x = dict(x) if isinstance(x, Mapping) else x
     array = real_tree(x, f"{name}: argument 'x'", model.dtype)
     require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
     rows_in(array, f"{name}: argument 'x'")

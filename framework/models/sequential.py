@@ -82,9 +82,11 @@ class Sequential(Composite):
         gives, more = self.input_shape, self.leading_axes  # whether samples may have more axes in front
         for place, part in enumerate(parts):
             if place and not part.takes(gives):
+                several = isinstance(gives, dict) and not isinstance(part.input_shape, dict)
+                advice = "; a Join makes one array of several, and layers of one output belong in its Heads"
                 raise ShapeError(
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
-                    f"{shown(part.input_shape)}"
+                    f"{shown(part.input_shape)}{advice if several else ''}"
                 )
             takes = part.narrowed(gives)
             gives = part.settle(takes)
@@ -276,7 +278,7 @@ def _front(parts: list[Model]) -> Shape:
         shape = (None,) if shape == (...,) else shape
     first = shape
     for part in parts:
-        if isinstance(part.input_shape, dict):
+        if isinstance(part.input_shape, dict) or isinstance(shape, dict):
             return ()
         if not part.leading_axes:
             more = len(part.input_shape) - len(first)

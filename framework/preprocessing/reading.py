@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -122,6 +122,10 @@ def target_frame(y: Any, name: str) -> Frame:
     if is_frame(y) or is_series(y):
         return Frame(y, f"{name}: argument 'y'")
     where = f"{name}: argument 'y'"
+    if isinstance(y, Mapping):
+        raise DataError(
+            f"{where} must be a table, or name columns of x, as (table, {[*y]}), for a Preprocess; got a dict"
+        )
     pa = required("pyarrow", where)
     try:
         array = np.asarray(y)

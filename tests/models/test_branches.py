@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ from framework import (
     load_model,
     save,
 )
+from framework.trees import take
 
 ROWS = 30
 
@@ -356,3 +358,39 @@ def test_the_outputs_of_all_inputs_must_have_the_same_axes():
         Join(a=Input(2), b=Conv1D(filters=3, kernel=2, inputs=1)).shape_after({"a": (2,), "b": (1, 5)})
     with pytest.raises(ShapeError, match=r"\(\) of 'b'"):
         Join(a=Input(2), b=Neuron(2)).shape_after({"a": (2,), "b": (2,)})
+
+
+def test_layers_of_one_output_are_refused_after_heads():
+    for layer in (Dense(units=1), ReLU(), Flatten()):
+        with pytest.raises(ShapeError, match=r"layer 1 gives \{'a': \(2,\)\} but layer 2 takes .*; a Join makes one"):
+            Sequential(Dense(3, 4), Heads(a=Dense(units=2)), layer)
+
+
+def test_a_batch_is_checked_again_where_it_is_not_like_the_last_one():
+    model = Sequential(Join(a=Input(2), b=Input(3)), Dense(units=1))
+    x = {"a": np.ones((4, 2)), "b": np.arange(12.0).reshape(4, 3)}
+    expected = model(x)
+    turned = {"b": np.asfortranarray(x["b"]), "a": x["a"].astype(int)}
+    for other in (x, turned, dict(reversed(x.items())), {name: leaf.tolist() for name, leaf in x.items()}):
+        np.testing.assert_array_equal(model.forward(other), expected)
+        np.testing.assert_array_equal(model.forward(take(x, slice(3))), expected[:3])
+    for change in ({"b": x["b"][:3]}, {"b": x["b"][:, :2]}, {"c": x["b"]}, {"b": x["b"][0]}, {"b": {"c": x["b"]}}):
+        with pytest.raises(ShapeError):
+            model.forward(x | change)
+        with pytest.raises(ShapeError):
+            model.forward({"a": x["a"]})
+    single = Dense(2, 1)
+    assert single(np.ones((2, 2))).shape == (2, 1)
+    assert single(np.ones(2)).shape == (1,)
+    with pytest.raises(ShapeError):
+        single(np.ones((2, 3)))
+
+
+def test_any_mapping_of_arrays_is_taken(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.ones((4, 2)), b=np.ones(4))
+    model = Sequential(Join(a=None, b=None), Neuron())
+    with np.load(tmp_path / "x.npz") as archive:
+        Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, (archive, np.ones(4)))
+        np.testing.assert_array_equal(model.predict(archive), model(dict(archive)))
+    with pytest.raises(DataError, match=r"x\['b'\] must be finite"):
+        model.predict(MappingProxyType({"a": np.ones((4, 2)), "b": [1.0, 2.0, np.nan, 3.0]}))

@@ -94,6 +94,8 @@ def test_several_targets_have_a_head_and_a_loss_each():
     assert abs(found["price"].mean() / TABLE["price"].mean() - 1) < 0.05
     assert np.mean(model.classify(TABLE)["late"] == TABLE["late"]) > 0.99
     assert sorted(model.classify(TABLE)) == ["late"]
+    with pytest.raises(DataError, match=r"argument 'y' must be a table, or name columns of x, as \(table, \['late'"):
+        trainer.fit(model, (TABLE[["city", "age"]], {"late": TABLE["late"], "price": TABLE["price"]}))
 
 
 def test_targets_without_steps_are_named_by_the_table_in_every_call():

@@ -497,3 +497,15 @@ def test_batches_of_a_stream_may_name_inputs_in_any_order():
     recipe.fit(models[0], Stream(lambda _: parts))
     recipe.fit(models[1], (x, Y["price"]))
     np.testing.assert_array_equal(models[0].parameters.vector, models[1].parameters.vector)
+
+
+def test_a_loss_that_writes_its_own_backward_is_refused():
+    class Doubled(Loss):
+        def value(self, prediction, target):
+            return (prediction - target) ** 2
+
+        def backward(self, model, target, weight=None, **options):
+            return 2 * super().backward(model, target, weight, **options)
+
+    with pytest.raises(SettingsError, match="loss of 'price' must not write backward"):
+        Losses(price=Doubled())
