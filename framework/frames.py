@@ -93,7 +93,8 @@ def concatenated(*parts: Any) -> Any:
     tables = [nw.from_native(part, allow_series=True) for part in parts]
     if is_frame(parts[0]):
         return nw.concat(tables).to_native()
-    return nw.concat([table.alias("").to_frame() for table in tables]).get_column("").to_native()
+    name = tables[0].name or ""  # a column of Arrow has none
+    return nw.concat([table.alias(name).to_frame() for table in tables]).get_column(name).to_native()
 
 
 def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from framework.arrays import Array, real_array
 from framework.errors import DataError
 from framework.extras import required
-from framework.frames import WORDS, Frame, Kind, as_column, is_frame, is_series
+from framework.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
 from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -157,9 +157,9 @@ class Block(NamedTuple):
 
 
 class Blocks:
-    """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, or a Dataset of such.
+    """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, a Dataset or a Stream.
 
-    Rows of weight 0 are left out of their block.
+    A Dataset and a Stream give tables; of a Stream, epoch 0 is read. Rows of weight 0 are left out of their block.
 
     Example:
         >>> import pandas
@@ -169,7 +169,7 @@ class Blocks:
     """
 
     def __init__(self, data: Any, name: str) -> None:
-        """Take the data apart; a Dataset is read later."""
+        """Take the data apart; a Dataset or a Stream is read later."""
         self.name, self.dataset = name, None
         self.target_name: str | None = None
         self.weight: Array | None = None
@@ -182,18 +182,21 @@ class Blocks:
             self.x = frame_of(x, name)
             self.target_name = data[1] if isinstance(data[1], str) else None  # a column of Arrow has no name
             self.y = target_frame(y, name)
-        elif hasattr(data, "read") and hasattr(data, "__len__"):
+        elif hasattr(data, "parts") or (hasattr(data, "read") and hasattr(data, "__len__")):
             self.dataset = data
             self.target_name = target if isinstance(target := getattr(data, "target", None), str) else None
         else:
             raise DataError(
-                f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight) or a Dataset; "
+                f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight), a Dataset or a Stream; "
                 f"got {type(data).__name__}"
             )
-        self.rows = len(data) if self.dataset is not None else self.x.rows
+        self.rows = self.x.rows if self.dataset is None else None if hasattr(data, "parts") else len(data)
 
     def __iter__(self) -> Iterator[Block]:
         """Give the blocks in order; the last one may have fewer rows."""
+        if self.rows is None:
+            yield from self._of_stream()
+            return
         for start in range(0, self.rows, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self.rows)
             if self.dataset is not None:
@@ -210,6 +213,33 @@ class Blocks:
             return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
         x, y, *weights = dataset.read(start, stop)
         return self._weighed(start, frame_of(x, self.name), target_frame(y, self.name), *weights)
+
+    def _of_stream(self) -> Iterator[Block]:
+        """Put the parts of epoch 0 of a Stream together to blocks."""
+        stream: Any = self.dataset
+        held: list[tuple[Any, ...]] = []
+        start = count = 0  # the rows that were given, and those of the parts that are held
+        for x, y, weight in stream.parts(0):
+            frame, target = frame_of(x, self.name), target_frame(y, self.name)
+            rows = frame.rows if stream.rows is None else min(frame.rows, stream.rows - start - count)
+            weights = () if weight is None else (real_array(weight, f"{self.name}: argument 'weight'")[:rows],)
+            held.append((frame.slice(0, rows).native, target.slice(0, rows).native, *weights))
+            count += rows
+            while count >= BLOCK_ROWS:
+                block, held = self._cut(held, start, BLOCK_ROWS)
+                yield block
+                start, count = start + BLOCK_ROWS, count - BLOCK_ROWS
+            if start + count == stream.rows:
+                break
+        if count:
+            yield self._cut(held, start, count)[0]
+
+    def _cut(self, held: list[tuple[Any, ...]], start: int, rows: int) -> tuple[Block, list[tuple[Any, ...]]]:
+        """Return the first rows of some parts as a block, and the others."""
+        x, y, *weight = (concatenated(*each) for each in zip(*held, strict=True))
+        x, y = frame_of(x, self.name), target_frame(y, self.name)
+        block = self._weighed(start, x.slice(0, rows), y.slice(0, rows), *(each[:rows] for each in weight))
+        return block, [(x.slice(rows, x.rows).native, y.slice(rows, y.rows).native, *(each[rows:] for each in weight))]
 
     def _weighed(self, start: int, x: Frame, y: Frame | None, weight: Any = None) -> Block:
         """Return a block of the rows whose weight is not 0."""

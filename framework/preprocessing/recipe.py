@@ -121,7 +121,8 @@ class Preprocess(Component):
         source, so the same rows give the same bits from memory and from files.
 
         Args:
-            data: (table, "target"), (table, y), a table, or a Dataset whose ``read`` gives tables.
+            data: (table, "target"), (table, y), a table, a Dataset whose ``read`` gives tables, or a Stream of tables,
+                of which epoch 0 is read.
             name: The caller, for messages.
 
         Raises:

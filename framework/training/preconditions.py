@@ -112,10 +112,10 @@ def require_again(data: object, validation: object, epochs: int, run: Run | None
         UsageError: A run is to be resumed from one, an iterator is to give several epochs, or a Preprocess is to be
             fitted on a stream; says what to write.
     """
-    if learns and isinstance(data, Stream):
+    if learns and isinstance(data, Stream) and data.once:
         raise UsageError(
             f"{name}: a Preprocess is fitted on rows that can be read again; got a {data.name}; write "
-            "model.preprocess = recipe.fit(table) before, with a table of such rows"
+            "Stream(function), or model.preprocess = recipe.fit(table) before, with a table of such rows"
         )
     left = epochs if run is None else max(1, epochs - run.epoch)
     if isinstance(data, BareStream):

@@ -4,6 +4,9 @@ import threading
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from left_out import hooks_differ
 from source_pieces import bits
@@ -14,6 +17,7 @@ from framework import (
     Dense,
     MeanSquaredError,
     Neuron,
+    OneHot,
     Preprocess,
     ProgressBar,
     Sequential,
@@ -285,20 +289,57 @@ def test_a_thread_that_is_ended_from_within_does_not_hang_the_training():
         run_of(Stream(function, read_ahead=True))
 
 
-@pytest.mark.parametrize("given", [Preprocess(columns={"*": [Standardize()]}), None], ids=["the same", "none"])
-def test_a_preprocess_is_not_fitted_on_a_stream_but_may_be_used_on_one(given):
-    import pandas as pd
+def frames(size, rows=ROWS, make=pd.DataFrame):
+    """Give a function of tables of ``size`` rows, with their target and their weights."""
+    table = pd.DataFrame(X, columns=["a", "b"]).assign(c=[f"c{row % 4}" for row in range(ROWS)], y=Y)
 
-    frame = pd.DataFrame(X, columns=["a", "b"])
-    stream = Stream(lambda _: [(frame, Y)])
-    preprocess = Preprocess(columns={"*": [Standardize()]})
-    with pytest.raises(UsageError, match=r"got a Stream\(.*\); write model.preprocess = recipe.fit\(table\)"):
-        recipe(preprocess=preprocess).fit(network(), stream)
-    model = Sequential(Dense(2, 3, Tanh()), Neuron(3))
-    model.preprocess = preprocess.fit((frame, Y))
-    recipe(shuffle=False, preprocess=given).fit(model, stream)
-    expected = recipe(shuffle=False, preprocess=preprocess).fit(network(), (frame, Y))
-    assert model.parameters.vector.tobytes() == expected.model.parameters.vector.tobytes()
+    def function(_epoch):
+        for start in range(0, rows, size):
+            part = table[start : start + size].reset_index(drop=True)
+            yield make(part), "y", np.arange(start, start + len(part)) % 3
+
+    return table, function
+
+
+PREPROCESS = Preprocess(columns={"<number>": [Standardize()], "c": [OneHot()]}, target=[Standardize()])
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=range(3))
+@pytest.mark.parametrize("size", [7, 50, 500])
+def test_a_preprocess_is_learnt_from_a_stream_as_from_its_rows(size, make, monkeypatch):
+    monkeypatch.setattr("framework.preprocessing.reading.BLOCK_ROWS", 40)
+    table, function = frames(size, make=make)
+    trainer = recipe(preprocess=PREPROCESS, shuffle=False)
+    expected = trainer.fit(network(), (table, "y", np.arange(ROWS) % 3))
+    run = trainer.fit(network(), Stream(function))
+    assert run.model.preprocess.columns == expected.model.preprocess.columns
+    assert [steps for _, steps in run.model.preprocess.target] == [s for _, s in expected.model.preprocess.target]
+    assert bits(run) == bits(expected)
+    part = PREPROCESS.fit(Stream(function, rows=60))
+    assert part.columns == PREPROCESS.fit((table[:60], "y", np.arange(60) % 3)).columns
+
+
+@pytest.mark.parametrize("given", [PREPROCESS, None], ids=["the same", "none"])
+def test_a_preprocess_that_a_model_has_is_used_on_a_stream(given):
+    table, function = frames(9)
+    model = Sequential(Dense(6, 3, Tanh()), Neuron(3))
+    model.preprocess = PREPROCESS.fit((table, "y"))
+    recipe(shuffle=False, preprocess=given).fit(model, Stream(function))
+    expected = network()
+    expected.preprocess = model.preprocess
+    recipe(shuffle=False).fit(expected, (table, "y", np.arange(ROWS) % 3))
+    assert model.parameters.vector.tobytes() == expected.parameters.vector.tobytes()
+
+
+def test_a_preprocess_is_not_learnt_from_rows_that_come_once():
+    _, function = frames(9)
+    with pytest.raises(
+        UsageError, match=r"got a generator; write Stream\(function\), or model.preprocess = recipe.fit"
+    ):
+        recipe(preprocess=PREPROCESS, epochs=1).fit(network(), function(0))
+    stream = Stream(batches(9))
+    with pytest.raises(DataError, match=r"fit: a Preprocess takes a table of pandas, polars or Arrow.*; got ndarray"):
+        recipe(preprocess=PREPROCESS).fit(network(), stream)
 
 
 def test_a_function_is_told_to_be_a_stream():
