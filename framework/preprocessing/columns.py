@@ -42,6 +42,7 @@ class Column:
         boolean: Whether the numbers are False and True.
         texts: What gives (codes, levels) of numbers that no step has changed, exact for any whole number.
         start: The number of the first row in the caller's data, or those of all rows.
+        weight: The weights of the rows from which is learnt, or None.
 
     Example:
         >>> Column(
@@ -62,6 +63,7 @@ class Column:
     boolean: bool = False
     texts: Callable[[], tuple[Array, tuple[str, ...]]] | None = None
     start: int | Array = 0
+    weight: Array | None = None
 
     def replaced(self, **changes: Any) -> Self:
         """Return a copy with some attributes changed."""

@@ -25,7 +25,7 @@ _SMALLEST_SQUARES = 1e-290
 """A smaller sum of squares has lost digits, because its parts are below the smallest normal number, 2e-308."""
 
 
-def _require_values(count: int, where: str) -> None:
+def _require_values(count: float, where: str) -> None:
     if not count:
         raise DataError(f"{where} has no values, so nothing can be learnt from it; write Drop() for it")
 
@@ -38,8 +38,8 @@ def _require_finite(numbers: Sequence[float], what: str, where: str) -> None:
 class Standardize(ColumnStep):
     """y = (x - mean) / scale, where scale is the standard deviation of the training rows, or 1 if it is 0.
 
-    The deviation is that of a population: the sum of squares is divided by the number of rows, as in scikit-learn's
-    StandardScaler.
+    The deviation is that of a population: the sum of squares is divided by the number of rows. Rows with weights count
+    by them, in both. So do scikit-learn's StandardScaler and its ``sample_weight``.
 
     Attributes:
         mean: One number for each array, learnt unless it is given.
@@ -67,6 +67,10 @@ class Standardize(ColumnStep):
 
     def statistic(self) -> Moments:
         return Moments()
+
+    def gather(self, column: Column, statistics: Sequence[Moments]) -> None:
+        for moments, array in zip(statistics, column.arrays, strict=True):
+            moments.add(array, column.weight)
 
     def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
         for moments in statistics:
@@ -236,6 +240,8 @@ class Quantiles(ColumnStep):
 class Impute(ColumnStep):
     """Fill missing values with the mean, the median or a constant, and say in a column of its own where they were.
 
+    The mean counts rows by their weights, as ``Standardize`` does.
+
     Attributes:
         fill: "mean", "median", or the number itself; for a column of text the text itself.
         flag: Whether to add a column ``age missing`` of 0 and 1. Only columns with missing values in the training rows
@@ -288,8 +294,9 @@ class Impute(ColumnStep):
         return {"mean": Moments, "median": Sketch}.get(str(self.fill), Missing)()
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
+        further = [column.levels] if column.form == "texts" else [column.weight] if self.fill == "mean" else []
         for statistic, array in zip(statistics, column.arrays, strict=True):
-            statistic.add(array, *([column.levels] if column.form == "texts" else []))
+            statistic.add(array, *further)
 
     def learnt(self, statistics: Sequence[Any], where: str) -> Self:
         values = self.values or tuple(self._value(statistic, where) for statistic in statistics)

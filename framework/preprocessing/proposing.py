@@ -69,12 +69,12 @@ class _Summary:
             numbers = Dates(parts, cyclic=False).apply(column)
             for part, array in zip(parts, numbers.arrays, strict=True):
                 self.parts.setdefault(part, Moments()).add(array)
-            self.missing = self.parts["days"].missing
+            self.missing = int(self.parts["days"].missing)
         elif column.form == "numbers":
             (values,) = column.arrays
             self.moments.add(values)
             self.sketch.add(values)
-            self.missing = self.moments.missing
+            self.missing = int(self.moments.missing)
             found = np.unique(values[~np.isnan(values)])
             self.whole = self.whole and bool((found == np.floor(found)).all())
             self.fresh += len(found)

@@ -149,11 +149,13 @@ class Block(NamedTuple):
         start: The number of the first one; those of all where some are left out between them.
         x: The inputs.
         y: The targets, or None.
+        weight: The weights, (rows,), or None.
     """
 
     start: int | Array
     x: Frame
     y: Frame | None
+    weight: Array | None = None
 
 
 class Blocks:
@@ -243,11 +245,13 @@ class Blocks:
 
     def _weighed(self, start: int, x: Frame, y: Frame | None, weight: Any = None) -> Block:
         """Return a block of the rows whose weight is not 0."""
-        counts = weight is None or real_array(weight, f"{self.name}: argument 'weight'") != 0
-        if np.shape(counts) != (x.rows,) or np.all(counts):  # a weight of another shape is refused later
+        weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'", "float64")
+        if weight is None or weight.shape != (x.rows,):  # a weight of another shape is refused later
             return Block(start, x, y)
-        rows = np.flatnonzero(counts)
-        return Block(start + rows, x.take(rows), None if y is None else y.take(rows))
+        if np.all(weight):
+            return Block(start, x, y, weight)
+        rows = np.flatnonzero(weight)
+        return Block(start + rows, x.take(rows), None if y is None else y.take(rows), weight[rows])
 
 
 def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, cast, get_args
 
-from framework.arrays import Array
 from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
@@ -14,7 +14,7 @@ from framework.preprocessing.columns import Column
 from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, goal_rules, propose, rules
-from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
+from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
 from framework.tables import as_html
@@ -146,9 +146,9 @@ class Preprocess(Component):
         while any(chain.open for chain in (*chains, *goals)):
             for block in blocks:
                 for chain in chains:
-                    chain.gather(block.x, chain.label, block.start)
+                    chain.gather(block.x, chain.label, block)
                 for goal, label in zip(goals, target_kinds, strict=True):
-                    goal.gather(cast("Frame", block.y), label, block.start)
+                    goal.gather(cast("Frame", block.y), label, block)
             for chain in (*chains, *goals):
                 chain.learn()
         kept = [chain for chain in chains if not any(isinstance(step, Drop) for step in chain.steps)]
@@ -221,15 +221,16 @@ class _Chain:
         """Whether some step still has numbers to learn."""
         return any(step.open for step in self.steps)
 
-    def gather(self, frame: Frame, label: str, start: int | Array) -> None:
-        """Add the rows of a block to the statistics of the next steps that learn.
+    def gather(self, frame: Frame, label: str, block: Block) -> None:
+        """Add a column of a block, which ``frame`` has, to the statistics of the next steps that learn.
 
         After an ``Impute`` that learns in this pass, missing values stay missing. Its value is the same for each of
         them, so ``learn`` counts it for the later steps once it is known.
         """
         if not self.open:
             return
-        column, filled = raw_column(frame, label, self.where, self.kind, start, self.zone), False
+        column, filled = raw_column(frame, label, self.where, self.kind, block.start, self.zone), False
+        column = replace(column, weight=block.weight)
         for place, step in enumerate(self.steps):
             step.require(column)
             if not step.open:

@@ -41,7 +41,7 @@ class Missing:
 
 
 class Moments:
-    """Number, mean, sum of squared deviations, minimum and maximum.
+    """Number, mean, sum of squared deviations, minimum and maximum. With weights, the number is their sum.
 
     The moments of a block take two passes over it. Blocks are joined by mean + d n' / (n + n') and
     m2 + m2' + d^2 n n' / (n + n'), where d is the difference of their means.
@@ -58,19 +58,23 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.missing = self.count = 0
+        self.missing: float = 0
+        self.count: float = 0
         self.mean = self.squares = 0.0
         self.low, self.high = math.inf, -math.inf
 
-    def add(self, values: Array) -> None:
-        """Add the numbers of a block; NaN is missing."""
-        present = values[~np.isnan(values)]
-        self.missing += len(values) - len(present)
+    def add(self, values: Array, weight: Array | None = None) -> None:
+        """Add the numbers of a block, which count by their weights, above 0; NaN is missing."""
+        there = ~np.isnan(values)
+        present, share = values[there], None if weight is None else weight[there]
+        self.missing += len(values) - len(present) if weight is None else float(np.add.reduce(weight[~there]))
         if len(present):
+            count = len(present) if share is None else float(np.add.reduce(share))
             with np.errstate(over="ignore", invalid="ignore"):
-                mean = float(np.add.reduce(present)) / len(present)
-                squares = float(np.add.reduce((present - mean) ** 2))
-            self._join(len(present), mean, squares, float(present.min()), float(present.max()))
+                mean = float(np.add.reduce(present if share is None else share * present)) / count
+                squared = (present - mean) ** 2
+                squares = float(np.add.reduce(squared if share is None else share * squared))
+            self._join(count, mean, squares, float(present.min()), float(present.max()))
 
     def fill(self, value: float) -> None:
         """Count each missing value as this one."""
@@ -78,7 +82,7 @@ class Moments:
             self._join(self.missing, value, 0.0, value, value)
             self.missing = 0
 
-    def _join(self, count: int, mean: float, squares: float, low: float, high: float) -> None:
+    def _join(self, count: float, mean: float, squares: float, low: float, high: float) -> None:
         total = self.count + count
         difference = mean - self.mean
         self.squares += squares + difference * difference * (self.count * count / total)

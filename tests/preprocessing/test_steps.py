@@ -497,7 +497,7 @@ class Weighed(Counting):
 
 @pytest.mark.parametrize("rows", [6, 70_000])
 @pytest.mark.parametrize("form", ["names", "arrays", "a list", "polars", "dataset"])
-def test_rows_of_weight_0_do_not_count(form, rows):
+def test_rows_count_by_their_weights_in_means_and_once_elsewhere(form, rows):
     weight = RNG.choice([0.0, 0.5, 3.0], rows)
     weight[:3] = 0.0, 1.0, 1.0
     table = pd.DataFrame({"c": RNG.normal(size=rows).round(2), "t": "a", "y": "no", "w": weight})
@@ -517,7 +517,27 @@ def test_rows_of_weight_0_do_not_count(form, rows):
     assert [*found.classes.values()] == [("no", "yes")]
     (_, (impute, scale)), _ = found.columns
     assert impute.values[0] == pytest.approx(np.median(kept["c"]), rel=1e-15)
-    np.testing.assert_allclose((*scale.mean, *scale.scale), (kept["c"].mean(), kept["c"].std(ddof=0)), rtol=1e-10)
+    oracle = StandardScaler().fit(kept[["c"]], sample_weight=kept["w"])
+    np.testing.assert_allclose((*scale.mean, *scale.scale), (*oracle.mean_, *oracle.scale_), rtol=1e-10)
+
+
+def test_a_row_of_weight_3_counts_like_3_rows_in_means_with_missing_values_too():
+    values, weight = np.array([1.0, np.nan, 4.0, 6.0]), np.array([3.0, 2.0, 1.0, 0.0])
+    table = pd.DataFrame({"c": values, "y": 0.0, "w": weight})
+    repeated = table.loc[np.repeat(np.arange(4), weight.astype(int)), ["c", "y"]].reset_index(drop=True)
+    for fill in ("mean", 10.0):
+        recipe = Preprocess(columns={"c": [Impute(fill), Standardize()]})
+        (_, (impute, scale)), (_, (other, expected)) = (
+            recipe.fit(data).columns[0] for data in ((table, "y", "w"), (repeated, "y"))
+        )
+        assert impute.values == pytest.approx(other.values, rel=1e-15)
+        np.testing.assert_allclose((scale.mean, scale.scale), (expected.mean, expected.scale), rtol=1e-14)
+
+
+def test_weights_of_1_change_no_bit():
+    table = pd.DataFrame({"c": RNG.normal(size=1000), "y": 0.0, "w": 1.0})
+    recipe = Preprocess(columns={"c": [Standardize()]})
+    assert recipe.fit((table, "y", "w")).columns == recipe.fit((table[["c", "y"]], "y")).columns
 
 
 def test_a_row_in_a_message_counts_those_of_weight_0():
