@@ -16,7 +16,8 @@ from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, St
 from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
 from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
 from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.reporting import CSVLog, JSONLog, LayerNorms, ProgressBar
+from framework.callbacks.progress import ProgressBar
+from framework.callbacks.reporting import CSVLog, JSONLog, LayerNorms
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.callbacks.trackers import MLflow, TensorBoard

@@ -1,4 +1,4 @@
-"""Tables of figures: text for print, HTML for Jupyter."""
+"""Tables of figures: text for print, HTML for Jupyter; and times as text."""
 
 from __future__ import annotations
 
@@ -71,3 +71,18 @@ def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
         starts = (f'{kind} style="text-align:left"' if place < left else kind for place in range(len(row)))
         lines.append("".join(f"<{start}>{html(cell)}</{kind}>" for start, cell in zip(starts, row, strict=True)))
     return Markup(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people write it.
+
+    Example:
+        >>> duration(0.0123), duration(75), duration(7322)
+        ('12.3 ms', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,4 +1,4 @@
-"""Callbacks that tell people how training goes."""
+"""Norms in the history, and logs: a row in a file after every epoch."""
 
 from __future__ import annotations
 
@@ -17,70 +17,6 @@ from framework.arrays import Array
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
 from framework.runs.run import Run
-
-
-class ProgressBar(Callback):
-    """A tqdm bar that counts epochs and shows the newest row; a second one counts batches when asked.
-
-    It is silent when the output is not a terminal, and becomes a widget in a notebook. It writes to standard error.
-
-    Attributes:
-        batches: Whether a second bar counts the batches of each epoch.
-        keys: The columns shown; all of the row's when empty.
-
-    Example:
-        >>> ProgressBar(batches=True, keys=("loss", "val_loss")).batches
-        True
-
-    Source:
-        https://tqdm.github.io
-    """
-
-    observes: ClassVar[bool] = True
-
-    batches: bool = False
-    keys: tuple[str, ...] = ()
-
-    def required_keys(self) -> tuple[str, ...]:
-        return self.keys
-
-    def on_train_begin(self, run: Run) -> None:
-        """Open the bar of epochs, and that of an unfinished epoch."""
-        run.live(self)["epochs"] = _bar(total=run.target_epoch, initial=run.epoch, unit="epoch", leave=True)
-        if run.epoch_begun:
-            self.on_epoch_begin(run)
-
-    def on_epoch_begin(self, run: Run) -> None:
-        if self.batches:
-            run.live(self)["batches"] = _bar(
-                total=run.batches or None, initial=run.batch, unit="batch", desc=f"epoch {run.epoch + 1}", leave=False
-            )
-
-    def on_batch_end(self, run: Run) -> None:
-        bar = run.live(self).get("batches")
-        if bar is not None:
-            bar.set_postfix(loss=f"{run.batch_loss:.4g}", refresh=False)
-            bar.update()
-
-    def hooks(self) -> dict[str, Any]:
-        """Return the hooks; without a bar of batches, batches cost nothing."""
-        hooks = super().hooks()
-        if not self.batches:
-            del hooks["on_batch_end"], hooks["on_epoch_begin"]
-        return hooks
-
-    def on_epoch_end(self, run: Run) -> None:
-        live = run.live(self)
-        if "batches" in live:
-            live.pop("batches").close()
-        row = run.history[-1]
-        shown = self.keys or [key for key in row if key not in ("epoch", "step", "seconds", "learning_rate")]
-        live["epochs"].set_postfix({key: f"{row[key]:.4g}" for key in shown}, refresh=False)
-        live["epochs"].update()
-
-    def on_train_end(self, run: Run) -> None:
-        for bar in run.live(self).values():
-            bar.close()
 
 
 class LayerNorms(Callback):
@@ -130,13 +66,6 @@ def _norms(arrays: Mapping[str, Array]) -> dict[str, float]:
         layer = name.rpartition(".")[0]
         found[layer] = math.hypot(found.get(layer, 0.0), float(np.linalg.norm(array)))
     return found
-
-
-def _bar(**options: Any) -> Any:
-    # Imported here because finding out which front end runs is too slow for `import framework`.
-    from tqdm.auto import tqdm  # noqa: PLC0415
-
-    return tqdm(disable=None, **options)  # None: silent if the output is not a terminal; a notebook's widget ignores it
 
 
 def text_of_path(path: object) -> object:

@@ -20,6 +20,7 @@ from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import brief
+from framework.tables import duration
 
 Cells = Sequence[Sequence[str]]
 """The rows of a table."""
@@ -119,21 +120,6 @@ def contents_of(run: Any, name: str, confusion: Confusion | None = None) -> Cont
         steps=_first_steps(run),
         alarms=stopped,
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people write it.
-
-    Example:
-        >>> duration(0.0123), duration(75), duration(7322)
-        ('12.3 ms', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def data_of(preprocess: FittedPreprocess | None) -> Cells:

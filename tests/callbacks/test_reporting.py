@@ -1,21 +1,16 @@
-"""The progress bar and the logs."""
+"""The logs."""
 
 import csv
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
-from left_out import hooks_differ
 
-import framework.callbacks.reporting
 from framework import (
     CSVLog,
     JSONLog,
     MeanSquaredError,
     Neuron,
-    ProgressBar,
     ResumeWarning,
     SettingsError,
     SGDOptimizer,
@@ -29,84 +24,6 @@ X, Y = np.arange(5.0)[:, None], np.arange(5.0)
 def recipe(*callbacks, **settings):
     default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.01), "batch_size": 2}
     return Trainer(**default | settings, callbacks=callbacks)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def terminal():
-    return Terminal()
-
-
-@pytest.fixture
-def bars(monkeypatch, terminal):
-    """Every bar that is opened, in order, on a terminal."""
-    opened, make = [], framework.callbacks.reporting._bar
-
-    def open_bar(**options):
-        opened.append(make(file=terminal, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(framework.callbacks.reporting, "_bar", open_bar)
-    return opened
-
-
-def test_the_bar_counts_epochs_and_shows_the_newest_row(bars, terminal):
-    run = recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y), (X, Y))
-    assert [(bar.n, bar.total) for bar in bars] == [(3, 3)]
-    shown = terminal.getvalue().rpartition("\r")[2]
-    assert "3/3" in shown
-    row = run.history[-1]
-    assert f"loss={row['loss']:.4g}, val_loss={row['val_loss']:.4g}]" in shown
-
-
-@pytest.mark.usefixtures("bars")
-def test_the_bar_shows_the_keys_that_were_asked_for(terminal):
-    recipe(ProgressBar(keys=("learning_rate",))).fit(Neuron(1), (X, Y))
-    assert "learning_rate=0.01]" in terminal.getvalue()
-    assert " loss=" not in terminal.getvalue()
-
-
-def test_a_second_bar_counts_the_batches_of_each_epoch(bars):
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
-    assert [(bar.n, bar.total, bar.desc) for bar in bars] == [(2, 2, ""), (3, 3, "epoch 1"), (3, 3, "epoch 2")]
-    assert [bar.leave for bar in bars] == [True, False, False]
-
-
-@hooks_differ
-def test_the_bars_of_a_resumed_run_go_on(bars):
-    stop = on("batch_end")(lambda run: run.stop("now") if run.step == 4 else None)
-    run = recipe(ProgressBar(batches=True), stop, epochs=2).fit(Neuron(1), (X, Y))
-    recipe(ProgressBar(batches=True), epochs=2).resume(run, (X, Y))
-    counts = [(bar.initial, bar.n, bar.total) for bar in bars]
-    assert counts == [(0, 1, 2), (0, 3, 3), (0, 1, 3), (1, 2, 2), (1, 3, 3)]
-
-
-@pytest.mark.parametrize("hook", ["batch_begin", "batch_end", "epoch_begin", "epoch_end", "train_end"])
-def test_bars_are_closed_after_errors_too(bars, hook):
-    closed = []
-
-    @on(hook)
-    def fail(run):
-        closed.extend(bool(bar.disable) for bar in bars[:1])
-        raise OSError(run.step)
-
-    with pytest.raises(OSError):  # noqa: PT011 (which step does not matter)
-        recipe(fail, ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
-    assert closed == [False]
-    assert all(bar.disable for bar in bars)
-
-
-def test_the_bar_is_quiet_where_the_output_is_no_terminal(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
-    assert sys.stderr.getvalue() == ""
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
-    assert "2/2" in sys.stderr.getvalue()
 
 
 @pytest.fixture

@@ -1,0 +1,294 @@
+"""The progress bar on a terminal, in a notebook, in a pipe."""
+
+import importlib.machinery
+import os
+import re
+import struct
+import sys
+import types
+
+import numpy as np
+import pytest
+from left_out import hooks_differ
+
+import framework.callbacks.progress
+from framework import MeanSquaredError, Neuron, ProgressBar, SGDOptimizer, Trainer, on
+
+fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))
+
+X, Y = np.arange(5.0)[:, None], np.arange(5.0)
+
+
+def recipe(*callbacks, **settings):
+    default = {"loss": MeanSquaredError(), "optimizer": SGDOptimizer(learning_rate=0.01), "batch_size": 2}
+    return Trainer(**default | settings, callbacks=callbacks)
+
+
+class Clock:
+    """A time that moves as a test says."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def move(self, seconds):
+        self.now += seconds
+
+
+def set_error_stream(monkeypatch, stream):
+    """Let the bar see another standard error; pytest puts its own in the place of sys.stderr."""
+    seen = types.SimpleNamespace(stderr=stream, stdout=sys.stdout, modules=sys.modules)
+    monkeypatch.setattr(framework.callbacks.progress, "sys", seen)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make standard error a terminal of some columns; returns a function that gives what was written to it."""
+    master, slave = os.openpty()
+    file = os.fdopen(slave, "w")
+    set_error_stream(monkeypatch, file)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def read(columns=None):
+        if columns is not None:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            return ""
+        file.write("\0")  # the end: the system hands on what is written a little later
+        file.flush()
+        written = b""
+        while not written.endswith(b"\0"):
+            written += os.read(master, 1_000_000)
+        return written.removesuffix(b"\0").decode()
+
+    read(120)
+    yield read
+    file.close()
+    os.close(master)
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Make standard error a pipe; returns a function that gives the lines written to it."""
+    reader, writer = os.pipe()
+    file = os.fdopen(writer, "w")
+    set_error_stream(monkeypatch, file)
+
+    def lines():
+        file.flush()
+        os.set_blocking(reader, False)
+        try:
+            return os.read(reader, 1_000_000).decode().splitlines()
+        except BlockingIOError:
+            return []
+
+    yield lines
+    file.close()
+    os.close(reader)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(framework.callbacks.progress, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Every bar that is opened, in order."""
+    opened, make = [], framework.callbacks.progress._bar
+
+    def open_bar(**options):
+        opened.append(make(**options))
+        return opened[-1]
+
+    monkeypatch.setattr(framework.callbacks.progress, "_bar", open_bar)
+    return opened
+
+
+def final(text):
+    """The last state of a line that is written again and again."""
+    return text.replace("\r\n", "\n").rstrip("\n").rpartition("\r")[2]
+
+
+def test_the_bar_counts_epochs_and_shows_rate_time_and_the_newest_row(bars, terminal):
+    run = recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y), (X, Y))
+    assert [(bar.n, bar.total) for bar in bars] == [(3, 3)]
+    shown, row = final(terminal()), run.history[-1]
+    assert re.match(r"100%\|.+\| 3/3 \[00:00<00:00, +[\d.]+epoch/s, ", shown)
+    assert shown.endswith(f"loss={row['loss']:.4g}, val_loss={row['val_loss']:.4g}]")
+
+
+def test_the_bar_shows_the_keys_that_were_asked_for(terminal):
+    recipe(ProgressBar(keys=("learning_rate",))).fit(Neuron(1), (X, Y))
+    shown = final(terminal())
+    assert "learning_rate=0.01]" in shown
+    assert " loss=" not in shown
+
+
+@pytest.mark.parametrize("columns", [40, 70, 85, 100, 120, 200])
+def test_the_bar_is_as_wide_as_the_terminal_and_cuts_no_number(terminal, columns):
+    terminal(columns)
+    names = on("epoch_end")(lambda run: run.history[-1].update({f"figure_{n}": n + 0.125 for n in range(5)}))
+    run = recipe(names, ProgressBar()).fit(Neuron(1), (X, Y))
+    shown = final(terminal())
+    assert len(shown) <= columns
+    figures = dict(re.findall(r"(\w+)=([^,\]]*)", shown))
+    assert columns < 85 or figures
+    for name, text in figures.items():
+        assert text == f"{run.history[-1][name]:.4g}"
+
+
+def test_a_second_bar_counts_the_batches_of_each_epoch(bars, terminal):
+    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    assert [(bar.n, bar.total, bar.desc) for bar in bars] == [(2, 2, ""), (3, 3, "epoch 1"), (3, 3, "epoch 2")]
+    assert [bar.leave for bar in bars] == [True, False, False]
+    assert "epoch 2:   0%" in terminal()
+
+
+@hooks_differ
+@pytest.mark.usefixtures("terminal")
+def test_the_bars_of_a_resumed_run_go_on(bars):
+    stop = on("batch_end")(lambda run: run.stop("now") if run.step == 4 else None)
+    run = recipe(ProgressBar(batches=True), stop, epochs=2).fit(Neuron(1), (X, Y))
+    recipe(ProgressBar(batches=True), epochs=2).resume(run, (X, Y))
+    counts = [(bar.initial, bar.n, bar.total) for bar in bars]
+    assert counts == [(0, 1, 2), (0, 3, 3), (0, 1, 3), (1, 2, 2), (1, 3, 3)]
+
+
+@pytest.mark.parametrize("hook", ["batch_begin", "batch_end", "epoch_begin", "epoch_end", "train_end"])
+@pytest.mark.usefixtures("terminal")
+def test_bars_are_closed_after_errors_too(bars, hook):
+    closed = []
+
+    @on(hook)
+    def fail(run):
+        closed.extend(bool(bar.disable) for bar in bars[:1])
+        raise OSError(run.step)
+
+    with pytest.raises(OSError):  # noqa: PT011 (which step does not matter)
+        recipe(fail, ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    assert closed == [False]
+    assert all(bar.disable for bar in bars)
+
+
+def test_why_training_stopped_is_said_below_the_bar(terminal):
+    stop = on("epoch_end")(lambda run: run.stop("this is enough"))
+    recipe(stop, ProgressBar(), epochs=9).fit(Neuron(1), (X, Y))
+    assert terminal().replace("\r", "").endswith("]\nstopped: this is enough\n")
+
+
+def test_tqdm_s_own_switch_turns_the_bars_off(terminal, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
+        monkeypatch.delitem(sys.modules, name)  # tqdm reads it when it is imported
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    assert terminal() == ""
+
+
+def test_a_pipe_gets_a_line_after_the_first_and_the_last_epoch(pipe):
+    run = recipe(ProgressBar(), epochs=50).fit(Neuron(1), (X, Y), (X, Y))
+    first, last = pipe()
+    row = run.history[-1]
+    assert first.startswith(f"epoch 1/50: loss={run.history[0]['loss']:.4g}, ")
+    assert re.search(r"[(][\d.e+]+ epochs/s, [\d.]+ ms left[)]$", first)
+    assert last.startswith(f"epoch 50/50: loss={row['loss']:.4g}, val_loss={row['val_loss']:.4g} (")
+
+
+def test_lines_of_a_log_come_at_intervals_that_grow_with_the_time_so_far(pipe, clock):
+    tick = on("epoch_end")(lambda _: clock.move(4.0))
+    recipe(tick, ProgressBar(), epochs=1000).fit(Neuron(1), (X, Y))
+    lines = pipe()
+    epochs = [int(re.match(r"epoch (\d+)/1000: ", line)[1]) for line in lines]
+    assert epochs[:4] == [1, 4, 7, 10]  # 10 s are three epochs
+    assert epochs[-1] == 1000
+    gaps = np.diff(epochs[:-1]) * 4.0
+    assert all(gap >= max(10.0, 4.0 * epoch / 20) for gap, epoch in zip(gaps, epochs[1:], strict=False))
+    assert len(lines) < 80
+    assert lines[1].endswith("(4 s an epoch, 1 h 6 min left)")
+    assert lines[-1].endswith("(4 s an epoch, 1 h 6 min in all)")
+
+
+def test_lines_within_a_long_epoch_say_the_batch(pipe, clock):
+    tick = on("batch_end")(lambda _: clock.move(6.0))
+    recipe(tick, ProgressBar(batches=True, seconds=6.0), epochs=2).fit(Neuron(1), (X, Y))
+    places = [line.partition(": ")[0] for line in pipe()]
+    assert places == ["epoch 1/2, batch 1/3", "epoch 1/2, batch 2/3", "epoch 1/2, batch 3/3", *places[3:]]
+    assert places[-1] == "epoch 2/2"
+
+
+def test_a_run_that_is_stopped_ends_with_its_newest_row_and_the_reason(pipe):
+    stop = on("epoch_end")(lambda run: run.stop("this is enough") if run.epoch == 3 else None)
+    recipe(stop, ProgressBar(), epochs=9).fit(Neuron(1), (X, Y))
+    lines = pipe()
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1/9", "epoch 3/9", "stopped"]
+
+
+def test_a_terminal_that_cannot_go_back_in_a_line_gets_lines(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
+    assert [line.partition(":")[0] for line in terminal().splitlines()] == ["epoch 1/3", "epoch 3/3"]
+
+
+def test_without_standard_error_nothing_is_written(monkeypatch):
+    set_error_stream(monkeypatch, None)
+    assert recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y)).epoch == 2
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A kernel of Jupyter, as far as the bar sees one."""
+    kernel = types.SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: kernel))
+
+
+@pytest.mark.usefixtures("notebook")
+def test_a_notebook_without_widgets_gets_one_bar_of_text(capsys, monkeypatch):
+    monkeypatch.setattr(framework.callbacks.progress, "find_spec", lambda _: None)
+    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    written = capsys.readouterr()
+    assert "2/2" in final(written.out)
+    assert written.err == ""
+    assert "\x1b" not in written.out  # one line: many notebooks cannot move up
+
+
+@pytest.mark.usefixtures("notebook")
+def test_a_notebook_with_widgets_gets_those(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        framework.callbacks.progress, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None)
+    )
+
+    class Widget:
+        """In the place of tqdm's, which needs ipywidgets."""
+
+        disable = False
+
+        def __init__(self, **options):
+            made.append(options)
+            self.last_print_t = self.mininterval = 0.0
+            self.format_dict = {"ncols": None}
+            self.text = ""
+
+        def _time(self):
+            return 1.0
+
+        def set_postfix_str(self, text, refresh):
+            made.append(text)
+
+        def update(self):
+            made.append("update")
+
+        def refresh(self):
+            made.append("refresh")
+
+        def close(self):
+            made.append("close")
+
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", types.SimpleNamespace(tqdm=Widget))
+    run = recipe(ProgressBar()).fit(Neuron(1), (X, Y))
+    row = f"loss={run.history[-1]['loss']:.4g}"
+    assert made[0]["total"] == 1
+    assert made[1:] == [row, "update", row, "close"]
