@@ -109,7 +109,12 @@ class _Bars:
 
     def begin_epoch(self, run: Run) -> None:
         if self.nested:
-            settings = {"total": run.batches or None, "initial": run.batch, "unit": "batch", "leave": False}
+            settings: dict[str, Any] = {
+                "total": run.batches or None,
+                "initial": run.batch,
+                "unit": "batch",
+                "leave": False,
+            }
             self.batches = _bar(desc=f"epoch {run.epoch + 1}", **settings, **self.options)
 
     def batch(self, run: Run) -> None:
