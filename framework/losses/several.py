@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
@@ -55,9 +55,10 @@ class Losses(Loss):
         require_named(type(self), "output", "Losses(price=MeanSquaredError(), late=...)", unnamed, losses)
         if not isinstance(weights, Mapping | tuple):
             raise SettingsError(f"Losses: setting 'weights' must be a dict of numbers by name; got {brief(weights)}")
-        if isinstance(weights, Mapping):  # in the order of the losses, so that their own makes no difference
-            weights = {name: weights[name] for name in sorted(weights, key=[*losses, *weights].index)}
-        super().__init__(weights=weights, **losses)
+        pairs = tuple(weights.items()) if isinstance(weights, Mapping) else weights  # as JSON gives them
+        with suppress(TypeError, ValueError, IndexError):  # in the order of the losses: that of weights says nothing
+            pairs = tuple(sorted(pairs, key=lambda pair: [*losses].index(pair[0])))
+        super().__init__(weights=pairs, **losses)
         for name, _ in self.weights:
             if name not in self.losses:
                 raise SettingsError(

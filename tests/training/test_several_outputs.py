@@ -467,6 +467,7 @@ def test_outputs_stay_in_the_order_of_the_user(engine, tmp_path):
     written = Loss.from_json(loss.to_json())
     assert ([*written.losses], [*dict(written.weights)]) == (["price", "late"], ["price", "late"])
     assert written == loss == loss.replace(weights={"price": 0.25, "late": 2.0})
+    assert Loss.from_json(loss.to_json().replace('"price":0.25,"late":2.0', '"late":2.0,"price":0.25')) == loss
     other = Losses(late=BinaryCrossEntropy(), price=MeanSquaredError(), weights={"late": 2.0, "price": 0.25})
     turned = trainer(loss=other, engine=engine).fit(network(), (X, Y))
     np.testing.assert_allclose(turned.model.parameters.vector, run.model.parameters.vector, rtol=1e-12)
