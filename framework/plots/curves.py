@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from framework.errors import DataError, SettingsError, nearest
-from framework.plots.style import COLORS, DASHED, DASHES, axes, legend, line, open_frame, second, star, whole_numbers
+from framework.plots.style import COLORS, DASHED, DASHES, axes, legend, line, open_frame, over_epochs, second, star
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def learning_curves(
     best = _best(columns, keys[0], mode)
     axis = axes(axis, "learning_curves")
     open_frame(axis)
-    whole_numbers(axis)
     twin = second(axis) if right else None
     handles = []
     for place, key in enumerate((*keys, *right)):
@@ -76,7 +75,7 @@ def learning_curves(
         value, epoch = columns[name][row], epochs[row]
         label = f"best {name}: {value:.4g}, epoch {epoch:g}"
         handles += star(axis, float(epoch), float(value), 0, label)
-    axis.set_xlabel("epoch")
+    over_epochs(axis, len(epochs))
     axis.set_ylabel(", ".join(keys))
     if twin is not None:
         twin.set_ylabel(", ".join(right))
@@ -120,10 +119,9 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         found[name] = epochs, columns[key]
     axis = axes(axis, "compare_runs")
     open_frame(axis)
-    whole_numbers(axis)
     for place, (name, (epochs, values)) in enumerate(found.items()):
         axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=str(name), **line(place, len(epochs)))
-    axis.set_xlabel("epoch")
+    over_epochs(axis, max(len(epochs) for epochs, _ in found.values()))
     axis.set_ylabel(key)
     legend(axis)
     return axis
@@ -163,13 +161,12 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
         )
     axis = axes(axis, "norms")
     open_frame(axis)
-    whole_numbers(axis)
     for place, (name, values) in enumerate(found.items()):
         label = f"layer {name}" if name else "model"
         axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=label, **line(place, len(epochs)))
     if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
         axis.set_yscale("log")
-    axis.set_xlabel("epoch")
+    over_epochs(axis, len(epochs))
     axis.set_ylabel(f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
     legend(axis)
     return axis

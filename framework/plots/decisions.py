@@ -11,7 +11,7 @@ from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
-from framework.plots.ranges import enclosing, two_spans
+from framework.plots.ranges import Span, enclosing, two_spans
 from framework.plots.style import (
     COLORS,
     DASHED,
@@ -23,6 +23,7 @@ from framework.plots.style import (
     legend,
     line,
     open_frame,
+    require_model,
     second,
     size_of,
 )
@@ -72,53 +73,32 @@ def decision_boundary(
         ['below', 'above']
     """
     name = "plots.decision_boundary"
-    preprocess = model.preprocess
-    taken = model.input_shape if preprocess is None else (len(preprocess.inputs),)
-    if taken != (2,):
-        of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
-        raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
-    if data is not None and (not isinstance(data, tuple | list) or len(data) not in (2, 3)):
-        raise SettingsError(f"{name}: argument 'data' must be (x, y); got {brief(data)}")
-    if data is None and span is None:
-        raise SettingsError(f"{name}: give data=(x, y), or span=((low, high), (low, high))")
-    if preprocess is not None and data is None:
-        raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
+    require_model(model, "decision_boundary")
+    _require_given(model, data, span, resolution, name)
     labels, x, plane = _plane(model, None if data is None else data[0], name)
-    if span is not None:
-        ranges = two_spans(span, "decision_boundary")
-    elif x is None or not len(x := x[np.isfinite(x).all(axis=1)]):
-        raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
-    else:
-        ranges = enclosing(x, 0.08)
+    ranges = _enclosing(x, name) if span is None else two_spans(span, "decision_boundary")
     horizontal, vertical = (np.linspace(*each, resolution) for each in ranges)
     scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
     if isinstance(scores, dict):
         raise ShapeError(f"{name}: argument 'model' must have one output; it has {', '.join(scores)}")
-    known = None if preprocess is None else next(iter(preprocess.classes.values()), None)
     scores, probable = _scores(scores, model.output_activation)
-    shape = (resolution, resolution)
-    if scores.shape[1] == 1:
-        y = None if data is None else real_array(data[1], f"{name}: y").reshape(-1)
-        axis = axes(axis, "decision_boundary", height=4.8)
-        _draw_values(axis, horizontal, vertical, scores.reshape(shape), x, y)
+    count = scores.shape[1]
+    known = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
+    names = [] if count == 1 else _class_names(classes, known, count, name)
+    y = None
+    if data is not None and count == 1:
+        y = real_array(data[1], f"{name}: y", np.float64).reshape(-1)
+    elif data is not None:
+        y = _places_of(data[1], known, count, name)
+    if x is not None and y is not None and len(y) != len(x):
+        raise ShapeError(f"{name}: y must have {len(x)} rows, as x; got {len(y)}")
+    axis = axes(axis, "decision_boundary", height=4.8)
+    grid = scores.reshape(resolution, resolution, count)
+    if names:
+        _draw_classes(axis, horizontal, vertical, grid, probable=probable)
+        _draw_rows(axis, x, y, names)
     else:
-        shown = _class_names(classes, known, scores.shape[1], name)
-        y = None if data is None else _places_of(data[1], known, scores.shape[1], name)
-        axis = axes(axis, "decision_boundary", height=4.8)
-        _draw_classes(axis, horizontal, vertical, scores.reshape(*shape, -1), probable=probable)
-        handles = []
-        for place, text in enumerate(shown):
-            rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
-            handles += axis.plot(
-                *rows.T,
-                MARKERS[place % len(MARKERS)],
-                color=COLORS[place % len(COLORS)],
-                markeredgecolor="white",
-                markeredgewidth=0.8,
-                markersize=6,
-                label=str(text),
-            )
-        legend(axis, handles)
+        _draw_values(axis, horizontal, vertical, grid[..., 0], x, y)
     axis.set_xlim(*ranges[0])
     axis.set_ylim(*ranges[1])
     axis.set_xlabel(labels[0])
@@ -160,13 +140,14 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     colors = required("matplotlib.colors", name)
     shades = colors.LinearSegmentedColormap.from_list("shares", ["#dfe9f2", "#7fb0d6", "#0068a8", "#00385c"])
-    side = min(9.0, max(4.0, 0.5 * count + 1.6))
-    axis = axes(axis, "confusion_matrix", width=side + 0.8, height=side)
+    side = min(14.0, max(4.0, 0.45 * count + 1.6))
+    axis = axes(axis, "confusion_matrix", width=side + 0.8, height=side, layout="compressed")
     drawn = axis.imshow(np.ma.masked_where(counts == 0, shares), cmap=shades, vmin=0.0, vmax=1.0)
     whole = bool(np.all(counts == np.rint(counts)))
+    longest = len(f"{counts.max():,.0f}") if whole else 5
     cell = 72.0 * size_of(axis)[0] / count  # in points
-    size = max(4.0, min(11.0, 0.6 * cell, 1.4 * cell / len(f"{counts.max():,.0f}")))
-    for (row, column), number in np.ndenumerate(counts):
+    size = min(11.0, 0.6 * cell, 1.4 * cell / longest)
+    for (row, column), number in np.ndenumerate(counts) if size > 3.0 else ():  # smaller ones cannot be read
         red, green, blue, _ = shades(shares[row, column])
         dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
         color = INK if number == 0 else "white" if dark else "black"
@@ -253,6 +234,30 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     axis.set_ylabel("share of rows that are right" if several else "share of rows of class 1")
     legend(axis, [*handles, bars])
     return axis
+
+
+def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str) -> None:
+    """Check the model's inputs, and that there is a plane to draw."""
+    preprocess = model.preprocess
+    taken = model.input_shape if preprocess is None else (len(preprocess.inputs),)
+    if taken != (2,):
+        of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
+        raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
+    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
+        raise SettingsError(f"{name}: argument 'resolution' must be a whole number from 2; got {brief(resolution)}")
+    if data is None and preprocess is not None:
+        raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
+    if data is None and span is None:
+        raise SettingsError(f"{name}: give data=(x, y), or span=((low, high), (low, high))")
+    if data is not None and (not isinstance(data, tuple | list) or len(data) not in (2, 3)):
+        raise SettingsError(f"{name}: argument 'data' must be (x, y); got {brief(data)}")
+
+
+def _enclosing(x: Array | None, name: str) -> tuple[Span, Span]:
+    """Return the ranges that enclose the rows of x without missing values, with some room."""
+    if x is None or not len(whole := x[np.isfinite(x).all(axis=1)]):
+        raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
+    return enclosing(whole, 0.08)
 
 
 def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None, Any]:
@@ -350,13 +355,30 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
         margin = scores[..., place] - np.delete(scores, place, axis=-1).max(axis=-1)
         if margin.min() < 0 < margin.max():
             axis.contour(horizontal, vertical, margin, [0.0], colors=INK, linewidths=2.0)
-    if count == 2 and probable:
+    unsure = (scores > 0.1) & (scores < 0.9)
+    if count == 2 and probable and unsure.mean() > 0.03:  # else the lines are one
         for level, style in ((0.1, "dashed"), (0.9, "dashed")):
             if scores[..., 1].min() < level < scores[..., 1].max():
                 thin = axis.contour(
                     horizontal, vertical, scores[..., 1], [level], colors=INK, linewidths=1.0, linestyles=style
                 )
                 axis.clabel(thin, fmt="%g", fontsize=9)
+
+
+def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Sequence[Any]) -> None:
+    """Draw the rows with a marker for each class, and the legend."""
+    for place, text in enumerate(names):
+        rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
+        axis.plot(
+            *rows.T,
+            MARKERS[place % len(MARKERS)],
+            color=COLORS[place % len(COLORS)],
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            markersize=6,
+            label=str(text),
+        )
+    legend(axis)
 
 
 def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, x: Any, y: Any) -> None:

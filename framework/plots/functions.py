@@ -11,7 +11,7 @@ from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, DerivativeError, SettingsError, ShapeError
 from framework.extras import required
 from framework.plots.ranges import enclosing, span_of, two_spans
-from framework.plots.style import COLORS, DASHED, DASHES, INK, axes, contours, legend, open_frame
+from framework.plots.style import COLORS, DASHED, DASHES, INK, axes, contours, legend, open_frame, require_model
 from framework.settings.messages import brief
 from framework.trees import map_leaves, real_tree
 
@@ -126,6 +126,7 @@ def loss_surface(
     Source:
         Bishop, Pattern recognition and machine learning (2006), section 5.2 and figure 5.5.
     """
+    require_model(model, "loss_surface")
     copy = model.copy()
     vector = copy.parameters.vector
     names = _names(copy)

@@ -11,7 +11,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.errors import SettingsError, ShapeError, nearest
 from framework.extras import required
-from framework.plots.style import COLORS, INK, axes, colorbar, size_of
+from framework.plots.style import COLORS, INK, axes, colorbar, require_model, size_of
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def weights(
         LeCun et al., Gradient-based learning applied to document recognition (1998); Zeiler and Fergus, Visualizing and
         understanding convolutional networks (2014), figure 2.
     """
+    require_model(model, "weights")
     names = [*model.parameters]
     if name is None:
         name = next((each for each in names if each.rpartition(".")[2] == "weights"), "weights")
@@ -67,7 +68,8 @@ def weights(
     images = _images(np.asarray(model.parameters[name], np.float64), name, shape)[:count]
     grid = _side_by_side(images)
     largest = float(np.max(np.abs(images))) or 1.0
-    axis = axes(axis, "weights", width=5.4, height=max(2.2, min(8.0, 4.6 * grid.shape[0] / grid.shape[1] + 0.4)))
+    tall = max(2.2, min(8.0, 4.6 * grid.shape[0] / grid.shape[1] + 0.4))
+    axis = axes(axis, "weights", width=5.4, height=tall, layout="compressed")
     drawn = axis.imshow(
         np.ma.masked_invalid(grid), cmap="cividis", vmin=-largest, vmax=largest, interpolation="nearest"
     )
@@ -136,8 +138,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         >>> [str(text.get_text()) for text in axis.texts if text.get_text()]
         ['input\n(rows, 4)', '0 Dense(ReLU)\n(rows, 8), 40 parameters', '1 Dense(Softmax)\n(rows, 3), 27 parameters']
     """
-    if not hasattr(model, "shape_after") or not hasattr(model, "input_shape"):
-        raise SettingsError(f"plots.graph: argument 'model' must be a model; got {brief(model)}")
+    require_model(model, "graph")
     part = _drawn(model, "", model.input_shape)
     if not isinstance(model.input_shape, dict):  # the models of a Join draw their own
         part = _stacked([_box(f"input\n{_shown(model.input_shape)}"), part])

@@ -7,7 +7,7 @@ serves a light and a dark page. Colours alone never carry a meaning: line styles
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from framework.errors import SettingsError
 from framework.extras import required
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from framework.arrays import Array
 
+Layout = Literal["constrained", "compressed"]
+
 INK = "#797979"
 """Text, ticks and frames: 4.3:1 on white and on #111, which is as much as one grey can have on both."""
 
-COLORS = ("#0068a8", "#d68000", "#a8508a", "#009e73")
-"""Blue, orange, purple and green: of different greys, and different for deuteranopes."""
+COLORS = ("#0068a8", "#d68000", "#a8508a", "#009e73", "#b3402f", "#8a8a00")
+"""Blue, orange, purple, green, brick and olive: of different greys, and different for deuteranopes."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 """The line styles of lines that stand for different things."""
@@ -32,7 +34,9 @@ DASHED = DASHES[1]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def axes(axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.0) -> Axes:
+def axes(
+    axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.0, layout: Layout = "constrained"
+) -> Axes:
     """Return the axes to draw on; without one, those of a new figure of pyplot.
 
     Args:
@@ -40,6 +44,7 @@ def axes(axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.
         name: The caller, for messages.
         width: Of a new figure, in inches.
         height: Likewise.
+        layout: How a new figure makes room for texts; "compressed" where the axes keep their proportions.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -47,7 +52,7 @@ def axes(axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.
     """
     wanted = required("matplotlib.axes", f"plots.{name}").Axes
     if axis is None:
-        figure = required("matplotlib.pyplot", f"plots.{name}").figure(figsize=(width, height), layout="constrained")
+        figure = required("matplotlib.pyplot", f"plots.{name}").figure(figsize=(width, height), layout=layout)
         figure.patch.set_alpha(0.0)
         axis = figure.add_subplot()
     elif not isinstance(axis, wanted) or hasattr(axis, "get_zlim"):
@@ -62,6 +67,12 @@ def axes(axis: Axes | None, name: str, *, width: float = 6.4, height: float = 4.
     for text in (axis.xaxis.label, axis.yaxis.label, axis.title, axis.xaxis.offsetText, axis.yaxis.offsetText):
         text.set_color(INK)
     return axis
+
+
+def require_model(model: Any, name: str) -> None:
+    """Raise a SettingsError if ``model`` is not a model; ``name`` is the caller's."""
+    if not all(hasattr(model, each) for each in ("parameters", "preprocess", "input_shape")):
+        raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
 
 
 def open_frame(axis: Axes) -> None:
@@ -83,8 +94,11 @@ def second(axis: Axes) -> Axes:
     return twin
 
 
-def whole_numbers(axis: Axes) -> None:
-    """Put the ticks of the horizontal axis at whole numbers."""
+def over_epochs(axis: Axes, most: int) -> None:
+    """Label the horizontal axis and put its ticks at whole numbers, for curves of up to ``most`` epochs."""
+    axis.set_xlabel("epoch")
+    if most == 1:
+        axis.set_xlim(0.0, 2.0)
     axis.xaxis.set_major_locator(required("matplotlib.ticker", "plots").MaxNLocator(integer=True))
 
 

@@ -8,12 +8,16 @@ import pytest
 
 from framework import (
     CSVLog,
+    Dense,
     JSONLog,
+    LayerNorms,
     MeanSquaredError,
     Neuron,
     ResumeWarning,
+    Sequential,
     SettingsError,
     SGDOptimizer,
+    Tanh,
     Trainer,
     on,
 )
@@ -97,3 +101,45 @@ def test_the_json_log_writes_null_for_a_figure_that_is_not_finite(tmp_path):
     spoil = on("epoch_end")(lambda run: run.history[-1].update(größe=float("nan")))
     recipe(spoil, JSONLog(path=log)).fit(Neuron(1), (X, Y))
     assert lines(log)[0]["größe"] is None
+
+
+def test_norms_of_layers_are_those_of_numpy_over_all_parameters_of_a_layer():
+    model = Sequential(Dense(2, 3, Tanh()), Dense(3, 1))
+    x, y = np.random.default_rng(0).normal(size=(6, 2)), np.arange(6.0)[:, None]
+    found = []
+
+    @on("gradients")
+    def record(run):
+        found.append({name: array.copy() for name, array in run.model.parameters.gradients.items()})
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=3, epochs=2)
+    run = trainer.replace(callbacks=[LayerNorms(), record]).fit(model, (x, y))
+    for layer in "01":
+        parts = [np.concatenate([each[f"{layer}.weights"].ravel(), each[f"{layer}.bias"]]) for each in found]
+        norms = [np.linalg.norm(part) for part in parts]
+        wanted = [np.mean(norms[:2]), np.mean(norms[2:])]
+        assert run.history[f"gradient_norm_{layer}"] == pytest.approx(wanted, rel=1e-14)
+        final = np.concatenate([model.parameters[f"{layer}.weights"].ravel(), model.parameters[f"{layer}.bias"]])
+        assert run.history[-1][f"weight_norm_{layer}"] == pytest.approx(np.linalg.norm(final), rel=1e-14)
+
+
+def test_norms_of_an_epoch_are_whole_after_a_resume_in_its_middle():
+    def trained(*more):
+        trainer = Trainer(
+            loss=MeanSquaredError(),
+            optimizer=SGDOptimizer(learning_rate=0.1),
+            batch_size=1,
+            epochs=2,
+            callbacks=[LayerNorms(), *more],
+        )
+        return trainer, trainer.fit(Dense(1, 1), ([[1.0], [2.0], [3.0]], [[1.0], [0.0], [2.0]]))
+
+    @on("batch_end")
+    def stop(run):
+        if run.step == 2:
+            run.stop("in the middle")
+
+    _, whole = trained()
+    trainer, part = trained(stop)
+    resumed = trainer.resume(part, ([[1.0], [2.0], [3.0]], [[1.0], [0.0], [2.0]]))
+    assert resumed.history["gradient_norm"] == whole.history["gradient_norm"]

@@ -81,8 +81,9 @@ def test_an_epoch_without_validation_leaves_a_gap(axis):
     assert np.isnan(axis.lines[1].get_ydata()).tolist() == [False, True, False]
 
 
-def test_epochs_are_whole_numbers(axis):
-    HISTORY.plot(axis=axis)
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_epochs_are_whole_numbers(axis, epochs):
+    History(ROWS[:epochs]).plot(axis=axis)
     assert all(tick == round(tick) for tick in axis.get_xticks())
 
 

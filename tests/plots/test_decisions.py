@@ -147,6 +147,10 @@ TABLE = pd.DataFrame({"age": [1.0, 2.0], "city": ["Bern", "Genf"]})
         ({"data": (TABLE, [0, 1])}, DtypeError, "column 'city'"),
         ({"data": (TABLE[["age"]], [0, 1])}, ShapeError, "x must have two columns; got age"),
         ({"classes": ["one"]}, SettingsError, r"argument 'classes' must have 2 names, one a class; got \['one'\]"),
+        ({"data": (X, Y[:2])}, ShapeError, "y must have 60 rows, as x; got 2"),
+        ({"data": (np.zeros((0, 2)), [])}, DataError, "x has no row without missing values"),
+        ({"model": 3}, SettingsError, "argument 'model' must be a model; got 3"),
+        ({"resolution": 1}, SettingsError, "argument 'resolution' must be a whole number from 2; got 1"),
         ({"span": 5}, SettingsError, "argument 'span' must be a range for each axis"),
     ],
 )
@@ -168,6 +172,18 @@ def test_a_confusion_matrix_shows_the_counts_of_scikit_learn_and_their_shares(ax
     assert np.array_equal(shown.mask, counts == 0)
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b", "c"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_rows_with_missing_values_do_not_move_the_range(axis):
+    table = pd.DataFrame({"age": [1.0, np.nan, 3.0], "size": [0.0, 50.0, 1.0]})
+    plots.decision_boundary(BINARY, (table, [0, 1, 1]), resolution=9, axis=axis)
+    assert axis.get_ylim() == pytest.approx((-0.08, 1.08))
+    assert axis.lines[1].get_xydata()[1].tolist() == [3.0, 1.0]
+
+
+def test_numbers_that_would_be_too_small_to_read_are_left_out(axis):
+    plots.confusion_matrix(np.eye(100), axis=axis)
+    assert not axis.texts
 
 
 def test_a_class_without_rows_has_no_colour(axis):

@@ -19,9 +19,12 @@ DRAWN = {
     "compare_runs": lambda axis: plots.compare_runs([HISTORY, HISTORY], axis=axis),
     "confusion_matrix": lambda axis: plots.confusion_matrix([[2, 1], [0, 3]], ["cat", "dog"], axis=axis),
     "decision_boundary": lambda axis: plots.decision_boundary(NEURON, DATA, resolution=9, axis=axis),
+    "confusion_matrix of long names": lambda axis: plots.confusion_matrix(
+        [[123456, 789], [12, 345678]], ["a class of a long name", "benign"], axis=axis
+    ),
     "graph": lambda axis: Sequential(Dense(2, 3, ReLU()), Dense(3, 1)).plot(axis=axis),
     "learning_curves": lambda axis: HISTORY.plot(axis=axis),
-    "weights": lambda axis: plots.weights(Dense(4, 3), axis=axis),
+    "weights": lambda axis: plots.weights(Dense(64, 16), axis=axis),
 }
 
 

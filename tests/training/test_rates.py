@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
 from framework import (
+    CSV,
     L2,
     Accuracy,
     AdamOptimizer,
@@ -13,12 +14,15 @@ from framework import (
     EarlyStopping,
     MeanSquaredError,
     Neuron,
+    Preprocess,
     Sequential,
     SettingsError,
     SGDOptimizer,
     Softmax,
+    Standardize,
     Tanh,
     Trainer,
+    UsageError,
     on,
 )
 from framework.training.rates import LearningRateSearch
@@ -120,6 +124,24 @@ def test_the_plot_shows_the_losses_and_the_suggestion():
     assert star.get_ydata()[0] == pytest.approx(search.smoothed[search.rates == search.suggestion][0])
     assert axis.get_xscale() == "log"
     assert isinstance(search, LearningRateSearch)
+
+
+def test_tables_in_files_and_open_inputs_are_searched_as_fit_takes_them(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows = [f"{a},{b},{c}" for (a, b, _), c in zip(X.tolist(), Y.tolist(), strict=True)]
+    path.write_text("\n".join(["size,age,price", *rows]))
+    model = Dense(units=1)
+    search = TRAINER.replace(
+        preprocess=Preprocess({"size": [Standardize()], "age": [Standardize()]})
+    ).find_learning_rate(model, CSV(path, target="price"), steps=30)
+    assert len(search.rates) >= 20
+    assert (model.settled, model.unsettled()) == (False, [model])
+
+
+def test_rows_that_can_be_read_once_are_refused():
+    batches = ((X[start : start + 10], Y[start : start + 10]) for start in range(0, 100, 10))
+    with pytest.raises(UsageError, match="once"):
+        TRAINER.find_learning_rate(Neuron(3), batches)
 
 
 @pytest.mark.parametrize(
