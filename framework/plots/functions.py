@@ -59,7 +59,8 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     derived = None
     if formula.writes_derivative:
         try:
-            derived = np.asarray(formula.program(h).derivative(h)) + np.zeros_like(h)
+            program = formula.program(h)
+            derived = np.asarray(program.derivative(h)) + np.zeros_like(h) if program.elementwise else None
         except DerivativeError:
             derived = None  # an operation that the graph does not know, which is why the class writes the derivative
     axis = axes(axis, "activation")

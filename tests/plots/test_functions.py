@@ -60,10 +60,11 @@ def test_a_written_derivative_is_drawn_against_the_derived_one(axis):
     assert (written.get_label(), derived.get_label()) == ("f', written", "f', derived: differs by at most 0.5")
 
 
-def test_a_written_derivative_of_a_formula_that_cannot_be_derived_is_drawn_alone(axis):
+@pytest.mark.parametrize("ends", [{"left": -1.0}, {}], ids=["not traced", "traced over a row"])
+def test_a_written_derivative_of_a_formula_that_cannot_be_derived_is_drawn_alone(axis, ends):
     class Table(Activation):
         def __call__(self, h):
-            return np.interp(h, [-1.0, 1.0], [-1.0, 1.0])
+            return np.interp(h, [-1.0, 1.0], [-1.0, 1.0], **ends)
 
         def derivative(self, h):
             return np.where(np.abs(h) < 1, 1.0, 0.0)
@@ -88,7 +89,7 @@ def test_a_written_derivative_of_a_formula_that_cannot_be_derived_is_drawn_alone
         ),
         (lambda: Swish().plot(span=3), SettingsError, "argument 'span' must be two increasing numbers.*got 3"),
         (lambda: Swish().plot(span=(0, np.nan)), SettingsError, "argument 'span' must be two increasing numbers"),
-        (lambda: Activation.of(lambda h: np.interp(h, [0], [0])).plot(), DerivativeError, "np.interp"),
+        (lambda: Activation.of(lambda h: np.interp(h, [0], [0], left=0.0)).plot(), DerivativeError, "np.interp"),
     ],
 )
 def test_what_is_no_curve_is_refused(call, error, message):
