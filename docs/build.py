@@ -130,7 +130,7 @@ def _slug(title: str) -> str:
 def stage() -> None:
     """Write .cache/site/source: the pages, those of the navigation, and those of the names."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(DOCS, SOURCE, ignore=shutil.ignore_patterns("*.py", "*.json", "__pycache__"))
+    shutil.copytree(DOCS, SOURCE, ignore=shutil.ignore_patterns("conf.py", "build.py", "*.json", "__pycache__"))
     for path in (path for name in ALSO for path in ROOT.glob(name)):
         target = SOURCE / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
