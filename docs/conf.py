@@ -62,12 +62,12 @@ html_title = "framework"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["copy.js"]
-html_sidebars = {"index": [], "start": []}  # pages without others beside them
+html_sidebars = {"index": [], "start": [], "coming_from": [], "how_do_i": []}  # pages without others beside them
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 9,
     "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": False,
