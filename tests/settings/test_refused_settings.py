@@ -247,3 +247,8 @@ def test_rates_of_any_real_kind_are_rates():
     for value in (0.5, np.float32(0.5), np.array(0.5), np.float64(0.5), np.longdouble(0.5)):
         assert rate_at(gives(value), 0) == 0.5
     assert rate_at(gives(0), 0) == 0.0
+
+
+def test_an_unknown_setting_is_named_whatever_its_value():
+    with pytest.raises(SettingsError, match=r"Dense: unknown setting 'unit'; did you mean 'units'\?"):
+        Dense(3, 2, unit={"a": 1})
