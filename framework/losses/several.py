@@ -142,7 +142,7 @@ class Losses(Loss):
         for name, loss in self.losses.items():
             with about(name):
                 found[name] = loss.sums(prediction[name], target[name], weight)
-        return self._joined(found, prediction)
+        return self.joined(found, prediction)
 
     def accept_output(self, record: Record, activation: Any) -> None:
         """Check the outputs of a model, and give each a record of its own, which keeps its memory from step to step."""
@@ -184,10 +184,10 @@ class Losses(Loss):
             name: loss.output_sums(at(activation, (name,)), at(h, (name,)), a[name], target[name], weight)
             for name, loss in self.losses.items()
         }
-        return self._joined(found, a)
+        return self.joined(found, a)
 
-    def _joined(self, sums: Mapping[str, tuple[float, float]], prediction: Any) -> tuple[float, float]:
-        """Return (sum of w L over rows, sum(w)) from the sums of each output's loss."""
+    def joined(self, sums: Mapping[str, tuple[float, ...]], prediction: Any) -> tuple[float, float]:
+        """Return (sum of w L over rows, sum(w)) from the sums of each output's loss, by name."""
         total = count = 0.0
         for name, loss, share in self._weighted:
             each, of = sums[name]

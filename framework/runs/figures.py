@@ -131,8 +131,13 @@ class Figures:
             for x, y, weight in parts:
                 with np.errstate(all="ignore"):
                     h, a = model.output(x)
-                    loss = self.loss.output_sums(activation, h, a, y, weight)
-                    add_sums(totals, {"loss": loss} | self.metric_sums(activation, h, a, y, weight, self.summed))
+                    sums = self.metric_sums(activation, h, a, y, weight, self.summed)
+                    if isinstance(self.loss, Losses):
+                        outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
+                        loss = self.loss.joined(outputs, a)
+                    else:
+                        loss = self.loss.output_sums(activation, h, a, y, weight)
+                    add_sums(totals, {"loss": loss} | sums)
                 if self.whole:
                     kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
         if not self.whole:

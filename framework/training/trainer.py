@@ -132,9 +132,13 @@ class Trainer(Component):
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
         figures = self._figures
-        keys = ["epoch", "penalty", "learning_rate", "seconds", *figures.keys, *(whole.key for whole in figures.whole)]
+        found = [*figures.keys, *(whole.key for whole in figures.whole)]
+        keys = ["epoch", "penalty", "learning_rate", "seconds", *found, *(f"val_{key}" for key in found)]
         if twice := {key for key in keys if keys.count(key) > 1}:
-            raise SettingsError(f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice")
+            outputs = "; the outputs of Losses give columns too" if figures.of_outputs else ""
+            raise SettingsError(
+                f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice{outputs}"
+            )
 
     @worded
     def fit(

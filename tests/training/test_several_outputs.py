@@ -510,3 +510,15 @@ def test_a_loss_that_writes_its_own_backward_is_refused():
 
     with pytest.raises(SettingsError, match="loss of 'price' must not write backward"):
         Losses(price=Doubled())
+
+
+@pytest.mark.parametrize(
+    ("losses", "column"),
+    [
+        (Losses(val=MeanSquaredError(), late=MeanSquaredError()), "val_loss"),  # the loss of validation, too
+        (Losses(a_b=MeanSquaredError(), a=Losses(b=MeanSquaredError())), "a_b_loss"),
+    ],
+)
+def test_outputs_whose_columns_are_taken_are_refused(losses, column):
+    with pytest.raises(SettingsError, match=f"got '{column}' twice; the outputs of Losses give columns too"):
+        trainer(loss=losses)
