@@ -40,7 +40,7 @@ class _Tracker(Callback):
     def on_train_begin(self, run: Run) -> None:
         """Open the tracker, and send the rows of a resumed run."""
         live = run.live(self)
-        live.update(sent=0, last=time.monotonic(), moment=time.time() - sum(row["seconds"] for row in run.history))
+        live.update(sent=0, last=time.monotonic(), moment=time.time() - _seconds(run.history[:]).sum())
         self._open(run)
         try:
             self._send_new(run)
@@ -66,7 +66,7 @@ class _Tracker(Callback):
         """Send the rows that are not sent yet, each with the moment at which its epoch ended, in seconds."""
         live = run.live(self)
         if rows := run.history[live["sent"] :]:
-            moments = live["moment"] + np.cumsum([row["seconds"] for row in rows])
+            moments = live["moment"] + np.cumsum(_seconds(rows))
             self._send(run, rows, moments)
             live.update(sent=live["sent"] + len(rows), moment=moments[-1])
 
@@ -84,43 +84,51 @@ class _Tracker(Callback):
 
 
 class TensorBoard(_Tracker):
-    """Write each row of the history into a folder, which ``tensorboard --logdir FOLDER`` shows.
+    """Write each row of the history where ``tensorboard --logdir FOLDER`` shows it.
 
     A column is a scalar under its name, at the step of its epoch. TensorBoard keeps scalars as float32. The settings of
-    the run are shown as text. Give each run a folder of its own, such as ``runs/first``, and TensorBoard compares those
-    in ``runs``. A resumed run writes all its rows into a new file, whose beginning tells TensorBoard to forget the
-    older ones; so does a new run in the same folder.
+    the run are shown as text. Each run has a folder of its own inside ``folder``, so that TensorBoard compares them. A
+    resumed run continues in its folder: it writes all rows into a new file, which replaces the older ones in
+    TensorBoard.
 
     Attributes:
         folder: The folder; it is made if it is missing.
+        name: The name of the run, and of its folder inside ``folder``; None is the time at which it begins.
         every: How many seconds lie between two writes, at least.
 
     Raises:
         UsageError: tensorboardX is not installed; it is in the extra ``tensorboard``.
-        SettingsError: The folder cannot be written; before training starts.
+        SettingsError: The folder cannot be written, or holds another run of this name; before training starts.
         OSError: A file cannot be written, for instance because the disk is full.
 
     Example:
-        >>> TensorBoard(folder="runs/first").every
-        1.0
+        >>> TensorBoard(folder="runs", name="first").folder
+        'runs'
 
     Source:
         https://tensorboardx.readthedocs.io
     """
 
     folder: Annotated[str, BeforeValidator(text_of_path)]
+    name: str | None = None
 
     def require(self, run: Run) -> None:
-        """Make the folder, and see whether tensorboardX is there."""
+        """Make the folder, and see whether it is this run's, and whether tensorboardX is there."""
         required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
+        own = Path(self.folder, self.name or "")
         try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder) as file:
+            own.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=own) as file:
                 file.write(b"0")
         except OSError as error:
             raise SettingsError(
                 f"TensorBoard: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
             ) from None
+        if self.name and not all(path.suffix == f".{run.identity}" for path in own.glob("events.out.tfevents*")):
+            raise SettingsError(
+                f"TensorBoard: setting 'name' must not be that of another run; got {self.name!r}, which is in "
+                f"{self.folder!r} already; leave it out, and the time is the name"
+            )
 
     def _open(self, run: Run) -> None:
         """Begin a file, whose first event takes back those of older files."""
@@ -128,8 +136,11 @@ class TensorBoard(_Tracker):
             required(f"tensorboardX.{name}", "TensorBoard")
             for name in ("event_file_writer", "proto.event_pb2", "proto.summary_pb2", "summary")
         )
+        begun = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{run.identity[:4]}"
+        own = Path(self.folder, self.name or run.memory(self).setdefault("name", begun)).absolute()
+        own.mkdir(exist_ok=True)
         name = f".{time.time_ns()}.{run.identity}"  # tensorboardX's own name has whole seconds
-        writer = files.EventsWriter(str(Path(self.folder).absolute() / "events"), name)
+        writer = files.EventsWriter(str(own / "events"), name)
         run.live(self).update(writer=writer, event=events.Event, summary=summaries.Summary)
         start = events.SessionLog(status=events.SessionLog.START)
         writer.write_event(events.Event(wall_time=time.time(), session_log=start))
@@ -275,6 +286,10 @@ class MLflow(_Tracker):
         finally:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
             client.set_terminated(run_id, "FINISHED" if error is None else "KILLED" if killed else "FAILED")
+
+
+def _seconds(rows: list[dict[str, Any]]) -> Array:
+    return np.array([row.get("seconds", 0.0) for row in rows])
 
 
 def _known(client: Any, run_id: str) -> dict[str, dict[int, float]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -51,12 +52,12 @@ class Board:
     holds = np.float32
 
     def __init__(self, folder):
-        self.callback = TensorBoard(folder=folder, every=0)
+        self.callback = TensorBoard(folder=folder, name="run", every=0)
 
     def read(self, run):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        found = EventAccumulator(self.callback.folder, size_guidance={"scalars": 0}).Reload()
+        found = EventAccumulator(f"{self.callback.folder}/run", size_guidance={"scalars": 0}).Reload()
         values = {key: [(each.step, each.value) for each in found.Scalars(key)] for key in found.Tags()["scalars"]}
         return {key: each for key, each in values.items() if each}  # it keeps the names of what it forgets
 
@@ -181,17 +182,30 @@ def test_rows_wait_until_the_time_has_come(tracker, monkeypatch):
 def test_the_settings_are_there(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    recipe(TensorBoard(folder=tmp_path)).fit(network(), DATA)
-    (text,) = EventAccumulator(str(tmp_path)).Reload().Tensors("settings/text_summary")
+    recipe(TensorBoard(folder=tmp_path, name="run")).fit(network(), DATA)
+    (text,) = EventAccumulator(str(tmp_path / "run")).Reload().Tensors("settings/text_summary")
     (table,) = text.tensor_proto.string_val
     assert "| optimizer.learning_rate | `0.1` |" in table.decode().splitlines()
 
 
-def test_a_new_run_in_a_folder_replaces_the_one_before(tmp_path):
-    board = Board(tmp_path)
-    recipe(board.callback).fit(network(), DATA, DATA)
-    run = recipe(board.callback, epochs=2).fit(network(), DATA)
-    assert board.read(run) == expected(run, board)
+def test_each_run_has_a_folder_of_its_own_in_which_it_continues(tmp_path):
+    trainer = recipe(TensorBoard(folder=tmp_path / "runs"), epochs=2)
+    first, second = (trainer.fit(network(), DATA) for _ in range(2))
+    save(first, tmp_path / "kept")
+    trainer.resume(tmp_path / "kept", DATA, epochs=1)
+    folders = [tmp_path / "runs" / run.memories["TensorBoard.0"]["name"] for run in (first, second)]
+    assert {*(tmp_path / "runs").iterdir()} == {*folders}
+    assert [len([*folder.iterdir()]) for folder in folders] == [2, 1]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{4}", folders[0].name)
+
+
+def test_the_name_of_another_run_is_refused(tmp_path):
+    trainer = recipe(TensorBoard(folder=tmp_path, name="first"))
+    run = trainer.fit(network(), DATA)
+    with pytest.raises(SettingsError, match="setting 'name' must not be that of another run; got 'first'"):
+        trainer.fit(network(), DATA)
+    trainer.resume(run, DATA, epochs=1)
+    assert len([*(tmp_path / "first").iterdir()]) == 2
 
 
 def test_mlflow_has_the_settings_the_model_and_the_run(database, tmp_path):

@@ -81,7 +81,7 @@ def test_a_network_without_hidden_layers_and_a_scaler_of_arrays():
 
 
 @pytest.mark.parametrize(
-    "before", [(), (StandardScaler(),), (StandardScaler(with_std=False), StandardScaler(with_mean=False))]
+    "before", [(), (StandardScaler(),), (StandardScaler(with_mean=False), StandardScaler(with_std=False))]
 )
 @pytest.mark.parametrize("y", [TWO, THREE, np.digitize(X[:, 0], [2.0, 4.0]), X[:, 0] > 3.0])
 def test_a_network_of_a_table_keeps_columns_and_classes(before, y):
