@@ -522,3 +522,24 @@ def test_a_loss_that_writes_its_own_backward_is_refused():
 def test_outputs_whose_columns_are_taken_are_refused(losses, column):
     with pytest.raises(SettingsError, match=f"got '{column}' twice; the outputs of Losses give columns too"):
         trainer(loss=losses)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_losses_of_nested_outputs_add_up_over_parts_of_batches(engine):
+    y = {"p": X[:, :2], "q": {"k": np.arange(ROWS) % 3, "f": (X[:, :1] > 0).astype(float)}}
+    weight = np.where(np.arange(ROWS) < 4, 0.0, WEIGHT)
+    inner = Losses(k=CrossEntropy(), f=BinaryCrossEntropy(), weights={"f": 3.0})
+    loss = Losses(p=MeanSquaredError(), q=inner, weights={"q": 0.5})
+    last = Heads(k=Dense(units=3, activation=Softmax()), f=Dense(units=1, activation=Sigmoid()))
+    model = network(p=Dense(units=2), q=last)
+    recipe = trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=1e-13), batch_size=3, accumulate=3, epochs=1)
+    row = recipe.replace(engine=engine).fit(model, (X, y, weight), (X, y, weight)).history[-1]
+    found, names = model(X), ("loss", "p_loss", "q_loss", "q_k_loss", "q_f_loss")
+    k, f = (
+        CrossEntropy()(found["q"]["k"], y["q"]["k"], weight),
+        BinaryCrossEntropy()(found["q"]["f"], y["q"]["f"], weight),
+    )
+    p = MeanSquaredError()(found["p"], y["p"], weight)
+    expected = [p + 0.5 * (k + 3.0 * f), p, k + 3.0 * f, k, f]
+    assert [row[name] for name in names] == pytest.approx(expected, rel=1e-9)
+    assert [row[f"val_{name}"] for name in names] == pytest.approx(expected, rel=1e-9)
