@@ -14,6 +14,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,6 +35,9 @@ from framework.losses.requirements import (
 )
 from framework.settings.component import belongs_to
 from framework.settings.plain_functions import PlainFunction, name_of
+
+_IN_SESSION = nullcontext()
+"""In training, warnings of NumPy are off already."""
 
 
 class Loss(Formula):
@@ -276,7 +280,8 @@ class Loss(Formula):
         divisor = self._divisor(a.shape, weight, count)
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         delta = record.array("delta", a.shape)
-        with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
+        # A loss that is not finite is found here, a gradient by the optimizer.
+        with np.errstate(all="ignore") if check else _IN_SESSION:
             record.total = self._total(formula, first, target, weight)
             loss = record.total / divisor
             if not math.isfinite(loss):
@@ -376,33 +381,37 @@ class Loss(Formula):
         Raises:
             ShapeError: The formula does not give one value per element, or one value per row for a row loss.
         """
-        total = 0.0
-        shape = first.shape[:1] if self.by_row else first.shape
         parts = blocks(first)
+        if len(parts) == 1:
+            return self._sum(formula(first, target), first, weight)
+        total = 0.0
         for part in parts:
-            given, wanted = (first, target) if len(parts) == 1 else (first[part], target[part])
-            values, expected = formula(given, wanted), given.shape[: len(shape)]
-            if getattr(values, "shape", ()) != expected:
-                of = ("per element", "per row")
-                other = given.shape if self.by_row else given.shape[:1]
-                hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
-                if np.shape(values) == other:
-                    hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
-                raise ShapeError(
-                    f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
-                    f"got {'None: write return' if values is None else np.shape(values)}{hint}"
-                )
-            if weight is not None:
-                values = values * weight[part].reshape(-1, *(1,) * (len(shape) - 1))
-            total += float(np.add.reduce(values, axis=None))
+            given = first[part]
+            total += self._sum(formula(given, target[part]), given, None if weight is None else weight[part])
         return total
+
+    def _sum(self, values: Any, given: Any, weight: Array | None) -> float:
+        """Return the weighted sum of what the formula makes of some rows."""
+        expected = given.shape[:1] if self.by_row else given.shape
+        if getattr(values, "shape", ()) != expected:
+            of = ("per element", "per row")
+            other = given.shape if self.by_row else given.shape[:1]
+            hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
+            if np.shape(values) == other:
+                hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
+            raise ShapeError(
+                f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
+                f"got {'None: write return' if values is None else np.shape(values)}{hint}"
+            )
+        if weight is not None:
+            values = values * weight.reshape(-1, *(1,) * (len(expected) - 1))
+        return float(np.add.reduce(values, axis=None))
 
     def _fill(
         self, formula: Any, prediction: Array, target: Array, weight: Array | None, count: float, out: Array
     ) -> None:
         """Fill ``out`` with formula(prediction, target) * w / count, some rows at a time."""
         scale: Any = 1.0 / count
-        column = (-1, *(1,) * (out.ndim - 1))
         parts = blocks(out)
         for part in parts:
             if len(parts) == 1:
@@ -415,7 +424,7 @@ class Loss(Formula):
                     f"got {np.shape(slope)}"
                 )
             if weight is not None:
-                scale = (weight[part] / weight.dtype.type(count)).reshape(column)
+                scale = (weight[part] / weight.dtype.type(count)).reshape(-1, *(1,) * (out.ndim - 1))
             np.multiply(slope, scale, out=filled, casting="same_kind")
 
 

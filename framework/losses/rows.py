@@ -55,13 +55,14 @@ class RowLoss(Loss):
         """Return checked targets as (rows, classes)."""
         if array.shape == shape:
             return array if record is None else array.astype(record.dtype, copy=False)
-        out = np.empty(shape) if record is None else record.array("one_hot", shape)
-        starts = None if record is None else record.get("starts")  # of the rows
+        record = Record(np.float64, training=False) if record is None else record
+        out, starts = record.array("one_hot", shape), record.get("starts")
         if starts is None or len(starts) != len(out):
-            starts = np.arange(0, out.size, out.shape[1])
-            if record is not None:
-                record["starts"] = starts
-        return one_hot(array, out, starts)
+            starts = record["starts"] = np.arange(0, out.size, out.shape[1])  # of the rows
+        flat = np.add(starts, array, out=record.array("flat", starts.shape, np.intp), casting="unsafe")
+        out.fill(0.0)
+        out.put(flat, 1.0)
+        return out
 
 
 class DistributionLoss(RowLoss):
@@ -93,10 +94,3 @@ class _FunctionRowLoss(_FunctionLoss, RowLoss):
 
 
 RowLoss._of_function = _FunctionRowLoss
-
-
-def one_hot(classes: Array, out: Array, starts: Array) -> Array:
-    """Fill ``out`` (rows, classes) with 1 at each row's class; ``starts`` are the places where the rows begin."""
-    out.fill(0.0)
-    out.put(np.add(starts, classes, dtype=np.intp, casting="unsafe"), 1.0)
-    return out

@@ -45,7 +45,7 @@ class Session:
         self._handlers: dict[int, Any] = {}
         self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
-        self._errstate = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        self._errstate = np.errstate(all="ignore")
 
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
