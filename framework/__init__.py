@@ -46,7 +46,7 @@ from framework.errors import (
     UsageError,
 )
 from framework.experiments.experiment import Experiment
-from framework.export import export_onnx, from_sklearn, load_torch, save_torch, to_torch
+from framework.export import export_onnx, export_python, from_sklearn, load_torch, save_torch, to_torch
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop
 from framework.losses import Loss, RowLoss
@@ -304,6 +304,7 @@ __all__ = [
     "erfc",
     "error_term",
     "export_onnx",
+    "export_python",
     "from_sklearn",
     "increment",
     "latest",

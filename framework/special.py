@@ -43,7 +43,7 @@ def erfc(x: Any) -> Any:
     Source:
         As for ``erf``.
     """
-    return _ERFC(x) if _is_symbol(x) else _like(x, lambda a, tail: np.where(a < 0, 2.0 - tail, tail), _erfc_near)
+    return _ERFC(x) if _is_symbol(x) else erfc_of(floats(x, "x"))
 
 
 def normal_deviate(share: Any) -> Any:
@@ -70,9 +70,18 @@ def _is_symbol(x: Any) -> bool:
     return hasattr(type(x), "__array_ufunc__") and not isinstance(x, np.ndarray | np.generic)
 
 
+def erf_of(x: Any) -> Any:
+    """Return erf of an array of floats, or of a number of NumPy."""
+    return _like(x, lambda a, tail: np.copysign(1.0 - tail, a), lambda a: a + a * erf_near(a))
+
+
+def erfc_of(x: Any) -> Any:
+    """Return erfc of an array of floats, or of a number of NumPy."""
+    return _like(x, lambda a, tail: np.where(a < 0, 2.0 - tail, tail), _erfc_near)
+
+
 def _like(x: Any, from_tail: Any, near: Any) -> Any:
     """Evaluate in float64, each element on its interval of |x|, and give the result the shape and dtype of x."""
-    x = floats(x, "x")
     a = x.astype(np.float64).reshape(-1)
     size = np.abs(a)
     out = np.where(np.isnan(a), a, 0.0)
@@ -244,3 +253,9 @@ _WD = (
     5.47593808499534494600e-4,
     1.05075007164441684324e-9,
 )
+
+PARTS = (erf_of, erfc_of, _like, _erfc_near, erf_near, erfc_tail, _halved, _ratio, _polynomial)
+"""The functions of which erf and erfc are made; they need NumPy alone."""
+
+NUMBERS = ("EDGES", "_ERX", "_PP", "_QQ", "_PA", "_QA", "_RA", "_SA", "_RB", "_SB")
+"""The names of the numbers that these functions read."""

@@ -105,6 +105,11 @@ class LayerProgram:
         """The places in the result of ``forward`` of what the backward pass reads."""
         return self._graph.kept
 
+    @property
+    def prediction(self) -> tuple[dict[str, Node], dict[str, Any]]:
+        """What ``predict`` computes: the inputs by name, and the results, in a graph that is lowered for NumPy."""
+        return self._graph.inputs, self._graph.results
+
     def backward(self, *, fused: bool, input_gradient: bool) -> Emitted:
         """Return the backward pass: (gradient, leaves of x, parameters, saved) -> dL/dx; fills parameters' gradients.
 

@@ -126,9 +126,16 @@ def _safe(name: str, place: int) -> str:
     return f"{name}_" if name in _TAKEN or keyword.iskeyword(name) or _OURS.fullmatch(name) else name
 
 
-def _index(index: Iterable[Any]) -> str:
+def index_text(index: Iterable[Any]) -> str:
     """Return the text of an index with an entry for each axis."""
     return ", ".join(map(entry_text, index))
+
+
+def reduces_by_rows(node: Node, lives: Lives) -> bool:
+    """Return whether a reduction over contiguous rows is faster as a product with ones, or column by column."""
+    x, longest = node.args[0], {"sum": _LONG, "max": _WIDE, "min": _WIDE}.get(node.op, 0)
+    over_rows = node.shape and node.kind == "f" and node.attributes["axes"] == (x.ndim - 1,)
+    return bool(over_rows) and x.shape[-1] <= longest and lives.contiguous(x)
 
 
 class _Writer:
@@ -392,7 +399,7 @@ class _Writer:
             return self._shape(value)
         if key == "times":
             return self.graph.size_text(value * self.graph.rows)
-        return _index(value) if key == "index" else value
+        return index_text(value) if key == "index" else value
 
     def _elementwise(self, node: Node) -> None:
         values = self._operands(node)
@@ -452,19 +459,18 @@ class _Writer:
     def _reduce(self, node: Node) -> None:
         (x,), axes = node.args, node.attributes["axes"]
         size = x.shape[-1]
-        if self.layout and node.shape and node.kind == "f" and axes == (x.ndim - 1,) and self.lives.contiguous(x):
+        if self.layout and reduces_by_rows(node, self.lives):
             text = self._text(x)
-            if node.op == "sum" and size <= _LONG:
+            if node.op == "sum":
                 self.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
                 self._define(node, self._into(node))
                 self._line(f"{text}.reshape(-1, {size}).dot(ones{size}, out={self.names[node]}.reshape(-1))")
                 return
-            if node.op in ("max", "min") and size <= _WIDE:
-                self._define(node, self._into(node))
-                turned = f"{self._array(('turned', self.arrays), x.shape, x.kind)}.reshape({size}, -1)"
-                self._line(f"{turned}[...] = {text}.reshape(-1, {size}).T")
-                self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={self.names[node]}.reshape(-1))")
-                return
+            self._define(node, self._into(node))
+            turned = f"{self._array(('turned', self.arrays), x.shape, x.kind)}.reshape({size}, -1)"
+            self._line(f"{turned}[...] = {text}.reshape(-1, {size}).T")
+            self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={self.names[node]}.reshape(-1))")
+            return
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, axis={axes}{keepdims}{self._out(node)})")
 
@@ -517,7 +523,7 @@ class _Writer:
             self._line(f"{name}.fill(0)")
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if owners.get(part) is node:
-                self.targets[part] = f"{name}[{_index(index)}]"
+                self.targets[part] = f"{name}[{index_text(index)}]"
                 aimed.add(part)
 
     def _place(self, node: Node) -> None:
@@ -527,7 +533,7 @@ class _Writer:
         self._define(node, name)
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if part not in aimed or self.targets.pop(part, ""):  # or it has an array of its own nevertheless
-                self._line(f"{self.names[node]}[{_index(index)}] {sign} {self._text(part)}")
+                self._line(f"{self.names[node]}[{index_text(index)}] {sign} {self._text(part)}")
 
     def _set_index(self, node: Node) -> None:
         x, value = (self._text(arg) for arg in node.args)
@@ -535,7 +541,7 @@ class _Writer:
         self._define(node, self._into(node, node.args[:1]))
         if before is None or self.slots.get(node) is not before:
             self._line(f"{self.names[node]}[...] = {x}")
-        self._line(f"{self.names[node]}[{_index(node.attributes['index'])}] = {value}")
+        self._line(f"{self.names[node]}[{index_text(node.attributes['index'])}] = {value}")
 
     def _pad(self, node: Node) -> None:
         (x,), width = node.args, node.attributes["width"]
@@ -543,7 +549,7 @@ class _Writer:
         inner = [(a, a + size, 1) if a or b else None for (a, b), size in zip(width, x.shape, strict=True)]
         self._define(node, self._into(node))
         self._line(f"{self.names[node]}.fill({node.attributes['value']!r})")
-        self._line(f"{self.names[node]}[{_index(inner)}] = {text}")
+        self._line(f"{self.names[node]}[{index_text(inner)}] = {text}")
 
     def _fold(self, node: Node) -> None:
         axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))

@@ -59,8 +59,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
     Raises:
         SettingsError: Sizes are not known, or the shape does not fit; or a layer has no graph, which is named.
     """
-    model.parameters  # noqa: B018 -- raises while a number of inputs is not known
-    shape = _shape_of(model, shape, name)
+    shape = sample_of(model, shape, name)
     dtype = dtype or model.dtype
     parameters, buffers = model.parameters, model.buffers
     numbers = {key: np.asarray(value) for part in (parameters, buffers) for key, value in part.items()}
@@ -89,8 +88,14 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
     )
 
 
-def _shape_of(model: Model, shape: Any, name: str) -> Any:
-    """Return the shape of a sample."""
+def sample_of(model: Model, shape: Any, name: str) -> Any:
+    """Return the shape of a sample: the given one, that of the preprocess, or that of the model.
+
+    Raises:
+        SettingsError: Sizes are not known, or the shape does not fit.
+        UsageError: A number of inputs is not known.
+    """
+    model.parameters  # noqa: B018 -- raises while a number of inputs is not known
     expected = model.input_shape
     if shape is None and model.preprocess is not None:
         shape = model.preprocess.shape

@@ -1,0 +1,442 @@
+"""Source: the formula of a layer as lines of NumPy that a person reads, with the bits of the engine.
+
+The engine runs the graph of a layer as a function that works in memory of its own. These lines compute the same
+operations on arrays in the same order, and allocate an array for each. A value that is used once stands in the
+expression that uses it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from framework import special
+from framework.emit.lives import Lives
+from framework.emit.numpy import index_text, reduces_by_rows
+from framework.emit.runtime import windows
+from framework.errors import SettingsError
+from framework.graph.graph import Graph, kind_of
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import COMPARISONS, OPERATIONS
+
+_OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "negative", "bitwise_and", "bitwise_or", "invert"})
+_OPERATORS |= COMPARISONS
+"""Operations whose text for readers is Python, and computes the same bits."""
+
+_LONGEST = 70
+"""A longer expression gets a line of its own."""
+
+_TIGHT = 9
+"""How tightly a name or a call binds."""
+
+HELPERS = {
+    "row_sums": '''
+def row_sums(x):
+    """Return the sum of each row, as a product with ones."""
+    size = x.shape[-1]
+    return x.reshape(-1, size).dot(np.ones(size, x.dtype)).reshape(x.shape[:-1])
+''',
+    "row_max": '''
+def row_max(x):
+    """Return the largest number of each row, column by column."""
+    columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+    return np.maximum.reduce(columns, axis=0).reshape(x.shape[:-1])
+''',
+    "row_min": '''
+def row_min(x):
+    """Return the smallest number of each row, column by column."""
+    columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+    return np.minimum.reduce(columns, axis=0).reshape(x.shape[:-1])
+''',
+    "require_ids": '''
+def require_ids(x, count):
+    """Check that these are whole numbers from 0 to count - 1, and return them."""
+    if x.size and not (0 <= x.min() and x.max() < count and np.array_equal(x, np.rint(x))):
+        raise ValueError(f"ids must be whole numbers from 0 to {count - 1}")
+    return x
+''',
+}
+"""The functions that the lines may call, by name, as source."""
+
+
+def helper(name: str) -> str:
+    """Return the source of a function that lines call."""
+    if name in HELPERS:
+        return HELPERS[name]
+    if name == "windows":
+        source = inspect.getsource(windows).replace("as_strided(", "np.lib.stride_tricks.as_strided(")
+        return "\n" + re.sub(r"def windows\(.*\) -> Array:", "def windows(x, axes, window, steps):", source)
+    numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in special.NUMBERS)
+    parts = [inspect.getsource(part).rstrip() for part in special.PARTS]  # of erf and erfc
+    source = re.sub(r"\b(erfc?)_of\(", r"\1(", "\n\n\n".join(parts)).replace("itertools.pairwise(EDGES)", _PAIRS)
+    return f"\n{numbers}\n\n\n{source}\n"
+
+
+_PAIRS = "zip(EDGES, EDGES[1:], strict=False)"
+
+
+class Lines:
+    """The lines of a function, with the names that are taken.
+
+    Attributes:
+        lines: The lines so far.
+        helpers: The functions that they call.
+        constants: The arrays that they read, by name, apart from parameters.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        """Start empty; ``taken`` are names that no value may have."""
+        self.lines: list[str] = []
+        self.helpers: set[str] = set()
+        self.constants: dict[str, np.ndarray[Any, Any]] = {}
+        self.indent = "    "
+        self._taken = {*taken}
+        self._values = 0
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(self.indent + text if text else "")
+
+    def name(self, wanted: str) -> str:
+        """Return a name that is free: the wanted one, or one like it."""
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+    def value(self) -> str:
+        """Return a name for an intermediate value."""
+        self._values += 1
+        return self.name(f"v{self._values}")
+
+    def calls(self, name: str) -> str:
+        """Note that a helper is called, and return its name."""
+        self.helpers.add(name)
+        return name
+
+
+class Formula:
+    """Writes one graph, lowered for NumPy, as lines."""
+
+    def __init__(self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any]) -> None:
+        """Begin.
+
+        Args:
+            lines: Where the lines go.
+            graph: The graph.
+            names: The names of its inputs.
+            results: Everything that the engine computes of it.
+        """
+        self.lines, self.graph = lines, graph
+        self.real = f"np.{graph.dtype}"
+        self.names: dict[Any, str] = dict(names)
+        self.binding: dict[Node, int] = {}
+        self.lives = Lives()
+        self.lives.home = {node: node for node in names}
+        self.lives.strides = dict.fromkeys(names)
+        order = [node for node in ordered(nodes_in(results), set(names)) if node not in names]
+        self.lives.follow(order)
+        self.plain = {*names}  # values that are C contiguous
+        self.uses: Counter[Node] = Counter()
+        self.strict: set[Node] = (
+            set()
+        )  # values that must be C contiguous, as the engine's are: strides change last bits
+
+    def write(self, output: Node, h: Node | None, name: str, h_name: str) -> str:
+        """Write the lines of an output, and return its name; h, the argument of its activation, has a name too."""
+        given = set(self.names)
+        order = [node for node in ordered([output], given) if node not in given]
+        self._count(order)
+        self.strict.add(output)
+        wanted = {output: name} | ({h: h_name} if h is not None and h in order and h is not output else {})
+        for node in wanted:
+            self.uses[node] += 2
+        self._write(order, wanted)
+        if self.names[output] != name:  # the output is an input, or a part of one
+            self.lines.line(f"{name} = {self.names[output]}")
+        return name
+
+    def _count(self, order: Iterable[Node]) -> None:
+        for node in order:
+            self.uses.update(nodes_in(node.args))
+            if not OPERATIONS[node.op].elementwise:
+                self.strict.update(nodes_in(node.args))
+            if node.op == "loop":
+                self.uses.update(nodes_in(node.args))  # which every step reads
+                self.strict.update(nodes_in(node.attributes["body"].outputs))
+                body = node.attributes["body"]
+                self.uses.update(nodes_in(body.outputs))
+                self._count(body.order())
+
+    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str]) -> None:
+        for node in order:
+            if node in self.names or node.fill is not None:
+                continue
+            text, binding = self._expression(node)
+            if text is None:
+                continue
+            plain = self._is_plain(node)
+            if not plain and node in self.strict and not OPERATIONS[node.op].view:
+                text, binding, plain = f"np.ascontiguousarray({text})", _TIGHT, True
+            if plain:
+                self.plain.add(node)
+            if node not in wanted and self.uses[node] == 1 and len(text) <= _LONGEST and node.op not in _NAMED:
+                self.names[node], self.binding[node] = text, binding
+            else:
+                name = self.lines.name(wanted[node]) if node in wanted else self.lines.value()
+                self.lines.line(f"{name} = {text}")
+                self.names[node] = name
+
+    def _is_plain(self, node: Node) -> bool:
+        """Return whether NumPy gives a C contiguous array."""
+        row = OPERATIONS[node.op]
+        if row.view and node not in self.lives.copies:
+            first = node.args[0]
+            return first in self.plain and (node.op == "reshape" or self.lives.contiguous(node))
+        if node.op in ("matmul", "gather", "constant", "rows", "row_numbers", "place", "loop", "part"):
+            return True
+        return node.op != "einsum" and all(
+            arg in self.plain or arg.ndim < 2 or arg.fill is not None for arg in nodes_in(node.args)
+        )
+
+    # texts
+
+    def text(self, value: Any, binding: int = 0, kind: str = "f") -> str:
+        """Return the text of a node or a number, in parentheses if it binds less tightly than it must."""
+        if not isinstance(value, Node):
+            return self._number(value, kind, binding)
+        if value.fill is not None and value not in self.names:
+            dtype = {"f": self.real, "i": "np.int64", "b": "bool"}[value.kind]
+            filled = f"np.full({self.shape(value.shape)}, {self._number(value.fill, value.kind, 0)}, {dtype})"
+            return (
+                filled.replace("np.full(", "np.zeros(").replace(", 0.0, ", ", ")
+                if value.fill == 0 and value.kind == "f"
+                else filled
+            )
+        if value.op == "constant" and value not in self.names:
+            array = value.attributes["value"].value
+            array = array.astype(self.graph.dtype) if value.kind == "f" else array
+            known = next(
+                (n for n, a in self.lines.constants.items() if a.dtype == array.dtype and np.array_equal(a, array)),
+                None,
+            )
+            name = self.names[value] = known or self.lines.name("constant")
+            self.lines.constants[name] = array
+            self.plain.add(value)
+        found = self.names[value]
+        return f"({found})" if self.binding.get(value, _TIGHT) < binding else found
+
+    def _number(self, value: Any, kind: str, binding: int) -> str:
+        if kind == "f" and not isinstance(value, bool):
+            value = float(value)
+        text = repr(value)
+        text = text.replace("inf", "np.inf").replace("nan", "np.nan")
+        return f"({text})" if text.startswith("-") and binding > 1 else text
+
+    def shape(self, shape: tuple[int, ...]) -> str:
+        """Return the text of a shape."""
+        return self.graph.shape_text(shape)
+
+    def _cast(self, node: Node, binding: int = 0) -> list[str]:
+        """Return the texts of the arguments; integers among floats must not make them float64."""
+        values = self._operands(node)
+        kinds = {value.kind for value in nodes_in(values)}
+        cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
+        texts = []
+        for value in values:
+            if isinstance(value, Node) and value.kind in cast:
+                texts.append(f"{self.text(value, _TIGHT)}.astype({self.real})")
+            else:
+                texts.append(self.text(value, binding, "f" if node.kind == "f" or "f" in kinds else kind_of(value)))
+        return texts
+
+    def _operands(self, node: Node) -> list[Any]:
+        values = list(node.args)
+        for place, value in enumerate(values):
+            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
+            if isinstance(value, Node) and value.fill is not None and rest:
+                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
+        return values
+
+    def _expression(self, node: Node) -> tuple[Any, int]:
+        """Return the expression of a node, and how tightly it binds; None where it has written lines itself."""
+        if node.op in _WRITERS:
+            return _WRITERS[node.op](self, node), _TIGHT
+        row = OPERATIONS[node.op]
+        if row.elementwise:
+            if node.op not in _OPERATORS:
+                texts = self._cast(node)
+                if node.op in ("erf", "erfc"):
+                    self.lines.calls("erf")
+                return row.numpy.format(*texts, arguments=", ".join(texts), out=""), _TIGHT
+            left, *right = self._cast(node, row.binding + (row.binding == 0))
+            if right:  # what stands on the right must bind more tightly, so that the order stays
+                right = self._cast(node, row.binding + 1)[1:]
+            return row.text.format(left, *right), row.binding
+        texts = [self.text(arg, _TIGHT if "{0}" in row.numpy else 0, kind_of(arg)) for arg in node.args]
+        attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
+        found = row.numpy.format(*texts, arguments=", ".join(texts), out="", **attributes)
+        return found.replace("real(", f"{self.real}(") if node.op == "rows" else found, _TIGHT
+
+    def _attribute(self, key: str, value: Any) -> Any:
+        if key == "shape":
+            return self.shape(value)
+        if key == "times":
+            return self.graph.size_text(value * self.graph.rows)
+        return _part(value) if key == "index" else value
+
+    def where(self, node: Node) -> str:
+        condition, a, b = self._operands(node)
+        texts = [self.text(part, 0, node.kind) for part in (a, b)]
+        if node.kind == "f" and not any(isinstance(part, Node) for part in (a, b)):
+            if texts == ["1.0", "0.0"]:
+                return f"{self.text(condition, _TIGHT)}.astype({self.real})"
+            texts = [f"{self.real}({text})" for text in texts]
+        texts = [
+            f"{self.text(part, _TIGHT)}.astype({self.real})"
+            if isinstance(part, Node) and part.kind != node.kind
+            else text
+            for part, text in zip((a, b), texts, strict=True)
+        ]
+        return f"np.where({self.text(condition)}, {', '.join(texts)})"
+
+    def reduce(self, node: Node) -> str:
+        (x,), axes = node.args, node.attributes["axes"]
+        if reduces_by_rows(node, self.lives):
+            names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
+            found = f"{self.lines.calls(names[node.op])}({self.text(x)})"
+            return f"{found}[..., None]" if node.attributes["keepdims"] else found
+        ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
+        keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
+        axis = axes[0] if len(axes) == 1 else axes
+        return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"
+
+    def matmul(self, node: Node) -> str:
+        a, b = node.args
+        if all(x.ndim <= 2 and x.kind == "f" for x in node.args):
+            return f"{self.text(a, _TIGHT)}.dot({self.text(b)})"
+        return f"np.matmul({self.text(a)}, {self.text(b)})"
+
+    def rearranged(self, node: Node) -> str:
+        x = self.text(node.args[0], _TIGHT)
+        text = (
+            f"{x}.reshape({self.shape(node.shape)})"
+            if node.op == "reshape"
+            else f"{x}.transpose{node.attributes['axes']}"
+        )
+        if node.op == "transpose" and node.attributes["axes"] == (1, 0):
+            text = f"{x}.T"
+        return f"np.ascontiguousarray({text})" if node in self.lives.copies else text
+
+    def gather(self, node: Node) -> str:
+        x, *indices = (self.text(arg, _TIGHT, kind_of(arg)) for arg in node.args)
+        axes = node.attributes["axes"]
+        if len(axes) == 1:
+            return f"np.take({x}, {indices[0]}, axis={axes[0]})"
+        index = [":"] * (axes[-1] + 1)
+        for axis, text in zip(axes, indices, strict=True):
+            index[axis] = text
+        return f"np.ascontiguousarray({x}[{', '.join(index)}])"
+
+    def windows(self, node: Node) -> str:
+        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
+        return f"{self.lines.calls('windows')}({self.text(node.args[0])}, {axes}, {window}, {steps})"
+
+    def pad(self, node: Node) -> str:
+        value = self._number(node.attributes["value"], "f", 0)
+        return f"np.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value})"
+
+    def place(self, node: Node) -> None:
+        name = self._array(node)
+        sign = "+=" if node.attributes["add"] else "="
+        for index, part in zip(node.attributes["indices"], node.args, strict=True):
+            self.lines.line(f"{name}[{_part(index)}] {sign} {self.text(part)}")
+
+    def set_index(self, node: Node) -> None:
+        name = self.names[node] = self.lines.value()
+        x, value = node.args
+        self.lines.line(f"{name} = np.array({self.text(x, 0, node.kind)}, {self._dtype(node)})")
+        self.lines.line(f"{name}[{_part(node.attributes['index'])}] = {self.text(value, 0, node.kind)}")
+        self.plain.add(node)
+
+    def _array(self, node: Node) -> str:
+        name = self.names[node] = self.lines.value()
+        self.lines.line(f"{name} = np.zeros({self.shape(node.shape)}, {self._dtype(node)})")
+        self.plain.add(node)
+        return name
+
+    def _dtype(self, node: Node) -> str:
+        return {"f": self.real, "i": "np.int64", "b": "bool"}[node.kind]
+
+    def loop(self, node: Node) -> None:
+        body, lines, steps = node.attributes["body"], self.lines, node.attributes["steps"]
+        count = len(body.states)
+        step = lines.name("t")
+        read = {part.attributes["index"] for part in self.uses if part.op == "part" and part.args[0] is node}
+        for place, state in enumerate(body.states):
+            name = self.names[state] = self.names[node, place] = lines.name("state")
+            lines.line(f"{name} = {self.text(node.args[place], 0, state.kind)}")
+            self.plain.add(state)
+        for place in range(count, count + body.stacked):
+            if place in read:
+                output = body.outputs[place]
+                self.names[node, place] = name = lines.name("stack")
+                lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self._dtype(output)})")
+        order = f"range({steps})"
+        lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
+        outer, lines.indent = lines.indent, lines.indent + "    "
+        for entry, sequence in zip(body.entries, node.args[count:], strict=False):
+            self.names[entry] = f"{self.text(sequence, _TIGHT)}[{step}]"
+            self.plain.add(entry)
+        self._write(self.lives.orders[node], {})
+        for place in range(count, count + body.stacked):
+            if place in read:
+                lines.line(f"{self.names[node, place]}[{step}] = {self.text(body.outputs[place])}")
+        left = [self.names[state] for state in body.states]
+        right = [self.text(output) for output in body.outputs[:count]]
+        lines.line(f"{', '.join(left)} = {', '.join(right)}")
+        lines.indent = outer
+
+    def part(self, node: Node) -> str:
+        return self.names[node.args[0], node.attributes["index"]]
+
+    def python(self, node: Node) -> str:
+        raise SettingsError(
+            f"{node.attributes['name']} is a Python function without a graph, which no file can hold; write the "
+            "formula with other NumPy functions"
+        )
+
+
+def _part(index: tuple[Any, ...]) -> str:
+    """Return the text of an index, without whole axes at its end."""
+    while len(index) > 1 and index[-1] is None:
+        index = index[:-1]
+    return index_text(index)
+
+
+_NAMED = frozenset({"loop", "place", "set_index"})
+_WRITERS: dict[str, Callable[[Formula, Node], Any]] = {
+    "where": Formula.where,
+    **dict.fromkeys(("sum", "max", "min", "prod"), Formula.reduce),
+    "matmul": Formula.matmul,
+    "reshape": Formula.rearranged,
+    "transpose": Formula.rearranged,
+    "gather": Formula.gather,
+    "windows": Formula.windows,
+    "pad": Formula.pad,
+    "place": Formula.place,
+    "set_index": Formula.set_index,
+    "constant": lambda formula, node: formula.text(node),
+    "loop": Formula.loop,
+    "part": Formula.part,
+    "python": Formula.python,
+    "astype": lambda formula, node: f"{formula.text(node.args[0], _TIGHT)}.astype({formula._dtype(node)})",
+}
+"""The writers of operations for which the template of the table is not enough."""

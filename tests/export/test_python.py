@@ -1,0 +1,151 @@
+"""The file of export_python gives the bits of the model, and needs NumPy alone."""
+
+import ast
+import runpy
+
+import numpy as np
+import pandas as pd
+import pytest
+from derivatives.right_formulas import LAYERS
+from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, sample, side_by_side
+
+from framework import (
+    LSTM,
+    Activation,
+    CheckpointError,
+    Dense,
+    Embedding,
+    Flatten,
+    Preprocess,
+    ReLU,
+    Sequential,
+    SettingsError,
+    Sigmoid,
+    Standardize,
+    Tanh,
+    export_python,
+)
+
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def predict_of(model, folder, **settings):
+    """Export a model, and return the function of the file; it imports NumPy alone."""
+    path = folder / "network.py"
+    export_python(model, path, **settings)
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    imported = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in tree
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert imported <= {"numpy", "base64", "io", "__future__"}
+    return runpy.run_path(path)["predict"]
+
+
+def require_same_bits(found, expected):
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, each in expected.items():
+            require_same_bits(found[key], each)
+        return
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    assert found.tobytes() == expected.tobytes()
+
+
+@DTYPES
+@EACH
+def test_layers_give_the_same_bits(make, shape, dtype, tmp_path):
+    model = made(make, shape, dtype)
+    if isinstance(model[0], Shared):
+        with pytest.raises(SettingsError, match="layer 0 Shared writes its own 'apply'"):
+            export_python(model, tmp_path / "network.py")
+        return
+    predict = predict_of(model, tmp_path, shape=shape)
+    for rows in (1, 7, 300):
+        x = sample(model, shape, rows)
+        require_same_bits(predict(x), model(x))
+
+
+@DTYPES
+@pytest.mark.parametrize("chosen", [ACTIVATIONS, OWN], ids=["of the library", "own"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_activations_give_the_same_bits(chosen, dtype, tmp_path):
+    model, x = side_by_side(chosen, dtype), GRID.astype(dtype)
+    require_same_bits(predict_of(model, tmp_path, shape=(2,))(x), model(x))
+
+
+@DTYPES
+def test_every_operation_gives_the_same_bits(dtype, tmp_path):
+    model = every_step(dtype)
+    predict = predict_of(model, tmp_path)
+    for rows in (1, 7):
+        x = np.random.default_rng(rows).normal(size=(rows, 2, 3, 4)).astype(dtype)
+        require_same_bits(predict(x), model(x))
+
+
+def test_the_formula_can_be_read(tmp_path):
+    model = Sequential(Dense(3, 2, Sigmoid()), Dense(2, 1))
+    model.parameters.vector[:] = np.arange(11.0)
+    export_python(model, tmp_path / "network.py")
+    text = (tmp_path / "network.py").read_text(encoding="utf-8")
+    assert text.startswith('"""A Sequential, written by export_python of framework ')
+    assert "    # 0 Dense(inputs=3, activation=Sigmoid(), units=2)\n    h0 = x.dot(weights_0) + bias_0\n" in text
+    assert "    # 1 Dense(inputs=2, units=1)\n    a1 = a0.dot(weights_1) + bias_1\n\n    return a1\n" in text
+    assert "bias_1 = np.array([10.0], np.float64)\n" in text
+
+
+def test_large_parameters_stand_at_the_end(tmp_path):
+    model = Sequential(Dense(70, 40, Tanh(), dtype="float32"), Dense(40, 2, dtype="float32"))
+    predict = predict_of(model, tmp_path)
+    lines = (tmp_path / "network.py").read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == 'weights_1 = _arrays["weights_1"]'
+    assert max(map(len, lines)) <= 120
+    x = np.random.default_rng(0).normal(size=(33, 70))
+    require_same_bits(predict(x), model(x))
+
+
+def test_other_shapes_and_ids_are_refused(tmp_path):
+    predict = predict_of(Sequential(Embedding(4, 2), Flatten((3, 2))), tmp_path, shape=(3,))
+    with pytest.raises(ValueError, match=r"x must have the shape \(rows, 3\); got \(2, 4\)"):
+        predict(np.zeros((2, 4)))
+    for odd in (-1, 4, 0.5):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 3"):
+            predict([[0, 1, odd]])
+
+
+class Doubled(Activation):
+    def __call__(self, h):
+        return np.vectorize(lambda number: 2.0 * number, otypes=[float])(h)
+
+    def derivative(self, h):
+        return np.full_like(h, 2.0)
+
+
+def with_preprocess():
+    model = Dense(units=1)
+    model.preprocess = Preprocess(columns={"x": [Standardize()]}).fit(
+        (pd.DataFrame({"x": [1.0, 2.0], "y": [1, 2]}), "y")
+    )
+    return model
+
+
+REFUSED = {
+    "a function without a graph": (
+        lambda: Sequential(Dense(2, 3, Doubled())),
+        "layer 0 Dense: Doubled is a Python fun",
+    ),
+    "a layer written by hand": (lambda: LAYERS["dense"], "layer Own writes its own 'apply'"),
+    "a preprocess": (with_preprocess, "the model has a Preprocess, .*; export_onnx takes it"),
+    "an open shape": (lambda: LSTM(units=2, inputs=3), "leaves the shape of a sample open"),
+    "no model": (ReLU, "'model' must be a model; got ReLU"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_source_is_refused_before_anything_is_written(make, message, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        export_python(make(), tmp_path / "network.py")
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        export_python(Dense(1, 1), tmp_path / "no folder" / "network.py")

@@ -1,0 +1,173 @@
+"""Models that are exported: every layer and activation of the library, own formulas, and every operation."""
+
+import numpy as np
+import pytest
+from catalogue import catalogue, example
+from derivatives.own_formulas import activation
+from derivatives.right_formulas import DERIVED, FROM_OUTPUT, ROW_ACTIVATIONS
+from graph.random_formulas import STEPS
+
+from framework import (
+    GRU,
+    LSTM,
+    RBF,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Bilinear,
+    Composite,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAverage,
+    Heads,
+    Input,
+    Join,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    Model,
+    MultiHeadAttention,
+    Neuron,
+    Permute,
+    PositionalEncoding,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SimpleRNN,
+    Softmax,
+    Tanh,
+)
+from framework.models.composite import ActivationLayer
+
+
+class Shared(Composite):
+    """body(x) body(2 x): one child with two calls."""
+
+    body: Model
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        record["ab"] = a, b = [self.forward_child("body", part, record) for part in (x, 2 * x)]
+        return a * b
+
+    def apply_backward(self, gradient, values, record, gradients):
+        a, b = record["ab"]
+        dx = 2 * self.backward_child("body", gradient * a, record)
+        return dx + self.backward_child("body", gradient * b, record)
+
+
+# (the layers, the shape of a sample)
+MODELS = {
+    "units": (lambda: [Dense(units=5, activation=Tanh()), Neuron(activation=Sigmoid())], (4,)),
+    "units for each step": (lambda: [Dense(4, 3)], (6, 4)),
+    "an image": (lambda: [Conv2D(filters=3, kernel=2), MaxPool(window=2), Flatten(), Dense(units=2)], (2, 5, 5)),
+    "gaps and steps": (
+        lambda: [Conv2D(filters=3, kernel=(2, 3), stride=(2, 1), dilation=(1, 2), padding="same")],
+        (2, 7, 7),
+    ),
+    "zeros around": (lambda: [Conv2D(filters=2, kernel=3, stride=2, padding=1)], (2, 8, 7)),
+    "a signal": (lambda: [Conv1D(filters=3, kernel=2), GlobalAverage(), Dense(units=2)], (2, 6)),
+    "overlapping pools": (
+        lambda: [MaxPool(window=2, stride=1), AveragePool(window=2, padding=1), MaxPool(window=3, stride=2, padding=1)],
+        (2, 5, 5),
+    ),
+    "rnn": (lambda: [SimpleRNN(units=3, returns="all"), SimpleRNN(units=3)], (5, 4)),
+    "gru": (lambda: [GRU(units=3, returns="all", masking=0.0), GRU(units=3)], (5, 4)),
+    "lstm": (lambda: [LSTM(units=3, returns="all"), LSTM(units=2)], (5, 4)),
+    "attention": (
+        lambda: [PositionalEncoding(), MultiHeadAttention(heads=2, causal=True, masking=0.0), Flatten()],
+        (5, 4),
+    ),
+    "distances and products": (lambda: [RBF(units=3), Bilinear(units=3, first=1)], (4,)),
+    "shaping": (lambda: [Reshape((2, -1)), Permute((2, 1)), Flatten()], (2, 3)),
+    "ids": (lambda: [Embedding(6, 3), Flatten()], (4,)),
+    "running statistics": (lambda: [BatchNorm(4), Dropout(0.5)], (4,)),
+    "rows normalized": (lambda: [LayerNorm(16)], (16,)),
+    "a residual": (lambda: [Residual(Dense(4, 4, ReLU()), Dense(4, 4)), ReLU()], (4,)),
+    "several inputs and outputs": (
+        lambda: [
+            Join(numbers=Input(4), city=Embedding(5, 3), age=Dense(1, 2)),
+            Dense(units=3),
+            Heads(price=Dense(units=1), late=Dense(units=2, activation=Softmax())),
+        ],
+        {"numbers": (4,), "city": (), "age": ()},
+    ),
+    "an own composite": (lambda: [Shared(body=Residual(Shared(body=Dense(2, 2, Tanh()))))], (2,)),
+}
+
+
+EACH = pytest.mark.parametrize(("make", "shape"), MODELS.values(), ids=MODELS)
+
+
+def made(make, shape, dtype):
+    model = Sequential(*make()).in_dtype(dtype)
+    model.settle(shape)
+    rng = np.random.default_rng(0)
+    model.parameters.vector[:] += 0.1 * rng.normal(size=model.parameters.vector.size)
+    for value in model.buffers.values():
+        value[...] = rng.uniform(0.5, 2.0, value.shape)
+    return model
+
+
+def sample(model, shape, rows):
+    """Return a batch for a model."""
+    rng = np.random.default_rng(rows)
+    if isinstance(shape, dict):
+        x = {key: rng.normal(size=(rows, *size)) for key, size in shape.items()}
+        return x | {"city": rng.integers(5, size=rows)}
+    x = rng.normal(size=(rows, *shape))
+    if isinstance(model[0], Embedding):
+        return np.abs(x).astype(int)
+    if len(shape) == 2:
+        x[:, 3:] = 0.0  # steps that masking hides
+    return x
+
+
+ACTIVATIONS = [example(cls) for cls in catalogue(Activation)]
+OWN = [activation(formula) for formula, _ in DERIVED.values()] + [*ROW_ACTIVATIONS.values(), *FROM_OUTPUT.values()]
+
+
+GRID = np.concatenate([np.linspace(-30, 30, 997), [88.0, -88.0, 200.0, -200.0, 0.0]]).reshape(-1, 2)
+"""The numbers that activations are tried on."""
+
+
+def side_by_side(activations, dtype):
+    """Return a model of many outputs, f0, f1, ...: an activation each."""
+    parts = {f"f{place}": ActivationLayer(activation=each, dtype=dtype) for place, each in enumerate(activations)}
+    return Heads(**parts)
+
+
+class Step(Layer):
+    """One of the steps of random formulas, on two arrays and an axis."""
+
+    mixes_rows = True
+    check = "off"
+
+    place: int
+
+    @property
+    def input_shape(self):
+        return (2, 3, 4)
+
+    def shapes(self):
+        return {"w": (4, 4), "v": (3, 3), "c": (4,), "s": ()}
+
+    def formula(self, x, **parameters):
+        step = STEPS[self.place]
+        given = {"a": x[:, 0], "b": x[:, 1], "axis": 1 + self.place % 2, **parameters}
+        return step(*(given[name] for name in step.__code__.co_varnames[: step.__code__.co_argcount]))
+
+
+def every_step(dtype):
+    """Return a model with an output for each step of the random formulas."""
+    model = Heads(**{f"step{place}": Step(place=place, dtype=dtype) for place in range(len(STEPS))})
+    model.parameters.vector[:] = np.random.default_rng(0).normal(size=model.parameters.vector.size)
+    return model
