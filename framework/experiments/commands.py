@@ -1,4 +1,4 @@
-"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, report, watch, schema."""
+"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, report, watch, export, schema."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from framework.checkpoint import load_model
 from framework.errors import FrameworkError
 from framework.experiments.comparing import comparison
 from framework.experiments.experiment import Experiment
@@ -24,6 +25,7 @@ from framework.experiments.proposing import proposal
 from framework.experiments.reporting import report_runs
 from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of, with_flags
+from framework.export import export_onnx, export_python, save_torch
 from framework.models import Model
 from framework.settings.messages import printable
 from framework.tables import as_text
@@ -268,6 +270,44 @@ def report(folders: tuple[str, ...], out: str) -> None:
     click.echo(f"wrote {out}")
 
 
+def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """Return the sizes of ``28,28``."""
+    try:
+        return None if text is None else tuple(int(size) for size in text.split(",") if size)
+    except ValueError:
+        raise click.BadParameter(f"expected sizes with commas between them, e.g. 28,28; got {text!r}") from None
+
+
+@click.command(short_help="Write a model for programs without this package.")
+@click.argument("source", metavar="RUN")
+@click.argument("out", metavar="OUT")
+@click.option("--shape", callback=_shape, help="The shape of a sample, e.g. 28,28, where the model leaves sizes open.")
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of an ONNX file. [default: the model's]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@_command
+def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | None, overwrite: bool) -> None:
+    """Write the model of RUN, the folder of a run or a checkpoint, to the file OUT.
+
+    The ending of OUT chooses the format: .onnx for ONNX, .py for a Python file that needs NumPy alone, .safetensors for
+    the weights in PyTorch's layout.
+    """
+    ending = Path(out).suffix
+    if ending not in (".onnx", ".py", ".safetensors"):
+        raise click.ClickException(f"OUT must end in .onnx, .py or .safetensors; got {out}")
+    if dtype is not None and ending != ".onnx":
+        raise click.ClickException(f"--dtype is for a file that ends in .onnx; got {out}")
+    if Path(out).exists() and not overwrite:
+        raise click.ClickException(f"{out} exists already; give OUT another name, or --overwrite")
+    model = RunFolder(source).model() if Path(source).is_dir() else load_model(source)
+    if ending == ".onnx":
+        export_onnx(model, out, shape=shape, dtype=dtype)
+    elif ending == ".py":
+        export_python(model, out, shape=shape)
+    else:
+        save_torch(model, out)
+    click.echo(f"wrote {out}")
+
+
 @click.command(short_help="Print the JSON schema of experiments, for editors.")
 @_command
 def schema() -> None:
@@ -275,7 +315,7 @@ def schema() -> None:
     click.echo(json.dumps(schema_of(Experiment), indent=2))
 
 
-COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, schema)
+COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, export, schema)
 
 
 def _unused(name: str) -> Path:

@@ -94,6 +94,29 @@ def test_the_saved_file_reloads_equal_with_every_callback():
 
 
 @pytest.mark.usefixtures("workplace")
+def test_export_writes_the_model_in_the_format_of_the_ending():
+    command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
+    checkpoint = latest("run/checkpoints")
+    assert command("export", "run", "model.onnx", "--dtype", "float32") == "wrote model.onnx\n"
+    assert command("export", checkpoint, "network.py") == "wrote network.py\n"
+    assert command("export", "run", "weights.safetensors") == "wrote weights.safetensors\n"
+    assert "model.onnx exists already; give OUT another name, or --overwrite" in command(
+        "export", "run", "model.onnx", status=1
+    )
+    assert command("export", "run", "model.onnx", "--overwrite") == "wrote model.onnx\n"
+    for arguments, message in [
+        (("run", "model.txt"), "OUT must end in .onnx, .py or .safetensors; got model.txt"),
+        (("run", "other.py", "--dtype", "float32"), "--dtype is for a file that ends in .onnx; got other.py"),
+        (("nothing", "other.py"), "'nothing' cannot be loaded: No such file or directory"),
+        (("run", "other.onnx", "--shape", "3"), "argument 'shape' must fit (2,); got (3,)"),
+    ]:
+        assert message in command("export", *arguments, status=1)
+    assert "expected sizes with commas between them, e.g. 28,28; got 'a'" in command(
+        "export", "run", "other.onnx", "--shape", "a", status=2
+    )
+
+
+@pytest.mark.usefixtures("workplace")
 def test_flags_mean_the_same_in_any_order():
     flags = [("--set", "trainer.epochs=1"), ("--set", "trainer.optimizer.learning_rate=0.5"), ("--out", "run")]
     printed = set()
