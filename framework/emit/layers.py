@@ -107,7 +107,7 @@ class LayerProgram:
 
     @property
     def prediction(self) -> tuple[dict[str, Node], dict[str, Any]]:
-        """What ``predict`` computes: the inputs by name, and the results, in a graph that is lowered for NumPy."""
+        """The inputs and the results of ``predict`` by name, as nodes of a graph that is lowered for NumPy."""
         return self._graph.inputs, self._graph.results
 
     def backward(self, *, fused: bool, input_gradient: bool) -> Emitted:

@@ -214,7 +214,7 @@ class Formula:
             return self._number(value, kind, binding)
         if value.fill is not None and value not in self.names:
             dtype = {"f": self.real, "i": "np.int64", "b": "bool"}[value.kind]
-            filled = f"np.full({self.shape(value.shape)}, {self._number(value.fill, value.kind, 0)}, {dtype})"
+            filled = f"np.full({self._shape(value.shape)}, {self._number(value.fill, value.kind, 0)}, {dtype})"
             return (
                 filled.replace("np.full(", "np.zeros(").replace(", 0.0, ", ", ")
                 if value.fill == 0 and value.kind == "f"
@@ -240,7 +240,7 @@ class Formula:
         text = text.replace("inf", "np.inf").replace("nan", "np.nan")
         return f"({text})" if text.startswith("-") and binding > 1 else text
 
-    def shape(self, shape: tuple[int, ...]) -> str:
+    def _shape(self, shape: tuple[int, ...]) -> str:
         """Return the text of a shape."""
         return self.graph.shape_text(shape)
 
@@ -287,12 +287,12 @@ class Formula:
 
     def _attribute(self, key: str, value: Any) -> Any:
         if key == "shape":
-            return self.shape(value)
+            return self._shape(value)
         if key == "times":
             return self.graph.size_text(value * self.graph.rows)
         return _part(value) if key == "index" else value
 
-    def where(self, node: Node) -> str:
+    def _where(self, node: Node) -> str:
         condition, a, b = self._operands(node)
         texts = [self.text(part, 0, node.kind) for part in (a, b)]
         if node.kind == "f" and not any(isinstance(part, Node) for part in (a, b)):
@@ -307,7 +307,7 @@ class Formula:
         ]
         return f"np.where({self.text(condition)}, {', '.join(texts)})"
 
-    def reduce(self, node: Node) -> str:
+    def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
         if reduces_by_rows(node, self.lives):
             names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
@@ -318,16 +318,16 @@ class Formula:
         axis = axes[0] if len(axes) == 1 else axes
         return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"
 
-    def matmul(self, node: Node) -> str:
+    def _matmul(self, node: Node) -> str:
         a, b = node.args
         if all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             return f"{self.text(a, _TIGHT)}.dot({self.text(b)})"
         return f"np.matmul({self.text(a)}, {self.text(b)})"
 
-    def rearranged(self, node: Node) -> str:
+    def _rearranged(self, node: Node) -> str:
         x = self.text(node.args[0], _TIGHT)
         text = (
-            f"{x}.reshape({self.shape(node.shape)})"
+            f"{x}.reshape({self._shape(node.shape)})"
             if node.op == "reshape"
             else f"{x}.transpose{node.attributes['axes']}"
         )
@@ -335,7 +335,7 @@ class Formula:
             text = f"{x}.T"
         return f"np.ascontiguousarray({text})" if node in self.lives.copies else text
 
-    def gather(self, node: Node) -> str:
+    def _gather(self, node: Node) -> str:
         x, *indices = (self.text(arg, _TIGHT, kind_of(arg)) for arg in node.args)
         axes = node.attributes["axes"]
         if len(axes) == 1:
@@ -345,21 +345,21 @@ class Formula:
             index[axis] = text
         return f"np.ascontiguousarray({x}[{', '.join(index)}])"
 
-    def windows(self, node: Node) -> str:
+    def _windows(self, node: Node) -> str:
         axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
         return f"{self.lines.calls('windows')}({self.text(node.args[0])}, {axes}, {window}, {steps})"
 
-    def pad(self, node: Node) -> str:
+    def _pad(self, node: Node) -> str:
         value = self._number(node.attributes["value"], "f", 0)
         return f"np.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value})"
 
-    def place(self, node: Node) -> None:
+    def _place(self, node: Node) -> None:
         name = self._array(node)
         sign = "+=" if node.attributes["add"] else "="
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             self.lines.line(f"{name}[{_part(index)}] {sign} {self.text(part)}")
 
-    def set_index(self, node: Node) -> None:
+    def _set_index(self, node: Node) -> None:
         name = self.names[node] = self.lines.value()
         x, value = node.args
         self.lines.line(f"{name} = np.array({self.text(x, 0, node.kind)}, {self._dtype(node)})")
@@ -368,14 +368,14 @@ class Formula:
 
     def _array(self, node: Node) -> str:
         name = self.names[node] = self.lines.value()
-        self.lines.line(f"{name} = np.zeros({self.shape(node.shape)}, {self._dtype(node)})")
+        self.lines.line(f"{name} = np.zeros({self._shape(node.shape)}, {self._dtype(node)})")
         self.plain.add(node)
         return name
 
     def _dtype(self, node: Node) -> str:
         return {"f": self.real, "i": "np.int64", "b": "bool"}[node.kind]
 
-    def loop(self, node: Node) -> None:
+    def _loop(self, node: Node) -> None:
         body, lines, steps = node.attributes["body"], self.lines, node.attributes["steps"]
         count = len(body.states)
         step = lines.name("t")
@@ -388,7 +388,7 @@ class Formula:
             if place in read:
                 output = body.outputs[place]
                 self.names[node, place] = name = lines.name("stack")
-                lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self._dtype(output)})")
+                lines.line(f"{name} = np.empty({self._shape((steps, *output.shape))}, {self._dtype(output)})")
         order = f"range({steps})"
         lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
         outer, lines.indent = lines.indent, lines.indent + "    "
@@ -404,10 +404,10 @@ class Formula:
         lines.line(f"{', '.join(left)} = {', '.join(right)}")
         lines.indent = outer
 
-    def part(self, node: Node) -> str:
+    def _part(self, node: Node) -> str:
         return self.names[node.args[0], node.attributes["index"]]
 
-    def python(self, node: Node) -> str:
+    def _python(self, node: Node) -> str:
         raise SettingsError(
             f"{node.attributes['name']} is a Python function without a graph, which no file can hold; write the "
             "formula with other NumPy functions"
@@ -423,20 +423,20 @@ def _part(index: tuple[Any, ...]) -> str:
 
 _NAMED = frozenset({"loop", "place", "set_index"})
 _WRITERS: dict[str, Callable[[Formula, Node], Any]] = {
-    "where": Formula.where,
-    **dict.fromkeys(("sum", "max", "min", "prod"), Formula.reduce),
-    "matmul": Formula.matmul,
-    "reshape": Formula.rearranged,
-    "transpose": Formula.rearranged,
-    "gather": Formula.gather,
-    "windows": Formula.windows,
-    "pad": Formula.pad,
-    "place": Formula.place,
-    "set_index": Formula.set_index,
+    "where": Formula._where,
+    **dict.fromkeys(("sum", "max", "min", "prod"), Formula._reduce),
+    "matmul": Formula._matmul,
+    "reshape": Formula._rearranged,
+    "transpose": Formula._rearranged,
+    "gather": Formula._gather,
+    "windows": Formula._windows,
+    "pad": Formula._pad,
+    "place": Formula._place,
+    "set_index": Formula._set_index,
     "constant": lambda formula, node: formula.text(node),
-    "loop": Formula.loop,
-    "part": Formula.part,
-    "python": Formula.python,
+    "loop": Formula._loop,
+    "part": Formula._part,
+    "python": Formula._python,
     "astype": lambda formula, node: f"{formula.text(node.args[0], _TIGHT)}.astype({formula._dtype(node)})",
 }
 """The writers of operations for which the template of the table is not enough."""
