@@ -119,11 +119,13 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         found[name] = epochs, columns[key]
     axis = axes(axis, "compare_runs")
     open_frame(axis)
+    handles = []
     for place, (name, (epochs, values)) in enumerate(found.items()):
-        axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=str(name), **line(place, len(epochs)))
+        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
+        handles += axis.plot(epochs, values, label=str(name), **look)
     over_epochs(axis, max(len(epochs) for epochs, _ in found.values()))
     axis.set_ylabel(key)
-    legend(axis)
+    legend(axis, handles)
     return axis
 
 
@@ -161,14 +163,15 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
         )
     axis = axes(axis, "norms")
     open_frame(axis)
+    handles = []
     for place, (name, values) in enumerate(found.items()):
-        label = f"layer {name}" if name else "model"
-        axis.plot(epochs, values, linestyle=DASHES[place % len(DASHES)], label=label, **line(place, len(epochs)))
+        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
+        handles += axis.plot(epochs, values, label=f"layer {name}" if name else "model", **look)
     if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
         axis.set_yscale("log")
     over_epochs(axis, len(epochs))
     axis.set_ylabel(f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
-    legend(axis)
+    legend(axis, handles)
     return axis
 
 
@@ -189,11 +192,11 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
         )
     axis = axes(axis, "learning_rate_search")
     open_frame(axis)
-    axis.plot(search.rates, search.losses, ".", color=COLORS[1], markersize=4, alpha=0.7, label="loss of the batch")
-    axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
+    handles = axis.plot(search.rates, search.losses, ".", color=COLORS[1], markersize=4, label="loss of the batch")
+    handles += axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
     if search.suggestion is not None:
         value = float(np.interp(np.log(search.suggestion), np.log(search.rates), search.smoothed))
-        star(axis, search.suggestion, value, 0, f"suggestion: {search.suggestion:.2g}")
+        handles += star(axis, search.suggestion, value, 0, f"suggestion: {search.suggestion:.2g}")
     axis.set_xscale("log")
     smoothed = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))
@@ -201,7 +204,7 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
     axis.set_ylim(low - 0.15 * room, high + 0.6 * room)  # what lies above has diverged
     axis.set_xlabel("learning rate")
     axis.set_ylabel("loss")
-    legend(axis)
+    legend(axis, handles)
     return axis
 
 

@@ -24,6 +24,7 @@ from framework.plots.style import (
     line,
     open_frame,
     require_model,
+    require_resolution,
     second,
     size_of,
 )
@@ -243,8 +244,7 @@ def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str)
     if taken != (2,):
         of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
         raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
-    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
-        raise SettingsError(f"{name}: argument 'resolution' must be a whole number from 2; got {brief(resolution)}")
+    require_resolution(resolution, "decision_boundary")
     if data is None and preprocess is not None:
         raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
     if data is None and span is None:
@@ -367,9 +367,10 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
 
 def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Sequence[Any]) -> None:
     """Draw the rows with a marker for each class, and the legend."""
+    handles = []
     for place, text in enumerate(names):
         rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
-        axis.plot(
+        handles += axis.plot(
             *rows.T,
             MARKERS[place % len(MARKERS)],
             color=COLORS[place % len(COLORS)],
@@ -378,7 +379,7 @@ def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Sequence[Any
             markersize=6,
             label=str(text),
         )
-    legend(axis)
+    legend(axis, handles)
 
 
 def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, x: Any, y: Any) -> None:

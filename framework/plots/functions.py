@@ -11,7 +11,18 @@ from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, DerivativeError, SettingsError, ShapeError
 from framework.extras import required
 from framework.plots.ranges import enclosing, span_of, two_spans
-from framework.plots.style import COLORS, DASHED, DASHES, INK, axes, contours, legend, open_frame, require_model
+from framework.plots.style import (
+    COLORS,
+    DASHED,
+    DASHES,
+    INK,
+    axes,
+    contours,
+    legend,
+    open_frame,
+    require_model,
+    require_resolution,
+)
 from framework.settings.messages import brief
 from framework.trees import map_leaves, real_tree
 
@@ -19,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _POINTS = 1001
-_GRID = 61
 
 
 def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
@@ -87,12 +97,14 @@ def loss_surface(
     *,
     places: tuple[int, int] | None = None,
     span: Sequence[tuple[float, float]] | None = None,
+    resolution: int = 61,
     axis: Axes | None = None,
 ) -> Axes:
     """Draw the loss of a model over two of its parameters as contours, with the path of a descent on it.
 
-    The loss is exact: that of the model on all of the data, at each point of a grid. The other parameters keep the
-    values that they have in the model. The model is not changed.
+    The loss is exact: that of the model on all of the data, at each point of a grid. The model is not changed. Other
+    parameters keep the values that they have in it. If they were trained too, the path is seen from above: it was not
+    on this surface, and the losses in the legend are those of the surface.
 
     Args:
         model: The model, of which only the settings, the parameters that stay and, without a path, the marked point
@@ -104,6 +116,7 @@ def loss_surface(
         places: The places of the two parameters in ``model.parameters.vector``. None takes those that are trained, if
             they are two.
         span: The range of each parameter, ((low, high), (low, high)). None encloses the path.
+        resolution: Points of the grid along each axis; the model predicts all of the data at each one.
         axis: The axes to draw on; None makes a figure.
 
     Raises:
@@ -128,6 +141,7 @@ def loss_surface(
         Bishop, Pattern recognition and machine learning (2006), section 5.2 and figure 5.5.
     """
     require_model(model, "loss_surface")
+    require_resolution(resolution, "loss_surface")
     copy = model.copy()
     vector = copy.parameters.vector
     names = _names(copy)
@@ -135,11 +149,10 @@ def loss_surface(
     start = np.array(vector)
     points = _points(path, start, (first, second))
     x_range, y_range = enclosing(points, 0.35) if span is None else two_spans(span, "loss_surface")
-    horizontal, vertical = np.linspace(*x_range, _GRID), np.linspace(*y_range, _GRID)
+    horizontal, vertical = np.linspace(*x_range, resolution), np.linspace(*y_range, resolution)
     measured = _measure(copy, loss, data)
 
     def loss_at(pair: Any) -> float:
-        vector[...] = start
         vector[[first, second]] = pair
         return measured()
 

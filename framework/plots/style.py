@@ -61,6 +61,7 @@ def axes(
             f"{brief(axis)}"
         )
     axis.patch.set_alpha(0.0)
+    axis.grid(visible=False)  # a style may draw one
     axis.tick_params(which="both", color=INK, labelcolor=INK)
     for spine in axis.spines.values():
         spine.set_color(INK)
@@ -75,6 +76,14 @@ def require_model(model: Any, name: str) -> None:
         raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
 
 
+def require_resolution(resolution: Any, name: str) -> None:
+    """Raise a SettingsError if a grid does not have two points or more along each axis."""
+    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
+        raise SettingsError(
+            f"plots.{name}: argument 'resolution' must be a whole number from 2; got {brief(resolution)}"
+        )
+
+
 def open_frame(axis: Axes) -> None:
     """Leave a frame without its right and upper side, with a faint grid behind what is drawn."""
     axis.spines[["top", "right"]].set_visible(False)
@@ -86,6 +95,7 @@ def second(axis: Axes) -> Axes:
     """Return axes with the same horizontal axis and a vertical one of their own, on the right."""
     twin = axis.twinx()
     twin.patch.set_alpha(0.0)
+    twin.grid(visible=False)
     twin.tick_params(which="both", color=INK, labelcolor=INK)
     twin.spines[:].set_color(INK)
     twin.spines["top"].set_visible(False)
@@ -119,16 +129,17 @@ def star(axis: Axes, x: float, y: float, place: int, label: str) -> list[Any]:
     return axis.plot([x], [y], "*", color="white", markersize=16, label=label, zorder=4, **edge)
 
 
-def legend(axis: Axes, handles: Sequence[Any] | None = None) -> None:
+def legend(axis: Axes, handles: Sequence[Any]) -> None:
     """Put a legend above the axes, where it covers nothing, in as many columns as fit."""
-    handles = axis.get_legend_handles_labels()[0] if handles is None else handles
-    if not handles:
-        return
+    size = required("matplotlib", "plots").rcParams["legend.fontsize"]
+    scale = required("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
+    widths = [scale * (0.082 * len(str(handle.get_label())) + 0.62) for handle in handles]  # in inches
     axis.legend(
         handles=handles,
+        labels=[str(handle.get_label()) for handle in handles],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=_columns([0.082 * len(str(handle.get_label())) + 0.62 for handle in handles], _room(axis)),
+        ncols=_columns(widths, _room(axis)),
         frameon=False,
         labelcolor=INK,
         borderaxespad=0.0,

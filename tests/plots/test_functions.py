@@ -147,7 +147,8 @@ def test_copies_of_the_vector_are_a_path_too_and_other_parameters_stay(axis, sur
 
     trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=5, callbacks=[record])
     trainer.fit(neuron, (X, Y))
-    plots.loss_surface(neuron, HalfSquaredError(), (X, Y, [1.0, 2.0, 0.0, 1.0]), points, places=(0, 2), axis=axis)
+    data = (X, Y, [1.0, 2.0, 0.0, 1.0])
+    plots.loss_surface(neuron, HalfSquaredError(), data, points, places=(0, 2), resolution=7, axis=axis)
     _, horizontal, vertical, surface, *_ = surfaces[0]
     prediction = X @ [horizontal[3], neuron.weights[1]] + vertical[5]
     assert surface[5, 3] == pytest.approx(np.average((prediction - Y) ** 2 / 2, weights=[1.0, 2.0, 0.0, 1.0]))
@@ -157,7 +158,7 @@ def test_copies_of_the_vector_are_a_path_too_and_other_parameters_stay(axis, sur
 
 def test_without_a_path_the_model_itself_is_marked(axis):
     neuron = Neuron.from_weights([1.0, -2.0], activation=Sigmoid(), train_bias=False)
-    plots.loss_surface(neuron, BinaryCrossEntropy(), (X, Y), span=((-3, 3), (-4, 0)), axis=axis)
+    plots.loss_surface(neuron, BinaryCrossEntropy(), (X, Y), span=((-3, 3), (-4, 0)), resolution=9, axis=axis)
     assert [line.get_xydata().tolist() for line in axis.lines] == [[[1.0, -2.0]]]
     assert (axis.get_xlim(), axis.get_ylim()) == ((-3, 3), (-4, 0))
 
@@ -184,6 +185,7 @@ FREE = Neuron.from_weights([1.0, -2.0], train_bias=False)
         ({"path": []}, DataError, "argument 'path' must hold a point or more; it is empty"),
         ({"path": [[1.0, 2.0, 3.0, 4.0]]}, ShapeError, r"\(points, 2\) or \(points, 3\); got \(1, 4\)"),
         ({"path": [[1.0, np.inf]]}, DataError, "argument 'path'"),
+        ({"resolution": 1.5}, SettingsError, "argument 'resolution' must be a whole number from 2; got 1.5"),
         ({"span": (0, 1)}, SettingsError, "argument 'span' must be a range for each axis"),
         ({"span": ((0, 1), (3, 2))}, SettingsError, r"argument 'span\[1\]' must be two increasing numbers"),
     ],

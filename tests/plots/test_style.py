@@ -56,6 +56,26 @@ def test_a_legend_covers_nothing_that_is_drawn(name):
     plt.close(axis.figure)
 
 
+@pytest.mark.parametrize("style", ["dark_background", "seaborn-v0_8-poster"])
+def test_styles_of_users_cut_nothing_off_and_draw_no_grid_over_pictures(style):
+    with plt.style.context(style):
+        for name in ("learning_curves", "confusion_matrix", "decision_boundary"):
+            axis = DRAWN[name](None)
+            axis.figure.draw_without_rendering()
+            drawn = axis.get_tightbbox()
+            assert (axis.figure.bbox.min <= drawn.min).all(), name
+            assert (drawn.max <= axis.figure.bbox.max).all(), name
+            assert axis.xaxis.label.get_color() == INK
+            lines = [line.get_visible() for line in axis.get_xgridlines()]
+            assert any(lines) == (name == "learning_curves")
+            plt.close(axis.figure)
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legend(axis):
+    plots.compare_runs({"_first": HISTORY, "second": HISTORY}, axis=axis)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["_first", "second"]
+
+
 def luminance(color):
     """Of WCAG 2.2."""
     parts = np.array(to_rgb(color))
