@@ -29,19 +29,21 @@ from framework import (
     LayerNorms,
     MaxPool,
     MeanSquaredError,
+    Mish,
     Neuron,
     OneCycleSchedule,
     ReLU,
     Reshape,
     Residual,
+    Run,
     Sequential,
     SGDOptimizer,
     Sigmoid,
     Softmax,
     Softsign,
     Tanh,
-    TraceSteps,
     Trainer,
+    on,
     plots,
     split,
 )
@@ -72,17 +74,23 @@ def spirals(arms: int = 3, rows: int = 90) -> tuple[Any, Any]:
 
 def descent() -> Any:
     """Train a neuron of two weights, and draw every step on its loss."""
-    data, trace = cancer(), TraceSteps()
+    data = cancer()
     neuron = Neuron.from_weights([-2.5, 3.0], activation=Sigmoid(), train_bias=False)
+    points = [neuron.parameters.vector.copy()]
+
+    @on("batch_end")
+    def record(run: Run) -> None:
+        points.append(run.model.parameters.vector.copy())
+
     trainer = Trainer(
         loss=BinaryCrossEntropy(),
         optimizer=SGDOptimizer(learning_rate=1.0, momentum=0.8),
         epochs=60,
         batch_size=569,
-        callbacks=[trace],
+        callbacks=[record],
     )
-    run = trainer.fit(neuron, data)
-    return plots.loss_surface(neuron, trainer.loss, data, trace.steps(run))
+    trainer.fit(neuron, data)
+    return plots.loss_surface(neuron, trainer.loss, data, points)
 
 
 def network() -> Any:
@@ -212,6 +220,11 @@ def graph() -> Any:
     return model.plot()
 
 
+def formula() -> Any:
+    """Draw the operations of a formula."""
+    return plots.graph(Mish())
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
     "descent": descent,
     "curves": curves,
@@ -228,6 +241,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "rates": rates,
     "weights": weights,
     "graph": graph,
+    "formula": formula,
 }
 
 

@@ -101,7 +101,7 @@ class _Writer:
         """Return label, expression and legend of each output."""
         labels: dict[Node, str] = {}
         for label, output in self.outputs.items():
-            output = _plain(output)  # noqa: PLW2901
+            output = plain(output)  # noqa: PLW2901
             names = {node: known for node, known in labels.items() if node is not output}
             yield self._name(label), *self._line(output, names)
             if isinstance(output, Node) and output.args:
@@ -111,8 +111,8 @@ class _Writer:
         """Return the expression of an output, and the names in it with their meaning."""
         if not isinstance(output, Node):
             return self._number(output)[0], []
-        steps = [node for node in _with_bodies(ordered([output], labels)) if _plain(node) is node]
-        uses = Counter(arg for node in steps if node not in labels for arg in map(_plain, _read(node)))
+        steps = [node for node in _with_bodies(ordered([output], labels)) if plain(node) is node]
+        uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _read(node)))
         given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
         letters = self._letters()
         outer = chain((letter for letter in "ay" if letter not in self.taken), letters)
@@ -130,7 +130,7 @@ class _Writer:
             if node in given:
                 written[node], sizes[node] = (next(letters), 5), 1
                 continue
-            args = [_plain(arg) for arg in _read(node)]
+            args = [plain(arg) for arg in _read(node)]
             sizes[node] = 1 + sum(sizes.get(arg, 1) for arg in args)
             parts = [written[a] if isinstance(a, Node) else self._number(a) for a in args]
             if node.op == "loop":
@@ -233,7 +233,7 @@ class _Writer:
         return made, 3 if value < 0 else 5
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value without operations that only arrange shapes or kinds, and without a factor of 1."""
     while isinstance(value, Node):
         divided = value.op in ("multiply", "divide") and _is_one(value.args[1])

@@ -1,135 +1,38 @@
-"""Models: their weights as images, and their layers as a graph."""
+"""Graphs: the layers of a model and the operations of a formula, as boxes with arrows."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.errors import SettingsError, ShapeError, nearest
+from framework.emit.text import Shown, plain
 from framework.extras import required
-from framework.plots.style import COLORS, INK, axes, colorbar, require_model, size_of
-from framework.settings.messages import brief
+from framework.graph.node import Node, ordered
+from framework.plots.style import COLORS, INK, axes, require_model, size_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def weights(
-    model: Any,
-    name: str | None = None,
-    *,
-    shape: tuple[int, int] | None = None,
-    count: int = 64,
-    axis: Axes | None = None,
-) -> Axes:
-    """Draw weights as images: one for each unit of a Dense layer, or one for each filter of a convolution.
-
-    Blue is negative, grey 0 and yellow positive, on one scale for all images; printed in grey, larger is brighter. A
-    filter over several channels has an image for each channel, side by side.
-
-    Args:
-        model: The model.
-        name: The parameter, such as ``"0.weights"``; None takes the first one that has weights.
-        shape: The height and the width of an image, for the inputs of a Dense layer. None takes a square.
-        count: How many units or filters to draw at most, from the first on.
-        axis: The axes to draw on; None makes a figure.
-
-    Raises:
-        SettingsError: The model has no such parameter; lists them.
-        ShapeError: The inputs do not fill an image of this shape; says how many there are.
-
-    Example:
-        >>> from matplotlib.figure import Figure
-        >>> from framework import Dense
-        >>> axis = weights(Dense(64, 10), axis=Figure().subplots())
-        >>> axis.images[0].get_array().shape  # 3 rows of 4 images, with a line between them
-        (26, 35)
-
-    Source:
-        LeCun et al., Gradient-based learning applied to document recognition (1998); Zeiler and Fergus, Visualizing and
-        understanding convolutional networks (2014), figure 2.
-    """
-    require_model(model, "weights")
-    names = [*model.parameters]
-    if name is None:
-        name = next((each for each in names if each.rpartition(".")[2] == "weights"), "weights")
-    if name not in names:
-        hint = nearest(name, names)
-        raise SettingsError(
-            f"plots.weights: argument 'name' must be a parameter of the model{hint or ';'} Parameters: "
-            f"{', '.join(names) or 'none'}"
-        )
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise SettingsError(f"plots.weights: argument 'count' must be a whole number from 1; got {brief(count)}")
-    images = _images(np.asarray(model.parameters[name], np.float64), name, shape)[:count]
-    grid = _side_by_side(images)
-    largest = float(np.max(np.abs(images))) or 1.0
-    tall = max(2.2, min(8.0, 4.6 * grid.shape[0] / grid.shape[1] + 0.4))
-    axis = axes(axis, "weights", width=5.4, height=tall, layout="compressed")
-    drawn = axis.imshow(
-        np.ma.masked_invalid(grid), cmap="cividis", vmin=-largest, vmax=largest, interpolation="nearest"
-    )
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.spines[:].set_visible(False)
-    axis.set_title(name, color=INK, fontsize=10)
-    colorbar(axis, drawn, "weight")
-    return axis
-
-
-def _images(values: Array, name: str, shape: Any) -> Array:
-    """Return weights as images, (units, channels, height, width)."""
-    if values.ndim == 4:  # (channels, height, width, filters) of a Conv2D
-        return values.transpose(3, 0, 1, 2)
-    if values.ndim == 3:  # (channels, kernel, filters) of a Conv1D
-        return values.transpose(2, 0, 1)[:, None]
-    if values.ndim not in (1, 2):
-        raise ShapeError(f"plots.weights: argument 'name': {name} of shape {values.shape} cannot be images")
-    rows = values.reshape(len(values), -1).T
-    inputs = rows.shape[1]
-    side = math.isqrt(inputs)
-    if shape is None and side * side != inputs:
-        raise ShapeError(
-            f"plots.weights: argument 'shape' must be given: {name} has {inputs} inputs, which do not fill a square; "
-            "write shape=(height, width)"
-        )
-    height, width = (side, side) if shape is None else shape
-    if height * width != inputs:
-        raise ShapeError(
-            f"plots.weights: argument 'shape' must hold the {inputs} inputs of {name}; got {height} x {width}"
-        )
-    return rows.reshape(-1, 1, height, width)
-
-
-def _side_by_side(images: Array) -> Array:
-    """Return images (units, channels, height, width) as one, with a line of NaN between them."""
-    units, channels, height, width = images.shape
-    across = math.ceil(math.sqrt(units * height / (width * channels)))
-    across = max(1, min(units, across))
-    down = -(-units // across)
-    grid = np.full((down * (height + 1) - 1, across * (channels * width + 1) - 1), np.nan)
-    for place, image in enumerate(images):
-        top, left = place // across * (height + 1), place % across * (channels * width + 1)
-        grid[top : top + height, left : left + channels * width] = np.concatenate([*image], axis=1)
-    return grid
-
-
 def graph(model: Any, *, axis: Axes | None = None) -> Axes:
-    r"""Draw the layers of a model as boxes, with the shape of what each one gives and the number of its parameters.
+    r"""Draw the layers of a model, or the operations of a formula, as boxes from top to bottom.
 
-    Layers run from top to bottom. The models of a Join and of Heads stand side by side, and a line beside a Residual's
-    layers is its input, which is added to their output. Another Composite is one box.
+    The box of a layer has the shape of its output and the number of its parameters. The models of a Join and of Heads
+    stand side by side, and a line beside a Residual's layers is its input, which is added to their output. Another
+    Composite is one box. The box of an operation begins with the name of its result.
 
     Args:
-        model: The model.
+        model: A model; or an activation or a loss, whose formula is drawn as the framework has traced it.
         axis: The axes to draw on; None makes a figure of the size that the boxes need.
 
     Raises:
-        SettingsError: ``model`` is not a model.
+        SettingsError: ``model`` is neither a model nor an activation or a loss.
+        DerivativeError: The formula cannot be traced.
+        UsageError: The model's inputs are not known yet.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -138,10 +41,8 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         >>> [str(text.get_text()) for text in axis.texts if text.get_text()]
         ['input\n(rows, 4)', '0 Dense(ReLU)\n(rows, 8), 40 parameters', '1 Dense(Softmax)\n(rows, 3), 27 parameters']
     """
-    require_model(model, "graph")
-    part = _drawn(model, "", model.input_shape)
-    if not isinstance(model.input_shape, dict):  # the models of a Join draw their own
-        part = _stacked([_box(f"input\n{_shown(model.input_shape)}"), part])
+    formula = hasattr(model, "program") and not hasattr(model, "input_shape")
+    part = _operations(model) if formula else _layers(model)
     inch = 1.0  # how large an inch of the boxes becomes
     if axis is not None and hasattr(axis, "get_position"):
         across, down = size_of(axis)
@@ -239,6 +140,15 @@ def _beside(parts: list[_Part], *, fans: bool, joins: bool) -> _Part:
     return whole
 
 
+def _layers(model: Any) -> _Part:
+    """Return a model and its input as a graph."""
+    require_model(model, "graph")
+    part = _drawn(model, "", model.input_shape)
+    if isinstance(model.input_shape, dict):  # the models of a Join draw their own
+        return part
+    return _stacked([_box(f"input\n{_shown(model.input_shape)}"), part])
+
+
 def _drawn(model: Any, name: str, shape: Any) -> _Part:
     """Return a model that samples of this shape go through as a part of a graph."""
     start = f"{name}." if name else ""
@@ -299,3 +209,70 @@ def _shown(shape: Any) -> str:
         return ", ".join(f"{name} {_shown(each)}" for name, each in shape.items())
     sizes = ("..." if size is ... else "any" if size is None else str(size) for size in shape)
     return f"({', '.join(('rows', *sizes))}{'' if shape else ','})"
+
+
+def _operations(formula: Any) -> _Part:
+    """Return the operations of a formula as a graph: each below all those that it reads."""
+    output = plain(formula.program().output)
+    if not isinstance(output, Node):
+        return _box(f"f = {output:g}")
+    nodes = [node for node in ordered([output]) if plain(node) is node]
+    names = _names(nodes)
+    steps = [node for node in nodes if node.args]
+    lines = Shown({names[node]: node for node in steps}).text.splitlines() if steps else []
+    texts = names | dict(zip(steps, lines, strict=True))
+    depths: dict[Node, int] = {}
+    for node in nodes:
+        depths[node] = 1 + max((depths[arg] for arg in _read(node)), default=-1)
+    # Of each arrow, the places in the rows that it passes: (parent, node, row).
+    passing = {
+        (parent, node, row): row
+        for node in nodes
+        for parent in _read(node)
+        for row in range(depths[parent] + 1, depths[node])
+    }
+    whole = _Part(0.0, (max(depths.values()) + 1) * (_HIGH + _GAP) - _GAP)
+    places: dict[Any, float] = {}
+    for row in range(max(depths.values()) + 1):
+        items = [item for item, depth in (depths | passing).items() if depth == row]
+        items.sort(key=lambda item: _mean_of_parents(item, places))
+        parts = [_box(texts[item]) if item in texts else _Part(0.2, 0.0) for item in items]
+        width = sum(part.width for part in parts) + _GAP * (len(parts) - 1)
+        whole.width, left = max(whole.width, width), -width / 2
+        for item, part in zip(items, parts, strict=True):
+            places[item] = left + part.width / 2
+            whole.take(part, places[item], -row * (_HIGH + _GAP))
+            left += part.width + _GAP
+    for node in nodes:
+        whole.arrows += [_arrow(parent, node, depths, places) for parent in _read(node)]
+    return whole
+
+
+def _arrow(parent: Node, node: Node, depths: Mapping[Node, int], places: Mapping[Any, float]) -> list[Any]:
+    """Return the points of an arrow, which passes straight through the rows between."""
+    points = [(places[parent], -depths[parent] * (_HIGH + _GAP) - _HIGH)]
+    for row in range(depths[parent] + 1, depths[node]):
+        x, top = places[parent, node, row], -row * (_HIGH + _GAP)
+        points += [(x, top), (x, top - _HIGH)]
+    return [*points, (places[node], -depths[node] * (_HIGH + _GAP))]
+
+
+def _read(node: Node) -> list[Node]:
+    """Return the nodes that an operation reads, each once."""
+    return [*dict.fromkeys(arg for arg in map(plain, node.args) if isinstance(arg, Node))]
+
+
+def _names(nodes: list[Node]) -> dict[Node, str]:
+    """Return a name for each node: that of an input, a letter for a step, f for the last one."""
+    taken = {node.name for node in nodes if node.op == "input"}
+    letters = (letter for letter in chain("uvwzpqrst", (f"u{n}" for n in count(1))) if letter not in taken)
+    return {node: node.name if node.op == "input" else "f" if node is nodes[-1] else next(letters) for node in nodes}
+
+
+def _mean_of_parents(item: Any, places: Mapping[Any, float]) -> float:
+    """Return the mean place of what leads to a node, or to where an arrow passes a row."""
+    if isinstance(item, tuple):
+        parent, node, row = item
+        return places.get((parent, node, row - 1), places[parent])
+    above = [places[parent] for parent in _read(item)]
+    return sum(above) / len(above) if above else 0.0

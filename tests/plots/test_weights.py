@@ -5,20 +5,11 @@ from framework import (
     Conv1D,
     Conv2D,
     Dense,
-    Embedding,
-    Flatten,
-    Heads,
-    Input,
-    Join,
     LayerNorm,
     Neuron,
-    ReLU,
-    Residual,
     Sequential,
     SettingsError,
     ShapeError,
-    Softmax,
-    UsageError,
     plots,
 )
 
@@ -95,49 +86,3 @@ def test_a_neuron_is_one_image_and_count_limits_them(axis):
 def test_what_is_no_image_is_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         plots.weights(**arguments)
-
-
-def texts(axis):
-    return [text.get_text() for text in axis.texts if text.get_text()]
-
-
-def test_layers_are_boxes_with_the_shapes_and_numbers_of_the_summary(axis):
-    model = Sequential(Conv2D(filters=3, kernel=3, inputs=1), ReLU(), Flatten(), Dense(12, 10, Softmax()))
-    model.plot(axis=axis)
-    assert texts(axis) == [
-        "input\n(rows, 1, any, any)",
-        "0 Conv2D\n(rows, 3, any, any), 30 parameters",
-        "1 ReLU\n(rows, 3, any, any)",
-        "2 Flatten\n(rows, any)",
-        "3 Dense(Softmax)\n(rows, 10), 130 parameters",
-    ]
-    tops = [patch.get_y() for patch in axis.patches if hasattr(patch, "get_boxstyle")]
-    assert tops == sorted(tops, reverse=True)
-
-
-def test_models_side_by_side_and_inputs_around_layers_are_drawn(axis):
-    model = Sequential(
-        Join(numbers=Input(2), city=Embedding(5, 3)),
-        Dense(5, 4, ReLU()),
-        Residual(Dense(4, 4)),
-        Heads(price=Dense(4, 1), late=Sequential(Dense(4, 2), Dense(2, 1))),
-    )
-    model.plot(axis=axis)
-    found = dict(text.split("\n") for text in texts(axis))
-    assert found["input city"] == "(rows,)"
-    assert found["0 Join"] == "(rows, 5)"
-    assert found["2 Residual: x + block(x)"] == "(rows, 4)"
-    assert found["3.late.1 Dense(Identity)"] == "(rows, 1), 3 parameters"
-    boxes = {text.get_text().split("\n")[0]: text.get_position() for text in axis.texts if text.get_text()}
-    assert boxes["3.price Dense(Identity)"][1] == boxes["3.late.0 Dense(Identity)"][1]
-    assert boxes["3.price Dense(Identity)"][0] < boxes["3.late.0 Dense(Identity)"][0]
-
-
-def test_what_is_no_model_is_refused():
-    with pytest.raises(SettingsError, match=r"plots.graph: argument 'model' must be a model; got 3"):
-        plots.graph(3)
-
-
-def test_a_model_whose_inputs_are_open_says_so():
-    with pytest.raises(UsageError, match="inputs"):
-        Dense(units=3).plot()
