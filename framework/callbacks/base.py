@@ -35,7 +35,8 @@ class Callback(Component):
     ``run.epoch`` and ``run.step`` count finished epochs and steps, so in the first ``on_epoch_end`` ``run.epoch`` is 1.
 
     Attributes:
-        saves: Whether the callback saves the run; those that do come last, whatever the list says.
+        saves: Whether the callback saves the run, or sends it to a tracker; those that do come last, whatever the list
+            says.
         observes: Whether the callback changes nothing in the training, so that a resume without it, or with other
             settings, gives no warning.
 

@@ -109,7 +109,7 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
 
     A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. ``Sequential(Dense(4, 8, ReLU()),
     Dense(8, 3))`` has the layers 0 and 1, PyTorch's ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` the layers 0 and
-    2: ``layers={"1": "2"}`` says so.
+    2: ``layers={"1": "2"}`` says so. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
 
     Args:
         model: The model.
@@ -273,7 +273,7 @@ def _read(source: Any) -> dict[str, Any]:
             f"load_torch: {shown(source)} is not a safetensors file ({error}); in PyTorch, write "
             "safetensors.torch.save_file(module.state_dict(), path)"
         ) from None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"load_torch: {shown(source)} cannot be read: {reason(error)}") from error
 
 

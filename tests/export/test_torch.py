@@ -225,6 +225,8 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
         load_torch(SAVED_BY_PYTORCH, into=Neuron(1))
     with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
         load_torch(tmp_path / "none.safetensors", into=Neuron(1))
+    with pytest.raises(SettingsError, match="'source' must be a str or a PathLike or a Mapping; got Neuron"):
+        load_torch(Neuron(1), into=Neuron(1))
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_torch(Neuron(1), tmp_path / "none" / "weights.safetensors")
 
