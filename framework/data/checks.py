@@ -37,11 +37,11 @@ def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | 
     layers = model.unsettled()
     before = None if layers else model._built().columns
     try:
-        if layers:
-            for x in _some_inputs(data, name):
-                _settle(model, x, name, preprocess)
         if preprocess is not model.preprocess:
-            model.preprocess = preprocess
+            model.preprocess = preprocess  # which settles the model, too
+        elif layers:
+            for x in _some_inputs(data, name):
+                _settle(model, x, name)
         yield
     except BaseException:
         if before is None:
@@ -61,8 +61,7 @@ def _some_inputs(data: Any, name: str) -> Iterator[Any]:
         yield data.first[0]
 
 
-def _settle(model: Model, x: Any, name: str, preprocess: FittedPreprocess | None) -> None:
-    x = x if preprocess is None else next(preprocess.blocks(x, model.dtype, name))
+def _settle(model: Model, x: Any, name: str) -> None:
     name = f"{name}: argument 'x'"
     x = dict(x) if isinstance(x, Mapping) else x
     shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)

@@ -9,14 +9,13 @@ import numpy as np
 
 from framework.data.csv import CSV
 from framework.extras import required
+from framework.preprocessing.statistics import BLOCK_ROWS
 
 NEARLY = 0.9
 """From this part of its cells on, a column is taken to be meant as numbers or as dates."""
 
 SHOWN = 5
 """Up to this many different cells are kept."""
-
-BLOCK_ROWS = 65_536
 
 _DATE = r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?"
 _OTHER_DATE = r"\d\d?(/\d\d?/|\.\d\d?\.|-\d\d?-)(\d{4}|\d\d)( \d\d?:\d\d(:\d\d)?)?"

@@ -27,8 +27,7 @@ from framework.experiments.tables import (
 from framework.extras import required
 from framework.models import Model
 from framework.models.rows import places_of
-
-BLOCK_ROWS = 65_536
+from framework.preprocessing.statistics import BLOCK_ROWS
 
 
 def write_predictions(

@@ -22,14 +22,13 @@ from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import Proposal, propose, rules
+from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
 from framework.settings.messages import brief, printable
 
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
-
-BLOCK_ROWS = 65_536
 
 
 class Size(NamedTuple):

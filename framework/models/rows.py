@@ -10,13 +10,13 @@ import numpy as np
 from framework.arrays import Array, require_finite, require_ids
 from framework.errors import SettingsError, ShapeError
 from framework.models.shapes import shown
+from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.trees import flatten, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
 
 EVALUATION_ROWS = 4096
-DATASET_ROWS = 65_536
 """Rows that go through the model at once when nothing is learnt."""
 
 
@@ -98,8 +98,8 @@ def _in_blocks(x: Any) -> Iterator[Any]:
     if not (hasattr(x, "read") and hasattr(x, "__len__")):
         yield x
         return
-    for start in range(0, len(x), DATASET_ROWS) or [0]:
-        stop = min(start + DATASET_ROWS, len(x))
+    for start in range(0, len(x), BLOCK_ROWS) or [0]:
+        stop = min(start + BLOCK_ROWS, len(x))
         yield x.frame(start, stop) if hasattr(x, "frame") else x.read(start, stop)[0]
 
 

@@ -204,12 +204,10 @@ class FittedPreprocess(Component):
         Raises:
             SettingsError: Names the column; or two columns, whose steps give the model columns of one name.
         """
-        ids = [column.label for column in self._empty(f"{name}: ") if column.form == "ids"]
-        numbers = [
-            label for column in self._empty(f"{name}: ") if column.form != "ids" for label, _ in _outputs(column)
-        ]
+        columns = [*self._empty(f"{name}: ")]
+        ids = [column.label for column in columns if column.form == "ids"]
         givers: dict[str, str] = {}
-        for column in self._empty(f"{name}: "):
+        for column in columns:
             for label, _ in _outputs(column):
                 if label in givers:
                     raise SettingsError(
@@ -217,9 +215,9 @@ class FittedPreprocess(Component):
                         f"column {label!r}; rename one of them in the table"
                     )
                 givers[label] = column.label
-        if not ids and not numbers:
+        if not ids and not givers:
             raise SettingsError(f"{name}: the Preprocess drops every column, so nothing is left for the model")
-        if ids and numbers and NUMBERS in ids:
+        if givers and NUMBERS in ids:
             raise SettingsError(
                 f"{name}: column {NUMBERS!r} has Levels, but x holds the other columns by this name; rename it"
             )

@@ -266,12 +266,16 @@ def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str
         for known, frame in zip(kinds, (block.x, block.y), strict=True):
             if frame is None:
                 continue
+            first = frame.slice(0, BLOCK_ROWS)
             for label in frame.names:
                 if known.get(label, "number") == "number":
                     known[label] = frame.kind(label)
                     if frame is block.x and (zone := frame.zone(label)) is not None:
                         zones[label] = zone
-                    unknown |= known[label] == "number" and bool(np.isnan(frame.numbers(label)).all())
+                    missing = (
+                        np.isnan(part.numbers(label)).all() for part in (first, frame)
+                    )  # most end with the first
+                    unknown |= known[label] == "number" and all(missing)
         if not unknown:
             break
     return *kinds, zones

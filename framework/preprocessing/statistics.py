@@ -14,6 +14,7 @@ import numpy as np
 from framework.arrays import Array
 
 BLOCK_ROWS = 65_536
+"""Rows of a table that are learnt from, predicted or looked at together."""
 
 SKETCH_SIZE = 8192
 """The distinct numbers that a part of a Sketch keeps."""

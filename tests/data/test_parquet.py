@@ -51,7 +51,7 @@ def test_it_trains_like_the_arrays_in_memory(folder, read_ahead):
 
 
 def test_predictions_are_made_in_blocks(folder, monkeypatch):
-    monkeypatch.setattr("framework.models.rows.DATASET_ROWS", 64)
+    monkeypatch.setattr("framework.models.rows.BLOCK_ROWS", 64)
     model = classifier(Parquet(folder, "late", columns=("a", "b", "c"))).model
     expected = model.predict(X)
     for data in (Parquet(folder, columns=("a", "b", "c")), Parquet(folder, "late", columns=("a", "b", "c"))):
