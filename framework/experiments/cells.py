@@ -19,6 +19,7 @@ SHOWN = 5
 
 _DATE = r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?"
 _OTHER_DATE = r"\d\d?(/\d\d?/|\.\d\d?\.|-\d\d?-)(\d{4}|\d\d)( \d\d?:\d\d(:\d\d)?)?"
+_WITH_UNIT = r"[$€£¥] ?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*( ?[%$€£¥°]| [A-Za-z]{1,6})"
 _PARTS = re.compile(r"\s*(\d+)(\D)(\d+)\D(\d+)( \d+:\d+)?(:\d+)?\s*")
 
 
@@ -26,9 +27,10 @@ class Look:
     """How the cells of a column look that fit a pattern, or that do not.
 
     Attributes:
-        kind: ``"code"`` for digits with a leading zero, ``"number"``, ``"date"``, or ``"other date"`` for dates that
-            need a format.
-        cells: The first different cells with their rows: codes and dates that fit; of the others those that do not fit.
+        kind: ``"code"`` for digits with a leading zero, ``"number"``, ``"date"``, ``"other date"`` for dates that need
+            a format, or ``"unit"`` for numbers with a unit.
+        cells: The first different cells with their rows: those of numbers and dates that do not fit; of the others
+            those that do.
         fitting: How many cells fit.
         present: How many cells are not missing.
         ends: The greatest first and second part of a date.
@@ -46,7 +48,7 @@ class Look:
         fits = compute.match_substring_regex(cells, self._pattern)
         self.present += len(cells) - cells.null_count
         self.fitting += compute.sum(fits).as_py() or 0
-        shown = fits if self.kind in ("code", "other date") else compute.invert(fits)
+        shown = compute.invert(fits) if self.kind in ("number", "date") else fits
         rows = np.flatnonzero(shown.fill_null(False).to_numpy(zero_copy_only=False))
         if len(self.cells) <= SHOWN:
             for row in rows.tolist():
@@ -99,7 +101,7 @@ def looks(table: CSV) -> Looks:
     number = rf"[+-]?(\d+{re.escape(table.decimal)}?\d*|{re.escape(table.decimal)}\d+)([eE][+-]?\d+)?"
     if table.thousands is not None:
         number += rf"|[+-]?\d{{1,3}}({re.escape(table.thousands)}\d{{3}})+({re.escape(table.decimal)}\d*)?"
-    patterns = {"number": number, "date": _DATE, "other date": _OTHER_DATE}
+    patterns = {"number": number, "date": _DATE, "other date": _OTHER_DATE, "unit": _WITH_UNIT}
     texts = {
         field.name: [Look(kind, pattern) for kind, pattern in patterns.items()]
         for field in fields

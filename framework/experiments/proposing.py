@@ -21,7 +21,7 @@ from framework.experiments.text import to_toml
 from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
-from framework.preprocessing.proposing import Proposal, propose, rules
+from framework.preprocessing.proposing import Proposal, alike, propose, rules
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
@@ -29,6 +29,10 @@ from framework.settings.messages import brief, printable
 
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
+
+
+RARE = 0.05
+"""A class with this part of the rows or less deserves a word."""
 
 
 class Size(NamedTuple):
@@ -129,13 +133,13 @@ def proposal(
     return f"""\
 # {_comment(data)}: {rows:,} rows; {", ".join(f"{count} of {kind}s" for kind, count in kinds.items())}
 # {_comment(target)}: {_comment(_told(classes))}
-#
+{_rare(classes)}#
 # Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
 # Numbers of rows decide the sizes; no choice was tried on the data.
 
 # The part of the rows that is held out, to be evaluated after each epoch.
 validation = {size.validation}
-{_holdout(timely=kinds["date"] > 0)}
+{_holdout(timely=any(each.ordered for each in columns))}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
@@ -219,6 +223,8 @@ def _of_text(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     if look.kind == "other date":
         flags = [_flags(again, "dates", [*table.dates, each]) for each in look.formats]
         return f"{begin} dates, such as {cells}. To read them: {_comment(' or '.join(flags))}\n"
+    if look.kind == "unit":
+        return f"{begin} numbers with a unit, such as {cells}. To make them numbers, remove the units from the file.\n"
     said = f"{begin} {look.kind}s, but not {cells}, first in row {row}. Correct the cells"
     if len(look.cells) > SHOWN:
         return f"{said}.\n"
@@ -246,12 +252,25 @@ def _told(classes: Counter[str] | None) -> str:
     if classes is None:
         return "a number"
     shown = ", ".join(f"{name} ({count:,} rows)" for name, count in classes.most_common(10))
-    return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 10 else ''}"
+    return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 10 else ''}{alike(classes)}"
+
+
+def _rare(classes: Counter[str] | None) -> str:
+    """Return a comment on a class that has few rows."""
+    if classes is None or len(classes) > 10:
+        return ""
+    (name, count), rows = classes.most_common()[-1], classes.total()
+    if count > RARE * rows:
+        return ""
+    return (
+        f"# {_comment(name)} has {count / rows:.1%} of the rows, so the accuracy says little about it. sampling = "
+        '"balanced" in\n# [trainer] draws each class equally often; its probabilities are then too large.\n'
+    )
 
 
 def _holdout(*, timely: bool) -> str:
     if timely:
-        return 'holdout = "last"        # the last rows, because the table has dates; "random" draws them'
+        return 'holdout = "last"        # the last rows, because neighbours have close dates; "random" draws them'
     return 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
 
 

@@ -42,12 +42,14 @@ class Proposal(NamedTuple):
         kind: What it holds.
         steps: The steps.
         reason: Why, in a few words; "" for what needs none.
+        ordered: Whether it holds dates, and those of neighbouring rows are close to one another.
     """
 
     column: str
     kind: Kind
     steps: tuple[ColumnStep, ...]
     reason: str
+    ordered: bool = False
 
 
 class _Summary:
@@ -60,6 +62,7 @@ class _Summary:
         self.fresh = 0
         self.whole = True
         self.parts: dict[str, Moments] = {}
+        self.changes = 0.0  # the sum of the squared changes from date to date, in days
 
     def add(self, column: Column, rows: int) -> None:
         """Add the rows of a block."""
@@ -69,6 +72,8 @@ class _Summary:
             numbers = Dates(parts, cyclic=False).apply(column)
             for part, array in zip(parts, numbers.arrays, strict=True):
                 self.parts.setdefault(part, Moments()).add(array)
+            days = numbers.arrays[0]
+            self.changes += float(np.add.reduce(np.diff(days[~np.isnan(days)]) ** 2))
             self.missing = int(self.parts["days"].missing)
         elif column.form == "numbers":
             (values,) = column.arrays
@@ -89,6 +94,15 @@ class _Summary:
     def present(self) -> int:
         """How many values are there."""
         return self.rows - self.missing
+
+    @property
+    def ordered(self) -> bool:
+        """Whether dates that follow one another are close: less than a tenth of what is expected in random order.
+
+        Source:
+            von Neumann, Distribution of the ratio of the mean square successive difference to the variance (1941).
+        """
+        return self.kind == "date" and 0 < self.changes < 0.1 * 2 * self.parts["days"].squares
 
     @property
     def distinct(self) -> int:
@@ -123,7 +137,9 @@ def propose(
         if block.y is not None:
             _add(targets, block.y, f"{name}: target", block.start)
     pixels = _many_alike(summaries.values())
-    found = [Proposal(label, each.kind, *_steps(label, each, pixels)) for label, each in summaries.items()]
+    found = [
+        Proposal(label, each.kind, *_steps(label, each, pixels), each.ordered) for label, each in summaries.items()
+    ]
     return found, [_goal(blocks.target_name or label or TARGET, each) for label, each in targets.items()]
 
 
@@ -157,13 +173,28 @@ def _steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep
 
 def _text_steps(label: str, column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
     some = list(column.levels.counts)[:50]
-    dates = ", dates as text: parse them" if all(_DATE.fullmatch(text) for text in some) else ""
+    dates = ", dates as text: parse them" if some and all(map(_DATE.fullmatch, some)) else ""
     count = column.distinct
     shown = f"{'up to ' if count > COUNTED and column.rows > BLOCK_ROWS else ''}{count:,}"
     if column.present > 20 and (count > 0.9 * column.present or (count > 0.5 * column.present and _ID.search(label))):
         return (Drop(),), f"{shown} different texts in {column.present:,} rows{dates}"
     missing = f", {column.missing:,} missing" if column.missing else ""
-    return (OneHot(),), f"{shown} level{'s' * (count != 1)}{missing}{dates}"
+    return (OneHot(),), f"{shown} level{'s' * (count != 1)}{missing}{dates}{alike(column.levels.counts)}"
+
+
+def alike(levels: Iterable[str]) -> str:
+    """Return a remark on the first two levels that differ in capitals or spaces alone; "" if there are none.
+
+    Example:
+        >>> alike(["yes", "no", "Yes "])
+        ", 'yes' and 'Yes ' among them"
+    """
+    first: dict[str, str] = {}
+    for level in levels:
+        known = first.setdefault("".join(level.split()).casefold(), level)
+        if known != level:
+            return f", {known!r} and {level!r} among them"
+    return ""
 
 
 def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep, ...], str]:
@@ -229,7 +260,8 @@ def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ..
     common: dict[Kind, tuple[ColumnStep, ...]] = {}
     for kind in dict.fromkeys(proposal.kind for proposal in proposals):
         steps, count = Counter(each.steps for each in proposals if each.kind == kind).most_common(1)[0]
-        if count >= 4 and not any(isinstance(step, Drop) for step in steps):
+        few = FEW if kind in ("text", "category") else 3  # the number of levels is worth a line for each
+        if count > few and not any(isinstance(step, Drop) for step in steps):
             common[kind] = steps
     named = {p.column: (p.steps, p.reason) for p in proposals if common.get(p.kind) != p.steps}
     return named | {f"<{kind}>": (steps, "the others") for kind, steps in common.items()}

@@ -78,10 +78,15 @@ def raw_column(
 
 
 def tell_rounded(frame: Frame, label: str, column: Column) -> None:
-    """Warn of a column of which numbers lose digits that its steps would have seen."""
-    if column.form == "numbers" and (lost := frame.rounded(label)):
-        exact = "" if "nano" in lost else "; OneHot and Levels take it exactly, Drop leaves it out"
-        warn(f"{column.where} holds {lost}{exact}")
+    """Warn of a column that loses digits which its steps would have seen: of numbers, or of the seconds of dates."""
+    if column.form != "numbers":
+        return
+    if frame.kind(label) == "date":
+        seen, advice = any(name.startswith(f"{label} second") for name in column.names), ""
+    else:
+        seen, advice = True, "; OneHot and Levels take it exactly, Drop leaves it out"
+    if seen and (lost := frame.rounded(label)):
+        warn(f"{column.where} holds {lost}{advice}")
 
 
 def kept_advice(name: str) -> str:

@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from experiment_pieces import command
 
@@ -139,3 +141,29 @@ def test_a_date_that_no_format_fits_leaves_text():
     assert data.frame().column("when").to_pylist() == ["03/21/2021", "21/03/2021"]
     with pytest.raises(DataError, match="names the column 'z'"):
         len(data.replace(target="z"))
+
+
+def test_new_names_numbers_with_a_unit():
+    written("rate", [f"{row % 50}.5 %" for row in range(100)])
+    command("new", "a.csv", "--target", "left")
+    assert 'read as text; 100 of 100 cells are numbers with a unit, such as "0.5 %", "1.5 %"' in comment("rate")
+
+
+def test_new_remarks_on_a_class_with_few_rows():
+    for share, told in ((0.03, True), (0.2, False)):
+        lines = [f"{row % 37}.5,{'yes' if row < share * 500 else 'no'}" for row in range(500)]
+        Path("a.csv").write_text("\n".join(["x,left", *lines, ""]))
+        command("new", "a.csv", "--target", "left", "--overwrite")
+        assert ("# yes has 3.0% of the rows, so the accuracy says little" in Path("a.toml").read_text()) == told
+
+
+def test_predict_names_the_cell_of_a_duration_that_is_text():
+    table = pa.table({"stay": pa.array([1, 2] * 20, pa.duration("s")), "y": ["no", "yes"] * 20})
+    pa.parquet.write_table(table, "a.parquet")
+    command("new", "a.parquet", "--target", "y")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    Path("b.csv").write_text("stay\n1 days 04:00:00\n")
+    printed = command("predict", "run", "b.csv", status=1)
+    assert (
+        "column 'stay' held durations in fit, and holds text now; in row 0 it has '1 days 04:00:00'; a CSV" in printed
+    )

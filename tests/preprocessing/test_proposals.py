@@ -98,3 +98,28 @@ def test_many_columns_of_small_whole_numbers_are_pixels_and_share_a_rule():
     found = dict(recipe.columns)
     assert found["<number>"] == (Impute("median"), Standardize())
     assert len(found) < 10
+
+
+@pytest.mark.parametrize(("noise", "ordered"), [(0.0, True), (5.0, True), (1e4, False)])
+def test_the_order_of_dates_is_seen_by_and_large(noise, ordered, monkeypatch):
+    monkeypatch.setattr("framework.preprocessing.reading.BLOCK_ROWS", 100)
+    days = np.arange(400.0) + np.random.default_rng(0).normal(size=400) * noise
+    when = pd.Timestamp("2020-01-01") + pd.to_timedelta(days, unit="D")
+    table = pd.DataFrame({"when": when, "x": np.arange(400.0)})
+    table.loc[::7, "when"] = None
+    months = table.sort_values("when", key=lambda dates: dates.dt.strftime("%b"), kind="stable")  # April, August, ...
+    for each in (table, months.reset_index(drop=True)):
+        proposals, _ = propose(each)
+        assert [proposal.ordered for proposal in proposals] == [ordered, False]
+
+
+def test_levels_that_differ_in_capitals_or_spaces_are_named():
+    table = pd.DataFrame({"plan": ["pro", "basic", "Basic ", "pro"] * 5, "id": [f"C{row:06}" for row in range(20)]})
+    (plan, _), _ = propose(table)
+    assert plan.reason == "3 levels, 'basic' and 'Basic ' among them"
+
+
+def test_a_column_of_many_codes_is_not_called_dates():
+    table = pd.DataFrame({"id": [f"C{row:06}" for row in range(5000)]})
+    (proposal,), _ = propose(table)
+    assert proposal.reason == "5,000 different texts in 5,000 rows"
