@@ -17,7 +17,7 @@ trainer.evaluate(model, split((x, y), 0.5)[0])
 print(*(name for name in %r if name in sys.modules))
 """
 ABSENT = ("numpy.ma", "scipy", "numba", "sklearn", "narwhals", "pyarrow", "pandas", "polars", "tqdm", "click", "onnx")
-ABSENT += ("matplotlib", "mlflow", "tensorboardX")
+ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX")
 
 
 def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):

@@ -9,7 +9,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from framework.experiments.proposing import proposal
 from framework.experiments.reporting import report_runs
 from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of, with_flags
+from framework.experiments.watching import watch
 from framework.export import export_onnx, export_python, save_torch
 from framework.models import Model
 from framework.settings.messages import printable
@@ -308,6 +309,21 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
     click.echo(f"wrote {out}")
 
 
+@click.command(name="watch", short_help="Show runs in the terminal while they train.")
+@click.argument("paths", metavar="FOLDER...", nargs=-1, required=True)
+@click.option("--once", is_flag=True, help="Show them once, as they are.")
+@click.option("--log", is_flag=True, help="Draw the curves on a log scale.")
+@_command
+def watch_runs(paths: tuple[str, ...], once: bool, log: bool) -> None:
+    """Show the figures and the curves of the runs of FOLDERs until they have ended, or until Ctrl-C.
+
+    A FOLDER may also be a file that JSONLog writes. The files are only read: training is not slower. Where the output
+    is not a terminal, there is a line for each new epoch.
+    """
+    with suppress(KeyboardInterrupt):
+        watch(paths, once=once, log=log)
+
+
 @click.command(short_help="Print the JSON schema of experiments, for editors.")
 @_command
 def schema() -> None:
@@ -315,7 +331,7 @@ def schema() -> None:
     click.echo(json.dumps(schema_of(Experiment), indent=2))
 
 
-COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, export, schema)
+COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, watch_runs, export, schema)
 
 
 def _unused(name: str) -> Path:

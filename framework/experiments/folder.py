@@ -205,7 +205,12 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """Return a row for each finished epoch, of what the log holds whole."""
-        return _rows(self.path / self._about("history"))
+        return _rows(self.log)
+
+    @property
+    def log(self) -> Path:
+        """The file of lines from which ``history`` comes."""
+        return self.path / self._about("history")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,428 @@
+"""Watching runs in the terminal, from the lines that JSONLog writes: the training itself is not touched."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import SettingsError
+from framework.experiments.folder import RunFolder
+from framework.extras import required
+from framework.settings.messages import printable
+from framework.tables import duration
+
+HIDDEN = ("epoch", "seconds", "step")
+STYLES = ("cyan", "yellow", "green", "magenta", "blue", "red", "white")
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = "_.-:=+*#"
+
+
+class Tail:
+    r"""The rows of a file to which lines are added; a file that is written anew is read anew.
+
+    Args:
+        path: The file, which may not be there yet.
+
+    Example:
+        >>> file = Path("lines.jsonl")
+        >>> file.write_text('{"epoch": 1}\n{"epo')
+        18
+        >>> tail = Tail(file)
+        >>> tail.read(), tail.rows  # the second line is not whole yet
+        (True, [{'epoch': 1}])
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self._place, self._last = 0, b""
+
+    def read(self) -> bool:
+        """Read what is new, and return whether there is something."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self._place - len(self._last)))
+                text = file.read()
+        except OSError:
+            text = b""
+        again = not text.startswith(self._last) or (not self._last and self._place > 0)
+        if again:
+            self.rows, self._place, self._last = [], 0, b""
+            return self.read() or True
+        text = text[len(self._last) :]
+        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+        for line in lines:
+            self._place += len(line)
+            self._last = line
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                self.rows.append(row)
+        return bool(lines)
+
+
+class Watched:
+    """A run that is watched: the folder of an experiment, or a file of JSONLog.
+
+    Args:
+        path: The folder or the file; neither has to be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = printable(path.name or str(path.absolute()))
+        self.epochs: int | None = None
+        self.folder: RunFolder | None = None
+        self.tail: Tail | None = None
+        self.metrics: dict[str, Any] | None = None
+
+    def read(self) -> bool:
+        """Read what is new, and return whether there is something."""
+        before, found = self.metrics, self.tail is None and self._find()
+        if self.tail is None:
+            return False
+        metrics = None if self.folder is None else self.folder.metrics  # before the lines, so that none is missed
+        changed, self.metrics = self.tail.read(), metrics
+        return changed or found or metrics != before
+
+    def _find(self) -> bool:
+        """Find the file of lines, once it is there."""
+        if self.path.is_dir():
+            try:
+                self.folder = RunFolder(self.path)
+                self.tail = Tail(self.folder.log)
+                self.epochs = self.folder.settings["trainer"]["epochs"]
+            except SettingsError:  # not written yet
+                self.folder = self.tail = None
+            except (LookupError, TypeError):
+                self.epochs = None
+        elif self.path.is_file():
+            self.tail = Tail(self.path)
+        return self.tail is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended, as far as its folder says."""
+        return self.metrics is not None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that are there."""
+        return [] if self.tail is None else self.tail.rows
+
+    @property
+    def place(self) -> str:
+        """The epoch, of how many."""
+        if not self.rows:
+            return ""
+        epoch = self.rows[-1].get("epoch", len(self.rows))
+        return f"{epoch:,}/{self.epochs:,}" if self.epochs is not None and epoch <= self.epochs else f"{epoch:,}"
+
+    @property
+    def state(self) -> str:
+        """Say how the run stands."""
+        if self.metrics is not None:
+            return f"complete{': ' + self.metrics['stop_reason'] if self.metrics.get('stop_reason') else ''}"
+        if not self.rows:
+            return "waiting for its first epoch" if self.path.exists() else "waiting: nothing is there yet"
+        seconds = [row["seconds"] for row in self.rows[-20:] if isinstance(row.get("seconds"), int | float)]
+        if not seconds:
+            return "no times in its lines"
+        each = sum(seconds) / len(seconds)
+        said = f"{duration(each)} an epoch"
+        quiet = time.time() - self.tail.path.stat().st_mtime if self.tail is not None and self.tail.path.exists() else 0
+        if quiet > max(30.0, 5 * max(seconds)):
+            return f"{said}, no new line for {duration(quiet)}"
+        left = 0 if self.epochs is None else self.epochs - self.rows[-1].get("epoch", len(self.rows))
+        return f"{said}, {duration(each * left)} left" if left > 0 else said
+
+    def values(self, key: str) -> Array:
+        """Return a column, NaN where a row has no number."""
+        found = (row.get(key) for row in self.rows)
+        return np.array([value if isinstance(value, int | float) else math.nan for value in found], dtype=float)
+
+    @property
+    def keys(self) -> list[str]:
+        """The figures, in the order in which they come."""
+        return [*dict.fromkeys(key for row in self.rows for key in row if key not in HIDDEN)]
+
+
+def watch(
+    paths: Sequence[str | Path], *, once: bool = False, log: bool = False, every: float = 0.5, stream: Any = None
+) -> None:
+    """Show runs in the terminal until they have ended; where the output is not a terminal, as lines.
+
+    Args:
+        paths: Folders of runs, or files of JSONLog; those that are not there yet are waited for.
+        once: Show them once, as they are.
+        log: Draw the curves on a log scale, from the figures that are positive.
+        every: The seconds between two looks at the files.
+        stream: Where to write; None is standard output.
+
+    Raises:
+        UsageError: rich is not installed.
+        SettingsError: ``once``, and a path is not there.
+    """
+    console = required("rich.console", "framework watch").Console(
+        file=stream, highlight=False, markup=False, emoji=False
+    )
+    runs = [Watched(Path(path)) for path in paths]
+    for run in runs:
+        run.read()
+        if once and run.tail is None:
+            raise SettingsError(f"{str(run.path)!r} is neither the folder of a run nor a file of JSONLog")
+    if once or (console.is_terminal and all(run.complete for run in runs)):
+        console.print(_view(runs, console, log))
+    elif console.is_terminal:
+        _live(runs, console, log, every)
+    else:
+        _follow(runs, console, log, every)
+
+
+def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
+    """Draw anew whenever a file has changed, and each ten seconds for the times; leave the last picture."""
+    live = required("rich.live", "framework watch").Live(console=console, auto_refresh=False, vertical_overflow="crop")
+    with live:
+        drawn = -math.inf
+        while True:
+            changed = [run.read() for run in runs]
+            if any(changed) or time.monotonic() - drawn > 10:
+                live.update(_view(runs, console, log), refresh=True)
+                drawn = time.monotonic()
+            if all(run.complete for run in runs):
+                return
+            time.sleep(every)
+
+
+def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
+    """Write what is there, then a line for each new epoch."""
+    if any(run.rows for run in runs):
+        console.print(_view(runs, console, log))
+    seen = [len(run.rows) for run in runs]
+    while not all(run.complete for run in runs):
+        time.sleep(every)
+        for place, run in enumerate(runs):
+            run.read()
+            new = run.rows[seen[place] :] if seen[place] <= len(run.rows) else run.rows
+            seen[place] = len(run.rows)
+            for row in new:
+                shown = ", ".join(f"{printable(key)}={_short(row.get(key))}" for key in row if key not in HIDDEN)
+                console.print(f"{run.name}: epoch {row.get('epoch', '?')}: {shown}", soft_wrap=True)
+    for run in runs:
+        console.print(f"{run.name}: {run.state}", soft_wrap=True)
+
+
+def _view(runs: Sequence[Watched], console: Any, log: bool) -> Any:
+    """Return the picture of all runs: a table, then the curves."""
+    group = required("rich.console", "framework watch").Group
+    tables = _table_of_one(runs[0], console) if len(runs) == 1 else _table_of_several(runs, console)
+    return group(*tables, *_curves(runs, console, log))
+
+
+def _texts(*parts: tuple[str, str]) -> Any:
+    return required("rich.text", "framework watch").Text.assemble(*parts)
+
+
+def _empty_table(console: Any, *columns: str) -> Any:
+    box = required("rich.box", "framework watch").SIMPLE_HEAD
+    table = required("rich.table", "framework watch").Table(box=box, pad_edge=False, safe_box=not _draws(console))
+    for place, column in enumerate(columns):
+        left = place == 0 or column in ("curve", "state")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _table_of_one(run: Watched, console: Any) -> list[Any]:
+    """Return the state of a run, and its figures."""
+    said = _texts((run.name, "bold"), (f"  epoch {run.place}" if run.rows else "", ""), (f"  {run.state}", "dim"))
+    if not run.rows:
+        return [said]
+    wide = console.width >= 72
+    columns = ("figure", "last", "smallest", "epoch", "largest", "epoch") if wide else ("figure", "last", "smallest")
+    table = _empty_table(console, *columns, "curve")
+    for key in run.keys:
+        values = run.values(key)
+        finite = np.isfinite(values)
+        cells = [_short(run.rows[-1].get(key))]
+        for find in (np.nanargmin, np.nanargmax):
+            place = int(find(np.where(finite, values, np.nan))) if finite.any() else None
+            cells += (
+                ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch", place + 1))]
+            )
+        curve = _texts((sparkline(values, 20 if wide else 10, _blocks(console)), _style(key)))
+        table.add_row(_texts((printable(key), "")), *cells[: len(columns) - 1], curve)
+    return [said, table]
+
+
+def _table_of_several(runs: Sequence[Watched], console: Any) -> list[Any]:
+    """Return a table with a row for each run."""
+    states = [run.state.replace(": ", ":", 1).partition(": ")[0].replace(":", ": ", 1) for run in runs]
+    taken = max(len(run.name) for run in runs) + max(map(len, states)) + 36  # by all columns but those of figures
+    keys = [*dict.fromkeys(key for run in runs for key in run.keys if key != "learning_rate")]
+    keys = sorted(keys, key=lambda key: not key.startswith("val_"))[: max(1, (console.width - taken) // 13)]
+    table = _empty_table(console, "run", "epoch", *map(printable, keys), "curve", "state")
+    for place, run in enumerate(runs):
+        main = _main(run)
+        curve = sparkline(run.values(main), 12, _blocks(console)) if main else ""
+        style = STYLES[place % len(STYLES)]
+        cells = [_short(run.rows[-1].get(key)) if run.rows else "" for key in keys]
+        table.add_row(
+            _texts((run.name, style)), run.place, *cells, _texts((curve, style)), _texts((states[place], "dim"))
+        )
+    return [table]
+
+
+def _main(run: Watched) -> str | None:
+    """Return the figure by which runs are compared."""
+    return next((key for key in ("val_loss", "loss", *run.keys) if key in run.keys), None)
+
+
+def _curves(runs: Sequence[Watched], console: Any, log: bool) -> list[Any]:
+    """Return a plot for each figure of one run, or one plot of several runs."""
+    if not _draws(console) or max(len(run.rows) for run in runs) < 2:
+        return []
+    across = 2 if console.width >= 100 else 1
+    width = max(10, min(100, (console.width - 2 * across) // across - 11))
+    plots = []
+    if len(runs) > 1:
+        names = [*dict.fromkeys(filter(None, map(_main, runs)))]
+        curves = [(run.values(name), STYLES[place % len(STYLES)]) for place, run in enumerate(runs) for name in names]
+        plots.append(_plot(" and ".join(names), [], curves, max(10, min(150, console.width - 13)), log))
+    else:
+        run = runs[0]
+        for name in dict.fromkeys(key.removeprefix("val_") for key in run.keys if key != "learning_rate"):
+            keys = [key for key in (name, f"val_{name}") if key in run.keys]
+            plots.append(_plot(name, keys, [(run.values(key), _style(key)) for key in keys], width, log))
+    grid = required("rich.table", "framework watch").Table.grid(padding=(0, 2))
+    for _ in range(across):
+        grid.add_column(no_wrap=True)
+    for start in range(0, len(plots), across):
+        grid.add_row(*plots[start : start + across])
+    return [grid]
+
+
+def _style(key: str) -> str:
+    return STYLES[key.startswith("val_")]
+
+
+def _plot(title: str, keys: Sequence[str], curves: Sequence[tuple[Array, str]], width: int, log: bool) -> Any:
+    """Return the lines of a plot: a title, the curves with the limits beside them, and the epochs below."""
+    values = [(np.log10(np.where(v > 0, v, np.nan)) if log else v, style) for v, style in curves]
+    finite = np.concatenate([v[np.isfinite(v)] for v, _ in values])
+    legend = [(f"  ── {'validation' if key.startswith('val_') else 'training'}", _style(key)) for key in keys]
+    head = [(printable(title), "bold"), (" (log scale)" if log else "", "dim"), *(legend if len(keys) > 1 else [])]
+    if not finite.size:
+        return _texts(*head, ("\nno value to draw", "dim"))
+    low, high = float(finite.min()), float(finite.max())
+    lines = braille(values, width, HEIGHT, low, high)
+    ends = (10.0**high, 10.0**low) if log else (high, low)
+    parts = [*head]
+    for place, line in enumerate(lines):
+        label = _short(ends[0]) if place == 0 else _short(ends[1]) if place == HEIGHT - 1 else ""
+        parts += [(f"\n{label:>9} ", "dim"), *line]
+    longest = max(len(v) for v, _ in values)
+    parts.append((f"\n{'':10}{'1':<{width - len(str(longest))}}{longest}", "dim"))
+    return _texts(*parts)
+
+
+HEIGHT = 6
+"""The lines of a plot."""
+
+
+def sparkline(values: Array, width: int, blocks: str = BLOCKS) -> str:
+    """Return values as blocks in one line; a gap is a space.
+
+    Example:
+        >>> sparkline(np.array([4.0, 2.0, 1.0, np.nan, 0.0]), 10)
+        '█▅▃ ▁'
+    """
+    if not len(values):
+        return ""
+    parts = np.array_split(values, min(width, len(values)))
+    ends = np.array([part[-1] for part in parts])
+    finite = ends[np.isfinite(ends)]
+    if not finite.size:
+        return " " * len(ends)
+    low, high = finite.min(), finite.max()
+    span = high / 2 - low / 2 or 1.0  # halves: the whole may overflow
+    share = (np.where(np.isfinite(ends), ends, low) / 2 - low / 2) / span
+    places = np.minimum(share * len(blocks), len(blocks) - 1).astype(int)
+    return "".join(blocks[place] if ok else " " for place, ok in zip(places, np.isfinite(ends), strict=True))
+
+
+def braille(
+    curves: Iterable[tuple[Array, str]], width: int, height: int, low: float, high: float
+) -> list[list[tuple[str, str]]]:
+    """Return curves as lines of braille characters, each of which has 2 x 4 dots, with their styles.
+
+    Args:
+        curves: The values of each curve at equal distances, with its style. All have the same x axis.
+        width: The characters in a line.
+        height: The lines.
+        low: The value at the bottom.
+        high: The value at the top.
+    """
+    curves = [*curves]
+    dots = np.zeros((4 * height, 2 * width), dtype=bool)
+    styles = np.full((height, width), "", dtype=object)
+    longest = max(len(values) for values, _ in curves)
+    span = high / 2 - low / 2 or 1.0  # halves: the whole may overflow
+    for values, style in curves:
+        own = round(2 * width * len(values) / longest)
+        before = None
+        for column, part in enumerate(_columns(values, max(own, 1))):
+            inside = part[np.isfinite(part)]
+            if not inside.size:
+                before = None
+                continue
+            rows = np.rint((1 - (inside / 2 - low / 2) / span) * (4 * height - 1)).astype(int)
+            ends = [rows.min(), rows.max(), *([] if before is None else [before])]
+            dots[min(ends) : max(ends) + 1, column] = True
+            styles[min(ends) // 4 : max(ends) // 4 + 1, column // 2] = style
+            before = rows[-1]
+    return [_line(dots[4 * row : 4 * row + 4], styles[row]) for row in range(height)]
+
+
+def _columns(values: Array, count: int) -> list[Array]:
+    """Return the values that belong to each column of dots: several, or one between two values."""
+    if len(values) >= count:
+        return np.array_split(values, count)
+    places = np.linspace(0, count - 1, len(values))
+    between = 2 * np.interp(np.arange(count), places, values / 2)
+    between[np.rint(places).astype(int)] = values  # also one between two gaps
+    return np.array_split(between, count)
+
+
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+
+
+def _line(dots: Array, styles: Array) -> list[tuple[str, str]]:
+    """Return a line of characters from its four rows of dots."""
+    cells = (dots.reshape(4, -1, 2) * _DOTS[:, None, :]).sum(axis=(0, 2))
+    characters = [(chr(0x2800 + int(cell)) if cell else " ", style) for cell, style in zip(cells, styles, strict=True)]
+    return [("".join(c for c, _ in group), style) for style, group in groupby(characters, lambda each: each[1])]
+
+
+def _draws(console: Any) -> bool:
+    """Return whether the output has characters for curves."""
+    return str(console.encoding).lower().startswith("utf")
+
+
+def _blocks(console: Any) -> str:
+    return BLOCKS if _draws(console) else ASCII_BLOCKS
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "not finite"
+    return f"{value:.5g}" if isinstance(value, int | float) else printable(str(value))
