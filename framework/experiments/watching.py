@@ -26,7 +26,7 @@ ASCII_BLOCKS = "_.-:=+*#"
 
 
 class Tail:
-    r"""The rows of a file to which lines are added; a file that is written anew is read anew.
+    r"""The rows of a file to which lines are added; a file that is replaced is read from its start.
 
     Args:
         path: The file, which may not be there yet.
@@ -190,7 +190,7 @@ def watch(
 
 
 def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
-    """Draw anew whenever a file has changed, and each ten seconds for the times; leave the last picture."""
+    """Redraw when a file has changed, and every ten seconds for the times; leave the last picture."""
     live = required("rich.live", "framework watch").Live(console=console, auto_refresh=False, vertical_overflow="crop")
     with live:
         drawn = -math.inf
