@@ -166,11 +166,11 @@ def _room(axis: Axes) -> float:
 def _columns(widths: list[float], room: float) -> int:
     """Return how many columns of entries of these widths fit; entries go down the columns."""
 
-    def needed(columns: int) -> float:
-        rows = -(-len(widths) // columns)
-        return sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows))
-
-    return next((columns for columns in range(len(widths), 1, -1) if needed(columns) <= room), 1)
+    for rows in range(1, len(widths)):
+        columns = [max(widths[start : start + rows]) for start in range(0, len(widths), rows)]
+        if sum(columns) <= room:
+            return len(columns)
+    return 1
 
 
 def colorbar(axis: Axes, drawn: Any, label: str) -> Any:
