@@ -165,7 +165,6 @@ def _room(axis: Axes) -> float:
 
 def _columns(widths: list[float], room: float) -> int:
     """Return how many columns of entries of these widths fit; entries go down the columns."""
-
     for rows in range(1, len(widths)):
         columns = [max(widths[start : start + rows]) for start in range(0, len(widths), rows)]
         if sum(columns) <= room:
