@@ -216,7 +216,7 @@ def main() -> None:
     stage()
     shutil.rmtree(HTML, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2", "-c", DOCS, "-d", SITE / "trees"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}  # small networks, many processes
     if run([*command, SOURCE, HTML], check=False, env=environment).returncode:
         sys.exit("docs/build.py: Sphinx found what it says above; the pages in .cache/site/source are copies of docs/")
     outside = [*outside_resources(HTML)]
