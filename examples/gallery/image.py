@@ -69,6 +69,7 @@ plots.compare_runs(runs, "loss").set_yscale("log")
 # %%
 # The picture, and both networks on the same points:
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
 for axis, (name, values) in zip(
     axes, {"picture": y, **{name: run.model(x) for name, run in runs.items()}}.items(), strict=True

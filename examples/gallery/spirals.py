@@ -2,8 +2,8 @@
 Two spirals: depth and the choice of the activation
 ===================================================
 
-Two arms wound around each other one and a half times. They are hard for networks that bend the plane once per unit, and
-easier for units that repeat themselves. The same network learns them with three activations.
+Two arms wound around each other one and a half times. The same network learns them with three activations, which makes
+the difference between half of the points and all of them.
 """
 
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ for axis, activation in zip(axes, (ReLU(), Tanh(), Sine(frequency=3.0)), strict=
     model = Sequential(Dense(2, 24, activation), Dense(24, 24, activation), Neuron(24, Sigmoid()))
     run = runs[str(activation)] = trainer.fit(model, (x, y))
     plots.decision_boundary(model, (x, y), span=((-1.2, 1.2), (-1.2, 1.2)), axis=axis)
-    axis.set_title(f"{activation}: {run.history[-1]['accuracy']:.3f}")
+    axis.set_xlabel(f"{activation}: {run.history[-1]['accuracy']:.3f}")
 
 # %%
 # The losses of the three on the points that they are trained on:
@@ -47,5 +47,6 @@ axis = plots.compare_runs(runs, "loss")
 axis.set_yscale("log")
 
 # %%
-# These are the points of the training. A model that follows both arms knows nothing about the plane beyond them, where
+# ``Tanh`` has not begun to follow the arms after 150 epochs. ``ReLU`` and ``Sine`` have all points right. But these are the
+# points of the training. A model that follows both arms knows nothing about the plane beyond them, where
 # the three disagree.

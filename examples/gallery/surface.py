@@ -32,7 +32,7 @@ loss = BinaryCrossEntropy()
 
 optimizers = {
     "gradient descent": SGDOptimizer(learning_rate=0.3),
-    "with momentum": SGDOptimizer(learning_rate=0.3, momentum=0.9),
+    "with momentum": SGDOptimizer(learning_rate=0.1, momentum=0.8),
     "Adam": AdamOptimizer(learning_rate=0.2),
 }
 path = []
@@ -50,17 +50,18 @@ for axis, (name, optimizer) in zip(axes, optimizers.items(), strict=True):
     path[:] = [neuron.parameters.vector.copy()]
     trainer = Trainer(loss=loss, optimizer=optimizer, epochs=60, batch_size=len(y), callbacks=[record])
     run = trainer.fit(neuron, (x, y))
-    plots.loss_surface(neuron, loss, (x, y), np.array(path)[:, :2], span=((-4, 3), (-5, 4)), axis=axis)
-    axis.set_title(f"{name}: {run.history[-1]['loss']:.3f} after 60 steps")
+    plots.loss_surface(neuron, loss, (x, y), np.array(path)[:, :2], span=((-7, 3), (-6, 4)), axis=axis)
+    axis.set_xlabel(f"{name}: {run.history[-1]['loss']:.3f} after 60 steps")
 
 # %%
-# Because one column is wider, the surface is a narrow valley. Gradient descent falls into it and then creeps. Momentum
-# overshoots and comes back. Adam scales each weight by its own gradients, and goes straight on.
+# Because one column is wider, the surface is a valley with steep sides. Gradient descent falls into it and then creeps
+# along its floor. With momentum it runs past the floor, turns, and is hardly further after 60 steps. Adam divides the
+# step of each weight by the size of its gradients, so it makes as much way along the valley as across it.
 #
 # A network
 # ---------
 #
-# A network has hundreds of weights. Two of them can be drawn while the others stay as they were learnt:
+# A network has 49 weights. Two of them can be drawn while the others stay as they were learnt:
 
 rng = np.random.default_rng(0)
 points = rng.uniform(-2, 2, size=(200, 1))

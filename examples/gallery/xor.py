@@ -26,6 +26,7 @@ for name, run in runs.items():
 # The neuron answers 0.5 to everything, the least bad it can do. Its loss stays at log 2 = 0.69, that of a coin.
 
 plots.compare_runs(runs, "loss")
+# sphinx_gallery_thumbnail_number = 2
 
 # %%
 # Left, the neuron. Right, the network, whose hidden units bend the boundary around the two true cases.
@@ -33,4 +34,4 @@ plots.compare_runs(runs, "loss")
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for axis, (name, run) in zip(axes, runs.items(), strict=True):
     plots.decision_boundary(run.model, (x, y), span=((-0.5, 1.5), (-0.5, 1.5)), axis=axis)
-    axis.set_title(name)
+    axis.set_xlabel(name)
