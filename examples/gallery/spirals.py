@@ -47,6 +47,6 @@ axis = plots.compare_runs(runs, "loss")
 axis.set_yscale("log")
 
 # %%
-# ``Tanh`` has not begun to follow the arms after 150 epochs. ``ReLU`` and ``Sine`` have all points right. But these are the
-# points of the training. A model that follows both arms knows nothing about the plane beyond them, where
-# the three disagree.
+# ``Tanh`` has not begun to follow the arms after 150 epochs. ``ReLU`` and ``Sine`` have all points right. But these are
+# the points of the training. A model that follows both arms knows nothing about the plane beyond them, where the three
+# disagree.
