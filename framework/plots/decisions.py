@@ -90,7 +90,7 @@ def decision_boundary(
     if data is not None and count == 1:
         y = real_array(data[1], f"{name}: y", np.float64).reshape(-1)
     elif data is not None:
-        y = _places_of(data[1], known, count, name)
+        y = _places_of(data[1], known, count, f"{name}: y")
     if x is not None and y is not None and len(y) != len(x):
         raise ShapeError(f"{name}: y must have {len(x)} rows, as x; got {len(y)}")
     axis = axes(axis, "decision_boundary", height=4.8)
@@ -208,7 +208,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
             "Sigmoid or a Softmax"
         )
     several = chances.ndim == 2 and chances.shape[1] > 1
-    true = _places_of(target, None, chances.shape[1] if several else 2, name)
+    true = _places_of(target, None, chances.shape[1] if several else 2, f"{name}: argument 'target'")
     if len(true) != len(chances):
         raise ShapeError(f"{name}: argument 'target' must have {len(chances)} rows, as the prediction; got {len(true)}")
     right = true == chances.argmax(axis=1) if several else true == 1
@@ -314,22 +314,24 @@ def _class_names(classes: Any, known: Any, count: int, name: str) -> Sequence[An
 
 
 def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
-    """Return the place of the class of each row, (rows,), out of classes as ``fit`` takes them."""
+    """Return the place of the class of each row, (rows,), out of classes as ``fit`` takes them; ``name`` is that of y.
+
+    Args:
+        y: The classes.
+        known: The classes as the target of ``fit`` had them, or None for integers and one-hot rows.
+        count: The number of classes.
+        name: The name of y in messages.
+    """
     if known is not None:
-        found = (
-            Frame(y, name).column(Frame(y, name).names[0]).to_list()
-            if is_frame(y) or is_series(y)
-            else [*np.asarray(y).tolist()]
-        )
+        frame = Frame(y, name) if is_frame(y) or is_series(y) else None
+        found = np.asarray(y).tolist() if frame is None else frame.column(frame.names[0]).to_list()
         places = {label: place for place, label in enumerate(known)}
         unknown = next((row for row, label in enumerate(found) if label not in places), None)
         if unknown is not None:
-            raise DataError(
-                f"{name}: y must hold the classes {', '.join(map(repr, known))}; got {found[unknown]!r} in row "
-                f"{unknown}"
-            )
+            wanted = ", ".join(map(repr, known))
+            raise DataError(f"{name} must hold the classes {wanted}; got {found[unknown]!r} in row {unknown}")
         return np.array([places[label] for label in found], np.intp)
-    array = real_array(y, f"{name}: y", np.float64)
+    array = real_array(y, name, np.float64)
     if array.ndim == 2 and array.shape[1] == count > 1:
         return np.asarray(array.argmax(axis=1))
     array = array.reshape(-1)
@@ -338,7 +340,7 @@ def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
     wrong = ~np.isin(array, np.arange(count))
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{name}: y must hold classes from 0 to {count - 1}; got {array[row]:g} in row {row}")
+        raise DataError(f"{name} must hold classes from 0 to {count - 1}; got {array[row]:g} in row {row}")
     return array.astype(np.intp)
 
 

@@ -109,6 +109,19 @@ def test_a_model_with_a_preprocess_is_drawn_over_the_columns_of_its_table(axis, 
     assert np.array_equal(drawn, np.stack([*columns.values()], axis=1)[text == "small"])
 
 
+def test_a_class_that_fit_did_not_have_is_refused():
+    table = pd.DataFrame({"age": [1.0, 2.0, 3.0], "size": [0.0, 1.0, 0.5]})
+    recipe = Preprocess({"age": [Standardize()], "size": [MinMax()]}, target=[Classes()])
+    model = Dense(units=2, activation=Softmax())
+    Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.5), preprocess=recipe).fit(
+        model, (table, np.array(["a", "b", "a"]))
+    )
+    with pytest.raises(DataError, match="y must hold the classes 'a', 'b'; got 'c' in row 2"):
+        plots.decision_boundary(model, (table, ["a", "b", "c"]))
+    with pytest.raises(SettingsError, match=r"must be \(table, y\), as the model has a preprocess"):
+        plots.decision_boundary(model, (X, Y))
+
+
 def test_a_table_of_two_columns_names_the_axes(axis):
     plots.decision_boundary(BINARY, (pd.DataFrame(X, columns=["width", "height"]), Y), resolution=9, axis=axis)
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("width", "height")
@@ -246,7 +259,7 @@ def test_of_several_classes_the_likeliest_counts(axis):
     [
         (([0.1, 1.2], [0, 1]), DataError, "argument 'prediction' must hold probabilities; got 1.2: end the model in"),
         (([0.1, 0.2], [0]), ShapeError, "argument 'target' must have 2 rows, as the prediction; got 1"),
-        (([0.1, 0.2], [0, 2]), DataError, "must hold classes from 0 to 1; got 2 in row 1"),
+        (([0.1, 0.2], [0, 2]), DataError, "argument 'target' must hold classes from 0 to 1; got 2 in row 1"),
         (([], []), ShapeError, "argument 'prediction' must have the shape"),
     ],
 )
