@@ -179,7 +179,7 @@ class MLflow(_Tracker):
         experiment: The experiment; it is made if it is missing.
         name: The name of the run; None lets MLflow choose one.
         artifacts: Whether the model's JSON and the checkpoint are stored.
-        every: How many seconds lie between two calls, at least. A call costs some 20 ms whatever it sends.
+        every: How many seconds lie between two calls, at least. A call costs some 20 ms, and 0.1 ms for each value.
 
     Raises:
         UsageError: MLflow is not installed; it is in the extra ``mlflow``.
