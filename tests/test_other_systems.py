@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from framework.checkpoint.file import _array
+from framework.checkpoint.file import array_of
 
 WITHOUT_POSIX = """
 import os, sys
@@ -67,7 +67,7 @@ def test_a_numba_that_cannot_be_imported_is_a_reason_to_fall_back(tmp_path):
 
 def test_numbers_of_a_checkpoint_have_the_byte_order_of_the_machine():
     stored = np.array([1.5, -2.0], "<f4")
-    array = _array("weights", {"dtype": "F32", "data": stored.tobytes(), "shape": [2]})
+    array = array_of("weights", {"dtype": "F32", "data": stored.tobytes(), "shape": [2]})
     assert array.dtype == np.float32
     assert array.dtype.isnative
     assert array.tolist() == [1.5, -2.0]

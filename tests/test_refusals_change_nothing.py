@@ -116,7 +116,7 @@ DATASETS = [
     (UsageError, "fit: a generator can be read once, which is one epoch; got 2", lambda w: w.fit(p for p in (X, Y))),
     (DataError, f"{FORM} NoneType", lambda w: w.fit(None)),
     (DataError, f"{FORM} DataFrame; write fit(model, (table, 'target'))", lambda w: w.fit(pd.DataFrame(X))),
-    (DataError, "fit: validation: argument 'data' must", lambda w: w.trainer.fit(w.model, (X, Y), 0.2)),
+    (DataError, "fit: validation: argument 'data' must", lambda w: w.trainer.fit(w.model, (X, Y), [X])),
     (DataError, "fit: argument 'data' must have at least one row; got a Data", lambda w: w.fit(Rows(X, Y, rows=0))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=2.5))),
     (DataError, "fit: argument 'data' must have a number of rows; its", lambda w: w.fit(Rows(X, Y, rows=-1))),
