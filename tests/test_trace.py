@@ -150,3 +150,13 @@ def test_the_callback_refuses_a_model_that_is_no_neuron():
         trainer(TraceSteps()).fit(Dense(2, 1), ([[1.0, 1.0]], [[1.0]]))
     with pytest.raises(SettingsError, match="argument 'neuron' must be a Neuron; got Dense"):
         trace_step(Dense(2, 1), [1.0, 1.0], [1.0])
+
+
+def test_the_first_steps_are_kept_and_later_ones_are_not_recorded():
+    data = np.arange(12.0).reshape(6, 2) / 10, np.arange(6.0)
+    every, first = TraceSteps(limit=100), TraceSteps(limit=2, keep="first")
+    recipe = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=2, epochs=2)
+    run = recipe.replace(callbacks=[every, first]).fit(Neuron(2), data)
+    both, kept = [[step.to_dict() for step in trace.steps(run)] for trace in (every, first)]
+    assert len(both) == 6
+    assert kept == both[:2]

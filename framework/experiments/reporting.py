@@ -55,7 +55,8 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     contents.columns = {key: [_value(row, key) for row in rows] for key in _keys(rows)}
     contents.settings = (folder.path / SETTINGS).read_text(encoding="utf-8")
     contents.facts = [*contents.facts, *_about(folder)]
-    contents.final = (metrics or {}).get("validation") or {}
+    final = (metrics or {}).get("validation") or {}
+    contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}
     contents.alarms = [*contents.alarms, *alarms]
     return contents
 
@@ -65,9 +66,13 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _value(row: Mapping[str, Any], key: str) -> float | None:
-    """Return a value of a line; null is one that is not finite."""
-    value = row.get(key)
-    return math.nan if value is None and key in row else value
+    """Return a value of a line: None if it lacks one, a NaN for null and for anything else than a number."""
+    if key not in row:
+        return None
+    try:
+        return float(row[key]) if isinstance(row[key], int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _about(folder: RunFolder) -> Cells:
@@ -76,7 +81,7 @@ def _about(folder: RunFolder) -> Cells:
         about = json.loads((folder.path / ABOUT).read_text(encoding="utf-8"))
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         command = " ".join(["framework", *about["command"]])
-        return [("started", about["started"]), ("command", command), ("installed", versions)]
+        return [("started", str(about["started"])), ("command", command), ("installed", versions)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,17 @@ class Tail:
         for line in lines:
             self._place += len(line)
             self._last = line
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                self.rows.append(row)
+            with suppress(ValueError, AttributeError, OverflowError):  # another program's line
+                numbers = json.loads(line).items()
+                self.rows.append({key: _number(key, value) for key, value in numbers})
         return bool(lines)
+
+
+def _number(key: str, value: Any) -> float | None:
+    """Return a value as a number, None if it is not one; epochs are whole."""
+    if not isinstance(value, int | float):
+        return None
+    return int(value) if key == "epoch" else float(value)
 
 
 class Watched:
@@ -121,11 +126,16 @@ class Watched:
         return [] if self.tail is None else self.tail.rows
 
     @property
+    def _epoch(self) -> int:
+        """The last epoch."""
+        return self.rows[-1].get("epoch") or len(self.rows)
+
+    @property
     def place(self) -> str:
         """The epoch, of how many."""
         if not self.rows:
             return ""
-        epoch = self.rows[-1].get("epoch", len(self.rows))
+        epoch = self._epoch
         return f"{epoch:,}/{self.epochs:,}" if self.epochs is not None and epoch <= self.epochs else f"{epoch:,}"
 
     @property
@@ -135,7 +145,7 @@ class Watched:
             return f"complete{': ' + self.metrics['stop_reason'] if self.metrics.get('stop_reason') else ''}"
         if not self.rows:
             return "waiting for its first epoch" if self.path.exists() else "waiting: nothing is there yet"
-        seconds = [row["seconds"] for row in self.rows[-20:] if isinstance(row.get("seconds"), int | float)]
+        seconds = [row["seconds"] for row in self.rows[-20:] if row.get("seconds") is not None]
         if not seconds:
             return "no times in its lines"
         each = sum(seconds) / len(seconds)
@@ -143,13 +153,12 @@ class Watched:
         quiet = time.time() - self.tail.path.stat().st_mtime if self.tail is not None and self.tail.path.exists() else 0
         if quiet > max(30.0, 5 * max(seconds)):
             return f"{said}, no new line for {duration(quiet)}"
-        left = 0 if self.epochs is None else self.epochs - self.rows[-1].get("epoch", len(self.rows))
+        left = 0 if self.epochs is None else self.epochs - self._epoch
         return f"{said}, {duration(each * left)} left" if left > 0 else said
 
     def values(self, key: str) -> Array:
         """Return a column, NaN where a row has no number."""
-        found = (row.get(key) for row in self.rows)
-        return np.array([value if isinstance(value, int | float) else math.nan for value in found], dtype=float)
+        return np.array([row.get(key) for row in self.rows], dtype=float)
 
     @property
     def keys(self) -> list[str]:
@@ -425,4 +434,4 @@ def _blocks(console: Any) -> str:
 def _short(value: Any) -> str:
     if value is None:
         return "not finite"
-    return f"{value:.5g}" if isinstance(value, int | float) else printable(str(value))
+    return f"{value:.5g}"

@@ -16,6 +16,9 @@ POINTS = 2000
 COLORS = 7
 """How many colours the page has; further runs repeat them with other dashes."""
 
+NORMS = ("gradient_norm", "weight_norm")
+"""How the columns of ``LayerNorms`` begin."""
+
 HIDDEN = ("epoch", "seconds", "step")
 
 
@@ -27,8 +30,16 @@ def figures(runs: Sequence[Contents]) -> list[str]:
 
 def charts(runs: Sequence[Contents]) -> list[dict[str, Any]]:
     """Return a chart for each figure: its title and its curves, those of training and validation together."""
-    found = ({"title": name, "series": [*_series(runs, name)]} for name in figures(runs))
-    return [chart for chart in found if chart["series"]]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in figures(runs):
+        norms = next((kind for kind in NORMS if len(runs) == 1 and name.startswith(f"{kind}_")), None)
+        series = [*_series(runs, name)]
+        if norms is not None:  # those of all layers are one chart
+            place = len(found.get(norms, ()))
+            changed = {"name": name.removeprefix(f"{norms}_"), "color": place % COLORS, "dash": place}
+            series = [curve | changed for curve in series]
+        found.setdefault(norms or name, []).extend(series)
+    return [{"title": title, "series": series} for title, series in found.items() if series]
 
 
 def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
@@ -60,7 +71,8 @@ def thinned(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[list[
         >>> thinned([1, 2, 3], [0.5, float("nan"), None])
         ([1, 2], [0.5, None])
     """
-    points = [(at, value) for at, value in zip(x, y, strict=True) if value is not None and at is not None]
+    pairs = zip(x, y, strict=True)
+    points = [(at, value) for at, value in pairs if value is not None and at is not None and math.isfinite(at)]
     if len(points) > POINTS:
         values = np.array([value for _, value in points])
         kept = {0, len(points) - 1}

@@ -99,9 +99,8 @@ def _body(runs: Sequence[Contents], comparison: Sequence[Any], drawn: Sequence[A
         else:
             mark = f'<span class="mark m{place % COLORS}"></span>'
             yield f'<details class="run"><summary>{mark}{_text(run.name)}</summary>\n'
-            yield from _results(run)
-            yield from _details(run)
-            yield "</details>\n"
+            parts = "".join((*_results(run), *_details(run)))
+            yield parts.replace("<h2>", "<h3>").replace("</h2>", "</h3>") + "</details>\n"
 
 
 def _results(run: Contents) -> Iterator[str]:
@@ -109,7 +108,7 @@ def _results(run: Contents) -> Iterator[str]:
         yield f'<p class="alarm">{_text(alarm)}</p>\n'
     yield '<div class="pair"><section>\n'
     yield from _figures(run)
-    yield f"</section><section>\n<h2>Run</h2>\n{_table(run.facts, 'text')}</section></div>\n"
+    yield f"</section><section>\n<h2>Run</h2>\n{_table(run.facts, 'run')}</section></div>\n"
 
 
 def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
@@ -117,9 +116,9 @@ def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     yield "<h2>Side by side</h2>\n"
     marks = (f'<span class="mark m{place % COLORS}"></span>{_text(run.name)}' for place, run in enumerate(runs))
     head = "".join(f'<th scope="col">{mark}</th>' for mark in marks)
-    yield f'<div class="table" tabindex="0"><table class="text"><thead><tr><td></td>{head}</tr></thead><tbody>\n'
+    yield f"{_scrolling('runs side by side', 'text')}<thead><tr><td></td>{head}</tr></thead><tbody>\n"
     for name in [name for name in rows[0] if name != "run"] if rows else []:
-        cells = "".join(f"<td>{_text(_number(row[name]))}</td>" for row in rows)
+        cells = "".join(f"<td>{_cell(row[name])}</td>" for row in rows)
         yield f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n'
     yield "</tbody></table></div>\n"
 
@@ -139,7 +138,7 @@ def _figures(run: Contents) -> Iterator[str]:
     parts = ("training", "validation") if any(f"val_{name}" in run.columns for name in names) else ("training",)
     yield "<h2>Figures</h2>\n"
     yield f'<p class="soft">The best epoch has the smallest {_text(best[0])}.</p>\n' if best is not None else ""
-    yield '<div class="table" tabindex="0"><table>\n'
+    yield _scrolling("figures")
     yield '<thead><tr><td rowspan="2"></td>'
     yield from (f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups)
     yield '<th class="group" scope="colgroup">final weights</th>' if run.final else ""
@@ -151,14 +150,14 @@ def _figures(run: Contents) -> Iterator[str]:
         for _, place in groups:
             for key in (name, f"val_{name}")[: len(parts)]:
                 values = run.columns.get(key)
-                yield f"<td>{_number(None if values is None else values[place])}</td>"
-        yield f"<td>{_number(run.final.get(name))}</td>" if run.final else ""
+                yield f"<td>{_cell(None if values is None else values[place])}</td>"
+        yield f"<td>{_cell(run.final.get(name))}</td>" if run.final else ""
         yield "</tr>\n"
     yield "</tbody></table></div>\n"
 
 
 def _epoch(run: Contents, place: int) -> str:
-    return _number(run.columns["epoch"][place]) if "epoch" in run.columns else str(place + 1)
+    return _cell(run.columns["epoch"][place]) if "epoch" in run.columns else str(place + 1)
 
 
 def _curves(runs: Sequence[Contents], drawn: Sequence[Any]) -> Iterator[str]:
@@ -178,7 +177,7 @@ def _curves(runs: Sequence[Contents], drawn: Sequence[Any]) -> Iterator[str]:
         if long
         else ""
     )
-    yield '</p>\n<div class="charts">\n'
+    yield '</p>\n<div class="charts" hidden>\n'
     for number, chart in enumerate(drawn):
         title = _text(chart["title"])
         yield (
@@ -201,10 +200,10 @@ def _epochs(run: Contents, of: str) -> Iterator[str]:
     keys = [*run.columns]
     said = f"{len(places)} of {count:,} epochs" if len(places) < count else f"{count} epoch{'s' * (count > 1)}"
     yield f"<details><summary>Table of {said}{of}</summary>\n"
-    yield '<div class="table" tabindex="0"><table>\n<thead><tr>'
+    yield f"{_scrolling('epochs')}<thead><tr>"
     yield "".join(f'<th scope="col">{_text(key)}</th>' for key in keys) + "</tr></thead><tbody>\n"
     for place in places:
-        cells = [_number(run.columns[key][place]) for key in keys]
+        cells = [_cell(run.columns[key][place]) for key in keys]
         yield f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>\n"
     yield "</tbody></table></div></details>\n"
 
@@ -214,13 +213,13 @@ def _details(run: Contents) -> Iterator[str]:
         yield "<h2>Confusion matrix</h2>\n"
         yield from _confusion(run.confusion)
     if run.layers:
-        yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'text', run.layers[0])}"
+        yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'layers', run.layers[0])}"
         yield _folded("The model as code", run.code)
     if run.data:
         head = ("column", "kind", "steps", "becomes")
         fold = "<details>" if len(run.data) > FEW else "<details open>"
         yield f"<h2>Columns</h2>\n{fold}<summary>From a table's columns to the model's numbers</summary>\n"
-        yield f"{_table(run.data, 'text', head)}</details>\n"
+        yield f"{_table(run.data, 'columns', head)}</details>\n"
     if run.steps:
         yield from _steps(run.steps)
     if run.settings:
@@ -228,7 +227,7 @@ def _details(run: Contents) -> Iterator[str]:
         if isinstance(run.settings, str):
             yield _folded("The experiment as it ran", run.settings)
         else:
-            table = _table(run.settings, "text")
+            table = _table(run.settings, "settings")
             yield f"<details><summary>What the run was started with</summary>\n{table}</details>\n"
 
 
@@ -240,7 +239,7 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
         yield from _confused(confusion, rows)
         return
     yield f'<p class="soft">The newest weights on {rows}. Each row is a true class, each column a predicted one.</p>\n'
-    yield '<div class="table" tabindex="0"><table class="matrix">\n'
+    yield _scrolling("confusion matrix", "matrix")
     head = "".join(f'<th scope="col">{name}</th>' for name in classes)
     yield f'<thead><tr><td></td>{head}<th scope="col">rows</th><th scope="col">recall</th></tr></thead><tbody>\n'
     for place, name in enumerate(classes):
@@ -267,7 +266,7 @@ def _confused(confusion: Confusion, rows: str) -> Iterator[str]:
     pairs = [(i, j) for i, j in found if counts[i, j]]
     yield f"<p>The newest weights on {rows}: {len(names)} classes, {right} right. The commonest confusions:</p>\n"
     table = [(names[i], names[j], _number(float(counts[i, j])), _share(counts[i, j], true[i])) for i, j in pairs]
-    yield _table(table, "text", ("true class", "predicted", "rows", "share of the class"))
+    yield _table(table, "commonest confusions", ("true class", "predicted", "rows", "share of the class"))
 
 
 def _share(part: Any, whole: Any) -> str:
@@ -281,7 +280,7 @@ def _steps(steps: Sequence[Any]) -> Iterator[str]:
     yield "<h2>The first steps</h2>\n"
     yield f'<p class="soft">Of each batch, of up to {rows} rows, the first row is shown.</p>\n' if rows > 1 else ""
     cells = [(name.replace("_", " "), *(_array(name, step) for step in steps)) for name in steps[0]]
-    yield _table(cells, "text", head)
+    yield _table(cells, "first steps", head)
 
 
 def _array(name: str, step: Any) -> str:
@@ -297,14 +296,19 @@ def _folded(summary: str, text: str) -> str:
     return f"<details><summary>{summary}</summary><pre>{_text(kept)}</pre></details>\n"
 
 
-def _table(rows: Iterable[Sequence[str]], kind: str, head: Sequence[str] = ()) -> str:
+def _table(rows: Iterable[Sequence[str]], label: str, head: Sequence[str] = ()) -> str:
     """Return a table whose first cells are headers of their rows."""
     lines = [*rows]
     top = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
     body = "".join(f'<tr><th scope="row">{_cut(row[0])}</th>{_cells(row[1:])}</tr>\n' for row in lines[:ROWS])
     more = f'<p class="soft">... and {len(lines) - ROWS:,} more rows</p>\n' if len(lines) > ROWS else ""
     thead = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f'<div class="table" tabindex="0"><table class="{kind}">{thead}<tbody>\n{body}</tbody></table></div>\n{more}'
+    return f"{_scrolling(label, 'text')}{thead}<tbody>\n{body}</tbody></table></div>\n{more}"
+
+
+def _scrolling(label: str, kind: str = "") -> str:
+    """Return the begin of a table that scrolls where the page is narrow."""
+    return f'<div class="table" role="region" tabindex="0" aria-label="{label}"><table class="{kind}">\n'
 
 
 def _cells(texts: Iterable[str]) -> str:
@@ -315,8 +319,13 @@ def _cut(text: str) -> str:
     return _text(text if len(text) <= 2000 else f"{text[:2000]} ... and {len(text) - 2000:,} more characters")
 
 
+def _cell(value: Any) -> str:
+    """Return a figure or a setting as HTML."""
+    return _text(_number(value))
+
+
 def _number(value: Any) -> str:
-    """Return a figure as a cell."""
+    """Return a figure as text."""
     if value is None:
         return ""
     if not isinstance(value, int | float):

@@ -65,6 +65,7 @@
     }, chart.joined, box);
   }
 
+  document.querySelectorAll(".charts").forEach((element) => { element.hidden = false; });
   const drawn = charts.map((chart, number) => {
     const figure = document.getElementById(`chart-${number}`);
     const [log, reset] = figure.querySelectorAll("button");
@@ -84,7 +85,6 @@
       state.plot.destroy();
       state.plot = draw(chart, box, log.getAttribute("aria-pressed") === "true");
     };
-    figure.querySelector("figcaption").hidden = false;
     if (!positive) {
       log.disabled = true;
       log.title = "Some values are not positive.";

@@ -119,10 +119,11 @@ def test_the_rows_that_a_resumed_run_writes_again_come_once(tmp_path):
 
 def test_a_line_that_is_not_json_is_left_out(tmp_path):
     path = tmp_path / "history.jsonl"
-    path.write_text(line(1) + "half a li\n[3]\n" + line(2))
+    path.write_text(line(1) + "half a li\n[3]\n" + line(2, loss="low") + line(3, val_loss=10**400))
     tail = Tail(path)
     tail.read()
     assert [row["epoch"] for row in tail.rows] == [1, 2]
+    assert tail.rows[1]["loss"] is None
 
 
 def test_once_prints_the_figures_of_a_folder_or_of_a_file_and_ends(folder):

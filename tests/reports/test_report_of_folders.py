@@ -163,6 +163,22 @@ def test_a_run_that_is_not_complete_says_so(place):
     assert "No epoch has been finished." in page("new.html").text
 
 
+def test_what_others_wrote_into_the_files_of_a_run_stays_text(place):
+    evil = "<script>alert(1)</script>"
+    row = {"epoch": 4, "loss": evil, evil: 1.0, "huge": 10**400}
+    history = place / "slow" / "history.jsonl"
+    history.write_text(history.read_text() + json.dumps(row) + "\n")
+    for name, changes in (("metrics.json", {"validation": {"loss": evil}}), ("run.json", {"started": evil})):
+        file = place / "slow" / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html")
+    assert [tag for tag, _ in found.elements].count("script") == 3
+    assert ["started", evil] in found.tables[1]
+    assert found.charts["loss"][0]["y"][3] is None
+    assert (found.charts[evil][0]["y"], found.charts["huge"][0]["y"]) == ([1.0], [None])
+
+
 @pytest.mark.usefixtures("place")
 def test_a_run_of_classes_that_are_not_defined_is_reported_without_its_model(monkeypatch):
     def refused(path):

@@ -21,9 +21,11 @@ from framework import (
     DataError,
     Dense,
     DivergedError,
+    LayerNorms,
     MeanSquaredError,
     Neuron,
     Preprocess,
+    Sequential,
     SettingsError,
     SGDOptimizer,
     Sigmoid,
@@ -242,6 +244,14 @@ def test_figures_that_are_not_finite_are_gaps(tmp_path):
     assert [row[column] for row in page.table("epoch", "odd")[1:]] == ["nan", "inf", "1"]
 
 
+def test_norms_of_all_layers_are_one_chart(tmp_path):
+    model = Sequential(Dense(2, 3), Neuron(3, Sigmoid()))
+    page = read(trainer(LayerNorms(), epochs=2).fit(model, TRAIN), tmp_path / "report.html")
+    assert [curve["name"] for curve in page.charts["gradient_norm"]] == ["0", "1"]
+    assert {"gradient_norm", "weight_norm"} < {*page.charts}
+    assert "gradient_norm_0" not in page.charts
+
+
 def test_a_long_curve_keeps_its_ends_its_peaks_and_its_gaps():
     y = np.sin(np.arange(50_000) / 3000)
     y[[123, 40_001]] = 9.0, -9.0
@@ -295,3 +305,4 @@ def test_chromium_draws_every_curve_without_an_error_or_a_request(page, tmp_path
     assert 'data-drawn="4"' in done.stdout
     assert done.stdout.count("<canvas") == 4
     assert "CONSOLE" not in done.stderr
+    assert "b" not in [tag for tag, _ in Page(done.stdout).elements]  # the name of a curve stays text
