@@ -173,6 +173,7 @@ class _CSVRows(Rows):
         """Read all files once."""
         super().__init__("CSV", files)
         self._settings, self._library = settings, required("pyarrow.csv", "CSV")
+        self._compute = required("pyarrow.compute", "CSV")
         self._firsts: list[int] = []  # the first row of each file
         self._kept: tuple[int, int, Any] = (0, 0, None)  # rows of which not all were asked for, from and up to
         self._headers: list[tuple[str, ...]] = []
@@ -304,8 +305,20 @@ class _CSVRows(Rows):
             cells = self._parsed(place, data, known, self._row(place))
             for name in large:
                 self.types[name].note_long(cells.column(name), self._row(place))
+        if b"0x" in data.lower():  # pyarrow reads 0x10 as 16
+            table = self._with_hex_as_text(place, data, table, known)
         for name, found in self.types.items():
             found.widen(table.column(name), self._row(place), self._settings)
+
+    def _with_hex_as_text(self, place: int, data: bytes, table: Any, known: dict[str, Any]) -> Any:
+        """Return a table in which columns of whole numbers that are written as 0x10 are text, as in pandas."""
+        names = [name for name in self.types if self.arrow.types.is_int64(table.column(name).type)]
+        cells = self._parsed(place, data, known | dict.fromkeys(names, self.arrow.string()), self._row(place))
+        for name in names:
+            text = cells.column(name)
+            if self._compute.any(self._compute.match_substring_regex(text, r"^\s*[+-]?0[xX]")).as_py():
+                table = table.set_column(table.column_names.index(name), name, text)
+        return table
 
     def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int) -> Any:
         """Return whole rows as a pyarrow Table; ``row`` is the number of the first one, for messages."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
+from framework.data.adapting import adapted
+from framework.data.streams import Stream
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, concatenated, is_frame, is_series
 from framework.parts import names_in, parted, parts
@@ -50,6 +54,7 @@ def split(
         >>> train[0]["city"].tolist(), train[1]
         (['Rome', 'Bern'], 'city')
     """
+    data = adapted(data, "split")
     whole = hasattr(data, "read") and hasattr(data, "__len__")
     if not (whole or (isinstance(data, tuple | list) and 1 <= len(data) <= 3)) or not isinstance(
         fraction, numbers.Real
@@ -110,8 +115,8 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[A
         raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
     if hasattr(data, "read") and hasattr(data, "__len__"):
         return HeldOut(data, fraction, seed, name, held=False), HeldOut(data, fraction, seed, name, held=True)
-    if not isinstance(data, tuple | list):
-        raise SettingsError(f"{name} needs rows by number; got a {type(data).__name__}; give held-out data by itself")
+    if isinstance(data, Stream):
+        raise SettingsError(f"{name} needs rows by number; got a {data.name}; give held-out data by itself")
     trees = _trees(data, name)
     draw = _Draw(_rows_of(trees, name), fraction, seed)
     draw.require(name)
@@ -119,6 +124,18 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[A
         np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
     )
     return _taken(data, trees, train), _taken(data, trees, held)
+
+
+@contextmanager
+def rows_of_parts(validation: Any) -> Iterator[None]:
+    """Say in errors that rows are counted within a part, if ``validation`` is the fraction that is held out."""
+    try:
+        yield
+    except DataError as error:
+        if not isinstance(validation, float) or not re.search(r"\brow \d|\b[xy](\['.*'\])?\[\d", str(error)):
+            raise
+        part = "held-out" if "validation: " in str(error) else "training"
+        raise type(error)(f"{error}; rows are counted within the {part} part") from None
 
 
 class _Draw:

@@ -29,6 +29,7 @@ from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping
 from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
+from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as, with_cell
@@ -130,10 +131,11 @@ class RunFolder:
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None
         (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
-        if newest is None:
-            run = trainer.fit(experiment.model, data, validation, epochs=epochs)
-        else:
-            run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
+        with rows_of_parts(experiment.validation):
+            if newest is None:
+                run = trainer.fit(experiment.model, data, validation, epochs=epochs)
+            else:
+                run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
         found = {"epochs": run.epoch, "stop_reason": run.stop_reason, "validation": figures}
         (self.path / METRICS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

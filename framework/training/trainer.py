@@ -18,7 +18,8 @@ from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sampling import Sampling
 from framework.data.sources import Source, prepare
-from framework.data.splits import hold_out
+from framework.data.splits import hold_out, rows_of_parts
+from framework.data.streams import Stream
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
@@ -166,7 +167,8 @@ class Trainer(Component):
                 another recipe.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
-        run, source, held_out = self._prepared(model, data, validation, epochs, run)
+        with rows_of_parts(validation):
+            run, source, held_out = self._prepared(model, data, validation, epochs, run)
         with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
             engine = self._engine(session)
             while session.begin_epoch():
@@ -238,7 +240,8 @@ class Trainer(Component):
     def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
         """Return the training data and the validation data, which may be a part of it."""
         data = adapted(data, name)
-        if isinstance(validation, float):
+        known = isinstance(data, tuple | list | Stream) or hasattr(data, "read")  # anything else is refused later
+        if isinstance(validation, float) and known:
             return hold_out(data, validation, seed, f"{name}: argument 'validation'")
         return data, adapted(validation, f"{name}: validation")
 

@@ -12,6 +12,7 @@ from framework import (
     CSV,
     NPY,
     Checkpoint,
+    DataError,
     Indexed,
     MeanSquaredError,
     Neuron,
@@ -181,5 +182,39 @@ def test_what_cannot_be_held_out_is_refused(table):
         with pytest.raises(SettingsError, match=r"fit: argument 'validation' must be between 0 and 1, such as 0\.2"):
             TRAINER.fit(Neuron(), table, fraction)
     stream = Stream(lambda _: [(np.ones((3, 1)), np.ones(3))])
-    with pytest.raises(SettingsError, match="needs rows by number; got a Stream; give held-out data by itself"):
+    with pytest.raises(SettingsError, match=r"needs rows by number; got a Stream.*; give held-out data by itself"):
         TRAINER.fit(Neuron(), stream, 0.2)
+    with pytest.raises(SettingsError, match="needs rows by number; got a generator; give held-out data by itself"):
+        TRAINER.fit(Neuron(), (part for part in [(np.ones((3, 1)), np.ones(3))]), 0.2)
+    with pytest.raises(DataError, match=r"argument 'data' must be .*; got ndarray; write fit\(model, \(x, y\)\)"):
+        TRAINER.fit(Neuron(), np.ones((3, 1)), 0.2)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_an_error_says_in_which_part_its_row_is_counted(part):
+    x = TABLE[["x"]].to_numpy().copy()
+    row = int(hold_out((x, TABLE["row"]), 0.2, 3, "hold_out")[part][1].iloc[7])
+    x[row] = np.nan
+    said = r"got nan at x\[7, 0\] \(1 of .* values\); rows are counted within the "
+    with pytest.raises(DataError, match=said + ("held-out part" if part else "training part")):
+        TRAINER.fit(Neuron(), (x, TABLE["row"]), 0.2)
+
+
+class Numbers:
+    """Like a dataset of PyTorch."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, row):
+        return [float(row)], float(row)
+
+
+def test_an_error_without_a_row_says_nothing_of_parts():
+    with pytest.raises(DataError, match=r"got data\[0\] \(3, 1\), data\[1\] \(2,\)$"):
+        TRAINER.fit(Neuron(), (np.ones((3, 1)), np.ones(2)), 0.2)
+
+
+def test_split_takes_objects_with_rows_by_number():
+    train, held = split(Numbers(), 0.25)
+    assert [len(train), len(held)] == [15, 5]

@@ -276,6 +276,15 @@ CSVS = {
         b"sep=;\nc;y\n1;0\n2;1\n",
         "t.csv says in its first line that cells end with ';'; write delimiter=';'",
     ),
+    "hexadecimal codes": (b"c,y\n0x10,0\n1F,1\n", "column 'c' must hold real numbers; got text, first '0x10' in row 0"),
+    "hexadecimal numbers": (
+        b"c,y\n0x10,0\n12,1\n",
+        "column 'c' must hold real numbers; CSV reads it as text because of '0x10' in row 0",
+    ),
+    "0x in another column": (
+        b"c,t,y\n10,0x,0\n12,x,1\n",
+        "column 't' must hold real numbers; got text, first '0x' in row 0",
+    ),
     "dates": (b"c,y\n2020-01-02,0\n2020-01-03,1\n", "column 'c' must hold real numbers; got dates, first 2020-01-02"),
     "beyond 64 bits": (b"c,y\n18446744073709551616,0\n1e-3,1\n", [2.0**64, 0.001]),
     "beyond floats": (b"c,y\n1,0\n1e999,1\n", "argument 'x' must be finite; got inf in column 'c', row 1"),
