@@ -26,7 +26,12 @@ SOURCE, HTML = SITE / "source", SITE / "html"
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
-OUTSIDE = {"examples": "gallery/index.rst", "benchmarks": "benchmarks.md", "tests": "contributing.md"}
+OUTSIDE = {
+    "examples": "gallery/index.rst",
+    "examples/gallery/README.rst": "gallery/index.rst",
+    "benchmarks": "benchmarks.md",
+    "tests": "contributing.md",
+}
 """Folders that pages link to, which are no pages of the site, with the page to go to."""
 
 ALSO = (
