@@ -61,9 +61,9 @@ def normal_deviate(share: Any) -> Any:
     from_middle = share - 0.5
     near = np.clip(from_middle, -0.425, 0.425)
     tail = np.sqrt(-np.log(np.minimum(share, 1.0 - share))) - 1.6
-    far = _ratio(_WC, _WD, tail)
+    far = ratio(_WC, _WD, tail)
     far = np.where(from_middle < 0, -far, far)
-    return np.where(np.abs(from_middle) <= 0.425, near * _ratio(_WA, _WB, 0.180625 - near * near), far)
+    return np.where(np.abs(from_middle) <= 0.425, near * ratio(_WA, _WB, 0.180625 - near * near), far)
 
 
 def _is_symbol(x: Any) -> bool:
@@ -102,7 +102,7 @@ def _erfc_near(x: Array) -> Any:
 
 def erf_near(x: Any) -> Any:
     """Return erf(x) / x - 1 for |x| < 0.84375: an array, or a symbol of a formula."""
-    return _ratio(_PP, _QQ, x * x)
+    return ratio(_PP, _QQ, x * x)
 
 
 def erfc_tail(x: Any, z: Any, place: int) -> Any:
@@ -111,10 +111,10 @@ def erfc_tail(x: Any, z: Any, place: int) -> Any:
     exp(-x^2) would lose digits for large x: z is x with half of its digits, so that z^2 is exact.
     """
     if place == 1:
-        return (1.0 - _ERX) - _ratio(_PA, _QA, x - 1.0)
+        return (1.0 - _ERX) - ratio(_PA, _QA, x - 1.0)
     top, bottom = (_RA, _SA) if place == 2 else (_RB, _SB)
-    ratio = _ratio(top, bottom, 1.0 / (x * x))
-    return np.exp(-z * z - 0.5625) * np.exp((z - x) * (z + x) + ratio) / x
+    inner = (z - x) * (z + x) + ratio(top, bottom, 1.0 / (x * x))
+    return np.exp(-z * z - 0.5625) * np.exp(inner) / x
 
 
 def _halved(x: Array) -> Array:
@@ -122,13 +122,14 @@ def _halved(x: Array) -> Array:
     return (np.abs(x).view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
 
 
-def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Any) -> Any:
-    value = _polynomial(top, x)
-    value /= _polynomial(bottom, x)
+def ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Any) -> Any:
+    """Return the quotient of two polynomials."""
+    value = polynomial(top, x)
+    value /= polynomial(bottom, x)
     return value
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+def polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
     """Return c0 + c1 x + c2 x^2 + ..., by Horner's rule."""
     value = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
@@ -254,7 +255,7 @@ _WD = (
     1.05075007164441684324e-9,
 )
 
-PARTS = (erf_of, erfc_of, _like, _erfc_near, erf_near, erfc_tail, _halved, _ratio, _polynomial)
+PARTS = (erf_of, erfc_of, _like, _erfc_near, erf_near, erfc_tail, _halved, ratio, polynomial)
 """The functions of which erf and erfc are made; they need NumPy alone."""
 
 NUMBERS = ("EDGES", "_ERX", "_PP", "_QQ", "_PA", "_QA", "_RA", "_SA", "_RB", "_SB")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import keyword
+import math
 import os
 import re
 import textwrap
@@ -17,6 +18,7 @@ from framework.arrays import Array
 from framework.checkpoint.file import write_whole
 from framework.errors import SettingsError
 from framework.export.source import Formula, Lines, helper
+from framework.export.table_source import TABLE_HELPERS, TableSource, table_helper
 from framework.export.whole import sample_of
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
@@ -33,6 +35,8 @@ _SMALL = 64
 _TAKEN = {"np", "base64", "io", "x", "rows", "predict", "windows", "row_sums", "row_max", "row_min", "require_ids"}
 _TAKEN |= {"erf", "erfc", "real", *keyword.kwlist}
 
+_FUNCTIONS = ("network", "transform", "classify", "table", "text_of", "normal_deviate", "ratio", "polynomial")
+
 
 def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None) -> None:
     """Write a model as a Python file with one function, ``predict(x)``, that needs NumPy alone.
@@ -41,6 +45,9 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
     batch x, with the same NumPy on the same machine, because it makes the same calls in the same order. Small
     parameters stand in the file as numbers, larger ones as text at its end.
 
+    A model with a ``preprocess`` gives ``predict(table)`` in place of it, and ``classify(table)`` where the target has
+    classes. A table is a dict of columns by name, or a list of records. They give what the methods of the model give.
+
     Args:
         model: The model.
         path: The file; ``.py`` is the usual ending.
@@ -48,7 +55,7 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
 
     Raises:
         SettingsError: A layer or a Composite writes its own ``apply``, or a formula calls a Python function that has no
-            graph; names the layer. Or the model has a Preprocess.
+            graph; names the layer. Or a step of the Preprocess has no source; names the column.
         UsageError: A number of inputs is not known yet.
         CheckpointError: The file cannot be written.
 
@@ -63,11 +70,6 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
     """
     if not isinstance(model, Model):
         raise SettingsError(f"export_python: argument 'model' must be a model; got {brief(model)}")
-    if model.preprocess is not None:
-        raise SettingsError(
-            "export_python: the model has a Preprocess, which this file cannot hold; export_onnx takes it. To write "
-            "the network alone: bare = model.copy(); bare.preprocess = None; export_python(bare, path)"
-        )
     write_whole(path, [_File(model, sample_of(model, shape, "export_python")).source().encode()])
 
 
@@ -77,7 +79,7 @@ class _File:
     def __init__(self, model: Model, shape: Any) -> None:
         self.model, self.shape = model, shape
         self.numbers: dict[str, Array] = {}  # the parameters, by their names in the file
-        self.lines = Lines(_TAKEN)
+        self.lines, self.table = Lines(_TAKEN), Lines([])
 
     def source(self) -> str:
         """Return the source of the file."""
@@ -93,6 +95,9 @@ class _File:
             inputs.append(f"    rows = len({leaves(x)[0]})")
         body = "\n".join([*inputs, *formula])
         self.numbers |= self.lines.constants
+        functions = [f"def predict(x):\n{self._summary()}\n{body}\n"]
+        if self.model.preprocess is not None:
+            functions = [*self._table(), functions[0].replace("def predict(", "def network(", 1)]
         large = {name: value for name, value in self.numbers.items() if value.size > _SMALL}
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
         parts = [
@@ -100,12 +105,26 @@ class _File:
             "from __future__ import annotations\n" if {"erf", "windows"} & self.lines.helpers else "",
             "import base64\nimport io\n" if large else "",
             "import numpy as np\n\n",
-            f"def predict(x):\n{self._summary()}\n{body}\n",
+            "\n\n".join(functions),
+            *(f"\n{table_helper(name)}" for name in sorted(self.table.helpers)),
             *(f"\n{helper(name)}" for name in sorted(self.lines.helpers)),
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
         return "\n".join(part for part in parts[:4] if part) + "\n" + "".join(parts[4:])
+
+    def _table(self) -> list[str]:
+        """Return the functions that take a table, and keep the arrays that they read."""
+        preprocess = self.model.preprocess
+        assert preprocess is not None
+        self.table = Lines({*_TAKEN, *_FUNCTIONS, *TABLE_HELPERS, *self.numbers})
+        source = TableSource(preprocess, self.model.dtype, self.table)
+        transform = source.transform()
+        shape = self.model.shape_after(self.shape)
+        outputs = shape if isinstance(shape, dict) else math.prod(shape)
+        predict = source.predict(outputs)
+        self.numbers |= self.table.constants
+        return [predict, transform]
 
     def _docstring(self) -> str:
         made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"

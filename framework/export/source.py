@@ -158,10 +158,11 @@ class Formula:
         wanted = {output: name} | ({h: h_name} if h is not None and h in order and h is not output else {})
         for node in wanted:
             self.uses[node] += 2
-        self._write(order, wanted)
-        if self.names[output] != name:  # the output is an input, or a part of one
-            self.lines.line(f"{name} = {self.names[output]}")
-        return name
+        chosen = self._write(order, wanted)
+        if output not in chosen:  # it is an input, a part of one, or the result of a loop
+            chosen[output] = self.lines.name(name)
+            self.lines.line(f"{chosen[output]} = {self.text(output)}")
+        return chosen[output]
 
     def _count(self, order: Iterable[Node]) -> None:
         for node in order:
@@ -175,7 +176,9 @@ class Formula:
                 self.uses.update(nodes_in(body.outputs))
                 self._count(body.order())
 
-    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str]) -> None:
+    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str]) -> dict[Node, str]:
+        """Write the lines of nodes in their order; return the names of those that are wanted under a name."""
+        chosen = {}
         for node in order:
             if node in self.names or node.fill is not None:
                 continue
@@ -193,6 +196,9 @@ class Formula:
                 name = self.lines.name(wanted[node]) if node in wanted else self.lines.value()
                 self.lines.line(f"{name} = {text}")
                 self.names[node] = name
+                if node in wanted:
+                    chosen[node] = name
+        return chosen
 
     def _is_plain(self, node: Node) -> bool:
         """Return whether NumPy gives a C contiguous array."""

@@ -79,9 +79,14 @@ class Dates(ColumnStep):
         """Return what becomes of a part by the endings of its names, ``sin`` and ``cos`` where it is cyclic."""
         if not self.cyclic or part not in _LENGTHS:
             return {"": number}
-        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
-        angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
+        first, factor = self.circle(part)
+        angle = (number - first) * factor
         return {"sin": np.sin(angle), "cos": np.cos(angle)}
+
+    def circle(self, part: Part) -> tuple[float, float]:
+        """Return the first value of a cyclic part, and the angle of one step."""
+        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
+        return first, 2.0 * np.pi / _LENGTHS[part]
 
 
 class _Calendar:
