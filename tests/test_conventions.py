@@ -188,6 +188,7 @@ def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
         "emit/numpy.py",
         "engines/compiled/source.py",
         "engines/compiled/expressions.py",
+        "export/table_source.py",  # a file for people, by export_python
     }
 
 

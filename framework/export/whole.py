@@ -97,7 +97,13 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
     """
     model.parameters  # noqa: B018 -- raises while a number of inputs is not known
     expected = model.input_shape
-    if shape is None and model.preprocess is not None:
+    if model.preprocess is not None:
+        if shape is not None or not model.takes(model.preprocess.shape):
+            advice = "train them together" if shape is None else "leave argument 'shape' out"
+            raise SettingsError(
+                f"{name}: the Preprocess of the model gives samples of shape {shown(model.preprocess.shape)}, and the "
+                f"model takes {shown(expected)}; {advice}"
+            )
         shape = model.preprocess.shape
     if shape is None:
         shape = expected

@@ -8,15 +8,20 @@ import pandas as pd
 import pytest
 from derivatives.right_formulas import LAYERS
 from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, sample, side_by_side
+from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 
 from framework import (
     LSTM,
     Activation,
     CheckpointError,
+    Classes,
     Dense,
     Embedding,
     Flatten,
+    MinMax,
+    OneHot,
     Preprocess,
+    Quantiles,
     ReLU,
     Sequential,
     SettingsError,
@@ -122,21 +127,16 @@ class Doubled(Activation):
         return np.full_like(h, 2.0)
 
 
-def with_preprocess():
-    model = Dense(units=1)
-    model.preprocess = Preprocess(columns={"x": [Standardize()]}).fit(
-        (pd.DataFrame({"x": [1.0, 2.0], "y": [1, 2]}), "y")
-    )
-    return model
-
-
 REFUSED = {
     "a function without a graph": (
         lambda: Sequential(Dense(2, 3, Doubled())),
         "layer 0 Dense: Doubled is a Python fun",
     ),
     "a layer written by hand": (lambda: LAYERS["dense"], "layer Own writes its own 'apply'"),
-    "a preprocess": (with_preprocess, "the model has a Preprocess, .*; export_onnx takes it"),
+    "a step without a source": (
+        lambda: of_one_target([Sorted()], [Classes()], ["a", "b"])[0],
+        r"column 'x': .*np\.sort",
+    ),
     "an open shape": (lambda: LSTM(units=2, inputs=3), "leaves the shape of a sample open"),
     "no model": (ReLU, "'model' must be a model; got ReLU"),
 }
@@ -149,3 +149,53 @@ def test_what_has_no_source_is_refused_before_anything_is_written(make, message,
     assert not [*tmp_path.iterdir()]
     with pytest.raises(CheckpointError, match="cannot be written"):
         export_python(Dense(1, 1), tmp_path / "no folder" / "network.py")
+
+
+@DTYPES
+def test_a_table_gives_the_bits_of_predict(dtype, tmp_path):
+    model = of_every_step(dtype)
+    predict = predict_of(model, tmp_path)
+    for seed, rows in [(1, ROWS), (2, 7), (3, 1)]:
+        new = table(seed, rows)
+        expected = model.predict(new)
+        for form in (new, {name: list(values) for name, values in new.items()}, new.to_dict("records")):
+            require_same_bits(predict(form), expected)
+
+
+@pytest.mark.parametrize("levels", [["no", "yes"], [False, True], [3, 5], ["a", "b", "c"], [0.5, 1.5, 2.5]])
+def test_classify_gives_the_classes_of_the_target(levels, tmp_path):
+    model, rows = of_one_target([Standardize()], [Classes()], levels)
+    predict_of(model, tmp_path)
+    classify = runpy.run_path(tmp_path / "network.py")["classify"]
+    assert classify(rows).tolist() == model.classify(rows).tolist()
+
+
+def test_rows_are_computed_in_the_blocks_of_predict(tmp_path):
+    model, rows = of_one_target([Quantiles(8)], [MinMax()], [1.0, 2.5, 7.0])
+    many = pd.concat([rows] * 90, ignore_index=True)
+    require_same_bits(predict_of(model, tmp_path)(many), model.predict(many))
+
+
+def test_a_table_that_predict_refuses_is_refused(tmp_path):
+    predict = predict_of(of_every_step("float64"), tmp_path)
+    new = table(1, 4)
+    new["score"], new["day"] = [1.0, 2.0, 3.0, 4.0], pd.Timestamp("2013-01-01")
+    for column, value, message in [
+        ("score", None, "column 'score' has a missing value in row 2"),
+        ("income", float("inf"), "column 'income' has an infinite number in row 2"),
+        ("day", pd.Timestamp("2013-01-01", tz="UTC"), "column 'day' must hold local times without a time zone"),
+    ]:
+        broken = {name: list(values) for name, values in new.items()}
+        broken[column][2] = value
+        with pytest.raises(ValueError, match=message):
+            predict(broken)
+    with pytest.raises(ValueError, match="the table must have the column 'age'"):
+        predict(new.drop(columns="age"))
+
+
+def test_an_unknown_level_that_predict_refuses_is_refused(tmp_path):
+    model, _ = of_one_target([Standardize()], [Classes()], ["no", "yes"])
+    rows = pd.DataFrame({"x": ["a", "a"], "y": ["no", "yes"]})
+    model.preprocess = Preprocess(columns={"x": [OneHot(other=False)]}).fit((rows, "y"))
+    with pytest.raises(ValueError, match="column 'x' has an unknown level, 'c', in row 1"):
+        predict_of(model, tmp_path)({"x": ["a", "c"]})
