@@ -26,11 +26,7 @@ def erf(x: Any) -> Any:
         Cody, Rational Chebyshev approximations for the error function (1969), for the method; the coefficients and the
         intervals are those of the C library fdlibm (Sun Microsystems, 1993), file s_erf.c.
     """
-    return (
-        _ERF(x)
-        if _is_symbol(x)
-        else _like(x, lambda a, tail: np.copysign(1.0 - tail, a), lambda a: a + a * erf_near(a))
-    )
+    return _ERF(x) if _is_symbol(x) else erf_of(floats(x, "x"))
 
 
 def erfc(x: Any) -> Any:
