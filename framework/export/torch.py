@@ -8,6 +8,8 @@ heads are settings on both sides, and have to agree.
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,7 +111,8 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
 
     A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. ``Sequential(Dense(4, 8, ReLU()),
     Dense(8, 3))`` has the layers 0 and 1, PyTorch's ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` the layers 0 and
-    2: ``layers={"1": "2"}`` says so. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
+    2: ``layers={"1": "2"}`` says so. Recurrent layers with one name are those of one module: ``layers={"0": "rnn", "1":
+    "rnn"}`` is ``LSTM(..., num_layers=2)``. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
 
     Args:
         model: The model.
@@ -219,6 +222,7 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
     """Give each layer's rules, with PyTorch's names of its arrays."""
     places = dict(model.placed())
     renamed = _renamed(places, layers or {}, name)
+    levels: Counter[str] = Counter()
     for place, layer in places.items():
         rules = _LAYERS.get(type(layer))
         if isinstance(layer, Composite) or (rules is None and not _arrays(layer)):
@@ -233,8 +237,10 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
                 f"units={layer.units} and inputs={layer.inputs}"
             )
         start = renamed[place] and f"{renamed[place]}."
+        level = f"_l{levels[start]}"
+        levels[start] += rules[0].theirs[0].endswith("_l0")
         for rule in rules:
-            yield layer, rule, tuple(f"{start}{each}" for each in rule.theirs)
+            yield layer, rule, tuple(f"{start}{re.sub('_l0$', level, each)}" for each in rule.theirs)
 
 
 def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:

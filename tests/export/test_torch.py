@@ -72,8 +72,12 @@ def words():
     )
 
 
+def steps():
+    return Sequential(LSTM(units=4, inputs=3, returns="all"), LSTM(units=4, inputs=4), Dense(4, 2))
+
+
 WORDS = {"0": "embed", "1.block.0": "norm", "1.block.1": "attention", "2": "rnn", "3": "head"}
-NETWORKS = {"images": (images, None), "words": (words, WORDS)}
+NETWORKS = {"images": (images, None), "words": (words, WORDS), "steps": (steps, {"0": "rnn", "1": "rnn", "2": "head"})}
 
 
 def parameters(values, start="parameters."):
@@ -247,9 +251,11 @@ def test_pytorch_loads_our_file_and_gives_our_outputs(name, dtype, tmp_path):
         model.buffers["4.running_mean"][:] = rng.normal(size=36)
         model.buffers["4.running_variance"][:] = rng.uniform(0.5, 2.0, size=36)
     save_torch(model, tmp_path / "ours.safetensors", layers=layers)
-    module = (theirs.images() if name == "images" else theirs.Words()).to(getattr(torch, dtype)).eval()
+    modules = {"images": theirs.images, "words": theirs.Words, "steps": theirs.Steps}
+    module = modules[name]().to(getattr(torch, dtype)).eval()
     module.load_state_dict(load_file(tmp_path / "ours.safetensors"))  # strict: every name, every shape
-    x = rng.normal(size=(5, 1, 8, 8)).astype(dtype) if name == "images" else rng.integers(0, 7, (5, 6))
+    shapes = {"images": (5, 1, 8, 8), "steps": (5, 6, 3)}
+    x = rng.integers(0, 7, (5, 6)) if name == "words" else rng.normal(size=shapes[name]).astype(dtype)
     with torch.no_grad():
         require_close(model(x), module(torch.from_numpy(x)).numpy(), dtype)
     twin = make().in_dtype(dtype)

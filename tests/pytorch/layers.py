@@ -225,6 +225,18 @@ class Words(nn.Module):
         return self.head(self.rnn(x)[1][0])
 
 
+class Steps(nn.Module):
+    """Two recurrent layers in one module, and a linear map."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, num_layers=2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[1][0][-1])
+
+
 def images():
     """Return a network for images of one channel, 8 by 8."""
     return nn.Sequential(
@@ -235,8 +247,8 @@ def images():
 def networks():
     """Return whole networks after some batches, in evaluation, with their state_dict as ``state.NAME``."""
     cases, rng = {}, np.random.default_rng(10)
-    given = {"images": numbers(rng, 5, 1, 8, 8), "words": rng.integers(0, 7, (5, 6))}
-    for name, make in (("images", images), ("words", Words)):
+    given = {"images": numbers(rng, 5, 1, 8, 8), "words": rng.integers(0, 7, (5, 6)), "steps": numbers(rng, 5, 6, 3)}
+    for name, make in (("images", images), ("words", Words), ("steps", Steps)):
         module = make().to(torch.float64)
         with torch.no_grad():
             for value in module.parameters():  # about as large as PyTorch's own initial numbers
@@ -247,7 +259,7 @@ def networks():
         for dtype in ("float64", "float32"):
             module = module.to(getattr(torch, dtype))
             x = torch.from_numpy(given[name])
-            output = module(x.to(getattr(torch, dtype)) if name == "images" else x)
+            output = module(x if name == "words" else x.to(getattr(torch, dtype)))
             state = {f"state.{key}": value.numpy().copy() for key, value in module.state_dict().items()}
             cases[f"{name} {dtype}"] = {"x": given[name], "output": output.detach().numpy(), **state}
     return cases

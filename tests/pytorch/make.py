@@ -37,8 +37,8 @@ batch_norm                    ``batch N`` of several batches in turn; ``evaluati
                                                                                               ``running_var`` after it
 ============================  ==============================================================  ========================
 
-**Networks**: ``networks``, by ``images`` or ``words`` and the dtype: ``x``, ``output``, and the state_dict, its names
-behind ``state.``.
+**Networks**: ``networks``, by ``images``, ``words`` or ``steps`` and the dtype: ``x``, ``output``, and the state_dict,
+its names behind ``state.``.
 
 R is 1 or 5; of the convolutions, those with padding 1 alone have a batch of 1. Their kernels are 3 and (3, 2). For
 average pooling with padding, the zeros of the padding count. Of equal values, the first gets the gradient of max
