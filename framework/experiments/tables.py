@@ -116,6 +116,9 @@ def with_flags(message: str, file: str | None = None) -> str:
     message = message.replace(
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
     )
+    message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
+    if file is not None and "no file has the path" in message:
+        return f"{message}; if it was moved, write its new path in [{table}] of {file}"
     flagged = _SETTING.sub(flag, message)
     return flagged if file is None or flagged == message else f"{flagged} in [{table}] of {file}"
 

@@ -9,6 +9,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment
+from framework.experiments.tables import with_flags
 
 QUOTED = '"{}"'.format
 
@@ -138,3 +139,20 @@ def test_commands_without_flags_advise_the_file_of_the_run(incomes):
     file = Path("run/experiment.toml")
     file.write_text(file.read_text().replace('delimiter = ";"', 'delimiter = ","'))
     assert "run: 3 epochs" in command("resume", "run", "--epochs", "1")
+
+
+def test_a_table_that_was_moved_is_found_by_its_new_path(incomes):
+    incomes("a.csv")
+    command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    Path("a.csv").rename("b.csv")
+    printed = command("resume", "run", "--epochs", "1", status=1)
+    assert printed.endswith("a.csv'; if it was moved, write its new path in [data] of run/experiment.toml\n")
+    file = Path("run/experiment.toml")
+    file.write_text(file.read_text().replace("a.csv", "b.csv"))
+    assert "run: 2 epochs" in command("resume", "run", "--epochs", "1")
+    assert "moved" not in command("new", "c.csv", "--target", "left", status=1)
+
+
+def test_a_command_advises_to_start_it_again():
+    assert with_flags("a.csv was changed after it was opened; make a new CSV(...)").endswith("start the command again")
