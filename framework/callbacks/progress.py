@@ -78,8 +78,8 @@ def _bars() -> tuple[bool, dict[str, Any]]:
     """Return whether bars can be drawn, and how."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if hasattr(shell, "kernel"):
-        widget = find_spec("ipywidgets") is not None
-        return True, {"widget": True} if widget else {"file": sys.stdout, "ncols": 100, "nested": False}
+        text = {"file": sys.stdout, "ncols": 100, "nested": False, "mininterval": 0.5}
+        return True, text if find_spec("ipywidgets") is None else {"widget": True}
     terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return terminal, {"file": sys.stderr, "dynamic_ncols": True}
 
@@ -123,6 +123,7 @@ class _Bars:
             place = [] if bar is self.batches else [_batch(run)]
             _put(bar, [*place, f"loss={run.batch_loss:.4g}"])
             self.epochs.refresh()  # whose time has moved on
+            self.epochs.last_print_t = self.epochs._time()
         if bar is self.batches:
             bar.update()
 

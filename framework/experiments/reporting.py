@@ -38,26 +38,27 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
 
 def _contents(folder: RunFolder, name: str) -> Contents:
     """Return what a folder says of its run, as far as its classes are known and its data is there."""
-    rows, metrics, run = folder.history(), folder.metrics, None
-    alarms = []
+    rows, metrics = folder.history(), folder.metrics
+    contents, missing = Contents(name), []
     if metrics is None:
-        alarms.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
+        missing.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
     try:
         run = None if folder.newest is None else load(folder.newest)
     except FrameworkError as error:
-        alarms.append(f"The checkpoint cannot be loaded, so the model is not shown. {error}")
-    contents = Contents(name) if run is None else contents_of(run, name)
+        run = None
+        missing.append(f"The checkpoint cannot be loaded, so the model is not shown. {error}")
     if run is not None:
+        contents = contents_of(run, name)
         try:
-            alarms += _add_data(contents, folder.experiment, run)
+            _add_data(contents, folder.experiment, run)
         except (FrameworkError, ImportError) as error:
-            alarms.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
+            missing.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
+    contents.alarms += missing
     contents.columns = {key: [_value(row, key) for row in rows] for key in _keys(rows)}
     contents.settings = (folder.path / SETTINGS).read_text(encoding="utf-8")
     contents.facts = [*contents.facts, *_about(folder)]
     final = (metrics or {}).get("validation") or {}
     contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}
-    contents.alarms = [*contents.alarms, *alarms]
     return contents
 
 
@@ -86,26 +87,25 @@ def _about(folder: RunFolder) -> Cells:
         return []
 
 
-def _add_data(contents: Contents, experiment: Experiment, run: Run) -> list[str]:
-    """Add the confusion matrix and the first steps, and return warnings of data that has changed since the run."""
+def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
+    """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
     of_classes, of_neuron = has_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
-    changed = []
     if not (of_neuron or (of_classes and experiment.validation is not None)):
-        return []
+        return
     data, validation = experiment.parts()
     if of_classes and validation is not None:
         source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)
         contents.confusion = confusion_of(run.model, source, "report")
         if source.fingerprint() != run.recipe.get("validation"):
-            changed.append("The validation data has changed since the run: the confusion matrix is of what it is now.")
+            said = "The validation data has changed since the run: the confusion matrix is of what it is now."
+            contents.alarms.append(said)
     callbacks = experiment.trainer.callbacks
     if of_neuron and isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
         again = _begun_again(experiment, data, run)
         if again.recipe["data"] == run.recipe.get("data"):
             contents.steps = [*again.memories["TraceSteps.0"]["steps"]]
         else:
-            changed.append("The data has changed since the run, so its first steps are not shown.")
-    return changed
+            contents.alarms.append("The data has changed since the run, so its first steps are not shown.")
 
 
 def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:

@@ -67,7 +67,7 @@ class Contents:
     final: Mapping[str, float] = field(default_factory=dict)
     confusion: Confusion | None = None
     steps: Sequence[Mapping[str, Any]] = ()
-    alarms: Sequence[str] = ()
+    alarms: list[str] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -141,11 +141,8 @@ def _steps(steps: Sequence[Any]) -> str:
 
 def _first_steps(run: Any) -> list[Mapping[str, Any]]:
     """Return the first steps that a TraceSteps has recorded, if it has recorded the first."""
-    for name, memory in run.memories.items():
-        if name.startswith("TraceSteps.") and len(memory.get("steps", ())):
-            first = memory.get("first", 1)
-            return [*memory["steps"][:STEPS]] if first == 1 else []
-    return []
+    found = (memory for name, memory in run.memories.items() if name.startswith("TraceSteps."))
+    return next(([*memory["steps"][:STEPS]] for memory in found if memory.get("first") == 1), [])
 
 
 STEPS = 3

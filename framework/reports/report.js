@@ -7,7 +7,7 @@
   const BORDERS = ["solid", "dashed", "dotted", "double"];
 
   const short = (value) =>
-    value == null ? "none"
+    value == null ? "not finite"
     : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(3)
     : String(+value.toPrecision(5));
 
@@ -32,10 +32,12 @@
   };
 
   function draw(chart, box, log) {
-    const last = (index) => {
-      const values = chart.joined[index];
-      for (let i = values.length - 1; i >= 0; i--) if (values[i] != null) return values[i];
-      return null;
+    // The value of a curve at a place, or before it where the curve is thinned or has ended; without a place the last one.
+    const valueAt = (curve, place) => {
+      const values = chart.joined[curve];
+      let at = place ?? values.length - 1;
+      while (at > 0 && values[at] === undefined) at--;
+      return values[at];
     };
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
     return new uPlot({
@@ -59,7 +61,7 @@
           dash: DASHES[series.dash % 4],
           width: series.thin ? 1 : 2.2,
           points: { size: 5, fill: color(`--c${series.color}`) },
-          value: (u, value, place, at) => short(at == null ? last(index + 1) : value),
+          value: (u, value, place, at) => short(valueAt(index + 1, at)),
         })),
       ],
     }, chart.joined, box);

@@ -255,6 +255,18 @@ def test_a_notebook_without_widgets_gets_one_bar_of_text(capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("notebook")
+def test_a_notebook_is_written_to_twice_a_second_at_most(capsys, clock, monkeypatch):
+    tqdm = pytest.importorskip("tqdm.std")
+    monkeypatch.setattr(framework.callbacks.progress, "find_spec", lambda _: None)
+    monkeypatch.setattr(tqdm, "time", clock.monotonic)
+    tick = on("batch_end")(lambda _: clock.move(0.3))
+    recipe(tick, ProgressBar(batches=True), batch_size=1, epochs=10).fit(Neuron(1), (X, Y))
+    written = capsys.readouterr().out
+    assert "batch 3/5" in written
+    assert written.count("\r") <= 15 / 0.5 + 3
+
+
+@pytest.mark.usefixtures("notebook")
 def test_a_notebook_with_widgets_gets_those(monkeypatch):
     made = []
     monkeypatch.setattr(
