@@ -32,8 +32,9 @@ class LearningRateSearch:
         losses: The loss of each step's batch, before the step, (steps,).
         smoothed: The losses smoothed over neighbouring steps, on both sides alike, by a Gaussian whose standard
             deviation is 3 % of the steps; so a fall is not shown later than it came.
-        suggestion: The rate where the smoothed loss falls fastest over the logarithm of the rate, between the first
-            tenth of the steps and the smallest smoothed loss. None if it falls nowhere there.
+        suggestion: The rate where the smoothed loss falls fastest over the logarithm of the rate, between the last
+            step at which it is as large as at the start and the smallest value before it rises again. None if it falls
+            no further than batches differ by chance; take more ``steps`` or larger batches then.
 
     Example:
         >>> from framework import CrossEntropy, Dense, SGDOptimizer, Softmax, Trainer
@@ -84,7 +85,9 @@ def searched(
         average = 0.9 * average + 0.1 * loss
         unbiased = average / (1.0 - 0.9 ** len(losses))
         least = min(least, unbiased)
-        if len(losses) == steps or unbiased - least > 3.0 * max(abs(losses[0]), abs(least)):
+        start = sum(losses[: steps // 10]) / min(len(losses), steps // 10)
+        diverged = len(losses) > steps // 10 and unbiased - least > 3.0 * max(abs(start), abs(least))
+        if diverged or len(losses) == steps:
             run.stop(name)
 
     schedule = ExponentialSchedule(initial=lowest, decay=(highest / lowest) ** (1.0 / (steps - 1)))
@@ -96,8 +99,10 @@ def searched(
     except DivergedError:
         if not losses:
             raise
-    smoothed = _smoothed(np.array(losses), 0.03 * steps)
-    return LearningRateSearch(np.array(rates), np.array(losses), smoothed, _steepest(np.array(rates), smoothed, steps))
+    deviation = 0.03 * steps
+    smoothed = _smoothed(np.array(losses), deviation)
+    found = _steepest(np.array(rates), np.array(losses), smoothed, deviation)
+    return LearningRateSearch(np.array(rates), np.array(losses), smoothed, found)
 
 
 def _smoothed(losses: Array, deviation: float) -> Array:
@@ -108,11 +113,26 @@ def _smoothed(losses: Array, deviation: float) -> Array:
     return result
 
 
-def _steepest(rates: Array, smoothed: Array, steps: int) -> float | None:
-    """Return the rate where the smoothed loss falls fastest, or None."""
-    first, last = steps // 10, int(smoothed.argmin())
-    if last <= first:
+def _steepest(rates: Array, losses: Array, smoothed: Array, deviation: float) -> float | None:
+    """Return the rate where the smoothed loss falls fastest, or None.
+
+    The fall begins at the last step above a tenth of it. It ends where, after half of the whole fall, the loss rises
+    again by a tenth.
+
+    The losses of batches differ by chance, so a change counts if it is more than 4 standard deviations of the smoothed
+    loss. A Gaussian averages over about 2 sqrt(pi) standard deviations of its own.
+    """
+    tenth = max(1, len(losses) // 10)
+    start = float(smoothed[:tenth].mean())
+    spread = 1.4826 * float(np.median(np.abs(losses - smoothed)))  # of normal numbers, the standard deviation
+    noise = 4.0 * spread / math.sqrt(2.0 * math.sqrt(math.pi) * deviation)
+    smallest = np.minimum.accumulate(smoothed)
+    falls = start - smallest
+    rises = (falls > max(noise, 0.5 * falls[-1])) & (smoothed - smallest > np.maximum(noise, 0.1 * falls))
+    last = int(smoothed[: int(rises.argmax()) if rises.any() else None].argmin())
+    if (fall := start - float(smoothed[last])) <= noise:
         return None
+    before = np.flatnonzero(smoothed[:last] > start - 0.1 * fall)
+    first = int(before[-1]) if before.size else 0
     slopes = np.gradient(smoothed, np.log10(rates))[first : last + 1]
-    place = int(slopes.argmin())
-    return float(rates[first + place]) if slopes[place] < 0 else None
+    return float(rates[first + int(slopes.argmin())])

@@ -9,6 +9,7 @@ from framework import (
     L2,
     Accuracy,
     AdamOptimizer,
+    BinaryCrossEntropy,
     CrossEntropy,
     Dense,
     EarlyStopping,
@@ -18,6 +19,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    Sigmoid,
     Softmax,
     Standardize,
     Tanh,
@@ -25,6 +27,7 @@ from framework import (
     UsageError,
     on,
 )
+from framework.datasets import load_breast_cancer
 from framework.training.rates import LearningRateSearch
 
 mpl.use("Agg")
@@ -112,6 +115,23 @@ def test_a_loss_that_never_falls_gives_no_suggestion():
     assert repr(search).startswith("LearningRateSearch(suggestion=None, ")
     labels = [drawn.get_label() for drawn in search.plot(axis=Figure().subplots()).lines]
     assert labels == ["loss of the batch", "smoothed"]
+
+
+def test_a_fall_after_the_loss_has_risen_again_is_not_suggested():
+    x, y = load_breast_cancer()
+    model = Sequential(Dense(30, 16, Tanh()), Dense(16, 1, Sigmoid()))
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), batch_size=8)
+    search = trainer.find_learning_rate(model, ((x - x.mean(axis=0)) / x.std(axis=0), y))
+    assert search.rates[search.smoothed.argmin()] > 5  # where the weights are so large that most rows have no loss
+    assert 0.001 < search.suggestion < 0.05
+
+
+def test_a_fall_within_what_batches_differ_by_chance_is_not_suggested():
+    noise = np.random.default_rng(1).normal(size=400)
+    trainer = TRAINER.replace(batch_size=2)
+    search = trainer.find_learning_rate(Neuron(1), (np.ones((400, 1)), 1.0 + noise), highest=1e-3)
+    assert search.smoothed.min() < search.smoothed[:10].mean()
+    assert search.suggestion is None
 
 
 def test_the_plot_shows_the_losses_and_the_suggestion():
