@@ -264,13 +264,13 @@ class MLflow(_Tracker):
         """Give the values of a row that MLflow does not have."""
         live, step = run.live(self), row["epoch"]
         for key, value in row.items():
-            before = live["known"].get(_name(key), {}).get(step)
-            if key == "epoch" or (before is not None and (key == "seconds" or _stored(value) == _stored(before))):
+            before = live["known"].get(_name(key), {}).get(step, ())
+            if key == "epoch" or (before and (key == "seconds" or _stored(value) in before)):
                 continue
-            if before is not None and not live.get("differs"):
+            if before and not live.get("differs"):
                 live["differs"] = True
                 warn(
-                    f"MLflow: {key!r} of epoch {step} was sent as {before!r} before and is {value!r} now; MLflow "
+                    f"MLflow: {key!r} of epoch {step} was sent as {before[-1]!r} before and is {value!r} now; MLflow "
                     "deletes no value, and shows both"
                 )
             yield key, value
@@ -292,10 +292,13 @@ def _seconds(rows: list[dict[str, Any]]) -> Array:
     return np.array([row.get("seconds", 0.0) for row in rows])
 
 
-def _known(client: Any, run_id: str) -> dict[str, dict[int, float]]:
-    """Return the values that MLflow has of a run, by name and step; of several for one step, the last."""
-    metrics = client.get_run(run_id).data.metrics
-    return {key: {each.step: each.value for each in client.get_metric_history(run_id, key)} for key in metrics}
+def _known(client: Any, run_id: str) -> dict[str, dict[int, list[float | str]]]:
+    """Return the values that MLflow has of a run, by name and step."""
+    found: dict[str, dict[int, list[float | str]]] = {}
+    for key in client.get_run(run_id).data.metrics:
+        for each in client.get_metric_history(run_id, key):
+            found.setdefault(key, {}).setdefault(each.step, []).append(_stored(each.value))
+    return found
 
 
 def _name(key: str) -> str:

@@ -258,28 +258,46 @@ def test_a_run_that_mlflow_has_lost_begins_again_with_all_rows(database):
     assert flow.read(run) == expected(run, flow)
 
 
-def test_rows_are_sent_later_if_mlflow_cannot_be_reached(database, monkeypatch):
+@pytest.mark.parametrize("arrives", [False, True])
+def test_rows_are_sent_later_if_mlflow_does_not_answer(database, monkeypatch, arrives):
     from mlflow import MlflowClient
 
     flow, log, down = Flow(database), MlflowClient.log_batch, [False]
 
     def unreliable(self, run_id, metrics=(), **more):
+        if arrives or not down[0]:
+            log(self, run_id, metrics, **more)
         if down[0]:
             raise ConnectionError("no answer")
-        log(self, run_id, metrics, **more)
 
     monkeypatch.setattr(MlflowClient, "log_batch", unreliable)
     switch = on("batch_begin")(lambda run: down.append(down.pop() ^ (run.epoch in (1, 3))))
-    with pytest.warns(
-        UserWarning, match="rows up to epoch 2 could not be sent, and are sent later: .*no answer"
-    ) as told:
+    with pytest.warns(UserWarning, match="rows up to epoch 2 could not be sent, and are sent later: .*no ans") as told:
         run = recipe(flow.callback, switch).fit(network(), DATA)
     assert len(told) == 1
     assert flow.read(run) == expected(run, flow)
-    fail = on("batch_begin")(lambda run: down.append(down.pop() or run.epoch == 1))
-    with pytest.warns(UserWarning, match="are sent later"), pytest.raises(ConnectionError, match="no answer") as caught:
-        recipe(flow.callback, fail).fit(network(), DATA)
-    assert caught.value.run.epoch == 5
+
+
+def test_a_resume_sends_what_could_not_be_sent_at_the_end(database, monkeypatch):
+    from mlflow import MlflowClient
+
+    flow = Flow(database)
+
+    def fail(_client, _run_id, metrics=(), **_more):
+        if metrics:
+            raise ConnectionError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fail)
+        with (
+            pytest.warns(UserWarning, match="are sent later"),
+            pytest.raises(ConnectionError, match="no ans") as caught,
+        ):
+            recipe(flow.callback).fit(network(), DATA)
+    run = caught.value.run
+    assert (run.epoch, flow.read(run)) == (5, {})
+    recipe(flow.callback).resume(run, DATA)
+    assert flow.read(run) == expected(run, flow)
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path):
