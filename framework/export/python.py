@@ -141,7 +141,7 @@ class _File:
 
         def taken(shape: Any, limit: Any, text: str, wanted: str) -> Any:
             if isinstance(shape, dict):
-                return {key: taken(shape[key], limit[key], f"{text}[{key!r}]", key) for key in sorted(shape)}
+                return {key: taken(shape[key], limit[key], f"{text}[{key!r}]", key) for key in shape}
             name = "x" if text == "x" else self.lines.name(_identifier(wanted))
             self.lines.line(f"{name} = np.ascontiguousarray({text}, np.{dtype})")
             self.lines.line(f"if {name}.shape[1:] != {shape}:")

@@ -134,6 +134,11 @@ _CALLS = {
 }
 
 
+def quoted(text: str) -> str:
+    """Return a text that may stand in a docstring, in one line."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+
+
 def table_helper(name: str) -> str:
     """Return the source of a function that lines call."""
     if name == "text_of":
@@ -245,7 +250,7 @@ class TableSource:
         part = "x[start:stop]" if one else "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
-            f'    """Return the predictions for the rows of a table: {self._described()}.',
+            f'    """Return the predictions for the rows of a table: {quoted(self._described())}.',
             "",
             "    A table is a dict of columns by name, or a list of records. None and NaN are missing values.",
             '    """',
@@ -274,8 +279,8 @@ class TableSource:
         if len(self.fitted.target) == 1 and classes:
             levels = next(iter(classes.values()))
             shown = ", ".join(map(repr, levels)) if len(levels) <= 5 else f"{len(levels)} classes"
-            return f"probabilities of {shown if len(levels) > 2 else repr(levels[1])}".replace('"', "'")
-        return ", ".join(self.fitted.targets).replace('"', "'") or "the outputs of the network"
+            return f"probabilities of {shown if len(levels) > 2 else repr(levels[1])}"
+        return ", ".join(self.fitted.targets) or "the outputs of the network"
 
     def _back(self, value: str, targets: list[tuple[str, Any]], *, single: bool) -> list[str]:
         """Return the lines that turn predictions into the unit of the target."""

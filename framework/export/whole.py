@@ -75,13 +75,13 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
         walk.starts.clear()
         walk.symbols = symbols
         found = walk.through(model, map_leaves(symbols.__getitem__, names(shape)), "")
-        made[:] = [_label(key, "output") for key in flatten(found, "output")]
+        made[:] = _keys(found, "output")
         return tuple(part.astype(float) for part in leaves(found))
 
     traced = trace(formula, shapes, dtype, kinds=kinds)
     return Whole(
         traced.graph,
-        {_label(leaf, "x"): traced.inputs[leaf] for leaf in given},
+        {key: traced.inputs[leaf] for key, leaf in zip(_keys(shape, "x"), given, strict=True)},
         {key: (traced.inputs[key], value) for key, value in numbers.items()},
         dict(zip(made, traced.outputs, strict=True)),
         [*walk.starts],
@@ -117,10 +117,11 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
     return shape
 
 
-def _label(leaf: str, alone: str) -> str:
-    """Return the name of a leaf as users know it: ``city`` for ``x['city']``, ``a.b`` for ``x['a']['b']``."""
-    inside = leaf.removeprefix(alone)
-    return ".".join(part.strip("'\"") for part in inside[1:-1].split("][")) if inside else alone
+def _keys(tree: Any, alone: str) -> list[str]:
+    """Return the names of leaves as users know them, in the order of ``leaves``: ``city``; ``a.b`` inside another."""
+    if not isinstance(tree, dict):
+        return [alone]
+    return [f"{key}.{rest}" if rest else key for key, part in tree.items() for rest in _keys(part, "")]
 
 
 class _Walk:

@@ -30,6 +30,7 @@ from framework import (
     export_onnx,
 )
 from framework.datasets import load_digits
+from framework.export.operations import OPERATORS
 
 TOLERANCES = {"float32": 1e-6, "float64": 3e-15}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES)
@@ -186,3 +187,22 @@ def test_convolutions_are_one_operator(tmp_path):
         make, shape = MODELS[name]
         export_onnx(made(make, shape, "float32"), tmp_path / "model.onnx", shape=shape)
         assert [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node] == ["Conv", "Add", "Identity"]
+
+
+def test_an_operation_without_a_row_is_refused_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.delitem(OPERATORS, "tanh")
+    with pytest.raises(SettingsError, match=r"layer 1 Dense: np\.tanh has no operator in ONNX"):
+        export_onnx(Sequential(Dense(2, 3), Dense(3, 1, Tanh())), tmp_path / "model.onnx")
+
+
+def test_no_rows_give_no_outputs(tmp_path):
+    model = Sequential(Dense(2, 3, Tanh()), Dense(3, 2, Softmax()))
+    found = outputs(session(model, tmp_path, classes=["no", "yes"]), np.zeros((0, 2)))
+    assert (found["probabilities"].shape, found["label"].shape) == ((0, 2), (0,))
+
+
+def test_odd_names_of_inputs_and_outputs_are_kept(tmp_path):
+    model = Sequential(Join(**{"a][b": Input(1), "it's": Input(1)}), Heads(**{"[x]": Dense(2, 1), "y": Dense(2, 1)}))
+    run = session(model, tmp_path)
+    assert [each.name for each in run.get_inputs()] == ["a][b", "it's"]
+    assert [each.name for each in run.get_outputs()] == ["[x]", "y"]
