@@ -1,8 +1,17 @@
-// A button on each block of code that copies it. Of a session, it copies the input without the prompts.
+// A button on each block of code that copies it. Of a session, it copies the input, so that Python's prompt takes it:
+// an empty line ends each statement of several lines, and none is within one.
 function input(text) {
   const lines = text.split("\n");
-  const prompt = lines[0].startsWith(">>> ") ? /^(>>>|\.\.\.)( |$)/ : lines[0].startsWith("$ ") ? /^\$ / : /^/;
-  return lines.filter((line) => prompt.test(line)).map((line) => line.replace(prompt, "")).join("\n") + "\n";
+  if (lines[0].startsWith("$ ")) {
+    return lines.filter((line) => line.startsWith("$ ")).map((line) => line.slice(2) + "\n").join("");
+  }
+  if (!lines[0].startsWith(">>> ")) return text;
+  const session = lines.filter((line) => /^(>>>|\.\.\.)( |$)/.test(line));
+  return session.map((line, place) => {
+    const next = session[place + 1] ?? ">>>";
+    const ends = line.startsWith("...") && next.startsWith(">>>") ? "\n" : "";
+    return (line.slice(4) || next.slice(4).match(/^ */)[0]) + "\n" + ends;
+  }).join("");
 }
 
 document.addEventListener("DOMContentLoaded", () => {
