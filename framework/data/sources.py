@@ -69,11 +69,11 @@ def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | 
                 yield piece.take()
 
 
-Blocks: TypeAlias = list[tuple[int, int]]
+Ranges: TypeAlias = list[tuple[int, int]]
 """Rows that are read one after another: where each block begins and ends."""
 
 
-def _rows_in(window: Blocks) -> int:
+def _rows_in(window: Ranges) -> int:
     return sum(stop - start for start, stop in window)
 
 
@@ -188,7 +188,7 @@ class DatasetSource:
                 f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
             )
 
-    def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Blocks, int]]:
+    def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
         """Give each window, and how many rows an epoch uses of it."""
         if self.chances is None or order is None:
             yield from ((window, _rows_in(window)) for window in self._windows(order))
@@ -240,13 +240,13 @@ class DatasetSource:
     @property
     def _parts(self) -> Array:
         """The first rows of the parts that are read from their beginning."""
-        return parts_of(self.dataset, self.rows, self._block_rows)
+        return starts_of(self.dataset, self.rows, self._block_rows)
 
     @property
     def _block_rows(self) -> int:
         return max(1, min(sizes.BLOCK_ROWS, self._window_rows // sizes.WINDOW_BLOCKS))
 
-    def _windows(self, order: tuple[int, int] | None) -> Iterator[Blocks]:
+    def _windows(self, order: tuple[int, int] | None) -> Iterator[Ranges]:
         """Give the blocks of each window: as many as may be in memory together.
 
         Parts that the Dataset reads from their beginning are shuffled as a whole, and cut into blocks.
@@ -255,7 +255,7 @@ class DatasetSource:
         ends = np.append(starts[1:], self.rows)
         places = range(len(starts)) if order is None or self._fits else permutation(len(starts), *order)
         most, block = self._window_rows, self._block_rows
-        window: Blocks = []
+        window: Ranges = []
         held = 0
         for place in places:
             for start in range(starts[place], ends[place], block):
@@ -272,12 +272,12 @@ class DatasetSource:
         """Whether all rows are one window, which is then shuffled as arrays are."""
         return self.rows <= self._window_rows
 
-    def _key(self, window: Blocks) -> list[int]:
+    def _key(self, window: Ranges) -> list[int]:
         """Return what tells the random numbers of a window from those of others."""
         return [] if self._fits else [window[0][0]]
 
     def _read(
-        self, window: Blocks, count: int, order: tuple[int, int] | None, rest: Batch | None
+        self, window: Ranges, count: int, order: tuple[int, int] | None, rest: Batch | None
     ) -> tuple[Batch, Array | None]:
         """Return the rows of a window, after those that are left from the one before, and their order."""
         reads = self._runs(window) if hasattr(self.dataset, "starts") else window
@@ -291,7 +291,7 @@ class DatasetSource:
         chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
         return batch, drawn(chances, count, *order, *self._key(window))
 
-    def _runs(self, window: Blocks) -> Iterator[tuple[int, int]]:
+    def _runs(self, window: Ranges) -> Iterator[tuple[int, int]]:
         """Join blocks that follow one another: a table of many columns is read faster so."""
         first, last = window[0]
         most = sizes.READ_NUMBERS // self._width
@@ -330,13 +330,13 @@ Source: TypeAlias = ArraySource | DatasetSource | StreamSource
 """Checked data of one model and loss, as batches."""
 
 
-def parts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
+def starts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
     """Return the first rows of the parts that a Dataset reads as a whole, each of ``least`` rows at least: of a block.
 
     They are those of its attribute ``starts``, where it has one; smaller neighbours are put together.
 
     Example:
-        >>> parts_of(range(10_000), 10_000).tolist()
+        >>> starts_of(range(10_000), 10_000).tolist()
         [0, 4096, 8192]
     """
     starts, least = getattr(dataset, "starts", None), least or sizes.BLOCK_ROWS
