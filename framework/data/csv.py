@@ -139,18 +139,37 @@ class CSV(TableFile):
             return "; if the file begins without a line of names, give them: header=('first', 'second')"
         return ""
 
-    def advice(self, column: str) -> str:
+    def explained(self, message: str) -> str:
+        """Return a message on a column that is text, and should not be, with the cell that makes it text."""
+        for name in self.names:
+            before, column, after = message.partition(f"column {name!r}")
+            if column and after.startswith(" must hold real numbers; got text") and (why := self._advice(name)):
+                return f"{before}{column} must hold real numbers; {why}"
+            held = re.match(r" held (\w+) in fit, and holds text now", after)
+            if column and held and (why := self._advice(name) or self._other_form(name, held[1])):
+                return f"{before}{column}{after.replace('; cast it before', '')}; {why}"
+        return message
+
+    def _advice(self, column: str) -> str:
         """Return why a column is text, where it has numbers too; else ""."""
-        found = cast("_CSVRows", self.rows).types[column].odd if column in self.names else None
-        if found is None:
+        found = cast("_CSVRows", self.rows).types[column]
+        if found.odd is None:
             return ""
-        cell, row = found
-        if found == cast("_CSVRows", self.rows).types[column].long:
+        cell, row = found.odd
+        if found.odd == found.long:
             return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
         return (
             f"CSV reads it as text because of {brief(cell)} in row {row}; correct the cell, or write "
             f"nulls=(..., {brief(cell)}) if it stands for a missing value"
         )
+
+    def _other_form(self, column: str, kind: str) -> str:
+        """Return what to do where all cells of a column of dates or durations are of a form that is not read."""
+        advice = {
+            "dates": "write their form, such as dates=('%m/%d/%Y',)",
+            "durations": "a CSV file has times of day, such as 12:30:00, and Parquet other durations",
+        }.get(kind, "")
+        return advice and f"in row 0 it has {brief(self.frame(0, 1).column(column)[0].as_py())}; {advice}"
 
 
 class _Block(NamedTuple):

@@ -8,7 +8,7 @@ window, and so is a Dataset that fits in one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain
@@ -25,7 +25,7 @@ from framework.data.fingerprints import fingerprints
 from framework.data.pieces import UNREAD, Path, Piece, cut, filled, permutation, read_only, rows_of_batch
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
 from framework.data.streams import Stream, StreamSource
-from framework.errors import DataError, DtypeError, FrameworkError, ShapeError
+from framework.errors import DataError, FrameworkError, ShapeError
 from framework.frames import is_frame
 from framework.losses import Loss
 from framework.losses.several import Figure
@@ -308,21 +308,18 @@ class DatasetSource:
         try:
             batch = self.checks(part, name, start)
         except DataError as error:
-            raise self._told_of(error, column_names(part[0]) or ()) from None
+            raise self._told_of(error) from None
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
         return batch
 
-    def _told_of(self, error: DataError, names: Iterable[str]) -> DataError:
-        """Return the error with what the dataset knows: the target's name, and why a column of x is text."""
+    def _told_of(self, error: DataError) -> DataError:
+        """Return the error with what the dataset knows: the target's name, and why a column is text."""
         text, target = str(error), getattr(self.dataset, "target", None)
-        advice: Callable[[str], str] | None = getattr(self.dataset, "advice", None)
         if isinstance(target, str) and "argument 'y': column" not in text:
             text = text.replace("argument 'y'", f"argument 'y': column {target!r}")
-        for name in names if isinstance(error, DtypeError) else ():
-            before, found, _ = text.partition(f"column {name!r}")
-            if found and advice is not None and (why := advice(name)):
-                text = f"{before}{found} must hold real numbers; {why}"
+        if hasattr(self.dataset, "explained"):
+            text = self.dataset.explained(text)
         return type(error)(text) if text != str(error) else error
 
 

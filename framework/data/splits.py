@@ -232,9 +232,9 @@ class HeldOut:
             kept = self._kept = place, tuple(_rows(tree, rows) for tree in trees)
         return kept[1]
 
-    def advice(self, column: str) -> str:
-        """Return why a column is text, where the Dataset knows it; else ""."""
-        return str(self.dataset.advice(column)) if hasattr(self.dataset, "advice") else ""
+    def explained(self, message: str) -> str:
+        """Return a message on a column with what the Dataset knows of it."""
+        return str(self.dataset.explained(message)) if hasattr(self.dataset, "explained") else message
 
     def fingerprint(self) -> str | None:
         """Return a text that changes with the data, the fraction and the seed; None if the Dataset has none."""

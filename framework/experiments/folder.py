@@ -32,7 +32,7 @@ from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as, with_cell
+from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as
 from framework.experiments.text import read_settings
 from framework.models import Model
 from framework.runs.run import Run
@@ -158,7 +158,7 @@ class RunFolder:
             try:
                 return experiment.trainer.evaluate(model, in_memory(table))
             except DataError as error:
-                raise type(error)(with_cell(str(error), table)) from None
+                raise type(error)(table.explained(str(error))) from None
         if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:

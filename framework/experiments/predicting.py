@@ -21,7 +21,6 @@ from framework.experiments.tables import (
     require_not_read,
     table_of,
     table_read_as,
-    with_cell,
     without_target,
 )
 from framework.extras import required
@@ -84,7 +83,7 @@ def _blocks(model: Model, table: TableFile, kept: TableFile | None, targets: Seq
         try:
             prediction = model.predict(table.frame(start, stop))
         except DataError as error:
-            raise type(error)(with_cell(str(error), table)) from None
+            raise type(error)(table.explained(str(error))) from None
         found = columns_of(model, prediction, targets)
         block: dict[str, Any] = {}
         frame: Any = kept and kept.frame(start, stop)

@@ -20,7 +20,6 @@ from framework.experiments.building import build
 from framework.experiments.text import changed, parse_change, places
 from framework.extras import required
 from framework.models import Model
-from framework.settings.messages import brief
 
 IN_MEMORY = 5_000_000
 """Cells of a table that is read into memory; a larger one is read in blocks, each epoch again."""
@@ -165,21 +164,6 @@ def read_alike(table: TableFile, data: TableFile) -> TableFile:
     used = {*(table.columns or table.rows.names), *table.targets}
     texts = [name for name in schema.names if name in used and types.is_string(schema.field(name).type)]
     return table if {*texts} <= {*table.text} else table.replace(text=[*dict.fromkeys([*table.text, *texts])])
-
-
-def with_cell(message: str, table: TableFile) -> str:
-    """Return a message on a column of text with the cell of the CSV file that makes it text."""
-    if not isinstance(table, CSV):
-        return message
-    for name in table.names:
-        if f"column {name!r} held" not in message:
-            continue
-        why = table.advice(name)
-        if not why and f"column {name!r} held durations in fit, and holds text" in message:
-            cell = brief(table.frame(0, 1).column(name)[0].as_py())
-            why = f"in row 0 it has {cell}; a CSV file has times of day, such as 12:30:00, and Parquet other durations"
-        return f"{message.replace('; cast it before', '')}; {why}" if why else message
-    return message
 
 
 def without_target(table: TableFile) -> TableFile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.arrays import Array, require_finite, require_ids
-from framework.errors import SettingsError, ShapeError
+from framework.errors import DataError, SettingsError, ShapeError
 from framework.models.shapes import shown
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.trees import flatten, map_leaves, real_tree, rows_in, sample_shape, take
@@ -75,7 +75,7 @@ def predicted(model: Model, x: Any, name: str) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``."""
     preprocess = model.preprocess
     found = []
-    for part in _inputs(model, x, name):
+    for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
         for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
@@ -91,6 +91,15 @@ def _inputs(model: Model, x: Any, name: str) -> Iterator[Any]:
             yield rows
         else:
             yield from model.preprocess.blocks(rows, model.dtype, name)
+
+
+def _explained(parts: Iterator[Any], x: Any) -> Iterator[Any]:
+    """Give parts; an error gains what the file x knows of a column."""
+    try:
+        yield from parts
+    except DataError as error:
+        text = x.explained(str(error)) if hasattr(x, "explained") else str(error)
+        raise (type(error)(text) if text != str(error) else error) from None
 
 
 def _in_blocks(x: Any) -> Iterator[Any]:

@@ -15,7 +15,14 @@ from framework import (
     CSV,
     Component,
     DataError,
+    Dates,
+    MeanSquaredError,
+    Neuron,
+    Preprocess,
     SettingsError,
+    SGDOptimizer,
+    Standardize,
+    Trainer,
 )
 from framework.data import sizes
 from framework.data.csv import record_ends
@@ -334,11 +341,32 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
         DataError, match=r"column 'x' must hold real numbers; CSV reads it as text because of 'oops' in row 2; correct"
     ):
         classifier(data)
-    assert data.advice("y") == ""
+    unknown = "column 'y' must hold real numbers; got text"
+    assert data.explained(unknown) == unknown
     with pytest.raises(DataError, match=r"column 'x' .* because a float has fewer digits than '12345678901234567891'"):
         classifier(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
     with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):
         classifier(CSV(written(here, "y,x\na,2\nb,4\n"), "x"))
+
+
+def test_cells_of_another_form_than_in_training_are_named(here):
+    table = pd.DataFrame({"when": pd.to_datetime(["2021-06-23", "2021-06-24"]), "n": [1.0, 2.0], "y": [0.0, 1.0]})
+    recipe = Preprocess(columns={"when": [Dates(["day"])], "n": [Standardize()]})
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), preprocess=recipe)
+    model = Neuron()
+    trainer.fit(model, (table, "y"))
+    forms = {
+        "06/23/2021,1": r"'when' held dates in fit, and holds text now; in row 0 it has '06/23/2021'; write their form",
+        "2021-06-23,old\n2021-06-23,2": "'n' held numbers in fit, and holds text now; CSV reads it as text because",
+    }
+    for cells, said in forms.items():
+        lines = "".join(f"{line},0\n" for line in cells.split("\n"))
+        data = CSV(written(here, f"when,n,y\n{lines}"), "y")
+        for call in (lambda data=data: trainer.evaluate(model, data), lambda data=data: model.predict(data)):
+            with pytest.raises(DataError, match=said):
+                call()
+    reads = CSV(written(here, "when,n,y\n06/23/2021,1,0\n"), "y", dates=["%m/%d/%Y"])
+    assert np.array_equal(model.predict(reads), model.predict(table[:1]))
 
 
 def test_errors_of_the_target_name_its_column(here):
