@@ -60,7 +60,7 @@ class Contents:
     name: str
     columns: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     facts: Cells = ()
-    settings: Cells | str = ()
+    settings: Sequence[tuple[str, str]] | str = ()
     code: str = ""
     layers: Cells = ()
     data: Cells = ()
@@ -183,3 +183,17 @@ def confusion_of(model: Model, source: Source, name: str, classes: Sequence[Any]
         for x, y, weight in parts:
             counts += matrix(model.output(x)[1], y, weight)
     return Confusion(tuple(map(str, classes)), counts)
+
+
+def compared(runs: Sequence[Contents]) -> list[dict[str, Any]]:
+    """Return a row for each of several runs: the settings in which they differ, and the figures of the last epoch."""
+    settings = [{"model": run.code} | ({} if isinstance(run.settings, str) else dict(run.settings)) for run in runs]
+    names = [*dict.fromkeys(name for each in settings for name in each)]
+    differing = [name for name in names if len({each.get(name) for each in settings}) > 1]
+    figures = [*dict.fromkeys(key for run in runs for key in run.columns if key not in ("epoch", "seconds", "step"))]
+    return [
+        {name: each.get(name) for name in differing}
+        | {"epochs": run.epochs}
+        | {key: run.columns[key][-1] if key in run.columns else None for key in figures}
+        for run, each in zip(runs, settings, strict=True)
+    ]

@@ -118,7 +118,7 @@ def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     head = "".join(f'<th scope="col">{mark}</th>' for mark in marks)
     yield f"{_scrolling('runs side by side', 'text')}<thead><tr><td></td>{head}</tr></thead><tbody>\n"
     for name in [name for name in rows[0] if name != "run"] if rows else []:
-        cells = "".join(f"<td>{_cell(row[name])}</td>" for row in rows)
+        cells = _cells(_number(row[name]) for row in rows)
         yield f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n'
     yield "</tbody></table></div>\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
-from framework.reports.contents import confusion_of, contents_of, has_classes
+from framework.reports.contents import Confusion, compared, confusion_of, contents_of, has_classes
 from framework.reports.page import write_report
 from framework.runs.figures import Sums, add_sums
 from framework.runs.history import History
@@ -150,6 +150,7 @@ class Run(Progress):
         *,
         classes: Sequence[Any] | None = None,
         title: str = "Training run",
+        others: Mapping[str, Run] | None = None,
     ) -> None:
         """Write an HTML page about the run, which holds all it needs and loads nothing; also while the run is training.
 
@@ -161,7 +162,8 @@ class Run(Progress):
             validation: Data for the confusion matrix of a model that ends in Softmax or one Sigmoid, in the form that
                 ``fit`` takes; None leaves it out.
             classes: The names of the classes in it; None takes those of a Preprocess, else numbers.
-            title: The head of the page.
+            title: The head of the page; with ``others`` the name of this run.
+            others: Further runs by name, which are shown side by side with this one.
 
         Raises:
             SettingsError: The file cannot be written, or is something else than a report; or there are more or fewer
@@ -174,16 +176,26 @@ class Run(Progress):
             >>> data = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
             >>> trainer.fit(Neuron(1, Sigmoid()), data).report("report.html", data, classes=["low", "high"])
         """
-        confusion = None
-        if validation is not None:
-            if not has_classes(self.model, self.loss_function):
+        for name, other in (others or {}).items():
+            if name == title or not isinstance(other, Run):
                 raise SettingsError(
-                    "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in "
-                    f"one Sigmoid with a loss of probabilities; got {brief(self.model)}; leave it out"
+                    "report: argument 'others' must be runs by names other than the title, as "
+                    f"others={{'wide': run}}; got {name!r}: {brief(other)}"
                 )
-            source = prepare(validation, self.model, (self.loss_function,), "report: validation")
-            confusion = confusion_of(self.model, source, "report", classes)
-        write_report(path, [contents_of(self, title, confusion)])
+        runs = {title: self, **(others or {})}
+        contents = [contents_of(run, name, run._confusion(validation, classes)) for name, run in runs.items()]
+        write_report(path, contents, compared(contents) if others else ())
+
+    def _confusion(self, validation: Any, classes: Sequence[Any] | None) -> Confusion | None:
+        if validation is None:
+            return None
+        if not has_classes(self.model, self.loss_function):
+            raise SettingsError(
+                "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in one "
+                f"Sigmoid with a loss of probabilities; got {brief(self.model)}; leave it out"
+            )
+        source = prepare(validation, self.model, (self.loss_function,), "report: validation")
+        return confusion_of(self.model, source, "report", classes)
 
     def memory(self, callback: object) -> dict[str, Any]:
         """Return what ``callback`` remembers: a dict of JSON values and arrays, saved with the run.

@@ -234,6 +234,26 @@ def test_a_run_can_report_while_it_trains_and_from_its_checkpoint(tmp_path):
     assert len(page.charts["loss"][0]["y"]) == 4
 
 
+def test_other_runs_are_shown_side_by_side(run, tmp_path):
+    wide = trainer(epochs=3).fit(Sequential(Dense(2, 3), Neuron(3, Sigmoid())), TRAIN, HELD_OUT)
+    page = read(run, tmp_path / "report.html", HELD_OUT, title="neuron", others={"wide": wide})
+    rows = {row[0]: row[1:] for row in page.tables[0]}
+    assert rows[""] == ["neuron", "wide"]
+    assert rows["model"] == [repr(run.model), repr(wide.model)]
+    assert rows["optimizer"] == [repr(each.optimizer.recipe) for each in (run, wide)]
+    assert "loss" in rows
+    assert "batch_size" not in rows
+    assert rows["val_loss"] == [f"{each.history[-1]['val_loss']:.6g}" for each in (run, wide)]
+    assert rows["accuracy"][1] == ""
+    assert [curve["name"] for curve in page.charts["loss"]] == [
+        f"{name}: {kind}" for name in ("neuron", "wide") for kind in ("training", "validation")
+    ]
+    assert len([rows for rows in page.tables if "recall" in rows[0]]) == 2
+    for others in ({"neuron": wide}, {"wide": wide.history}):
+        with pytest.raises(SettingsError, match="argument 'others' must be runs by names other than the title"):
+            run.report(tmp_path / "report.html", title="neuron", others=others)
+
+
 def test_figures_that_are_not_finite_are_gaps(tmp_path):
     spoil = on("epoch_end")(lambda run: run.history[-1].update(odd=[np.nan, np.inf, 1.0][run.epoch - 1]))
     late = on("epoch_end")(lambda run: run.history[-1].update(late=7.0) if run.epoch == 3 else None)
