@@ -77,8 +77,11 @@ def is_series(value: Any) -> bool:
     return _is_one_of(value, _SERIES)
 
 
-def concatenated(*parts: Any) -> Any:
+def concatenated(*parts: Any, name: str = "tables") -> Any:
     """Return arrays, tables or columns of one form as one, in the order of their rows.
+
+    Raises:
+        DataError: Tables have other columns, or other types of them; ``name`` begins the message.
 
     Example:
         >>> import pandas
@@ -89,12 +92,14 @@ def concatenated(*parts: Any) -> Any:
         return parts[0]
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
-    nw = required("narwhals.stable.v2", "a table")
+    nw = required("narwhals.stable.v2", name)
     tables = [nw.from_native(part, allow_series=True) for part in parts]
-    if is_frame(parts[0]):
-        return nw.concat(tables).to_native()
-    name = tables[0].name or ""  # a column of Arrow has none
-    return nw.concat([table.alias(name).to_frame() for table in tables]).get_column(name).to_native()
+    label = None if is_frame(parts[0]) else tables[0].name or ""  # a column of Arrow has none
+    try:
+        whole = nw.concat(tables if label is None else [table.alias(label).to_frame() for table in tables])
+    except Exception as error:  # of the library that the tables are of
+        raise DataError(f"{name} must have the same columns of the same types; {printable(str(error))}") from error
+    return (whole if label is None else whole.get_column(label)).to_native()
 
 
 def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:

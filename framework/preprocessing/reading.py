@@ -226,11 +226,11 @@ class Blocks:
         stream: Any = self.dataset
         held: list[tuple[Any, ...]] = []
         start = count = 0  # the rows that were given, and those of the parts that are held
-        for x, y, weight in stream.parts(0):
+        for x, y, given in stream.parts(0):
             frame, target = frame_of(x, self.name), target_frame(y, self.name)
             rows = frame.rows if stream.rows is None else min(frame.rows, stream.rows - start - count)
-            weights = () if weight is None else (real_array(weight, f"{self.name}: argument 'weight'")[:rows],)
-            held.append((frame.slice(0, rows).native, target.slice(0, rows).native, *weights))
+            weight = None if given is None else real_array(given, f"{self.name}: argument 'weight'")[:rows]
+            held.append((frame.slice(0, rows).native, target.slice(0, rows).native, weight))
             count += rows
             while count >= BLOCK_ROWS:
                 block, held = self._cut(held, start, BLOCK_ROWS)
@@ -243,16 +243,22 @@ class Blocks:
 
     def _cut(self, held: list[tuple[Any, ...]], start: int, rows: int) -> tuple[Block, list[tuple[Any, ...]]]:
         """Return the first rows of some parts as a block, and the others."""
-        x, y, *weight = (concatenated(*each) for each in zip(*held, strict=True))
-        x, y = frame_of(x, self.name), target_frame(y, self.name)
-        block = self._weighed(start, x.slice(0, rows), y.slice(0, rows), *(each[:rows] for each in weight))
-        return block, [(x.slice(rows, x.rows).native, y.slice(rows, y.rows).native, *(each[rows:] for each in weight))]
+        *tables, weights = zip(*held, strict=True)
+        x, y = (Frame(concatenated(*each, name=f"{self.name}: the tables of a Stream"), self.name) for each in tables)
+        weight = None if any(each is None for each in weights) else np.concatenate(weights)
+        rest = None if weight is None else weight[rows:]
+        block = self._weighed(start, x.slice(0, rows), y.slice(0, rows), None if weight is None else weight[:rows])
+        return block, [(x.slice(rows, x.rows).native, y.slice(rows, y.rows).native, rest)]
 
     def _weighed(self, start: int, x: Frame, y: Frame | None, weight: Any = None) -> Block:
         """Return a block of the rows whose weight is not 0."""
         weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'", "float64")
         if weight is None or weight.shape != (x.rows,):  # a weight of another shape is refused later
             return Block(start, x, y)
+        if (bad := ~(np.isfinite(weight) & (weight >= 0))).any():
+            row = int(np.argmax(bad))
+            got = f"{weight[row]} in row {start + row}"
+            raise DataError(f"{self.name}: argument 'weight' must be finite and not negative; got {got}")
         if np.all(weight):
             return Block(start, x, y, weight)
         rows = np.flatnonzero(weight)

@@ -342,6 +342,19 @@ def test_a_preprocess_is_not_learnt_from_rows_that_come_once():
         recipe(preprocess=PREPROCESS).fit(network(), stream)
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=range(3))
+def test_tables_of_a_stream_that_do_not_fit_together_are_refused(make):
+    table, _ = frames(9)
+    parts = [(make(table[:9]), "y"), (make(table[:9].rename(columns={"b": "d"})), "y")]
+    with pytest.raises(
+        DataError, match=r"the tables of a Stream must have the same columns of the same types|column 'd'"
+    ):
+        recipe(preprocess=PREPROCESS).fit(network(), Stream(lambda _: parts))
+    some = [(make(table[:9]), "y", np.ones(9)), (make(table[9:18]), "y")]
+    with pytest.raises(DataError, match="must return one form, and weights for all rows or for none"):
+        recipe(preprocess=PREPROCESS).fit(network(), Stream(lambda _: some))
+
+
 def test_a_function_is_told_to_be_a_stream():
     with pytest.raises(DataError, match=r"got function; write fit\(model, Stream\(function\)\) for a function"):
         recipe().fit(network(), batches(9))

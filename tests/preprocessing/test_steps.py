@@ -534,6 +534,13 @@ def test_a_row_of_weight_3_counts_like_3_rows_in_means_with_missing_values_too()
         np.testing.assert_allclose((scale.mean, scale.scale), (expected.mean, expected.scale), rtol=1e-14)
 
 
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_weights_that_no_row_can_have_are_refused(bad):
+    table = pd.DataFrame({"c": [1.0, 2.0], "y": 0.0, "w": [1.0, bad]})
+    with pytest.raises(DataError, match=f"argument 'weight' must be finite and not negative; got {bad} in row 1"):
+        Preprocess(columns={"c": [Standardize()]}).fit((table, "y", "w"))
+
+
 def test_weights_of_1_change_no_bit():
     table = pd.DataFrame({"c": RNG.normal(size=1000), "y": 0.0, "w": 1.0})
     recipe = Preprocess(columns={"c": [Standardize()]})
