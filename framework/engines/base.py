@@ -87,11 +87,11 @@ class Engine:
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, loss = self.run, self.run.model, self.run.loss_function
-        y = batch[1]
-        own = loss.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
+        rows = rows_in(batch[1])
+        own = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
         count, total = self.strategy.total(own), 0.0
         metrics: Sums = {}
-        for place, (x, y, weight) in enumerate(self._parts(batch)):
+        for place, (x, y, weight) in enumerate(self._parts(batch, rows)):
             model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
             record = model.recorded() if self.figures.summed else None
             total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
@@ -107,8 +107,7 @@ class Engine:
         """Apply the gradients: one step of the optimizer."""
         self.run.optimizer.step()
 
-    def _parts(self, batch: Batch) -> Sequence[Batch]:
-        rows = rows_in(batch[1])
+    def _parts(self, batch: Batch, rows: int) -> Sequence[Batch]:
         if rows <= self.part_rows:
             return [batch]
         return [rows_of_batch(batch, slice(start, start + self.part_rows)) for start in range(0, rows, self.part_rows)]

@@ -17,7 +17,7 @@ from framework.losses.base import Loss
 from framework.losses.requirements import require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
-from framework.trees import at, leaf_name, leaves
+from framework.trees import at, leaf_name, leaves, rows_in
 
 
 class Losses(Loss):
@@ -158,25 +158,26 @@ class Losses(Loss):
         self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
     ) -> tuple[float, Any]:
         """Return the weighted sum at a model's last forward, and dL/da or dL/dh by name; see ``Loss.output_delta``."""
-        rows = len(leaves(record.output)[0])
         if check:
             self.require_names(target, "target")
-            weight = None if weight is None else require_weights(weight, rows, "weight", record.dtype)
-        divisor = self._divisor((rows,), weight, count)
+        if check or count is None:
+            rows = rows_in(record.output)
+            weight = require_weights(weight, rows, "weight", record.dtype) if check and weight is not None else weight
+            count = self._divisor((rows,), weight, count)
         total, deltas = 0.0, {}
         for name, loss, share in self._weighted:
             part = record.outputs[name]
             part.sample, part.output = record.sample, record.output[name]
             part.preactivation = at(record.preactivation, (name,))
             per_row = _per_row(loss, part.output)
-            each = divisor * per_row / share if share else math.inf
+            each = count * per_row / share if share else math.inf
             try:
                 _, deltas[name] = loss.output_delta(part, target[name], weight, each, check=check)
             except FrameworkError as error:
                 raise _about(name, error) from None
             total += share * part.total / per_row
         record.total = total
-        return total / divisor, deltas
+        return total / count, deltas
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""

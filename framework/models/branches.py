@@ -154,7 +154,12 @@ class Join(_Branches):
         return x[name][:, None] if _is_column(self._parts[name], x[name]) else x[name]
 
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
-        outputs = {name: self.forward_child(name, self.given(name, x), record) for name in self._parts}
+        outputs = {
+            name: self.given(name, x)
+            if type(part) is Input and record.training
+            else self.forward_child(name, self.given(name, x), record)
+            for name, part in self._parts.items()
+        }
         shapes: list[Any] = [getattr(each, "shape", ()) for each in outputs.values()]
         axes = shapes[0][1:-1]
         if any(len(each) < 2 or each[1:-1] != axes for each in shapes):
@@ -174,10 +179,12 @@ class Join(_Branches):
         found, stop, wanted = {}, 0, record.needs_input_gradient
         for name, output in record["outputs"].items():
             start, stop = stop, stop + output.shape[-1]
-            if not wanted and type(self._parts[name]) is Input:
+            is_input = type(self._parts[name]) is Input
+            if is_input and not wanted:
                 continue
-            part = np.ascontiguousarray(gradient[..., start:stop])
-            dx = self.backward_child(name, part, record, input_gradient=wanted)
+            dx = np.ascontiguousarray(gradient[..., start:stop])
+            if not is_input:
+                dx = self.backward_child(name, dx, record, input_gradient=wanted)
             found[name] = dx[:, 0] if wanted and _is_column(self._parts[name], record["x"][name]) else dx
         return found
 

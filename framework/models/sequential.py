@@ -152,12 +152,21 @@ class Sequential(Composite):
     def apply_backward(
         self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
-        """Go back through the layers; each fills its own gradients, as views of this model's."""
-        last = len(self._parts) - 1
-        for place, layer in reversed([*enumerate(self._parts.values())]):
-            part, parameters = record.parts[place], layer.parameters
-            part.fused = place == last and record.fused
-            part.needs_input_gradient = record.needs_input_gradient or place > 0
+        """Go back through the layers; each fills its own gradients, as views of this model's.
+
+        Where dL/dx is not wanted, the first layers are left out that have nothing to learn.
+        """
+        layers, wanted = [*self._parts.values()], record.needs_input_gradient
+        first = record.get("first")
+        if first is None:
+            learning = (place for place, layer in enumerate(layers) if layer.parameters.vector.size)
+            first = record["first"] = next(learning, len(layers))
+        first = 0 if wanted else first
+        for place in range(len(layers) - 1, first - 1, -1):
+            layer, part = layers[place], record.parts[place]
+            parameters = layer.parameters
+            part.fused = place == len(layers) - 1 and record.fused
+            part.needs_input_gradient = wanted or place > first
             gradient = layer.apply_backward(gradient, parameters.views, part, parameters.gradients)
         return gradient
 

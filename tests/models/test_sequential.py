@@ -1,6 +1,7 @@
 import copy
 import pickle
 from threading import Thread
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from framework import (
     Accuracy,
     Dense,
     Initializer,
+    Layer,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -156,3 +158,33 @@ def test_models_nest_50_deep_and_no_deeper(tmp_path):
         SettingsError, match="Sequential: models may be nested 50 deep; put the layers into one Sequential"
     ):
         nested(51)
+
+
+def test_training_does_not_go_back_through_first_layers_without_parameters():
+    class Doubled(Layer):
+        calls: ClassVar[list[str]] = []
+        check = "off"
+
+        @property
+        def input_shape(self):
+            return (3,)
+
+        def apply(self, x, values, record):
+            return 2 * x
+
+        def apply_backward(self, gradient, values, record, gradients):
+            self.calls.append("back")
+            return 2 * gradient
+
+    model = Sequential(Doubled(), Tanh(), Dense(3, 2))
+    x, y = np.arange(12.0).reshape(4, 3) / 10, np.ones((4, 2))
+    model.forward(x)
+    MeanSquaredError().backward(model, y)
+    assert not Doubled.calls
+    found = model.parameters.gradients["2.weights"].copy()
+    model.forward(x)
+    back = model.backward(MeanSquaredError().gradient(model(x), y))
+    np.testing.assert_array_equal(model.parameters.gradients["2.weights"], found)
+    assert Doubled.calls == ["back"]
+    delta = MeanSquaredError().gradient(model(x), y) @ model.parameters["2.weights"].T
+    np.testing.assert_allclose(back, 2 * delta * (1 - np.tanh(2 * x) ** 2), rtol=1e-12)
