@@ -215,8 +215,7 @@ def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> Non
 
 def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
     """Write what is there, then a line for each new epoch."""
-    if any(run.rows for run in runs):
-        console.print(_view(runs, console, log))
+    console.print(_view(runs, console, log))
     seen = [len(run.rows) for run in runs]
     while not all(run.complete for run in runs):
         time.sleep(every)
