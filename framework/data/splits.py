@@ -98,7 +98,8 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[A
     the fraction and the number of rows alone: they are the same from memory and from files of any kind.
 
     Args:
-        data: (x, y) or (x, y, weight) in memory; or a Dataset, of whose rows no more than 65,536 are in memory.
+        data: (x, y) or (x, y, weight) in memory; or a Dataset, which is read in blocks. To give a block of n rows,
+            about n / fraction rows that follow one another are read, and 65,536 at most.
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the draw; None holds out the last rows.
         name: The caller and its argument, for messages.
@@ -199,7 +200,7 @@ class HeldOut:
         self._draw = _Draw(len(dataset), fraction, seed)
         self._draw.require(name)
         self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
-        self._kept: tuple[int, tuple[Any, ...]] = (-1, ())
+        self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -216,21 +217,24 @@ class HeldOut:
         while start < stop or not pieces:
             place = min(int(np.searchsorted(self._ends, start, side="right")), len(self._ends) - 1)
             begin, end = int(self._ends[place - 1]) if place else 0, min(stop, int(self._ends[place]))
-            rows = np.arange(start - begin, end - begin)
-            pieces.append(tuple(_rows(part, rows) for part in self._segment(place)))
+            pieces.append(self._read(self._rows(place)[start - begin : end - begin]))
             start = end
         return tuple(map_leaves(concatenated, *parts) for parts in zip(*pieces, strict=True))
 
-    def _segment(self, place: int) -> tuple[Any, ...]:
-        """Return this part of a segment; the last one is remembered."""
+    def _rows(self, place: int) -> Array:
+        """Return the rows of this part in a segment; those of the last segment are remembered."""
         kept = self._kept
         if kept[0] != place:
             start = self._draw.starts[place]
-            found = parted(self.dataset.read(start, self._draw.end(start)), type(self.dataset).__name__)
-            rows = self._draw.rows(start, held=self.held)
-            trees = (as_tree(part, "data", _leaf) for part in found if part is not None)
-            kept = self._kept = place, tuple(_rows(tree, rows) for tree in trees)
+            kept = self._kept = place, start + self._draw.rows(start, held=self.held)
         return kept[1]
+
+    def _read(self, rows: Array) -> tuple[Any, ...]:
+        """Return some rows of the Dataset, ascending; those between them are read too."""
+        first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        found = parted(self.dataset.read(first, end), type(self.dataset).__name__)
+        trees = (as_tree(part, "data", _leaf) for part in found if part is not None)
+        return tuple(_rows(tree, rows - first) for tree in trees)
 
     def explained(self, message: str) -> str:
         """Return a message on a column with what the Dataset knows of it."""

@@ -27,7 +27,7 @@ from framework import (
     latest,
     split,
 )
-from framework.data import splits
+from framework.data import sizes, splits
 from framework.data.splits import HeldOut, hold_out
 
 ROWS = 10_000
@@ -136,7 +136,7 @@ def test_a_run_resumes_with_the_same_part(folder, tmp_path):
     assert run.history.column("val_loss") == whole.history.column("val_loss")
 
 
-def test_no_more_than_a_segment_is_read_at_once(table, monkeypatch):
+def test_a_block_takes_few_more_rows_than_its_part_of_the_data(table, monkeypatch):
     read = []
 
     class Watched:
@@ -149,9 +149,11 @@ def test_no_more_than_a_segment_is_read_at_once(table, monkeypatch):
             return x.select(["x"]), y
 
     monkeypatch.setattr(splits, "SEGMENT_ROWS", 700)
+    monkeypatch.setattr(sizes, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(sizes, "READ_NUMBERS", 50)
     run = TRAINER.replace(optimizer=SGDOptimizer(learning_rate=1e-8)).fit(Neuron(), Watched(), 0.2)
     assert run.layout[0] == ROWS - 2000
-    assert max(read) == 700
+    assert 200 < max(read) < 450  # 50 / 0.2 and a bit more
 
 
 def test_split_gives_both_parts_of_a_file(table):
