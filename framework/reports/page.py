@@ -278,7 +278,9 @@ def _steps(steps: Sequence[Any]) -> Iterator[str]:
     head = ("quantity", *(f"step {number}" for number in range(1, len(steps) + 1)))
     rows = max(np.size(step["h"]) for step in steps)
     yield "<h2>The first steps</h2>\n"
-    yield f'<p class="soft">Of each batch, of up to {rows} rows, the first row is shown.</p>\n' if rows > 1 else ""
+    if rows > 1:
+        said = f"Of each batch, of up to {rows} rows, the first row is shown; the increment is that of the whole batch."
+        yield f'<p class="soft">{said}</p>\n'
     cells = [(name.replace("_", " "), *(_array(name, step) for step in steps)) for name in steps[0]]
     yield _table(cells, "first steps", head)
 
@@ -288,7 +290,9 @@ def _array(name: str, step: Any) -> str:
     value = np.asarray(step[name])
     if np.ndim(step["h"]) and name not in ("weights", "bias", "learning_rate", "increment", "new_weights", "new_bias"):
         value = value[0]
-    return np.array2string(value, precision=6, threshold=8, edgeitems=3, separator=", ").replace("\n", " ")
+    texts = [f"{number:.6g}" for number in value.ravel().tolist()]
+    shown = texts if len(texts) <= 8 else [*texts[:3], "...", *texts[-3:]]
+    return f"[{', '.join(shown)}]" if value.ndim else texts[0]
 
 
 def _folded(summary: str, text: str) -> str:

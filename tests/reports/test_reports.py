@@ -111,7 +111,7 @@ def test_first_steps_are_those_that_trace_steps_has_recorded(run, page):
     recorded = run.memories["TraceSteps.0"]["steps"]
     rows = {row[0]: row[1:] for row in page.table("quantity", "step 3")}
     assert len(recorded) == 3
-    assert rows["output"] == [f"{step['output'][0]:.6f}" for step in recorded]
+    assert rows["output"] == [f"{step['output'][0]:.6g}" for step in recorded]
     weights = [np.fromstring(text.strip("[]"), sep=",") for text in rows["new weights"]]
     np.testing.assert_allclose(weights, [step["new_weights"] for step in recorded], atol=1e-6)
 
