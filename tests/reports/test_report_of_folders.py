@@ -109,7 +109,7 @@ def test_the_first_steps_of_a_neuron_are_made_again_to_the_same_numbers(trained)
     rows = {row[0]: row[1:] for row in page(trained / "one.html").table("quantity", "step 3")}
     for place, step in enumerate(run.memories["TraceSteps.0"]["steps"]):
         shown = np.fromstring(rows["new weights"][place].strip("[]"), sep=",")
-        np.testing.assert_allclose(shown, step["new_weights"], atol=1e-6)
+        np.testing.assert_allclose(shown, step["new_weights"], rtol=1e-5)
 
 
 def test_several_runs_are_side_by_side_with_what_differs(trained):
