@@ -109,10 +109,11 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
 def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[str, Array]:
     """Return a model's parameters and buffers as the ``state_dict`` of a PyTorch module: its names and its layouts.
 
-    A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. ``Sequential(Dense(4, 8, ReLU()),
-    Dense(8, 3))`` has the layers 0 and 1, PyTorch's ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` the layers 0 and
-    2: ``layers={"1": "2"}`` says so. Recurrent layers with one name are those of one module: ``layers={"0": "rnn", "1":
-    "rnn"}`` is ``LSTM(..., num_layers=2)``. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
+    A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. In
+    ``Sequential(Dense(4, 8, ReLU()), Dense(8, 3))`` that is 1 for the second layer, in PyTorch's
+    ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` it is 2: write ``layers={"1": "2"}``. Recurrent layers with one
+    name are those of one module: ``layers={"0": "rnn", "1": "rnn"}`` is ``LSTM(..., num_layers=2)``. Settings and the
+    model's ``preprocess`` have no place in a ``state_dict``.
 
     Args:
         model: The model.
@@ -175,8 +176,8 @@ def load_torch(
 ) -> None:
     """Copy the numbers of a PyTorch module into a model of the same layers.
 
-    They are cast to the model's dtype. A part of a module goes into a part of a model: ``load_torch({name: array for
-    name, array in state.items() if name.startswith("encoder.")}, into=model[0], layers={"": "encoder"})``.
+    They are cast to the model's dtype. A part of a module goes into a part of a model: give the entries of
+    ``state_dict`` that begin with ``encoder.``, ``into=model[0]`` and ``layers={"": "encoder"}``.
 
     Args:
         source: A safetensors file, or ``module.state_dict()``: tensors or arrays by name. Files of ``torch.save`` can
