@@ -11,11 +11,23 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from experiment_pieces import command
 
 import framework
-from framework import Experiment, latest, load
+from framework import (
+    Experiment,
+    HalfSquaredError,
+    Neuron,
+    Preprocess,
+    SGDOptimizer,
+    Standardize,
+    Trainer,
+    latest,
+    load,
+    save,
+)
 
 FILE = """\
 validation = 0.25
@@ -91,6 +103,18 @@ def test_the_saved_file_reloads_equal_with_every_callback():
         assert Experiment.read(name) == ran
     command("train", "again.toml", "--out", "second")
     assert history("second") == history("run")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_export_says_which_formats_leave_out_the_preprocess():
+    recipe = Preprocess(columns={"*": [Standardize()]})
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), preprocess=recipe)
+    table = pd.DataFrame({"a": [1.0, 2.0], "y": [3.0, 5.0]})
+    save(trainer.fit(Neuron(), (table, "y")), "own.safetensors")
+    bare = "; it takes numbers that the Preprocess has transformed"
+    assert command("export", "own.safetensors", "network.py") == f"wrote network.py{bare}\n"
+    assert command("export", "own.safetensors", "weights.safetensors") == f"wrote weights.safetensors{bare}\n"
+    assert command("export", "own.safetensors", "model.onnx") == "wrote model.onnx\n"
 
 
 @pytest.mark.usefixtures("workplace")
