@@ -238,6 +238,12 @@ def _sinh(x: Any) -> Any:
     return _copysign(np.where(size > 20.0, 0.5 * root * root, 0.5 * (u + u / (u + 1.0))), x)
 
 
+def _cos(x: Any) -> Any:
+    """Return 1 - 2 sin(x / 2)^2: many versions of ONNX Runtime lack the cosine of float64."""
+    half = np.sin(0.5 * x)
+    return 1.0 - 2.0 * half * half
+
+
 def _cosh(x: Any) -> Any:
     root = np.exp(0.5 * np.abs(x))
     return 0.5 * root * root + 0.5 / root / root
@@ -258,6 +264,7 @@ def _arccosh(x: Any) -> Any:
 
 WIDE: dict[str, Callable[..., Any]] = {
     "erf": _erf,
+    "cos": _cos,
     "tan": lambda x: np.sin(x) / np.cos(x),
     "arcsin": lambda x: _arctan2(x, np.sqrt((1.0 - x) * (1.0 + x))),
     "arccos": lambda x: _arctan2(np.sqrt((1.0 - x) * (1.0 + x)), x),
@@ -274,7 +281,17 @@ WIDE: dict[str, Callable[..., Any]] = {
 
 
 def _product(writer: Writer, node: Node) -> str:
-    return writer.op("MatMul", *writer.args(node))
+    """Write a matrix product; in float64 as a sum over an index, where ONNX Runtime would join a transpose with it.
+
+    Its versions up to 1.24 have no operator for the two in float64, and 1.27 computes it in float32.
+    """
+    a, b = node.args
+    joined = min(a.ndim, b.ndim) > 1 and any(matching(arg, "transpose") for arg in node.args)
+    if not joined or writer.graph.dtype == "float32":
+        return writer.op("MatMul", *writer.args(node))
+    letters = "abcdefgh"[: node.ndim - 2]
+    first, second = (letters[len(letters) - arg.ndim + 2 :] for arg in node.args)
+    return writer.op("Einsum", *writer.args(node), equation=f"{first}ij,{second}jk->{letters}ik")
 
 
 def _einsum(writer: Writer, node: Node) -> str:
