@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 60,
     "remove_config_comments": True,
     "abort_on_example_error": True,
+    "capture_repr": (),
     "reset_modules": (),
 }
 
@@ -88,18 +89,15 @@ def formula(self: Any, node: Any) -> None:
     raise SkipNode
 
 
-SPECIAL = re.compile(r"(``.+?``)|(?<!\\)([*|`]|(?<=\w)_(?!\w))")
+SPECIAL = re.compile(r"(^ *>>> .*?(?:\n\s*$|\Z)|``.+?``)|(?<!\\)([*|`]|(?<=\w)_(?!\w))", re.MULTILINE | re.DOTALL)
+"""An example or code, or a character that means something to reStructuredText."""
 
 
 def plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Escape the characters of docstrings that mean something to reStructuredText, except in code."""
-    code = False
-    for number, line in enumerate(lines):
-        code = line.lstrip().startswith(">>> ") or (code and bool(line.strip()))
-        if not code:
-            lines[number] = SPECIAL.sub(lambda match: match[1] or f"\\{match[2]}", line)
-        if line == "Attributes:" and what == "class" and issubclass(thing, framework.Component):
-            lines[number] = "Args:"  # the settings of a component are the arguments of its class
+    lines[:] = SPECIAL.sub(lambda match: match[1] or f"\\{match[2]}", "\n".join(lines)).split("\n")
+    if what == "class" and issubclass(thing, framework.Component) and "Attributes:" in lines:
+        lines[lines.index("Attributes:")] = "Args:"  # the settings of a component are the arguments of its class
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # napoleon takes a colon in the first line for the end of a type
 

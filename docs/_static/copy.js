@@ -16,7 +16,7 @@ function input(text) {
 
 document.addEventListener("DOMContentLoaded", () => {
   if (!navigator.clipboard) return;
-  for (const block of document.querySelectorAll("div.highlight")) {
+  for (const block of document.querySelectorAll("div.highlight:not(.sphx-glr-script-out *)")) {
     const button = document.createElement("button");
     button.className = "copy";
     button.type = "button";

@@ -49,7 +49,7 @@ trainer = Trainer(
 )
 run = trainer.fit(model, train, validation=test)
 print(model.summary())
-print(run.history[-1])
+print({key: round(value, 4) for key, value in run.history[-1].items()})
 
 # %%
 # The learning curves, and the rate that falls along half a cosine:
