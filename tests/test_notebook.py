@@ -47,12 +47,14 @@ Dense(2, 3, Wrong(beta=2.0))
 
 
 @pytest.fixture(scope="module")
-def shown():
+def shown(tmp_path_factory):
     """Return the outputs of each cell."""
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     cells[-1].metadata["tags"] = ["raises-exception"]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))  # not the user's settings and history
+        nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     return dict(zip(CELLS, (cell.outputs for cell in notebook.cells), strict=True))
 
 
