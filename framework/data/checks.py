@@ -37,11 +37,13 @@ def settling(model: Model, data: Any, name: str, preprocess: FittedPreprocess | 
     layers = model.unsettled()
     before = None if layers else model._built().columns
     try:
-        if preprocess is not model.preprocess:
-            model.preprocess = preprocess  # which settles the model, too
+        if layers and preprocess is not None:
+            _settle(model, map_leaves(lambda shape: (1, *shape), preprocess.shape), name)
         elif layers:
             for x in _some_inputs(data, name):
-                _settle(model, x, name)
+                _settle(model, _shapes(x, name), name)
+        if preprocess is not model.preprocess:
+            model.preprocess = preprocess
         yield
     except BaseException:
         if before is None:
@@ -61,10 +63,14 @@ def _some_inputs(data: Any, name: str) -> Iterator[Any]:
         yield data.first[0]
 
 
-def _settle(model: Model, x: Any, name: str) -> None:
-    name = f"{name}: argument 'x'"
+def _shapes(x: Any, name: str) -> Any:
     x = dict(x) if isinstance(x, Mapping) else x
-    shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
+    name = f"{name}: argument 'x'"
+    return map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
+
+
+def _settle(model: Model, shapes: Any, name: str) -> None:
+    name = f"{name}: argument 'x'"
     require_samples(shapes, model, name)
     if any(0 in shape[1:] for shape in leaves(shapes)):
         raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")

@@ -11,6 +11,7 @@ from framework.models import Model
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
+from framework.settings.messages import brief
 
 
 def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:
@@ -62,6 +63,45 @@ def require_classes(model: Model, preprocess: FittedPreprocess | None, name: str
             raise ShapeError(
                 f"{name}: target {target!r} has {len(classes)} classes, and the model gives "
                 f"{outputs} number{'s' * (outputs > 1)}; end it with Dense(units={len(classes)}, activation=Softmax())"
+            )
+
+
+def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str) -> None:
+    """Refuse a model that does not take the numbers or the ids of its Preprocess.
+
+    Raises:
+        ShapeError: Says what the Preprocess gives, and how the model is to begin.
+    """
+    given, taken = None if preprocess is None else preprocess.shape, model.input_shape
+    if preprocess is None or model.takes(given):
+        return
+    if isinstance(given, dict) and not isinstance(taken, dict):
+        ids = [f"{column}=Embedding({count}, 4)" for column, count in preprocess.vocabularies.items()]
+        parts = ", ".join(["numbers=Input()"] * bool(preprocess.names) + ids)
+        raise ShapeError(
+            f"{name}: Levels gives ids of {', '.join(map(repr, preprocess.vocabularies))}, which need an Embedding; "
+            f"begin the model with Join({parts}), or write OneHot for Levels"
+        )
+    if isinstance(given, tuple) and isinstance(taken, tuple) and len(taken) == 1:
+        raise ShapeError(
+            f"{name}: the Preprocess gives {given[0]} numbers for a row, {brief([*preprocess.names])}, and the model "
+            f"takes {taken[0]}; leave the number of inputs out, as in Dense(units=8)"
+        )
+
+
+def require_vocabularies(model: Model, preprocess: FittedPreprocess | None, name: str) -> None:
+    """Refuse an Embedding of fewer ids than its column has.
+
+    Raises:
+        SettingsError: Names the column and both numbers.
+    """
+    vocabularies = {} if preprocess is None else preprocess.vocabularies
+    limits = model.cardinalities(preprocess.shape) if preprocess is not None and vocabularies else {}
+    for column, count in vocabularies.items():
+        if limits[column] < count:
+            raise SettingsError(
+                f"{name}: column {column!r} has {count} ids, and its Embedding takes {int(limits[column])}; write "
+                f"Embedding({count}, ...)"
             )
 
 

@@ -39,10 +39,12 @@ from framework.training.preconditions import (
     require_again,
     require_classes,
     require_columns,
+    require_inputs,
     require_last_batch,
     require_modes,
     require_same_preprocess,
     require_untrained,
+    require_vocabularies,
 )
 from framework.training.rates import LearningRateSearch, searched
 from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
@@ -190,7 +192,9 @@ class Trainer(Component):
         learns = run is None and self.preprocess is not None and model.preprocess is None
         require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
         preprocess = model.preprocess if run is not None else self._fitted_preprocess(model, data, name)
+        require_inputs(model, preprocess, name)
         with settling(model, data, name, preprocess):
+            require_vocabularies(model, preprocess, name)
             self._require(model)
             require_classes(model, preprocess, name)
             for component in (self.loss, model, *self.regularizers):

@@ -1,5 +1,7 @@
 """Several inputs and several targets: ids for an Embedding beside numbers, and a loss for each target."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -62,8 +64,34 @@ def test_ids_and_numbers_go_into_a_join(tmp_path):
 def test_an_embedding_that_is_too_small_is_refused_before_training():
     recipe = Preprocess(columns={"city": [Levels(10)]}, target=[Classes()])
     model = Sequential(Join(city=Embedding(4, 2)), Neuron(activation=Sigmoid()))
-    with pytest.raises(DataError, match=r"x\['city'\] must hold whole ids in 0..3; got 4.0"):
+    with pytest.raises(SettingsError, match=r"'city' has 5 ids, and its Embedding takes 4; write Embedding\(5, "):
         TRAINER.replace(preprocess=recipe).fit(model, (TABLE[["city", "late"]], "late"))
+    assert model.preprocess is None
+
+
+@pytest.mark.parametrize("inputs", [None, 2, 3])
+def test_a_model_that_does_not_take_what_a_preprocess_gives_is_refused_with_what_to_write(inputs):
+    data = (TABLE[["age", "city", "late"]], "late")
+    model = Sequential(Dense(inputs, 2, ReLU()), Neuron(2, activation=Sigmoid()))
+    age = [Impute(flag=False), Standardize()]
+    ids = Preprocess(columns={"age": age, "city": [Levels(10)]}, target=[Classes()])
+    said = (
+        r"fit: Levels gives ids of 'city', .* begin the model with (Join\(numbers=Input\(\), city=Embedding\(5, 4\)\))"
+    )
+    with pytest.raises(ShapeError, match=said) as caught:
+        TRAINER.replace(preprocess=ids).fit(model, data)
+    advised = eval(re.search(said, str(caught.value))[1])
+    TRAINER.replace(preprocess=ids, epochs=1).fit(Sequential(advised, Neuron(activation=Sigmoid())), data)
+    columns = TRAINER.replace(
+        preprocess=Preprocess(columns={"age": age, "city": [OneHot()]}, target=[Classes()]), epochs=1
+    )
+    if inputs is None:
+        columns.fit(model, data)
+        return
+    with pytest.raises(
+        ShapeError, match=rf"the Preprocess gives 5 numbers for a row, .*, and the model takes {inputs};"
+    ):
+        columns.fit(model, data)
 
 
 def test_the_flag_of_ids_is_a_number():
