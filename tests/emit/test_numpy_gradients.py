@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from graph.both_ways import jax_windows
 from numpy.lib.stride_tricks import sliding_window_view
+from oracles import quickly
 
 from framework.emit.numpy import emit
 from framework.graph.gradient import gradients
@@ -258,7 +259,6 @@ def expected(formula, rows):
     def value(*x):
         return formula(Jax, **{**arrays, **dict(zip(names, x, strict=True))})
 
-    @jax.jit
     def pulled(g, *x):
         y, pull = jax.vjp(value, *x)
         return y, *pull(g)
@@ -266,7 +266,7 @@ def expected(formula, rows):
     with jax.enable_x64(True):
         shape = jax.eval_shape(value, *(arrays[name] for name in names)).shape
         g = np.random.default_rng(9).normal(size=shape).astype(np.float32).astype(np.float64) if shape else 1.0
-        return arrays, g, [np.asarray(part) for part in pulled(g, *(arrays[name] for name in names))]
+        return arrays, g, [np.asarray(part) for part in quickly(pulled)(g, *(arrays[name] for name in names))]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -6,18 +6,11 @@ from types import FunctionType, SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from oracles import quickly
 
 from framework.emit.numpy import emit
 from framework.graph.gradient import gradients
 from framework.graph.trace import ROWS, trace
-
-_QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-"""Compile four times as fast, because every program runs once."""
 
 
 def jax_windows(x, window_shape, axis):
@@ -76,11 +69,7 @@ def by_jax(formula, arrays, upstream, *, compiled=True):
 
     with jax.enable_x64(True):
         if compiled:
-            lowered = jax.jit(both).lower(arrays, upstream)
-            try:
-                both = lowered.compile(compiler_options=_QUICKLY)
-            except jax.errors.JaxRuntimeError:  # another version of JAX, which has other options
-                both = lowered.compile()
+            both = quickly(both)
         return jax.tree.map(np.asarray, both(*jax.tree.map(jnp.asarray, (arrays, upstream))))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from oracles import jax_gradients
+from oracles import in_float64, jax_gradients
 
 from framework import DerivativeError
 from framework.emit.numpy import emit
@@ -77,7 +77,11 @@ def both(name):
 def test_an_operation_has_the_derivative_of_jax(name):
     (function, oracle), points = both(name), ONE_ARGUMENT[name]
     found = derived(lambda h: function(h) + 0.0, points)
-    np.testing.assert_allclose(found, jax_gradients(oracle, points)[1][0], rtol=1e-14, atol=1e-300)
+    if name == "tanh":  # compiled quickly, that of JAX is 1e-16 off, too much for a slope of 0.01
+        expected = in_float64(jax.vmap(jax.grad(oracle)), points)
+    else:
+        _, (expected,) = jax_gradients(oracle, points)
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-300)
 
 
 @pytest.mark.parametrize("name", TWO_ARGUMENTS)
@@ -205,9 +209,8 @@ def test_random_kinked_formulas_agree_with_differences_everywhere_and_with_jax_w
         if seed % 5:
             continue
         smooth = continuous & (np.abs(left - right) < 1e-3) & ~np.isin(DENSE, np.arange(-40, 41) / 20)
-        with jax.enable_x64(True):
-            expected = jax.vmap(jax.grad(eval(f"lambda h: {text} + 0.0 * h", {"np": jax.numpy})))(DENSE)
-        np.testing.assert_allclose(found[smooth], np.asarray(expected)[smooth], rtol=1e-12, atol=1e-14, err_msg=text)
+        _, (expected,) = jax_gradients(eval(f"lambda h: {text} + 0.0 * h", {"np": jax.numpy}), DENSE)
+        np.testing.assert_allclose(found[smooth], expected[smooth], rtol=1e-12, atol=1e-14, err_msg=text)
         smooth_ones += smooth.sum()
     assert compared > 45 * len(DENSE)
     assert smooth_ones > 6 * len(DENSE) // 3

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from oracles import jax_gradients
 
 from framework import (
     Activation,
@@ -87,10 +88,7 @@ def test_the_gradients_of_a_formula_are_jaxs():
         weights = jax.nn.softmax(x @ query @ jnp.swapaxes(x @ key, -1, -2) / jnp.sqrt(2.0), axis=-1)
         return weights @ (x @ value)
 
-    with jax.enable_x64(True):
-        values = [jnp.asarray(value) for value in layer.parameters.values()]
-        expected, pull = jax.vjp(formula, jnp.asarray(x), *values)
-        dx, *dp = map(np.asarray, pull(jnp.asarray(gradient)))
+    expected, (dx, *dp) = jax_gradients(formula, x, *layer.parameters.values(), upstream=gradient)
     np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(layer.backward(gradient), dx, rtol=1e-11, atol=1e-13)
     for name, each in zip(layer.parameters, dp, strict=True):
