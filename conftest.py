@@ -5,6 +5,7 @@ document share a namespace, from top to bottom, as if typed into one session, in
 files. A ```` ```console ```` block holds commands, each after ``$``, and what they print, with ``...`` for any text.
 """
 
+import gc
 import re
 import shlex
 import subprocess
@@ -75,6 +76,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Use one process for a selection of tests, and one a core for all of them."""
     return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives to the end, and let it run less often: it took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
