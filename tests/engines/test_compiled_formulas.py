@@ -52,18 +52,18 @@ def test_names_and_reprs_never_become_code(monkeypatch):
     two = Odd(2.0)
     code = 'A"""\nimport os; os.environ["RAN_NAME"] = "1"\n"""'
     members = {"__call__": lambda _self, h: two * np.tanh(h) + 0.1 * h, "__module__": "own"}
-    model = Sequential(Dense(3, 3, type(Activation)(code, (Activation,), members)()), Neuron(3))
+    activation = type(Activation)(code, (Activation,), members)()
+    model = Neuron(3, activation)
     assert trainer(loss=HalfSquaredError()).fit(model, (X, Y)).engine == "compiled"
     assert not {"RAN_NAME", "RAN_REPR"} & {*os.environ}
-    assert "RAN" not in source(model).text
+    for each in (model, Sequential(Dense(3, 3, activation), Neuron(3))):
+        assert "RAN" not in source(each).text
 
 
 def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
     pytest.importorskip("numba")
-    apart = Sequential(
-        Dense(3, 4, seed=0), Tanh(), Sequential(Dense(4, 2, seed=1), ReLU()), Dense(2, 3, seed=2), Softmax()
-    )
-    inside = Sequential(Dense(3, 4, Tanh(), seed=0), Dense(4, 2, ReLU(), seed=1), Dense(2, 3, Softmax(), seed=2))
+    apart = Sequential(Sequential(Dense(3, 2, seed=0), Tanh()), Dense(2, 3, seed=1), Softmax())
+    inside = Sequential(Dense(3, 2, Tanh(), seed=0), Dense(2, 3, Softmax(), seed=1))
     assert source(apart, CrossEntropy()).text == source(inside, CrossEntropy()).text
     classes = RNG.integers(0, 3, len(X))
     runs = [trainer(loss=CrossEntropy(), epochs=3).fit(model, (X, classes)) for model in (apart, inside)]
@@ -128,7 +128,7 @@ def test_a_global_that_changes_while_a_kernel_trains_is_named(monkeypatch, activ
     def change(_run):
         monkeypatch.setitem(globals(), "FACTOR", 2.0)
 
-    model = Sequential(Dense(3, 2, activation), Neuron(2))
+    model = Neuron(3, activation)
     with pytest.raises(
         DerivativeError, match=r"(Reads|Bent|BentSlope).*global 'FACTOR' has changed while training"
     ) as caught:
@@ -186,7 +186,7 @@ def test_settings_that_compare_as_equal_have_kernels_of_their_own():
     pytest.importorskip("numba")
     data = RNG.normal(size=(12, 3)), RNG.normal(size=12)
     for sign in (0.0, -0.0):
-        model = Sequential(Dense(3, 2, Signed(sign=sign), seed=0), Neuron(2, seed=1))
+        model = Neuron(3, Signed(sign=sign))
         runs = [
             trainer(loss=HalfSquaredError(), engine=engine).fit(model.copy(), data) for engine in ("compiled", "numpy")
         ]

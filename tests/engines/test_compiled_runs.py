@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_pieces import NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import DEEP, NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
 from left_out import hooks_differ
 
 from framework import (
@@ -26,7 +26,6 @@ from framework import (
     Sequential,
     SGDOptimizer,
     Sigmoid,
-    Tanh,
     Trainer,
     on,
     verify_resume,
@@ -44,8 +43,8 @@ def test_the_engine_is_numpy_unless_asked_otherwise():
 
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(learning_rate=0.01)], ids=["sgd", "adam"])
 def test_ten_epochs_and_ten_more_are_twenty(optimizer):
-    one = trainer(optimizer=optimizer, epochs=20).fit(NEURON.copy(), (X, Y))
-    half = trainer(optimizer=optimizer, epochs=10).fit(NEURON.copy(), (X, Y))
+    one = trainer(optimizer=optimizer, epochs=20).fit(DEEP.copy(), (X, Y))
+    half = trainer(optimizer=optimizer, epochs=10).fit(DEEP.copy(), (X, Y))
     require_same(trainer(optimizer=optimizer).resume(half, (X, Y), epochs=10), one)
 
 
@@ -61,10 +60,9 @@ def test_resume_in_mid_epoch_keeps_the_engine():
         if run.step == 10:
             run.stop("enough")
 
-    model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
     optimizer = AdamOptimizer(learning_rate=0.01)
-    whole = trainer(optimizer=optimizer, epochs=4).fit(model.copy(), (X, Y))
-    cut = trainer(optimizer=optimizer, epochs=4, callbacks=[stop]).fit(model.copy(), (X, Y))
+    whole = trainer(optimizer=optimizer, epochs=4).fit(DEEP.copy(), (X, Y))
+    cut = trainer(optimizer=optimizer, epochs=4, callbacks=[stop]).fit(DEEP.copy(), (X, Y))
     assert (cut.engine, cut.step, cut.batch, cut.stop_reason) == ("compiled", 10, 3, "enough")
     with pytest.warns(ResumeWarning, match=r"engine: was 'compiled', now 'numpy'; the run keeps its own"):
         resumed = trainer(optimizer=optimizer, epochs=4, engine="numpy", callbacks=[stop]).resume(cut, (X, Y))
@@ -105,10 +103,9 @@ def told(because):
     ids=["batch_end", "gradients"],
 )
 def test_hooks_are_called_as_by_the_numpy_engine(callback, because):
-    model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
     settings = {"epochs": 2, "callbacks": [callback], "metrics": [Accuracy()]}
     with told(because):
-        runs = [trainer(engine=engine, **settings).fit(model.copy(), (X, Y)) for engine in ("numpy", "compiled")]
+        runs = [trainer(engine=engine, **settings).fit(NEURON.copy(), (X, Y)) for engine in ("numpy", "compiled")]
     expected, found = (run.memories[f"{callback.label}.0"] for run in runs)
     assert found["hooks"] == expected["hooks"]
     assert all(map(np.array_equal, found["rows"], expected["rows"]))
@@ -246,9 +243,8 @@ def test_a_callback_that_watches_every_step_changes_no_bit_and_sees_the_gradient
     def watch(run):
         seen.append(run.model.parameters.gradient.copy())
 
-    model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
     runs = [
-        trainer(optimizer=optimizer, engine=engine, callbacks=callbacks).fit(model.copy(), (X, Y))
+        trainer(optimizer=optimizer, engine=engine, callbacks=callbacks).fit(DEEP.copy(), (X, Y))
         for engine, callbacks in (("compiled", []), ("compiled", [watch]), ("numpy", [watch]))
     ]
     require_same(*runs[:2])
@@ -257,8 +253,7 @@ def test_a_callback_that_watches_every_step_changes_no_bit_and_sees_the_gradient
 
 
 def test_verify_resume_proves_a_compiled_training_too():
-    model = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
-    assert verify_resume(trainer(optimizer=PLAIN), model, (X, Y)) != ()
+    assert verify_resume(trainer(optimizer=PLAIN), DEEP.copy(), (X, Y)) != ()
 
 
 def test_at_the_end_of_an_epoch_the_last_gradient_and_batch_are_there():

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
+from framework import BinaryCrossEntropy, Dense, Neuron, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
 from framework.training.verification import differences
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))
 Y = (X[:, 0] > 0).astype(float)
 NEURON = Neuron(3, Sigmoid())
+DEEP = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
 PLAIN = SGDOptimizer(learning_rate=0.1)
 
 
