@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import io
 import keyword
 import math
@@ -33,7 +34,7 @@ _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
 
 _TAKEN = {"np", "base64", "io", "x", "rows", "predict", "windows", "row_sums", "row_max", "row_min", "require_ids"}
-_TAKEN |= {"erf", "erfc", "real", *keyword.kwlist}
+_TAKEN |= {"erf", "erfc", "real", *keyword.kwlist, *dir(builtins)}
 
 _FUNCTIONS = ("network", "transform", "classify", "table", "text_of", "normal_deviate", "ratio", "polynomial")
 

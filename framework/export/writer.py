@@ -155,6 +155,10 @@ class Writer:
             self._refuse(node)
         if node.op == "where":
             condition, a, b = node.args
+            if node.kind == "b":  # ONNX Runtime does not choose between booleans
+                chosen, not_chosen = self.text(condition, "b"), self.op("Not", self.text(condition, "b"))
+                parts = [self.op("And", c, self.text(x, "b")) for c, x in ((chosen, a), (not_chosen, b))]
+                return self.op("Or", *parts)
             names = [self.text(condition, "b"), self.text(a, node.kind), self.text(b, node.kind)]
             return self.op("Where", *names)
         kind = "f" if "f" in kinds or node.kind == "f" else "i"

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from catalogue import catalogue
 from derivatives.right_formulas import LAYERS
-from export_pieces import ACTIVATIONS, EACH, GRID, MODELS, OWN, every_step, made, sample, side_by_side
+from export_pieces import ACTIVATIONS, EACH, GRID, MODELS, OWN, every_step, made, of_integers, sample, side_by_side
 
 from framework import (
     LSTM,
@@ -206,3 +206,10 @@ def test_odd_names_of_inputs_and_outputs_are_kept(tmp_path):
     run = session(model, tmp_path)
     assert [each.name for each in run.get_inputs()] == ["a][b", "it's"]
     assert [each.name for each in run.get_outputs()] == ["[x]", "y"]
+
+
+def test_integers_and_booleans_compute_the_same(tmp_path):
+    model, x = of_integers(), np.random.default_rng(0).normal(size=(7, 3, 4))
+    found = outputs(session(model, tmp_path), x)
+    for key, expected in model(x).items():
+        np.testing.assert_allclose(found[key], expected, rtol=1e-14, err_msg=key)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from derivatives.right_formulas import LAYERS
-from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, sample, side_by_side
+from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, of_integers, sample, side_by_side
 from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 
 from framework import (
@@ -18,6 +18,8 @@ from framework import (
     Dense,
     Embedding,
     Flatten,
+    Input,
+    Join,
     MinMax,
     OneHot,
     Preprocess,
@@ -199,3 +201,15 @@ def test_an_unknown_level_that_predict_refuses_is_refused(tmp_path):
     model.preprocess = Preprocess(columns={"x": [OneHot(other=False)]}).fit((rows, "y"))
     with pytest.raises(ValueError, match="column 'x' has an unknown level, 'c', in row 1"):
         predict_of(model, tmp_path)({"x": ["a", "c"]})
+
+
+def test_integers_and_booleans_give_the_same_bits(tmp_path):
+    model, x = of_integers(), np.random.default_rng(0).normal(size=(7, 3, 4))
+    require_same_bits(predict_of(model, tmp_path)(x), model(x))
+
+
+def test_names_of_functions_may_be_names_of_inputs(tmp_path):
+    model = Sequential(Join(range=LSTM(units=2, inputs=3), len=Dense(2, 2), np=Input(1)))
+    x = {"range": np.ones((4, 5, 3)), "len": np.ones((4, 2)), "np": np.ones((4, 1))}
+    predict = predict_of(model, tmp_path, shape={"range": (5, 3), "len": (2,), "np": (1,)})
+    require_same_bits(predict(x), model(x))

@@ -42,6 +42,7 @@ from framework import (
     SimpleRNN,
     Softmax,
     Tanh,
+    loop,
 )
 from framework.models.composite import ActivationLayer
 
@@ -164,6 +165,53 @@ class Step(Layer):
         step = STEPS[self.place]
         given = {"a": x[:, 0], "b": x[:, 1], "axis": 1 + self.place % 2, **parameters}
         return step(*(given[name] for name in step.__code__.co_varnames[: step.__code__.co_argcount]))
+
+
+def nested(x):
+    """Return the states of a recurrence whose steps are recurrences."""
+
+    def outer(state, entry):
+        last, _ = loop(lambda s, e: (0.5 * s + e, s), state, entry[:, :, None] * np.ones(2), axis=1)
+        return last, last + 1.0
+
+    return loop(outer, np.zeros_like(x[:, 0, :2]), x, axis=1)[1]
+
+
+INTEGERS = {
+    "booleans chosen by booleans": lambda x: np.where(x > 0, x > 0.5, x < -0.5) * 1.0,
+    "recurrences in a recurrence": nested,
+    "whole numbers divided": lambda x: np.floor(x * 3).astype(int) // 2 + np.floor(x * 3).astype(int) % 3 * 0.1,
+    "powers of whole numbers": lambda x: np.maximum((x * 4).astype(int), 1) ** 2 * 1.0,
+    "booleans counted": lambda x: np.sum(x > 0, axis=-1) * 1.0,
+    "whole numbers added up": lambda x: np.sum((x * 4).astype(int), axis=-1) / 3,
+    "signs of whole numbers": lambda x: np.abs((x * 4).astype(int)) * np.sign((x * 4).astype(int)) * 1.0,
+    "booleans as numbers": lambda x: np.minimum(x > 0, x < 1) + ((x > 0) + (x < 1)) * 0.5,
+    "running sums of whole numbers": lambda x: np.cumsum(np.rint(x).astype(int), axis=1) * 1.0,
+    "the largest whole number": lambda x: np.max(np.rint(x).astype(int), axis=1) * 1.0,
+    "conditions combined": lambda x: np.where(~(x > 0) & (x < 1) | (x > 2), x, -x),
+    "differences in brackets": lambda x: -(x - (-x)) - (x - (x - 1)) + 1 / (x * (x / (x / 2))),
+}
+"""Formulas of integers and booleans, and one in which the brackets matter."""
+
+
+class Odd(Layer):
+    """One of these formulas."""
+
+    check = "off"
+
+    place: str
+
+    @property
+    def input_shape(self):
+        return (3, 4)
+
+    def formula(self, x):
+        return INTEGERS[self.place](x)
+
+
+def of_integers():
+    """Return a model with an output for each formula of integers."""
+    return Heads(**{name.replace(" ", "_"): Odd(place=name) for name in INTEGERS})
 
 
 def every_step(dtype):
