@@ -16,7 +16,7 @@ from framework.experiments.comparing import comparison
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
 from framework.models.affine import Neuron
-from framework.reports.contents import STEPS, Cells, Contents, confusion_of, contents_of, has_classes
+from framework.reports.contents import STEPS, Cells, Contents, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
 from framework.runs.run import Run
 from framework.settings.messages import is_ours
@@ -89,13 +89,13 @@ def _about(folder: RunFolder) -> Cells:
 
 def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
-    of_classes, of_neuron = has_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
-    if not (of_neuron or (of_classes and experiment.validation is not None)):
+    outputs, of_neuron = outputs_of_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
+    if not (of_neuron or (outputs and experiment.validation is not None)):
         return
     data, validation = experiment.parts()
-    if of_classes and validation is not None:
+    if outputs and validation is not None:
         source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)
-        contents.confusion = confusion_of(run.model, source, "report")
+        contents.confusions = confusions_of(run.model, outputs, source, "report")
         if source.fingerprint() != run.recipe.get("validation"):
             said = "The validation data has changed since the run: the confusion matrix is of what it is now."
             contents.alarms.append(said)

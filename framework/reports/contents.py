@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,14 @@ from framework.arrays import Array
 from framework.data.sources import Source, batches
 from framework.errors import SettingsError
 from framework.losses import Loss
+from framework.losses.several import Losses
 from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import brief
 from framework.tables import duration
+from framework.trees import at
 
 Cells = Sequence[Sequence[str]]
 """The rows of a table."""
@@ -52,7 +54,7 @@ class Contents:
         layers: The rows of the model's summary, the first of which is the head; none without a model.
         data: The rows of the table of columns: name, kind, steps, what it became.
         final: The figures of the final weights on the validation data, by name.
-        confusion: The confusion matrix of the final weights on the validation data, or None.
+        confusions: The confusion matrix of each output of classes on the validation data, by its name.
         steps: The quantities of the first steps of a neuron, by name.
         alarms: What ended the run, or is missing on the page, and why.
     """
@@ -65,7 +67,7 @@ class Contents:
     layers: Cells = ()
     data: Cells = ()
     final: Mapping[str, float] = field(default_factory=dict)
-    confusion: Confusion | None = None
+    confusions: Mapping[str, Confusion] = field(default_factory=dict)
     steps: Sequence[Mapping[str, Any]] = ()
     alarms: list[str] = field(default_factory=list)
 
@@ -84,13 +86,12 @@ class Contents:
         return None
 
 
-def contents_of(run: Any, name: str, confusion: Confusion | None = None) -> Contents:
+def contents_of(run: Any, name: str) -> Contents:
     """Return what a run says of itself.
 
     Args:
         run: The run, in training or not.
         name: Its name.
-        confusion: Its confusion matrix, if there is one.
     """
     history, model, recipe = run.history, run.model, dict(run.recipe)
     seconds = sum(value or 0.0 for value in history["seconds"]) if "seconds" in history.keys else 0.0
@@ -116,7 +117,6 @@ def contents_of(run: Any, name: str, confusion: Confusion | None = None) -> Cont
         repr(model),
         model.summary_table(),
         data_of(model.preprocess),
-        confusion=confusion,
         steps=_first_steps(run),
         alarms=stopped,
     )
@@ -149,40 +149,65 @@ STEPS = 3
 """How many steps a report shows."""
 
 
-def has_classes(model: Model, loss: Loss) -> bool:
-    """Return whether a model gives probabilities of classes: it ends in Softmax, or in one Sigmoid."""
-    kind, shape = type(model.output_activation), model.output_shape
-    return (kind is Softmax and len(shape or ()) == 1) or (
-        kind is Sigmoid and loss.canonical is Sigmoid and shape in ((), (1,))
-    )
+def outputs_of_classes(model: Model, loss: Loss) -> list[tuple[str, ...]]:
+    """Return the outputs that are probabilities of classes, by the names that lead to them; () is that of one output.
+
+    They end in Softmax, or in one Sigmoid.
+    """
+    return [*_of_classes(model.output_activation, model.output_shape, loss, ())]
 
 
-def confusion_of(model: Model, source: Source, name: str, classes: Sequence[Any] | None = None) -> Confusion:
-    """Return the confusion matrix of a model for which ``has_classes`` holds.
+def _of_classes(activation: Any, shape: Any, loss: Loss, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(loss, Losses):
+        for name, each in loss.losses.items():
+            yield from _of_classes(at(activation, (name,)), at(shape, (name,)), each, (*path, name))
+        return
+    kind = type(activation)
+    probability = kind is Sigmoid and loss.canonical is Sigmoid and shape in ((), (1,))
+    if probability or (kind is Softmax and len(shape or ()) == 1):
+        yield path
+
+
+def confusions_of(
+    model: Model, outputs: Sequence[tuple[str, ...]], source: Source, name: str, classes: Sequence[Any] | None = None
+) -> dict[str, Confusion]:
+    """Return the confusion matrix of each of some outputs, by name.
 
     Args:
         model: The model.
+        outputs: What ``outputs_of_classes`` gives.
         source: The validation data.
         name: The caller, for messages.
-        classes: The names of the classes; None takes those of the model's preprocess, else numbers.
+        classes: The names of the classes of one output; None takes those of the model's preprocess, else numbers.
 
     Raises:
-        SettingsError: There are more or fewer names than classes.
+        SettingsError: There are more or fewer names than classes, or several outputs for them.
         DataError: A target is not one class.
     """
-    number = max(2, *(model.output_shape or (2,)))
-    if classes is None:
-        known = {} if model.preprocess is None else model.preprocess.classes
-        classes = next(iter(known.values()), range(number))
-    if isinstance(classes, str) or len(classes) != number:
-        raise SettingsError(
-            f"{name}: argument 'classes' must hold the names of the model's {number} classes; got {brief(classes)}"
-        )
-    matrix, counts = ConfusionMatrix(classes=number), np.zeros((number, number))
+    if classes is not None and len(outputs) > 1:
+        listed = ", ".join(map(".".join, outputs))
+        raise SettingsError(f"{name}: argument 'classes' is for one output; the model has {listed}; leave it out")
+    names = {path: _names(model, path, name, classes) for path in outputs}
+    counts = {path: np.zeros((len(each), len(each))) for path, each in names.items()}
     with closing(batches(source, EVALUATION_ROWS)) as parts:
         for x, y, weight in parts:
-            counts += matrix(model.output(x)[1], y, weight)
-    return Confusion(tuple(map(str, classes)), counts)
+            _, a = model.output(x)
+            for path, each in names.items():
+                counts[path] += ConfusionMatrix(classes=len(each))(at(a, path), at(y, path), weight)
+    return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}
+
+
+def _names(model: Model, path: tuple[str, ...], name: str, given: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the names of the classes of an output."""
+    number = max(2, *(at(model.output_shape, path) or (2,)))
+    known = {} if model.preprocess is None else model.preprocess.classes
+    if given is None:
+        given = next((known[target] for target in (path[-1:] or known) if target in known), range(number))
+    if isinstance(given, str) or len(given) != number:
+        raise SettingsError(
+            f"{name}: argument 'classes' must hold the names of the model's {number} classes; got {brief(given)}"
+        )
+    return tuple(map(str, given))
 
 
 def compared(runs: Sequence[Contents]) -> list[dict[str, Any]]:

@@ -209,9 +209,9 @@ def _epochs(run: Contents, of: str) -> Iterator[str]:
 
 
 def _details(run: Contents) -> Iterator[str]:
-    if run.confusion is not None:
-        yield "<h2>Confusion matrix</h2>\n"
-        yield from _confusion(run.confusion)
+    for name, confusion in run.confusions.items():
+        yield f"<h2>Confusion matrix{_text(f' of {name}' if name else '')}</h2>\n"
+        yield from _confusion(confusion)
     if run.layers:
         yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'layers', run.layers[0])}"
         yield _folded("The model as code", run.code)

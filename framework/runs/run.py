@@ -18,7 +18,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
-from framework.reports.contents import Confusion, compared, confusion_of, contents_of, has_classes
+from framework.reports.contents import Confusion, compared, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
 from framework.runs.figures import Sums, add_sums
 from framework.runs.history import History
@@ -183,19 +183,20 @@ class Run(Progress):
                     f"others={{'wide': run}}; got {name!r}: {brief(other)}"
                 )
         runs = {title: self, **(others or {})}
-        contents = [contents_of(run, name, run._confusion(validation, classes)) for name, run in runs.items()]
+        contents = [contents_of(run, name) for name, run in runs.items()]
+        if validation is not None:
+            for each, run in zip(contents, runs.values(), strict=True):
+                each.confusions = run._confusions(validation, classes)
         write_report(path, contents, compared(contents) if others else ())
 
-    def _confusion(self, validation: Any, classes: Sequence[Any] | None) -> Confusion | None:
-        if validation is None:
-            return None
-        if not has_classes(self.model, self.loss_function):
+    def _confusions(self, validation: Any, classes: Sequence[Any] | None) -> dict[str, Confusion]:
+        if not (outputs := outputs_of_classes(self.model, self.loss_function)):
             raise SettingsError(
                 "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in one "
                 f"Sigmoid with a loss of probabilities; got {brief(self.model)}; leave it out"
             )
         source = prepare(validation, self.model, (self.loss_function,), "report: validation")
-        return confusion_of(self.model, source, "report", classes)
+        return confusions_of(self.model, outputs, source, "report", classes)
 
     def memory(self, callback: object) -> dict[str, Any]:
         """Return what ``callback`` remembers: a dict of JSON values and arrays, saved with the run.

@@ -21,7 +21,9 @@ from framework import (
     DataError,
     Dense,
     DivergedError,
+    Heads,
     LayerNorms,
+    Losses,
     MeanSquaredError,
     Neuron,
     Preprocess,
@@ -194,6 +196,22 @@ def test_validation_data_is_refused_where_there_are_no_classes(run, tmp_path):
     with pytest.raises(DataError, match="target"):
         run.report(path, (HELD_OUT[0], np.full(20, 0.5)))
     assert not path.exists()
+
+
+def test_each_output_of_classes_has_its_confusion_matrix(tmp_path):
+    heads = Heads(side=Neuron(2, Sigmoid()), size=Neuron(2), third=Dense(2, 3, Softmax()))
+    third = np.arange(60) % 3
+    y = {"side": Y, "size": X[:, 1], "third": third}
+    loss = Losses(side=BinaryCrossEntropy(), size=MeanSquaredError(), third=CrossEntropy())
+    page = read(trainer(loss=loss).fit(heads, (X, y)), tmp_path / "report.html", (X, y))
+    assert re.findall("<h2>(Confusion.*?)</h2>", page.text) == [f"Confusion matrix of {n}" for n in ("side", "third")]
+    for table, target in zip([rows for rows in page.tables if "recall" in rows[0]], ("side", "third"), strict=True):
+        predicted = heads(X)[target]
+        predicted = predicted > 0.5 if target == "side" else predicted.argmax(axis=1)
+        counts = [[int(cell) for cell in row[1:-2]] for row in table[1:-1]]
+        assert counts == confusion_matrix(y[target], predicted).tolist()
+    with pytest.raises(SettingsError, match="'classes' is for one output; the model has side, third; leave it out"):
+        read(trainer(loss=loss).fit(heads, (X, y)), tmp_path / "report.html", (X, y), classes=["a", "b"])
 
 
 def test_the_commonest_confusions_of_many_classes_are_listed(tmp_path):
