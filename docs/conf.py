@@ -28,6 +28,8 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 html_math_renderer = "mathml"
 
+smartquotes = False  # f'(h) is a derivative, not a quotation
+
 # Names: one page each, from the docstring.
 autosummary_generate = True
 autosummary_imported_members = True
