@@ -304,8 +304,9 @@ def frames(size, rows=ROWS, make=pd.DataFrame):
 PREPROCESS = Preprocess(columns={"<number>": [Standardize()], "c": [OneHot()]}, target=[Standardize()])
 
 
-@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas], ids=range(3))
-@pytest.mark.parametrize("size", [7, 50, 500])
+@pytest.mark.parametrize(
+    ("make", "size"), [(pd.DataFrame, 7), (pl.from_pandas, 50), (pa.Table.from_pandas, 500)], ids=range(3)
+)
 def test_a_preprocess_is_learnt_from_a_stream_as_from_its_rows(size, make, monkeypatch):
     monkeypatch.setattr("framework.preprocessing.reading.BLOCK_ROWS", 40)
     table, function = frames(size, make=make)
@@ -361,8 +362,7 @@ def test_a_function_is_told_to_be_a_stream():
 
 
 @pytest.mark.parametrize("read_ahead", [False, True])
-@pytest.mark.parametrize("stop_at", [3, 5, 9])
-@pytest.mark.parametrize("changed", [0, 30, 57])
+@pytest.mark.parametrize(("stop_at", "changed"), [(3, 0), (3, 30), (5, 30), (5, 57), (9, 57)])
 @hooks_differ
 def test_a_resume_tells_of_rows_that_were_others_before(changed, stop_at, read_ahead, tmp_path):
     def data(x):
