@@ -117,7 +117,7 @@ def _rewritten(page: Path, text: str) -> str:
             return match[0]
         target = (page.parent / path).resolve()
         name = str(target.relative_to(DOCS if target.is_relative_to(DOCS) else ROOT))
-        if start == f"[{path.rpartition('/')[2]}](":
+        if start == f"[{path.rpartition('/')[2]}](" and path.endswith(".md"):
             start = "[]("  # the site shows the title of the page or of the section
         return f"{start}/{OUTSIDE.get(name, name)}{anchor or ''})"
 

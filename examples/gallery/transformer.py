@@ -7,6 +7,8 @@ network sees 16 characters and predicts the next one. It knows no words and no g
 text that it writes: we can check each number.
 """
 
+import textwrap
+
 import numpy as np
 
 from framework import (
@@ -108,7 +110,7 @@ for _ in range(1500):
     p = model(np.array(line[-context:])).astype(float)
     line.append(int(rng.choice(len(letters), p=p / p.sum())))
 written = "".join(letters[each] for each in line[context:])
-print(written[:400])
+print(textwrap.fill(written[:400], 90))
 
 # %%
 # How many of the numbers exist, and how many of these were not in the text?
