@@ -41,6 +41,8 @@ ALSO = (
     "framework/datasets/README.md",
     "framework/datasets/LICENSE-*",
     "examples/*.py",
+    "examples/course/*.md",
+    "examples/course/lesson_*.py",
 )
 """Files outside of docs/ that belong to the site."""
 

@@ -18,7 +18,7 @@ from framework.losses.several import Losses
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
-from framework.settings.messages import worded
+from framework.settings.messages import brief, worded
 from framework.tables import as_html, as_text, bold
 from framework.training.trainer import Trainer
 from framework.trees import Tree, flatten, map_leaves, real_tree, sample_shape
@@ -333,6 +333,8 @@ def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) ->
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
         a, b = np.asarray(ours[name]), np.asarray(value)
+        if b.dtype.kind not in "biuf":
+            raise DataError(f"compare_steps: '{name}' must be numbers; the reference gives {brief(value)}")
         if a.shape != b.shape:
             raise DataError(f"compare_steps: '{name}' must have the shape {a.shape}; the reference gives {b.shape}")
         b = b.astype(a.dtype)

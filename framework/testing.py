@@ -1,6 +1,7 @@
 """Testing: the checks that every component of the library passes, for your components too.
 
-``check_component(MyActivation())`` runs all that apply to its kind and lists everything that fails.
+``check_component(MyActivation())`` runs all that apply to its kind and lists everything that fails. ``check_function``
+compares a function with a reference, as exercises and ports do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import copy
 import math
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,18 @@ from framework.optimizers.descent import SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.settings.component import Component
-from framework.settings.messages import worded
+from framework.settings.messages import brief, worded
 from framework.training.trainer import Trainer
 from framework.training.verification import differences
 from framework.trees import flatten, leaves, map_leaves, sample_shape, take
 
-__all__ = ["ConformanceError", "check_component"]
+__all__ = ["ConformanceError", "check_component", "check_function"]
 
 Check = Callable[[Any], None]
 
 
 class ConformanceError(FrameworkError, AssertionError):
-    """A component fails some of the checks; the message lists them all."""
+    """A component fails some of the checks, all of which the message lists; or a function gives a wrong result."""
 
 
 @worded
@@ -87,6 +88,87 @@ def check_component(component: Component) -> tuple[str, ...]:
             "\n".join([f"{component!r} fails {len(failures)} of {len(applicable)} checks:", *failures])
         )
     return tuple(applicable)
+
+
+@worded
+def check_function(
+    function: Callable[..., Any],
+    reference: Callable[..., Any],
+    cases: Sequence[tuple[Any, ...]],
+    *,
+    tolerance: float = 1e-9,
+) -> int:
+    """Compare a function with a reference that gives the right results, case by case.
+
+    Args:
+        function: The function to check, such as the answer to an exercise or a port to NumPy.
+        reference: A function of the same arguments that is right. Both return a number or an array.
+        cases: The arguments of each call, a tuple for each.
+        tolerance: The error that is allowed, relative to the largest number of the right result; 0 asks for equality.
+
+    Returns:
+        How many cases there are.
+
+    Raises:
+        ConformanceError: The function returns nothing, another shape or another result, or changes its arguments;
+            names the first such case, and by which factor a result is off if the factor is the same everywhere.
+        UsageError: There are no cases, or one is not a tuple.
+
+    Example:
+        >>> import numpy as np
+        >>> from framework import Sigmoid
+        >>> def slope(h):
+        ...     return 1 / (1 + np.exp(-h)) ** 2
+        >>> check_function(slope, Sigmoid().derivative, [(0.0,), (1.0,)])
+        Traceback (most recent call last):
+        framework.testing.ConformanceError: slope(1.0) must give 0.196612; got 0.534447
+    """
+    if not cases or not all(isinstance(case, tuple) for case in cases):
+        raise UsageError(
+            f"check_function: argument 'cases' must hold a tuple of arguments for each call; got {cases!r}"
+        )
+    for case in cases:
+        call = f"{getattr(function, '__name__', type(function).__name__)}({', '.join(map(brief, case))})"
+        given = copy.deepcopy(case)
+        if problem := _difference(function(*given), reference(*copy.deepcopy(case)), tolerance):
+            raise ConformanceError(f"{call} {problem}")
+        if any(isinstance(a, np.ndarray) and a.tobytes() != b.tobytes() for a, b in zip(case, given, strict=True)):
+            raise ConformanceError(f"{call} changes its arguments; make a new array instead")
+    return len(cases)
+
+
+def _difference(result: Any, right: Any, tolerance: float) -> str:
+    """Return how a result differs from the right one, "" if it does not."""
+    if result is None:
+        return "returns nothing; write return"
+    parts = result.flat if isinstance(result, np.ndarray) else result if isinstance(result, list | tuple) else [result]
+    if any(part is Ellipsis for part in parts):
+        return "is not written yet: replace the ... by your code"
+    try:
+        found, wanted = np.asarray(result, float), np.asarray(right, float)
+    except (TypeError, ValueError):
+        return f"must give a number or an array; got {brief(result)}"
+    if found.shape != wanted.shape:
+        return f"must give the shape {wanted.shape}; got {found.shape}"
+    largest = np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted))
+    wrong = ~np.isclose(found, wanted, rtol=0.0, atol=tolerance * largest, equal_nan=True)
+    if not wrong.any():
+        return ""
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    pair = [f"{float(each[place]):.6g}" for each in (wanted, found)]
+    if pair[0] == pair[1]:
+        pair = [repr(float(each[place])) for each in (wanted, found)]
+    return f"must give {pair[0]}{f' at {list(place)}' if place else ''}; got {pair[1]}{_factor(found, wanted)}"
+
+
+def _factor(found: Array, wanted: Array) -> str:
+    """Return a hint if a wrong result is a multiple of the right one."""
+    factors = found[wanted != 0] / wanted[wanted != 0]
+    if not factors.size or not np.allclose(factors, factors[0], rtol=1e-9, atol=0.0):
+        return ""
+    if np.isclose(factors[0], -1.0, rtol=1e-9):
+        return "; the sign is wrong"
+    return f"; all of it is {factors[0]:.9g} times the right result" if factors.size > 1 else ""
 
 
 def _global_stream() -> str:

@@ -15,7 +15,7 @@ from framework import (
     SettingsError,
     Tanh,
 )
-from framework.testing import ConformanceError, check_component
+from framework.testing import ConformanceError, check_component, check_function
 
 SETTINGS = {
     "AveragePool": {"window": (2, 2)},
@@ -168,3 +168,45 @@ def test_what_is_wrong_is_named(component, failure):
 def test_a_class_in_place_of_a_component_is_refused_not_passed_without_a_check(given):
     with pytest.raises(SettingsError, match=rf"must be a Component; got .*; write {given.__name__}\("):
         check_component(given)
+
+
+H = np.array([[1.0, -2.0], [0.5, 3.0]])
+
+
+def changes(h):
+    h += 1
+    return h - 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda _: None, r"returns nothing; write return$"),
+        (lambda _: ..., "is not written yet: replace the [.][.][.] by your code$"),
+        (lambda h: [h, ...], "is not written yet"),
+        (lambda _: "one", "must give a number or an array; got 'one'$"),
+        (lambda h: h[0], r"must give the shape \(2, 2\); got \(2,\)$"),
+        (lambda h: np.where(h == 0.5, np.nan, h), r"must give 0.5 at \[1, 0\]; got nan$"),
+        (lambda h: h * (1 + 1e-8), r"must give 1.0 at \[0, 0\]; got 1.00000001; all of it is 1.00000001 times"),
+        (lambda h: -h, r"got -1; the sign is wrong$"),
+        (lambda h: 3 * h, r"got 3; all of it is 3 times the right result$"),
+        (changes, r"changes\(array\(.*\) changes its arguments; make a new array instead$"),
+    ],
+)
+def test_a_function_that_differs_from_its_reference_is_refused(function, message):
+    with pytest.raises(ConformanceError, match=message):
+        check_function(function, lambda h: h, [(H,)])
+
+
+def test_a_function_that_agrees_with_its_reference_passes():
+    odd = np.array([np.inf, -np.inf, np.nan, 1e300, 1.0])
+    assert check_function(np.array, lambda h: h, [(H,), (0.0,), (odd,)], tolerance=0) == 3
+    assert check_function(lambda h: h * (1 + 1e-12), lambda h: h, [(H,)]) == 1
+    with pytest.raises(ConformanceError):
+        check_function(lambda h: h * (1 + 1e-12), lambda h: h, [(H,)], tolerance=0)
+
+
+@pytest.mark.parametrize("cases", [[], [1.0]])
+def test_cases_are_tuples_of_arguments(cases):
+    with pytest.raises(framework.UsageError, match="cases"):
+        check_function(np.sin, np.sin, cases)

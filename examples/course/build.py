@@ -1,0 +1,103 @@
+"""Make the notebooks of the course from its scripts.
+
+    python examples/course/build.py FOLDER         writes FOLDER/student/*.ipynb and FOLDER/teacher/*.ipynb
+    python examples/course/build.py FOLDER --run   also runs the teacher's notebooks, and keeps what they print and draw
+
+It needs nbformat, and for --run nbclient and ipykernel: pip install nbformat nbclient ipykernel. A lesson is a script
+in the percent format, which editors open as a notebook: a cell starts with "# %%", a cell of text with
+"# %% [markdown]". Cells with the tag "solution" are left out of the student's notebook.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+LESSONS = sorted(HERE.glob("lesson_*.py"))
+MARKER = re.compile(r'^# %%(?P<text> \[markdown\])?(?: tags=\["(?P<tag>exercise|solution|check)"\])?$')
+
+
+class Cell(NamedTuple):
+    """A cell of a lesson: text or code, and "exercise", "solution", "check" or ""."""
+
+    text: bool
+    tag: str
+    source: str
+
+
+def cells(script: str) -> list[Cell]:
+    """Return the cells of a script in the percent format.
+
+    Raises:
+        ValueError: A line starts like a marker of a cell and is not one, or code stands before the first cell.
+    """
+    found: list[tuple[bool, str, list[str]]] = []
+    for number, line in enumerate(script.splitlines(), 1):
+        if line.startswith("# %%"):
+            if not (match := MARKER.match(line)):
+                raise ValueError(f"line {number}: a cell starts with '# %%', with [markdown] or one tag; got {line!r}")
+            found.append((bool(match["text"]), match["tag"] or "", []))
+        elif found:
+            found[-1][2].append(line)
+        elif line:
+            raise ValueError(f"line {number}: the first cell starts after this line, {line!r}")
+    return [
+        Cell(
+            text,
+            tag,
+            "\n".join(re.sub(r"^# ?", "", line) for line in lines).strip() if text else "\n".join(lines).strip(),
+        )
+        for text, tag, lines in found
+    ]
+
+
+def notebook(name: str, parts: list[Cell]):
+    """Return a notebook without outputs. The same script always gives the same file."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook  # noqa: PLC0415
+
+    made = []
+    for number, part in enumerate(parts):
+        make = new_markdown_cell if part.text else new_code_cell
+        tags = {"tags": [part.tag]} if part.tag else {}
+        made.append(make(part.source, id=f"{name.replace('_', '-')[:50]}-{number}", metadata=tags))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=made, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+
+
+def build(folder: Path, run: bool = False) -> list[Path]:
+    """Write the notebooks of all lessons for students and for teachers, and return their paths."""
+    import nbformat  # noqa: PLC0415
+
+    written = []
+    for script in LESSONS:
+        parts = cells(script.read_text(encoding="utf-8"))
+        for reader in ("student", "teacher"):
+            kept = [part for part in parts if reader == "teacher" or part.tag != "solution"]
+            made = notebook(script.stem, kept)
+            path = folder / reader / f"{script.stem}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if run and reader == "teacher":
+                from nbclient import NotebookClient  # noqa: PLC0415
+
+                resources = {"metadata": {"path": str(path.parent)}}
+                NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
+            nbformat.write(made, path)
+            written.append(path)
+    return written
+
+
+def main() -> None:
+    """Read the command line and build."""
+    parser = argparse.ArgumentParser(description="Make the notebooks of the course.")
+    parser.add_argument("folder", type=Path, help="where to write them; folders are made")
+    parser.add_argument("--run", action="store_true", help="run the teacher's notebooks, and keep their outputs")
+    arguments = parser.parse_args()
+    written = build(arguments.folder, arguments.run)
+    print(f"wrote {len(written)} notebooks into {arguments.folder}/student and {arguments.folder}/teacher")
+
+
+if __name__ == "__main__":
+    main()

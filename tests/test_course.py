@@ -1,0 +1,111 @@
+"""The lessons of examples/course: they run, their gaps are found, right answers pass, wrong answers do not."""
+
+import ast
+import runpy
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from wrong_answers import WRONG
+
+COURSE = Path(__file__).parents[1] / "examples" / "course"
+build = SimpleNamespace(**runpy.run_path(str(COURSE / "build.py")))
+LESSONS = [pytest.param(path, id=path.stem) for path in build.LESSONS]
+
+
+def parts(path):
+    return build.cells(path.read_text(encoding="utf-8"))
+
+
+def run(source, module):
+    exec(compile(source, module.__name__, "exec"), vars(module))
+
+
+def fails(check, module, match):
+    with pytest.raises(Exception, match=match):
+        run(check.source, module)
+
+
+@pytest.mark.parametrize("path", LESSONS)
+def test_a_lesson_runs_and_judges_answers(path, tmp_path, monkeypatch, capsys):
+    """Every cell runs in order, as in a notebook. In each exercise the gap and the wrong answers come first."""
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType(path.stem)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    wrong = list(WRONG[path.stem])
+    lesson = [part for part in parts(path) if not part.text]
+    tags = [part.tag for part in lesson]
+    assert tags.count("exercise") == tags.count("solution") == tags.count("check") == len(wrong) in (2, 3)
+    for number, part in enumerate(lesson):
+        if part.tag == "exercise":
+            solution, check = lesson[number + 1 : number + 3]
+            assert (solution.tag, check.tag) == ("solution", "check")
+            run(part.source, module)
+            fails(check, module, "not written yet|[.][.][.]|Ellipsis")
+            for change, match in wrong.pop(0):
+                old, new = change
+                assert solution.source.count(old) == 1, old
+                run(solution.source.replace(old, new), module)
+                fails(check, module, match)
+        run(part.source, module)
+    plt.close("all")
+    assert "Right" in capsys.readouterr().out
+
+
+def names(source, context):
+    return {
+        node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and isinstance(node.ctx, context)
+    }
+
+
+def made(source):
+    tree = ast.parse(source)
+    return names(source, ast.Store) | {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+@pytest.mark.parametrize("path", LESSONS)
+def test_no_part_of_a_lesson_needs_an_answer(path):
+    """A student may leave a gap open and read on."""
+    lesson = [part for part in parts(path) if not part.text]
+    plain = set()
+    for part in lesson:
+        plain |= made(part.source) if not part.tag else set()
+    answers = set().union(*(made(part.source) for part in lesson if part.tag)) - plain
+    assert not [name for part in lesson if not part.tag for name in names(part.source, ast.Load) & answers]
+
+
+def test_the_builder_strips_solutions_for_students_alone(tmp_path):
+    written = build.build(tmp_path)
+    assert len(written) == 2 * len(build.LESSONS)
+    for student, teacher in zip(written[::2], written[1::2], strict=True):
+        ours, theirs = (nbformat.read(path, 4) for path in (student, teacher))
+        for each in (ours, theirs):
+            nbformat.validate(each)
+        sources = [cell.source for cell in theirs.cells if cell.metadata.get("tags") != ["solution"]]
+        assert [cell.source for cell in ours.cells] == sources
+        assert len(sources) < len(theirs.cells)
+        tags = [cell.metadata.tags[0] for cell in ours.cells if cell.metadata.get("tags")]
+        assert tags == ["exercise", "check"] * (len(tags) // 2)
+    again = build.build(tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_text_alternates_with_code_in_reasonable_pieces():
+    for path in build.LESSONS:
+        lesson = parts(path)
+        assert lesson[0].text, path
+        assert lesson[-1].text, path
+        assert all(a.text or b.text or a.tag or b.tag for a, b in pairwise(lesson)), path
+        assert max(len(part.source.splitlines()) for part in lesson) < 50, path
+
+
+@pytest.mark.parametrize("script", ["# %% [code]", '# %% tags=["hint"]', "x = 1\n# %%"])
+def test_a_malformed_lesson_is_refused_with_its_line(script):
+    with pytest.raises(ValueError, match="line 1"):
+        build.cells(script)
