@@ -306,7 +306,7 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
         export_python(model, out, shape=shape)
     else:
         save_torch(model, out)
-    bare = ending != ".onnx" and model.preprocess is not None
+    bare = ending == ".safetensors" and model.preprocess is not None
     click.echo(f"wrote {out}{'; it takes numbers that the Preprocess has transformed' if bare else ''}")
 
 

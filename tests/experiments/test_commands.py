@@ -106,14 +106,14 @@ def test_the_saved_file_reloads_equal_with_every_callback():
 
 
 @pytest.mark.usefixtures("workplace")
-def test_export_says_which_formats_leave_out_the_preprocess():
+def test_export_says_that_weights_for_pytorch_leave_out_the_preprocess():
     recipe = Preprocess(columns={"*": [Standardize()]})
     trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), preprocess=recipe)
     table = pd.DataFrame({"a": [1.0, 2.0], "y": [3.0, 5.0]})
     save(trainer.fit(Neuron(), (table, "y")), "own.safetensors")
-    bare = "; it takes numbers that the Preprocess has transformed"
-    assert command("export", "own.safetensors", "network.py") == f"wrote network.py{bare}\n"
-    assert command("export", "own.safetensors", "weights.safetensors") == f"wrote weights.safetensors{bare}\n"
+    said = command("export", "own.safetensors", "weights.safetensors")
+    assert said == "wrote weights.safetensors; it takes numbers that the Preprocess has transformed\n"
+    assert command("export", "own.safetensors", "network.py") == "wrote network.py\n"
     assert command("export", "own.safetensors", "model.onnx") == "wrote model.onnx\n"
 
 
