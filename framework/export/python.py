@@ -174,7 +174,7 @@ class _File:
         if type(model) is Residual:
             inner = self._through(model.block, x, shape, f"{path}block.")
             self._comment(place, "Residual: the input is added")
-            return self._assigned(place, f"{x} + {inner}")
+            return self._assigned(place, f"{x} + {inner}", x, inner)
         if type(model) is Heads:
             return {name: self._through(part, x, shape, f"{path}{name}.") for name, part in model.parts.items()}
         if type(model) is Join:
@@ -185,7 +185,7 @@ class _File:
                     given, size = f"{given}[:, None]", (1,)
                 outputs.append(self._through(part, given, size, f"{path}{name}."))
             self._comment(place, "Join: side by side")
-            return self._assigned(place, f"np.concatenate([{', '.join(outputs)}], axis=-1)")
+            return self._assigned(place, f"np.concatenate([{', '.join(outputs)}], axis=-1)", *outputs)
         raise self._own_apply(f"{place} {type(model).__name__}".strip())
 
     def _layer(self, layer: Layer, x: Any, shape: Any, place: str) -> str:
@@ -217,7 +217,9 @@ class _File:
         self.lines.line("")
         self.lines.line(f"# {' '.join(f'{place} {text}'.split())}")
 
-    def _assigned(self, place: str, text: str) -> str:
+    def _assigned(self, place: str, text: str, *given: str) -> str:
+        """Write a line, of which the result is C contiguous, as the engine's is."""
+        text = f"np.ascontiguousarray({text})" if self.lines.strided.intersection(given) else text
         name = self.lines.name(_identifier(f"a{place}"))
         self.lines.line(f"{name} = {text}")
         return name

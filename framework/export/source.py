@@ -87,6 +87,7 @@ class Lines:
         lines: The lines so far.
         helpers: The functions that they call.
         constants: The arrays that they read, by name, apart from parameters.
+        strided: The names of arrays between layers that are not C contiguous.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -94,6 +95,7 @@ class Lines:
         self.lines: list[str] = []
         self.helpers: set[str] = set()
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
+        self.strided: set[str] = set()
         self.indent = "    "
         self._taken = {*taken}
         self._values = 0
@@ -143,11 +145,9 @@ class Formula:
         self.lives.strides = dict.fromkeys(names)
         order = [node for node in ordered(nodes_in(results), set(names)) if node not in names]
         self.lives.follow(order)
-        self.plain = {*names}  # values that are C contiguous
+        self.plain = {node for node, name in names.items() if name not in lines.strided}  # C contiguous values
+        self.strict: set[Node] = set()  # those that must be, as the engine's are: strides change last bits
         self.uses: Counter[Node] = Counter()
-        self.strict: set[Node] = (
-            set()
-        )  # values that must be C contiguous, as the engine's are: strides change last bits
 
     def write(self, output: Node, h: Node | None, name: str, h_name: str) -> str:
         """Write the lines of an output, and return its name; h, the argument of its activation, has a name too."""
@@ -162,6 +162,8 @@ class Formula:
         if output not in chosen:  # it is an input, a part of one, or the result of a loop
             chosen[output] = self.lines.name(name)
             self.lines.line(f"{chosen[output]} = {self.text(output)}")
+        if output not in self.plain:
+            self.lines.strided.add(chosen[output])
         return chosen[output]
 
     def _count(self, order: Iterable[Node]) -> None:
@@ -221,16 +223,13 @@ class Formula:
         if value.fill is not None and value not in self.names:
             dtype = {"f": self.real, "i": "np.int64", "b": "bool"}[value.kind]
             filled = f"np.full({self._shape(value.shape)}, {self._number(value.fill, value.kind, 0)}, {dtype})"
-            return (
-                filled.replace("np.full(", "np.zeros(").replace(", 0.0, ", ", ")
-                if value.fill == 0 and value.kind == "f"
-                else filled
-            )
+            zeros = value.kind == "f" and repr(value.fill) in ("0", "0.0")
+            return f"np.zeros({self._shape(value.shape)}, {dtype})" if zeros else filled
         if value.op == "constant" and value not in self.names:
             array = value.attributes["value"].value
             array = array.astype(self.graph.dtype) if value.kind == "f" else array
             known = next(
-                (n for n, a in self.lines.constants.items() if a.dtype == array.dtype and np.array_equal(a, array)),
+                (n for n, each in self.lines.constants.items() if _bits(each) == _bits(array)),
                 None,
             )
             name = self.names[value] = known or self.lines.name("constant")
@@ -418,6 +417,10 @@ class Formula:
             f"{node.attributes['name']} is a Python function without a graph, which no file can hold; write the "
             "formula with other NumPy functions"
         )
+
+
+def _bits(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()
 
 
 def _part(index: tuple[Any, ...]) -> str:

@@ -110,13 +110,14 @@ class Writer:
     def _fold(self, outputs: list[Node]) -> None:
         """Compute what depends on the parameters alone, and store the results."""
         order = ordered(outputs)
-        numbers = {node: known for node, known in self._numbers.items() if node in order}
+        here = {*order}
+        numbers = {node: known for node, known in self._numbers.items() if node in here}
         begin = [node for node in order if node.op in ("input", "rows", "row_numbers") and node not in numbers]
         begin += [node for node in order if any(map(self.graph.rows_in, node.shape))]
         moving = dependents(order, dict.fromkeys(begin))
-        self._still = {*order} - moving
-        used = {arg for node in moving for arg in nodes_in(node.args)}
-        fixed = [node for node in order if node in used & self._still and node.fill is None]
+        self._still = here - moving
+        used = {arg for node in moving for arg in nodes_in(node.args)} - moving
+        fixed = [node for node in order if node in used and node.fill is None]
         for node in fixed:
             if node in numbers:
                 name, value = numbers[node]

@@ -83,6 +83,19 @@ MODELS = {
     "rnn": (lambda: [SimpleRNN(units=3, returns="all"), SimpleRNN(units=3)], (5, 4)),
     "gru": (lambda: [GRU(units=3, returns="all", masking=0.0), GRU(units=3)], (5, 4)),
     "lstm": (lambda: [LSTM(units=3, returns="all"), LSTM(units=2)], (5, 4)),
+    "behind a recurrence": (
+        lambda: [
+            SimpleRNN(units=4, returns="all"),
+            Residual(Dense(4, 4), Tanh()),
+            LayerNorm(4),
+            MultiHeadAttention(heads=2),
+        ],
+        (5, 4),
+    ),
+    "moved axes": (
+        lambda: [Permute((2, 1)), Tanh(), Residual(Dense(4, 4)), Permute((2, 1)), Conv1D(filters=2, kernel=2)],
+        (4, 5),
+    ),
     "attention": (
         lambda: [PositionalEncoding(), MultiHeadAttention(heads=2, causal=True, masking=0.0), Flatten()],
         (5, 4),
