@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from contextlib import ExitStack, chdir
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
@@ -26,6 +27,8 @@ from framework.cli import main
 
 collect_ignore = ["tests/pytorch"]  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
 document = ExitStack()
+cases: Counter[str] = Counter()
+CASE = pytest.StashKey[int]()
 examples = Path(__file__).parent / "examples"
 
 
@@ -68,6 +71,11 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for other versions of Python and of the dependencies."""
+    parser.addoption("--few", action="store_true", help="Run each fifth case of the tests marked as many.")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use."""
     config.option.randomly_reset_seed = False
@@ -85,11 +93,23 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Count the cases of each test that is marked as many, in the order of the file."""
+    if item.get_closest_marker("many"):
+        test = item.nodeid.partition("[")[0]
+        item.stash[CASE] = cases[test]
+        cases[test] += 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the blocks of each document together and in order again, after pytest-randomly has shuffled all tests.
 
     The files that take longest come first, so that all processes end at about the same time.
     """
+    if config.option.few:
+        left_out = [item for item in items if item.stash.get(CASE, 0) % 5]
+        items[:] = [item for item in items if item.stash.get(CASE, 0) % 5 == 0]
+        config.hook.pytest_deselected(items=left_out)
     turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}
 
     def place(item: pytest.Item) -> tuple[bool, int, int]:

@@ -102,6 +102,7 @@ class Largest(Optimizer):
         values -= np.where(step < 20, rate, 0.5 * rate) * mean / (size + 1e-3) * (1.0 + 0.1 * np.sign(before))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("seed", range(4))
 def test_networks_of_any_make_train_as_by_numpy(seed):
     rng = np.random.default_rng(seed)
