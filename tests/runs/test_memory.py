@@ -25,7 +25,7 @@ from framework.arrays import BLOCK
 # A formula works on blocks of BLOCK elements and an update on 2 BLOCK; each may hold a few temporaries of that size.
 BOUND = 8 * BLOCK * 8
 # Rows of a batch, width of the model: one number per row, or one a parameter, is already more than the bound.
-SIZES = [(256, 24), (BOUND // 8, 24), (256, 320)]
+SIZES = [(256, 6), (BOUND // 8, 6), (64, 320)]
 
 
 def peak_of_a_step(model, loss, x, y, weight=None, **settings):
@@ -49,19 +49,19 @@ def peak_of_a_step(model, loss, x, y, weight=None, **settings):
 
 
 def network(width, hidden, output):
-    return Sequential(Dense(16, width, hidden), Dense(width, width, hidden), Dense(width, 8, output))
+    return Sequential(Dense(4, width, hidden), Dense(width, width, hidden), Dense(width, 3, output))
 
 
 def batch(rows, kind):
     rng = np.random.default_rng(0)
-    x, weight = rng.normal(size=(rows, 16)), rng.uniform(size=rows)
+    x, weight = rng.normal(size=(rows, 4)), rng.uniform(size=rows)
     match kind:
         case "classes":
-            return x, rng.integers(0, 8, rows), weight
+            return x, rng.integers(0, 3, rows), weight
         case "one-hot":
-            return x, np.eye(8)[rng.integers(0, 8, rows)], weight
+            return x, np.eye(3)[rng.integers(0, 3, rows)], weight
         case _:
-            return x, rng.integers(0, 2, (rows, 8)).astype(float), weight
+            return x, rng.integers(0, 2, (rows, 3)).astype(float), weight
 
 
 class OwnSigmoid(Sigmoid):
