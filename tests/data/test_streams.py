@@ -316,6 +316,12 @@ def test_a_preprocess_is_learnt_from_a_stream_as_from_its_rows(size, make, monke
     assert run.model.preprocess.columns == expected.model.preprocess.columns
     assert [steps for _, steps in run.model.preprocess.target] == [s for _, s in expected.model.preprocess.target]
     assert bits(run) == bits(expected)
+
+    def endless(epoch):
+        yield from function(epoch)
+        raise AssertionError("read beyond its rows")
+
+    assert PREPROCESS.fit(Stream(endless, rows=ROWS)).columns == PREPROCESS.fit(Stream(function)).columns
     part = PREPROCESS.fit(Stream(function, rows=60))
     assert part.columns == PREPROCESS.fit((table[:60], "y", np.arange(60) % 3)).columns
 
