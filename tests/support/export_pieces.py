@@ -87,7 +87,6 @@ MODELS = {
         lambda: [
             SimpleRNN(units=4, returns="all"),
             Residual(Dense(4, 4), Tanh()),
-            LayerNorm(4),
             MultiHeadAttention(heads=2),
         ],
         (5, 4),
