@@ -118,8 +118,8 @@ def rows_in_part(part: Part, name: str) -> int:
         raise ShapeError(f"{name} must have rows in y; got one number; for single rows write each='row'") from None
 
 
-def stacked(items: Sequence[Any], name: str, first: int = 0) -> Part:
-    """Return items of one row each as the rows of one part; ``first`` is the number of the first, for messages.
+def stacked(items: Sequence[Any], name: str, numbers: Sequence[int] | None = None) -> Part:
+    """Return items of one row each as the rows of one part; ``numbers`` are those of the rows, for messages.
 
     Raises:
         DataError: An item is neither (x, y) nor (x, y, weight), or unlike the first one.
@@ -130,33 +130,36 @@ def stacked(items: Sequence[Any], name: str, first: int = 0) -> Part:
                [4, 5]]), array([3, 6]), None)
     """
     rows: list[Any] = []
-    for number, item in enumerate(items, first):
+    numbers = range(len(items)) if numbers is None else numbers
+    for number, item in zip(numbers, items, strict=True):
         if not isinstance(item, tuple | list) or len(item) not in (2, 3):
             form = f"{len(item)} parts" if isinstance(item, tuple | list) else type(item).__name__
             raise DataError(f"{name}: row {number} must be (x, y) or (x, y, weight); got {form}")
         if rows and len(item) != len(rows[0]):
-            raise DataError(f"{name}: row {number} must have {len(rows[0])} parts, as row {first} has; got {len(item)}")
+            raise DataError(
+                f"{name}: row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}"
+            )
         rows.append(item)
     columns = zip(*rows, strict=True)
     x, y, *weight = (
-        _stacked([*values], f"{name}: {part}", first) for values, part in zip(columns, "xyw", strict=False)
+        _stacked([*values], f"{name}: {part}", numbers) for values, part in zip(columns, "xyw", strict=False)
     )
     return x, y, weight[0] if weight else None
 
 
-def _stacked(values: list[Any], name: str, first: int) -> Any:
+def _stacked(values: list[Any], name: str, numbers: Sequence[int]) -> Any:
     if isinstance(values[0], Mapping):
         keys = values[0].keys()
         if odd := next((place for place, each in enumerate(values) if each.keys() != keys), None):
             raise DataError(
-                f"{name} must have the same names in each row; got {brief(sorted(values[odd]))} in row {first + odd}, "
-                f"{brief(sorted(keys))} in row {first}"
+                f"{name} must have the same names in each row; got {brief(sorted(values[odd]))} in row {numbers[odd]}, "
+                f"{brief(sorted(keys))} in row {numbers[0]}"
             )
-        return {key: _stacked([each[key] for each in values], f"{name}[{key!r}]", first) for key in keys}
+        return {key: _stacked([each[key] for each in values], f"{name}[{key!r}]", numbers) for key in keys}
     arrays = [np.asarray(each) for each in values]
     if odd := next((place for place, each in enumerate(arrays) if each.shape != arrays[0].shape), None):
         raise ShapeError(
-            f"{name} must have one shape in each row; got {arrays[odd].shape} in row {first + odd}, "
-            f"{arrays[0].shape} in row {first}"
+            f"{name} must have one shape in each row; got {arrays[odd].shape} in row {numbers[odd]}, "
+            f"{arrays[0].shape} in row {numbers[0]}"
         )
     return np.stack(arrays)

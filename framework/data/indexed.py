@@ -62,21 +62,26 @@ class Indexed:
         return len(self.data)
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Return (x, y) or (x, y, weight) of the rows start..stop.
+        """Return (x, y) or (x, y, weight) of the rows start..stop; see ``take``."""
+        if hasattr(self.data, "with_format"):
+            return self._table(slice(start, min(stop, len(self))))
+        return self.take(range(start, min(stop, len(self))))
+
+    def take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of some rows.
 
         Raises:
             DataError: A row has another form than the first, or has no value of a name.
         """
         if hasattr(self.data, "with_format"):
-            return self._table(start, min(stop, len(self)))
-        rows = range(start, min(stop, len(self)))
+            return self._table([*rows])
         many = getattr(self.data, "__getitems__", None)
         items = [self.data[row] for row in rows] if many is None else many([*rows])
         if items and isinstance(items[0], dict):
-            items = [self._by_role(item, row) for row, item in enumerate(items, start)]
+            items = [self._by_role(item, row) for row, item in zip(rows, items, strict=True)]
         elif self._named:
             raise DataError(f"{self._name}: {self._named[0]!r} is the name of a value; but rows have no names")
-        x, y, weight = stacked(items, self._name, start)
+        x, y, weight = stacked(items, self._name, rows)
         return (x, y) if weight is None else (x, y, weight)
 
     def _by_role(self, item: dict[str, Any], row: int) -> tuple[Any, ...]:
@@ -85,9 +90,9 @@ class Indexed:
         y = item[self.target] if isinstance(self.target, str) else [item[name] for name in self.target or ()]
         return (x, y) if self.weight is None else (x, y, item[self.weight])
 
-    def _table(self, start: int, stop: int) -> tuple[Any, ...]:
+    def _table(self, rows: slice | list[int]) -> tuple[Any, ...]:
         """Return rows of a dataset of Hugging Face, which has them as Arrow tables."""
-        table = self.data.with_format("arrow")[start:stop]
+        table = self.data.with_format("arrow")[rows]
         table = required("pyarrow", self._name).table(table.columns, table.column_names)  # without its description
         self._require(table.column_names, "the dataset")
         x = table.select([name for name in table.column_names if name not in self._named])

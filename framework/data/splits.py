@@ -12,6 +12,7 @@ import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
 from framework.data.adapting import adapted
+from framework.data.indexed import Indexed
 from framework.data.streams import Stream
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, concatenated, is_frame, is_series
@@ -230,9 +231,12 @@ class HeldOut:
         return kept[1]
 
     def _read(self, rows: Array) -> tuple[Any, ...]:
-        """Return some rows of the Dataset, ascending; those between them are read too."""
+        """Return some rows of the Dataset, ascending; those between them are read too, unless it has rows by number."""
+        name = type(self.dataset).__name__
+        if isinstance(self.dataset, Indexed):
+            return tuple(part for part in parted(self.dataset.take(rows.tolist()), name) if part is not None)
         first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        found = parted(self.dataset.read(first, end), type(self.dataset).__name__)
+        found = parted(self.dataset.read(first, end), name)
         trees = (as_tree(part, "data", _leaf) for part in found if part is not None)
         return tuple(_rows(tree, rows - first) for tree in trees)
 

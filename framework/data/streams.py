@@ -140,7 +140,8 @@ class Stream:
                 yield part
             return
         while held := [*islice(numbered, ROWS_AT_ONCE)]:
-            yield stacked([item for _, item in held], f"{self.name}, epoch {epoch}", held[0][0])
+            numbers, rows = zip(*held, strict=True)
+            yield stacked(rows, f"{self.name}, epoch {epoch}", numbers)
 
 
 class BareStream(Stream):

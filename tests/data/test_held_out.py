@@ -21,6 +21,7 @@ from framework import (
     Preprocess,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Standardize,
     Stream,
     Trainer,
@@ -205,10 +206,14 @@ def test_an_error_says_in_which_part_its_row_is_counted(part):
 class Numbers:
     """Like a dataset of PyTorch."""
 
+    def __init__(self):
+        self.read = []
+
     def __len__(self):
         return 20
 
     def __getitem__(self, row):
+        self.read.append(row)
         return [float(row)], float(row)
 
 
@@ -218,5 +223,19 @@ def test_an_error_without_a_row_says_nothing_of_parts():
 
 
 def test_split_takes_objects_with_rows_by_number():
-    train, held = split(Numbers(), 0.25)
+    data = Numbers()
+    train, held = split(Indexed(data), 0.25)
     assert [len(train), len(held)] == [15, 5]
+    rows = held.read(0, 5)[1].tolist()
+    assert data.read == rows  # and no others
+    assert sorted(rows + train.read(0, 15)[1].tolist()) == [*range(20)]
+
+
+def test_a_held_out_row_of_another_form_is_named_by_its_number():
+    rows = [([1.0], 1.0)] * 20
+    _, held = split(Indexed(rows), 0.25)
+    data = Numbers()
+    split(Indexed(data), 0.25)[1].read(0, 5)
+    rows[data.read[3]] = ([1.0, 2.0], 1.0)
+    with pytest.raises(ShapeError, match=rf"got \(2,\) in row {data.read[3]}, \(1,\) in row {data.read[0]}"):
+        held.read(0, 5)
