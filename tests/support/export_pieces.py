@@ -201,9 +201,11 @@ INTEGERS = {
     "running sums of whole numbers": lambda x: np.cumsum(np.rint(x).astype(int), axis=1) * 1.0,
     "the largest whole number": lambda x: np.max(np.rint(x).astype(int), axis=1) * 1.0,
     "conditions combined": lambda x: np.where(~(x > 0) & (x < 1) | (x > 2), x, -x),
+    "digits near 0": lambda x: (np.expm1(1e-9 * x) + np.log1p(1e-9 * x) + np.sinh(1e-9 * x)) * 1e9,
+    "shares of many": lambda x: x.reshape(len(x), 12) / np.exp(x.reshape(len(x), 12)).sum(axis=-1, keepdims=True),
     "differences in brackets": lambda x: -(x - (-x)) - (x - (x - 1)) + 1 / (x * (x / (x / 2))),
 }
-"""Formulas of integers and booleans, and one in which the brackets matter."""
+"""Formulas of integers and booleans, and some in which brackets, digits or the order of a sum matter."""
 
 
 class Odd(Layer):
