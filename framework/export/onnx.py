@@ -16,7 +16,9 @@ from framework.export.whole import whole
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.models import Model
+from framework.models.rows import chooses
 from framework.settings.messages import brief
+from framework.trees import leaves
 
 
 def export_onnx(
@@ -44,7 +46,7 @@ def export_onnx(
             shapes by name for several inputs.
         dtype: "float32" or "float64"; None is the model's.
         classes: The names of the classes, for a further output ``label``: the likeliest class of each row. The classes
-            of a Preprocess are known already.
+            of a Preprocess are known already. One output has a label if its activation is from 0 to 1, as Sigmoid's.
 
     Raises:
         SettingsError: Something in the model has no form in ONNX; names the layer or column and the operation. Or an
@@ -88,7 +90,7 @@ def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None
     shapes = {key: node.shape[1:] for key, node in found.outputs.items()}
     if preprocess is not None:
         values = write_inverse(file, preprocess, {key: (values[key], shapes[key]) for key in values}, dtype)
-    labels = _classes(model, [*values], classes)
+    labels = _classes(model, shapes, classes)
     names = _output_names(model, [*values], labels)
     for key, value in values.items():
         file.output(names[key], value, dtype, ["rows", *shapes[key]])
@@ -109,8 +111,13 @@ def _output_names(model: Model, outputs: Sequence[str], labels: Mapping[str, Any
     return {outputs[0]: name}
 
 
-def _classes(model: Model, outputs: Sequence[str], classes: Sequence[Any] | None) -> dict[str, tuple[Any, ...]]:
-    """Return the classes of each output that has some."""
+def _classes(
+    model: Model, shapes: Mapping[str, tuple[int, ...]], classes: Sequence[Any] | None
+) -> dict[str, tuple[Any, ...]]:
+    """Return the classes of each output that chooses one, by name."""
+    outputs = [*shapes]
+    ends = zip(shapes.items(), leaves(model.output_activation), strict=False)  # a user's model may not say its own
+    choosing = [key for (key, shape), activation in ends if chooses(activation, shape)]
     known: Mapping[str, tuple[Any, ...]] = {} if model.preprocess is None else model.preprocess.classes
     if classes is not None and known:
         raise SettingsError("export_onnx: leave argument 'classes' out: the model's Preprocess has the classes")
@@ -118,10 +125,15 @@ def _classes(model: Model, outputs: Sequence[str], classes: Sequence[Any] | None
         raise SettingsError(
             f"export_onnx: argument 'classes' is for a model of one output; this one has {', '.join(outputs)}"
         )
+    if classes is not None and not choosing:
+        raise SettingsError(
+            "export_onnx: argument 'classes' is for a model that ends in an activation from 0 to 1, such as Sigmoid, "
+            f"or has an output for each class; this one ends in {brief(model.output_activation)}"
+        )
     if len(outputs) == 1:
         found = next(iter(known.values()), None) if classes is None else tuple(classes)
-        return {} if found is None else {outputs[0]: found}
-    return {key: levels for key, levels in known.items() if key in outputs}
+        return {key: found for key in choosing if found is not None}
+    return {key: levels for key, levels in known.items() if key in choosing}
 
 
 def _write_label(

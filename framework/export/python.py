@@ -24,6 +24,7 @@ from framework.export.whole import sample_of
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
+from framework.models.rows import chooses
 from framework.models.sequential import Residual, Sequential
 from framework.models.shapes import of_rows, shown
 from framework.settings.component import belongs_to
@@ -46,8 +47,9 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
     batch x, with the same NumPy on the same machine, because it makes the same calls in the same order. Small
     parameters stand in the file as numbers, larger ones as text at its end.
 
-    A model with a ``preprocess`` gives ``predict(table)`` in place of it, and ``classify(table)`` where the target has
-    classes. A table is a dict of columns by name, or a list of records. They give what the methods of the model give.
+    A model with a ``preprocess`` gives ``predict(table)`` in place of it, and ``classify(table)`` where that of the
+    model gives classes. A table is a dict of columns by name, or a list of records. They give what the methods of the
+    model give.
 
     Args:
         model: The model.
@@ -123,7 +125,8 @@ class _File:
         transform = source.transform()
         shape = self.model.shape_after(self.shape)
         outputs = shape if isinstance(shape, dict) else math.prod(shape)
-        predict = source.predict(outputs)
+        choosing = not isinstance(shape, dict) and chooses(self.model.output_activation, shape)
+        predict = source.predict(outputs, chooses=choosing)
         self.numbers |= self.table.constants
         return [predict, transform]
 

@@ -243,14 +243,14 @@ class TableSource:
 
     # predictions
 
-    def predict(self, outputs: Any) -> str:
-        """Return the source of ``predict``, and of ``classify`` where there are classes."""
+    def predict(self, outputs: Any, *, chooses: bool) -> str:
+        """Return the source of ``predict``, and of ``classify`` where the model ``chooses`` a class."""
         named, one = isinstance(outputs, dict), "" in self._inputs()
         rows = "x" if one else f"x[{next(iter(self._inputs()))!r}]"
         part = "x[start:stop]" if one else "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
-            f'    """Return the predictions for the rows of a table: {quoted(self._described())}.',
+            f'    """Return the predictions for the rows of a table: {quoted(self._described(chooses=chooses))}.',
             "",
             "    A table is a dict of columns by name, or a list of records. None and NaN are missing values.",
             '    """',
@@ -268,15 +268,15 @@ class TableSource:
         else:
             lines.append("    output = np.concatenate(parts)")
             lines += self._back("output", [*self.fitted.target], single=len(self.fitted.target) == 1)
-        return "\n".join([*lines, "    return output", ""]) + self._classify(outputs)
+        return "\n".join([*lines, "    return output", ""]) + (self._classify(outputs) if chooses else "")
 
     def _inputs(self) -> dict[str, Any]:
         shape = self.fitted.shape
         return shape if isinstance(shape, dict) else {"": shape}
 
-    def _described(self) -> str:
+    def _described(self, *, chooses: bool) -> str:
         classes = self.fitted.classes
-        if len(self.fitted.target) == 1 and classes:
+        if len(self.fitted.target) == 1 and classes and chooses:
             levels = next(iter(classes.values()))
             shown = ", ".join(map(repr, levels)) if len(levels) <= 5 else f"{len(levels)} classes"
             return f"probabilities of {shown if len(levels) > 2 else repr(levels[1])}"
@@ -315,7 +315,7 @@ class TableSource:
 
     def _classify(self, outputs: Any) -> str:
         classes = self.fitted.classes
-        if isinstance(outputs, dict) or len(classes) != 1:
+        if len(classes) != 1:
             return ""
         levels = next(iter(classes.values()))
         place = (

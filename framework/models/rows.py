@@ -136,6 +136,17 @@ def _named(places: Array, classes: tuple[Any, ...] | None) -> Array:
     return places if classes is None else np.array(classes)[places]
 
 
+def chooses(activation: Any, shape: Any) -> bool:
+    """Return whether an output of this shape chooses a class: the largest of several numbers, or one from 0 to 1.
+
+    Example:
+        >>> from framework import Identity, Sigmoid
+        >>> chooses(Identity(), (3,)), chooses(Sigmoid(), ()), chooses(Identity(), ())
+        (True, True, False)
+    """
+    return shape not in ((), (1,)) or getattr(activation, "output_range", None) == (0.0, 1.0)
+
+
 def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, name: str) -> Array:
     """Return the place of the likeliest class of each row.
 
@@ -150,8 +161,7 @@ def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, n
         ShapeError: The rows are not scores of classes, or not of as many as have names.
     """
     if scores.ndim == 1 or scores.shape[1:] == (1,):
-        low, high = getattr(activation, "output_range", None) or (-np.inf, np.inf)
-        if (low, high) != (0.0, 1.0):
+        if not chooses(activation, scores.shape[1:]):
             raise SettingsError(
                 f"{name}: a model of one output must end in an activation from 0 to 1, such as Sigmoid, to choose one "
                 f"of two classes; got {activation!r}"

@@ -1,12 +1,25 @@
 """An exported file takes the columns of a table, and gives what the model predicts for it."""
 
+import runpy
+
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
 from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 
-from framework import Classes, Dense, OneHot, Preprocess, Quantiles, SettingsError, Standardize, export_onnx
+from framework import (
+    Classes,
+    Dense,
+    Neuron,
+    OneHot,
+    Preprocess,
+    Quantiles,
+    SettingsError,
+    Standardize,
+    export_onnx,
+    export_python,
+)
 
 
 def feed_of(run, rows):
@@ -56,6 +69,19 @@ def test_labels_are_the_classes_of_the_target(levels, tmp_path):
     found = predicted(session(model, tmp_path), rows)
     assert found["label"].tolist() == model.classify(rows).tolist()
     np.testing.assert_array_equal(found["probabilities"].shape, model.predict(rows).shape)
+
+
+def test_an_output_of_any_number_has_no_label_as_classify_refuses_it(tmp_path):
+    rows = pd.DataFrame({"x": [1.0, 2.0], "y": ["no", "yes"]})
+    model = Neuron(1)
+    with pytest.raises(SettingsError, match="argument 'classes' is for a model that ends in an activation from 0 to 1"):
+        export_onnx(model, tmp_path / "model.onnx", classes=["no", "yes"])
+    model.preprocess = Preprocess(columns={"x": []}, target=[Classes()]).fit((rows, "y"))
+    with pytest.raises(SettingsError, match="from 0 to 1"):
+        model.classify(rows)
+    assert [*predicted(session(model, tmp_path), rows)] == ["y"]
+    export_python(model, tmp_path / "network.py")
+    assert "classify" not in runpy.run_path(tmp_path / "network.py")
 
 
 def test_a_missing_value_that_predict_refuses_gives_nan_and_no_label(tmp_path):
