@@ -1,4 +1,4 @@
-"""Makes every figure of docs/plots.md: ``python docs/figures.py`` writes them beside the page.
+"""Makes the figures of docs/plots.md and docs/start.md: ``python docs/figures.py`` writes them beside the pages.
 
 Each function trains what it draws, so a figure shows what the library does today. ``python docs/figures.py FOLDER``
 writes into another folder.
@@ -118,6 +118,11 @@ def accuracy() -> Any:
     return trained(network(), AdamOptimizer(learning_rate=0.003)).plot("accuracy", mode="max")
 
 
+def start() -> Any:
+    """Draw the training of docs/start.md."""
+    return trained(network(), AdamOptimizer(learning_rate=0.003), epochs=10).plot()
+
+
 def compared() -> Any:
     """Draw the same training with four optimizers."""
     return plots.compare_runs(
@@ -229,6 +234,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "descent": descent,
     "curves": curves,
     "accuracy": accuracy,
+    "start": start,
     "compared": compared,
     "boundary": boundary,
     "spirals": spiral,

@@ -1,4 +1,4 @@
-"""docs/plots.md: its figures are those that docs/figures.py makes."""
+"""docs/plots.md and docs/start.md: their figures are those that docs/figures.py makes."""
 
 import re
 import runpy
@@ -17,7 +17,8 @@ SCRIPT = runpy.run_path(str(DOCS / "figures.py"))
 def test_the_page_shows_every_figure_of_the_script_and_no_other():
     made = {f"plots_{name}.png" for name in SCRIPT["FIGURES"]}
     assert {path.name for path in DOCS.glob("plots_*.png")} == made
-    assert {*re.findall(r"\]\((plots_\w+\.png)\)", (DOCS / "plots.md").read_text(encoding="utf-8"))} == made
+    shown = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("plots.md", "start.md"))
+    assert {*re.findall(r"\]\((plots_\w+\.png)\)", shown)} == made
 
 
 def test_a_figure_is_written_small_and_transparent(tmp_path):
