@@ -83,8 +83,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     Example:
         >>> nearest("momentun", ["learning_rate", "momentum"])
         "; did you mean 'momentum'?"
+        >>> nearest("HUE", ["age", "hue"])
+        "; did you mean 'hue'?"
         >>> nearest("zzz", ["learning_rate"])
         ''
     """
-    found = difflib.get_close_matches(str(name), list(choices), n=1)
+    choices = list(choices)
+    found = [choice for choice in choices if str(choice).casefold() == str(name).casefold()]
+    found = found or difflib.get_close_matches(str(name), choices, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from framework.errors import DataError, DtypeError, nearest
 from framework.extras import required
-from framework.settings.messages import brief, printable
+from framework.settings.messages import brief, listed, printable
 
 Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
 
@@ -400,7 +400,8 @@ class Frame:
     def _label(self, name: str) -> Any:
         """Return the name that the library has for a column: perhaps a number, where ``names`` has its digits."""
         if name not in self._labels:
-            raise DataError(f"{self._name} has no column {name!r}{nearest(name, self.names)}")
+            hint = nearest(name, self.names) or f". Columns: {listed(self.names)}"
+            raise DataError(f"{self._name} has no column {name!r}{hint}")
         return self._labels[name]
 
     def _series(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, nearest
 from framework.extras import required
 from framework.settings.component import Component
-from framework.settings.messages import brief, printable
+from framework.settings.messages import brief, listed
 
 
 def texts_of(value: Any) -> Any:
@@ -167,7 +167,7 @@ class TableFile(Component):
         if self.target is None:
             raise DataError(
                 f"{type(self).__name__}: setting 'target' must name the column to predict. Columns: "
-                f"{_listed(self.rows.names)}"
+                f"{listed(self.rows.names)}"
             )
         table = self.rows.read(start, stop)
         y = table.column(self.target) if isinstance(self.target, str) else table.select(self.target)
@@ -180,7 +180,7 @@ class TableFile(Component):
 
     def fingerprint(self) -> str:
         """Return a text that changes with the contents, the columns and their roles, but not with the path."""
-        roles = f"{_listed(self.names)} -> {_listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
+        roles = f"{listed(self.names)} -> {listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
         return f"{type(self).__name__} of {len(self)} rows {self.rows.digest}: {brief(roles)}"
 
     def explained(self, message: str) -> str:
@@ -200,7 +200,7 @@ class TableFile(Component):
                 if each not in names:
                     raise DataError(
                         f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
-                        f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {_listed(names)}"
+                        f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {listed(names)}"
                         f"{self._hint(names)}"
                     )
 
@@ -231,8 +231,3 @@ def require_different(name: str, file: File, names: Sequence[str]) -> None:
     if len({*names}) < len(names):
         twice = next(each for each in names if names.count(each) > 1)
         raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them")
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:20])
-    return printable(shown if len(names) <= 20 else f"{shown}, ... ({len(names)} in all)")

@@ -99,6 +99,8 @@ def with_flags(message: str, file: str | None = None) -> str:
         write --set data.thousands=, or --set 'data.text=["zip"]'
         >>> print(with_flags("write thousands=',' or text=('zip',)", "run/experiment.toml"))
         write thousands = "," or text = ["zip"] in [data] of run/experiment.toml
+        >>> print(with_flags("no class 'own:Bent'; import the module that defines it first"))
+        no class 'own:Bent'; give --import MODULE, which defines it
     """
     table = "validation" if message.startswith("validation: ") else "data"
 
@@ -115,6 +117,7 @@ def with_flags(message: str, file: str | None = None) -> str:
     message = message.replace(
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
     )
+    message = message.replace("import the module that defines it first", "give --import MODULE, which defines it")
     message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
     if file is not None and "no file has the path" in message:
         return f"{message}; if it was moved, write its new path in [{table}] of {file}"

@@ -255,20 +255,24 @@ def _table_of_one(run: Watched, console: Any) -> list[Any]:
     said = _texts((run.name, "bold"), (f"  epoch {run.place}" if run.rows else "", ""), (f"  {run.state}", "dim"))
     if not run.rows:
         return [said]
-    wide = console.width >= 72
-    columns = ("figure", "last", "smallest", "epoch", "largest", "epoch") if wide else ("figure", "last", "smallest")
-    table = _empty_table(console, *columns, "curve")
+    columns = ["figure", "last", "smallest", "epoch", "largest", "epoch"]
+    rows = []
     for key in run.keys:
         values = run.values(key)
         finite = np.isfinite(values)
-        cells = [_short(run.rows[-1].get(key))]
+        row = [printable(key), _short(run.rows[-1].get(key))]
         for find in (np.nanargmin, np.nanargmax):
             place = int(find(np.where(finite, values, np.nan))) if finite.any() else None
-            cells += (
-                ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch", place + 1))]
-            )
-        curve = _texts((sparkline(values, 20 if wide else 10, _blocks(console)), _style(key)))
-        table.add_row(_texts((printable(key), "")), *cells[: len(columns) - 1], curve)
+            row += ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch", place + 1))]
+        rows.append(row)
+    widths = [3 + max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    space = console.width - 2
+    shown, longest = (6, 20) if sum(widths) + 4 <= space else (3, 10)
+    length = max(4, min(longest, space - sum(widths[:shown])))  # figures come first
+    table = _empty_table(console, *columns[:shown], "curve")
+    for key, (name, *cells) in zip(run.keys, rows, strict=True):
+        curve = _texts((sparkline(run.values(key), length, _blocks(console)), _style(key)))
+        table.add_row(_texts((name, "")), *cells[: shown - 1], curve)
     return [said, table]
 
 

@@ -12,7 +12,7 @@ from framework.checkpoint.file import write_whole
 from framework.errors import SettingsError
 from framework.export.columns import write_columns, write_inverse
 from framework.export.file import File
-from framework.export.whole import whole
+from framework.export.whole import model_hint, whole
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.models import Model
@@ -64,7 +64,7 @@ def export_onnx(
     """
     required("onnx", "export_onnx")
     if not isinstance(model, Model):
-        raise SettingsError(f"export_onnx: argument 'model' must be a model; got {brief(model)}")
+        raise SettingsError(f"export_onnx: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
     if dtype not in (None, "float32", "float64"):
         raise SettingsError(f"export_onnx: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
     write_whole(path, [_written(model, shape, dtype or model.dtype, classes).SerializeToString()])

@@ -20,7 +20,7 @@ from framework.checkpoint.file import write_whole
 from framework.errors import SettingsError
 from framework.export.source import Formula, Lines, helper
 from framework.export.table_source import TABLE_HELPERS, TableSource, table_helper
-from framework.export.whole import sample_of
+from framework.export.whole import model_hint, sample_of
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
@@ -72,7 +72,7 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         True
     """
     if not isinstance(model, Model):
-        raise SettingsError(f"export_python: argument 'model' must be a model; got {brief(model)}")
+        raise SettingsError(f"export_python: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
     write_whole(path, [_File(model, sample_of(model, shape, "export_python")).source().encode()])
 
 

@@ -32,12 +32,27 @@ def column(table, name):
     if not isinstance(table, list) and name not in table:
         raise ValueError(f"the table must have the column {name!r}")
     values = [record.get(name) for record in table] if isinstance(table, list) else table[name]
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise ValueError(f"column {name!r} must be a list of values; got {values!r}; write [record] for one row")
     return [value if value == value else None for value in values]
+''',
+    "cast": '''
+def cast(values, dtype, name):
+    """Return the values of a column as an array."""
+    try:
+        return np.array(values, dtype)
+    except (TypeError, ValueError):
+        for row, value in enumerate(values):
+            try:
+                np.array(value, dtype)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"column {name!r} has {value!r} in row {row}: {error}") from None
+        raise
 ''',
     "numbers": '''
 def numbers(table, name):
     """Return a column of numbers as float64, NaN where a value is missing."""
-    found = np.array([np.nan if value is None else value for value in column(table, name)], np.float64)
+    found = cast([np.nan if value is None else value for value in column(table, name)], np.float64, name)
     if np.isinf(found).any():
         raise ValueError(f"column {name!r} has an infinite number in row {np.isinf(found).argmax()}")
     return found
@@ -46,7 +61,7 @@ def numbers(table, name):
 def seconds(table, name):
     """Return a column of durations in seconds, NaN where a value is missing."""
     nothing = np.timedelta64("NaT")
-    found = np.array([nothing if value is None else value for value in column(table, name)], "timedelta64[us]")
+    found = cast([nothing if value is None else value for value in column(table, name)], "timedelta64[us]", name)
     return np.where(np.isnat(found), np.nan, found.astype(np.int64) / 1e6)
 ''',
     "dates": '''
@@ -56,7 +71,7 @@ def dates(table, name):
     if any(getattr(value, "tzinfo", None) is not None for value in values):
         raise ValueError(f"column {name!r} must hold local times without a time zone")
     nothing = np.datetime64("NaT")
-    return np.array([nothing if value is None else value for value in values], "datetime64[us]")
+    return cast([nothing if value is None else value for value in values], "datetime64[us]", name)
 ''',
     "texts": '''
 def texts(table, name):
@@ -126,9 +141,9 @@ def present(x, name):
 """The functions that the lines may call, by name, as source."""
 
 _CALLS = {
-    "numbers": ("column",),
-    "seconds": ("column",),
-    "dates": ("column",),
+    "numbers": ("column", "cast"),
+    "seconds": ("column", "cast"),
+    "dates": ("column", "cast"),
     "texts": ("column",),
     "number_texts": ("text_of",),
 }

@@ -88,6 +88,12 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
     )
 
 
+def model_hint(given: object) -> str:
+    """Say where an estimator of ``framework.sklearn`` or a run has its model."""
+    found = [name for name in ("model", "model_") if isinstance(getattr(given, name, None), Model)]
+    return f"; give its .{found[0]}" if found else ""
+
+
 def sample_of(model: Model, shape: Any, name: str) -> Any:
     """Return the shape of a sample: the given one, that of the preprocess, or that of the model.
 

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dis import opmap
 from types import UnionType
 from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -81,6 +81,17 @@ def printable(text: str) -> str:
         '\\x1b[31mred\nblack'
     """
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names of columns with commas between them, at most 20.
+
+    Example:
+        >>> listed(["age", "income"])
+        'age, income'
+    """
+    shown = ", ".join(names[:20])
+    return printable(shown if len(names) <= 20 else f"{shown}, ... ({len(names)} in all)")
 
 
 _OTHER_NAMES = {

@@ -292,6 +292,8 @@ def test_targets_are_taken_out_of_the_frame_by_name(table):
     [
         ("lat", "fit: argument 'x' has no column 'lat'; did you mean 'late'"),
         (["late", "siz"], "fit: argument 'x' has no column 'siz'; did you mean 'size'"),
+        ("LATE", "fit: argument 'x' has no column 'LATE'; did you mean 'late'"),
+        ("verdict", "fit: argument 'x' has no column 'verdict'. Columns: .*late"),
         (["late", "late"], "'late' twice"),
         (["yes"], "has no column 'yes': text in a list beside a table names its columns; give classes as a column"),
         (["late", "size"], r"fit: argument 'x' must have a column beside \['late', 'size'\]; got no other"),

@@ -138,6 +138,15 @@ def test_once_prints_the_figures_of_a_folder_or_of_a_file_and_ends(folder):
     assert "'nowhere' is neither the folder of a run" in command("watch", "nowhere", "--once", status=1)
 
 
+def test_a_narrow_screen_shortens_the_curve_and_no_figure(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, cells in [("val_accuracy", 5), ("val_mean_absolute_error", 2)]:  # the longer one leaves out the largest
+        write(folder, *(line(epoch, **{name: -1.2345e-5}) for epoch in range(1, 40)))
+        text = command("watch", folder, "--once")
+        assert shown(text)[name][:-1] == ["-1.2345e-05", "-1.2345e-05", "1", "-1.2345e-05", "1"][:cells]
+        assert "\u2026" not in text
+
+
 def test_several_runs_are_the_rows_of_a_table(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
     make("other")

@@ -2,6 +2,7 @@
 
 import ast
 import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from framework import (
     Sigmoid,
     Standardize,
     Tanh,
+    export_onnx,
     export_python,
 )
 
@@ -112,6 +114,13 @@ def test_large_parameters_stand_at_the_end(tmp_path):
     require_same_bits(predict(x), model(x))
 
 
+@pytest.mark.parametrize("export", [export_python, export_onnx])
+def test_a_run_or_an_estimator_is_refused_with_the_name_of_its_model(export, tmp_path):
+    for given, name in [(SimpleNamespace(model=Dense(1, 1)), "model"), (SimpleNamespace(model_=Dense(1, 1)), "model_")]:
+        with pytest.raises(SettingsError, match=f"argument 'model' must be a model; got .*; give its .{name}$"):
+            export(given, tmp_path / "file")
+
+
 def test_other_shapes_and_ids_are_refused(tmp_path):
     predict = predict_of(Sequential(Embedding(4, 2), Flatten((3, 2))), tmp_path, shape=(3,))
     with pytest.raises(ValueError, match=r"x must have the shape \(rows, 3\); got \(2, 4\)"):
@@ -185,12 +194,16 @@ def test_a_table_that_predict_refuses_is_refused(tmp_path):
     for column, value, message in [
         ("score", None, "column 'score' has a missing value in row 2"),
         ("income", float("inf"), "column 'income' has an infinite number in row 2"),
+        ("income", "1,5", "column 'income' has '1,5' in row 2: could not convert string to float"),
+        ("day", "21.09.2019", "column 'day' has '21.09.2019' in row 2: Error parsing datetime string"),
         ("day", pd.Timestamp("2013-01-01", tz="UTC"), "column 'day' must hold local times without a time zone"),
     ]:
         broken = {name: list(values) for name, values in new.items()}
         broken[column][2] = value
         with pytest.raises(ValueError, match=message):
             predict(broken)
+    with pytest.raises(ValueError, match=r"must be a list of values; got .*; write \[record\] for one row"):
+        predict(new.to_dict("records")[0])
     with pytest.raises(ValueError, match="the table must have the column 'age'"):
         predict(new.drop(columns="age"))
 
