@@ -335,6 +335,20 @@ def blocks(array: Array) -> list[slice]:
 _ONE_BLOCK = [slice(None)]
 
 
+def place_of_best(values: Any, mode: str = "min") -> int | None:
+    """Return the place of the smallest finite value, or of the largest for mode "max"; None if no value is finite.
+
+    Example:
+        >>> place_of_best([np.nan, 0.5, 0.25, 0.25]), place_of_best([1.0, np.inf], "max"), place_of_best([])
+        (2, 0, None)
+    """
+    values = np.asarray(values, float)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return None
+    return int(np.where(finite, values if mode == "min" else -values, np.inf).argmin())
+
+
 class Record(dict[str, Any]):
     """The arrays that a layer's forward keeps for its backward, by name, and the working memory of both.
 

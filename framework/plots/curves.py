@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from framework.arrays import place_of_best
 from framework.errors import DataError, SettingsError, nearest
 from framework.plots.style import COLORS, DASHED, DASHES, axes, legend, line, open_frame, over_epochs, second, star
 from framework.settings.messages import brief
@@ -232,10 +233,5 @@ def _best(columns: Mapping[str, Array], key: str, mode: Better | None) -> tuple[
     if mode is None and key != "loss":
         return None
     name = f"val_{key}" if f"val_{key}" in columns else key
-    values = columns[name]
-    finite = np.isfinite(values)
-    if not finite.any():
-        return None
-    worst = -np.inf if mode == "max" else np.inf
-    ordered = np.where(finite, values, worst)
-    return name, int(ordered.argmax() if mode == "max" else ordered.argmin())
+    row = place_of_best(columns[name], mode or "min")
+    return None if row is None else (name, row)

@@ -24,7 +24,7 @@ from framework.plots.style import (
     line,
     open_frame,
     require_model,
-    require_resolution,
+    require_whole,
     second,
     size_of,
 )
@@ -47,7 +47,7 @@ def decision_boundary(
 
     A model of classes gets a colour for each class, stronger where it is surer, and lines where two classes are equally
     likely; one of two classes also has thin lines at the probabilities 0.1 and 0.9. A model whose output is any number
-    gets contours of its prediction.
+    gets contours of its prediction. Several outputs are taken as the scores of classes.
 
     Args:
         model: A model of two inputs. With a ``preprocess``, the plane is that of the two columns of the table.
@@ -167,8 +167,8 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
 def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | None = None) -> Axes:
     """Draw a reliability diagram: how often rows that were given a probability are what they were said to be.
 
-    On the diagonal, of the rows with probability 0.8 eight in ten are of the class. Below it, the model is too sure of
-    itself. The legend has the expected calibration error, the mean distance from the diagonal weighted by rows. Bars
+    On the diagonal, of the rows with probability 0.8 eight in ten are of the class. Below it, the probabilities are
+    too large. The legend has the expected calibration error, the mean distance from the diagonal weighted by rows. Bars
     show how many rows each bin has.
 
     Args:
@@ -193,8 +193,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
         Guo et al., On calibration of modern neural networks (2017), figure 1 and equation 3.
     """
     name = "plots.calibration"
-    if not isinstance(bins, int) or isinstance(bins, bool) or bins < 1:
-        raise SettingsError(f"{name}: argument 'bins' must be a whole number from 1; got {brief(bins)}")
+    require_whole(bins, 1, f"{name}: argument 'bins'")
     chances = real_array(prediction, f"{name}: argument 'prediction'", np.float64)
     if chances.ndim not in (1, 2) or not chances.size:
         raise ShapeError(
@@ -244,7 +243,7 @@ def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str)
     if taken != (2,):
         of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
         raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
-    require_resolution(resolution, "decision_boundary")
+    require_whole(resolution, 2, f"{name}: argument 'resolution'")
     if data is None and preprocess is not None:
         raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
     if data is None and span is None:
@@ -333,6 +332,10 @@ def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
         return np.array([places[label] for label in found], np.intp)
     array = real_array(y, name, np.float64)
     if array.ndim == 2 and array.shape[1] == count > 1:
+        odd = (array < 0).any(axis=1) | ~np.isclose(array.sum(axis=1), 1.0)
+        if odd.any():
+            row = int(np.argmax(odd))
+            raise DataError(f"{name} must hold classes, or one-hot rows; got {brief(array[row].tolist())} in row {row}")
         return np.asarray(array.argmax(axis=1))
     array = array.reshape(-1)
     if count == 2 and np.isin(array, (-1, 1)).all():

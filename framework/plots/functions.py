@@ -21,7 +21,7 @@ from framework.plots.style import (
     legend,
     open_frame,
     require_model,
-    require_resolution,
+    require_whole,
 )
 from framework.settings.messages import brief
 from framework.trees import map_leaves, real_tree
@@ -141,7 +141,7 @@ def loss_surface(
         Bishop, Pattern recognition and machine learning (2006), section 5.2 and figure 5.5.
     """
     require_model(model, "loss_surface")
-    require_resolution(resolution, "loss_surface")
+    require_whole(resolution, 2, "plots.loss_surface: argument 'resolution'")
     copy = model.copy()
     vector = copy.parameters.vector
     names = _names(copy)

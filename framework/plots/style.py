@@ -76,12 +76,10 @@ def require_model(model: Any, name: str) -> None:
         raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
 
 
-def require_resolution(resolution: Any, name: str) -> None:
-    """Raise a SettingsError if a grid does not have two points or more along each axis."""
-    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
-        raise SettingsError(
-            f"plots.{name}: argument 'resolution' must be a whole number from 2; got {brief(resolution)}"
-        )
+def require_whole(value: Any, least: int, name: str) -> None:
+    """Raise a SettingsError if ``value`` is not a whole number from ``least`` on; ``name`` is its own."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingsError(f"{name} must be a whole number from {least}; got {brief(value)}")
 
 
 def open_frame(axis: Axes) -> None:

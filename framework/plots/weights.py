@@ -9,8 +9,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError, ShapeError, nearest
-from framework.plots.style import INK, axes, colorbar, require_model
-from framework.settings.messages import brief
+from framework.plots.style import INK, axes, colorbar, require_model, require_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +60,7 @@ def weights(
             f"plots.weights: argument 'name' must be a parameter of the model{hint or ';'} Parameters: "
             f"{', '.join(names) or 'none'}"
         )
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise SettingsError(f"plots.weights: argument 'count' must be a whole number from 1; got {brief(count)}")
+    require_whole(count, 1, "plots.weights: argument 'count'")
     images = _images(np.asarray(model.parameters[name], np.float64), name, shape)[:count]
     grid = _side_by_side(images)
     largest = float(np.max(np.abs(images))) or 1.0

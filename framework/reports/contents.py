@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.activations.basic import Sigmoid, Softmax
-from framework.arrays import Array
+from framework.arrays import Array, place_of_best
 from framework.data.sources import Source, batches
 from framework.errors import SettingsError
 from framework.losses import Loss
@@ -21,7 +20,7 @@ from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import brief
-from framework.tables import duration
+from framework.tables import COUNTERS, duration
 from framework.trees import at
 
 Cells = Sequence[Sequence[str]]
@@ -79,11 +78,9 @@ class Contents:
     @property
     def best(self) -> tuple[str, int] | None:
         """The column that says which epoch is the best, and its place; None where no value is finite."""
-        for key in ("val_loss", "loss"):
-            values = [math.inf if v is None or not math.isfinite(v) else v for v in self.columns.get(key, ())]
-            if values and (least := min(values)) < math.inf:
-                return key, values.index(least)
-        return None
+        key = next((key for key in ("val_loss", "loss") if key in self.columns), "")
+        place = place_of_best(self.columns.get(key, ()))
+        return None if place is None else (key, place)
 
 
 def contents_of(run: Any, name: str) -> Contents:
@@ -215,7 +212,7 @@ def compared(runs: Sequence[Contents]) -> list[dict[str, Any]]:
     settings = [{"model": run.code} | ({} if isinstance(run.settings, str) else dict(run.settings)) for run in runs]
     names = [*dict.fromkeys(name for each in settings for name in each)]
     differing = [name for name in names if len({each.get(name) for each in settings}) > 1]
-    figures = [*dict.fromkeys(key for run in runs for key in run.columns if key not in ("epoch", "seconds", "step"))]
+    figures = [*dict.fromkeys(key for run in runs for key in run.columns if key not in COUNTERS)]
     return [
         {name: each.get(name) for name in differing}
         | {"epochs": run.epochs}

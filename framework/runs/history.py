@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from framework import plots
-from framework.arrays import Array
+from framework.arrays import Array, place_of_best
 from framework.errors import DataError, SettingsError, nearest
 from framework.runs.dicts import CheckedDict
 from framework.settings.component import parsed
@@ -183,12 +183,10 @@ class History(Sequence[dict[str, Any]]):
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: of many rows the first, the best and the last, the best in bold."""
-        key = next((key for key in ("val_loss", "loss") if key in self.keys), None)
-        values = self.columns()[key] if key else np.array([])
-        finite = np.isfinite(values)
-        if not finite.any():
+        key = next((key for key in ("val_loss", "loss") if key in self.keys), "")
+        best = place_of_best(self.columns().get(key, ()))
+        if best is None:
             return as_html(self._table())
-        best = int(np.where(finite, values, np.inf).argmin())
         note = f"<div>bold: the lowest {key}, in row {best + 1} of {len(self)}</div>"
         return f"{as_html(self._table(best))}{note}"
 

@@ -159,6 +159,11 @@ TABLE = pd.DataFrame({"age": [1.0, 2.0], "city": ["Bern", "Genf"]})
         ({"data": X}, SettingsError, r"argument 'data' must be \(x, y\)"),
         ({"data": (X[:, :1], Y)}, ShapeError, r"x must have the shape \(rows, 2\); got \(60, 1\)"),
         ({"data": (X, Y + 1)}, DataError, "y must hold classes from 0 to 1; got 2 in row"),
+        (
+            {"model": Dense(2, 2), "data": (X, np.full((60, 2), 3.5))},
+            DataError,
+            r"y must hold classes, or one-hot rows; got \[3.5, 3.5\] in row 0",
+        ),
         ({"data": (TABLE, [0, 1])}, DtypeError, "column 'city'"),
         ({"data": (TABLE[["age"]], [0, 1])}, ShapeError, "x must have two columns; got age"),
         ({"classes": ["one"]}, SettingsError, r"argument 'classes' must have 2 names, one a class; got \['one'\]"),
