@@ -19,6 +19,10 @@ def as_text(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in lines)
 
 
+COUNTERS = ("epoch", "seconds")
+"""The columns of a history that are not figures."""
+
+
 class Markup(str):
     """HTML in which every text is escaped already, as a cell of ``as_html``."""
 
@@ -77,12 +81,12 @@ def duration(seconds: float) -> str:
     """Return a time as people write it.
 
     Example:
-        >>> duration(0.0123), duration(75), duration(7322)
-        ('12.3 ms', '1 min 15 s', '2 h 2 min')
+        >>> duration(0.0123), duration(0.9999), duration(75), duration(7322)
+        ('12.3 ms', '1 s', '1 min 15 s', '2 h 2 min')
     """
-    if seconds < 1:
+    if seconds < 0.9995:  # more is written as 1e+03 ms
         return f"{seconds * 1000:.3g} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

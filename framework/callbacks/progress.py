@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from framework.callbacks.base import Callback
 from framework.runs.run import Run
 from framework.settings.component import Positive
-from framework.tables import duration
+from framework.tables import COUNTERS, duration
 
 
 class ProgressBar(Callback):
@@ -95,7 +95,7 @@ def _bar(*, widget: bool = False, **options: Any) -> Any:
 
 
 def _pairs(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
-    shown = keys or [key for key in row if key not in ("epoch", "step", "seconds", "learning_rate")]
+    shown = keys or [key for key in row if key not in (*COUNTERS, "learning_rate")]
     return [f"{key}={row[key]:.4g}" for key in shown if key in row]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.experiments.folder import RunFolder
 from framework.settings.messages import brief
+from framework.tables import COUNTERS
 
 FEW = 3
 """More names than this that only some runs have share a cell."""
@@ -35,7 +36,7 @@ def _figures(run: RunFolder) -> dict[str, Any]:
     kept = {} if metrics is None else {f"val_{name}": value for name, value in metrics["validation"].items()}
     if kept:
         row = next((each for each in reversed(history) if _holds(each, kept)), {})
-    shown = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
+    shown = {name: value for name, value in row.items() if name not in (*COUNTERS, "learning_rate")}
     return {"epochs": len(history), "complete": metrics is not None, "epoch": row.get("epoch"), **shown, **kept}
 
 

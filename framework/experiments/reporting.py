@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _about(folder: RunFolder) -> Cells:
     try:
         about = json.loads((folder.path / ABOUT).read_text(encoding="utf-8"))
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-        command = " ".join(["framework", *about["command"]])
+        command = shlex.join(["framework", *about["command"]])
         return [("started", str(about["started"])), ("command", command), ("installed", versions)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []

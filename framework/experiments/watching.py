@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, place_of_best
 from framework.errors import SettingsError
 from framework.experiments.folder import RunFolder
 from framework.extras import required
 from framework.settings.messages import printable
-from framework.tables import duration
+from framework.tables import COUNTERS, duration
 
-HIDDEN = ("epoch", "seconds", "step")
 STYLES = ("cyan", "yellow", "green", "magenta", "blue", "red", "white")
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"
@@ -163,7 +162,7 @@ class Watched:
     @property
     def keys(self) -> list[str]:
         """The figures, in the order in which they come."""
-        return [*dict.fromkeys(key for row in self.rows for key in row if key not in HIDDEN)]
+        return [*dict.fromkeys(key for row in self.rows for key in row if key not in COUNTERS)]
 
 
 def watch(
@@ -224,7 +223,7 @@ def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> N
             new = run.rows[seen[place] :] if seen[place] <= len(run.rows) else run.rows
             seen[place] = len(run.rows)
             for row in new:
-                shown = ", ".join(f"{printable(key)}={_short(row.get(key))}" for key in row if key not in HIDDEN)
+                shown = ", ".join(f"{printable(key)}={_cell(row, key)}" for key in row if key not in COUNTERS)
                 console.print(f"{run.name}: epoch {row.get('epoch', '?')}: {shown}", soft_wrap=True)
     for run in runs:
         console.print(f"{run.name}: {run.state}", soft_wrap=True)
@@ -259,11 +258,12 @@ def _table_of_one(run: Watched, console: Any) -> list[Any]:
     rows = []
     for key in run.keys:
         values = run.values(key)
-        finite = np.isfinite(values)
-        row = [printable(key), _short(run.rows[-1].get(key))]
-        for find in (np.nanargmin, np.nanargmax):
-            place = int(find(np.where(finite, values, np.nan))) if finite.any() else None
-            row += ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch", place + 1))]
+        row = [printable(key), _cell(run.rows[-1], key)]
+        for mode in ("min", "max"):
+            place = place_of_best(values, mode)
+            row += (
+                ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch") or place + 1)]
+            )
         rows.append(row)
     widths = [3 + max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     space = console.width - 2
@@ -287,7 +287,7 @@ def _table_of_several(runs: Sequence[Watched], console: Any) -> list[Any]:
         main = _main(run)
         curve = sparkline(run.values(main), 12, _blocks(console)) if main else ""
         style = STYLES[place % len(STYLES)]
-        cells = [_short(run.rows[-1].get(key)) if run.rows else "" for key in keys]
+        cells = [_cell(run.rows[-1], key) if run.rows else "" for key in keys]
         table.add_row(
             _texts((run.name, style)), run.place, *cells, _texts((curve, style)), _texts((states[place], "dim"))
         )
@@ -307,9 +307,10 @@ def _curves(runs: Sequence[Watched], console: Any, log: bool) -> list[Any]:
     width = max(10, min(100, (console.width - 2 * across) // across - 11))
     plots = []
     if len(runs) > 1:
-        names = [*dict.fromkeys(filter(None, map(_main, runs)))]
-        curves = [(run.values(name), STYLES[place % len(STYLES)]) for place, run in enumerate(runs) for name in names]
-        plots.append(_plot(" and ".join(names), [], curves, max(10, min(150, console.width - 13)), log))
+        drawn = [(name, run.values(name), place) for place, run in enumerate(runs) if (name := _main(run)) is not None]
+        curves = [(values, STYLES[place % len(STYLES)]) for _, values, place in drawn]
+        title = " and ".join(dict.fromkeys(name for name, _, _ in drawn))
+        plots.append(_plot(title, [], curves, max(10, min(150, console.width - 13)), log))
     else:
         run = runs[0]
         for name in dict.fromkeys(key.removeprefix("val_") for key in run.keys if key != "learning_rate"):
@@ -434,7 +435,12 @@ def _blocks(console: Any) -> str:
     return BLOCKS if _draws(console) else ASCII_BLOCKS
 
 
-def _short(value: Any) -> str:
-    if value is None:
-        return "not finite"
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    """Return a figure of a row, as text; nothing where the row has none."""
+    if key not in row:
+        return ""
+    return "not finite" if row[key] is None else _short(row[key])
+
+
+def _short(value: float) -> str:
     return f"{value:.5g}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from framework.reports.contents import Contents
+from framework.tables import COUNTERS
 
 POINTS = 2000
 """A curve with more points is thinned to at most this many."""
@@ -19,12 +20,10 @@ COLORS = 7
 NORMS = ("gradient_norm", "weight_norm")
 """How the columns of ``LayerNorms`` begin."""
 
-HIDDEN = ("epoch", "seconds", "step")
-
 
 def figures(runs: Sequence[Contents]) -> list[str]:
     """Return the names of the figures of some runs without val_, in the order in which they come."""
-    names = (key.removeprefix("val_") for run in runs for key in run.columns if key not in HIDDEN)
+    names = (key.removeprefix("val_") for run in runs for key in run.columns if key not in COUNTERS)
     return [*dict.fromkeys(names)]
 
 

@@ -162,6 +162,16 @@ def test_several_runs_are_the_rows_of_a_table(folder, monkeypatch):
     assert "long reason" not in text
 
 
+def test_a_figure_that_a_run_does_not_have_is_left_out_and_a_null_is_not_finite(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    make("other")
+    write(folder, line(1), line(2))
+    write(Path("other"), line(1, f1=0.25), line(2, f1=None))
+    rows = {row.split()[0]: row for row in command("watch", "run", "other", "--once").splitlines() if row.split()}
+    assert "not finite" in rows["other"]
+    assert "not finite" not in rows["run"]
+
+
 def test_a_pipe_gets_what_is_there_and_a_line_for_each_new_epoch(folder, meanwhile):
     write(folder, line(1), line(2))
     left = meanwhile(

@@ -95,7 +95,7 @@ def test_the_report_of_a_folder_has_its_history_metrics_settings_and_columns(tra
     assert [row[0] for row in found.table("column", "becomes")] == ["column", "x", "y", "side"]
     head, *rows, _ = found.table("left", "recall")
     assert (head[1:3], sum(int(cell) for row in rows for cell in row[1:3])) == (["left", "right"], 15)
-    assert ["command", "framework train a <b>.toml"] in found.tables[1]
+    assert ["command", "framework train 'a <b>.toml'"] in found.tables[1]
     assert "type = &quot;AdamOptimizer&quot;" in found.text
     assert 'class="alarm"' not in found.text
 
