@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.graph.node import Node, matching
+from framework.graph.node import Node, matching, ordered
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.special import EDGES, erf_near, erfc_tail
 
@@ -283,10 +283,11 @@ WIDE: dict[str, Callable[..., Any]] = {
 def _product(writer: Writer, node: Node) -> str:
     """Write a matrix product; in float64 as a sum over an index, where ONNX Runtime would join a transpose with it.
 
-    Its versions up to 1.24 have no operator for the two in float64, and 1.27 computes it in float32.
+    It moves a transpose past other operations to do so. Its versions up to 1.24 have no operator for the two in
+    float64, and 1.27 computes it in float32.
     """
     a, b = node.args
-    joined = min(a.ndim, b.ndim) > 1 and any(matching(arg, "transpose") for arg in node.args)
+    joined = min(a.ndim, b.ndim) > 1 and any(matching(each, "transpose") for each in ordered(node.args))
     if not joined or writer.graph.dtype == "float32":
         return writer.op("MatMul", *writer.args(node))
     letters = "abcdefgh"[: node.ndim - 2]
