@@ -396,6 +396,8 @@ class Loss(Formula):
         if getattr(values, "shape", ()) != expected:
             of = ("per element", "per row")
             other = given.shape if self.by_row else given.shape[:1]
+            if values is Ellipsis:
+                raise ShapeError(f"{type(self).__name__}.value is not written yet: replace the ... by NumPy code")
             hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
             if np.shape(values) == other:
                 hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"

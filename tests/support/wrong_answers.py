@@ -19,6 +19,92 @@ WRONG = {
             (("* x[0]", ""), "part at step 2 of 20"),
         ],
     ],
+    "lesson_2_derivatives": [
+        [
+            (("h - little", "h"), "must give"),
+            (("(2 * little)", "little"), "must give"),
+        ],
+        [
+            (("-2 * h", "2 * h"), "Bell.derivative is wrong"),
+            (("self.s**2", "self.s"), "Bell.derivative is wrong"),
+            (("-2 * h / self.s**2 * ", ""), "Bell.derivative is wrong"),
+        ],
+        [
+            (("* w2 *", "*"), "must give"),
+            (("1 - outer**2", "1 - inner**2"), "must give"),
+            (("(1 - inner**2) * x", "(1 - inner**2)"), "must give"),
+        ],
+    ],
+    "lesson_3_descent": [
+        [
+            (("-np.mean", "np.mean"), "the sign is wrong"),
+            (("np.mean", "np.sum"), "must give"),
+            (("np.log(1 - p)", "np.log(p)"), "must give"),
+        ],
+        [
+            (("/ len(y)", ""), "part at step 1 of 10"),
+            (("2 *", ""), "part at step 1 of 10"),
+        ],
+        [(("6.0", "0.5"), "not below 0.18"), (("6.0", "60.0"), "not below 0.18")],
+    ],
+    "lesson_4_digits": [
+        [
+            (("axis=1", "axis=0"), "must give|broadcast|shape"),
+            (("np.mean", "np.sum"), "must give 1; got 10"),
+        ],
+        [
+            ((">= patience", "> patience"), "must give"),
+            (("best, best_epoch = loss, epoch", "best_epoch = epoch"), "must give"),
+            (("return len(losses)", "return None"), "returns nothing"),
+        ],
+        [
+            (("Dense(64, 16, ReLU()), Dense(16", "Dense(64, 32, ReLU()), Dense(32"), "more than 1,500"),
+            (("Dense(64, 16, ReLU()), Dense(16", "Dense(64, 2, ReLU()), Dense(2"), "less than 95 %"),
+        ],
+    ],
+    "lesson_5_tables": [
+        [
+            (("train.mean()) / train.std()", "new.mean()) / new.std()"), "must give"),
+            (("train.std()", "train.var()"), "must give"),
+        ],
+        [
+            (('Impute("median"), Standardize()]', "Standardize()]"), "size"),
+            (("[OneHot()]", "[Standardize()]"), "colour"),
+            (('"price": [Standardize()]', '"price": [Impute()]'), "mean 0 and the deviation 1"),
+            (("[Classes()]", "[]"), "sold|target|classes"),
+        ],
+    ],
+    "lesson_6_own_parts": [
+        [
+            (("np.abs(h)", "h"), "must give"),
+            (("np.abs(h)", "h**2"), "must give"),
+        ],
+        [
+            (("error**2 / 2", "error**2"), "must give"),
+            (("self.delta * (error - self.delta / 2)", "error - 0.5"), "must give"),
+            (("np.abs(prediction - target)", "prediction - target"), "must give"),
+        ],
+        [
+            (("values -= rate", "values += rate"), "must give"),
+            (("velocity += gradients", "velocity += (1 - self.mu) * gradients"), "must give"),
+            (("values -= rate * velocity", "values = values - rate * velocity"), "write into the one given"),
+        ],
+    ],
+    "lesson_7_keep_it": [
+        [
+            (("epochs=5", "epochs=8"), "it has made 11"),
+            (("continued.optimizer.learning_rate = 0.0015\n", ""), "the rates of the 8 epochs"),
+        ],
+        [
+            ((" if low else 0", ""), "must give"),
+            (("if low else 0", 'if low else memory.get("count", 0)'), "must give"),
+        ],
+        [
+            ((", 0)\n    h", ", 1)\n    h"), "must give"),
+            (("return powers / powers.sum(axis=1, keepdims=True)", "return powers / powers.sum()"), "must give"),
+            (("return powers / powers.sum(axis=1, keepdims=True)", "return h"), "must give"),
+        ],
+    ],
     "lesson_8_transformer": [
         [
             (("np.sqrt(q.shape[-1])", "q.shape[-1]"), "must give"),
