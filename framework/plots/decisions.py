@@ -11,6 +11,7 @@ from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
+from framework.parts import parts
 from framework.plots.ranges import Span, enclosing, two_spans
 from framework.plots.style import (
     COLORS,
@@ -52,7 +53,7 @@ def decision_boundary(
     Args:
         model: A model of two inputs. With a ``preprocess``, the plane is that of the two columns of the table.
         data: (x, y), or None. x is an array (rows, 2) or a table of two columns; y has the classes as integers, one-hot
-            or as the target of ``fit`` had them, or numbers.
+            or as the target of ``fit`` had them, or numbers; or is the name of a column of the table.
         classes: The names of the classes. None takes those of the model's ``preprocess``, or numbers them.
         span: The range of each input, ((low, high), (low, high)). None encloses the data.
         resolution: Predictions along each axis.
@@ -76,7 +77,8 @@ def decision_boundary(
     name = "plots.decision_boundary"
     require_model(model, "decision_boundary")
     _require_given(model, data, span, resolution, name)
-    labels, x, plane = _plane(model, None if data is None else data[0], name)
+    given, target, _ = (None, None, None) if data is None else parts(data, name)
+    labels, x, plane = _plane(model, given, name)
     ranges = _enclosing(x, name) if span is None else two_spans(span, "decision_boundary")
     horizontal, vertical = (np.linspace(*each, resolution) for each in ranges)
     scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
@@ -88,9 +90,9 @@ def decision_boundary(
     names = [] if count == 1 else _class_names(classes, known, count, name)
     y = None
     if data is not None and count == 1:
-        y = real_array(data[1], f"{name}: y", np.float64).reshape(-1)
+        y = real_array(target, f"{name}: y", np.float64).reshape(-1)
     elif data is not None:
-        y = _places_of(data[1], known, count, f"{name}: y")
+        y = _places_of(target, known, count, f"{name}: y")
     if x is not None and y is not None and len(y) != len(x):
         raise ShapeError(f"{name}: y must have {len(x)} rows, as x; got {len(y)}")
     axis = axes(axis, "decision_boundary", height=4.8)

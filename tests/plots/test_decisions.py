@@ -96,7 +96,7 @@ def test_a_model_with_a_preprocess_is_drawn_over_the_columns_of_its_table(axis, 
     model = Dense(units=2, activation=Softmax())
     trainer = Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.5), epochs=3, preprocess=recipe)
     trainer.fit(model, (table(columns), text))
-    plots.decision_boundary(model, (table(columns), text), resolution=15, axis=axis)
+    plots.decision_boundary(model, (table({**columns, "kind": text.tolist()}), "kind"), resolution=15, axis=axis)
     points = points_of(axis, 15)
     image = np.asarray(axis.images[0].get_array()).reshape(-1, 4)
     named = model.classify(pd.DataFrame({"age": points[:, 0], "size": points[:, 1]}))
@@ -117,7 +117,7 @@ def test_a_class_that_fit_did_not_have_is_refused():
         model, (table, np.array(["a", "b", "a"]))
     )
     with pytest.raises(DataError, match="y must hold the classes 'a', 'b'; got 'c' in row 2"):
-        plots.decision_boundary(model, (table, ["a", "b", "c"]))
+        plots.decision_boundary(model, (table, np.array(["a", "b", "c"])))
     with pytest.raises(SettingsError, match=r"must be \(table, y\), as the model has a preprocess"):
         plots.decision_boundary(model, (X, Y))
 
