@@ -16,7 +16,7 @@ from framework.export.whole import model_hint, whole
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.models import Model
-from framework.models.rows import chooses
+from framework.models.rows import scores_of
 from framework.settings.messages import brief
 from framework.trees import leaves
 
@@ -91,7 +91,7 @@ def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None
     if preprocess is not None:
         values = write_inverse(file, preprocess, {key: (values[key], shapes[key]) for key in values}, dtype)
     labels = _classes(model, shapes, classes)
-    names = _output_names(model, [*values], labels)
+    names = _output_names(model, shapes, labels)
     for key, value in values.items():
         file.output(names[key], value, dtype, ["rows", *shapes[key]])
     for key, levels in labels.items():
@@ -102,13 +102,15 @@ def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None
     return file.model()
 
 
-def _output_names(model: Model, outputs: Sequence[str], labels: Mapping[str, Any]) -> dict[str, str]:
+def _output_names(model: Model, shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, Any]) -> dict[str, str]:
     """Return the name of each output in the file."""
-    if len(outputs) > 1:
-        return {key: key for key in outputs}
+    if len(shapes) > 1:
+        return {key: key for key in shapes}
+    ((key, shape),) = shapes.items()
+    (activation,) = leaves(model.output_activation)
     targets = () if model.preprocess is None else model.preprocess.targets
-    name = "probabilities" if labels else targets[0] if len(targets) == 1 else "output"
-    return {outputs[0]: name}
+    scores = scores_of(activation, shape) if labels else ""
+    return {key: scores or (targets[0] if len(targets) == 1 else "output")}
 
 
 def _classes(
@@ -117,7 +119,7 @@ def _classes(
     """Return the classes of each output that chooses one, by name."""
     outputs = [*shapes]
     ends = zip(shapes.items(), leaves(model.output_activation), strict=False)  # a user's model may not say its own
-    choosing = [key for (key, shape), activation in ends if chooses(activation, shape)]
+    choosing = [key for (key, shape), activation in ends if scores_of(activation, shape)]
     known: Mapping[str, tuple[Any, ...]] = {} if model.preprocess is None else model.preprocess.classes
     if classes is not None and known:
         raise SettingsError("export_onnx: leave argument 'classes' out: the model's Preprocess has the classes")

@@ -24,7 +24,7 @@ from framework.export.whole import model_hint, sample_of
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
-from framework.models.rows import chooses
+from framework.models.rows import scores_of
 from framework.models.sequential import Residual, Sequential
 from framework.models.shapes import of_rows, shown
 from framework.settings.component import belongs_to
@@ -125,8 +125,8 @@ class _File:
         transform = source.transform()
         shape = self.model.shape_after(self.shape)
         outputs = shape if isinstance(shape, dict) else math.prod(shape)
-        choosing = not isinstance(shape, dict) and chooses(self.model.output_activation, shape)
-        predict = source.predict(outputs, chooses=choosing)
+        scores = "" if isinstance(shape, dict) else scores_of(self.model.output_activation, shape)
+        predict = source.predict(outputs, scores)
         self.numbers |= self.table.constants
         return [predict, transform]
 

@@ -258,14 +258,14 @@ class TableSource:
 
     # predictions
 
-    def predict(self, outputs: Any, *, chooses: bool) -> str:
-        """Return the source of ``predict``, and of ``classify`` where the model ``chooses`` a class."""
+    def predict(self, outputs: Any, scores: str) -> str:
+        """Return the source of ``predict``, and of ``classify`` where the model gives ``scores`` of classes."""
         named, one = isinstance(outputs, dict), "" in self._inputs()
         rows = "x" if one else f"x[{next(iter(self._inputs()))!r}]"
         part = "x[start:stop]" if one else "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
-            f'    """Return the predictions for the rows of a table: {quoted(self._described(chooses=chooses))}.',
+            f'    """Return the predictions for the rows of a table: {quoted(self._described(scores))}.',
             "",
             "    A table is a dict of columns by name, or a list of records. None and NaN are missing values.",
             '    """',
@@ -283,18 +283,18 @@ class TableSource:
         else:
             lines.append("    output = np.concatenate(parts)")
             lines += self._back("output", [*self.fitted.target], single=len(self.fitted.target) == 1)
-        return "\n".join([*lines, "    return output", ""]) + (self._classify(outputs) if chooses else "")
+        return "\n".join([*lines, "    return output", ""]) + (self._classify(outputs) if scores else "")
 
     def _inputs(self) -> dict[str, Any]:
         shape = self.fitted.shape
         return shape if isinstance(shape, dict) else {"": shape}
 
-    def _described(self, *, chooses: bool) -> str:
+    def _described(self, scores: str) -> str:
         classes = self.fitted.classes
-        if len(self.fitted.target) == 1 and classes and chooses:
+        if len(self.fitted.target) == 1 and classes and scores:
             levels = next(iter(classes.values()))
             shown = ", ".join(map(repr, levels)) if len(levels) <= 5 else f"{len(levels)} classes"
-            return f"probabilities of {shown if len(levels) > 2 else repr(levels[1])}"
+            return f"{scores} of {shown if len(levels) > 2 else repr(levels[1])}"
         return ", ".join(self.fitted.targets) or "the outputs of the network"
 
     def _back(self, value: str, targets: list[tuple[str, Any]], *, single: bool) -> list[str]:

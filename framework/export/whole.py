@@ -104,11 +104,12 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
     model.parameters  # noqa: B018 -- raises while a number of inputs is not known
     expected = model.input_shape
     if model.preprocess is not None:
-        if shape is not None or not model.takes(model.preprocess.shape):
-            advice = "train them together" if shape is None else "leave argument 'shape' out"
+        if shape is not None:
+            raise SettingsError(f"{name}: leave argument 'shape' out: the model's Preprocess has the shape of a sample")
+        if not model.takes(model.preprocess.shape):
             raise SettingsError(
                 f"{name}: the Preprocess of the model gives samples of shape {shown(model.preprocess.shape)}, and the "
-                f"model takes {shown(expected)}; {advice}"
+                f"model takes {shown(expected)}; train them together"
             )
         shape = model.preprocess.shape
     if shape is None:

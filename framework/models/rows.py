@@ -136,15 +136,17 @@ def _named(places: Array, classes: tuple[Any, ...] | None) -> Array:
     return places if classes is None else np.array(classes)[places]
 
 
-def chooses(activation: Any, shape: Any) -> bool:
-    """Return whether an output of this shape chooses a class: the largest of several numbers, or one from 0 to 1.
+def scores_of(activation: Any, shape: Any) -> str:
+    """Return what an output of this shape says of classes: probabilities, scores, or "" for one number of any size.
 
     Example:
         >>> from framework import Identity, Sigmoid
-        >>> chooses(Identity(), (3,)), chooses(Sigmoid(), ()), chooses(Identity(), ())
-        (True, True, False)
+        >>> scores_of(Sigmoid(), ()), scores_of(Identity(), (3,)), scores_of(Identity(), ())
+        ('probabilities', 'scores', '')
     """
-    return shape not in ((), (1,)) or getattr(activation, "output_range", None) == (0.0, 1.0)
+    if getattr(activation, "output_range", None) == (0.0, 1.0):
+        return "probabilities"
+    return "" if shape in ((), (1,)) else "scores"
 
 
 def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, name: str) -> Array:
@@ -161,7 +163,7 @@ def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, n
         ShapeError: The rows are not scores of classes, or not of as many as have names.
     """
     if scores.ndim == 1 or scores.shape[1:] == (1,):
-        if not chooses(activation, scores.shape[1:]):
+        if not scores_of(activation, scores.shape[1:]):
             raise SettingsError(
                 f"{name}: a model of one output must end in an activation from 0 to 1, such as Sigmoid, to choose one "
                 f"of two classes; got {activation!r}"

@@ -80,6 +80,10 @@ def test_an_output_of_any_number_has_no_label_as_classify_refuses_it(tmp_path):
     with pytest.raises(SettingsError, match="from 0 to 1"):
         model.classify(rows)
     assert [*predicted(session(model, tmp_path), rows)] == ["y"]
+    scores = Dense(1, 2)
+    scores.preprocess = model.preprocess
+    found = predicted(session(scores, tmp_path), rows)
+    assert ([*found], found["label"].tolist()) == (["scores", "label"], scores.classify(rows).tolist())
     export_python(model, tmp_path / "network.py")
     assert "classify" not in runpy.run_path(tmp_path / "network.py")
 
