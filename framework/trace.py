@@ -228,7 +228,7 @@ class TraceSteps(Callback):
         step = _traced(_require_neuron(run.model), before, run.optimizer.last_rate)
         memory = run.memory(self)
         steps = memory.setdefault("steps", [])
-        steps.append(step.to_dict())
+        steps.append({name: np.array(value) for name, value in asdict(step).items()})
         del steps[: -self.limit]
         memory["first"] = run.step - len(steps) + 1
 
