@@ -64,6 +64,8 @@ def _located(message: str, text: str, name: str) -> str:
     line = place[1] or text.rstrip("\n").count("\n") + 1
     said = message[: place.start()]
     hint = "; text goes in quotes" if said == "Invalid value" else ""
+    if name.endswith((".csv", ".tsv")):
+        hint = "; framework new writes an experiment for a table"
     return f"{name}, line {line}: the text is not TOML: {said}{hint}"
 
 
