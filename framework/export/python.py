@@ -34,7 +34,8 @@ from framework.trees import leaves, map_leaves
 _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
 
-_TAKEN = {"np", "base64", "io", "x", "rows", "predict", "windows", "row_sums", "row_max", "row_min", "require_ids"}
+_TAKEN = {"np", "base64", "io", "x", "rows", "predict", "windows", "row_sums", "row_max", "row_min"}
+_TAKEN |= {"require_ids", "require_columns"}
 _TAKEN |= {"erf", "erfc", "real", *keyword.kwlist, *dir(builtins)}
 
 _FUNCTIONS = ("network", "transform", "classify", "table", "text_of", "normal_deviate", "ratio", "polynomial")
@@ -142,6 +143,8 @@ class _File:
     def _inputs(self) -> Any:
         """Write the lines that take x, and return the names of its leaves."""
         dtype = self.model.dtype
+        if self.model.columns and self.model.preprocess is None and not isinstance(self.shape, dict):
+            self.lines.line(f"{self.lines.calls('require_columns')}(x, {[*self.model.columns]})")
 
         def taken(shape: Any, limit: Any, text: str, wanted: str) -> Any:
             if isinstance(shape, dict):

@@ -53,6 +53,13 @@ def row_min(x):
     columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
     return np.minimum.reduce(columns, axis=0).reshape(x.shape[:-1])
 ''',
+    "require_columns": '''
+def require_columns(x, names):
+    """Check the names of a table's columns; an array has none."""
+    given = [str(name) for name in getattr(x, "column_names", getattr(x, "columns", names))]
+    if given != names:
+        raise ValueError(f"x must have the columns {names}, in that order; got {given}")
+''',
     "require_ids": '''
 def require_ids(x, count):
     """Check that these are whole numbers from 0 to count - 1, and return them."""

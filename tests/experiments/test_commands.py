@@ -317,7 +317,7 @@ def test_what_fit_refuses_leaves_no_folder():
     [
         ("train points.toml --out full", "the folder 'full' must be new or empty; framework resume continues a run"),
         ("train points.toml --out points.csv", "the folder of the run must be one that can be written; "),
-        ("train points.csv", "points.csv, line 1: the text is not TOML: "),
+        ("train points.csv", "in a key/value pair; framework new writes an experiment for a table"),
         ("train none.toml", "none.toml: an experiment must be a file that can be read; No such file or directory"),
         ("train full", "full: an experiment must be a file that can be read; Is a directory"),
         ("train latin.toml", "latin.toml, line 2: an experiment must be a text in UTF-8; got the byte 0xe9"),

@@ -97,7 +97,6 @@ def test_every_setting_of_json_has_a_line(tree, indent):
     ("text", "name", "message"),
     [
         ("a = 1\nb = income\n", "e.toml", "e.toml, line 2: the text is not TOML: Invalid value; text goes in quotes"),
-        ("age;size\n1;2\n", "e.csv", "e.csv, line 1: .*; framework new writes an experiment for a table"),
         ("a = 1\n\na = 2\n", "e.toml", "e.toml, line 3: the text is not TOML: Cannot overwrite a value"),
         ("a = [1,\n2\n", "e.toml", "e.toml, line 2: the text is not TOML: Unclosed array"),
         ('{"a": 1,\n"b": tru}', "e.json", "e.json, line 2: the text is not JSON: Expecting value"),

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from derivatives.right_formulas import LAYERS
 from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, of_integers, sample, side_by_side
@@ -21,16 +23,20 @@ from framework import (
     Flatten,
     Input,
     Join,
+    MeanSquaredError,
     MinMax,
+    Neuron,
     OneHot,
     Preprocess,
     Quantiles,
     ReLU,
     Sequential,
     SettingsError,
+    SGDOptimizer,
     Sigmoid,
     Standardize,
     Tanh,
+    Trainer,
     export_onnx,
     export_python,
 )
@@ -128,6 +134,19 @@ def test_other_shapes_and_ids_are_refused(tmp_path):
     for odd in (-1, 4, 0.5):
         with pytest.raises(ValueError, match="whole numbers from 0 to 3"):
             predict([[0, 1, odd]])
+
+
+@pytest.mark.parametrize("made", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "arrow"])
+def test_a_table_with_columns_in_another_order_is_refused(made, tmp_path):
+    columns = {"a": [1.0, 2.0, 3.0], "b": [4.0, 0.0, 1.0]}
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=1)
+    model = trainer.fit(Neuron(2), (made(columns), [1.0, 2.0, 3.0])).model
+    predict = predict_of(model, tmp_path)
+    rows = np.stack([*columns.values()], axis=1)
+    require_same_bits(predict(made(columns)), model(rows))
+    require_same_bits(predict(rows), model(rows))
+    with pytest.raises(ValueError, match=r"x must have the columns \['a', 'b'\], in that order; got \['b', 'a'\]"):
+        predict(made(dict(reversed(columns.items()))))
 
 
 class Doubled(Activation):
