@@ -127,6 +127,8 @@ def _classes(
         raise SettingsError(
             f"export_onnx: argument 'classes' is for a model of one output; this one has {', '.join(outputs)}"
         )
+    if isinstance(classes, str) or not hasattr(classes or (), "__len__"):
+        raise SettingsError(f"export_onnx: argument 'classes' must hold the names of the classes; got {brief(classes)}")
     if classes is not None and not choosing:
         raise SettingsError(
             "export_onnx: argument 'classes' is for a model that ends in an activation from 0 to 1, such as Sigmoid, "

@@ -55,8 +55,10 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
         >>> [str(text.get_text()) for text in axis.get_legend().get_texts()]
         ['f = Sigmoid()', "f', written", "f', derived: equal"]
     """
-    if not all(hasattr(formula, name) for name in ("derivative_at", "coupled", "program")):
-        raise SettingsError(f"plots.activation: argument 'formula' must be an activation; got {brief(formula)}")
+    if isinstance(formula, type) or not all(hasattr(formula, name) for name in ("derivative_at", "coupled", "program")):
+        raise SettingsError(
+            f"plots.activation: argument 'formula' must be an activation, such as Tanh(); got {brief(formula)}"
+        )
     low, high = span_of(span, "activation", "span")
     if formula.coupled:
         raise SettingsError(
@@ -227,8 +229,8 @@ def _points(path: Any, vector: Array, places: tuple[int, int]) -> Array:
     points = real_array(steps, "plots.loss_surface: argument 'path'", np.float64)
     if points.ndim != 2 or points.shape[1] not in (2, vector.size):
         raise ShapeError(
-            "plots.loss_surface: argument 'path' must hold steps of TraceSteps, or have the shape (points, 2) or "
-            f"(points, {vector.size}); got {points.shape}"
+            "plots.loss_surface: argument 'path' must hold steps of TraceSteps, or have the shape (points, 2)"
+            f"{f' or (points, {vector.size})' if vector.size != 2 else ''}; got {points.shape}"
         )
     require_finite(points, "plots.loss_surface: argument 'path'")
     return points[:, places] if points.shape[1] == vector.size else points

@@ -41,7 +41,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         >>> [str(text.get_text()) for text in axis.texts if text.get_text()]
         ['input\n(rows, 4)', '0 Dense(ReLU)\n(rows, 8), 40 parameters', '1 Dense(Softmax)\n(rows, 3), 27 parameters']
     """
-    formula = hasattr(model, "program") and not hasattr(model, "input_shape")
+    formula = not isinstance(model, type) and hasattr(model, "program") and not hasattr(model, "input_shape")
     part = _operations(model) if formula else _layers(model)
     inch = 1.0  # how large an inch of the boxes becomes
     if axis is not None and hasattr(axis, "get_position"):

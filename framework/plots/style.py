@@ -72,7 +72,7 @@ def axes(
 
 def require_model(model: Any, name: str) -> None:
     """Raise a SettingsError if ``model`` is not a model; ``name`` is the caller's."""
-    if not all(hasattr(model, each) for each in ("parameters", "preprocess", "input_shape")):
+    if isinstance(model, type) or not all(hasattr(model, each) for each in ("parameters", "preprocess", "input_shape")):
         raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.errors import SettingsError, ShapeError, nearest
 from framework.plots.style import INK, axes, colorbar, require_model, require_whole
+from framework.settings.messages import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def weights(
         axis: The axes to draw on; None makes a figure.
 
     Raises:
-        SettingsError: The model has no such parameter; lists them.
+        SettingsError: The model has no such parameter; lists them. Or ``shape`` is not two sizes.
         ShapeError: The inputs do not fill an image of this shape; says how many there are.
 
     Example:
@@ -93,6 +94,10 @@ def _images(values: Array, name: str, shape: Any) -> Array:
             f"plots.weights: argument 'shape' must be given: {name} has {inputs} inputs, which do not fill a square; "
             "write shape=(height, width)"
         )
+    if shape is not None and not (
+        isinstance(shape, tuple | list) and len(shape) == 2 and all(isinstance(size, int) for size in shape)
+    ):
+        raise SettingsError(f"plots.weights: argument 'shape' must be (height, width); got {brief(shape)}")
     height, width = (side, side) if shape is None else shape
     if height * width != inputs:
         raise ShapeError(

@@ -176,12 +176,16 @@ class Run(Progress):
             >>> data = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
             >>> trainer.fit(Neuron(1, Sigmoid()), data).report("report.html", data, classes=["low", "high"])
         """
-        for name, other in (others or {}).items():
-            if name == title or not isinstance(other, Run):
-                raise SettingsError(
-                    "report: argument 'others' must be runs by names other than the title, as "
-                    f"others={{'wide': run}}; got {name!r}: {brief(other)}"
-                )
+        if not (
+            isinstance(others, Mapping | None)
+            and all(name != title and isinstance(other, Run) for name, other in (others or {}).items())
+        ):
+            raise SettingsError(
+                "report: argument 'others' must be a dict of runs by names other than the title, as "
+                f"others={{'wide': run}}; got {brief(others)}"
+            )
+        if classes is not None and validation is None:
+            raise SettingsError("report: argument 'classes' is for the confusion matrix; give validation data too")
         runs = {title: self, **(others or {})}
         contents = [contents_of(run, name) for name, run in runs.items()]
         if validation is not None:

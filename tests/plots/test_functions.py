@@ -80,8 +80,9 @@ def test_a_written_derivative_of_a_formula_that_cannot_be_derived_is_drawn_alone
         (
             lambda: plots.activation(np.tanh),
             SettingsError,
-            "argument 'formula' must be an activation; got <ufunc",
+            "argument 'formula' must be an activation, such as Tanh\\(\\); got <ufunc",
         ),
+        (lambda: plots.activation(Softmax), SettingsError, "must be an activation, such as .* got <class"),
         (
             lambda: Swish().plot(span=(1, 1)),
             SettingsError,

@@ -116,6 +116,9 @@ def test_a_layer_alone_is_a_box_below_its_input(axis):
 
 
 def test_what_is_no_model_is_refused():
+    for given in (ReLU, Dense):
+        with pytest.raises(SettingsError, match=r"plots.graph: argument 'model' must be a model; got <class"):
+            plots.graph(given)
     with pytest.raises(SettingsError, match=r"plots.graph: argument 'model' must be a model; got 3"):
         plots.graph(3)
 

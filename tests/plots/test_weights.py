@@ -80,6 +80,7 @@ def test_a_neuron_is_one_image_and_count_limits_them(axis):
             "; did you mean 'weights'.*: weights, bias",
         ),
         ({"model": LayerNorm(units=4)}, SettingsError, "argument 'name' must be a parameter of the model"),
+        ({"model": Dense(6, 1), "shape": 6}, SettingsError, r"argument 'shape' must be \(height, width\); got 6"),
         ({"model": Dense(4, 1), "count": 0}, SettingsError, "argument 'count' must be a whole number from 1; got 0"),
     ],
 )

@@ -267,9 +267,13 @@ def test_other_runs_are_shown_side_by_side(run, tmp_path):
         f"{name}: {kind}" for name in ("neuron", "wide") for kind in ("training", "validation")
     ]
     assert len([rows for rows in page.tables if "recall" in rows[0]]) == 2
-    for others in ({"neuron": wide}, {"wide": wide.history}):
-        with pytest.raises(SettingsError, match="argument 'others' must be runs by names other than the title"):
+    for others in ({"neuron": wide}, {"wide": wide.history}, [wide]):
+        with pytest.raises(
+            SettingsError, match="argument 'others' must be a dict of runs by names other than the title"
+        ):
             run.report(tmp_path / "report.html", title="neuron", others=others)
+    with pytest.raises(SettingsError, match="argument 'classes' is for the confusion matrix; give validation data"):
+        run.report(tmp_path / "report.html", classes=["left", "right"])
 
 
 def test_figures_that_are_not_finite_are_gaps(tmp_path):
