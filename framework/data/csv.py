@@ -165,11 +165,22 @@ class CSV(TableFile):
 
     def _other_form(self, column: str, kind: str) -> str:
         """Return what to do where all cells of a column of dates or durations are of a form that is not read."""
+        cell = self.frame(0, 1).column(column)[0].as_py()
         advice = {
-            "dates": "write their form, such as dates=('%m/%d/%Y',)",
+            "dates": f"write their form, such as {_forms(str(cell))}",
             "durations": "a CSV file has times of day, such as 12:30:00, and Parquet other durations",
         }.get(kind, "")
-        return advice and f"in row 0 it has {brief(self.frame(0, 1).column(column)[0].as_py())}; {advice}"
+        return advice and f"in row 0 it has {brief(cell)}; {advice}"
+
+
+def _forms(cell: str) -> str:
+    """Return the settings that read a date whose year is not first: of two, one is right."""
+    parts = re.match(r"\s*(\d\d?)([./-])(\d\d?)\2\d{4}", cell)
+    mark = parts[2] if parts else "/"
+    forms = [f"dates=('%m{mark}%d{mark}%Y',)", f"dates=('%d{mark}%m{mark}%Y',)"]
+    if parts and int(parts[1]) > 12:
+        return forms[1]
+    return forms[0] if parts and int(parts[3]) > 12 else " or ".join(forms)
 
 
 class _Block(NamedTuple):

@@ -356,7 +356,10 @@ def test_cells_of_another_form_than_in_training_are_named(here):
     model = Neuron()
     trainer.fit(model, (table, "y"))
     forms = {
-        "06/23/2021,1": r"'when' held dates in fit, and holds text now; in row 0 it has '06/23/2021'; write their form",
+        "06/23/2021,1": r"'when' held dates in fit, and holds text now; in row 0 it has '06/23/2021'; write "
+        r"their form, such as dates=\('%m/%d/%Y',\)$",
+        "23.06.2021,1": r"in row 0 it has '23.06.2021'; write their form, such as dates=\('%d.%m.%Y',\)$",
+        "1-2-2021,1": r"such as dates=\('%m-%d-%Y',\) or dates=\('%d-%m-%Y',\)$",
         "2021-06-23,old\n2021-06-23,2": "'n' held numbers in fit, and holds text now; CSV reads it as text because",
     }
     for cells, said in forms.items():
