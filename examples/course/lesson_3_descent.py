@@ -60,7 +60,7 @@ def remember(run):
     path.append(run.model.parameters.vector.copy())
 
 
-def descend(rate, steps=40):
+def descend(rate, steps=10):
     neuron = Neuron.from_weights([-2.5, 3.0], activation=Sigmoid(), train_bias=False)
     path[:] = [neuron.parameters.vector.copy()]
     trainer = Trainer(
@@ -70,15 +70,15 @@ def descend(rate, steps=40):
     return run, np.array(path)
 
 
-figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
-for axis, rate in zip(axes, (0.1, 2.0, 30.0), strict=True):
+figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+for axis, rate in zip(axes, (0.1, 3.0, 30.0), strict=True):
     run, steps = descend(rate)
-    plots.loss_surface(run.model, loss, data, steps, axis=axis)
+    plots.loss_surface(run.model, loss, data, steps, span=((-15, 1), (-14, 4)), axis=axis)
     axis.set_xlabel(f"rate {rate}: loss {loss(run.model(data[0]), y):.3f}")
 
 # %% [markdown]
-# The three pictures show the same landscape. The small rate creeps, and is not there after 40 steps. The middle one
-# goes down and arrives. The large one leaps over the valley to the other side, and back.
+# The three pictures show the same landscape. With the small rate, 10 steps are hardly seen. The middle one goes down the
+# slope and turns into the valley. The large one leaps over the valley, far up the other side, and has to walk back.
 #
 # ## A search for the rate
 #
@@ -87,7 +87,7 @@ for axis, rate in zip(axes, (0.1, 2.0, 30.0), strict=True):
 
 # %%
 trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=1.0), batch_size=64)
-search = trainer.find_learning_rate(Neuron(2, Sigmoid()), data)
+search = trainer.find_learning_rate(Neuron(2, Sigmoid()), data, highest=1000.0)
 search.plot()
 
 # %% [markdown]
@@ -161,7 +161,7 @@ my_rate = ...
 my_rate = 6.0
 
 # %% tags=["check"]
-run, steps = descend(my_rate, 10)
+run, steps = descend(my_rate)
 reached = loss(run.model(data[0]), y)
 assert reached < 0.18, f"with the rate {my_rate} the loss is {reached:.4f} after 10 steps, which is not below 0.18"
 print(f"Right: {reached:.4f}")

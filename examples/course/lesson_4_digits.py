@@ -62,9 +62,7 @@ print(model.summary())
 # had its turn, an **epoch** is over. Small batches make many steps an epoch, so more is learnt from the same rows:
 
 # %%
-trainer = Trainer(
-    loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=3, metrics=[Accuracy()]
-)  # batches of 32 rows
+trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=3, metrics=[Accuracy()])
 for batch_size in (8, 32, 256, 1078):
     run = trainer.replace(batch_size=batch_size).fit(model.copy(), train, validation=validation)
     print(f"batches of {batch_size:4}: {run.step:3} steps, accuracy {run.history[-1]['val_accuracy']:.3f}")
