@@ -32,10 +32,18 @@ def fails(check, module, match):
         run(check.source, module)
 
 
+@pytest.fixture
+def no_window():
+    """Draw into memory, and forget the figures."""
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.mark.usefixtures("no_window")
 @pytest.mark.parametrize("path", LESSONS)
 def test_a_lesson_runs_and_judges_answers(path, tmp_path, monkeypatch, capsys):
     """Every cell runs in order, as in a notebook. In each exercise the gap and the wrong answers come first."""
-    mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
     module = ModuleType(path.stem)
     monkeypatch.setitem(sys.modules, path.stem, module)
@@ -55,7 +63,6 @@ def test_a_lesson_runs_and_judges_answers(path, tmp_path, monkeypatch, capsys):
                 run(solution.source.replace(old, new), module)
                 fails(check, module, match)
         run(part.source, module)
-    plt.close("all")
     assert "Right" in capsys.readouterr().out
 
 

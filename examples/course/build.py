@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
@@ -82,8 +83,9 @@ def build(folder: Path, run: bool = False) -> list[Path]:
             if run and reader == "teacher":
                 from nbclient import NotebookClient  # noqa: PLC0415
 
-                resources = {"metadata": {"path": str(path.parent)}}
-                NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
+                with TemporaryDirectory() as work:  # for the files that a lesson writes
+                    resources = {"metadata": {"path": work}}
+                    NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
             nbformat.write(made, path)
             written.append(path)
     return written

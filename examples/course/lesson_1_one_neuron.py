@@ -140,9 +140,9 @@ print(f"Right: {check_function(step, true_step, [(*case, 0.5) for case in cases]
 # %% [markdown]
 # ## Exercise 3: several examples
 #
-# Below are four examples. Train on them one after the other: `one_step` gets a batch of a single row, changes the
-# global `weights`, and returns them by name. `compare_steps` runs it beside the framework's own training and compares
-# the weights after every step.
+# The check below has four examples. Train on them one after the other, with the rate 0.5 and without a bias:
+# `one_step` gets a batch of a single row, changes the global `weights`, and returns them by name. `compare_steps`
+# runs it beside the framework's own training and compares the weights after every step.
 #
 # The rows `x` have the shape (1, 2) and the answers `y` the shape (1,), so that `x[0]` is the example.
 
@@ -172,7 +172,7 @@ weights = np.array([0.1, 0.2])  # so that this cell may be run again
 descent = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), batch_size=1, epochs=5)
 comparison = compare_steps(descent, one_step, model=neuron, data=examples)
 assert comparison.largest_ulps < 1000, f"your weights and those of the framework: {comparison}"
-print("Right:", comparison)
+print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
 # %% [markdown]
 # ## What to keep

@@ -47,20 +47,20 @@ print("by the rule", 1 - np.tanh(h) ** 2)
 
 
 # %%
-class Bump(Activation):
+class Wavelet(Activation):
     width: float = 1.0
 
     def __call__(self, h):
         return h * np.exp(-((h / self.width) ** 2))
 
 
-show(Bump(width=2.0))
+show(Wavelet(width=2.0))
 
 # %% [markdown]
 # The picture shows both. Wherever the solid line is flat, the dashed one is 0.
 
 # %%
-Bump(width=2.0).plot()
+Wavelet(width=2.0).plot()
 
 # %% [markdown]
 # ## The proof
@@ -70,13 +70,13 @@ Bump(width=2.0).plot()
 
 
 # %%
-class WrongBump(Bump):
+class WrongWavelet(Wavelet):
     def derivative(self, h):
         return np.exp(-((h / self.width) ** 2))
 
 
 try:
-    WrongBump(width=2.0).check_derivative()
+    WrongWavelet(width=2.0).check_derivative()
 except DerivativeError as error:
     print(error)
 
@@ -87,7 +87,7 @@ except DerivativeError as error:
 # %%
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(5, 2)), rng.normal(size=5)
-network = Sequential(Dense(2, 3, Bump(width=2.0)), Neuron(3))
+network = Sequential(Dense(2, 3, Wavelet(width=2.0)), Neuron(3))
 print(check_gradients(network, HalfSquaredError(), x, y))
 
 # %% [markdown]

@@ -233,11 +233,11 @@ print(f"Right: {len(check_component(Robust(delta=0.5)))} checks.")
 
 
 # %% tags=["exercise"]
-class Momentum(Optimizer):
+class WithVelocity(Optimizer):
     """Descent with a velocity.
 
     Example:
-        >>> Momentum(learning_rate=0.1).mu
+        >>> WithVelocity(learning_rate=0.1).mu
         0.9
     """
 
@@ -248,11 +248,11 @@ class Momentum(Optimizer):
 
 
 # %% tags=["solution"]
-class Momentum(Optimizer):
+class WithVelocity(Optimizer):
     """Descent with a velocity.
 
     Example:
-        >>> Momentum(learning_rate=0.1).mu
+        >>> WithVelocity(learning_rate=0.1).mu
         0.9
     """
 
@@ -271,11 +271,11 @@ def trained(optimizer):
     return made.fit(Sequential(Dense(1, 4, Tanh()), Neuron(4)), (x, y)).model.parameters.vector
 
 
-checks = check_component(Momentum(learning_rate=0.01))
+checks = check_component(WithVelocity(learning_rate=0.01))
 check_function(
     trained,
     lambda given: trained(SGDOptimizer(learning_rate=0.01, momentum=given.mu)),
-    [(Momentum(learning_rate=0.01),)],
+    [(WithVelocity(learning_rate=0.01),)],
 )
 print(f"Right: {len(checks)} checks, and the weights of SGDOptimizer(momentum=0.9).")
 

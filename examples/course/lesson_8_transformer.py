@@ -87,7 +87,7 @@ def softmax(scores):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-class Attention(Layer):
+class SimpleAttention(Layer):
     units: int
     inputs: int | None = None
 
@@ -109,7 +109,7 @@ class Attention(Layer):
 # fill a page by hand; here they are derived. `check_gradients` compares them with the slopes of the loss itself.
 
 # %%
-layer = Attention(units=4, inputs=LETTERS + DIGITS)
+layer = SimpleAttention(units=4, inputs=LETTERS + DIGITS)
 layer(test[0][:1])  # so that it knows the number of steps
 print(check_gradients(layer, MeanSquaredError(), test[0][:3], rng.normal(size=(3, 5, 4))))
 show(layer)
@@ -147,7 +147,7 @@ def network(attention):
     return Sequential(Dense(LETTERS + DIGITS, WIDTH), *block(attention), LastStep(), Dense(WIDTH, DIGITS, Softmax()))
 
 
-model = network(Attention(units=WIDTH))
+model = network(SimpleAttention(units=WIDTH))
 print(check_gradients(model, CrossEntropy(), test[0][:3], test[1][:3], elements=2))
 print(model.summary())
 
@@ -228,14 +228,14 @@ print(f"Right: {check_function(scores, true_scores, cases)} cases.")
 
 
 # %% tags=["exercise"]
-class CausalAttention(Attention):
+class CausalAttention(SimpleAttention):
     def formula(self, x, query, key, value):
         q, k, v = x @ query, x @ key, x @ value
         return ...
 
 
 # %% tags=["solution"]
-class CausalAttention(Attention):
+class CausalAttention(SimpleAttention):
     def formula(self, x, query, key, value):
         q, k, v = x @ query, x @ key, x @ value
         scores = q @ k.swapaxes(1, 2) / np.sqrt(self.units)
