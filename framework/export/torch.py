@@ -206,7 +206,7 @@ def load_torch(
     values: list[tuple[Array, Array]] = []
     for layer, rule, theirs in rules:
         if rule.ours:
-            given = [real_array(state[name], f"load_torch: {name}", into.dtype) for name in theirs]
+            given = [real_array(_plain(state[name]), f"load_torch: {name}", into.dtype) for name in theirs]
             for name, array in zip(theirs, given, strict=True):
                 require_finite(array, f"load_torch: {name}")
             values += zip((_arrays(layer)[name] for name in rule.ours), rule.take(*given), strict=True)
@@ -282,6 +282,11 @@ def _read(source: Any) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"load_torch: {shown(source)} cannot be read: {reason(error)}") from error
+
+
+def _plain(tensor: Any) -> Any:
+    """Return a tensor of bfloat16, which NumPy does not have, as one of float32."""
+    return tensor.float() if str(getattr(tensor, "dtype", "")) == "torch.bfloat16" else tensor
 
 
 def _tensor(name: str, tensor: dict[str, Any]) -> Array:

@@ -168,6 +168,15 @@ def test_bfloat16_is_read(tmp_path):
     assert layer.parameters.vector.tolist() == [1.5, -3.0, 2.0]
 
 
+@needs_pytorch
+def test_tensors_of_bfloat16_are_read():
+    import torch
+
+    layer = Dense(2, 1)
+    load_torch({"weight": torch.tensor([[1.5, -3.0]], dtype=torch.bfloat16), "bias": torch.tensor([2.0])}, into=layer)
+    assert layer.parameters.vector.tolist() == [1.5, -3.0, 2.0]
+
+
 FULL = {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3), "2.weight": np.ones((1, 3)), "2.bias": np.ones(1)}
 WRONG = {
     "missing": ({"0.bias": None}, "missing: 0.bias (3,); a layer made with bias=False has none: add zeros"),
