@@ -80,6 +80,8 @@ def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None
         names = {
             key: file.input(key, writer.dtype(node), writer.sizes(node.shape)) for key, node in found.inputs.items()
         }
+        if model.columns and len(names) == 1:
+            file.note("columns", dict.fromkeys(model.columns, "number"))  # in the order of x
     else:
         names = write_columns(file, preprocess, dtype)
         file.note("columns", dict(zip(preprocess.inputs, preprocess.kinds, strict=True)))

@@ -1,10 +1,12 @@
 """The file of export_python gives the bits of the model, and needs NumPy alone."""
 
 import ast
+import json
 import runpy
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -147,6 +149,9 @@ def test_a_table_with_columns_in_another_order_is_refused(made, tmp_path):
     require_same_bits(predict(rows), model(rows))
     with pytest.raises(ValueError, match=r"x must have the columns \['a', 'b'\], in that order; got \['b', 'a'\]"):
         predict(made(dict(reversed(columns.items()))))
+    export_onnx(model, tmp_path / "network.onnx")
+    notes = {note.key: note.value for note in onnx.load(tmp_path / "network.onnx").metadata_props}
+    assert [*json.loads(notes["columns"])] == ["a", "b"]
 
 
 class Doubled(Activation):
