@@ -113,7 +113,7 @@ class TensorBoard(_Tracker):
     name: str | None = None
 
     def require(self, run: Run) -> None:
-        """Make the folder, and see whether it is this run's, and whether tensorboardX is there."""
+        """Check that tensorboardX is installed, make the folder, and refuse that of another run."""
         required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
         own = Path(self.folder, self.name or "")
         try:
@@ -199,7 +199,7 @@ class MLflow(_Tracker):
     artifacts: bool = True
 
     def require(self, run: Run) -> None:
-        """See whether MLflow is there and answers."""
+        """Check that MLflow is installed and can store."""
         self._experiment()
 
     def on_epoch_end(self, run: Run) -> None:

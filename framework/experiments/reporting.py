@@ -38,7 +38,7 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
-    """Return what a folder says of its run, as far as its classes are known and its data is there."""
+    """Return the contents of a folder's run, as far as its classes can be imported and its data can be read."""
     rows, metrics = folder.history(), folder.metrics
     contents, missing = Contents(name), []
     if metrics is None:

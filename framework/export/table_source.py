@@ -132,7 +132,7 @@ def shares(x, values):
 ''',
     "present": '''
 def present(x, name):
-    """Return numbers of which none is missing."""
+    """Return x, or raise ValueError if a number is missing."""
     if np.isnan(x).any():
         raise ValueError(f"column {name!r} has a missing value in row {np.isnan(x).argmax()}")
     return x

@@ -1,4 +1,4 @@
-"""Decisions: where a model draws the line between classes, how often it is right, and how far its word can be taken."""
+"""Decisions: decision boundaries, confusion matrices and calibration."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
 
 
 def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | None = None) -> Axes:
-    """Draw a reliability diagram: how often rows that were given a probability are what they were said to be.
+    """Draw a reliability diagram: the predicted probability, and the share of such rows that are of the class.
 
     On the diagonal, of the rows with probability 0.8 eight in ten are of the class. Below it, the probabilities are
     too large. The legend has the expected calibration error, the mean distance from the diagonal weighted by rows. Bars

@@ -109,8 +109,7 @@ def loss_surface(
     on this surface, and the losses in the legend are those of the surface.
 
     Args:
-        model: The model, of which only the settings, the parameters that stay and, without a path, the marked point
-            matter.
+        model: The model. Parameters that are not drawn keep its values. Without a path, it is the marked point.
         loss: The loss.
         data: (x, y) or (x, y, weight), arrays; x of the model's own numbers.
         path: The points of the descent: ``TraceSteps().steps(run)``, or an array (points, 2) of the two parameters, or

@@ -43,7 +43,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
     """
     formula = not isinstance(model, type) and hasattr(model, "program") and not hasattr(model, "input_shape")
     part = _operations(model) if formula else _layers(model)
-    inch = 1.0  # how large an inch of the boxes becomes
+    inch = 1.0  # the scale at which the boxes fit into the axes
     if axis is not None and hasattr(axis, "get_position"):
         across, down = size_of(axis)
         inch = min(across / part.width, down / part.height, 1.0)

@@ -50,7 +50,7 @@ class Contents:
         facts: Names and values: engine, time, why it stopped, versions.
         settings: Names and values; or the text of an experiment.
         code: The model as Python code.
-        layers: The rows of the model's summary, the first of which is the head; none without a model.
+        layers: The rows of the model's summary, the first of which is the head; empty without a model.
         data: The rows of the table of columns: name, kind, steps, what it became.
         final: The figures of the final weights on the validation data, by name.
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
@@ -84,7 +84,7 @@ class Contents:
 
 
 def contents_of(run: Any, name: str) -> Contents:
-    """Return what a run says of itself.
+    """Return the contents that need no data.
 
     Args:
         run: The run, in training or not.

@@ -286,7 +286,7 @@ def _steps(steps: Sequence[Any]) -> Iterator[str]:
 
 
 def _array(name: str, step: Any) -> str:
-    """Return a quantity of a step: a number, or a vector of which long ones lack the middle."""
+    """Return a quantity of a step: a number, or a vector, without its middle if it is long."""
     value = np.asarray(step[name])
     if np.ndim(step["h"]) and name not in ("weights", "bias", "learning_rate", "increment", "new_weights", "new_bias"):
         value = value[0]
