@@ -100,10 +100,9 @@ class FittedPreprocess(Component):
 
     @property
     def became(self) -> dict[str, tuple[str, ...]]:
-        """The names that the model has for what each column of the inputs becomes: numbers, or ids."""
+        """The names of the numbers that each column of the inputs becomes; ``ids`` for what an Embedding takes."""
         return {
-            column.label: ((column.label,) if column.form == "ids" else ())
-            + tuple(name for name, _ in _outputs(column))
+            column.label: (("ids",) if column.form == "ids" else ()) + tuple(name for name, _ in _outputs(column))
             for column in self._empty()
         }
 
@@ -307,8 +306,7 @@ class FittedPreprocess(Component):
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
-        given = [*("ids" if each.form == "ids" else ", ".join(n for n, _ in _outputs(each)) for each in self._empty())]
-        given += ["target"] * len(self.target)
+        given = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
         rows = [
             (name, kind, shown(steps), shortened(gives) or "nothing")
             for (name, steps), kind, gives in zip(
