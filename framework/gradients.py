@@ -327,8 +327,9 @@ def _copied(tree: Tree) -> Any:
 def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> list[tuple[str, float, int]]:
     """Return the distance in ulps of each parameter that the reference has."""
     found = []
-    if not theirs:
-        raise DataError("compare_steps: the reference must return its parameters by name; got none")
+    if not isinstance(theirs, Mapping) or not theirs:
+        given = "none" if isinstance(theirs, Mapping) else type(theirs).__name__
+        raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {given}")
     for name, value in theirs.items():
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")

@@ -128,13 +128,18 @@ def check_function(
             f"check_function: argument 'cases' must hold a tuple of arguments for each call; got {cases!r}"
         )
     for case in cases:
-        call = f"{getattr(function, '__name__', type(function).__name__)}({', '.join(map(brief, case))})"
+        call = f"{getattr(function, '__name__', type(function).__name__)}({', '.join(map(_argument, case))})"
         given = copy.deepcopy(case)
         if problem := _difference(function(*given), reference(*copy.deepcopy(case)), tolerance):
             raise ConformanceError(f"{call} {problem}")
         if any(isinstance(a, np.ndarray) and a.tobytes() != b.tobytes() for a, b in zip(case, given, strict=True)):
             raise ConformanceError(f"{call} changes its arguments; make a new array instead")
     return len(cases)
+
+
+def _argument(value: Any) -> str:
+    """Return an argument for a message, a large array as its shape."""
+    return f"<array {value.shape}>" if isinstance(value, np.ndarray) and value.size > 8 else brief(value)
 
 
 def _difference(result: Any, right: Any, tolerance: float) -> str:

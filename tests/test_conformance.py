@@ -206,6 +206,11 @@ def test_a_function_that_agrees_with_its_reference_passes():
         check_function(lambda h: h * (1 + 1e-12), lambda h: h, [(H,)], tolerance=0)
 
 
+def test_large_arguments_stand_in_a_message_by_their_shape():
+    with pytest.raises(ConformanceError, match=r"^sin\(<array [(]3, 3[)]>\) must give 0 at"):
+        check_function(np.sin, np.zeros_like, [(np.ones((3, 3)),)])
+
+
 @pytest.mark.parametrize("cases", [[], [1.0]])
 def test_cases_are_tuples_of_arguments(cases):
     with pytest.raises(framework.UsageError, match="cases"):

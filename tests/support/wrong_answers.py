@@ -17,6 +17,8 @@ WRONG = {
         [
             (("0.5 *", "1.0 *"), "part at step 1 of 20"),
             (("* x[0]", ""), "part at step 2 of 20"),
+            (('{"weights": weights}', "weights"), "must return its parameters by name, as a dict; got ndarray"),
+            (("+ 0.5 *", "- 0.5 *"), "part at step 1 of 20"),
         ],
     ],
     "lesson_2_derivatives": [
