@@ -7,7 +7,8 @@
   const BORDERS = ["solid", "dashed", "dotted", "double"];
 
   const short = (value) =>
-    value == null ? "not finite"
+    value === undefined ? ""  // the curve begins later
+    : value === null ? "not finite"
     : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(3)
     : String(+value.toPrecision(5));
 
