@@ -139,6 +139,7 @@ def check_function(
 
 def _argument(value: Any) -> str:
     """Return an argument for a message, a large array as its shape."""
+    value = value.item() if isinstance(value, np.generic) else value
     return f"<array {value.shape}>" if isinstance(value, np.ndarray) and value.size > 8 else brief(value)
 
 

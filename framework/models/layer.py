@@ -447,9 +447,10 @@ class Layer(Model):
         """Return the formula by label, for ``show``."""
         program = self._any_program()
         if program is None:
+            give = "give inputs=..., " if getattr(self, "inputs", 0) is None else ""
             raise UsageError(
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
-                "give inputs=..., fit its model, or call the layer on a sample first"
+                f"{give}fit its model, or call the layer on a sample first"
             )
         return {"a": program.traced.output}
 

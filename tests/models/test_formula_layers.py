@@ -459,3 +459,34 @@ def trainer(loss, **settings):
         engine="numpy",
         **({"epochs": 1, "batch_size": 6} | settings),
     )
+
+
+class Mixed(Layer):
+    """A layer whose number of steps is open."""
+
+    inputs: int | None = None
+
+    @property
+    def input_shape(self):
+        return (None, self.inputs)
+
+    def formula(self, x):
+        return x.mean(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "advice"),
+    [
+        (Mixed(), "; give inputs=[.]{3}, fit its model, or call"),
+        (Mixed(inputs=2), r"\(any, 2\); fit its model, or call"),
+    ],
+)
+def test_a_layer_of_open_sizes_asks_only_for_what_helps_to_show_it(layer, advice):
+    with pytest.raises(UsageError, match=advice):
+        show(layer)
+
+
+def test_a_layer_of_open_sizes_is_shown_after_a_call():
+    layer = Mixed(inputs=2)
+    layer(np.ones((1, 3, 2)))
+    assert "mean" in str(show(layer)) or "sum" in str(show(layer))
