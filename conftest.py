@@ -25,7 +25,10 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from framework.cli import main
 
-collect_ignore = ["tests/pytorch"]  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
+collect_ignore = [
+    "tests/pytorch",  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
+    "docs/conf.py",  # it needs Sphinx, which runs it
+]
 document = ExitStack()
 cases: Counter[str] = Counter()
 CASE = pytest.StashKey[int]()
