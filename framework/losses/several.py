@@ -12,12 +12,12 @@ import numpy as np
 from pydantic import ConfigDict
 
 from framework.arrays import Array, Record
-from framework.errors import DataError, FrameworkError, SettingsError, UsageError, nearest
+from framework.errors import DataError, DivergedError, FrameworkError, SettingsError, UsageError, nearest
 from framework.losses.base import Loss
 from framework.losses.requirements import require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
-from framework.trees import at, leaf_name, leaves, rows_in
+from framework.trees import at, leaf_name, leaves, map_leaves, rows_in
 
 
 class Losses(Loss):
@@ -174,8 +174,13 @@ class Losses(Loss):
             try:
                 _, deltas[name] = loss.output_delta(part, target[name], weight, each, check=check)
             except FrameworkError as error:
-                raise _about(name, error) from None
-            total += share * part.total / per_row
+                if share or not isinstance(error, DivergedError):
+                    raise _about(name, error) from None
+                part.total = math.nan
+            if share:
+                total += share * part.total / per_row
+            else:  # whatever the loss is, also if it is not finite
+                deltas[name] = map_leaves(np.zeros_like, part.output)
         record.total = total
         return total / count, deltas
 
@@ -193,7 +198,7 @@ class Losses(Loss):
         for name, loss, share in self._weighted:
             each, of = sums[name]
             per_row = _per_row(loss, prediction[name])
-            total, count = total + share * each / per_row, of / per_row
+            total, count = total + (share * each / per_row if share else 0.0), of / per_row
         return total, count
 
     def require_targets(self, array: Any, shape: Any, name: str) -> Any:
@@ -298,7 +303,10 @@ def about(name: str) -> Iterator[None]:
 
 
 def _about(name: str, error: FrameworkError) -> FrameworkError:
-    return type(error)(f"output '{name}': {error}")
+    named = type(error)(f"output '{name}': {error}")
+    for note in getattr(error, "__notes__", ()):
+        named.add_note(note)
+    return named
 
 
 def _per_row(loss: Loss, output: Any) -> float:

@@ -49,6 +49,7 @@ from framework import (
     split,
     verify_resume,
 )
+from framework.losses.several import about
 
 RNG = np.random.default_rng(0)
 ROWS = 40
@@ -127,6 +128,29 @@ def test_an_output_of_weight_0_is_not_trained_and_leaves_the_trunk_alone():
     assert not model.parameters["1.late.bias"].any()
     assert run.history[-1]["loss"] == run.history[-1]["price_loss"]
     assert run.history[-1]["late_loss"] > 0
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_an_output_of_weight_0_does_not_end_a_run_by_its_loss(engine):
+    y = Y | {"price": np.full(ROWS, 1e200)}  # its square is not finite
+    model, other = network(), network()
+    recipe = trainer(
+        loss=Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.0}), engine=engine
+    )
+    row = recipe.fit(model, (X, y), (X, y)).history[-1]
+    recipe.fit(other, (X, Y))
+    np.testing.assert_allclose(model.parameters.vector, other.parameters.vector, rtol=1e-12)
+    assert not np.isfinite(row["price_loss"])
+    assert row["loss"] == row["late_loss"]
+    assert row["val_loss"] == row["val_late_loss"]
+
+
+def test_an_error_of_an_output_keeps_its_notes():
+    error = DataError("y is empty")
+    error.add_note("in epoch 2")
+    with pytest.raises(DataError, match="output 'late': y is empty") as caught, about("late"):
+        raise error
+    assert caught.value.__notes__ == ["in epoch 2"]
 
 
 def test_accumulated_batches_train_as_large_ones():
