@@ -274,6 +274,34 @@ def _where(name: str, place: tuple[int, ...], source: Any) -> str:
     return f"in {frame.place(frame.names[place[-1] if is_frame(source) else 0], place[0])}"
 
 
+def likeliest(rows: Array, name: str) -> Array:
+    """Return the class of each row of targets, (rows,), of one-hot rows, of -1 and one 1, or of probabilities.
+
+    Of equal probabilities the first counts.
+
+    Raises:
+        DataError: A row is neither; names the row.
+
+    Example:
+        >>> likeliest(np.array([[0.0, 1.0], [0.7, 0.3], [1.0, -1.0]]), "target")
+        array([1, 0, 0])
+        >>> likeliest(np.array([[3.5, 1.2]]), "y")
+        Traceback (most recent call last):
+        framework.errors.DataError: y must have one class per row; got [3.5 1.2] at row 0. Give integer classes, ...
+    """
+    signed = (np.abs(rows) == 1.0).all(axis=1) & (np.count_nonzero(rows > 0, axis=1) == 1)
+    odd = ~signed & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= 1e-4))
+    if odd.any():
+        place = int(np.argmax(odd))
+        hint = "Give integer classes, one-hot rows or rows of probabilities"
+        if np.isin(rows[place], (-1, 0, 1)).all():
+            hint = (
+                "Of several labels per row, count each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
+            )
+        raise DataError(f"{name} must have one class per row; got {rows[place]} at row {place}. {hint}")
+    return np.asarray(np.argmax(rows, axis=-1))
+
+
 def first_place(mask: Any) -> tuple[int, ...]:
     """Return the index of the first True of a mask that has one.
 

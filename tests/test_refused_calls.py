@@ -135,7 +135,7 @@ METRICS = [
     (DataError, "prediction must lie in [0, 1]; got -1.0 at row 0. Perpl", lambda: Perplexity()(ROWS3 - 4 / 3, T)),
     (
         DataError,
-        "target must lie in [0, 1]; got 2.0 at row 0",
+        "target must have one class per row; got [2. 0. 0.] at row 0",
         lambda: Perplexity()(ROWS3, 2 * MULTI[[0, 0, 2, 3]]),
     ),
     (DataError, "Accuracy needs a row of positive weight; the weights sum to 0", lambda: Accuracy()([], [])),
@@ -221,7 +221,7 @@ UP_FRONT = [
         MeanSquaredError(),
         Perplexity(),
         2 * np.eye(3)[LABELS],
-        "target must lie in [0, 1]; got 2.0 at row 0",
+        "target must have one class per row; got [2. 0. 0.] at row 0",
     ),
 ]
 

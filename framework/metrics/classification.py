@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, likeliest, real_array, require_finite
 from framework.errors import DataError, ShapeError
 from framework.losses.requirements import require_classes, require_distributions, require_range
 from framework.metrics.base import Metric, WholeMetric, checked_rows
@@ -329,7 +329,7 @@ def labels_of(target: Array, prediction: Array) -> Array:
 
     Raises:
         ShapeError: The target has another shape, or the outputs have more axes than (rows, classes).
-        DataError: A row of targets has several labels, or none.
+        DataError: A row of targets has several labels, or none, or other numbers than probabilities.
 
     Example:
         >>> (
@@ -344,16 +344,7 @@ def labels_of(target: Array, prediction: Array) -> Array:
         if target.size != len(prediction):
             raise ShapeError(f"target must have one class per row, or the shape {prediction.shape}; got {target.shape}")
         return target.reshape(-1)
-    largest = np.count_nonzero(target == target.max(axis=1, keepdims=True), axis=1)
-    if np.any(largest > 1):  # several labels per row, or none; or a distribution, of whose equals the first counts
-        several = (largest > 1) & ((target.min(axis=1) < 0) | (np.abs(target.sum(axis=1) - 1.0) > 1e-4))
-        if several.any():
-            row = int(np.argmax(several))
-            raise DataError(
-                f"target must have one class per row; got {target[row]} at row {row}. Of several labels per row, count "
-                "each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
-            )
-    return np.asarray(np.argmax(target, axis=-1))
+    return likeliest(target, "target")
 
 
 def true_classes(metric: Component, target: Array, prediction: Array, *, several: bool = False) -> Array:

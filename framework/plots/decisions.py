@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, likeliest, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
@@ -334,11 +334,7 @@ def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
         return np.array([places[label] for label in found], np.intp)
     array = real_array(y, name, np.float64)
     if array.ndim == 2 and array.shape[1] == count > 1:
-        odd = (array < 0).any(axis=1) | ~np.isclose(array.sum(axis=1), 1.0)
-        if odd.any():
-            row = int(np.argmax(odd))
-            raise DataError(f"{name} must hold classes, or one-hot rows; got {brief(array[row].tolist())} in row {row}")
-        return np.asarray(array.argmax(axis=1))
+        return likeliest(array, name)
     array = array.reshape(-1)
     if count == 2 and np.isin(array, (-1, 1)).all():
         array = (array + 1) / 2

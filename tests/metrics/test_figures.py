@@ -126,6 +126,21 @@ def test_targets_that_are_no_classes_are_refused():
         F1(average="weighted")
 
 
+@pytest.mark.parametrize("metric", [Accuracy(), TopK(k=2), F1(), ROCAUC(), Perplexity(), ConfusionMatrix(classes=3)])
+@pytest.mark.parametrize("row", [[3.5, 1.2, 0.1], [0.2, -0.1, 0.9], [0.5, 0.4, 0.3], [2.0, 0.0, 0.0]])
+def test_rows_that_are_no_distributions_are_refused(metric, row):
+    target = np.vstack([np.eye(3), row])
+    with pytest.raises(
+        DataError, match=r"target must have one class per row; got \[.*\] at row 3. Give integer classes"
+    ):
+        metric(np.full((4, 3), 1 / 3), target)
+
+
+def test_rows_of_probabilities_and_of_minus_one_and_one_are_classes():
+    for target in ([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], [[-1.0, 1.0, -1.0], [1.0, -1.0, -1.0]]):
+        assert Accuracy()([[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]], target) == 0.5
+
+
 @EACH_WEIGHT
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_top_k_is_that_of_scikit_learn(k, weight):

@@ -162,7 +162,7 @@ TABLE = pd.DataFrame({"age": [1.0, 2.0], "city": ["Bern", "Genf"]})
         (
             {"model": Dense(2, 2), "data": (X, np.full((60, 2), 3.5))},
             DataError,
-            r"y must hold classes, or one-hot rows; got \[3.5, 3.5\] in row 0",
+            r"y must have one class per row; got \[3.5 3.5\] at row 0",
         ),
         ({"data": (TABLE, [0, 1])}, DtypeError, "column 'city'"),
         ({"data": (TABLE[["age"]], [0, 1])}, ShapeError, "x must have two columns; got age"),
