@@ -131,7 +131,8 @@ class CSV(TableFile):
     def _open(self, files: Sequence[File]) -> Rows:
         return _CSVRows(files, self)
 
-    def _hint(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> str:
+        """Return what else may be wrong where a column is missing: the delimiter, or a header that is not there."""
         found = next((each for each in ";\t|," if len(names) == 1 and each in names[0]), None)
         if found is not None:
             return f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"

@@ -201,10 +201,10 @@ class TableFile(Component):
                     raise DataError(
                         f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
                         f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {listed(names)}"
-                        f"{self._hint(names)}"
+                        f"{self.hint(names)}"
                     )
 
-    def _hint(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> str:
         """Return what else may be wrong where a column is missing."""
         return ""
 

@@ -32,7 +32,7 @@ from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.tables import as_trained, in_memory, table_of, table_read_as
+from framework.experiments.tables import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.experiments.text import read_settings
 from framework.models import Model
 from framework.runs.run import Run
@@ -155,6 +155,7 @@ class RunFolder:
         experiment, model = self.experiment, self.model()
         if data is not None:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
+            require_trained(table, model, data)
             try:
                 return experiment.trainer.evaluate(model, in_memory(table))
             except DataError as error:

@@ -14,11 +14,13 @@ import numpy as np
 from framework.arrays import Array
 from framework.data.csv import CSV
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError, nearest
+from framework.errors import DataError, SettingsError
 from framework.experiments.folder import RunFolder
 from framework.experiments.tables import (
     as_trained,
+    require_columns,
     require_not_read,
+    require_trained,
     table_of,
     table_read_as,
     without_target,
@@ -54,15 +56,10 @@ def write_predictions(
     table = table_read_as(table_of(data, as_trained(experiment.data, model), weight=None), changes)
     table = without_target(table)
     require_not_read(table, f"--out {out}", out)
-    _require(table, model.columns, f"{data} must have the columns that the model was trained with")
-    _require(table, keep, f"{data} must have the columns of --keep")
+    require_trained(table, model, data)
+    require_columns(table, keep, f"{data} must have the columns of --keep")
     inputs, kept = table.replace(columns=model.columns), _as_written(table, keep)
     return _written(Path(out), _blocks(model, inputs, kept, experiment.data.targets))
-
-
-def _require(table: TableFile, columns: Sequence[str], what: str) -> None:
-    if missing := [name for name in columns if name not in table.names]:
-        raise DataError(f"{what}; there is no {missing[0]!r}{nearest(missing[0], table.names)}")
 
 
 def _as_written(table: TableFile, keep: Sequence[str]) -> TableFile | None:

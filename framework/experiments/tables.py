@@ -15,7 +15,7 @@ from framework.data.files import located
 from framework.data.parquet import Parquet
 from framework.data.splits import HeldOut
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError
+from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.building import build
 from framework.experiments.text import changed, parse_change, places
 from framework.extras import required
@@ -156,6 +156,37 @@ def as_trained(table: TableFile, model: Model) -> TableFile:
     kinds = [*zip(fitted.inputs, fitted.kinds, strict=True), *zip(fitted.targets, fitted.target_kinds, strict=True)]
     texts = [name for name, kind in kinds if kind in ("text", "category")]
     return table.replace(text=[name for name in dict.fromkeys(texts) if table.header is None or name in table.header])
+
+
+def require_trained(table: TableFile, model: Model, data: str) -> None:
+    """Check that a table has the columns that a model was trained with.
+
+    Args:
+        table: The table; of a CSV file, as ``as_trained`` gives it.
+        model: The model.
+        data: The path of the table, for the message.
+
+    Raises:
+        DataError: It lacks one; names it.
+    """
+    columns, what = model.columns or (), f"{data} must have the columns that the model was trained with"
+    try:
+        require_columns(table, columns, what)
+    except DataError:
+        if isinstance(table, CSV):  # a column of text is missing perhaps, which no setting of the user names
+            require_columns(table.replace(text=()), columns, what)
+        raise
+
+
+def require_columns(table: TableFile, columns: Sequence[str], what: str) -> None:
+    """Check that a table has some columns; ``what`` begins the message.
+
+    Raises:
+        DataError: It lacks one; names it.
+    """
+    names = table.rows.names
+    if missing := next((name for name in columns if name not in names), None):
+        raise DataError(f"{what}; there is no {missing!r}{nearest(missing, names)}{table.hint(names)}")
 
 
 def read_alike(table: TableFile, data: TableFile) -> TableFile:

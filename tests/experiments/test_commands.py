@@ -330,6 +330,10 @@ def test_what_fit_refuses_leaves_no_folder():
         ("evaluate run --data points.parquet", "Parquet: no file has the path 'points.parquet'"),
         ("evaluate run --data short.csv", "CSV: setting 'target' names the column 'inside', which short.csv does not "),
         ("predict run short.csv", "short.csv must have the columns that the model was trained with; there is no 'y'"),
+        (
+            "predict run semicolons.csv",
+            "there is no 'x'; the line of names has no ',': write --set 'data.delimiter=;'",
+        ),
         ("predict run points.csv --keep z", "points.csv must have the columns of --keep; there is no 'z'"),
         ("predict run points.csv --out a.xls", "--out a.xls: the predictions must be written as .csv or .parquet"),
         ("predict run points.csv --out none/a.csv", "--out none/a.csv: the file must be one that can be written; "),
@@ -375,6 +379,7 @@ def test_bad_input_is_answered_in_one_message_and_changes_nothing(arguments, mes
     Path("changed/experiment.toml").write_text("[trainer]\n")
     Path("latin.toml").write_bytes("a = 1\n# é".encode("latin-1"))
     Path("short.csv").write_text("x\n1\n")
+    Path("semicolons.csv").write_text("x;y\n1;2\n")
     Path("empty.csv").write_text("a,b\n")
     Path("rows.csv").write_text("a,b\n" + "".join(f"{row},{row % 2}\n" for row in range(40)))
     Path("holes.csv").write_text("a,b,c\nx,one,2020-01-01\n,one,2020-01-02\ny,one,2020-01-03\n")

@@ -174,3 +174,20 @@ def test_files_without_a_line_of_names_may_lack_the_target(tmp_path, monkeypatch
     lines("less.csv", *(row.rpartition(",")[0] for row in rows))
     command("predict", "run", "less.csv", "--out", "less_predicted.csv")
     assert Path("less_predicted.csv").read_text() == Path("whole.csv").read_text()
+
+
+def test_a_missing_column_of_text_is_named_as_a_column_and_not_as_a_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines("whole.csv", "x,sex,y", *(f"{row}.5,{'fm'[row % 2]},{row % 3}" for row in range(20)))
+    command("new", "whole.csv", "--target", "y", "--task", "number", "--out", "a.toml")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    lines("less.csv", "x,y", "1.5,1")
+    lines("other.csv", "x;Sex;y", "1.5;f;1")
+    said = "must have the columns that the model was trained with; there is no "
+    for arguments in (("predict", "run", "less.csv"), ("evaluate", "run", "--data", "less.csv")):
+        assert command(*arguments, status=1) == f"Error: less.csv {said}'sex'\n"
+    hint = "'x'; the line of names has no ',': write --set 'data.delimiter=;'"
+    assert command("predict", "run", "other.csv", status=1) == f"Error: other.csv {said}{hint}\n"
+    assert command("predict", "run", "other.csv", "--set", "data.delimiter=;", status=1) == (
+        f"Error: other.csv {said}'sex'; did you mean 'Sex'?\n"
+    )
