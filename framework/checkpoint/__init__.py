@@ -13,9 +13,10 @@ from typing import Any, overload
 
 from framework.checkpoint.describing import describe
 from framework.checkpoint.document import Document, model_of, put_together, take_apart
-from framework.checkpoint.file import checkpoints, read, shown, write
+from framework.checkpoint.file import checkpoints, read, write
 from framework.checkpoint.partial import Loaded, fill
 from framework.errors import CheckpointError, FrameworkError, UsageError
+from framework.files import shown
 from framework.models import Model
 from framework.runs.run import Run
 from framework.settings.messages import worded

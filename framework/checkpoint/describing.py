@@ -8,8 +8,9 @@ from typing import Any
 
 from framework.arrays import Array
 from framework.checkpoint.document import Document, history_of
-from framework.checkpoint.file import read, shown
+from framework.checkpoint.file import read
 from framework.errors import CheckpointError
+from framework.files import shown
 from framework.settings.messages import printable
 
 _SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")

@@ -1,17 +1,11 @@
-"""The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written so that it lasts.
-
-A write is: a temporary file in the target's own folder, flush, time, fsync, mode, rename, fsync of the folder. So at
-every instant the path holds a whole file, the old one or the new one.
-"""
+"""The file: arrays and one JSON text in the safetensors layout, with a checksum over all, written as a whole."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -21,6 +15,7 @@ from safetensors import SafetensorError, deserialize
 
 from framework.arrays import Array
 from framework.errors import CheckpointError
+from framework.files import reason, shown, whole_file
 from framework.settings.component import parsed
 
 FORMAT = "framework.checkpoint"
@@ -142,52 +137,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> None:
-    """Write a file, atomically and durably; a link is followed, a file that is there keeps its mode.
-
-    Raises:
-        CheckpointError: It cannot be written. The old file is as it was, and nothing is left behind, unless the last
-            call failed, which makes the rename durable: then the new file is there.
-    """
-    try:
-        parts = encode(arrays, text)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
-    write_whole(path, parts)
-
-
-def write_whole(path: str | os.PathLike[str], parts: list[Any]) -> None:
-    """Write bytes as a file, atomically and durably, as ``write`` does.
+    """Write a file as ``whole_file`` does, the newest of its folder.
 
     Raises:
         CheckpointError: It cannot be written.
     """
     try:
-        _replace(Path(os.path.realpath(path)), parts)
-    except (OSError, ValueError, TypeError) as error:
+        parts = encode(arrays, text)
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
-
-
-def _replace(target: Path, parts: list[Any]) -> None:
-    """Put ``parts`` in the place of ``target``; at every instant that is the old file or the new one, whole."""
-    if target.exists() and not target.is_file() and not target.is_dir():  # of a folder the system says it
-        raise CheckpointError("a pipe or a device is there, which a file would replace; give the path of a file")
-    new = target.with_name(f".{target.name}.{os.urandom(8).hex()}.new")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(new, flags, 0o666), "wb") as file:
+    with whole_file(path, CheckpointError) as new:
+        with new.open("wb") as file:
             for part in parts:
                 file.write(part)
-            file.flush()
-            _make_newest(new)
-            os.fsync(file.fileno())
-        if target.exists():
-            new.chmod(stat.S_IMODE(target.stat().st_mode))
-        os.replace(new, target)  # noqa: PTH105 (os's own, like fsync)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+        _make_newest(new)
 
 
 def _make_newest(file: Path) -> None:
@@ -206,27 +169,3 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
             if path.is_file():
                 found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found)]
-
-
-def shown(path: object) -> str:
-    """Return a path for a message, without the name of its class."""
-    return repr(os.fspath(path)) if isinstance(path, os.PathLike) else repr(path)
-
-
-def reason(error: BaseException) -> str:
-    """Return what an error says, without the path that the message already has."""
-    said = getattr(error, "strerror", None) or str(error)
-    return said or type(error).__name__
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where folders can be opened; on Windows they cannot, and need not."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
-                raise
-        finally:
-            os.close(handle)

@@ -27,6 +27,7 @@ from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.watching import watch
 from framework.export import export_onnx, export_python, save_torch
+from framework.files import write_whole
 from framework.models import Model
 from framework.settings.messages import printable
 from framework.tables import as_text
@@ -132,12 +133,7 @@ def new(
     if out == "-":
         click.echo(text, nl=False)
         return
-    try:
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise click.ClickException(
-            f"--out {path}: the file must be one that can be written; {error.strerror}"
-        ) from None
+    write_whole(path, text)
     click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 

@@ -16,6 +16,7 @@ from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
 from framework.experiments.tables import in_memory, read_alike
 from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
+from framework.files import write_whole
 from framework.models import Model
 from framework.settings.component import Component
 from framework.settings.messages import brief
@@ -101,10 +102,7 @@ class Experiment(Component):
         """
         name = os.fspath(path)
         text = f"{self.to_json(indent=2)}\n" if name.endswith(".json") else self.to_toml()
-        try:
-            Path(path).write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise SettingsError(f"save: argument 'path' must be a file that can be written; {error}") from error
+        write_whole(path, text)
 
     def to_toml(self) -> str:
         """Return the settings as TOML. Those that are None are left out.

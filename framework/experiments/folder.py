@@ -34,6 +34,7 @@ from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.tables import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.experiments.text import read_settings
+from framework.files import write_whole
 from framework.models import Model
 from framework.runs.run import Run
 
@@ -138,7 +139,7 @@ class RunFolder:
                 run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
         found = {"epochs": run.epoch, "stop_reason": run.stop_reason, "validation": figures}
-        (self.path / METRICS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_whole(self.path / METRICS, json.dumps(found, indent=2) + "\n")
         return run
 
     def evaluate(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from framework.experiments.tables import (
     without_target,
 )
 from framework.extras import required
+from framework.files import whole_file
 from framework.models import Model
 from framework.models.rows import places_of
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -146,21 +146,12 @@ def _written(path: Path, blocks: Iterator[dict[str, Any]]) -> int:
     )
     if not module:
         raise SettingsError(f"--out {path}: the predictions must be written as .csv or .parquet")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     rows, writer = 0, None
-    try:
-        with contextlib.ExitStack() as stack:
-            for block in blocks:
-                table = arrow.table(block)
-                if writer is None:
-                    writer = stack.enter_context(getattr(required(module, "a table"), kind)(str(partial), table.schema))
-                writer.write_table(table)
-                rows += table.num_rows
-        partial.replace(path)
-    except OSError as error:
-        raise SettingsError(
-            f"--out {path}: the file must be one that can be written; {error.strerror or error}"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as new, contextlib.ExitStack() as stack:
+        for block in blocks:
+            table = arrow.table(block)
+            if writer is None:
+                writer = stack.enter_context(getattr(required(module, "a table"), kind)(str(new), table.schema))
+            writer.write_table(table)
+            rows += table.num_rows
     return rows

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from framework.checkpoint.file import write_whole
 from framework.errors import SettingsError
 from framework.export.columns import write_columns, write_inverse
 from framework.export.file import File
 from framework.export.whole import model_hint, whole
 from framework.export.writer import Writer
 from framework.extras import required
+from framework.files import write_whole
 from framework.models import Model
 from framework.models.rows import scores_of
 from framework.settings.messages import brief
@@ -50,9 +50,8 @@ def export_onnx(
 
     Raises:
         SettingsError: Something in the model has no form in ONNX; names the layer or column and the operation. Or an
-            argument does not fit the model.
+            argument does not fit the model, or the file cannot be written.
         UsageError: onnx is not installed, or a number of inputs is not known yet.
-        CheckpointError: The file cannot be written.
 
     Example:
         >>> from framework import Dense, ReLU, Sequential, Softmax
@@ -67,7 +66,7 @@ def export_onnx(
         raise SettingsError(f"export_onnx: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
     if dtype not in (None, "float32", "float64"):
         raise SettingsError(f"export_onnx: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
-    write_whole(path, [_written(model, shape, dtype or model.dtype, classes).SerializeToString()])
+    write_whole(path, _written(model, shape, dtype or model.dtype, classes).SerializeToString())
 
 
 def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None) -> Any:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.checkpoint.file import write_whole
 from framework.errors import SettingsError
 from framework.export.source import Formula, Lines, helper
 from framework.export.table_source import TABLE_HELPERS, TableSource, table_helper
 from framework.export.whole import model_hint, sample_of
+from framework.files import write_whole
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
@@ -59,9 +59,9 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
 
     Raises:
         SettingsError: A layer or a Composite writes its own ``apply``, or a formula calls a Python function that has no
-            graph; names the layer. Or a step of the Preprocess has no source; names the column.
+            graph; names the layer. Or a step of the Preprocess has no source; names the column. Or the file cannot be
+            written.
         UsageError: A number of inputs is not known yet.
-        CheckpointError: The file cannot be written.
 
     Example:
         >>> from framework import Dense, ReLU, Sequential
@@ -74,7 +74,7 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
     """
     if not isinstance(model, Model):
         raise SettingsError(f"export_python: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
-    write_whole(path, [_File(model, sample_of(model, shape, "export_python")).source().encode()])
+    write_whole(path, _File(model, sample_of(model, shape, "export_python")).source())
 
 
 class _File:

@@ -19,8 +19,9 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from framework.arrays import Array, real_array, require_finite
-from framework.checkpoint.file import array_of, reason, shown, write_whole
+from framework.checkpoint.file import array_of
 from framework.errors import CheckpointError, SettingsError, nearest
+from framework.files import reason, shown, write_whole
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.attention import MultiHeadAttention
@@ -167,7 +168,8 @@ def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[st
         >>> layer.weights
         array([[1., 2.]])
     """
-    write_whole(path, [save(to_torch(model, layers=layers), {"format": "pt"})])  # as PyTorch's own files say
+    tensors = save(to_torch(model, layers=layers), {"format": "pt"})  # as PyTorch's own files say
+    write_whole(path, tensors, CheckpointError)
 
 
 @worded

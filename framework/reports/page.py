@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from framework.errors import SettingsError
+from framework.files import write_whole
 from framework.reports.contents import Confusion, Contents
 from framework.reports.curves import COLORS, POINTS, charts, figures
 from framework.settings.messages import printable
@@ -45,13 +46,12 @@ def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], compari
         SettingsError: The file cannot be written, or is something else than a report.
     """
     file = Path(path)
-    text = page(runs, comparison)
     try:
-        if file.exists() and MARK not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
+        if file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
             raise SettingsError(f"report: {os.fspath(path)!r} exists, and is not a report; give another path")
-        file.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise SettingsError(f"report: argument 'path' must be a file that can be written; {error}") from error
+        raise SettingsError(f"report: argument 'path' must be a file that can be read; {error}") from error
+    write_whole(file, page(runs, comparison))
 
 
 def page(runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> str:

@@ -26,7 +26,6 @@ from framework import (
     save,
 )
 from framework.callbacks import saving
-from framework.checkpoint import file
 from framework.training.verification import differences
 
 X = np.arange(10.0).reshape(5, 2) / 10
@@ -98,7 +97,7 @@ def test_an_old_file_goes_only_after_the_new_one_is_there(folder, monkeypatch):
 
 
 def test_a_save_that_fails_leaves_the_last_good_file(folder, monkeypatch):
-    fsync, calls = file.os.fsync, []
+    fsync, calls = os.fsync, []
 
     def full(handle):
         calls.append(handle)
@@ -106,7 +105,7 @@ def test_a_save_that_fails_leaves_the_last_good_file(folder, monkeypatch):
             raise OSError(28, "No space left on device")
         fsync(handle)
 
-    monkeypatch.setattr(file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=rf"'.*{step(9)}' cannot be written: No space left on device") as caught:
         recipe(Checkpoint(folder=folder, keep=1)).fit(Neuron(2), (X, Y))
     assert names(folder) == [step(6)]

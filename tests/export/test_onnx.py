@@ -12,7 +12,6 @@ from framework import (
     LSTM,
     Activation,
     AdamOptimizer,
-    CheckpointError,
     Composite,
     CrossEntropy,
     Dense,
@@ -173,7 +172,7 @@ def test_what_has_no_form_is_refused_by_name_before_anything_is_written(make, me
 
 
 def test_a_path_that_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"model\.onnx' cannot be written: No such file"):
+    with pytest.raises(SettingsError, match=r"model\.onnx' cannot be written: No such file"):
         export_onnx(Dense(2, 3), tmp_path / "no folder" / "model.onnx")
 
 

@@ -18,7 +18,6 @@ from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 from framework import (
     LSTM,
     Activation,
-    CheckpointError,
     Classes,
     Dense,
     Embedding,
@@ -182,7 +181,7 @@ def test_what_has_no_source_is_refused_before_anything_is_written(make, message,
     with pytest.raises(SettingsError, match=message):
         export_python(make(), tmp_path / "network.py")
     assert not [*tmp_path.iterdir()]
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(SettingsError, match="cannot be written"):
         export_python(Dense(1, 1), tmp_path / "no folder" / "network.py")
 
 

@@ -182,7 +182,7 @@ def test_a_file_that_is_not_a_report_is_kept(run, tmp_path):
     run.report(tmp_path / "report.html")
     run.report(tmp_path / "report.html", title="again")
     assert "<h1>again</h1>" in (tmp_path / "report.html").read_text()
-    with pytest.raises(SettingsError, match="argument 'path' must be a file that can be written"):
+    with pytest.raises(SettingsError, match=r"missing/report\.html' cannot be written: No such file"):
         run.report(tmp_path / "missing" / "report.html")
 
 

@@ -1,0 +1,87 @@
+"""Files that are written whole or not at all: by a save, a report, an export.
+
+A write is: a temporary file in the target's own folder, its contents, fsync, mode, rename, fsync of the folder. So at
+every instant the path holds a whole file, the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from framework.errors import FrameworkError, SettingsError
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = SettingsError) -> Iterator[Path]:
+    """Give the path of a new file, which takes the place of ``path``, atomically and durably, when the block ends.
+
+    A link is followed; a file that is there keeps its mode.
+
+    Raises:
+        FrameworkError: The file cannot be written; of the class ``error``. The old file is as it was, and nothing is
+            left behind, unless the last call failed, which makes the rename durable: then the new file is there.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file() and not target.is_dir():  # of a folder the system says it
+            raise OSError("a pipe or a device is there, which a file would replace; give the path of a file")  # noqa: TRY301
+        new = target.with_name(f".{target.name}.{os.urandom(8).hex()}.new")
+        new.touch(exist_ok=False)
+    except (OSError, ValueError, TypeError) as problem:
+        raise error(f"{shown(path)} cannot be written: {reason(problem)}") from problem
+    try:
+        yield new
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        if target.exists():
+            new.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(new, target)  # noqa: PTH105 (os's own, like fsync)
+        _sync_folder(target.parent)
+    except FrameworkError:
+        raise
+    except OSError as problem:
+        raise error(f"{shown(path)} cannot be written: {reason(problem)}") from problem
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def write_whole(
+    path: str | os.PathLike[str], contents: bytes | str, error: type[FrameworkError] = SettingsError
+) -> None:
+    """Write bytes, or text as UTF-8, as ``whole_file`` does.
+
+    Raises:
+        FrameworkError: The file cannot be written; of the class ``error``.
+    """
+    with whole_file(path, error) as new:
+        new.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def shown(path: object) -> str:
+    """Return a path for a message, without the name of its class."""
+    return repr(os.fspath(path)) if isinstance(path, os.PathLike) else repr(path)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, without the path that the message already has."""
+    said = getattr(error, "strerror", None) or str(error)
+    return said or type(error).__name__
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where folders can be opened; on Windows they cannot, and need not."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
+                raise
+        finally:
+            os.close(handle)
