@@ -1,4 +1,4 @@
-"""Measure every contender at every workload, each in a process of its own, in turn.
+"""Measure every contender at every workload, each pair in a process of its own, in turn.
 
     python -m benchmarks                              # everything
     python -m benchmarks small own --threads 2
@@ -6,10 +6,12 @@
     python -m benchmarks --json docs/benchmarks.json --chart docs/benchmarks.png
 
 A round runs every contender once, and each round begins with another one, so background load affects all of them
-equally. Every process gets the same number of threads and of cores. docs/benchmarks.md says what is measured.
+equally. A quick run shares one process among the workloads of a contender. Every process gets the same number of
+threads and of cores. docs/benchmarks.md says what is measured.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +26,6 @@ import pyperf
 
 from benchmarks import cold, memory, report
 from benchmarks.contenders import CONTENDERS, Contender, SkipError, of
-from benchmarks.worker import SKIPPED
 from benchmarks.workloads import GROUPS, TOLERANCE, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,9 @@ class FailedError(Exception):
     """A process ended with an error; the message is its last line."""
 
 
+Outcome = pyperf.Benchmark | SkipError | FailedError
+
+
 @dataclass
 class Bench:
     """One call of the command.
@@ -52,6 +56,7 @@ class Bench:
         folder: A temporary folder, for caches and for the data of "memory".
         env: The environment of every process.
         results: Benchmarks by their name, "workload contender".
+        shared: In a quick run, what came of the workloads of each contender, by their names.
         troubles: What makes the command end with 1.
     """
 
@@ -59,7 +64,19 @@ class Bench:
     folder: Path
     env: dict[str, str]
     results: dict[str, pyperf.Benchmark] = field(default_factory=dict)
+    shared: dict[str, dict[str, Outcome]] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+
+    def share(self, works: list[Workload]) -> None:
+        """Run each contender in one process for all its workloads, as most of a quick run is imports and compiling."""
+        chosen: dict[str, list[Workload]] = {}
+        for work in works:
+            if work.kind not in ("cold", "memory"):  # which need processes of their own
+                for name in self.names(work):
+                    chosen.setdefault(name, []).append(work)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = pool.map(lambda name: self.process(name, chosen[name], "--values", "1"), chosen)
+            self.shared = dict(zip(chosen, done, strict=True))
 
     def measure(self, works: list[Workload]) -> None:
         """Measure workloads that belong together, in rounds."""
@@ -90,37 +107,50 @@ class Bench:
 
     def contenders(self, work: Workload) -> dict[str, Measure]:
         """Return who does the work, by name."""
-        chosen = self.options.contenders
         if work.kind == "cold":
             runs = cold.commands(self.folder)
             return {name: lambda name=name, run=run: self.cold(name, run) for name, run in runs.items()}
+        return {name: lambda name=name: self.worker(work, name) for name in self.names(work)}
+
+    def names(self, work: Workload) -> list[str]:
+        """Return the names of the contenders who do the work."""
+        chosen, quick = self.options.contenders, self.options.quick
         names = [name for name in of(work) if not chosen or name in chosen]
-        if self.options.quick:
-            names = [name for name in names if (quick := CONTENDERS[name].quick) is None or work.name in quick]
-        return {name: lambda name=name: self.worker(work, name) for name in names}
+        return [name for name in names if not quick or work.name in (CONTENDERS[name].quick or (work.name,))]
 
     def worker(self, work: Workload, name: str) -> pyperf.Benchmark:
-        """Run a contender once in a process of its own."""
-        contender = CONTENDERS[name]
-        values = 1 if self.options.quick or work.name == "wide" else 3
-        return self.process(work, name, "--values", str(values), *rows_of(work, contender))
-
-    def process(self, work: Workload, name: str, *arguments: str) -> pyperf.Benchmark:
-        """Run benchmarks.worker.
+        """Run a contender once, in a process of its own unless all that it does is already done.
 
         Raises:
             SkipError: It cannot do the work.
             FailedError: It ended with an error.
         """
-        command = [sys.executable, "-m", "benchmarks.worker", work.name, name, *arguments]
+        values = 1 if self.options.quick or work.name == "wide" else 3
+        arguments = ["--values", str(values), *rows_of(work, CONTENDERS[name])]
+        found = self.shared.get(name, {}).get(work.name) or self.process(name, [work], *arguments)[work.name]
+        if isinstance(found, pyperf.Benchmark):
+            return found
+        raise found
+
+    def process(self, name: str, works: list[Workload], *arguments: str) -> dict[str, Outcome]:
+        """Run benchmarks.worker, and return what came of each workload."""
+        command = [sys.executable, "-m", "benchmarks.worker", name, *(work.name for work in works), *arguments]
         command += ["--quick"] if self.options.quick else []
-        command += ["--file", work.file] if work.file else []
+        command += ["--file", works[0].file] if works[0].file else []
         done = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode == SKIPPED:
-            raise SkipError(done.stdout.strip())
-        if done.returncode:
-            raise FailedError((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
-        return pyperf.Benchmark.loads(done.stdout.splitlines()[-1])
+        last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+        found: dict[str, Outcome] = {work.name: FailedError(last) for work in works}
+        for line in done.stdout.splitlines():
+            if line.startswith('{"workload":'):
+                told = json.loads(line)
+                found[told["workload"]] = (
+                    pyperf.Benchmark.loads(told["benchmark"])
+                    if "benchmark" in told
+                    else SkipError(told["skipped"])
+                    if "skipped" in told
+                    else FailedError(told["failed"])
+                )
+        return found
 
     def cold(self, name: str, run: Callable[[dict[str, str]], float]) -> pyperf.Benchmark:
         """Time a whole process."""
@@ -141,7 +171,9 @@ class Bench:
             if name == reference:
                 expected[rows] = loss
             if rows not in expected:  # not measured
-                measured = self.process(work, reference, "--values", "1", "--rows", str(rows))
+                measured = self.process(reference, [work], "--values", "1", "--rows", str(rows))[work.name]
+                if not isinstance(measured, pyperf.Benchmark):
+                    raise measured
                 expected[rows] = report.about(measured)["loss"]
             if abs(loss - expected[rows]) > TOLERANCE[work.dtype] * expected[rows]:
                 self.troubles.append(
@@ -149,7 +181,7 @@ class Bench:
                 )
 
 
-def attempt(measure: Measure) -> pyperf.Benchmark | SkipError | FailedError:
+def attempt(measure: Measure) -> Outcome:
     """Return the benchmark, or what came instead."""
     try:
         return measure()
@@ -216,7 +248,10 @@ def main() -> None:
         print("quick: tiny sizes, whatever is written below, and processes at the same time: the figures say nothing")
     with TemporaryDirectory(prefix="benchmarks-") as folder:
         bench = Bench(options, Path(folder), environment(options.threads, Path(folder), quick=options.quick))
-        for works in chosen_groups(options.workloads, quick=options.quick):
+        groups = chosen_groups(options.workloads, quick=options.quick)
+        if options.quick:
+            bench.share([work for works in groups for work in works])
+        for works in groups:
             for i, work in enumerate(works):
                 print(f"{work.name}: {work.what}", flush=True)
                 if work.kind == "memory":
