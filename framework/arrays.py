@@ -6,12 +6,13 @@ array of the model's dtype. Anything else is refused, with the first value that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.errors import DataError, DtypeError, ShapeError
+from framework.errors import DataError, DtypeError, SettingsError, ShapeError
 from framework.frames import Frame, is_frame, is_series
 from framework.settings.messages import brief, warn
 
@@ -300,6 +301,22 @@ def likeliest(rows: Array, name: str) -> Array:
             )
         raise DataError(f"{name} must have one class per row; got {rows[place]} at row {place}. {hint}")
     return np.asarray(np.argmax(rows, axis=-1))
+
+
+def class_names(given: Any, known: Sequence[Any] | None, count: int, name: str) -> tuple[Any, ...]:
+    """Return the names of classes: those given, else those that the target had, else numbers.
+
+    Raises:
+        SettingsError: There are more or fewer names than classes.
+
+    Example:
+        >>> class_names(None, ["no", "yes"], 2, "report"), class_names(None, None, 2, "report")
+        (('no', 'yes'), (0, 1))
+    """
+    chosen = given if given is not None else known if known is not None else range(count)
+    if isinstance(chosen, str) or not hasattr(chosen, "__len__") or len(chosen) != count:
+        raise SettingsError(f"{name}: argument 'classes' must have {count} names, one a class; got {brief(chosen)}")
+    return (*chosen,)
 
 
 def first_place(mask: Any) -> tuple[int, ...]:

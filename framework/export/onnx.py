@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.arrays import class_names
 from framework.errors import SettingsError
 from framework.export.columns import write_columns, write_inverse
 from framework.export.file import File
@@ -16,7 +17,7 @@ from framework.export.writer import Writer
 from framework.extras import required
 from framework.files import write_whole
 from framework.models import Model
-from framework.models.rows import scores_of
+from framework.models.rows import classes_of, scores_of
 from framework.settings.messages import brief
 from framework.trees import leaves
 
@@ -121,37 +122,31 @@ def _classes(
     outputs = [*shapes]
     ends = zip(shapes.items(), leaves(model.output_activation), strict=False)  # a user's model may not say its own
     choosing = [key for (key, shape), activation in ends if scores_of(activation, shape)]
-    known: Mapping[str, tuple[Any, ...]] = {} if model.preprocess is None else model.preprocess.classes
-    if classes is not None and known:
+    if classes is not None and model.preprocess is not None and model.preprocess.classes:
         raise SettingsError("export_onnx: leave argument 'classes' out: the model's Preprocess has the classes")
     if classes is not None and len(outputs) > 1:
         raise SettingsError(
             f"export_onnx: argument 'classes' is for a model of one output; this one has {', '.join(outputs)}"
         )
-    if isinstance(classes, str) or not hasattr(classes or (), "__len__"):
-        raise SettingsError(f"export_onnx: argument 'classes' must hold the names of the classes; got {brief(classes)}")
     if classes is not None and not choosing:
         raise SettingsError(
             "export_onnx: argument 'classes' is for a model that ends in an activation from 0 to 1, such as Sigmoid, "
             f"or has an output for each class; this one ends in {brief(model.output_activation)}"
         )
-    if len(outputs) == 1:
-        found = next(iter(known.values()), None) if classes is None else tuple(classes)
-        return {key: found for key in choosing if found is not None}
-    return {key: levels for key, levels in known.items() if key in choosing}
+    found = {}
+    for key in choosing:
+        known, shape = classes_of(model, key if len(outputs) > 1 else None), shapes[key]
+        if classes is not None or known is not None:
+            count = 2 if shape in ((), (1,)) else shape[0] if len(shape) == 1 else 0
+            found[key] = class_names(classes, known, count, "export_onnx")
+    return found
 
 
 def _write_label(
     file: File, label: str, scores: str, shape: tuple[int, ...], classes: tuple[Any, ...], dtype: str
 ) -> None:
     """Write the likeliest class of each row, as ``model.classify`` finds it; no text where the scores are NaN."""
-    single = shape in ((), (1,))
-    count = 2 if single else shape[0] if len(shape) == 1 else 0
-    if len(classes) != count:
-        raise SettingsError(
-            f"export_onnx: the model tells {count or 'no'} classes apart; got {len(classes)}, {brief(list(classes))}"
-        )
-    if single:
+    if shape in ((), (1,)):
         scores = file.op("Reshape", scores, file.integers([-1]))
         place = file.cast(file.op("Greater", scores, file.number(0.5, dtype)), "int64")
     else:

@@ -115,10 +115,10 @@ def _in_blocks(x: Any) -> Iterator[Any]:
 def classified(model: Model, x: Any, name: str) -> Any:
     """Return the likeliest class of each row; see ``Model.classify``."""
     scores = predicted(model, x, name)
-    classes = {} if model.preprocess is None else model.preprocess.classes
     if not isinstance(scores, dict):
-        only = next(iter(classes.values()), None)
+        only = classes_of(model)
         return _named(places_of(scores, model.output_activation, only, name), only)
+    classes = {key: levels for key in scores if (levels := classes_of(model, key)) is not None}
     if not classes:
         raise SettingsError(
             f"{name}: the model must have one output; it has {', '.join(scores)}: take the classes of one, as "
@@ -126,10 +126,15 @@ def classified(model: Model, x: Any, name: str) -> Any:
         )
     activation = model.output_activation
     return {
-        key: _named(places_of(part, activation[key], classes[key], f"{name}: output {key!r}"), classes[key])
-        for key, part in scores.items()
-        if key in classes
+        key: _named(places_of(scores[key], activation[key], levels, f"{name}: output {key!r}"), levels)
+        for key, levels in classes.items()
     }
+
+
+def classes_of(model: Model, output: str | None = None) -> tuple[Any, ...] | None:
+    """Return the classes of an output as the target has them, if it has some; None is the output of a model of one."""
+    known = {} if model.preprocess is None else model.preprocess.classes
+    return next(iter(known.values()), None) if output is None else known.get(output)
 
 
 def _named(places: Array, classes: tuple[Any, ...] | None) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arrays import Array, likeliest, real_array, require_finite
+from framework.arrays import Array, class_names, likeliest, real_array, require_finite
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
@@ -87,7 +87,7 @@ def decision_boundary(
     scores, probable = _scores(scores, model.output_activation)
     count = scores.shape[1]
     known = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
-    names = [] if count == 1 else _class_names(classes, known, count, name)
+    names = [] if count == 1 else class_names(classes, known, count, name)
     y = None
     if data is not None and count == 1:
         y = real_array(target, f"{name}: y", np.float64).reshape(-1)
@@ -138,7 +138,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     if (counts < 0).any():
         raise DataError(f"{name}: argument 'matrix' must count rows; got {counts.min():g}")
     count = len(counts)
-    names = [*map(str, _class_names(classes, None, count, name))]
+    names = [*map(str, class_names(classes, None, count, name))]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     colors = required("matplotlib.colors", name)
@@ -305,13 +305,6 @@ def _scores(scores: Array, activation: Any) -> tuple[Array, bool]:
             f"{scores.shape[1:]}"
         )
     return scores, bool(np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
-
-
-def _class_names(classes: Any, known: Any, count: int, name: str) -> Sequence[Any]:
-    chosen = classes if classes is not None else known if known is not None else range(count)
-    if isinstance(chosen, str) or len(chosen) != count:
-        raise SettingsError(f"{name}: argument 'classes' must have {count} names, one a class; got {brief(classes)}")
-    return [*chosen]
 
 
 def _places_of(y: Any, known: Any, count: int, name: str) -> Array:

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from framework.activations.basic import Sigmoid, Softmax
-from framework.arrays import Array, place_of_best
+from framework.arrays import Array, class_names, place_of_best
 from framework.data.sources import Source, batches
 from framework.errors import SettingsError
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
-from framework.models.rows import EVALUATION_ROWS
+from framework.models.rows import EVALUATION_ROWS, classes_of
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.settings.messages import brief
 from framework.tables import COUNTERS, duration
 from framework.trees import at
 
@@ -184,7 +183,10 @@ def confusions_of(
     if classes is not None and len(outputs) > 1:
         listed = ", ".join(map(".".join, outputs))
         raise SettingsError(f"{name}: argument 'classes' is for one output; the model has {listed}; leave it out")
-    names = {path: _names(model, path, name, classes) for path in outputs}
+    names = {}
+    for path in outputs:
+        count = max(2, *(at(model.output_shape, path) or (2,)))
+        names[path] = (*map(str, class_names(classes, classes_of(model, *path[-1:]), count, name)),)
     counts = {path: np.zeros((len(each), len(each))) for path, each in names.items()}
     with closing(batches(source, EVALUATION_ROWS)) as parts:
         for x, y, weight in parts:
@@ -192,19 +194,6 @@ def confusions_of(
             for path, each in names.items():
                 counts[path] += ConfusionMatrix(classes=len(each))(at(a, path), at(y, path), weight)
     return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}
-
-
-def _names(model: Model, path: tuple[str, ...], name: str, given: Sequence[Any] | None) -> tuple[str, ...]:
-    """Return the names of the classes of an output."""
-    number = max(2, *(at(model.output_shape, path) or (2,)))
-    known = {} if model.preprocess is None else model.preprocess.classes
-    if given is None:
-        given = next((known[target] for target in (path[-1:] or known) if target in known), range(number))
-    if isinstance(given, str) or len(given) != number:
-        raise SettingsError(
-            f"{name}: argument 'classes' must hold the names of the model's {number} classes; got {brief(given)}"
-        )
-    return tuple(map(str, given))
 
 
 def compared(runs: Sequence[Contents]) -> list[dict[str, Any]]:

@@ -150,8 +150,8 @@ REFUSED = {
     "another shape": (lambda: (Dense(2, 3), {"shape": (3,)}), r"'shape' must fit \(2,\); got \(3,\)"),
     "another dtype": (lambda: (Dense(2, 3), {"dtype": "float16"}), "'dtype' must be 'float32' or 'float64'"),
     "no model": (lambda: (Tanh(), {}), r"'model' must be a model; got Tanh\(\)"),
-    "too many classes": (lambda: (Dense(2, 3), {"classes": [*"abcd"]}), "tells 3 classes apart; got 4"),
-    "a text for classes": (lambda: (Dense(2, 3), {"classes": "abc"}), "must hold the names of the classes; got 'abc'"),
+    "too many classes": (lambda: (Dense(2, 3), {"classes": [*"abcd"]}), "must have 3 names, one a class; got"),
+    "a text for classes": (lambda: (Dense(2, 3), {"classes": "abc"}), "must have 3 names, one a class; got 'abc'"),
     "classes of several outputs": (
         lambda: (Heads(a=Dense(2, 1), b=Dense(2, 1)), {"classes": "ab"}),
         "for a model of one output; this one has a, b",

@@ -191,7 +191,7 @@ def test_validation_data_is_refused_where_there_are_no_classes(run, tmp_path):
     fitted = trainer(loss=MeanSquaredError()).fit(Neuron(2), TRAIN)
     with pytest.raises(SettingsError, match=r"confusion matrix of a model that ends in Softmax.*leave it out"):
         fitted.report(path, HELD_OUT)
-    with pytest.raises(SettingsError, match="'classes' must hold the names of the model's 2 classes; got"):
+    with pytest.raises(SettingsError, match="'classes' must have 2 names, one a class; got"):
         run.report(path, HELD_OUT, classes=["low", "middle", "high"])
     with pytest.raises(DataError, match="target"):
         run.report(path, (HELD_OUT[0], np.full(20, 0.5)))
