@@ -19,10 +19,10 @@ from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.parameters import Columns
 from framework.models.rows import checked_rows, require_samples
-from framework.models.shapes import is_known, of_rows, shown
 from framework.parts import Part, parted, parts
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.messages import brief
+from framework.shapes import is_known, of_rows, shown
 from framework.trees import Tree, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 NO_COLUMNS = Columns()

@@ -32,9 +32,9 @@ from framework.losses.several import Figure
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.models.shapes import is_known
 from framework.parts import parts
 from framework.settings.messages import warn
+from framework.shapes import is_known
 from framework.trees import leaves, map_leaves, rows_in, sample_shape
 
 

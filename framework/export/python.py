@@ -26,9 +26,9 @@ from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
 from framework.models.rows import scores_of
 from framework.models.sequential import Residual, Sequential
-from framework.models.shapes import of_rows, shown
 from framework.settings.component import belongs_to
 from framework.settings.messages import brief
+from framework.shapes import of_rows, shown
 from framework.trees import leaves, map_leaves
 
 _SMALL = 64

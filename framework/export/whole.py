@@ -18,8 +18,8 @@ from framework.graph.trace import ROWS, trace
 from framework.models import Layer, Model
 from framework.models.composite import Following
 from framework.models.sequential import Sequential
-from framework.models.shapes import is_known, shown
 from framework.settings.component import belongs_to
+from framework.shapes import is_known, shown
 from framework.trees import flatten, leaves, map_leaves, names, sample_shape
 
 

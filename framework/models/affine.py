@@ -15,8 +15,8 @@ from framework.derivatives.checks import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer, LayerSettings
-from framework.models.shapes import Shape, shown
 from framework.settings.component import Count
+from framework.shapes import Shape, shown
 
 
 class _Affine(Layer):

@@ -15,8 +15,8 @@ from framework.activations.basic import Softmax
 from framework.errors import SettingsError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
-from framework.models.shapes import Shape
 from framework.settings.component import Count, Positive
+from framework.shapes import Shape
 
 _SOFTMAX = Softmax()
 _NEVER = -1e30

@@ -27,10 +27,10 @@ from framework.graph.symbol import Symbol
 from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
-from framework.models.shapes import fits, narrowed, of_rows, require_rows, shown
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
 from framework.settings.messages import brief
+from framework.shapes import fits, narrowed, of_rows, require_rows, shown
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 
 if TYPE_CHECKING:

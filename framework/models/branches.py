@@ -17,8 +17,8 @@ from framework.models.composite import Composite
 from framework.models.embedding import Embedding
 from framework.models.layer import Layer, LayerSettings
 from framework.models.sequential import Sequential
-from framework.models.shapes import is_known, require_rows, shown
 from framework.settings.component import Count, require_named
+from framework.shapes import is_known, require_rows, shown
 from framework.trees import leaf_name, map_leaves, sample_shape
 
 

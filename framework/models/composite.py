@@ -18,8 +18,8 @@ from framework.errors import FrameworkError, SettingsError, ShapeError, UsageErr
 from framework.models.base import Model, with_models
 from framework.models.layer import Layer, require_checked
 from framework.models.parameters import Columns, Parameters, State
-from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.settings.messages import brief
+from framework.shapes import Shape, is_known, require_sizes, shown
 from framework.trees import leaves, map_leaves, rows_in, sample_shape, take
 
 

@@ -16,8 +16,8 @@ from pydantic import Field
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
-from framework.models.shapes import Shape, is_known
 from framework.settings.component import Count
+from framework.shapes import Shape, is_known
 
 Size = Annotated[int, Field(ge=0)]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from framework.models.initializers import Initializer, Uniform
 from framework.models.layer import Layer, LayerSettings
-from framework.models.shapes import Shape
 from framework.settings.component import Count
+from framework.shapes import Shape
 
 
 class Embedding(Layer):

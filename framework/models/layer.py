@@ -27,11 +27,11 @@ from framework.graph.trace import ROWS
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters, State
-from framework.models.shapes import Shape, is_known, require_sizes, shown
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
 from framework.settings.messages import brief, warn
 from framework.settings.plain_functions import PlainFunction, require_function
+from framework.shapes import Shape, is_known, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}

@@ -16,8 +16,8 @@ from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.models.initializers import Constant, Initializer
 from framework.models.layer import Layer, LayerSettings
-from framework.models.shapes import Shape
 from framework.settings.component import Count, Fraction, Positive
+from framework.shapes import Shape
 
 
 class _Normalization(Layer):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from framework.models.shapes import of_rows, shown
 from framework.settings.messages import brief
+from framework.shapes import of_rows, shown
 from framework.tables import Markup, as_html, bold, folded, html
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from framework.errors import SettingsError
 from framework.models.initializers import Constant, Glorot, Initializer, Normal
 from framework.models.layer import Layer
-from framework.models.shapes import Shape
 from framework.settings.component import Count
+from framework.shapes import Shape
 
 
 class Bilinear(Layer):

@@ -21,8 +21,8 @@ from framework.activations.basic import Sigmoid
 from framework.graph.loop import loop
 from framework.models.initializers import Glorot, Initializer, Orthogonal
 from framework.models.layer import Layer
-from framework.models.shapes import Shape
 from framework.settings.component import Count
+from framework.shapes import Shape
 
 _SIGMOID = Sigmoid()
 

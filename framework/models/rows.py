@@ -9,8 +9,8 @@ import numpy as np
 
 from framework.arrays import Array, require_finite, require_ids
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.models.shapes import shown
 from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.shapes import shown
 from framework.trees import flatten, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from framework.arrays import Array, Record
 from framework.errors import FrameworkError, SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
-from framework.models.shapes import Shape, fits, shown
 from framework.settings.component import Seed
+from framework.shapes import Shape, fits, shown
 from framework.trees import map_leaves
 
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from framework.errors import SettingsError, ShapeError
 from framework.models.layer import Layer, LayerSettings
-from framework.models.shapes import Shape, is_known, shown
 from framework.settings.component import Count
+from framework.shapes import Shape, is_known, shown
 
 
 class Flatten(Layer):

@@ -13,6 +13,7 @@ from framework.emit.text import Shown, plain
 from framework.extras import required
 from framework.graph.node import Node, ordered
 from framework.plots.style import COLORS, INK, axes, require_model, size_of
+from framework.shapes import of_rows, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,7 +147,7 @@ def _layers(model: Any) -> _Part:
     part = _drawn(model, "", model.input_shape)
     if isinstance(model.input_shape, dict):  # the models of a Join draw their own
         return part
-    return _stacked([_box(f"input\n{_shown(model.input_shape)}"), part])
+    return _stacked([_box(f"input\n{shown(of_rows(model.input_shape))}"), part])
 
 
 def _drawn(model: Any, name: str, shape: Any) -> _Part:
@@ -159,11 +160,11 @@ def _drawn(model: Any, name: str, shape: Any) -> _Part:
         for key, (part, _) in branches.items():
             given = shape[key] if joins else part.narrowed(shape)
             drawn = _drawn(part, start + key, (1,) if given == () and not part.takes(()) else given)
-            parts.append(_stacked([_box(f"input {key}\n{_shown(given)}"), drawn]) if joins else drawn)
+            parts.append(_stacked([_box(f"input {key}\n{shown(of_rows(given))}"), drawn]) if joins else drawn)
         side_by_side = _beside(parts, fans=not joins, joins=joins)
         if not joins:
             return side_by_side
-        joined = _box(f"{rows[0][0]}\n{_shown(rows[0][1])}")
+        joined = _box(f"{rows[0][0]}\n{shown(of_rows(rows[0][1]))}")
         side_by_side.take(joined, 0.0, -side_by_side.height)
         side_by_side.height += joined.height
         side_by_side.width = max(side_by_side.width, joined.width)
@@ -174,7 +175,7 @@ def _drawn(model: Any, name: str, shape: Any) -> _Part:
         parts.append(_drawn(part, start + key, shape))
         shape = part.shape_after(shape)
     if [*model.chain] == ["block"]:  # a Residual
-        return _with_bypass(parts[0], f"{name} Residual: x + block(x)\n{_shown(shape)}".strip())
+        return _with_bypass(parts[0], f"{name} Residual: x + block(x)\n{shown(of_rows(shape))}".strip())
     return _stacked(parts) if parts else _layer(rows)
 
 
@@ -192,8 +193,8 @@ def _with_bypass(block: _Part, text: str) -> _Part:
 def _layer(rows: list[tuple[str, Any, int]]) -> _Part:
     """Return the box of a layer, or of a model whose inside is not drawn."""
     numbers = sum(size for _, _, size in rows)
-    text = f"{rows[0][0].removesuffix('()')}\n{_shown(rows[0][1])}" + (f", {numbers:,} parameters" if numbers else "")
-    return _box(text, filled=numbers > 0)
+    counted = f", {numbers:,} parameters" if numbers else ""
+    return _box(f"{rows[0][0].removesuffix('()')}\n{shown(of_rows(rows[0][1]))}{counted}", filled=numbers > 0)
 
 
 def _zeros(shape: Any) -> Any:
@@ -201,14 +202,6 @@ def _zeros(shape: Any) -> Any:
     if isinstance(shape, dict):
         return {name: _zeros(each) for name, each in shape.items()}
     return np.zeros((1, *(size if isinstance(size, int) else 1 for size in shape)))
-
-
-def _shown(shape: Any) -> str:
-    """Return a shape of samples as text, with the axis of rows."""
-    if isinstance(shape, dict):
-        return ", ".join(f"{name} {_shown(each)}" for name, each in shape.items())
-    sizes = ("..." if size is ... else "any" if size is None else str(size) for size in shape)
-    return f"({', '.join(('rows', *sizes))}{'' if shape else ','})"
 
 
 def _operations(formula: Any) -> _Part:

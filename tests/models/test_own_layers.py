@@ -25,7 +25,7 @@ from framework import (
     show,
 )
 from framework.graph.loop import loop
-from framework.models.shapes import fits, narrowed
+from framework.shapes import fits, narrowed
 
 X = np.random.default_rng(0).normal(size=(6, 5, 4))
 
