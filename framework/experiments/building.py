@@ -82,7 +82,10 @@ class _Builder:
             if value not in names:
                 what = " or ".join(f"the name of a {kind.__name__}" for kind in kinds)
                 said = f"{cls.__name__}: setting '{name}' must be a number or {what}; got {brief(value)}"
-                return self.error((*path, name), said + nearest(value, names))
+                hint = nearest(value, names)
+                if value.lower() in ("none", "null") and cls.model_fields[name].default is None:
+                    hint = f"; for none, delete the line of {_name((*path, name))} in the file"
+                return self.error((*path, name), said + hint)
         return (self.values if name in cls.named else self.value)(value, kinds, (*path, name))
 
     def component(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:

@@ -20,13 +20,29 @@ def comparison(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     All figures are of one epoch, which is named: that of the final weights, or the last one of a run that is not
     complete. Settings are read as text, so that the runs' own classes need not be defined.
     """
-    differing = dict(_differing([run.settings for run in runs], ""))
+    settings = [_without_found(run.settings) for run in runs]
+    differing = dict(_differing(settings, ""))
     rows = [
         {"run": run.path.name, **{name: values[place] for name, values in differing.items()}, **_figures(run)}
         for place, run in enumerate(runs)
     ]
     columns = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _without_found(settings: Any, follows: bool = False) -> Any:
+    """Return settings without the inputs of layers that follow others, whose units they are."""
+    if isinstance(settings, list):
+        return [_without_found(item, follows) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    made = {}
+    for key, item in settings.items():
+        if key == "layers" and isinstance(item, list):
+            made[key] = [_without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
+        elif not (follows and key == "inputs"):
+            made[key] = _without_found(item, follows)
+    return made
 
 
 def _figures(run: RunFolder) -> dict[str, Any]:

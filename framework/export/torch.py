@@ -173,9 +173,7 @@ def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[st
 
 
 @worded
-def load_torch(
-    source: str | os.PathLike[str] | Mapping[str, Any], into: Model, *, layers: Mapping[str, str] | None = None
-) -> None:
+def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = None) -> None:
     """Copy the numbers of a PyTorch module into a model of the same layers.
 
     They are cast to the model's dtype. A part of a module goes into a part of a model: give the entries of
@@ -202,6 +200,11 @@ def load_torch(
         missing: bias_ih_l0 (6,), bias_hh_l0 (6,); a layer made with bias=False has none: add zeros
         weight_hh_l0: (6, 2) in the model, (6, 3) in PyTorch's
     """
+    if not isinstance(source, str | os.PathLike | Mapping):
+        hint = "; write module.state_dict()" if hasattr(source, "state_dict") else ""
+        raise SettingsError(
+            f"load_torch: argument 'source' must be a path or a dict of tensors by name; got {brief(source)}{hint}"
+        )
     rules = [*_rules(into, layers, "load_torch")]
     state = _read(source)
     _require_fit(to_torch(into, layers=layers), state, {name for _, r, names in rules if not r.ours for name in names})
@@ -301,7 +304,7 @@ def _tensor(name: str, tensor: dict[str, Any]) -> Array:
 def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional: set[str]) -> None:
     """Refuse a state_dict of other names or shapes; lists all of them."""
     missing = [f"{name} {wanted[name].shape}" for name in wanted if name not in state and name not in optional]
-    extra = [f"{name} {np.shape(state[name])}" for name in state if name not in wanted]
+    extra = [f"{name} {tuple(np.shape(state[name]))}" for name in state if name not in wanted]
     differing = [
         f"{name}: {wanted[name].shape} in the model, {tuple(np.shape(state[name]))} in PyTorch's"
         for name in wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from framework.activations.basic import Sigmoid
 from framework.activations.stable import softplus, times_log
@@ -67,6 +67,16 @@ class BinaryCrossEntropy(Loss):
         require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
 
 
+def _numbers_of_classes(weights: Any) -> Any:
+    """Refuse what other libraries take for the weights of classes."""
+    if isinstance(weights, str):
+        raise ValueError(  # noqa: TRY004 -- pydantic words it
+            "be a tuple of one weight for each class, such as (1.0, 3.0); for balanced classes, write "
+            "sampling='balanced' in Trainer(...), or class_weight='balanced' in NeuralClassifier(...)"
+        )
+    return weights
+
+
 class CrossEntropy(DistributionLoss):
     """l = -sum_k c_k t_k log p_k for the probabilities p of a row, or -c_y log p_y for a class y. The mean over rows.
 
@@ -87,7 +97,7 @@ class CrossEntropy(DistributionLoss):
     """
 
     label_smoothing: Fraction = 0.0
-    class_weights: tuple[Positive, ...] | None = None
+    class_weights: Annotated[tuple[Positive, ...] | None, BeforeValidator(_numbers_of_classes)] = None
 
     def value(self, prediction: Any, target: Any) -> Any:
         return -np.sum(times_log(self._weighted(target), prediction), axis=-1)

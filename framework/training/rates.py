@@ -11,7 +11,9 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.errors import DivergedError, SettingsError
+from framework.data.adapting import adapted
+from framework.data.streams import BareStream
+from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model
 from framework.runs.run import Run
 from framework.schedules.formulas import ExponentialSchedule
@@ -72,6 +74,11 @@ def searched(
         raise SettingsError(f"{name}: argument 'lowest' must be less than 'highest', {highest:g}; got {lowest:g}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 20:
         raise SettingsError(f"{name}: argument 'steps' must be a whole number from 20; got {brief(steps)}")
+    if isinstance(found := adapted(data, name), BareStream) and found.once:
+        raise UsageError(
+            f"{name}: a {found.name} can be read once, and the search may need several epochs; write Stream(function), "
+            "where function(epoch) gives the same rows whenever it is called with the same epoch"
+        )
     rates: list[float] = []
     losses: list[float] = []
     average, least = 0.0, math.inf
@@ -101,8 +108,8 @@ def searched(
             raise
     deviation = 0.03 * steps
     smoothed = _smoothed(np.array(losses), deviation)
-    found = _steepest(np.array(rates), np.array(losses), smoothed, deviation)
-    return LearningRateSearch(np.array(rates), np.array(losses), smoothed, found)
+    suggestion = _steepest(np.array(rates), np.array(losses), smoothed, deviation)
+    return LearningRateSearch(np.array(rates), np.array(losses), smoothed, suggestion)
 
 
 def _smoothed(losses: Array, deviation: float) -> Array:

@@ -192,6 +192,21 @@ WRONG = {
 }
 
 
+@needs_pytorch
+def test_a_module_of_pytorch_is_answered_with_its_state_dict():
+    import torch
+
+    message = (
+        "argument 'source' must be a path or a dict of tensors by name; got Linear(in_features=2, out_features=1, "
+    )
+    with pytest.raises(SettingsError, match=f"{re.escape(message)}.*; write module.state_dict"):
+        load_torch(torch.nn.Linear(2, 1), into=Dense(2, 1))
+    with pytest.raises(SettingsError, match=r"by name; got 3$"):
+        load_torch(3, into=Dense(2, 1))
+    with pytest.raises(CheckpointError, match=r"extra: mask \(3,\)"):
+        load_torch({**torch.nn.Linear(2, 1).state_dict(), "mask": torch.ones(3)}, into=Dense(2, 1))
+
+
 @pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
 def test_a_state_dict_that_does_not_fit_changes_nothing(change, message):
     model = Sequential(Dense(2, 3), ReLU(), Dense(3, 1))
@@ -238,7 +253,7 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
         load_torch(SAVED_BY_PYTORCH, into=Neuron(1))
     with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
         load_torch(tmp_path / "none.safetensors", into=Neuron(1))
-    with pytest.raises(SettingsError, match="'source' must be a str or a PathLike or a Mapping; got Neuron"):
+    with pytest.raises(SettingsError, match="'source' must be a path or a dict of tensors by name; got Neuron"):
         load_torch(Neuron(1), into=Neuron(1))
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_torch(Neuron(1), tmp_path / "none" / "weights.safetensors")

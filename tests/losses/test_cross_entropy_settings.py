@@ -51,6 +51,12 @@ def test_smoothed_cross_entropy_is_pytorchs(smoothing):
     np.testing.assert_allclose(model.parameters.gradients["weights"], H.T @ slope, rtol=1e-11, atol=1e-15)
 
 
+def test_balanced_class_weights_are_answered_with_what_balances():
+    message = r"one weight for each class, such as \(1.0, 3.0\); .*sampling='balanced' in Trainer.*; got 'balanced'"
+    with pytest.raises(SettingsError, match=message):
+        CrossEntropy(class_weights="balanced")
+
+
 def test_class_weights_are_pytorchs_over_the_number_of_rows():
     loss = CrossEntropy(class_weights=(1.0, 2.0, 0.5, 3.0), label_smoothing=0.1)
     check_derivative(loss)

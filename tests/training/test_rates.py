@@ -160,7 +160,7 @@ def test_tables_in_files_and_open_inputs_are_searched_as_fit_takes_them(tmp_path
 
 def test_rows_that_can_be_read_once_are_refused():
     batches = ((X[start : start + 10], Y[start : start + 10]) for start in range(0, 100, 10))
-    with pytest.raises(UsageError, match="once"):
+    with pytest.raises(UsageError, match="find_learning_rate: a generator can be read once, and the search"):
         TRAINER.find_learning_rate(Neuron(3), batches)
 
 
