@@ -393,8 +393,12 @@ def prepare(
         return DatasetSource(data, checks, chances)
     hint = f"write {name}(model, (x, y)), with x and y in brackets"
     if name.endswith("validation"):
-        hint = "write validation=0.2 to hold out a part of the data, or validation=(x, y)"
-        hint = f"write epochs={data}" if type(data) is int else hint
+        pair = "(table, 'target'), with the name of the target's column" if is_frame(data) else "(x, y)"
+        if name == "report: validation":  # of data that the model was not trained on
+            hint = f"write validation={pair}"
+        else:
+            hint = f"write validation=0.2 to hold out a part of the data, or validation={pair}"
+            hint = f"write epochs={data}" if type(data) is int else hint
     elif callable(data) and not isinstance(data, type):
         hint = (
             f"write {name}(model, Stream({getattr(data, '__name__', 'function')})) for a function that gives an epoch"

@@ -217,7 +217,7 @@ def _of_codes(name: str, look: Look) -> str:
 
 def _of_text(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     """Return the comment on a column of text in which nearly all cells are numbers or dates, and what to do."""
-    cells = ", ".join(map(_quoted, [*look.cells][:SHOWN])) + (", ..." if len(look.cells) > SHOWN else "")
+    cells = ", ".join(map(_quoted, [*look.cells][:SHOWN])) + (" and others" if len(look.cells) > SHOWN else "")
     row = next(iter(look.cells.values()))
     begin = f"# {_comment(name)}: read as text; {look.fitting:,} of {look.present:,} cells are"
     if look.kind == "other date":

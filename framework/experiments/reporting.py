@@ -91,6 +91,11 @@ def _about(folder: RunFolder) -> Cells:
 def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
     outputs, of_neuron = outputs_of_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
+    if outputs and experiment.validation is None:
+        contents.unconfused = (
+            "It is counted on validation data, which the experiment does not have: write validation = 0.2 in its file, "
+            "and train it again."
+        )
     if not (of_neuron or (outputs and experiment.validation is not None)):
         return
     data, validation = experiment.parts()

@@ -53,6 +53,7 @@ class Contents:
         data: The rows of the table of columns: name, kind, steps, what it became.
         final: The figures of the final weights on the validation data, by name.
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
+        unconfused: Why there is no confusion matrix, and what to do for one; empty where the model has no classes.
         steps: The quantities of the first steps of a neuron, by name.
         alarms: What ended the run, or is missing on the page, and why.
     """
@@ -66,6 +67,7 @@ class Contents:
     data: Cells = ()
     final: Mapping[str, float] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
+    unconfused: str = ""
     steps: Sequence[Mapping[str, Any]] = ()
     alarms: list[str] = field(default_factory=list)
 

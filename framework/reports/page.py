@@ -212,6 +212,8 @@ def _details(run: Contents) -> Iterator[str]:
     for name, confusion in run.confusions.items():
         yield f"<h2>Confusion matrix{_text(f' of {name}' if name else '')}</h2>\n"
         yield from _confusion(confusion)
+    if run.unconfused and not run.confusions:
+        yield f'<h2>Confusion matrix</h2>\n<p class="soft">{_text(run.unconfused)}</p>\n'
     if run.layers:
         yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'layers', run.layers[0])}"
         yield _folded("The model as code", run.code)

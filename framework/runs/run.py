@@ -188,9 +188,11 @@ class Run(Progress):
             raise SettingsError("report: argument 'classes' is for the confusion matrix; give validation data too")
         runs = {title: self, **(others or {})}
         contents = [contents_of(run, name) for name, run in runs.items()]
-        if validation is not None:
-            for each, run in zip(contents, runs.values(), strict=True):
+        for each, run in zip(contents, runs.values(), strict=True):
+            if validation is not None:
                 each.confusions = run._confusions(validation, classes)
+            elif outputs_of_classes(run.model, run.loss_function):
+                each.unconfused = "It is counted on validation data: write run.report(path, validation)."
         write_report(path, contents, compared(contents) if others else ())
 
     def _confusions(self, validation: Any, classes: Sequence[Any] | None) -> dict[str, Confusion]:

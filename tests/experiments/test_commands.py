@@ -318,6 +318,10 @@ def test_what_fit_refuses_leaves_no_folder():
         ("train points.toml --out full", "the folder 'full' must be new or empty; framework resume continues a run"),
         ("train points.toml --out points.csv", "the folder of the run must be one that can be written; "),
         ("train points.csv", "in a key/value pair; framework new writes an experiment for a table"),
+        (
+            "train points.toml --set validation=none",
+            "got 'none'; for none, delete the line of setting 'validation' in the file",
+        ),
         ("train none.toml", "none.toml: an experiment must be a file that can be read; No such file or directory"),
         ("train full", "full: an experiment must be a file that can be read; Is a directory"),
         ("train latin.toml", "latin.toml, line 2: an experiment must be a text in UTF-8; got the byte 0xe9"),
@@ -414,6 +418,14 @@ def test_compare_shows_what_differs():
     assert [*second.values()][:3] == ["b", 2, 1]
     assert first["val_loss"] == json.loads(Path("a/metrics.json").read_text())["validation"]["loss"]
     assert command("compare", "a", "b").split()[:2] == ["run", "trainer.epochs"]
+
+
+@pytest.mark.usefixtures("workplace")
+def test_compare_leaves_out_inputs_that_follow_from_units():
+    command("train", "points.toml", "--out", "a")
+    command("train", "points.toml", "--out", "b", "--set", "model.layers.0.units=5")
+    first, _ = json.loads(command("compare", "a", "b", "--json"))
+    assert [*first][:3] == ["run", "model.layers.Dense.units", "epochs"]
 
 
 @pytest.mark.usefixtures("workplace")

@@ -149,6 +149,12 @@ def test_new_names_numbers_with_a_unit():
     assert 'read as text; 100 of 100 cells are numbers with a unit, such as "0.5 %", "1.5 %"' in comment("rate")
 
 
+def test_new_ends_a_list_of_examples_with_one_stop():
+    written("when", [f"{row % 3 + 1}/{row % 4 + 1}/2021" for row in range(100)])
+    command("new", "a.csv", "--target", "left")
+    assert re.search(r'dates, such as .*" and others\. To read them:', comment("when"))
+
+
 def test_new_remarks_on_a_class_with_few_rows():
     for share, told in ((0.03, True), (0.2, False)):
         lines = [f"{row % 37}.5,{'yes' if row < share * 500 else 'no'}" for row in range(500)]

@@ -10,6 +10,7 @@ import subprocess
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_pieces import Page
 from sklearn.metrics import confusion_matrix
@@ -184,6 +185,19 @@ def test_a_file_that_is_not_a_report_is_kept(run, tmp_path):
     assert "<h1>again</h1>" in (tmp_path / "report.html").read_text()
     with pytest.raises(SettingsError, match=r"missing/report\.html' cannot be written: No such file"):
         run.report(tmp_path / "missing" / "report.html")
+
+
+def test_a_report_without_validation_data_says_why_it_has_no_confusion_matrix(run, tmp_path):
+    path = tmp_path / "report.html"
+    run.report(path)
+    text = '<h2>Confusion matrix</h2>\n<p class="soft">It is counted on validation data: write run.report(path, '
+    assert text in path.read_text()
+    run.report(path, HELD_OUT)
+    assert "It is counted" not in path.read_text()
+    trainer(loss=MeanSquaredError()).fit(Neuron(2), TRAIN).report(path)
+    assert "Confusion matrix" not in path.read_text()
+    with pytest.raises(DataError, match=r"got DataFrame; write validation=\(table, 'target'\), with the name"):
+        run.report(path, pd.DataFrame({"x": [1.0]}))
 
 
 def test_validation_data_is_refused_where_there_are_no_classes(run, tmp_path):
