@@ -68,7 +68,7 @@ class BinaryCrossEntropy(Loss):
 
 
 def _numbers_of_classes(weights: Any) -> Any:
-    """Refuse what other libraries take for the weights of classes."""
+    """Refuse names of weights, which other libraries know."""
     if isinstance(weights, str):
         raise ValueError(  # noqa: TRY004 -- pydantic words it
             "be a tuple of one weight for each class, such as (1.0, 3.0); for balanced classes, write "
