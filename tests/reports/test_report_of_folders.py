@@ -190,3 +190,14 @@ def test_a_run_of_classes_that_are_not_defined_is_reported_without_its_model(mon
     assert "The checkpoint cannot be loaded, so the model is not shown." in found.text
     assert "own:Leap" in found.text
     assert found.charts == page("one.html").charts
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_without_validation_data_says_why_it_has_no_confusion_matrix():
+    recipe = experiment(0.05)
+    recipe = recipe.replace(validation=None, trainer=recipe.trainer.replace(epochs=1, callbacks=[]))
+    recipe.save("alone.toml")
+    command("train", "alone.toml", "--out", "alone")
+    command("report", "alone")
+    said = "It is counted on validation data, which the experiment does not have: write validation = 0.2 in its file"
+    assert said in Path("report.html").read_text()
