@@ -60,7 +60,7 @@ def numbers(table, name):
     "seconds": '''
 def seconds(table, name):
     """Return a column of durations in seconds, NaN where a value is missing."""
-    nothing = np.timedelta64("NaT")
+    nothing = np.timedelta64("NaT", "us")
     found = cast([nothing if value is None else value for value in column(table, name)], "timedelta64[us]", name)
     return np.where(np.isnat(found), np.nan, found.astype(np.int64) / 1e6)
 ''',
@@ -70,7 +70,7 @@ def dates(table, name):
     values = column(table, name)
     if any(getattr(value, "tzinfo", None) is not None for value in values):
         raise ValueError(f"column {name!r} must hold local times without a time zone")
-    nothing = np.datetime64("NaT")
+    nothing = np.datetime64("NaT", "us")
     return cast([nothing if value is None else value for value in values], "datetime64[us]", name)
 ''',
     "texts": '''
