@@ -11,7 +11,9 @@ in the percent format, which editors open as a notebook: a cell starts with "# %
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -72,23 +74,28 @@ def build(folder: Path, run: bool = False) -> list[Path]:
     """Write the notebooks of all lessons for students and for teachers, and return their paths."""
     import nbformat  # noqa: PLC0415
 
-    written = []
+    made = {}
     for script in LESSONS:
         parts = cells(script.read_text(encoding="utf-8"))
         for reader in ("student", "teacher"):
             kept = [part for part in parts if reader == "teacher" or part.tag != "solution"]
-            made = notebook(script.stem, kept)
-            path = folder / reader / f"{script.stem}.ipynb"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if run and reader == "teacher":
-                from nbclient import NotebookClient  # noqa: PLC0415
+            made[folder / reader / f"{script.stem}.ipynb"] = notebook(script.stem, kept)
+    if run:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            [*pool.map(execute, (found for path, found in made.items() if path.parent.name == "teacher"))]
+    for path, found in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(found, path)
+    return [*made]
 
-                with TemporaryDirectory() as work:  # for the files that a lesson writes
-                    resources = {"metadata": {"path": work}}
-                    NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
-            nbformat.write(made, path)
-            written.append(path)
-    return written
+
+def execute(made) -> None:
+    """Run a notebook in a kernel and a folder of its own, and keep its outputs in it."""
+    from nbclient import NotebookClient  # noqa: PLC0415
+
+    with TemporaryDirectory() as work:  # for the files that a lesson writes
+        resources = {"metadata": {"path": work}}
+        NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
 
 
 def main() -> None:
