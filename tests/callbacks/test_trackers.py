@@ -274,7 +274,7 @@ def test_rows_are_sent_later_if_mlflow_does_not_answer(database, monkeypatch, ar
     switch = on("batch_begin")(lambda run: down.append(down.pop() ^ (run.epoch in (1, 3))))
     with pytest.warns(UserWarning, match="rows up to epoch 2 could not be sent, and are sent later: .*no ans") as told:
         run = recipe(flow.callback, switch).fit(network(), DATA)
-    assert len(told) == 1
+    assert sum("sent later" in str(each.message) for each in told) == 1  # SQLAlchemy warns too, of what MLflow uses
     assert flow.read(run) == expected(run, flow)
 
 
