@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,22 @@ def write_whole(
     """
     with whole_file(path, error) as new:
         new.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def require_writable(folder: Path, owner: str, given: str) -> None:
+    """Make a folder, and check that a file can be made in it.
+
+    Raises:
+        SettingsError: It cannot; names the setting 'folder' of ``owner`` and what was ``given``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise SettingsError(
+            f"{owner}: setting 'folder' must be a folder that can be written; got {given!r}: {error}"
+        ) from None
 
 
 def shown(path: object) -> str:

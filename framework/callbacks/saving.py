@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
 from framework.data.fingerprints import fingerprint
 from framework.errors import SettingsError
+from framework.files import require_writable
 from framework.runs.run import Run
 from framework.settings.component import Count
 
@@ -96,14 +96,7 @@ class Checkpoint(Callback):
     def require(self, run: Run) -> None:
         """Make the folder, and see whether it can be written and is this run's, and whether the run can be saved."""
         folder = Path(self.folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(b"0")
-        except OSError as error:
-            raise SettingsError(
-                f"Checkpoint: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
-            ) from None
+        require_writable(folder, "Checkpoint", self.folder)
         with _claimed(folder):
             self._require_own_files(folder, run)
         take_apart(run)  # refuses what save would refuse

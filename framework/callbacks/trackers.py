@@ -22,6 +22,7 @@ from framework.callbacks.reporting import text_of_path
 from framework.checkpoint import save
 from framework.errors import FrameworkError, SettingsError
 from framework.extras import required
+from framework.files import require_writable
 from framework.runs.run import Run
 from framework.settings.component import Component, NonNegative
 from framework.settings.messages import shortened, warn
@@ -116,14 +117,7 @@ class TensorBoard(_Tracker):
         """Check that tensorboardX is installed, make the folder, and refuse that of another run."""
         required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
         own = Path(self.folder, self.name or "")
-        try:
-            own.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=own) as file:
-                file.write(b"0")
-        except OSError as error:
-            raise SettingsError(
-                f"TensorBoard: setting 'folder' must be a folder that can be written; got {self.folder!r}: {error}"
-            ) from None
+        require_writable(own, "TensorBoard", self.folder)
         if self.name and not all(path.suffix == f".{run.identity}" for path in own.glob("events.out.tfevents*")):
             raise SettingsError(
                 f"TensorBoard: setting 'name' must not be that of another run; got {self.name!r}, which is in "
