@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from export_pieces import Shared
 
 from framework import (
     BatchNorm,
@@ -33,24 +34,6 @@ from framework import (
 
 X = np.cos(np.arange(1.0, 13.0)).reshape(6, 2)
 TRAINER = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.3), epochs=200, batch_size=3)
-
-
-class Shared(Composite):
-    """body(x) body(2 x): one child with two calls."""
-
-    body: Model
-
-    def children(self):
-        return {"body": self.body}
-
-    def apply(self, x, values, record):
-        record["ab"] = a, b = [self.forward_child("body", part, record) for part in (x, 2 * x)]
-        return a * b
-
-    def apply_backward(self, gradient, values, record, gradients):
-        a, b = record["ab"]
-        dx = 2 * self.backward_child("body", gradient * a, record)
-        return dx + self.backward_child("body", gradient * b, record)
 
 
 def dense(seed=1):
