@@ -131,6 +131,17 @@ def index_text(index: Iterable[Any]) -> str:
     return ", ".join(map(entry_text, index))
 
 
+def attribute_texts(node: Node, index: Callable[[Any], str] = index_text) -> dict[str, Any]:
+    """Return the attributes of a node for a row's text: shapes, sizes and indices as text, others as they are."""
+    graph = node.graph
+    texts: dict[str, Callable[[Any], str]] = {
+        "shape": graph.shape_text,
+        "times": lambda times: graph.size_text(times * graph.rows),
+        "index": index,
+    }
+    return {key: texts[key](value) if key in texts else value for key, value in node.attributes.items()}
+
+
 def reduces_by_rows(node: Node, lives: Lives) -> bool:
     """Return whether a reduction over contiguous rows is faster as a product with ones, or column by column."""
     x, longest = node.args[0], {"sum": _LONG, "max": _WIDE, "min": _WIDE}.get(node.op, 0)
@@ -390,16 +401,9 @@ class _Writer:
         text = OPERATIONS[node.op].text if self.layout is None and node.op in _OPERATORS else OPERATIONS[node.op].numpy
         if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             text = "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
-        attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
+        attributes = attribute_texts(node)
         out = self._out(node, reusable) if "{out}" in text else ""
         self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
-
-    def _attribute(self, key: str, value: Any) -> Any:
-        if key == "shape":
-            return self._shape(value)
-        if key == "times":
-            return self.graph.size_text(value * self.graph.rows)
-        return index_text(value) if key == "index" else value
 
     def _elementwise(self, node: Node) -> None:
         values = self._operands(node)

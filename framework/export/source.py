@@ -17,7 +17,7 @@ import numpy as np
 
 from framework import special
 from framework.emit.lives import Lives
-from framework.emit.numpy import index_text, reduces_by_rows
+from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows
 from framework.emit.runtime import windows
 from framework.errors import SettingsError
 from framework.graph.graph import Graph, kind_of
@@ -293,16 +293,9 @@ class Formula:
                 right = self._cast(node, row.binding + 1)[1:]
             return row.text.format(left, *right), row.binding
         texts = [self.text(arg, _TIGHT if "{0}" in row.numpy else 0, kind_of(arg)) for arg in node.args]
-        attributes = {key: self._attribute(key, value) for key, value in node.attributes.items()}
+        attributes = attribute_texts(node, _part)
         found = row.numpy.format(*texts, arguments=", ".join(texts), out="", **attributes)
         return found.replace("real(", f"{self.real}(") if node.op == "rows" else found, _TIGHT
-
-    def _attribute(self, key: str, value: Any) -> Any:
-        if key == "shape":
-            return self._shape(value)
-        if key == "times":
-            return self.graph.size_text(value * self.graph.rows)
-        return _part(value) if key == "index" else value
 
     def _where(self, node: Node) -> str:
         condition, a, b = self._operands(node)
