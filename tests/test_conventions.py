@@ -182,6 +182,7 @@ def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
     assert _files_with(r"\b(exec|eval)\(") == {
         "emit/numpy.py",
         "engines/compiled/cache.py",
+        "native/plain.py",  # runs a kernel as plain Python
         "testing.py",  # evaluates a repr
     }
     assert _files_with(r"f?\"    def |\"def \{") <= {

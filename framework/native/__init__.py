@@ -1,0 +1,17 @@
+"""Machine code from a small subset of Python, the kernel language.
+
+A kernel is a text of functions. The text also runs as plain Python on flat NumPy arrays, by ``native.plain``.
+
+- A function whose arguments are annotated is compiled by itself. Its arrays must not overlap, and its sums may be taken
+  in any order. Annotations: ``int`` (64 bits), ``float`` (float64), ``real`` (the kernel's dtype), the flat arrays
+  ``ints``, ``floats`` and ``reals``, and ``arrays``, in which ``x: reals = arrays[3]`` names one.
+- A function without annotations is a formula, expanded where it is called. The order of its operations is kept, and
+  ``return`` is its last statement; it may return several values.
+- Statements: assignments, ``for i in range(...)``, ``if``, ``continue``, ``return``, calls.
+- ``x[i]`` is an element, and ``x[i:]`` is the array from there on.
+- ``a if c else b``, ``and`` and ``or`` compute both sides.
+- A number literal takes the type of the other operand. A name that is assigned more than once has the type of its
+  first value: ``total = 0.0`` is a float, ``total = real(0.0)`` a real.
+- See ``native.plain`` for ``product``, ``copy``, ``prefetch``, ``bits`` and ``number``. ``inf`` and ``nan`` are names.
+  The other functions are NumPy's elementwise ones.
+"""
