@@ -16,7 +16,20 @@ trainer.predict(model, x)
 trainer.evaluate(model, split((x, y), 0.5)[0])
 print(*(name for name in %r if name in sys.modules))
 """
-ABSENT = ("numpy.ma", "scipy", "numba", "sklearn", "narwhals", "pyarrow", "pandas", "polars", "tqdm", "click", "onnx")
+ABSENT = (
+    "numpy.ma",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "sklearn",
+    "narwhals",
+    "pyarrow",
+    "pandas",
+    "polars",
+    "tqdm",
+    "click",
+    "onnx",
+)
 ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX")
 
 
