@@ -16,6 +16,7 @@ from framework.models import Model
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
+from framework.training.flushing import flushes
 
 OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
@@ -28,6 +29,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
     names = names_of(callbacks)
     return {
         **{name: _shown(value) for name, value in settings.items() if value is not None},
+        "flush_to_zero": str(flushes(wanted=settings["flush_to_zero"])),
         **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",

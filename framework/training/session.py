@@ -18,6 +18,7 @@ from framework.data.pieces import Piece
 from framework.errors import DivergedError
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
+from framework.training.flushing import Flushing
 
 
 class Session:
@@ -28,9 +29,17 @@ class Session:
     run to the exception that leaves.
     """
 
-    def __init__(self, run: Run, callbacks: tuple[Callback, ...], rows: Callable[[], Array] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        callbacks: tuple[Callback, ...],
+        rows: Callable[[], Array] | None = None,
+        *,
+        flush_to_zero: bool = False,
+    ) -> None:
         """Order the callbacks: those that save come last; ``rows`` numbers the rows of the current batch."""
         self.run = run
+        self._flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
         self._rows = rows
         self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
@@ -69,6 +78,7 @@ class Session:
         """End: ``on_train_end`` of every callback that started. The first error is raised, later ones are notes."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
+        self._flushing.__exit__()
         run.error = error
         try:
             self._attempt(self._close_pieces)
@@ -106,8 +116,20 @@ class Session:
         if error is not None:
             self.run.put_back()
         if isinstance(error, DivergedError):
-            for line in explain(self.run, self._rows) if in_step else [place_of(self.run), kept(self.run)]:
+            for line in self._explained() if in_step else [place_of(self.run), kept(self.run)]:
                 error.add_note(line)
+
+    def _explained(self) -> list[str]:
+        """Return why the step diverged, computed as the step was; and whether subnormal numbers are behind it."""
+        with self._flushing:
+            lines = explain(self.run, self._rows)
+            flushed = self._flushing.active
+        if flushed and explain(self.run, self._rows) != lines:
+            lines.append(
+                "without flush to zero the step gives something else: numbers below the smallest normal one of their "
+                "dtype counted as 0; Trainer(flush_to_zero=False) keeps them"
+            )
+        return lines
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite, where no later loss would show it."""
@@ -132,9 +154,12 @@ class Session:
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         calls = self._hooks[hook]
-        for place, (callback, function) in enumerate(calls, 1):
-            self.run.waiting = [later for later, _ in calls[place:]]
-            self._call(callback, function, hook)
+        if not calls:
+            return
+        with self._flushing.lifted():
+            for place, (callback, function) in enumerate(calls, 1):
+                self.run.waiting = [later for later, _ in calls[place:]]
+                self._call(callback, function, hook)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
@@ -161,11 +186,12 @@ class Session:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
         self._pieces = pieces
         for piece in pieces:
-            while not piece.done:
-                self._raise_signal()
-                if self.run.stop_reason is not None:
-                    return
-                yield piece
+            with self._flushing:
+                while not piece.done:
+                    self._raise_signal()
+                    if self.run.stop_reason is not None:
+                        return
+                    yield piece
         self._require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 

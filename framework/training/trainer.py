@@ -78,6 +78,9 @@ class Trainer(Component):
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
             Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning.
+        flush_to_zero: Whether steps take subnormal numbers, below 1.2e-38 in float32 and 2.2e-308 in float64, as 0,
+            since they make many processors slow; hooks, validation and steps that you write yourself keep them. It
+            needs Linux with glibc, on x86-64 or AArch64. What really happened is in ``run.recipe``.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -105,6 +108,7 @@ class Trainer(Component):
     callbacks: tuple[Callback, ...] = ()
     preprocess: Preprocess | None = None
     engine: Literal["auto", "numpy", "compiled"] = "numpy"
+    flush_to_zero: bool = True
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -171,7 +175,9 @@ class Trainer(Component):
         """
         with rows_of_parts(validation):
             run, source, held_out = self._prepared(model, data, validation, epochs, run)
-        with Session(run, self.callbacks, lambda: source.rows_of(*self._place(run))) as session:
+        with Session(
+            run, self.callbacks, lambda: source.rows_of(*self._place(run)), flush_to_zero=self.flush_to_zero
+        ) as session:
             engine = self._engine(session)
             while session.begin_epoch():
                 engine.begin_epoch()
