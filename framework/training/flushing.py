@@ -46,21 +46,22 @@ class Flushing:
         self.active = False
         self._control = _control() if wanted else None
         self._found, self._flushed = ctypes.c_uint64(), ctypes.c_uint64()
+        self._to_found, self._to_flushed = ctypes.byref(self._found), ctypes.byref(self._flushed)
 
     def __enter__(self) -> Self:
         """Set the mode."""
         if self._control is not None:
             get, put, bits = self._control
-            get(ctypes.byref(self._found))
+            get(self._to_found)
             self._flushed.value = self._found.value | bits
             self.active = True  # first, so that Ctrl-C between the two lines leaves nothing behind
-            put(ctypes.byref(self._flushed))
+            put(self._to_flushed)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Put back the mode that was found; do nothing if that is already done."""
         if self.active and self._control is not None:
-            self._control[1](ctypes.byref(self._found))
+            self._control[1](self._to_found)
             self.active = False
 
     @contextmanager
