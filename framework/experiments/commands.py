@@ -17,12 +17,11 @@ import click
 
 from framework.checkpoint import load_model
 from framework.errors import FrameworkError
-from framework.experiments.comparing import comparison
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
-from framework.experiments.reporting import report_runs
+from framework.experiments.reporting import compared, report_runs
 from framework.experiments.schema import schema_of
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.watching import watch
@@ -178,7 +177,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     reason = f" ({run.stop_reason})" if run.stop_reason else ""
     click.echo(f"{shown}: {run.epoch} epochs{reason}")
-    _print_figures((folder.metrics or {}).get("validation") or run.history[-1], run.model)
+    kept = folder.metrics or {}
+    _print_figures(kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1], run.model)
 
 
 @click.command(short_help="Print the loss and the metrics of a run's model.")
@@ -247,7 +247,7 @@ def show(path: str, changes: tuple[str, ...]) -> None:
 @_command
 def compare(folders: tuple[str, ...], as_json: bool) -> None:
     """Print the runs of several FOLDERs as a table: the settings in which they differ, and their figures."""
-    table = comparison([RunFolder(folder) for folder in folders])
+    table = compared([RunFolder(folder) for folder in folders])
     if as_json:
         click.echo(json.dumps(table, ensure_ascii=False, indent=2))
     else:

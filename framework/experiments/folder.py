@@ -36,6 +36,7 @@ from framework.experiments.tables import as_trained, in_memory, require_trained,
 from framework.experiments.text import read_settings
 from framework.files import write_whole
 from framework.models import Model
+from framework.reports.comparing import epoch_of_weights
 from framework.runs.run import Run
 
 SETTINGS = "experiment.toml"
@@ -138,8 +139,8 @@ class RunFolder:
             else:
                 run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
-        found = {"epochs": run.epoch, "stop_reason": run.stop_reason, "validation": figures}
-        write_whole(self.path / METRICS, json.dumps(found, indent=2) + "\n")
+        kept = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
+        write_whole(self.path / METRICS, json.dumps(kept | {"validation": figures}, indent=2) + "\n")
         return run
 
     def evaluate(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
@@ -170,12 +171,16 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The epochs, the reason of the stop and the figures of the final weights; None before the end of the run."""
+        """The content of metrics.json; None before the end of the run.
+
+        ``validation`` has the figures of the final weights. ``epoch`` is the epoch at whose end the run had them, None
+        if it was stopped within an epoch.
+        """
         try:
             found: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found
+        return found if isinstance(found, dict) else None
 
     @property
     def stopped_early(self) -> str | None:
@@ -209,7 +214,10 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """Return a row for each finished epoch, of what the log holds whole."""
-        return _rows(self.log)
+        try:
+            return rows_of(self.log.read_bytes())
+        except OSError:
+            return []
 
     @property
     def log(self) -> Path:
@@ -262,18 +270,27 @@ def _inside(callback: Callback, folder: Path) -> Callback:
     return callback.replace(**paths) if paths else callback
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return rows
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # a line that a kill has cut off
-            break
+def rows_of(lines: bytes) -> list[dict[str, float | None]]:
+    r"""Return the rows in lines of JSON, without lines that are something else, such as one that a kill has cut off.
+
+    A value is None if it is not finite, which JSON has as null.
+
+    Example:
+        >>> rows_of(b'{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": null}\n{"epoch": 3, "lo')
+        [{'epoch': 1, 'loss': 0.5}, {'epoch': 2, 'loss': None}]
+    """
+    rows = []
+    for line in lines.splitlines():
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            rows.append({key: _number(key, value) for key, value in json.loads(line).items()})
     return rows
+
+
+def _number(key: str, value: Any) -> float | None:
+    """Return a value as a number, None if it is not finite or not a number; epochs are whole."""
+    if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return None
+    return int(value) if key == "epoch" else float(value)
 
 
 def _versions() -> dict[str, str]:

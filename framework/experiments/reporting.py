@@ -13,10 +13,10 @@ from framework.callbacks import on
 from framework.checkpoint import load
 from framework.data.sources import prepare
 from framework.errors import FrameworkError
-from framework.experiments.comparing import comparison
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
 from framework.models.affine import Neuron
+from framework.reports.comparing import Side, comparison
 from framework.reports.contents import STEPS, Cells, Contents, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
 from framework.runs.run import Run
@@ -30,11 +30,19 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
     """
-    names = [folder.path.name for folder in folders]
-    if len({*names}) < len(names):
-        names = [str(folder.path) for folder in folders]
-    runs = [_contents(folder, name) for folder, name in zip(folders, names, strict=True)]
-    write_report(path, runs, comparison(folders) if len(folders) > 1 else ())
+    runs = [_contents(folder, name) for name, folder in _named(folders).items()]
+    write_report(path, runs, compared(folders) if len(folders) > 1 else ())
+
+
+def compared(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return the comparison of some runs, for which their own classes need not be defined."""
+    return comparison([_side(folder, name) for name, folder in _named(folders).items()])
+
+
+def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    """Return folders by name, or by path where two have the same name."""
+    names = {folder.path.name: folder for folder in folders}
+    return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
@@ -55,7 +63,8 @@ def _contents(folder: RunFolder, name: str) -> Contents:
         except (FrameworkError, ImportError) as error:
             missing.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
     contents.alarms += missing
-    contents.columns = {key: [_value(row, key) for row in rows] for key in _keys(rows)}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    contents.columns = {key: [_value(row, key) for row in rows] for key in keys}
     contents.settings = (folder.path / SETTINGS).read_text(encoding="utf-8")
     contents.facts = [*contents.facts, *_about(folder)]
     final = (metrics or {}).get("validation") or {}
@@ -63,18 +72,35 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     return contents
 
 
-def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [*dict.fromkeys(key for row in rows for key in row)]
+def _value(row: Mapping[str, float | None], key: str) -> float | None:
+    """Return a value of a row: None if it lacks one, a NaN if it is not finite."""
+    value = row.get(key)
+    return math.nan if value is None and key in row else value
 
 
-def _value(row: Mapping[str, Any], key: str) -> float | None:
-    """Return a value of a line: None if it lacks one, a NaN for null and for anything else than a number."""
-    if key not in row:
-        return None
-    try:
-        return float(row[key]) if isinstance(row[key], int | float) else math.nan
-    except OverflowError:
-        return math.nan
+def _side(folder: RunFolder, name: str) -> Side:
+    metrics, rows = folder.metrics, folder.history()
+    row = rows[-1] if rows else {}
+    if metrics is not None and metrics.get("epoch") is None:  # the final weights are from within an epoch
+        row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
+    elif metrics is not None:
+        row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
+    return Side(name, _without_found(folder.settings), len(rows), metrics is not None, row)
+
+
+def _without_found(settings: Any, follows: bool = False) -> Any:
+    """Return settings without the inputs of layers that follow others, whose units they are."""
+    if isinstance(settings, list):
+        return [_without_found(item, follows) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    made = {}
+    for key, item in settings.items():
+        if key == "layers" and isinstance(item, list):
+            made[key] = [_without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
+        elif not (follows and key == "inputs"):
+            made[key] = _without_found(item, follows)
+    return made
 
 
 def _about(folder: RunFolder) -> Cells:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 
 from framework.arrays import Array, place_of_best
 from framework.errors import SettingsError
-from framework.experiments.folder import RunFolder
+from framework.experiments.folder import RunFolder, rows_of
 from framework.extras import required
 from framework.settings.messages import printable
 from framework.tables import COUNTERS, duration
@@ -58,21 +56,12 @@ class Tail:
             self.rows, self._place, self._last = [], 0, b""
             return self.read() or True
         text = text[len(self._last) :]
-        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
-        for line in lines:
-            self._place += len(line)
-            self._last = line
-            with suppress(ValueError, AttributeError, OverflowError):  # another program's line
-                numbers = json.loads(line).items()
-                self.rows.append({key: _number(key, value) for key, value in numbers})
-        return bool(lines)
-
-
-def _number(key: str, value: Any) -> float | None:
-    """Return a value as a number, None if it is not one; epochs are whole."""
-    if not isinstance(value, int | float):
-        return None
-    return int(value) if key == "epoch" else float(value)
+        whole = text[: text.rfind(b"\n") + 1]
+        if whole:
+            self._place += len(whole)
+            self._last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+            self.rows += rows_of(whole)
+        return bool(whole)
 
 
 class Watched:
@@ -141,7 +130,8 @@ class Watched:
     def state(self) -> str:
         """Say how the run stands."""
         if self.metrics is not None:
-            return f"complete{': ' + self.metrics['stop_reason'] if self.metrics.get('stop_reason') else ''}"
+            reason = self.metrics.get("stop_reason")
+            return f"complete: {printable(str(reason))}" if reason else "complete"
         if not self.rows:
             return "waiting for its first epoch" if self.path.exists() else "waiting: nothing is there yet"
         seconds = [row["seconds"] for row in self.rows[-20:] if row.get("seconds") is not None]

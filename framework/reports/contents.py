@@ -19,7 +19,7 @@ from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS, classes_of
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.tables import COUNTERS, duration
+from framework.tables import duration
 from framework.trees import at
 
 Cells = Sequence[Sequence[str]]
@@ -196,17 +196,3 @@ def confusions_of(
             for path, each in names.items():
                 counts[path] += ConfusionMatrix(classes=len(each))(at(a, path), at(y, path), weight)
     return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}
-
-
-def compared(runs: Sequence[Contents]) -> list[dict[str, Any]]:
-    """Return a row for each of several runs: the settings in which they differ, and the figures of the last epoch."""
-    settings = [{"model": run.code} | ({} if isinstance(run.settings, str) else dict(run.settings)) for run in runs]
-    names = [*dict.fromkeys(name for each in settings for name in each)]
-    differing = [name for name in names if len({each.get(name) for each in settings}) > 1]
-    figures = [*dict.fromkeys(key for run in runs for key in run.columns if key not in COUNTERS)]
-    return [
-        {name: each.get(name) for name in differing}
-        | {"epochs": run.epochs}
-        | {key: run.columns[key][-1] if key in run.columns else None for key in figures}
-        for run, each in zip(runs, settings, strict=True)
-    ]

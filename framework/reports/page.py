@@ -118,8 +118,10 @@ def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     head = "".join(f'<th scope="col">{mark}</th>' for mark in marks)
     yield f"{_scrolling('runs side by side', 'text')}<thead><tr><td></td>{head}</tr></thead><tbody>\n"
     for name in [name for name in rows[0] if name != "run"] if rows else []:
-        cells = _cells(_number(row[name]) for row in rows)
-        yield f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n'
+        yield f'<tr><th scope="row">{_text(name)}</th>'
+        for value in (row[name] for row in rows):
+            yield f"<td>{_cut(value)}</td>" if isinstance(value, str) else f'<td class="number">{_cell(value)}</td>'
+        yield "</tr>\n"
     yield "</tbody></table></div>\n"
 
 

@@ -12,12 +12,21 @@
     : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(3)
     : String(+value.toPrecision(5));
 
+  const power = (value, digits) => value.toExponential(digits).replace("e+", "e");
+  const long = (size) => size !== 0 && (size < 1e-4 || size >= 1e6);
+
   const ticks = (u, splits, axis, space, step) => splits.map((value) => {
     if (value == null) return "";
-    if (value === 0) return "0";
     const size = Math.abs(value);
-    if (size < 1e-4 || size >= 1e6) return value.toExponential(step && step < size ? Math.min(6, Math.max(0, Math.ceil(Math.log10(size / step) - 1e-9))) : 0).replace("e+", "e");
+    if (long(size)) return power(value, step && step < size ? Math.min(6, Math.max(0, Math.ceil(Math.log10(size / step) - 1e-9))) : 0);
     return String(+value.toFixed(step ? Math.max(0, Math.ceil(-Math.log10(step) + 1)) : 6));
+  });
+
+  // The ticks of a log scale have no common step, by which they could be rounded.
+  const logTicks = (u, splits) => splits.map((value) => {
+    if (value == null) return "";
+    const rounded = +value.toPrecision(3);
+    return long(rounded) ? power(rounded) : String(rounded);
   });
 
   const whole = [1, 2, 5].concat(...[1, 2, 3, 4, 5, 6, 7, 8].map((power) => [1, 2, 5].map((n) => n * 10 ** power)));
@@ -51,7 +60,7 @@
       },
       axes: [
         { ...axis, incrs: whole, size: 34, values: ticks },
-        { ...axis, size: 64, values: ticks, ...(chart.far || (log && chart.wide) ? { incrs: (u, axis, low, high) => [(high - low) / 4], splits: places(log), filter: (u, at) => at } : {}) },
+        { ...axis, size: 64, values: log ? logTicks : ticks, ...(chart.far || (log && chart.wide) ? { incrs: (u, axis, low, high) => [(high - low) / 4], splits: places(log), filter: (u, at) => at } : {}) },
       ],
       legend: { markers: { width: 3, dash: (u, place) => BORDERS[chart.series[place - 1].dash % 4] } },
       series: [

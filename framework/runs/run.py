@@ -18,7 +18,8 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
-from framework.reports.contents import Confusion, compared, confusions_of, contents_of, outputs_of_classes
+from framework.reports.comparing import comparison, side_of
+from framework.reports.contents import Confusion, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
 from framework.runs.figures import Sums, add_sums
 from framework.runs.history import History
@@ -166,8 +167,8 @@ class Run(Progress):
             others: Further runs by name, which are shown side by side with this one.
 
         Raises:
-            SettingsError: The file cannot be written, or is something else than a report; or there are more or fewer
-                names than classes.
+            SettingsError: The file cannot be written, or is something else than a report; an argument is of another
+                type; or there are more or fewer names than classes.
             DataError: The validation data does not fit the model, or a target is not one class.
 
         Example:
@@ -176,9 +177,16 @@ class Run(Progress):
             >>> data = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
             >>> trainer.fit(Neuron(1, Sigmoid()), data).report("report.html", data, classes=["low", "high"])
         """
+        if not isinstance(path, str | os.PathLike):
+            raise SettingsError(f"report: argument 'path' must be the path of the page to write; got {brief(path)}")
+        if not isinstance(title, str):
+            raise SettingsError(f"report: argument 'title' must be text; got {brief(title)}")
         if not (
             isinstance(others, Mapping | None)
-            and all(name != title and isinstance(other, Run) for name, other in (others or {}).items())
+            and all(
+                isinstance(name, str) and name != title and isinstance(other, Run)
+                for name, other in (others or {}).items()
+            )
         ):
             raise SettingsError(
                 "report: argument 'others' must be a dict of runs by names other than the title, as "
@@ -193,7 +201,7 @@ class Run(Progress):
                 each.confusions = run._confusions(validation, classes)
             elif outputs_of_classes(run.model, run.loss_function):
                 each.unconfused = "It is counted on validation data: write run.report(path, validation)."
-        write_report(path, contents, compared(contents) if others else ())
+        write_report(path, contents, comparison([side_of(run, name) for name, run in runs.items()]) if others else ())
 
     def _confusions(self, validation: Any, classes: Sequence[Any] | None) -> dict[str, Confusion]:
         if not (outputs := outputs_of_classes(self.model, self.loss_function)):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -119,11 +120,17 @@ def test_the_rows_that_a_resumed_run_writes_again_come_once(tmp_path):
 
 def test_a_line_that_is_not_json_is_left_out(tmp_path):
     path = tmp_path / "history.jsonl"
-    path.write_text(line(1) + "half a li\n[3]\n" + line(2, loss="low") + line(3, val_loss=10**400))
+    odd = "half a li\n[3]\n" + "[" * 100_000 + "\n"
+    path.write_text(line(1) + odd + line(2, loss="low") + line(3, val_loss=10**400))
     tail = Tail(path)
     tail.read()
-    assert [row["epoch"] for row in tail.rows] == [1, 2]
+    assert [row["epoch"] for row in tail.rows] == [1, 2, 3]
     assert tail.rows[1]["loss"] is None
+
+
+def test_times_that_are_not_finite_are_left_out(folder):
+    write(folder, line(1, seconds=math.nan), line(2, seconds=math.inf), line(3))
+    assert "500 ms an epoch, 500 ms left" in command("watch", "run", "--once")
 
 
 def test_once_prints_the_figures_of_a_folder_or_of_a_file_and_ends(folder):

@@ -179,6 +179,17 @@ def test_what_others_wrote_into_the_files_of_a_run_stays_text(place):
     assert (found.charts[evil][0]["y"], found.charts["huge"][0]["y"]) == ([1.0], [None])
 
 
+def test_lines_of_the_history_end_where_the_run_has_ended_them(place):
+    history = place / "slow" / "history.jsonl"
+    first, second, third = history.read_bytes().splitlines(keepends=True)
+    named = second.replace(b'"loss"', '"a\u2028b": 7.0, "loss"'.encode(), 1)
+    history.write_bytes(first + b"\xff\xfe\n" + named + third)
+    command("report", "slow", "--out", "new.html")
+    found = page("new.html").charts
+    assert found["loss"][0]["x"] == [1, 2, 3]
+    assert found["a\u2028b"][0]["y"] == [7.0]
+
+
 @pytest.mark.usefixtures("place")
 def test_a_run_of_classes_that_are_not_defined_is_reported_without_its_model(monkeypatch):
     def refused(path):

@@ -22,6 +22,7 @@ from framework import (
     DataError,
     Dense,
     DivergedError,
+    EarlyStopping,
     Heads,
     LayerNorms,
     Losses,
@@ -281,13 +282,30 @@ def test_other_runs_are_shown_side_by_side(run, tmp_path):
         f"{name}: {kind}" for name in ("neuron", "wide") for kind in ("training", "validation")
     ]
     assert len([rows for rows in page.tables if "recall" in rows[0]]) == 2
-    for others in ({"neuron": wide}, {"wide": wide.history}, [wide]):
+    for others in ({"neuron": wide}, {"wide": wide.history}, [wide], {3: wide}):
         with pytest.raises(
             SettingsError, match="argument 'others' must be a dict of runs by names other than the title"
         ):
             run.report(tmp_path / "report.html", title="neuron", others=others)
     with pytest.raises(SettingsError, match="argument 'classes' is for the confusion matrix; give validation data"):
         run.report(tmp_path / "report.html", classes=["left", "right"])
+    for path, title, name in ((None, "neuron", "path"), (tmp_path / "report.html", 3, "title")):
+        with pytest.raises(SettingsError, match=f"report: argument '{name}' must be"):
+            run.report(path, title=title)
+
+
+def test_the_figures_side_by_side_are_of_the_epoch_of_the_final_weights(run, tmp_path):
+    stopping = EarlyStopping(monitor="val_loss", patience=2, restore_best=True)
+    restored = trainer(stopping, epochs=30, optimizer=SGDOptimizer(learning_rate=30.0)).fit(
+        Neuron(2, Sigmoid()), TRAIN, HELD_OUT
+    )
+    best = int(np.argmin(restored.history["val_loss"]))
+    page = read(run, tmp_path / "report.html", title="run", others={"restored": restored})
+    rows = {row[0]: row[1:] for row in page.tables[0]}
+    assert best + 1 < restored.epoch
+    assert (rows["epochs"], rows["epoch"]) == (["6", str(restored.epoch)], ["6", str(best + 1)])
+    assert rows["loss"] == [f"{each:.6g}" for each in (run.history[-1]["loss"], restored.history[best]["loss"])]
+    assert rows["complete"] == ["yes", "yes"]
 
 
 def test_figures_that_are_not_finite_are_gaps(tmp_path):
@@ -345,20 +363,43 @@ def test_vendored_files_are_those_that_their_page_names():
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_chromium_draws_every_curve_without_an_error_or_a_request(page, tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text(page.text, encoding="utf-8")
+def chromium(path):
+    """Open a page, and return what Chromium printed: the document and its messages."""
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    command = [CHROMIUM, *flags.split(), "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
+    command = [CHROMIUM, *flags.split(), "--disable-component-update", f"--user-data-dir={path.parent / 'profile'}"]
+    return subprocess.run(
         [*command, "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_chromium_draws_every_curve_without_an_error_or_a_request(page, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(page.text, encoding="utf-8")
+    done = chromium(path)
     assert 'data-drawn="4"' in done.stdout
     assert done.stdout.count("<canvas") == 4
     assert "CONSOLE" not in done.stderr
     assert "b" not in [tag for tag, _ in Page(done.stdout).elements]  # the name of a curve stays text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_ticks_of_a_log_scale_are_the_powers_that_they_stand_at(run, tmp_path):
+    long, row = copy.deepcopy(run), dict(run.history[-1])
+    for epoch in range(7, 15):
+        long.history.append(row | {"epoch": epoch, "loss": 10.0 ** (3 - epoch), "val_loss": 10.0 ** (3 - epoch)})
+    page = read(long, tmp_path / "report.html").text
+    policy = re.search('<meta http-equiv="Content-Security-Policy"[^>]*>', page)[0]
+    noted = (
+        "<script>const texts = []; CanvasRenderingContext2D.prototype.fillText = (text) => texts.push(text);</script>"
+    )
+    told = "<script>setTimeout(() => { document.title = texts.join(' '); });</script></body>"
+    (tmp_path / "noting.html").write_text(page.replace(policy, noted).replace("</body>", told), encoding="utf-8")
+    title = re.search("<title>(.*)</title>", chromium(tmp_path / "noting.html").stdout)[1]
+    texts = title.split(" ")
+    assert {"0.01", "1e-6", "1e-8"} <= {*texts}
+    assert len([text for text in texts if text == "0"]) <= 2  # of accuracy and the learning rate
