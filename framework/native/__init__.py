@@ -18,13 +18,14 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 
 from framework.native.compiler import Program
-from framework.native.machine import Function, addresses, object_file
+from framework.native.machine import Function, addresses, llvm, object_file, products, registers
+from framework.native.tiles import product_text
 
-__all__ = ["Function", "addresses", "available", "compiled"]
+__all__ = ["Function", "addresses", "available", "compiled", "products"]
 
 
 def available() -> bool:
@@ -54,4 +55,17 @@ def compiled(text: str, entry: str, dtype: str) -> Function:
         array([2., 2., 1.])
     """
     program = Program(text, dtype)
-    return Function(object_file(program.compiled(entry)), entry, str(program.signature(entry)))
+    data = object_file(program.compiled(entry))
+    if program.multiplies:
+        load_product(dtype)
+    return Function(data, entry, str(program.signature(entry)))
+
+
+@cache
+def load_product(dtype: str) -> Function:
+    """Load the function ``product``, which all kernels of a dtype share."""
+    real = Program("", dtype).real
+    text = product_text(real, registers(), blas=products() == "openblas")
+    function = compiled(text, "product", dtype)
+    llvm().add_symbol(f"product_{real}", function.address)
+    return function

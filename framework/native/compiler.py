@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from framework.native.library import library
+from framework.native.tiles import Tile, declarations
 
 FAST, ORDERED = "contract reassoc nsz", "contract"
 """The flags of arithmetic in a function, and in a formula. Never nnan or ninf: divergence must be seen."""
@@ -127,8 +128,10 @@ class Program:
         self._functions = functions_of(text)
         self._made: dict[str, Signature] = {}
         self._texts: list[str] = []
-        self._declared: dict[str, str] = {}
+        self._declared: dict[str, None] = {}
         self.entry = ""
+        self.multiplies = False
+        """Whether a kernel calls ``product``, which is in an object file of its own."""
 
     def compiled(self, entry: str) -> str:
         """Return LLVM's text of a function and of all that it calls.
@@ -138,7 +141,7 @@ class Program:
         """
         self.entry = entry
         self.signature(entry)
-        return "\n".join([*self._declared.values(), *self._texts])
+        return "\n".join([*self._declared, *self._texts])
 
     def definition(self, name: str, kind: str) -> ast.FunctionDef | None:
         """Return a function of the text, or of the library for ``kind``, LLVM's type of floats."""
@@ -156,10 +159,18 @@ class Program:
             self._texts.append(_Function(self, node, self._made[name]).text())
         return self._made[name]
 
-    def declare(self, name: str, result: str, *arguments: str) -> str:
-        """Return an outside function's name."""
-        self._declared[name] = f"declare {result} @{name}({', '.join(arguments)})"
+    def tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
+        """Return the name of a tile, which is written when it is first asked for."""
+        name = f"tile_{rows}_{vectors}{'_masked' if masked else ''}"
+        if name not in self._made:
+            self._made[name] = Signature((), "void")
+            self._texts.append(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)).text())
+            self._declared |= dict.fromkeys(declarations(self.real, lanes))
         return name
+
+    def declare(self, name: str, result: str, *arguments: str) -> None:
+        """Declare an outside function."""
+        self._declared[f"declare {result} @{name}({', '.join(arguments)})"] = None
 
 
 def functions_of(text: str) -> dict[str, ast.FunctionDef]:
@@ -229,7 +240,7 @@ class _Function(ast.NodeVisitor):
         self.open = True
 
     def _call(self, kind: str, name: str, arguments: Iterable[tuple[str, Any]]) -> Value:
-        given = ", ".join(f"{kind} {name}" for kind, name in arguments)
+        given = ", ".join(f"{each} {value}" for each, value in arguments)
         if kind == "void":
             self._line(f"call void @{name}({given})")
             return Value("void", "")
@@ -526,8 +537,11 @@ class _Function(ast.NodeVisitor):
         return self._chosen(*map(self.visit, (node.test, node.body, node.orelse)))
 
     def _chosen(self, test: Value, yes: Value, no: Value) -> Value:
-        test, (yes, no) = self._converted(test, "i1"), self._alike(yes, no)
-        return self._named(yes.type, f"select i1 {test.name}, {yes.type} {yes.name}, {yes.type} {no.name}")
+        test = self._converted(test, "i1")
+        if yes.type[0] != "*" or yes.type != no.type:
+            yes, no = self._alike(yes, no)
+        kind = _stored(yes.type)
+        return self._named(yes.type, f"select i1 {test.name}, {kind} {yes.name}, {kind} {no.name}")
 
     # calls
 
@@ -616,6 +630,37 @@ class _Function(ast.NodeVisitor):
         size = self._binary(ast.Mult(), self._converted(count, "i64"), width)
         given = [("ptr", to.name), ("ptr", at.name), ("i64", size.name), ("i1", "false")]
         return self._outside("void", "llvm.memcpy.p0.p0.i64", given)
+
+    def _product_of(self, *arguments: Value) -> Value:
+        self.program.multiplies = True
+        real = self.program.real
+        kinds = ("i64", "i64", "i64", "i64", real, f"*{real}", f"*{real}", real, f"*{real}")
+        given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
+        return self._outside("void", f"product_{real}", given)
+
+    def _blas_of(self, flip: Value, m: Value, n: Value, k: Value, *rest: Value) -> Value:
+        """Return a call of the product of CBLAS, for rows that lie one after another."""
+        alpha, a, b, beta, c = rest
+        flips = [self._compared(ast.Eq(), flip, Value("literal", which)) for which in (1, 2)]
+        orders = [self._chosen(each, Value("literal", 112), Value("literal", 111)) for each in flips]
+        words = [("i32", 101), *(("i32", self._converted(each, "i32").name) for each in orders)]
+        sizes = [("i64", each.name) for each in (m, n, k)]
+        row_a, row_b = self._chosen(flips[0], m, k), self._chosen(flips[1], k, n)
+        left = [("ptr", a.name), ("i64", row_a.name), ("ptr", b.name), ("i64", row_b.name)]
+        ends = [("ptr", c.name), ("i64", n.name)]
+        given = [*words, *sizes, (alpha.type, alpha.name), *left, (beta.type, beta.name), *ends]
+        return self._outside("void", f"blas_{self.program.real}", given)
+
+    def _tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
+        real, name = self.program.real, self.program.tile(lanes.name, rows.name, vectors.name, masked.name)
+        array = f"*{real}"
+        kinds = (array, "i64", "i64", array, "i64", array, "i64", "i64", real, real, "i64")
+        return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
+
+    def _memory_of(self, count: Value) -> Value:
+        self.count += 1
+        self.slots.append(f"  %memory.{self.count} = alloca [{count.name} x {self.program.real}], align 64")
+        return Value(f"*{self.program.real}", f"%memory.{self.count}")
 
     def _prefetch_of(self, x: Value, place: Value) -> Value:
         at = self._converted(place, "i64")

@@ -1,4 +1,4 @@
-"""Functions that kernels may call besides their own, in the kernel language: elementary ones and the product."""
+"""Functions that kernels may call besides their own, in the kernel language: elementary ones."""
 
 from __future__ import annotations
 
@@ -200,24 +200,6 @@ def floor_divide(a, b):
     return a / b if b == 0.0 else copysign(0.0, a / b) if quotient == 0.0 else down
 '''
 
-_PRODUCT = """
-def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
-    for i in range(m):
-        for j in range(n):
-            c[i * n + j] = beta * c[i * n + j] if beta != 0.0 else 0.0
-        if flip == 2:
-            for j in range(n):
-                total = real(0.0)
-                for p in range(k):
-                    total += a[i * k + p] * b[j * k + p]
-                c[i * n + j] += alpha * total
-        else:
-            for p in range(k):
-                factor = alpha * (a[p * m + i] if flip == 1 else a[i * k + p])
-                for j in range(n):
-                    c[i * n + j] += factor * b[p * n + j]
-"""
-
 _LIMITS = {
     "double": {"high": 710.0, "low": -746.0, "least": -40.0, "whole": 6755399441055744.0},
     "float": {"high": 89.0, "low": -104.0, "least": -20.0, "whole": 12582912.0},
@@ -228,5 +210,5 @@ _LIMITS = {
 @lru_cache
 def library(kind: str) -> dict[str, ast.FunctionDef]:
     """Return the functions for ``kind``, LLVM's "double" or "float", by name."""
-    text = (_DOUBLE if kind == "double" else _SINGLE) + _TRANSCENDENTAL.format(**_LIMITS[kind]) + _SHARED + _PRODUCT
+    text = (_DOUBLE if kind == "double" else _SINGLE) + _TRANSCENDENTAL.format(**_LIMITS[kind]) + _SHARED
     return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}

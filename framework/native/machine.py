@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import lru_cache, partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from framework.extras import required
 from framework.native.compiler import symbols
+from framework.native.tiles import Registers
 
 _CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "double": ctypes.c_double, "float": ctypes.c_float, "void": None}
 
@@ -40,6 +42,30 @@ def processor() -> tuple[str, str]:
     )
 
 
+@lru_cache(maxsize=1)
+def registers() -> Registers:
+    """Return the vector registers of this processor."""
+    features = llvm().get_host_cpu_features()
+    if features.get("avx512f"):
+        return Registers(64, 32)
+    if features.get("avx2") and features.get("fma"):
+        return Registers(32, 16)
+    return Registers(16, 32 if features.get("neon") else 16)
+
+
+@lru_cache(maxsize=1)
+def products() -> str:
+    """Return what takes large products: "openblas", the one that NumPy brings, or "tiles" where that is not found."""
+    library = ctypes.CDLL(import_module("numpy._core._multiarray_umath").__file__)
+    try:
+        found = [getattr(library, f"scipy_cblas_{letter}gemm64_") for letter in "sd"]
+    except AttributeError:
+        return "tiles"
+    for real, function in zip(("float", "double"), found, strict=True):
+        llvm().add_symbol(f"blas_{real}", ctypes.cast(function, ctypes.c_void_p).value)
+    return "openblas"
+
+
 def _target() -> Any:
     name, features = processor()
     return llvm().Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
@@ -66,7 +92,8 @@ class Function:
         self._engine.add_object_file(llvm().object_file.ObjectFileRef.from_data(data))
         self._engine.finalize_object()
         *arguments, result = (ctypes.c_void_p if kind[0] == "*" else _CTYPES[kind] for kind in signature.split())
-        self._native = ctypes.CFUNCTYPE(result, *arguments)(self._engine.get_function_address(name))
+        self.address = self._engine.get_function_address(name)
+        self._native = ctypes.CFUNCTYPE(result, *arguments)(self.address)
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it with flat C-contiguous arrays of the right dtype, and numbers."""

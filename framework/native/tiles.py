@@ -1,0 +1,234 @@
+"""Products of matrices: blocks of the result stay in registers, and NumPy's OpenBLAS takes the large ones.
+
+Which of the two depends on the sizes alone, so that results do not depend on a measured time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Registers(NamedTuple):
+    """The vector registers of a processor: the bytes in one, and how many there are."""
+
+    width: int
+    number: int
+
+
+_PRODUCT = """
+def stripe(rows, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
+    whole = m - m % rows
+    for i in range(0, whole, rows):
+        at, to = a[i * row_a:], c[i * row_c:]
+        tile({lanes}, rows, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
+    for i in range(whole, m):
+        at, to = a[i * row_a:], c[i * row_c:]
+        tile({lanes}, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
+
+
+def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
+    if n == 1 and flip != 1 or m == 1 and flip == 2:
+        rows, x, y = m if n == 1 else n, a if n == 1 else b, b if n == 1 else a
+        for i in range(rows):
+            total = real(0.0)
+            for p in range(k):
+                total += x[i * k + p] * y[p]
+            c[i] = alpha * total + (beta * c[i] if beta != 0.0 else real(0.0))
+        return
+    if n == 1:
+        for i in range(m):
+            c[i] = beta * c[i] if beta != 0.0 else real(0.0)
+        for p in range(k):
+            factor = alpha * b[p]
+            for i in range(m):
+                c[i] += factor * a[p * m + i]
+        return
+    {large}
+    row_a = 1 if flip == 1 else k
+    step_a = m if flip == 1 else 1
+    panel = memory({depth} * {width})
+    for low in range(0, m, {rows}):
+        high = min({rows}, m - low)
+        share = beta
+        for p in range(0, max(k, 1), {depth}):
+            deep = min({depth}, k - p)
+            at = a[low * row_a + p * step_a:]
+            for j in range(0, n, {width}):
+                left, source, step_b = n - j, b[p * n + j:], n
+                if flip == 2:
+                    source, step_b = panel, {width}
+                    for q in range(min(left, {width})):
+                        for r in range(deep):
+                            panel[r * {width} + q] = b[(j + q) * k + p + r]
+                elif n > 256 and m > 16:
+                    source, step_b = panel, {width}
+                    for r in range(deep):
+                        copy(panel[r * {width}:], b[(p + r) * n + j:], min(left, {width}))
+                to = c[low * n + j:]
+                {stripes}
+            share = real(1.0)
+"""
+
+_STRIPE = (
+    "stripe({rows}, {vectors}, {masked}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share, {left})"
+)
+_LARGE = """if m * n * k > 16777216:
+        blas(flip, m, n, k, alpha, a, b, beta, c)
+        return"""
+
+
+def product_text(real: str, registers: Registers, *, blas: bool) -> str:
+    """Return the function ``product`` in the kernel language.
+
+    Args:
+        real: "double" or "float".
+        registers: Those of the processor.
+        blas: Whether NumPy's OpenBLAS takes the large products.
+    """
+    lanes = registers.width // (4 if real == "float" else 8)
+    many = registers.number >= 32
+    most = 4 if many else 2
+    rows = {1: 8, 2: 8, 3: 8, 4: 6} if many else {1: 8, 2: 6}
+    lines = [f"if left >= {most * lanes}:", "    " + _STRIPE.format(rows=rows[most], vectors=most, masked=0, left=0)]
+    for vectors in range(most, 0, -1):
+        whole = (vectors - 1) * lanes
+        lines.append(f"elif left > {whole}:")
+        lines.append("    " + _STRIPE.format(rows=rows[vectors], vectors=vectors, masked=1, left=f"left - {whole}"))
+    stripes = f"\n{' ' * 16}".join(lines)
+    large = _LARGE if blas else ""
+    return _PRODUCT.format(lanes=lanes, large=large, depth=256, width=most * lanes, rows=480, stripes=stripes)
+
+
+def declarations(real: str, lanes: int) -> list[str]:
+    """Return the declarations of LLVM's functions that tiles call."""
+    vector, kind = f"<{lanes} x {real}>", f"v{lanes}f{32 if real == 'float' else 64}"
+    return [
+        f"declare {vector} @llvm.fmuladd.{kind}({vector}, {vector}, {vector})",
+        f"declare {vector} @llvm.masked.load.{kind}.p0(ptr, i32, <{lanes} x i1>, {vector})",
+        f"declare void @llvm.masked.store.{kind}.p0({vector}, ptr, i32, <{lanes} x i1>)",
+    ]
+
+
+class Tile:
+    """Writes the function C <- alpha A B + beta C for some rows by some vectors of C, which stay in registers.
+
+    Its arguments are ``a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left``: arrays, the distances of rows and
+    of steps along k in numbers, and how many numbers of the last vector count.
+
+    Args:
+        name: The function's name.
+        real: "double" or "float".
+        lanes: The numbers in a vector.
+        rows: The rows of C.
+        vectors: The vectors in a row.
+        masked: Whether the last vector may have fewer numbers.
+    """
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
+        self.name, self.real, self.lanes, self.rows, self.vectors = name, real, lanes, rows, vectors
+        self.masked = vectors - 1 if masked else None
+        self.vector, self.size = f"<{lanes} x {real}>", 4 if real == "float" else 8
+        self.kind = f"v{lanes}f{8 * self.size}"
+        self.cells = [(r, v) for r in range(rows) for v in range(vectors)]
+        self.lines: list[str] = []
+
+    def text(self) -> str:
+        """Return the function."""
+        self._places()
+        self._loop()
+        self._ends()
+        real = self.real
+        head = (
+            f"define internal void @{self.name}(ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %step_b, "
+            f"ptr noalias %c, i64 %row_c, i64 %k, {real} %alpha, {real} %beta, i64 %left) noinline nounwind {{"
+        )
+        return "\n".join([head, *self.lines, "}", ""])
+
+    def _places(self) -> None:
+        """Find out where the rows begin."""
+        self.lines.append("entry:")
+        if self.masked is not None:
+            self._splat("%most", "i64", "%left")
+            numbers = ", ".join(f"i64 {i}" for i in range(self.lanes))
+            self._add(f"%mask = icmp ugt <{self.lanes} x i64> %most, <{numbers}>")
+        for r in range(self.rows):
+            self._add(f"%to_a.{r} = mul i64 %row_a, {r}")
+            self._place(f"%a.{r}", "%a", f"%to_a.{r}")
+            self._add(f"%to_c.{r} = mul i64 %row_c, {r}")
+            self._place(f"%c.{r}", "%c", f"%to_c.{r}")
+        self._add("%some = icmp sgt i64 %k, 0")
+        self._add("br i1 %some, label %loop, label %done")
+
+    def _loop(self) -> None:
+        """Add the product of a number of A and a vector of B to each cell, step by step along k."""
+        self.lines.append("loop:")
+        steps = {"p": "1", "at_a": "%step_a", "at_b": "%step_b"}
+        for name in steps:
+            self._add(f"%{name} = phi i64 [0, %entry], [%{name}.next, %loop]")
+        for r, v in self.cells:
+            self._add(f"%old.{r}.{v} = phi {self.vector} [zeroinitializer, %entry], [%new.{r}.{v}, %loop]")
+        self._place("%b.now", "%b", "%at_b")
+        for v in range(self.vectors):
+            self._load(f"%y.{v}", "%b.now", v)
+        for r in range(self.rows):
+            self._place(f"%a.{r}.now", f"%a.{r}", "%at_a")
+            self._add(f"%number.{r} = load {self.real}, ptr %a.{r}.now")
+            self._splat(f"%x.{r}", self.real, f"%number.{r}")
+        for r, v in self.cells:
+            self._fused(f"%new.{r}.{v}", f"%x.{r}", f"%y.{v}", f"%old.{r}.{v}")
+        for name, by in steps.items():
+            self._add(f"%{name}.next = add i64 %{name}, {by}")
+        self._add("%more = icmp slt i64 %p.next, %k")
+        self._add("br i1 %more, label %loop, label %done")
+
+    def _ends(self) -> None:
+        """Store the cells; C is not read where beta is 0."""
+        self.lines.append("done:")
+        for r, v in self.cells:
+            self._add(f"%sum.{r}.{v} = phi {self.vector} [zeroinitializer, %entry], [%new.{r}.{v}, %loop]")
+        self._splat("%factor", self.real, "%alpha")
+        self._splat("%share", self.real, "%beta")
+        self._add(f"%reads = fcmp une {self.real} %beta, 0.0")
+        self._add("br i1 %reads, label %add, label %put")
+        for block in ("add", "put"):
+            self.lines.append(f"{block}:")
+            for r, v in self.cells:
+                value = f"%{block}.{r}.{v}"
+                self._add(f"{value} = fmul {self.vector} %factor, %sum.{r}.{v}")
+                if block == "add":
+                    self._load(f"%c.{r}.{v}.old", f"%c.{r}", v)
+                    self._fused(f"%c.{r}.{v}.new", "%share", f"%c.{r}.{v}.old", value)
+                    value = f"%c.{r}.{v}.new"
+                self._store(value, f"%c.{r}", v)
+            self._add("ret void")
+
+    def _add(self, line: str) -> None:
+        self.lines.append(f"  {line}")
+
+    def _place(self, to: str, at: str, by: str) -> None:
+        self._add(f"{to} = getelementptr {self.real}, ptr {at}, i64 {by}")
+
+    def _splat(self, to: str, kind: str, value: str) -> None:
+        kinds = f"<{self.lanes} x {kind}>"
+        self._add(f"{to}.0 = insertelement {kinds} poison, {kind} {value}, i64 0")
+        self._add(f"{to} = shufflevector {kinds} {to}.0, {kinds} poison, <{self.lanes} x i32> zeroinitializer")
+
+    def _fused(self, to: str, x: str, y: str, z: str) -> None:
+        given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
+        self._add(f"{to} = call {self.vector} @llvm.fmuladd.{self.kind}({given})")
+
+    def _load(self, to: str, row: str, v: int) -> None:
+        self._place(f"{to}.place", row, str(v * self.lanes))
+        if v == self.masked:
+            given = f"ptr {to}.place, i32 {self.size}, <{self.lanes} x i1> %mask, {self.vector} zeroinitializer"
+            self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({given})")
+        else:
+            self._add(f"{to} = load {self.vector}, ptr {to}.place, align {self.size}")
+
+    def _store(self, value: str, row: str, v: int) -> None:
+        self._place(f"{value}.place", row, str(v * self.lanes))
+        if v == self.masked:
+            given = f"{self.vector} {value}, ptr {value}.place, i32 {self.size}, <{self.lanes} x i1> %mask"
+            self._add(f"call void @llvm.masked.store.{self.kind}.p0({given})")
+        else:
+            self._add(f"store {self.vector} {value}, ptr {value}.place, align {self.size}")
