@@ -16,56 +16,7 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
   The other functions are NumPy's elementwise ones.
 """
 
-from __future__ import annotations
-
-from functools import cache, lru_cache
-from importlib.util import find_spec
-
-from framework.native.compiler import Program
-from framework.native.machine import Function, addresses, llvm, object_file, products, registers
-from framework.native.tiles import product_text
+from framework.native.kernels import available, compiled
+from framework.native.machine import Function, addresses, products
 
 __all__ = ["Function", "addresses", "available", "compiled", "products"]
-
-
-def available() -> bool:
-    """Return whether kernels can be compiled: whether llvmlite is installed."""
-    return find_spec("llvmlite") is not None
-
-
-@lru_cache(maxsize=256)
-def compiled(text: str, entry: str, dtype: str) -> Function:
-    r"""Return a function of a kernel's text as machine code.
-
-    Args:
-        text: The kernel.
-        entry: The name of the function, whose arguments have annotations.
-        dtype: That of ``real``, "float64" or "float32".
-
-    Raises:
-        UsageError: llvmlite is not installed.
-        KernelError: The text is not in the language.
-
-    Example:
-        >>> import numpy as np
-        >>> x = np.ones(3)
-        >>> text = "def double(x: reals, n: int):\n    for i in range(n):\n        x[i] *= 2.0"
-        >>> compiled(text, "double", "float64")(x, 2)
-        >>> x
-        array([2., 2., 1.])
-    """
-    program = Program(text, dtype)
-    data = object_file(program.compiled(entry))
-    if program.multiplies:
-        load_product(dtype)
-    return Function(data, entry, str(program.signature(entry)))
-
-
-@cache
-def load_product(dtype: str) -> Function:
-    """Load the function ``product``, which all kernels of a dtype share."""
-    real = Program("", dtype).real
-    text = product_text(real, registers(), blas=products() == "openblas")
-    function = compiled(text, "product", dtype)
-    llvm().add_symbol(f"product_{real}", function.address)
-    return function

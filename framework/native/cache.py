@@ -1,0 +1,83 @@
+"""Object files by name, in a folder of the user.
+
+A file is read only if this user owns it and no one else can write to it, which is asked of the open file. So it does
+not matter who else can write to the folder. A checksum of the name and the contents finds damage. A file that cannot be
+read is made again, and one that cannot be written is done without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+_CHECKSUM = 16
+
+
+def folder() -> Path | None:
+    """Return where object files are kept: ``FRAMEWORK_CACHE_DIR``, or a folder in the user's cache.
+
+    None where neither the environment nor the system knows such a folder.
+    """
+    if own := os.environ.get("FRAMEWORK_CACHE_DIR"):
+        return Path(own)
+    base = os.environ.get({"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME"), "")
+    if Path(base).is_absolute():  # the XDG specification has empty and relative ones ignored
+        return Path(base) / "framework"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without an entry
+        return None
+    parts = {"win32": ("AppData", "Local"), "darwin": ("Library", "Caches")}.get(sys.platform, (".cache",))
+    return home.joinpath(*parts, "framework")
+
+
+def kept(name: str, make: Callable[[], bytes]) -> bytes:
+    """Return the contents of a file of the cache; where there is none that can be trusted, make and write it.
+
+    Args:
+        name: The file's name, which says all that the contents depend on.
+        make: Returns the contents.
+    """
+    place = folder()
+    if place is None:
+        return make()
+    with contextlib.suppress(OSError):
+        contents = _read(place / name)
+        if contents is not None:
+            return contents
+    contents = make()
+    with contextlib.suppress(OSError):
+        _write(place / name, contents)
+    return contents
+
+
+def _read(path: Path) -> bytes | None:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+            return None
+        checksum, contents = file.read(_CHECKSUM), file.read()
+    return contents if checksum == _checksum(path, contents) else None
+
+
+def _write(path: Path, contents: bytes) -> None:
+    """Write a file that only this user can change; at every instant the path holds a whole file."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_checksum(path, contents) + contents)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink()
+        raise
+
+
+def _checksum(path: Path, contents: bytes) -> bytes:
+    return blake2b(path.name.encode() + contents, digest_size=_CHECKSUM).digest()
