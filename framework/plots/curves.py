@@ -9,7 +9,19 @@ import numpy as np
 
 from framework.arrays import place_of_best
 from framework.errors import DataError, SettingsError, nearest
-from framework.plots.style import COLORS, DASHED, DASHES, axes, legend, line, open_frame, over_epochs, second, star
+from framework.plots.style import (
+    COLORS,
+    DASHED,
+    DASHES,
+    axes,
+    legend,
+    line,
+    literal,
+    open_frame,
+    over_epochs,
+    second,
+    star,
+)
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -77,9 +89,9 @@ def learning_curves(
         label = f"best {name}: {value:.4g}, epoch {epoch:g}"
         handles += star(axis, float(epoch), float(value), 0, label)
     over_epochs(axis, len(epochs))
-    axis.set_ylabel(", ".join(keys))
+    axis.set_ylabel(literal(", ".join(keys)))
     if twin is not None:
-        twin.set_ylabel(", ".join(right))
+        twin.set_ylabel(literal(", ".join(right)))
     legend(axis, handles)
     return axis
 
@@ -125,7 +137,7 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
         handles += axis.plot(epochs, values, label=str(name), **look)
     over_epochs(axis, max(len(epochs) for epochs, _ in found.values()))
-    axis.set_ylabel(key)
+    axis.set_ylabel(literal(key))
     legend(axis, handles)
     return axis
 
@@ -201,7 +213,7 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
     axis.set_xscale("log")
     smoothed = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))
-    room = (high - low) or 1.0
+    room = (high - low) or abs(low) or 1.0
     axis.set_ylim(low - 0.15 * room, high + 0.6 * room)  # what lies above has diverged
     axis.set_xlabel("learning rate")
     axis.set_ylabel("loss")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from framework.plots.style import (
     DASHED,
     INK,
     MARKERS,
+    MOST,
     axes,
     colorbar,
     contours,
     legend,
     line,
+    literal,
     open_frame,
     require_model,
     require_whole,
@@ -48,7 +50,8 @@ def decision_boundary(
 
     A model of classes gets a colour for each class, stronger where it is surer, and lines where two classes are equally
     likely; one of two classes also has thin lines at the probabilities 0.1 and 0.9. A model whose output is any number
-    gets contours of its prediction. Several outputs are taken as the scores of classes.
+    gets contours of its prediction. Several outputs are taken as the scores of classes. One output in [0, 1], such as
+    Sigmoid's, is the probability of the second of two classes, unless y has numbers between 0 and 1.
 
     Args:
         model: A model of two inputs. With a ``preprocess``, the plane is that of the two columns of the table.
@@ -61,8 +64,9 @@ def decision_boundary(
 
     Raises:
         ShapeError: The model does not take two inputs or has several outputs, or x is not (rows, 2).
-        SettingsError: There is neither data nor a span, or the number of names is not that of the classes.
-        DataError: A target is not one of the classes; names the row.
+        SettingsError: There is neither data nor a span, the number of names is not that of the classes, or there are
+            names for a model of numbers.
+        DataError: A target is not one of the classes, or not finite; names the row. Or a prediction is not finite.
         DtypeError: A column of the table does not hold numbers.
 
     Example:
@@ -84,13 +88,21 @@ def decision_boundary(
     scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
     if isinstance(scores, dict):
         raise ShapeError(f"{name}: argument 'model' must have one output; it has {', '.join(scores)}")
-    scores, probable = _scores(scores, model.output_activation)
-    count = scores.shape[1]
     known = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
+    shares = known is None and classes is None and data is not None and _between(target)
+    if not np.isfinite(scores).all():
+        raise DataError(f"{name}: argument 'model' must predict finite numbers in the range; choose another 'span'")
+    scores, probable = _scores(scores, None if shares else model.output_activation)
+    count = scores.shape[1]
+    if count == 1 and classes is not None:
+        raise SettingsError(
+            f"{name}: argument 'classes' is for a model of classes; this one predicts numbers; leave it out"
+        )
     names = [] if count == 1 else class_names(classes, known, count, name)
     y = None
     if data is not None and count == 1:
         y = real_array(target, f"{name}: y", np.float64).reshape(-1)
+        require_finite(y, f"{name}: y")
     elif data is not None:
         y = _places_of(target, known, count, f"{name}: y")
     if x is not None and y is not None and len(y) != len(x):
@@ -99,13 +111,14 @@ def decision_boundary(
     grid = scores.reshape(resolution, resolution, count)
     if names:
         _draw_classes(axis, horizontal, vertical, grid, probable=probable)
-        _draw_rows(axis, x, y, names)
+        seen = np.union1d(grid.argmax(axis=-1), np.zeros(0, np.intp) if y is None else y).tolist()
+        _draw_rows(axis, x, y, {place: names[place] for place in (seen if count > MOST else range(count))})
     else:
         _draw_values(axis, horizontal, vertical, grid[..., 0], x, y)
     axis.set_xlim(*ranges[0])
     axis.set_ylim(*ranges[1])
-    axis.set_xlabel(labels[0])
-    axis.set_ylabel(labels[1])
+    axis.set_xlabel(literal(labels[0]))
+    axis.set_ylabel(literal(labels[1]))
     return axis
 
 
@@ -138,7 +151,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     if (counts < 0).any():
         raise DataError(f"{name}: argument 'matrix' must count rows; got {counts.min():g}")
     count = len(counts)
-    names = [*map(str, class_names(classes, None, count, name))]
+    names = [*map(literal, class_names(classes, None, count, name))]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     colors = required("matplotlib.colors", name)
@@ -307,6 +320,16 @@ def _scores(scores: Array, activation: Any) -> tuple[Array, bool]:
     return scores, bool(np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
 
+def _between(y: Any) -> bool:
+    """Return whether numbers lie in [0, 1], and some of them between its ends."""
+    if is_series(y) or is_frame(y):
+        return False
+    numbers = np.asarray(y)
+    if numbers.dtype.kind != "f":
+        return False
+    return bool(((numbers >= 0) & (numbers <= 1)).all() and ((numbers > 0) & (numbers < 1)).any())
+
+
 def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
     """Return the place of the class of each row, (rows,), out of classes as ``fit`` takes them; ``name`` is that of y.
 
@@ -347,8 +370,9 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     sure = (scores.max(axis=-1) - 1 / count) / (1 - 1 / count) if probable else np.ones(chosen.shape)
     image = np.concatenate([palette[chosen], 0.1 + 0.5 * np.clip(sure, 0, 1)[..., None]], axis=-1)
     axis.imshow(image, origin="lower", extent=_extent(horizontal, vertical), aspect="auto", interpolation="nearest")
-    for place in range(count if count > 2 else 1):
-        margin = scores[..., place] - np.delete(scores, place, axis=-1).max(axis=-1)
+    *_, second, best = np.moveaxis(np.partition(scores, count - 2, axis=-1), -1, 0)
+    for place in np.unique(chosen).tolist() if count > 2 else [0]:
+        margin = scores[..., place] - np.where(chosen == place, second, best)
         if margin.min() < 0 < margin.max():
             axis.contour(horizontal, vertical, margin, [0.0], colors=INK, linewidths=2.0)
     unsure = (scores > 0.1) & (scores < 0.9)
@@ -361,10 +385,10 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
                 axis.clabel(thin, fmt="%g", fontsize=9)
 
 
-def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Sequence[Any]) -> None:
-    """Draw the rows with a marker for each class, and the legend."""
+def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Mapping[int, Any]) -> None:
+    """Draw the rows with a marker for each of some classes, whose names are given by their places, and the legend."""
     handles = []
-    for place, text in enumerate(names):
+    for place, text in names.items():
         rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
         handles += axis.plot(
             *rows.T,

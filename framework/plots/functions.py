@@ -66,15 +66,10 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
             "row, so there is no curve over h"
         )
     h = np.linspace(low, high, _POINTS)
-    a = np.asarray(formula(h)) + np.zeros_like(h)
-    used = np.asarray(formula.derivative_at(h, a)) + np.zeros_like(h)
-    derived = None
-    if formula.writes_derivative:
-        try:
-            program = formula.program(h)
-            derived = np.asarray(program.derivative(h)) + np.zeros_like(h) if program.elementwise else None
-        except DerivativeError:
-            derived = None  # an operation that the graph does not know, which is why the class writes the derivative
+    with np.errstate(all="ignore"):  # a formula may overflow far from 0
+        a = np.asarray(formula(h)) + np.zeros_like(h)
+        used = np.asarray(formula.derivative_at(h, a)) + np.zeros_like(h)
+        derived = _derived(formula, h)
     axis = axes(axis, "activation")
     open_frame(axis)
     axis.axhline(0.0, color=INK, linewidth=0.8)
@@ -89,6 +84,17 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     axis.set_xlabel("h")
     legend(axis, handles)
     return axis
+
+
+def _derived(formula: Any, h: Array) -> Array | None:
+    """Return the derivative that the graph gives of a formula whose class writes one; None without either."""
+    if not formula.writes_derivative:
+        return None
+    try:
+        program = formula.program(h)
+        return np.asarray(program.derivative(h)) + np.zeros_like(h) if program.elementwise else None
+    except DerivativeError:
+        return None  # an operation that the graph does not know, which is why the class writes the derivative
 
 
 def loss_surface(

@@ -12,7 +12,7 @@ import numpy as np
 from framework.emit.text import Shown, plain
 from framework.extras import required
 from framework.graph.node import Node, ordered
-from framework.plots.style import COLORS, INK, axes, require_model, size_of
+from framework.plots.style import COLORS, INK, axes, literal, require_model, size_of
 from framework.shapes import of_rows, shown
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
                 linewidth=1.2,
             )
         )
-        axis.text(box.x, box.y - _HIGH / 2, box.text, color=INK, ha="center", va="center", fontsize=9 * inch)
+        axis.text(box.x, box.y - _HIGH / 2, literal(box.text), color=INK, ha="center", va="center", fontsize=9 * inch)
     for arrow in part.arrows:
         axis.plot(*zip(*arrow, strict=True), color=INK, linewidth=1.2)
         tip: dict[str, Any] = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}

@@ -1,7 +1,7 @@
 """Style: one look for all pictures, that reads in colour, in grey, for colour-blind readers, on white and on black.
 
-Text and lines have a contrast of 3:1 or more on white and on #111, and backgrounds are transparent, so that one picture
-serves a light and a dark page. Colours alone never carry a meaning: line styles and markers repeat it.
+Text has a contrast of 4.5:1 on white and of 4.2:1 on #111, lines have 3:1 or more on both, and backgrounds are
+transparent, so that one picture serves light and dark pages. Line styles and markers repeat what colours say.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Layout = Literal["constrained", "compressed"]
 
-INK = "#797979"
-"""Text, ticks and frames: 4.3:1 on white and on #111, which is as much as one grey can have on both."""
+INK = "#767676"
+"""Text, ticks and frames: 4.5:1 on white, 4.2:1 on #111. No grey has 4.5:1 on both."""
 
 COLORS = ("#0068a8", "#d68000", "#a8508a", "#009e73", "#b3402f", "#8a8a00")
 """Blue, orange, purple, green, brick and olive: of different greys, and different for deuteranopes."""
@@ -48,14 +48,14 @@ def axes(
 
     Raises:
         UsageError: matplotlib is not installed.
-        SettingsError: ``axis`` is something else than axes in two dimensions.
+        SettingsError: ``axis`` is something else than axes with two straight sides.
     """
     wanted = required("matplotlib.axes", f"plots.{name}").Axes
     if axis is None:
         figure = required("matplotlib.pyplot", f"plots.{name}").figure(figsize=(width, height), layout=layout)
         figure.patch.set_alpha(0.0)
         axis = figure.add_subplot()
-    elif not isinstance(axis, wanted) or hasattr(axis, "get_zlim"):
+    elif not isinstance(axis, wanted) or axis.name != "rectilinear":
         raise SettingsError(
             f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives; got "
             f"{brief(axis)}"
@@ -80,6 +80,16 @@ def require_whole(value: Any, least: int, name: str) -> None:
     """Raise a SettingsError if ``value`` is not a whole number from ``least`` on; ``name`` is its own."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingsError(f"{name} must be a whole number from {least}; got {brief(value)}")
+
+
+def literal(text: Any) -> str:
+    r"""Return text that matplotlib draws as it is: it takes what stands between two dollars for a formula.
+
+    Example:
+        >>> print(literal("$ a year"))
+        \$ a year
+    """
+    return str(text).replace("$", r"\$")
 
 
 def open_frame(axis: Axes) -> None:
@@ -127,14 +137,22 @@ def star(axis: Axes, x: float, y: float, place: int, label: str) -> list[Any]:
     return axis.plot([x], [y], "*", color="white", markersize=16, label=label, zorder=4, **edge)
 
 
+MOST = 20
+"""A legend has at most this many entries."""
+
+
 def legend(axis: Axes, handles: Sequence[Any]) -> None:
-    """Put a legend above the axes, where it covers nothing, in as many columns as fit."""
+    """Put a legend above the axes, where it covers nothing, in as many columns as fit; of many entries, the first."""
+    if len(handles) > MOST:
+        more = f"and {len(handles) - MOST + 1:,} more"
+        rest = required("matplotlib.lines", "plots").Line2D([], [], linestyle="none", label=more)
+        handles = [*handles[: MOST - 1], rest]
     size = required("matplotlib", "plots").rcParams["legend.fontsize"]
     scale = required("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
     widths = [scale * (0.082 * len(str(handle.get_label())) + 0.62) for handle in handles]  # in inches
     axis.legend(
         handles=handles,
-        labels=[str(handle.get_label()) for handle in handles],
+        labels=[literal(handle.get_label()) for handle in handles],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         ncols=_columns(widths, _room(axis)),

@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError, ShapeError, nearest
-from framework.plots.style import INK, axes, colorbar, require_model, require_whole
+from framework.plots.style import INK, axes, colorbar, literal, require_model, require_whole
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def weights(
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
-    axis.set_title(name, color=INK, fontsize=10)
+    axis.set_title(literal(name), color=INK, fontsize=10)
     colorbar(axis, drawn, "weight")
     return axis
 
@@ -95,7 +95,7 @@ def _images(values: Array, name: str, shape: Any) -> Array:
             "write shape=(height, width)"
         )
     if shape is not None and not (
-        isinstance(shape, tuple | list) and len(shape) == 2 and all(isinstance(size, int) for size in shape)
+        isinstance(shape, tuple | list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)
     ):
         raise SettingsError(f"plots.weights: argument 'shape' must be (height, width); got {brief(shape)}")
     height, width = (side, side) if shape is None else shape

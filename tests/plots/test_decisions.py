@@ -37,6 +37,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 2)) * [3.0, 0.1]
 Y = (X[:, 0] > 20 * X[:, 1]).astype(int)
 BINARY = Sequential(Dense(2, 4, Tanh(), seed=1), Dense(4, 1, Sigmoid(), seed=2))
+LINEAR = Neuron(2)
 SEVERAL = Sequential(Dense(2, 4, Tanh(), seed=3), Dense(4, 3, Softmax(), seed=4))
 
 
@@ -170,6 +171,14 @@ TABLE = pd.DataFrame({"age": [1.0, 2.0], "city": ["Bern", "Genf"]})
         ({"data": (X, Y[:2])}, ShapeError, "y must have 60 rows, as x; got 2"),
         ({"data": (np.zeros((0, 2)), [])}, DataError, "x has no row without missing values"),
         ({"model": 3}, SettingsError, "argument 'model' must be a model; got 3"),
+        ({"model": LINEAR, "data": (X, [np.nan] * 60)}, DataError, "y must be finite; got nan"),
+        ({"model": LINEAR, "classes": ["a", "b"]}, SettingsError, "'classes' is for a model of classes"),
+        (
+            {"model": LINEAR, "data": None, "span": ((0, 1e308), (0, 1e308))},
+            DataError,
+            "argument 'model' must predict finite numbers in the range; choose another 'span'",
+        ),
+        ({"data": (X, Y + 0.5)}, DataError, "y must hold classes from 0 to 1; got "),
         ({"resolution": 1}, SettingsError, "argument 'resolution' must be a whole number from 2; got 1"),
         ({"span": 5}, SettingsError, "argument 'span' must be a range for each axis"),
     ],
@@ -277,6 +286,23 @@ def test_what_is_no_prediction_of_classes_is_refused(arguments, error, message):
 def test_bins_are_counted(bins):
     with pytest.raises(SettingsError, match="argument 'bins' must be a whole number from 1"):
         plots.calibration([0.1], [0], bins=bins)
+
+
+def test_one_sigmoid_is_drawn_as_a_number_where_the_targets_lie_between_0_and_1(axis):
+    plots.decision_boundary(BINARY, (X, (Y + 1) / 4), resolution=9, axis=axis)
+    assert not axis.images
+    assert axis.get_legend() is None
+
+
+def test_of_many_classes_the_legend_has_those_that_are_there(axis):
+    model = Dense(2, 100, Softmax())
+    rows = np.full(60, 99)
+    plots.decision_boundary(model, (X, rows), resolution=9, axis=axis)
+    names = {text.get_text() for text in axis.get_legend().get_texts()}
+    horizontal, vertical = (np.linspace(*limits, 9) for limits in (axis.get_xlim(), axis.get_ylim()))
+    plane = np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)
+    assert len(names) < 20
+    assert names == {"99", *map(str, model(plane).argmax(axis=1))}
 
 
 def test_a_model_with_a_linear_output_has_values_and_not_classes(axis):

@@ -60,6 +60,13 @@ def test_a_written_derivative_is_drawn_against_the_derived_one(axis):
     assert (written.get_label(), derived.get_label()) == ("f', written", "f', derived: differs by at most 0.5")
 
 
+def test_a_formula_that_overflows_is_drawn_as_far_as_it_goes(axis):
+    Activation.of(np.exp).plot(span=(0, 1000), axis=axis)
+    values = axis.lines[2].get_ydata()
+    assert np.isfinite(values[:700]).all()
+    assert np.isinf(values[-1])
+
+
 @pytest.mark.parametrize("ends", [{"left": -1.0}, {}], ids=["not traced", "traced over a row"])
 def test_a_written_derivative_of_a_formula_that_cannot_be_derived_is_drawn_alone(axis, ends):
     class Table(Activation):

@@ -81,6 +81,11 @@ def test_a_neuron_is_one_image_and_count_limits_them(axis):
         ),
         ({"model": LayerNorm(units=4)}, SettingsError, "argument 'name' must be a parameter of the model"),
         ({"model": Dense(6, 1), "shape": 6}, SettingsError, r"argument 'shape' must be \(height, width\); got 6"),
+        (
+            {"model": Dense(6, 1), "shape": (-2, -3)},
+            SettingsError,
+            r"'shape' must be \(height, width\); got \(-2, -3\)",
+        ),
         ({"model": Dense(4, 1), "count": 0}, SettingsError, "argument 'count' must be a whole number from 1; got 0"),
     ],
 )
