@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -237,6 +237,7 @@ class StepComparison:
         first_step: The first step, from 1, after which the two differ; None when they never do.
         parameter: The name of the first parameter that differs then.
         ulps: By how many units in the last place its worst element differs then.
+        values: That element in the loop and in the reference; None when they never differ.
         largest_ulps: The largest such distance over all steps and parameters.
     """
 
@@ -244,13 +245,15 @@ class StepComparison:
     first_step: int | None
     parameter: str | None
     ulps: float
+    values: tuple[float, float] | None
     largest_ulps: float
 
     def __str__(self) -> str:
-        if self.first_step is None:
+        if self.values is None:
             return f"equal to the last bit over {self.steps} steps"
         return (
-            f"they part at step {self.first_step} of {self.steps}, in '{self.parameter}', by {self.ulps:.3g} ulps; "
+            f"they part at step {self.first_step} of {self.steps}, in '{self.parameter}', by {self.ulps:.3g} ulps: "
+            f"{self.values[0]!r} in the loop, {self.values[1]!r} in the reference; "
             f"the largest distance is {self.largest_ulps:.3g} ulps"
         )
 
@@ -294,7 +297,7 @@ def compare_steps(
         >>> print(compare_steps(trainer, notebook, model=neuron, data=([[1.0], [2.0]], [1.0, 2.0])))
         equal to the last bit over 4 steps
     """
-    pairs: list[tuple[str, float, int]] = []
+    pairs: list[_Distance] = []
     if isinstance(loop, Trainer):
         if model is None or data is None:
             raise DataError("compare_steps: a Trainer needs model=... and data=...")
@@ -313,26 +316,36 @@ def compare_steps(
         made = steps
         for step in range(1, steps + 1):
             pairs.extend(_distances(loop(), reference(), step))
-    apart = [(name, ulps, step) for name, ulps, step in pairs if ulps > 0]
-    if not apart:
-        return StepComparison(made, None, None, 0.0, 0.0)
-    name, ulps, step = apart[0]
-    return StepComparison(made, step, name, ulps, max(u for _, u, _ in apart))
+    first = next((pair for pair in pairs if pair.ulps > 0), None)
+    if first is None:
+        return StepComparison(made, None, None, 0.0, None, 0.0)
+    largest = max(pair.ulps for pair in pairs)
+    return StepComparison(made, first.step, first.parameter, first.ulps, first.values, largest)
+
+
+class _Distance(NamedTuple):
+    """How far a parameter is from that of the reference, and its worst element in both."""
+
+    step: int
+    parameter: str
+    ulps: float
+    values: tuple[float, float]
 
 
 def _copied(tree: Tree) -> Any:
     return map_leaves(np.copy, tree)
 
 
-def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> list[tuple[str, float, int]]:
-    """Return the distance in ulps of each parameter that the reference has."""
-    found = []
+def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> Iterator[_Distance]:
+    """Yield the distance in ulps of each parameter that the reference has."""
     if not isinstance(theirs, Mapping) or not theirs:
         given = "none" if isinstance(theirs, Mapping) else type(theirs).__name__
         raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {given}")
     for name, value in theirs.items():
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
+        if value is ...:
+            raise DataError(f"compare_steps: '{name}' is not written yet: replace the ... by your code")
         a, b = np.asarray(ours[name]), np.asarray(value)
         if b.dtype.kind not in "biuf":
             raise DataError(f"compare_steps: '{name}' must be numbers; the reference gives {brief(value)}")
@@ -343,5 +356,6 @@ def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) ->
         with np.errstate(invalid="ignore"):
             ulps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b) / spacing)
             ulps = np.where(np.isnan(ulps), np.inf, ulps)
-        found.append((name, float(np.max(ulps, initial=0.0)), step))
-    return found
+        if ulps.size:
+            worst = np.unravel_index(ulps.argmax(), ulps.shape)
+            yield _Distance(step, name, float(ulps[worst]), (float(a[worst]), float(b[worst])))

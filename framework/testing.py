@@ -138,8 +138,10 @@ def check_function(
 
 
 def _argument(value: Any) -> str:
-    """Return an argument for a message, a large array as its shape."""
+    """Return an argument for a message, a large array as its shape, a long list as its length."""
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, list | tuple) and len(value) > 8:
+        return f"<{type(value).__name__} of {len(value)}>"
     return f"<array {value.shape}>" if isinstance(value, np.ndarray) and value.size > 8 else brief(value)
 
 

@@ -206,9 +206,12 @@ def test_a_function_that_agrees_with_its_reference_passes():
         check_function(lambda h: h * (1 + 1e-12), lambda h: h, [(H,)], tolerance=0)
 
 
-def test_large_arguments_stand_in_a_message_by_their_shape():
-    with pytest.raises(ConformanceError, match=r"^sin\(<array [(]3, 3[)]>\) must give 0 at"):
-        check_function(np.sin, np.zeros_like, [(np.ones((3, 3)),)])
+@pytest.mark.parametrize(
+    ("argument", "text"), [(np.ones((3, 3)), r"<array [(]3, 3[)]>"), ([1.0] * 9, "<list of 9>"), ([1.0], r"\[1.0\]")]
+)
+def test_large_arguments_stand_in_a_message_by_their_size(argument, text):
+    with pytest.raises(ConformanceError, match=rf"^sin\({text}\) must give 0 at"):
+        check_function(np.sin, np.zeros_like, [(argument,)])
 
 
 @pytest.mark.parametrize("cases", [[], [1.0]])

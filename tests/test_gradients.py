@@ -239,7 +239,14 @@ def test_where_a_port_parts_is_named():
     comparison = compare_steps(TRAINER, Notebook(wrong_from=4, factor=1.5), model=neuron(), data=DATA)
     assert (comparison.first_step, comparison.parameter) == (4, "weights")
     assert comparison.ulps > 1e6
-    assert "they part at step 4 of 15, in 'weights'" in str(comparison)
+    ours, theirs = comparison.values
+    assert ours != theirs
+    assert f"they part at step 4 of 15, in 'weights', by {comparison.ulps:.3g} ulps: {ours} in the" in str(comparison)
+
+
+def test_a_reference_that_is_not_written_yet_is_named():
+    with pytest.raises(DataError, match="'weights' is not written yet: replace the ... by your code"):
+        compare_steps(TRAINER, lambda x, y: {"weights": ...}, model=neuron(), data=DATA)
 
 
 def test_a_hand_written_loop_is_compared_too():

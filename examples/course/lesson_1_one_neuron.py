@@ -171,7 +171,7 @@ examples = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, 2.0]]), np.array
 weights = np.array([0.1, 0.2])  # so that this cell may be run again
 descent = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), batch_size=1, epochs=5)
 comparison = compare_steps(descent, one_step, model=neuron, data=examples)
-assert comparison.largest_ulps < 1000, f"your weights and those of the framework: {comparison}"
+assert comparison.largest_ulps < 1000, f"the weights of the framework, the loop, and yours, the reference: {comparison}"
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
 # %% [markdown]

@@ -147,7 +147,7 @@ weights = np.zeros(2)  # so that this cell may be run again
 rows = rng.normal(size=(20, 2)), rng.normal(size=20)
 straight = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=10, epochs=5)
 comparison = compare_steps(straight, line_step, model=Neuron.from_weights([0, 0], train_bias=False), data=rows)
-assert comparison.largest_ulps < 1e5, f"your weights and those of the framework: {comparison}"
+assert comparison.largest_ulps < 1e5, f"the weights of the framework, the loop, and yours, the reference: {comparison}"
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
 # %% [markdown]

@@ -397,8 +397,8 @@ def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
 def _where(condition: Any, *choices: Any) -> Any:
     if len(choices) != 2:
         refuse("np.where with one argument, whose shape depends on the numbers", "give the value for each case")
-    if isinstance(condition, Symbol) and condition.kind != "b":
-        condition = condition != 0
+    if not isinstance(condition, Symbol) or condition.kind != "b":
+        condition = np.not_equal(condition, 0)
     return record("where", condition, *choices)
 
 

@@ -184,6 +184,8 @@ STEPS = [
     lambda a, b: a[np.arange(len(a)), (np.abs(b[:, 0, 0]) * 7).astype(int) % 3][:, None] * b,
     lambda a, b: np.take_along_axis(a, (np.abs(b) * 5).astype(int) % 4, axis=2),
     lambda a, b: np.where(np.tri(3, 4, dtype=bool), a, b),
+    lambda a, b: np.where(np.tri(3, 4), a, b),
+    lambda a, b: np.where(np.array([2, 0, 1, 3]), a, 0.0) + b,
     lambda a, b: np.hstack([a[:, :1], b[:, 1:]]),
     # small parameters
     lambda a, b, s: a * s + b,
