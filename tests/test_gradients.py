@@ -245,8 +245,8 @@ def test_where_a_port_parts_is_named():
 
 
 def test_a_reference_that_is_not_written_yet_is_named():
-    with pytest.raises(DataError, match="'weights' is not written yet: replace the ... by your code"):
-        compare_steps(TRAINER, lambda x, y: {"weights": ...}, model=neuron(), data=DATA)
+    with pytest.raises(DataError, match=r"'weights' is not written yet: replace the \.\.\. by your code"):
+        compare_steps(TRAINER, lambda *_: {"weights": ...}, model=neuron(), data=DATA)
 
 
 def test_a_hand_written_loop_is_compared_too():

@@ -34,6 +34,12 @@ TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 NULLS = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
 
+DURATION = (
+    r"^\s*(?P<days>-?\d{1,5}) days \+?(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)"
+    r"(?:\.(?P<fraction>\d{1,9}))?\s*$"
+)
+"""A duration as pandas writes it, such as ``1 days 12:30:00`` or ``-1 days +23:59:59.5``."""
+
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
 
 _EXCEL = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n")
@@ -146,8 +152,8 @@ class CSV(TableFile):
             before, column, after = message.partition(f"column {name!r}")
             if column and after.startswith(" must hold real numbers; got text") and (why := self._advice(name)):
                 return f"{before}{column} must hold real numbers; {why}"
-            held = re.match(r" held (\w+) in fit, and holds text now", after)
-            if column and held and (why := self._advice(name) or self._other_form(name, held[1])):
+            held = re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
+            if column and held and (why := self._advice(name) or self._other_form(name, held[1], held[2])):
                 return f"{before}{column}{after.replace('; cast it before', '')}; {why}"
         return message
 
@@ -164,13 +170,14 @@ class CSV(TableFile):
             f"nulls=(..., {brief(cell)}) if it stands for a missing value"
         )
 
-    def _other_form(self, column: str, kind: str) -> str:
+    def _other_form(self, column: str, kind: str, found: str) -> str:
         """Return what to do where all cells of a column of dates or durations are of a form that is not read."""
         cell = self.frame(0, 1).column(column)[0].as_py()
-        advice = {
-            "dates": f"write their form, such as {_forms(str(cell))}",
-            "durations": "a CSV file has times of day, such as 12:30:00, and Parquet other durations",
-        }.get(kind, "")
+        advice = ""
+        if kind == "dates" and found == "text":
+            advice = f"write their form, such as {_forms(str(cell))}"
+        elif kind == "durations":
+            advice = "write durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
         return advice and f"in row 0 it has {brief(cell)}; {advice}"
 
 
@@ -477,7 +484,8 @@ class _Type:
         types, before = self.arrow.types, self.type
         kind = cells.type
         if types.is_string(kind) and not types.is_string(before):
-            kind = self._number_in_text(cells, row, settings) or kind
+            durations = self.compute.all(self.compute.match_substring_regex(cells, DURATION)).as_py()
+            kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
         self.type = self._common(before, kind)
         if types.is_string(self.type) and not types.is_string(before):
             self.grouped = None
@@ -551,7 +559,7 @@ class _Type:
     @property
     def read(self) -> Any:
         """The type that pyarrow reads."""
-        return self.arrow.string() if self.grouped else self.whole
+        return self.arrow.string() if self.grouped or self.arrow.types.is_duration(self.whole) else self.whole
 
     @property
     def whole(self) -> Any:
@@ -559,12 +567,24 @@ class _Type:
         return self.arrow.float64() if self.arrow.types.is_null(self.type) else self.type
 
     def converted(self, cells: Any, settings: CSV) -> Any:
-        """Return the cells, without the characters that group digits."""
+        """Return the cells as they are meant: durations, and numbers without the characters that group digits."""
+        if self.arrow.types.is_duration(self.whole):
+            return self._durations(cells)
         if not self.grouped:
             return cells
         plain = self.compute.replace_substring(cells, settings.thousands, "")
         plain = self.compute.replace_substring(plain, settings.decimal, ".")
         return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
+
+    def _durations(self, cells: Any) -> Any:
+        """Return text such as ``-1 days +23:59:59.5`` as durations."""
+        parts = self.compute.extract_regex(cells, DURATION)
+        total: Any = 0
+        for name, unit in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
+            number = self.compute.struct_field(parts, name).cast(self.arrow.int64())
+            total = self.compute.add(total, self.compute.multiply(number, unit * 10**9))
+        fraction = self.compute.utf8_rpad(self.compute.struct_field(parts, "fraction"), 9, "0")
+        return self.compute.add(total, fraction.cast(self.arrow.int64())).cast(self.whole)
 
 
 def record_ends(data: bytes, delimiter: int, *, final: bool) -> Array:

@@ -14,6 +14,7 @@ from framework.data.splits import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
+from framework.experiments.labelled import labelled
 from framework.experiments.tables import in_memory, read_alike
 from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
 from framework.files import write_whole
@@ -121,19 +122,21 @@ class Experiment(Component):
     def parts(self) -> tuple[Any, Any]:
         """Return the training data and the validation data, or None for it, as ``fit`` takes them.
 
+        Rows without a target are left out, with a warning that counts them.
+
         Raises:
-            DataError: A table cannot be read.
+            DataError: A table cannot be read, or no row has a target.
             SettingsError: ``validation`` leaves a part empty.
         """
         if isinstance(self.validation, float):
             seed = self.trainer.seed if self.holdout == "random" else None
-            data, validation = map(in_memory, hold_out(self.data, self.validation, seed, "validation"))
+            data, validation = map(in_memory, hold_out(labelled(self.data), self.validation, seed, "validation"))
             return data, validation
-        data = in_memory(self.data)
+        data = in_memory(labelled(self.data))
         if self.validation is None:
             return data, None
         try:
-            return data, in_memory(read_alike(self.validation, self.data))
+            return data, in_memory(labelled(read_alike(self.validation, self.data)))
         except DataError as error:
             raise type(error)(f"validation: {error}") from error
 

@@ -32,6 +32,7 @@ from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError
 from framework.experiments.experiment import Experiment
+from framework.experiments.labelled import labelled
 from framework.experiments.tables import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.experiments.text import read_settings
 from framework.files import write_whole
@@ -147,7 +148,7 @@ class RunFolder:
         """Return the loss and the metrics of the newest model.
 
         Args:
-            data: The path of a table with the target; None is the validation data.
+            data: The path of a table with the target; None is the validation data. Rows without a target are left out.
             changes: Settings of how that table is read, such as ``"data.delimiter=;"``.
 
         Raises:
@@ -159,7 +160,7 @@ class RunFolder:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
             require_trained(table, model, data)
             try:
-                return experiment.trainer.evaluate(model, in_memory(table))
+                return experiment.trainer.evaluate(model, in_memory(labelled(table)))
             except DataError as error:
                 raise type(error)(table.explained(str(error))) from None
         if changes:

@@ -16,6 +16,7 @@ from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.experiments.cells import SHOWN, Look, looks
+from framework.experiments.labelled import labelled
 from framework.experiments.tables import table_of, table_read_as
 from framework.experiments.text import to_toml
 from framework.frames import Frame
@@ -109,9 +110,10 @@ def proposal(
         if codes := {name: look for name, look in seen.codes.items() if name not in table.targets}:
             table = table.replace(text=(*table.text, *codes))
             told += [_of_codes(name, look) for name, look in codes.items()]
-    _require_target(table, target)
-    found, [goal] = propose(table, name="new")
-    rows = len(table)
+    learnt = labelled(table)
+    found, [goal] = propose(learnt, name="new")
+    rows = len(learnt)
+    left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
     size = next(size for size in SIZES if rows <= size.rows)
     columns = [_detailed(each, size.levels) for each in found]
     if goal.kind in ("date", "other"):
@@ -132,7 +134,7 @@ def proposal(
     steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
     return f"""\
 # {_comment(data)}: {rows:,} rows; {", ".join(f"{count} of {kind}s" for kind, count in kinds.items())}
-# {_comment(target)}: {_comment(_told(classes))}
+# {_comment(target)}: {_comment(_told(classes))}{left_out}
 {_rare(classes)}#
 # Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
 # Numbers of rows decide the sizes; no choice was tried on the data.
@@ -185,26 +187,6 @@ def _classes(table: TableFile, target: str) -> Counter[str]:
     if len(counts) < 2:
         raise DataError(f"the target {target!r} has one value in all rows, {brief(next(iter(counts), None))}")
     return counts
-
-
-def _require_target(table: TableFile, target: str) -> None:
-    """Check that every row has a target.
-
-    Raises:
-        DataError: Some have none; counts them.
-    """
-    narrow, missing, first = table.replace(columns=table.names[:1]), 0, 0
-    for start in range(0, len(table), BLOCK_ROWS):
-        column = narrow.read(start, min(start + BLOCK_ROWS, len(table)))[1]
-        absent = column.is_null(nan_is_null=True).to_numpy()
-        if absent.any() and not missing:
-            first = start + int(np.argmax(absent))
-        missing += int(absent.sum())
-    if missing:
-        raise DataError(
-            f"the target {target!r} is missing in {missing:,} of {len(table):,} rows, first in row {first}; remove "
-            "these rows from the file to train; framework predict takes them, because it needs no target"
-        )
 
 
 def _of_codes(name: str, look: Look) -> str:

@@ -17,6 +17,7 @@ from framework.data.splits import HeldOut
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.building import build
+from framework.experiments.labelled import Labelled
 from framework.experiments.text import changed, parse_change, places
 from framework.extras import required
 from framework.models import Model
@@ -213,7 +214,7 @@ def without_target(table: TableFile) -> TableFile:
     return table.replace(**changes)
 
 
-def in_memory(data: TableFile | HeldOut) -> Any:
+def in_memory(data: TableFile | Labelled | HeldOut) -> Any:
     """Return a table of at most ``IN_MEMORY`` cells as (table, target); else as it is, to be read in blocks."""
     table = data.dataset if isinstance(data, HeldOut) else data
     if len(data) * len(table.names) > IN_MEMORY:

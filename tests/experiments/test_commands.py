@@ -363,8 +363,8 @@ def test_what_fit_refuses_leaves_no_folder():
             "rows.csv has no column to learn from: a (numbers of the rows)",
         ),
         (
-            "new holes.csv --target a --out a.toml",
-            "the target 'a' is missing in 1 of 3 rows, first in row 1; remove these",
+            "new holes.csv --target d --out a.toml",
+            "the target 'd' is missing in all 3 rows, so there is nothing to learn from",
         ),
         ("new holes.csv --target b --out a.toml", "the target 'b' has one value in all rows, 'one'"),
         ("new holes.csv --target c --out a.toml", "the target 'c' holds dates; choose another column"),
@@ -383,7 +383,7 @@ def test_bad_input_is_answered_in_one_message_and_changes_nothing(arguments, mes
     Path("semicolons.csv").write_text("x;y\n1;2\n")
     Path("empty.csv").write_text("a,b\n")
     Path("rows.csv").write_text("a,b\n" + "".join(f"{row},{row % 2}\n" for row in range(40)))
-    Path("holes.csv").write_text("a,b,c\nx,one,2020-01-01\n,one,2020-01-02\ny,one,2020-01-03\n")
+    Path("holes.csv").write_text("a,b,c,d\nx,one,2020-01-01,\n,one,2020-01-02,\ny,one,2020-01-03,\n")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     printed = command(*arguments.split(), status=1)
     assert message in printed

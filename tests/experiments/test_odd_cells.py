@@ -128,13 +128,6 @@ def test_a_target_of_numbers_with_one_word_names_it():
     )
 
 
-def test_rows_without_a_target_are_counted():
-    Path("a.csv").write_text("x,spent\n" + "".join(f"{row},{row % 9 or ''}\n" for row in range(60)))
-    said = "the target 'spent' is missing in 7 of 60 rows, first in row 0; remove these rows from the file to train"
-    assert said in command("new", "a.csv", "--target", "spent", status=1)
-    assert said in command("new", "a.csv", "--target", "spent", "--task", "number", status=1)
-
-
 def test_a_date_that_no_format_fits_leaves_text():
     written("when", ["03/21/2021", "21/03/2021"])
     data = CSV("a.csv", dates=["%m/%d/%Y"])

@@ -1,5 +1,7 @@
 """Each step against scikit-learn, pandas or the formula; and chains of steps against one after the other."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -485,6 +487,27 @@ def test_times_of_day_of_a_csv_are_numbers_of_seconds(tmp_path):
     recipe = Preprocess(columns={"<duration>": [Impute(0.0, flag=False)]}).fit(table)
     assert recipe.transform(table.frame(0, 4))[:, 0].tolist() == [45_000, 28_800, 0, 0]
     assert str(Preprocess.of(table)).count('"t": [Impute("median"), Standardize()]') == 1
+
+
+def test_durations_of_a_csv_that_pandas_wrote_are_those_of_the_table(tmp_path):
+    seconds = [949.0, np.nan, -0.5, 2 * 86_400 + 1e-9, 0.0, 1e9]
+    table = pd.DataFrame({"t": pd.to_timedelta(seconds, unit="s"), "y": np.arange(6.0)})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = CSV(str(tmp_path / "t.csv"), target="y")
+    recipe = Preprocess(columns={"<duration>": [Impute(0.0, flag=False)]}).fit(table[["t"]])
+    assert recipe.transform(read.frame())[:, 0].tolist() == recipe.transform(table[["t"]])[:, 0].tolist()
+    assert np.array_equal(read.frame().column("t").to_pandas(), table["t"], equal_nan=True)
+
+
+@pytest.mark.parametrize(("cell", "held"), [("949", "numbers"), ("949 s", "text")])
+def test_durations_of_a_csv_of_another_form_are_refused_with_a_form_that_is_read(tmp_path, cell, held):
+    (tmp_path / "t.csv").write_text(f"t\n{cell}\n")
+    read = CSV(str(tmp_path / "t.csv"))
+    recipe = Preprocess(columns={"t": []}).fit(pd.DataFrame({"t": pd.to_timedelta([1.0], unit="s")}))
+    with pytest.raises(DataError, match=f"held durations in fit, and holds {held} now") as caught:
+        recipe.transform(read.frame())
+    said = read.explained(str(caught.value))
+    assert re.search("now; in row 0 it has '?949.*; write durations as 12:30:00 or, as pandas does, 1 days 12:30", said)
 
 
 class Weighed(Counting):
