@@ -267,7 +267,7 @@ class Run(Progress):
     def end(self) -> None:
         """Drop what must not outlive training, and note in the model that it was trained."""
         state = self.model._built()
-        state.columns = state.columns._replace(trained=self.step > 0)
+        state.columns = state.columns._replace(trained=state.columns.trained or self.step > 0)
         self._live, self._generators, self.current, self.kept = {}, {}, None, None
         if self._training is not None:
             self._training.release()

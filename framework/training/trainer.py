@@ -242,7 +242,10 @@ class Trainer(Component):
             run.layout = layout
             run.recipe = recipe | run.recipe
             if run.step == 0:
+                state = model._built()
+                trained = state.columns.trained and preprocess is model.preprocess
                 model.preprocess = preprocess
+                state.columns = state.columns._replace(trained=trained)
             model.columns = source.columns.inputs or model.columns
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out

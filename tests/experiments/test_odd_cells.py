@@ -161,8 +161,9 @@ def test_predict_names_the_cell_of_a_duration_that_is_text():
     pa.parquet.write_table(table, "a.parquet")
     command("new", "a.parquet", "--target", "y")
     command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
-    Path("b.csv").write_text("stay\n1 days 04:00:00\n")
+    Path("b.csv").write_text("stay\n28 hours\n")
     printed = command("predict", "run", "b.csv", status=1)
     assert (
-        "column 'stay' held durations in fit, and holds text now; in row 0 it has '1 days 04:00:00'; a CSV" in printed
+        "column 'stay' held durations in fit, and holds text now; in row 0 it has '28 hours'; write durations as 12:30"
+        in printed
     )

@@ -39,6 +39,7 @@ from framework import (
     Standardize,
     Trainer,
     load_model,
+    on,
     save,
 )
 from framework.checkpoint.file import decode
@@ -392,12 +393,17 @@ def test_a_forged_preprocess_is_refused_when_it_is_loaded(trained, tmp_path, nam
         load_model(tmp_path / "forged")
 
 
+@pytest.mark.parametrize("failed", [False, True])
 @pytest.mark.parametrize("loaded", [False, True])
-def test_a_model_trained_on_arrays_learns_no_preprocess_under_its_weights(tmp_path, loaded):
+def test_a_model_trained_on_arrays_learns_no_preprocess_under_its_weights(tmp_path, loaded, failed):
     numbers = TRAIN[["age"]].fillna(0.0).to_numpy(), (TRAIN["late"] == "yes").to_numpy(float)
     run = TRAINER.replace(preprocess=None, epochs=1, metrics=[]).fit(Neuron(1, Sigmoid()), numbers)
     save(run, tmp_path / "run")
     model = load_model(tmp_path / "run") if loaded else run.model
+    if failed:  # before its first step
+        fails = on("train_begin")(lambda run: run.no_such_name)
+        with pytest.raises(AttributeError):
+            TRAINER.replace(preprocess=None, metrics=[], callbacks=[fails]).fit(model, numbers)
     before = model.parameters.vector.copy()
     recipe = Preprocess(columns={"age": [Impute(flag=False)], "*": [Drop()]}, target=[Classes()])
     again = TRAINER.replace(preprocess=recipe, epochs=1)
