@@ -178,14 +178,16 @@ def test_there_is_one_record_of_an_operation():
     assert _files_with(r"^class \w*(Node|Tape|Cell)\b(?m:.*)") <= {"graph/node.py"}
 
 
-def test_there_is_one_writer_of_numpy_source_and_one_of_kernels():
+def test_there_is_one_writer_of_each_kind_of_source():
     assert _files_with(r"\b(exec|eval)\(") == {
+        "emit/jax.py",
         "emit/numpy.py",
         "engines/compiled/cache.py",
         "native/plain.py",  # runs a kernel as plain Python
         "testing.py",  # evaluates a repr
     }
     assert _files_with(r"f?\"    def |\"def \{") <= {
+        "emit/jax.py",
         "emit/numpy.py",
         "engines/compiled/source.py",
         "engines/compiled/expressions.py",

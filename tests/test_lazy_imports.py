@@ -30,7 +30,7 @@ ABSENT = (
     "click",
     "onnx",
 )
-ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX")
+ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
 
 
 def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):

@@ -19,7 +19,10 @@ _PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maxim
 
 
 def gradients(
-    seeds: Iterable[tuple[Node, Node | float]], wrt: Sequence[Node], given: Collection[Node] = ()
+    seeds: Iterable[tuple[Node, Node | float]],
+    wrt: Sequence[Node],
+    given: Collection[Node] = (),
+    ends: Collection[Node] = (),
 ) -> list[Node]:
     """Return the gradients of sum(g * output), summed over the pairs (output, g), as nodes of the shapes of ``wrt``.
 
@@ -30,6 +33,7 @@ def gradients(
         seeds: Pairs of an output and its gradient: a node of its shape, or a number.
         wrt: The nodes to derive by.
         given: Nodes that count as inputs: the derivation stops there.
+        ends: Nodes that no elementwise region goes beyond, such as the outputs of layers.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
@@ -41,13 +45,19 @@ def gradients(
     Source:
         Griewank and Walther, Evaluating derivatives (2008), chapter 3.
     """
-    return _Reverse([(output, g) for output, g in seeds if isinstance(output, Node)], wrt, given).result()
+    return _Reverse([(output, g) for output, g in seeds if isinstance(output, Node)], wrt, given, ends).result()
 
 
 class _Reverse:
     """One backward pass: an adjoint for each node that depends on some of ``wrt``."""
 
-    def __init__(self, seeds: list[tuple[Node, Node | float]], wrt: Sequence[Node], given: Collection[Node]) -> None:
+    def __init__(
+        self,
+        seeds: list[tuple[Node, Node | float]],
+        wrt: Sequence[Node],
+        given: Collection[Node],
+        ends: Collection[Node],
+    ) -> None:
         self.wrt, self.given = wrt, given
         self.graph = wrt[0].graph
         self.graph.simplifies = self.graph.reorders = True
@@ -58,7 +68,7 @@ class _Reverse:
             for arg in nodes_in(node.args) if node not in given else ():
                 self.consumers[arg].append(node)
         self.calls = {node: call for node, call in self.graph.calls.items() if call.pullback is not None}
-        self.ends = {output for output, _ in seeds} | {*self.calls}
+        self.ends = {output for output, _ in seeds} | {*self.calls, *ends}
         self.adjoints: dict[Node, Any] = {}
         self.parts: dict[Node, dict[int, Node]] = {}  # the gradients of the parts of a loop
         for output, g in seeds:

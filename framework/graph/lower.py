@@ -45,9 +45,15 @@ def recognise(outputs: Iterable[Any]) -> list[Any]:
     return rewrite(outputs, _recognised)
 
 
-def softmax_in(graph: Graph, node: Node) -> Any:
-    """Return the softmax that a node of a graph computes, as one node; None where it computes something else."""
-    return _recognised(graph, node, node.args)
+def softmax_in(graph: Graph, node: Node, args: tuple[Any, ...] | None = None) -> Any:
+    """Return the softmax that an operation computes, as one node; None where it computes something else.
+
+    Args:
+        graph: The graph of the arguments.
+        node: The operation.
+        args: Its arguments; None are those of the node.
+    """
+    return _recognised(graph, node, node.args if args is None else args)
 
 
 def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:

@@ -18,7 +18,7 @@ class Progress:
 
     Attributes:
         seed: The seed of every random number in the run.
-        engine: ``"numpy"`` or ``"compiled"``; chosen once, and kept by ``resume``.
+        engine: ``"numpy"``, ``"compiled"`` or ``"jax"``; chosen once, and kept by ``resume``.
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the current epoch.

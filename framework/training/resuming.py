@@ -10,6 +10,7 @@ from importlib import metadata
 
 import numpy as np
 
+from framework.engines.jax import device
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
@@ -22,7 +23,7 @@ OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
 
 
-def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str, str]:
+def recipe_of(trainer: Component, data: str, validation: str | None, engine: str) -> dict[str, str]:
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     settings = trainer.settings()
     callbacks = settings.pop("callbacks")
@@ -34,6 +35,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None) -> dict[str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
+        **({"device": device()} if engine == "jax" else {}),
     }
 
 

@@ -23,6 +23,7 @@ from framework.data.streams import Stream
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
+from framework.engines.jax import JaxEngine
 from framework.errors import ResumeWarning, SettingsError
 from framework.losses import Loss
 from framework.metrics import Metric
@@ -77,7 +78,8 @@ class Trainer(Component):
             with another recipe is refused. None takes arrays, or tables as the model's own ``preprocess`` knows them.
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
             Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
-            ``"auto"`` does the same without the warning.
+            ``"auto"`` does the same without the warning. ``"jax"`` compiles the whole step with JAX, for every layer,
+            on a CPU or on another device of JAX's.
         flush_to_zero: Whether steps take subnormal numbers, below 1.2e-38 in float32 and 2.2e-308 in float64, as 0,
             since they make many processors slow; hooks, validation and steps that you write yourself keep them. It
             needs Linux with glibc, on x86-64 or AArch64. What really happened is in ``run.recipe``.
@@ -107,7 +109,7 @@ class Trainer(Component):
     regularizers: tuple[Regularizer, ...] = ()
     callbacks: tuple[Callback, ...] = ()
     preprocess: Preprocess | None = None
-    engine: Literal["auto", "numpy", "compiled"] = "numpy"
+    engine: Literal["auto", "numpy", "compiled", "jax"] = "numpy"
     flush_to_zero: bool = True
 
     @field_validator("optimizer", mode="before")
@@ -227,9 +229,14 @@ class Trainer(Component):
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
             layout = self._layout(run, source)
-            recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint())
+            recipe = recipe_of(
+                self,
+                source.fingerprint(),
+                None if held_out is None else held_out.fingerprint(),
+                self.engine if run is None else run.engine,
+            )
             if run is None:
-                engine = choose(self.engine, model, self.loss, self.optimizer)
+                engine = self.engine if self.engine == "jax" else choose(self.engine, model, self.loss, self.optimizer)
                 run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             else:
                 if run.engine == "compiled":
@@ -313,6 +320,10 @@ class Trainer(Component):
         run = session.run
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
+        if run.engine == "jax":
+            return JaxEngine(
+                run, self._figures, session.call, watched=session.hears("on_batch_end"), within=bool(hooks), **options
+            )
         if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
             run.engine = "numpy"
             return Engine(run, self._figures, session.call, **options)

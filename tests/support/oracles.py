@@ -49,19 +49,19 @@ def in_float64(function, *arguments):
         return jax.tree.map(np.asarray, function(*jax.tree.map(converted, arguments)))
 
 
+@cache
+def quick_options():
+    """Return options with which JAX compiles several times as fast, for programs that run a few times."""
+    for options in _OPTIONS:
+        with suppress(jax.errors.JaxRuntimeError):  # this version does not have one of the options
+            jax.jit(lambda x: x, compiler_options=options)(1.0)
+            return options
+    return {}
+
+
 def quickly(function):
-    """Return a JAX function that compiles as one program, several times as fast, because every program runs once."""
-
-    def call(*arguments):
-        lowered = jax.jit(function).lower(*arguments)
-        compiled = None
-        for options in _OPTIONS:
-            with suppress(jax.errors.JaxRuntimeError):  # this version does not have one of the options
-                compiled = lowered.compile(compiler_options=options)
-                break
-        return compiled(*arguments)
-
-    return call
+    """Return a JAX function that compiles as one program, quickly."""
+    return jax.jit(function, compiler_options=quick_options())
 
 
 def jax_gradients(function, *arguments, upstream=None):

@@ -1,0 +1,404 @@
+"""JAX: a graph as the source of a Python function of JAX arrays, for its compiler.
+
+The text is that of NumPy, with ``jax.numpy``, and without what NumPy needs to be fast: XLA fuses operations and lays
+out memory by itself. A loop becomes a scan. JAX is given by the caller, and imported only there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from framework.emit.numpy import attribute_texts, index_text
+from framework.errors import DerivativeError
+from framework.graph.graph import Graph
+from framework.graph.node import Constant, Node, matching, ordered
+from framework.graph.operations import OPERATIONS
+
+_TYPES = {"f": "real", "i": "int", "b": "bool"}
+_CONVOLVED = {1: ("NCH", "IHO"), 2: ("NCHW", "IHWO")}
+"""The axes of a convolution's images and of its kernel, by the number of axes that the kernel moves along."""
+
+
+class Source:
+    """A graph as the text of a JAX function, and the constants in it; equal if both are.
+
+    Example:
+        >>> from framework.graph.trace import ROWS, trace
+        >>> import numpy as np
+        >>> traced = trace(lambda x, w: np.maximum(x @ w, 0.0), {"x": (ROWS, 3), "w": (3, 2)})
+        >>> print(Source("formula", traced.outputs, traced.inputs.values(), traced.graph).text)
+        def formula(i0, i1):
+            rows = i0.shape[0]
+            v0 = jnp.matmul(i0, i1)
+            v1 = jnp.maximum(v0, 0.0)
+            return (v1,)
+        <BLANKLINE>
+    """
+
+    def __init__(self, name: str, outputs: Iterable[Any], inputs: Iterable[Node], graph: Graph) -> None:
+        """Write a function of the inputs, in this order, that returns the tuple of the outputs.
+
+        Raises:
+            DerivativeError: An operation has no form in JAX; names it. Or the outputs need an input that is not given.
+        """
+        self.name, self.dtype = name, graph.dtype
+        self.constants: dict[str, Constant] = {}
+        given = list(inputs)
+        writer = _Writer(graph, self.constants, {node: f"i{place}" for place, node in enumerate(given)})
+        writer.write(ordered(outputs, given))
+        results = "".join(f"{writer.text(output)}, " for output in outputs).rstrip()
+        names = ", ".join(writer.names[node] for node in given)
+        self.text = "\n".join(
+            [f"def {name}({names}):", *writer.head(given), *writer.lines, f"    return ({results})", ""]
+        )
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.text, self.dtype, tuple(self.constants.items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def function(self, jax: Any) -> Callable[..., tuple[Any, ...]]:
+        """Return the function, given the module ``jax``."""
+        jnp, real = jax.numpy, jax.numpy.dtype(self.dtype)
+        helpers = {name.removeprefix("_"): _bound(helper, jax) for name, helper in _HELPERS.items()}
+        space: dict[str, Any] = {
+            "jax": jax,
+            "jnp": jnp,
+            "lax": jax.lax,
+            "real": real.type,
+            "inf": jnp.inf,
+            "nan": jnp.nan,
+        }
+        space |= helpers | {"erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc}
+        for key, constant in self.constants.items():
+            array = constant.value
+            space[key] = array.astype(real) if array.dtype.kind == "f" else array
+        exec(self.text, space)
+        function: Callable[..., tuple[Any, ...]] = space[self.name]
+        return function
+
+
+class _Writer:
+    """Writes the lines of a function, or of the step of a scan inside it."""
+
+    def __init__(
+        self, graph: Graph, constants: dict[str, Constant], names: dict[Any, str], indent: str = "    "
+    ) -> None:
+        self.graph, self.constants, self.names, self.indent = graph, constants, names, indent
+        self.lines: list[str] = []
+        self.count = 0
+
+    def head(self, given: list[Node]) -> list[str]:
+        """Return the line that finds the number of rows, where one is needed."""
+        for node in given:
+            for axis, size in enumerate(node.shape):
+                if size == self.graph.rows:
+                    return [f"    rows = {self.names[node]}.shape[{axis}]"]
+        return []
+
+    def write(self, nodes: Iterable[Node]) -> None:
+        """Write a line for each node, or a few."""
+        for node in nodes:
+            if node in self.names or node.op == "constant":
+                continue
+            if node.op == "input":
+                raise DerivativeError(f"the results need the input '{node.name}', which is not among the inputs given")
+            self.define(node, _WRITERS.get(node.op, _Writer.row)(self, node))
+
+    def define(self, node: Node, text: str) -> None:
+        """Write the line that computes a node."""
+        self.names[node] = name = self.new("v")
+        self.lines.append(f"{self.indent}{name} = {text}")
+
+    def new(self, kind: str) -> str:
+        """Return a new name."""
+        self.count += 1
+        return f"{kind}{self.count - 1}"
+
+    def text(self, value: Any) -> str:
+        """Return the text of a node or a number."""
+        if not isinstance(value, Node):
+            return repr(value)
+        if value.op == "constant" and value not in self.names:
+            name = f"c{len(self.constants)}"
+            self.constants[name] = value.attributes["value"]
+            self.names[value] = f"jnp.asarray({name})"
+        return self.names[value]
+
+    def row(self, node: Node) -> str:
+        """Return the text of the table's row."""
+        template = OPERATIONS[node.op].numpy.replace("{out}", "").replace("np.", "jnp.")
+        args = [self.text(arg) for arg in node.args]
+        return template.format(*args, arguments=", ".join(args), **attribute_texts(node))
+
+    def shape(self, node: Node) -> str:
+        """Return the text of a node's shape."""
+        return self.graph.shape_text(node.shape)
+
+    # operations
+
+    def filled(self, node: Node) -> str:
+        (value,) = node.args
+        if isinstance(value, Node):
+            return self.row(node)
+        return f"jnp.full({self.shape(node)}, {value!r}, {_TYPES[node.kind]})"
+
+    def cast(self, node: Node) -> str:
+        return f"jnp.asarray({self.text(node.args[0])}, {_TYPES[node.kind]})"
+
+    def softmax(self, node: Node) -> str:
+        return f"jax.nn.softmax({self.text(node.args[0])}, axis={node.attributes['axes']})"
+
+    def gather(self, node: Node) -> str:
+        x, *indices = map(self.text, node.args)
+        axes = node.attributes["axes"]
+        index = [":"] * (axes[-1] + 1)
+        for axis, text in zip(axes, indices, strict=True):
+            index[axis] = text
+        return f"{x}.at[{', '.join(index)}].get(mode='fill')"  # NaN for an index that NumPy refuses
+
+    def place(self, node: Node) -> str:
+        parts = [
+            f"placed({self.shape(node)}, ({index_entries(index)},), {self.text(part)})"
+            for index, part in zip(node.attributes["indices"], node.args, strict=True)
+        ]
+        return " + ".join(parts)
+
+    def set_index(self, node: Node) -> str:
+        x, value = map(self.text, node.args)
+        return f"{x}.at[{index_text(node.attributes['index'])}].set({value})"
+
+    def pad(self, node: Node) -> str:
+        value = node.attributes["value"]
+        return f"jnp.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value!r})"
+
+    def windows(self, node: Node) -> str:
+        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
+        return f"windows({self.text(node.args[0])}, {axes}, {window}, {steps})"
+
+    def fold(self, node: Node) -> str:
+        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
+        return f"fold({self.shape(node)}, {self.text(node.args[0])}, {axes}, {window}, {steps})"
+
+    def python(self, node: Node) -> str:
+        raise DerivativeError(f"{node.attributes['name']} is a function of Python on arrays, which JAX cannot compile")
+
+    def loop(self, node: Node) -> str:
+        """Write the step of a scan as a function; sums over the steps are a part of what it carries."""
+        body, count = node.attributes["body"], len(node.attributes["body"].states)
+        stop = count + body.stacked
+        moving = [self.text(arg) for arg in node.args[: count + len(body.entries)]]
+        for captured in body.captured:
+            self.text(captured)
+        step = self.new("step")
+        inner = _Writer(self.graph, self.constants, dict(self.names), f"{self.indent}    ")
+        inner.count = self.count
+        given = [*body.states, *body.entries]
+        inner.names |= {part: inner.new("s") for part in given}
+        sums = [inner.new("t") for _ in body.outputs[stop:]]
+        inner.write(body.order())
+        results = [inner.text(output) for output in body.outputs]
+        self.count = inner.count
+        carried = [*(inner.names[state] for state in body.states), *sums]
+        entries = [inner.names[entry] for entry in body.entries]
+        totals = [f"{total} + {text}" for total, text in zip(sums, results[stop:], strict=True)]
+        made = f"{_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}"
+        self.lines += [
+            f"{self.indent}def {step}(carried, entries):",
+            *([f"{self.indent}    {_tuple(carried)} = carried"] if carried else []),
+            *([f"{self.indent}    {_tuple(entries)} = entries"] if entries else []),
+            *inner.lines,
+            f"{self.indent}    return {made}",
+        ]
+        zeros = [f"jnp.zeros({self.shape(output)}, {_TYPES[output.kind]})" for output in body.outputs[stop:]]
+        start = _tuple(
+            [
+                *(
+                    f"jnp.asarray({text}, {_TYPES[output.kind]})"
+                    for text, output in zip(moving[:count], body.outputs, strict=False)
+                ),
+                *zeros,
+            ]
+        )
+        options = f"length={node.attributes['steps']}, reverse={node.attributes['reverse']}"
+        return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
+
+    def part(self, node: Node) -> str:
+        loop, place = node.args[0], node.attributes["index"]
+        body = loop.attributes["body"]
+        count, stop = len(body.states), len(body.states) + body.stacked
+        if count <= place < stop:
+            return f"{self.names[loop]}[1][{place - count}]"
+        return f"{self.names[loop]}[0][{place if place < count else place - body.stacked}]"
+
+    def einsum(self, node: Node) -> str:
+        """Write a product; where one factor holds the windows of images, a convolution may be faster."""
+        return self.convolution(node) or self.row(node)
+
+    def convolution(self, node: Node) -> str | None:
+        """Return a convolution, or the gradient of its kernel, which is one too; None for another product.
+
+        The gradient of the images stays a product and a sum over the places of a window, which is faster on a CPU.
+        """
+        if len(node.args) != 2:
+            return None
+        terms, _, output = node.attributes["subscripts"].partition("->")
+        first, second = terms.split(",")
+        forward = _images(node.args[0])
+        if forward is not None:
+            x, strides, dilations, pads = forward
+            n, c, at, inside = _letters(first)
+            if second[:-1] == c + inside and output == n + second[-1] + at:
+                return self.convolved(x, node.args[1], strides, dilations, pads, _CONVOLVED[len(at)])
+        backward = _images(node.args[1])
+        if backward is not None and backward[1] == backward[2] == (1,) * len(backward[1]):
+            x, strides, dilations, pads = backward
+            n, c, at, inside = _letters(second)
+            if first[0] == n and first[2:] == at and output == c + inside + first[1]:  # the rows are summed over
+                axes = "HW"[: len(at)]
+                return self.convolved(
+                    x, node.args[0], dilations, strides, pads, (f"CN{axes}", f"IO{axes}", f"N{axes}C")
+                )
+        return None
+
+    def convolved(self, x: Node, kernel: Node, strides: Any, dilations: Any, pads: Any, axes: tuple[str, ...]) -> str:
+        """Return the text of a convolution; ``axes`` are those of its arguments and, if they differ, of its result."""
+        dimensions = (*axes, axes[0])[:3]
+        return (
+            f"lax.conv_general_dilated({self.text(x)}, {self.text(kernel)}, {strides}, {pads}, "
+            f"rhs_dilation={dilations}, dimension_numbers={dimensions})"
+        )
+
+
+def _letters(term: str) -> tuple[str, str, str, str]:
+    """Return the letters of the rows, of the channels, of the places, and of those inside a window."""
+    axes = (len(term) - 2) // 2
+    return term[0], term[1], term[2 : 2 + axes], term[2 + axes :]
+
+
+def _images(node: Any) -> tuple[Node, tuple[int, ...], tuple[int, ...], list[tuple[int, int]]] | None:
+    """Return the images that windows over all places are taken from, with strides, dilations and padding; or None."""
+    if not isinstance(node, Node):
+        return None
+    windows = node.args[0] if node.op == "index" else node
+    places = node.attributes["index"] if node.op == "index" else (None,) * windows.ndim
+    if not matching(windows, "windows"):
+        return None
+    x, axes = windows.args[0], windows.ndim - windows.args[0].ndim
+    whole = windows.attributes["axes"] == tuple(range(2, 2 + axes)) and windows.attributes["steps"] == (1,) * axes
+    if not whole or x.ndim != 2 + axes or axes not in _CONVOLVED or places[:2] != (None, None):
+        return None
+    if any(isinstance(part, int | str) or (part is not None and part[0]) for part in places):
+        return None
+    steps = [1 if part is None else part[2] for part in places[2:]]
+    reached = zip(places[2:], windows.shape[2:], steps, strict=True)
+    if any(part is not None and -(-part[1] // step) != -(-size // step) for part, size, step in reached):
+        return None
+    width = [(0, 0)] * axes
+    if matching(x, "pad") and x.attributes["value"] == 0 and not any(map(any, x.attributes["width"][:2])):
+        width, x = [tuple(side) for side in x.attributes["width"][2:]], x.args[0]
+    return x, tuple(steps[:axes]), tuple(steps[axes:]), width
+
+
+def _tuple(texts: Iterable[str]) -> str:
+    return f"({''.join(f'{text}, ' for text in texts).rstrip()})"
+
+
+def index_entries(index: Iterable[Any]) -> str:
+    """Return the text of an index as a tuple's entries: None, a number, or the triple of a slice."""
+    return ", ".join(map(repr, index))
+
+
+# functions that the source calls, which are given jax
+
+
+def _windows(jax: Any, x: Any, axes: tuple[int, ...], window: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    """Return every window of x along the axes: a slice of x for each place in the window."""
+    parts = []
+    for place in _places(window):
+        index = [slice(None)] * x.ndim
+        for axis, start, width, step in zip(axes, place, window, steps, strict=True):
+            count = (x.shape[axis] - width) // step + 1
+            index[axis] = slice(start, start + (count - 1) * step + 1, step)
+        parts.append(x[tuple(index)])
+    return jax.numpy.stack(parts, axis=-1).reshape(*parts[0].shape, *window)
+
+
+def _fold(
+    jax: Any, shape: tuple[int, ...], g: Any, axes: tuple[int, ...], window: tuple[int, ...], steps: tuple[int, ...]
+) -> Any:
+    """Add windows back into the array that they were taken from."""
+    total: Any = 0.0
+    for place in _places(window):
+        index: list[Any] = [None] * len(shape)
+        for axis, start, step in zip(axes, place, steps, strict=True):
+            index[axis] = (start, start + (g.shape[axis] - 1) * step + 1, step)
+        total = total + _placed(jax, shape, tuple(index), g[(..., *place)])
+    return total
+
+
+def _placed(jax: Any, shape: tuple[int, ...], index: tuple[Any, ...], part: Any) -> Any:
+    """Return zeros with ``part`` at an index, which has an entry for each axis."""
+    x = jax.numpy.expand_dims(part, [axis for axis, entry in enumerate(index) if isinstance(entry, int)])
+    around, turned = [], []
+    for axis, (entry, size) in enumerate(zip(index, shape, strict=True)):
+        if entry in (None, "reversed"):
+            around.append((0, 0, 0))
+            turned += [axis] if entry == "reversed" else []
+            continue
+        start, stop, step = (entry, entry + 1, 1) if isinstance(entry, int) else entry
+        places = range(start, stop, step)
+        if step < 0:
+            places, turned = places[::-1], [*turned, axis]
+        last = places[-1] if len(places) else -1
+        around.append((places[0] if len(places) else 0, size - 1 - last, abs(step) - 1))
+    return jax.lax.pad(jax.numpy.flip(x, turned), jax.numpy.zeros((), x.dtype), around)
+
+
+def _scatter_add(jax: Any, shape: tuple[int, ...], axes: tuple[int, ...], g: Any, *indices: Any) -> Any:
+    """Return zeros with the parts of g added at the indices."""
+    index: list[Any] = [slice(None)] * len(shape)
+    for axis, part in zip(axes, indices, strict=True):
+        index[axis] = part
+    return jax.numpy.zeros(shape, g.dtype).at[tuple(index)].add(g)
+
+
+def _places(window: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+    if not window:
+        return [()]
+    return [(first, *rest) for first in range(window[0]) for rest in _places(window[1:])]
+
+
+def _bound(helper: Callable[..., Any], jax: Any) -> Callable[..., Any]:
+    return lambda *args: helper(jax, *args)
+
+
+_HELPERS: Mapping[str, Callable[..., Any]] = {
+    "windows": _windows,
+    "fold": _fold,
+    "placed": _placed,
+    "scatter_add": _scatter_add,
+}
+
+_WRITERS: dict[str, Callable[[_Writer, Node], str]] = {
+    "broadcast_to": _Writer.filled,
+    "astype": _Writer.cast,
+    "softmax": _Writer.softmax,
+    "gather": _Writer.gather,
+    "place": _Writer.place,
+    "set_index": _Writer.set_index,
+    "pad": _Writer.pad,
+    "windows": _Writer.windows,
+    "fold": _Writer.fold,
+    "python": _Writer.python,
+    "loop": _Writer.loop,
+    "part": _Writer.part,
+    "einsum": _Writer.einsum,
+}
+"""The writers of operations whose text is not that of NumPy."""

@@ -1,0 +1,8 @@
+"""The JAX engine: the same formulas as one function that JAX compiles, which trains on a chunk of batches.
+
+Needs JAX, which is not imported before a run uses it.
+"""
+
+from framework.engines.jax.engine import JaxEngine, device
+
+__all__ = ["JaxEngine", "device"]

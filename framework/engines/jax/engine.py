@@ -1,0 +1,335 @@
+"""Run steps in chunks that JAX has compiled; signals, stops and callbacks are handled between chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.data.pieces import Piece
+from framework.engines.base import Engine
+from framework.engines.jax.graph import CannotTrace, Draw
+from framework.engines.jax.plan import Plan, padded, values_in_row
+from framework.engines.jax.program import Chunk, Figures, State, compiled
+from framework.errors import DerivativeError
+from framework.extras import required
+from framework.random_streams import random_generator
+from framework.runs.figures import Figures as FiguresOfRun
+from framework.runs.figures import Sums, add_sums
+from framework.runs.run import Run
+from framework.schedules import Schedule
+from framework.schedules.base import rate_at
+from framework.settings.messages import warn
+from framework.trees import leaves, map_leaves, rows_in
+
+CHUNK_SECONDS = 0.05
+"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
+
+COPIES = 20
+"""A chunk lasts at least this many times as long as its copies between model and device."""
+
+GROWTH = 32.0
+"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
+
+KEPT_BYTES = 1 << 24
+"""How much memory the random numbers and the outputs of a chunk may take."""
+
+LONGEST = 4096
+"""How many steps a chunk may have."""
+
+
+def device() -> str:
+    """Return JAX's version and the device that it computes on, as a run records them.
+
+    Raises:
+        UsageError: JAX is not installed.
+    """
+    jax = required("jax", "engine='jax'")
+    found = jax.devices()[0]
+    return f"JAX {jax.__version__}, {found.platform} {found.device_kind}".removesuffix(f" {found.platform}")
+
+
+class JaxEngine(Engine):
+    """Makes the steps of a run as one function that JAX compiles; NumPy makes a step that is not finite."""
+
+    def __init__(
+        self,
+        run: Run,
+        figures: FiguresOfRun,
+        call: Callable[[str], None],
+        *,
+        watched: bool = False,
+        within: bool = False,
+        **options: Any,
+    ) -> None:
+        """Prepare for a run.
+
+        Args:
+            run: The run.
+            figures: The loss and the metrics.
+            call: Calls a hook of every callback, by its name.
+            watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
+            within: Whether a callback acts within a step; JAX then computes the gradients, and NumPy the update.
+            **options: Those of the NumPy engine.
+        """
+        super().__init__(run, figures, call, **options)
+        self.jax = required("jax", "engine='jax'")
+        self.watched, self.within = watched, within
+        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self._capacity = 0
+        self._plan: Plan | None = None
+        self._key: Any = None
+        self._called: set[Any] = set()
+        self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
+        self._order: tuple[Any, Any] = (None, None)
+
+    def begin_epoch(self) -> None:
+        super().begin_epoch()
+
+    def advance(self, piece: Piece) -> None:
+        """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""
+        if self.within or not self._chunk(piece):
+            super().advance(piece)
+
+    def gradient(self, batch: Batch) -> Sums:
+        """Fill the gradients with JAX; NumPy raises the error of what is not finite."""
+        return self._gradient(batch) or super().gradient(batch)
+
+    # a chunk
+
+    def _chunk(self, piece: Piece) -> bool:
+        """Make a chunk of steps, and return whether JAX made any; NumPy makes those in which a metric fails."""
+        plan = self._planned(piece.arrays)
+        if plan is None:
+            return False
+        run, optimizer = self.run, self.run.optimizer
+        begun = time.perf_counter()
+        size = min(piece.size, piece.count - piece.place)  # the last batch may be smaller
+        whole = 1 if size < piece.size else (piece.count - piece.place) // size
+        capacity = self._capacity_for(plan, piece) if size == piece.size else 1
+        length = 1 if self.watched else max(1, int(self._length))
+        rates = self._rates(min(length, whole, capacity))
+        counts = self._counts(piece, size, len(rates))
+        rates = rates[: len(counts)]
+        if not len(rates):
+            return False
+        with self._mode():
+            program = plan.program(size, self.part_rows)
+            train, _ = compiled(program)
+            state, figures = plan.state(optimizer), plan.figures(capacity, size)
+            chunk = Chunk(
+                self._on_device(piece.arrays),
+                self._ordered(piece),
+                np.int32(piece.place),
+                np.int32(len(rates)),
+                plan.fixed(),
+                padded(counts.astype(run.model.dtype), capacity),
+                plan.numbers(rates, optimizer.steps, capacity),
+                self._drawn(plan, len(rates), capacity, size),
+            )
+            if (key := (program, capacity)) not in self._called:
+                self.jax.block_until_ready(train(state, figures, chunk._replace(steps=np.int32(0))))
+                self._called.add(key)
+                begun = time.perf_counter()
+            copied = time.perf_counter()
+            found = self.jax.block_until_ready(train(state, figures, chunk))
+            computed = time.perf_counter()
+            made, state, figures = self.jax.tree.map(np.asarray, found)
+        steps = int(made)
+        if not steps:
+            return False
+        try:
+            metrics = self._metrics(plan, piece, figures.outputs, size, steps)
+        except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
+            self._length = 1.0
+            return False
+        self._commit(plan, state, last=self.watched or piece.place + steps * size >= piece.count)
+        self._count(plan, piece, figures, counts[:steps], rates, metrics, size)
+        ended = time.perf_counter()
+        copies = ended - begun - (computed - copied)
+        seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
+        self._length = min(seconds, GROWTH * steps)
+        if self.watched or piece.done:
+            run.current = piece.part(piece.place - size, piece.place)
+        if self.watched:
+            self.call("on_batch_end")
+        return True
+
+    def _commit(self, plan: Plan, state: State, *, last: bool) -> None:
+        """Copy what a chunk has changed into the model and the optimizer."""
+        optimizer = self.run.optimizer
+        optimizer.updating = True  # stays True if a second Ctrl-C comes in between
+        for name, value, memory in zip(plan.names, state.values, state.memory, strict=True):
+            optimizer.parameters.views[name][...] = value
+            for view, array in zip(plan.memory(optimizer, name), memory, strict=True):
+                view[...] = array
+        self._take(plan, state, gradients=last)
+
+    def _take(self, plan: Plan, state: State, *, gradients: bool = True) -> None:
+        """Copy buffers and gradients into the model."""
+        model = self.run.model
+        for view, value in zip(model.buffers.values(), state.buffers, strict=True):
+            view[...] = value
+        for name, gradient in zip(plan.names, state.gradients, strict=True) if gradients else ():
+            model.parameters.gradients[name][...] = gradient
+
+    def _count(
+        self, plan: Plan, piece: Piece, figures: Figures, counts: Array, rates: Array, metrics: list[Sums], size: int
+    ) -> None:
+        """Count the steps of a chunk, and add up their sums one after another, as the NumPy engine does."""
+        run, optimizer, steps = self.run, self.run.optimizer, len(counts)
+        rows = counts / plan.per_row
+        keys = ["loss", *(figure.key for figure in self.figures.of_outputs)]
+        weighted = [counts, *(rows * each for each in plan.per_output)]
+        for key, totals, divisors in zip(keys, figures.totals, weighted, strict=True):
+            before = run.sums.get(key, (0.0, 0.0))
+            pairs = zip(before, (totals[:steps], divisors), strict=True)
+            run.sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
+        for sums in metrics:
+            add_sums(run.sums, sums)
+        run.batch_loss, optimizer.last_rate = float(figures.totals[0][steps - 1] / counts[-1]), float(rates[steps - 1])
+        run.batch += steps
+        run.step += steps
+        piece.place += steps * size
+        optimizer.steps += steps
+        optimizer.updating = False
+
+    def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
+        """Return the metrics' sums of each batch of a chunk."""
+        found: list[Sums] = []
+        metrics, activation = self.figures.of_metrics, self.run.model.output_activation
+        for step in range(steps) if metrics else ():
+            start = piece.place + step * size
+            _, y, weight = piece.part(start, start + size)
+            h, a = plan.output_trees([output[step] for output in outputs])
+            found.append(self.figures.metric_sums(activation, h, a, y, weight, metrics))
+        return found
+
+    # what a chunk is given
+
+    def _rates(self, count: int) -> Array:
+        """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
+        optimizer = self.run.optimizer
+        rate, steps = optimizer.learning_rate, optimizer.steps
+        if not isinstance(rate, Schedule):
+            return np.full(count, rate)
+        rates = np.zeros(count)
+        for made in range(count):
+            try:
+                rates[made] = rate_at(rate, steps + made)
+            except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
+                return rates[:made]
+        return rates
+
+    def _counts(self, piece: Piece, size: int, steps: int) -> Array:
+        """Return what each loss is a mean over, up to the first batch whose weights are all 0, which is skipped."""
+        y, weight = piece.arrays[1:]
+        loss = self.run.loss_function
+        if weight is None:
+            return np.full(steps, size * values_in_row(loss, y))
+        rows = piece.rows[piece.place : piece.place + steps * size]
+        sums = np.add.reduce(weight[rows].reshape(steps, size), axis=1, dtype=np.float64)
+        stop = steps if sums.all() else int(np.argmin(sums > 0))
+        return np.asarray(sums[:stop] * values_in_row(loss, y))
+
+    def _drawn(self, plan: Plan, steps: int, capacity: int, size: int) -> tuple[Array, ...]:
+        """Return the random arrays of the next steps, with the keys of the other engines."""
+        seed, epoch, step = self.run.key
+        found = []
+        for draw in plan.graph.draws:
+            array = np.zeros((capacity, size, *draw.shape), np.float32)
+            for made in range(steps):
+                self._fill(draw, (seed, epoch, step + made), array[made])
+            found.append(array)
+        return tuple(found)
+
+    def _fill(self, draw: Draw, key: tuple[int, int, int], out: Array) -> None:
+        for number, start in enumerate(range(0, len(out), self.part_rows)):
+            seed, *counters = (*key, number, *draw.place) if number else (*key, *draw.place)
+            part = out[start : start + self.part_rows]
+            random_generator(seed, draw.name, *counters).random(dtype=np.float32, out=part)
+
+    def _on_device(self, arrays: Batch) -> tuple[Any, ...]:
+        """Return the leaves of x and y and the weight on JAX's device; those of one piece are moved once."""
+        if self._data[0] is not arrays:
+            self._data = (arrays, tuple(self.jax.device_put(array) for array in self._leaves(arrays)))
+        return self._data[1]
+
+    def _leaves(self, batch: Batch) -> list[Array]:
+        """Return the leaves of x and y and the weight, in the dtypes of the graph."""
+        x, y, weight = batch
+        dtype = self.run.model.dtype
+        kinds = {"f": dtype, "i": np.int32, "u": np.int32, "b": np.bool_}
+        found = [*leaves(x), *leaves(y), *([] if weight is None else [weight])]
+        return [array.astype(kinds[array.dtype.kind], copy=False) for array in found]
+
+    def _ordered(self, piece: Piece) -> Any:
+        if self._order[0] is not piece:
+            self._order = (piece, self.jax.device_put(piece.rows.astype(np.int32)))
+        return self._order[1]
+
+    def _capacity_for(self, plan: Plan, piece: Piece) -> int:
+        """Return the most steps of a chunk; a compiled function has arrays of this many."""
+        if not self._capacity:
+            room = KEPT_BYTES // max(1, plan.bytes_per_row * piece.size)
+            batches = -(-piece.count // piece.size)
+            self._capacity = max(1, min(LONGEST, room, 1 << (batches - 1).bit_length()))
+        return self._capacity
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
+        """Compute in the model's dtype, and products of float32 in full precision; JAX's own settings stay."""
+        wide = self.run.model.dtype == "float64"
+        with self.jax.enable_x64(wide), self.jax.default_matmul_precision("highest"):
+            yield
+
+    # the plan
+
+    def _planned(self, batch: Batch) -> Plan | None:
+        """Return the plan for data of this form and the settings as they are now, or None where there can be none."""
+        run = self.run
+        form = [map_leaves(lambda leaf: (leaf.shape[1:], leaf.dtype.kind), part) for part in batch[:2]]
+        settings = run.optimizer.recipe.settings() | {"learning_rate": None}
+        key = (settings, run.model.parameters.version, form, batch[2] is not None)
+        if key != self._key:
+            self._key = key
+            try:
+                self._plan = Plan(run, self.regularizers, self.figures, batch)
+            except (CannotTrace, DerivativeError) as reason:
+                warn(f"engine='jax': falling back to NumPy: {reason}")
+                self._plan = None
+                if not run.step:
+                    run.engine = "numpy"
+                    del run.recipe["device"]
+        return self._plan
+
+    def _gradient(self, batch: Batch) -> Sums | None:
+        """Fill the gradients from a batch, and return the sums of its figures; None where NumPy must do it."""
+        plan, run = self._planned(batch), self.run
+        if plan is None:
+            return None
+        rows = rows_in(batch[1])
+        piece = Piece(batch, rows)
+        counts = self._counts(piece, rows, 1)
+        with self._mode():
+            program = plan.program(rows, self.part_rows)
+            draws = tuple(array[0] for array in self._drawn(plan, 1, 1, rows))
+            count = counts.astype(run.model.dtype)[0]
+            found = compiled(program)[1](
+                plan.state(run.optimizer), tuple(self._leaves(batch)), count, plan.fixed(), draws
+            )
+            totals, sound, state, outputs = self.jax.tree.map(np.asarray, found)
+        if not (sound and np.isfinite(totals[0]) and all(np.isfinite(buffer).all() for buffer in state.buffers)):
+            return None
+        self._take(plan, state)
+        run.batch_loss = float(totals[0] / counts[0])
+        keys = ["loss", *(figure.key for figure in self.figures.of_outputs)]
+        divisors = [counts[0], *(counts[0] / plan.per_row * each for each in plan.per_output)]
+        sums: Sums = {key: (float(total), float(by)) for key, total, by in zip(keys, totals, divisors, strict=True)}
+        for found_sums in self._metrics(plan, piece, tuple(output[None] for output in outputs), rows, 1):
+            sums |= found_sums
+        return sums

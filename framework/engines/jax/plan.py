@@ -1,0 +1,159 @@
+"""Plan: the parts of the compiled functions of a run, for one form of the data and the settings of the optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.emit.jax import Source
+from framework.engines.jax.graph import StepGraph
+from framework.engines.jax.program import Figures, Program, State, Update
+from framework.graph.node import Node, nodes_in
+from framework.losses import Loss
+from framework.losses.several import Losses
+from framework.optimizers import BoundOptimizer
+from framework.regularizers import Regularizer
+from framework.runs.figures import Figures as FiguresOfRun
+from framework.runs.run import Run
+from framework.trees import at, map_leaves
+
+
+class Plan:
+    """The parts of the compiled functions of a run, for one form of the data and the settings of the optimizer.
+
+    Attributes:
+        graph: The step as a graph.
+        trained: Which of the parameters are trained.
+        updates: The factor of the learning rate and the update of each group of parameters, and their places among the
+            trained ones.
+        per_row: How many values of a row the loss is the mean over.
+        per_output: The same for each of several outputs.
+        bytes_per_row: How much memory a row of a step takes for what is kept of it.
+    """
+
+    def __init__(self, run: Run, regularizers: Sequence[Regularizer], figures: FiguresOfRun, batch: Batch) -> None:
+        """Trace the step and the update.
+
+        Raises:
+            CannotTrace: Something in them cannot be compiled; names it.
+        """
+        model, loss, optimizer = run.model, run.loss_function, run.optimizer
+        paths = [figure.path for figure in figures.of_outputs]
+        self.graph = StepGraph(model, loss, regularizers, paths, batch)
+        self.model, self.recipe, self._keeps = model, optimizer.recipe, bool(figures.of_metrics)
+        frozen = {*model.parameters.frozen}
+        self.names = [name for name in model.parameters if name not in frozen]
+        self.fixed_names = [name for name in model.parameters if name in frozen]
+        self.trained = tuple(name not in frozen for name in model.parameters)
+        self._slices, start = dict[str, slice](), 0
+        for name, view in model.parameters.items():
+            self._slices[name] = slice(start, start := start + view.size)
+        self.updates = [*self._updates(optimizer)]
+        self.per_row = values_in_row(loss, batch[1])
+        self.per_output = [
+            1.0 if isinstance(figure.formula, Losses) else values_in_row(figure.formula, at(batch[1], figure.path))
+            for figure in figures.of_outputs
+        ]
+        self._kept = [*self.graph.step.h, *self.graph.step.a] if self._keeps else []
+        drawn = sum(math.prod(draw.shape) for draw in self.graph.draws)
+        self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in nodes_in(self._kept))
+        self._programs: dict[tuple[int, int], Program] = {}
+
+    def _updates(self, optimizer: BoundOptimizer) -> Iterator[tuple[float, Update, tuple[int, ...]]]:
+        recipe = optimizer.recipe
+        for (rate, decay), run in optimizer.parameters.groups(optimizer._factors()):
+            decayed: Any = {} if decay == 1.0 else {"weight_decay": decay * optimizer.weight_decay}
+            places = (
+                place for place, name in enumerate(self.names) if self._slices[name].start in range(run.start, run.stop)
+            )
+            yield rate, Update(recipe.replace(**decayed), self.model.dtype), tuple(places)
+
+    def program(self, rows: int, part: int) -> Program:
+        """Return the program for batches of so many rows, of which so many go through the model at once."""
+        if (rows, part) not in self._programs:
+            self._programs[rows, part] = self._program(rows, part)
+        return self._programs[rows, part]
+
+    def _program(self, rows: int, part: int) -> Program:
+        graph, step = self.graph, self.graph.step
+
+        def chosen(parts: Iterable[Any]) -> list[Any]:
+            return [each for each, trained in zip(parts, self.trained, strict=True) if trained]
+
+        outputs = [step.total, *step.totals, step.sound, *chosen(step.gradients), *step.buffers, *self._kept]
+        penalties = graph.penalties and Source(
+            "penalties",
+            [graph.penalties.sound, *chosen(graph.penalties.slopes)],
+            chosen(graph.parameters),
+            graph.graph,
+        )
+        return Program(
+            Source("step", outputs, graph.inputs, graph.graph),
+            penalties,
+            tuple((update.source, places) for _, update, places in self.updates),
+            self.trained,
+            rows,
+            part,
+            len(step.totals),
+            len(step.buffers),
+            (self.recipe.clip_norm, self.recipe.clip_value),
+        )
+
+    def state(self, optimizer: BoundOptimizer) -> State:
+        """Return the state as it is: views of the model and of the optimizer's memory."""
+        parameters, buffers = self.model.parameters, self.model.buffers
+        values = tuple(parameters.views[name] for name in self.names)
+        memory = tuple(self.memory(optimizer, name) for name in self.names)
+        return State(values, memory, tuple(buffers.values()), tuple(np.zeros_like(value) for value in values))
+
+    def memory(self, optimizer: BoundOptimizer, name: str) -> tuple[Array, ...]:
+        """Return the views of the optimizer's memory of a parameter."""
+        shape = self.model.parameters.views[name].shape
+        return tuple(array[self._slices[name]].reshape(shape) for array in optimizer.memory.values())
+
+    def fixed(self) -> tuple[Array, ...]:
+        """Return the parameters that are not trained."""
+        return tuple(self.model.parameters.views[name] for name in self.fixed_names)
+
+    def numbers(self, rates: Array, steps: int, capacity: int) -> tuple[Array, ...]:
+        """Return the numbers that each update takes in each step, after so many steps."""
+        found = []
+        for factor, update, _ in self.updates:
+            made = update.numbers(rates * factor, np.arange(steps + 1.0, steps + 1.0 + len(rates)))
+            found.append(padded(made.astype(self.model.dtype), capacity))
+        return tuple(found)
+
+    def figures(self, capacity: int, rows: int) -> Figures:
+        """Return arrays for what is kept of each step."""
+        dtype, step = self.model.dtype, self.graph.step
+        totals = tuple(np.zeros(capacity, dtype) for _ in (step.total, *step.totals))
+        shapes = [node.shape if isinstance(node, Node) else () for node in self._kept]
+        return Figures(totals, tuple(np.zeros((capacity, *_sized(shape, rows)), dtype) for shape in shapes))
+
+    def output_trees(self, outputs: Sequence[Array]) -> tuple[Any, Any]:
+        """Return (h, a) of the outputs of a batch."""
+        count = len(outputs) // 2
+        h = [
+            None if not isinstance(node, Node) else part
+            for node, part in zip(self._kept, outputs[:count], strict=False)
+        ]
+        takes = iter(h), iter(outputs[count:])
+        return tuple(map_leaves(lambda _, take=take: next(take), self.graph.outputs) for take in takes)
+
+
+def _sized(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
+    return (rows, *shape[1:]) if shape else ()
+
+
+def padded(array: Array, length: int) -> Array:
+    """Return an array with zeros behind it, up to a length."""
+    return np.concatenate((array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)))
+
+
+def values_in_row(loss: Loss, target: Any) -> float:
+    """Return how many values of a row of the target a loss is the mean over."""
+    return loss.count((1, *target.shape[1:]) if isinstance(target, np.ndarray) else (1,), None)

@@ -1,0 +1,280 @@
+"""Program: steps of a training as one function that JAX compiles: a loop over the batches of a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.emit.jax import Source
+from framework.emit.numpy import emit
+from framework.engines.compiled.lower import rehearsed_update
+from framework.engines.compiled.wiring import CannotLower
+from framework.engines.jax.graph import CannotTrace
+from framework.extras import required
+from framework.graph.node import Node, needed, nodes_in
+from framework.optimizers import Optimizer
+
+
+class Update:
+    """The update of parameters that have one learning rate and one decay.
+
+    What depends on the rate and the step alone, such as the corrections of Adam, is computed by NumPy in float64, for
+    all steps of a chunk at once.
+
+    Attributes:
+        source: (values, gradients, *memory, *numbers) -> (values, *memory), flat.
+        count: How many numbers it takes.
+    """
+
+    def __init__(self, recipe: Optimizer, dtype: str) -> None:
+        """Record ``recipe.update``.
+
+        Raises:
+            CannotTrace: It cannot be recorded.
+        """
+        try:
+            record = rehearsed_update(recipe, dtype)
+        except CannotLower as reason:
+            raise CannotTrace(str(reason)) from None
+        inputs = dict(record.inputs)
+        rate, step = inputs.pop("rate"), inputs.pop("step")
+        outputs = [*record.outputs.values()]
+        numbers = _numbers(outputs, {rate, step}, {*inputs.values()})
+        self.count = len(numbers)
+        self.source = Source("update", outputs, [*inputs.values(), *numbers], rate.graph)
+        named = {f"number_{place}": node for place, node in enumerate(numbers)}
+        self._numbers = emit(named, {"rate": rate, "step": step}, memory=False) if named else None
+
+    def numbers(self, rates: Array, steps: Array) -> Array:
+        """Return the numbers of some steps, (steps, numbers)."""
+        if self._numbers is None:
+            return np.zeros((len(rates), 0))
+        found = self._numbers(rates, steps)
+        return np.stack(
+            [np.broadcast_to(part, rates.shape) for part in (found if self.count > 1 else (found,))], axis=1
+        )
+
+
+def _numbers(outputs: list[Any], given: set[Node], arrays: set[Node]) -> list[Node]:
+    """Return the nodes that depend on ``given`` alone and that others read."""
+    nodes = needed(outputs)
+    alone: set[Node] = set()
+    for node in sorted(nodes, key=lambda node: node.place):
+        args = nodes_in(node.args)
+        if node in given or (args and node not in arrays and all(arg in alone for arg in args) and not node.shape):
+            alone.add(node)
+    read = [arg for node in nodes - alone for arg in nodes_in(node.args) if arg in alone]
+    return sorted({*read, *(node for node in nodes_in(outputs) if node in alone)}, key=lambda node: node.place)
+
+
+class State(NamedTuple):
+    """Everything that a step changes.
+
+    Attributes:
+        values: The parameters that are trained.
+        memory: The optimizer's arrays for each of them.
+        buffers: The model's buffers.
+        gradients: The gradients of the last step.
+    """
+
+    values: tuple[Any, ...]
+    memory: tuple[tuple[Any, ...], ...]
+    buffers: tuple[Any, ...]
+    gradients: tuple[Any, ...]
+
+
+class Figures(NamedTuple):
+    """Results of each step of a chunk, (steps, ...).
+
+    Attributes:
+        totals: The sum of w l, then that of each of several outputs.
+        outputs: The pre-activations and the outputs, where metrics need them.
+    """
+
+    totals: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+class Chunk(NamedTuple):
+    """The arguments of a chunk of steps.
+
+    Attributes:
+        data: The leaves of x and y and the weight of all rows.
+        order: Which rows make up the batches.
+        start: The first place in the order.
+        steps: How many steps to make.
+        fixed: The parameters that are not trained.
+        counts: What the sum of each step's loss is divided by.
+        numbers: The numbers of each step for each group of parameters.
+        draws: The random arrays of each step.
+    """
+
+    data: tuple[Any, ...]
+    order: Any
+    start: Any
+    steps: Any
+    fixed: tuple[Any, ...]
+    counts: Any
+    numbers: tuple[Any, ...]
+    draws: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that the compiled function depends on, besides the shapes of its arguments.
+
+    Attributes:
+        step: (data, count, parameters, buffers, draws) -> what a step computes: total, totals, sound, gradients of the
+            trained parameters, buffers, and h and a if they are kept.
+        penalties: (trained parameters) -> sound, and what is added to each gradient; None without penalties.
+        updates: The update of each group of parameters, and their places among the trained ones.
+        trained: Which of the parameters are trained.
+        rows: Rows in a batch.
+        part: Rows that go through the model at once.
+        totals: How many outputs have a total of their own.
+        buffers: How many buffers the model has.
+        clips: ``clip_norm`` and ``clip_value``.
+    """
+
+    step: Source
+    penalties: Source | None
+    updates: tuple[tuple[Source, tuple[int, ...]], ...]
+    trained: tuple[bool, ...]
+    rows: int
+    part: int
+    totals: int
+    buffers: int
+    clips: tuple[float | None, float | None]
+
+    @cached_property
+    def _functions(self) -> tuple[Any, Any, Any, list[tuple[Any, tuple[int, ...]]]]:
+        jax = required("jax", "engine='jax'")
+        penalties = None if self.penalties is None else self.penalties.function(jax)
+        return (
+            jax,
+            self.step.function(jax),
+            penalties,
+            [(source.function(jax), places) for source, places in self.updates],
+        )
+
+    def gradients(self, state: State, batch: Any, count: Any, fixed: Any, draws: Any) -> tuple[Any, Any, State, Any]:
+        """Return the totals of a batch, whether its step is sound, the state with its gradients, and its outputs."""
+        jax, step, penalties, _ = self._functions
+        values, rest = iter(state.values), iter(fixed)
+        parameters = [next(values) if trained else next(rest) for trained in self.trained]
+
+        def part(buffers: Any, batch: Any, draws: Any) -> Any:
+            found = step(*batch, count, *parameters, *buffers, *draws)
+            stop = 2 + self.totals
+            last = stop + len(state.values)
+            sums = (found[: stop - 1], found[stop:last])
+            return sums, found[stop - 1], found[last : last + self.buffers], found[last + self.buffers :]
+
+        def rows(arrays: Any, start: int, stop: int) -> Any:
+            return tuple(array[start:stop] for array in arrays)
+
+        if self.rows <= self.part:
+            (totals, slopes), sound, buffers, outputs = part(state.buffers, batch, draws)
+        else:
+            whole = self.rows // self.part
+            end = whole * self.part
+            blocks = jax.tree.map(lambda array: array[:end].reshape(whole, self.part, *array.shape[1:]), (batch, draws))
+
+            def one(carried: Any, block: Any) -> Any:
+                sums, sound, buffers = carried
+                found, fine, buffers, outputs = part(buffers, *block)
+                return (jax.tree.map(lambda a, b: a + b, sums, found), sound & fine, buffers), outputs
+
+            zeros = jax.tree.map(
+                jax.numpy.zeros_like,
+                jax.eval_shape(lambda: part(state.buffers, rows(batch, 0, self.part), rows(draws, 0, self.part))[0]),
+            )
+            carried, outputs = jax.lax.scan(one, (zeros, jax.numpy.bool_(True), state.buffers), blocks)
+            outputs = tuple(output.reshape(end, *output.shape[2:]) for output in outputs)
+            if end < self.rows:
+                carried, last = one(carried, (rows(batch, end, self.rows), rows(draws, end, self.rows)))
+                outputs = tuple(map(lambda a, b: jax.numpy.concatenate((a, b)), outputs, last))
+            (totals, slopes), sound, buffers = carried
+        if penalties is not None:
+            fine, *added = penalties(*state.values)
+            sound, slopes = sound & fine, tuple(map(lambda a, b: a + b, slopes, added))
+        return totals, sound, state._replace(buffers=buffers, gradients=tuple(slopes)), outputs
+
+    def updated(self, state: State, numbers: Any) -> State:
+        """Return the state after the optimizer's update."""
+        functions = self._functions[3]
+        values, memory, gradients = [*state.values], [*state.memory], self._clipped(state.gradients)
+        for (update, places), given in zip(functions, numbers, strict=True):
+            scalars = [given[place] for place in range(given.shape[0])]
+            for place in places:
+                arrays = (values[place], gradients[place], *memory[place])
+                made = update(*(array.reshape(-1) for array in arrays), *scalars)
+                shape = values[place].shape
+                values[place], *rest = (array.reshape(shape) for array in made)
+                memory[place] = tuple(rest)
+        return State(tuple(values), tuple(memory), state.buffers, gradients)
+
+    def _clipped(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Clip the gradients as the optimizer does: the norm is in multiples of the largest element."""
+        norm, value = self.clips
+        jnp = self._functions[0].numpy
+        if norm is not None and gradients:
+            largest = jnp.max(jnp.stack([jnp.max(jnp.abs(g), initial=0.0) for g in gradients]))
+            unit = jnp.where(largest == 0, 1.0, largest)
+            length = jnp.sqrt(sum(jnp.sum(jnp.square(g / unit)) for g in gradients))
+            long = (length > norm / unit) & (largest > 0)
+            gradients = tuple(jnp.where(long, g / unit * (norm / length), g) for g in gradients)
+        if value is not None:
+            gradients = tuple(jnp.clip(g, -value, value) for g in gradients)
+        return gradients
+
+    def run(self, state: State, figures: Figures, chunk: Chunk) -> tuple[Any, State, Figures]:
+        """Make steps up to the first that is not sound; return how many were made, the state, and their figures."""
+        jax = self._functions[0]
+        jnp, lax = jax.numpy, jax.lax
+
+        def going(carried: Any) -> Any:
+            made, sound, _, _ = carried
+            return (made < chunk.steps) & sound
+
+        def one(carried: Any) -> Any:
+            made, _, state, figures = carried
+            rows = lax.dynamic_slice(chunk.order, (chunk.start + made * self.rows,), (self.rows,))
+            batch = tuple(leaf.at[rows].get(mode="promise_in_bounds") for leaf in chunk.data)
+            draws = tuple(draw[made] for draw in chunk.draws)
+            totals, sound, found, outputs = self.gradients(state, batch, chunk.counts[made], chunk.fixed, draws)
+            checked = (
+                totals[0],
+                *(jnp.sum(jnp.square(g)) for g in found.gradients),
+                *(jnp.sum(b) for b in found.buffers),
+            )
+            for each in checked:
+                sound &= jnp.isfinite(each)
+            new = self.updated(found, tuple(each[made] for each in chunk.numbers))
+            state = jax.tree.map(lambda after, before: jnp.where(sound, after, before), new, state)
+            kept = (*totals, *outputs)
+            made_figures = tuple(
+                array.at[made].set(value)
+                for array, value in zip((*figures.totals, *figures.outputs), kept, strict=True)
+            )
+            figures = Figures(made_figures[: len(totals)], made_figures[len(totals) :])
+            return made + sound.astype(made.dtype), sound, state, figures
+
+        made, _, state, figures = lax.while_loop(going, one, (jnp.int32(0), jnp.bool_(True), state, figures))
+        return made, state, figures
+
+
+OPTIONS: dict[str, Any] = {}
+"""Options for XLA; tests compile with less optimization, which is faster."""
+
+
+@lru_cache(maxsize=32)
+def compiled(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return ``run`` and ``gradients`` of a program, which JAX compiles once for the shapes of their arguments."""
+    jax = required("jax", "engine='jax'")
+    return tuple(jax.jit(function, compiler_options=OPTIONS or None) for function in (program.run, program.gradients))
