@@ -9,6 +9,7 @@ The formulas of the steps are called on symbols, as those of layers are, so a st
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,8 +44,17 @@ class _Column:
     flags: tuple[Any, ...] = ()
 
 
-def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> dict[str, str]:
-    """Write the inputs and the steps of all columns; return the names of the model's inputs in the file.
+def column_inputs(fitted: FittedPreprocess) -> list[str]:
+    """Return the names of the columns that are inputs of the file: those that are not dropped."""
+    return [name for name, steps in fitted.columns if not any(isinstance(step, Drop) for step in steps)]
+
+
+def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> tuple[dict[str, str], str]:
+    """Write the inputs and the steps of all columns.
+
+    Returns:
+        The names of the model's inputs in the file; and that of the rows that ``predict`` refuses, (rows,), boolean, or
+        "" if it takes any row.
 
     Raises:
         SettingsError: A step has no form in ONNX; names the column.
@@ -57,12 +67,15 @@ def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> dict[str,
     writer = Writer(file, Graph("float64", rows))
     found: dict[str, str] = {}
     blocks: list[Any] = []
+    given: list[Any] = []  # the numbers as they came
+    inputs = column_inputs(fitted)
     for (name, steps), kind in zip(fitted.columns, fitted.kinds, strict=True):
-        if any(isinstance(step, Drop) for step in steps):
+        if name not in inputs:
             continue
         file.layer = f"column {name}"
         try:
             column = _input(writer, name, kind)
+            given += [] if column.numbers is None else [column.numbers]
             for step in steps:
                 column = _STEPS.get(type(step), _formula)(writer, column, step)
         except DerivativeError as error:
@@ -73,11 +86,18 @@ def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> dict[str,
             found[name] = writer.computed(value_of(column.ids), "i")
         blocks += [] if column.numbers is None else [column.numbers]
         blocks += column.flags
+    file.layer = "columns"
+    refused = [np.any(np.isinf(_side_by_side(given)), axis=1)] if given else []
     if blocks:
-        file.layer = "columns"
-        whole = np.concatenate(blocks, axis=1) if len(blocks) > 1 else blocks[0]
-        found[NUMBERS if found else "x"] = file.cast(writer.computed(value_of(whole), "f"), dtype)
-    return found
+        x = file.cast(writer.computed(value_of(_side_by_side(blocks)), "f"), dtype)
+        found[NUMBERS if found else "x"] = x
+        wide = writer.given(file.cast(x, "float64"), (rows, sum(block.shape[1] for block in blocks)))
+        refused.append(~np.all(np.isfinite(wide), axis=1))
+    return found, writer.computed(value_of(functools.reduce(np.logical_or, refused)), "b") if refused else ""
+
+
+def _side_by_side(blocks: list[Any]) -> Any:
+    return np.concatenate(blocks, axis=1) if len(blocks) > 1 else blocks[0]
 
 
 def _input(writer: Writer, name: str, kind: str) -> _Column:

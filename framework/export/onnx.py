@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 
 from framework.arrays import class_names
 from framework.errors import SettingsError
-from framework.export.columns import write_columns, write_inverse
+from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File
 from framework.export.whole import model_hint, whole
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.files import write_whole
+from framework.graph.node import Node
 from framework.models import Model
 from framework.models.rows import classes_of, scores_of
 from framework.settings.messages import brief
@@ -37,8 +39,8 @@ def export_onnx(
 
     A model with a ``preprocess`` takes the columns of a table, and gives what ``model.predict(table)`` gives. Each
     column is an input, (rows,): float64 for numbers and booleans, where NaN is missing; text for text and categories,
-    where "" is missing; int64 for dates, the microseconds since 1970 on the clock of their time zone. Where ``predict``
-    raises an error for a missing value, the file gives NaN.
+    where "" is missing; int64 for dates, the microseconds since 1970 on the clock of their time zone. The file gives
+    NaN for a row that ``predict`` refuses because of a missing or infinite value, or of an unknown level.
 
     Args:
         model: The model.
@@ -48,6 +50,8 @@ def export_onnx(
         dtype: "float32" or "float64"; None is the model's.
         classes: The names of the classes, for a further output ``label``: the likeliest class of each row. The classes
             of a Preprocess are known already. One output has a label if its activation is from 0 to 1, as Sigmoid's.
+            Where the scores are NaN, the label is "" of text, NaN of fractions, and the first class of whole numbers
+            and booleans.
 
     Raises:
         SettingsError: Something in the model has no form in ONNX; names the layer or column and the operation. Or an
@@ -74,34 +78,63 @@ def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None
     """Return the ONNX model."""
     found = whole(model, shape, dtype, name="export_onnx")
     preprocess = model.preprocess
-    file = File(required("onnx", "export_onnx"))
+    shapes = {key: node.shape[1:] for key, node in found.outputs.items()}
+    classes_of_outputs = _classes(model, shapes, classes)
+    outputs = _output_names(model, shapes, classes_of_outputs)
+    labels = {key: "label" if len(shapes) == 1 else f"{key} label" for key in classes_of_outputs}
+    inputs = [*found.inputs] if preprocess is None else column_inputs(preprocess)
+    file = File(required("onnx", "export_onnx"), _distinct([*inputs, *outputs.values(), *labels.values()]))
     writer = Writer(file, found.graph, found.numbers, found.layer_of)
+    refused = ""
     if preprocess is None:
-        names = {
-            key: file.input(key, writer.dtype(node), writer.sizes(node.shape)) for key, node in found.inputs.items()
-        }
+        names = {key: _input(writer, key, node) for key, node in found.inputs.items()}
         if model.columns and len(names) == 1:
             file.note("columns", dict.fromkeys(model.columns, "number"))  # in the order of x
     else:
-        names = write_columns(file, preprocess, dtype)
+        names, refused = write_columns(file, preprocess, dtype)
         file.note("columns", dict(zip(preprocess.inputs, preprocess.kinds, strict=True)))
         file.note("zones", dict(preprocess.zones))
     for key, node in found.inputs.items():
         writer.name(node, names[key])
     values = dict(zip(found.outputs, writer.write(found.outputs.values()), strict=True))
-    shapes = {key: node.shape[1:] for key, node in found.outputs.items()}
+    if refused:
+        values = {key: _without(file, refused, value, len(shapes[key]), dtype) for key, value in values.items()}
     if preprocess is not None:
         values = write_inverse(file, preprocess, {key: (values[key], shapes[key]) for key in values}, dtype)
-    labels = _classes(model, shapes, classes)
-    names = _output_names(model, shapes, labels)
     for key, value in values.items():
-        file.output(names[key], value, dtype, ["rows", *shapes[key]])
-    for key, levels in labels.items():
-        file.layer = label = "label" if len(values) == 1 else f"{key} label"
-        _write_label(file, label, values[key], shapes[key], levels, dtype)
-    if labels:
-        file.note("classes", labels if len(values) > 1 else next(iter(labels.values())))
+        file.output(outputs[key], value, dtype, ["rows", *shapes[key]])
+    for key, levels in classes_of_outputs.items():
+        file.layer = labels[key]
+        _write_label(file, labels[key], values[key], shapes[key], levels, dtype)
+    if classes_of_outputs:
+        file.note("classes", classes_of_outputs if len(values) > 1 else next(iter(classes_of_outputs.values())))
     return file.model()
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names, of which no two may be the same."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise SettingsError(
+            f"export_onnx: two inputs or outputs of the file would have the name {twice[0]!r}; give the column, or the "
+            "input or output of the model, another one"
+        )
+    return names
+
+
+def _input(writer: Writer, name: str, node: Node) -> str:
+    """Add an input; an id below 0 becomes one that Gather refuses, as it counts from the end otherwise."""
+    file = writer.file
+    x = file.input(name, writer.dtype(node), writer.sizes(node.shape))
+    if node.kind != "i":
+        return x
+    below = file.op("Less", x, file.number(0, np.int64))
+    return file.op("Where", below, file.number(int(np.iinfo(np.int64).max), np.int64), x)
+
+
+def _without(file: File, refused: str, value: str, axes: int, dtype: str) -> str:
+    """Return the name of a value with NaN in the rows that are refused."""
+    refused = file.op("Unsqueeze", refused, file.integers(range(1, 1 + axes))) if axes else refused
+    return file.op("Where", refused, file.number(np.nan, dtype), value)
 
 
 def _output_names(model: Model, shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, Any]) -> dict[str, str]:
@@ -145,7 +178,7 @@ def _classes(
 def _write_label(
     file: File, label: str, scores: str, shape: tuple[int, ...], classes: tuple[Any, ...], dtype: str
 ) -> None:
-    """Write the likeliest class of each row, as ``model.classify`` finds it; no text where the scores are NaN."""
+    """Write the likeliest class of each row, as ``model.classify`` finds it; "" or NaN where the scores are NaN."""
     if shape in ((), (1,)):
         scores = file.op("Reshape", scores, file.integers([-1]))
         place = file.cast(file.op("Greater", scores, file.number(0.5, dtype)), "int64")
@@ -155,6 +188,7 @@ def _write_label(
     names = np.array(classes)
     names = names if names.dtype.kind in "bif" else names.astype(object)
     found = file.op("Gather", file.array(names), place)
-    if names.dtype == object:
-        found = file.op("Where", file.op("IsNaN", scores), file.array([""], object), found)
+    if names.dtype.kind in "Of":
+        nothing = np.array(["" if names.dtype == object else np.nan], names.dtype)
+        found = file.op("Where", file.op("IsNaN", scores), file.array(nothing), found)
     file.output(label, found, names.dtype, ["rows"])

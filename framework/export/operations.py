@@ -339,14 +339,29 @@ def _convolution(writer: Writer, node: Node) -> str | None:
 def _reduced(writer: Writer, node: Node) -> str:
     axes = writer.file.integers(node.attributes["axes"])
     kind = "i" if node.kind == "b" else node.kind  # any and all are the maximum and the minimum
-    found = writer.op(REDUCERS[node.op], *writer.args(node, kind), axes, keepdims=int(node.attributes["keepdims"]))
+    (x,), keepdims = writer.args(node, kind), int(node.attributes["keepdims"])
+    found = writer.op(REDUCERS[node.op], x, axes, keepdims=keepdims)
+    if node.op in ("max", "min") and kind == "f":  # which ONNX Runtime finds among the numbers that are not NaN
+        absent = writer.op("ReduceMax", _absent(writer, x), axes, keepdims=keepdims)
+        found = writer.op("Where", writer.cast(absent, "b"), writer.text(math.nan, "f"), found)
     return writer.cast(found, "b") if node.kind == "b" else found
 
 
+def _absent(writer: Writer, x: str) -> str:
+    """Return the name of an array of integers: 1 where x is NaN."""
+    return writer.cast(writer.op("IsNaN", x), "i")
+
+
 def _place_of_extreme(writer: Writer, node: Node) -> str:
-    (x,), (axis,), keepdims = node.args, node.attributes["axes"], node.attributes["keepdims"]
-    kind = "i" if x.kind == "b" else x.kind
-    return writer.op(EXTREMES[node.op], writer.text(x, kind), axis=axis, keepdims=int(keepdims))
+    """Write the place of an extreme; the first NaN counts as one, as in NumPy."""
+    (x,), (axis,), keepdims = node.args, node.attributes["axes"], int(node.attributes["keepdims"])
+    name = writer.text(x, "i" if x.kind == "b" else x.kind)
+    found = writer.op(EXTREMES[node.op], name, axis=axis, keepdims=keepdims)
+    if x.kind != "f":
+        return found
+    absent = _absent(writer, name)
+    some = writer.op("ReduceMax", absent, writer.file.integers([axis]), keepdims=keepdims)
+    return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), found)
 
 
 def _softmax_of(writer: Writer, node: Node) -> str:

@@ -138,6 +138,7 @@ class _Walk:
         self.name, self.numbers = name, numbers
         self.symbols: Mapping[str, Symbol] = {}
         self.starts: list[tuple[int, str]] = []
+        self.refusal: SettingsError | None = None
 
     def through(self, model: Model, x: Any, path: str) -> Any:
         """Return the output of a model for x; ``path`` names its place, ``"0.block."``."""
@@ -152,10 +153,10 @@ class _Walk:
                 return model.apply(x, values, _Walking(self, model, path))
             self.starts.append((len(leaves(x)[0].graph.nodes), label))
             return self._layer(model, x, values)
-        except _NoGraphError:
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
-            raise _NoGraphError(f"{self.name}: layer {label} has no graph: {without_graph(error)}") from None
+        except Exception as error:  # whatever an apply that was written for arrays raises on symbols
+            if error is not self.refusal:  # of a layer inside, which it names
+                self.refusal = SettingsError(f"{self.name}: layer {label} has no graph: {without_graph(error)}")
+            raise self.refusal from None
 
     def _values(self, model: Model, path: str) -> dict[str, Any]:
         """Return the parameters of a model by the names that it knows them by."""
@@ -167,10 +168,6 @@ class _Walk:
         layer.program(sample_shape(x), training=False)  # its errors
         found = layer.predict_formula(x, **values)
         return found[0] if layer.buffers and isinstance(found, tuple) else found
-
-
-class _NoGraphError(SettingsError):
-    """A layer has no graph."""
 
 
 def without_graph(error: Exception) -> str:

@@ -15,10 +15,12 @@ from framework import (
     Composite,
     CrossEntropy,
     Dense,
+    Embedding,
     Heads,
     Input,
     Join,
     Layer,
+    MaxPool,
     Model,
     ReLU,
     Sequential,
@@ -114,6 +116,7 @@ def test_every_operation_computes_the_same_in_own_layers(dtype, tmp_path):
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 def test_layers_written_by_hand_compute_the_same(layer, tmp_path):
     x = np.random.default_rng(3).normal(size=(7, *layer.input_shape))
+    x = x if layer.cardinality is None else np.abs(x).astype(int)
     require_close(outputs(session(layer, tmp_path), x)["output"], layer(x), "float64")
 
 
@@ -127,6 +130,16 @@ class Looped(Layer):
 
     def apply_backward(self, gradient, values, record, gradients):
         return gradient
+
+
+class Extremes(Layer):
+    """The extremes of the last axis, and their places."""
+
+    mixes_rows = True
+
+    def formula(self, x):
+        found = [np.max(x, axis=-1), np.min(x, axis=-1), 1.0 * np.argmax(x, axis=-1), 1.0 * np.argmin(x, axis=-1)]
+        return np.stack(found, axis=-1)
 
 
 class Opaque(Activation):
@@ -158,7 +171,7 @@ REFUSED = {
     ),
     "an output named as an input": (
         lambda: (Sequential(Join(a=Input(2), b=Input(2)), Heads(a=Dense(4, 1), b=Dense(4, 1))), {}),
-        "have the name of another",
+        "would have the name 'a'",
     ),
 }
 
@@ -213,3 +226,27 @@ def test_integers_and_booleans_compute_the_same(tmp_path):
     found = outputs(session(model, tmp_path), x)
     for key, expected in model(x).items():
         np.testing.assert_allclose(found[key], expected, rtol=1e-14, err_msg=key)
+
+
+def test_inputs_may_have_the_names_of_parameters_and_of_values_inside(tmp_path):
+    model = Sequential(Join(**{"/Add_1": Input(1), "1-bias": Input(1)}), Dense(2, 1, Tanh()))
+    run = session(model, tmp_path)
+    x = {"/Add_1": np.array([[0.5], [1.0]]), "1-bias": np.array([[2.0], [3.0]])}
+    require_close(outputs(run, x)["output"], model(x), "float64")
+
+
+@DTYPES
+def test_ids_out_of_range_are_refused(dtype, tmp_path):
+    run = session(Embedding(5, 2, dtype=dtype), tmp_path, shape=(1,))
+    for odd in (-1, 5):
+        with pytest.raises(Exception, match="out of data bounds"):
+            outputs(run, [[odd]])
+
+
+@DTYPES
+def test_extremes_of_nan_are_those_of_numpy(dtype, tmp_path):
+    model = Sequential(MaxPool(window=2), Extremes()).in_dtype(dtype)
+    x = np.array([[[1.0, 2.0, np.inf, 4.0, 3.0, 0.0]], [[1.0, 2.0, np.inf, 4.0, np.nan, 0.0]]], dtype)
+    found = outputs(session(model, tmp_path, shape=(1, 6)), x)["output"]
+    np.testing.assert_array_equal(found, model(x))
+    np.testing.assert_array_equal(found, [[[np.inf, 2, 1, 0]], [[np.nan, np.nan, 2, 2]]])

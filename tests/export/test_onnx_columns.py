@@ -11,6 +11,7 @@ from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 from framework import (
     Classes,
     Dense,
+    Levels,
     Neuron,
     OneHot,
     Preprocess,
@@ -88,12 +89,22 @@ def test_an_output_of_any_number_has_no_label_as_classify_refuses_it(tmp_path):
     assert "classify" not in runpy.run_path(tmp_path / "network.py")
 
 
-def test_a_missing_value_that_predict_refuses_gives_nan_and_no_label(tmp_path):
-    model, rows = of_one_target([Standardize()], [Classes()], ["no", "yes"])
-    rows.loc[3, "x"] = np.nan
+@pytest.mark.parametrize("steps", [[Standardize()], [Quantiles(4)], [OneHot(3)], [Levels(3)]])
+@pytest.mark.parametrize("levels", [["no", "yes"], [0.5, 1.5, 2.5]])
+def test_a_value_that_predict_refuses_gives_nan_and_no_label(steps, levels, tmp_path):
+    model, rows = of_one_target(steps, [Classes()], levels)
+    refused = [2, 3, 4] if steps[0].takes == ("numbers",) else [2, 4]  # the others take a missing value
+    rows.loc[2:4, "x"] = [np.inf, np.nan, -np.inf]
     found = predicted(session(model, tmp_path), rows)
-    assert np.flatnonzero(np.isnan(found["probabilities"])).tolist() == [3]
-    assert found["label"][3] == ""
+    assert np.flatnonzero(np.isnan(found["probabilities"]).any(axis=-1)).tolist() == refused
+    label = found["label"]
+    assert np.flatnonzero(label == "" if label.dtype == object else np.isnan(label)).tolist() == refused
+
+
+def test_a_number_that_float32_does_not_hold_gives_nan(tmp_path):
+    model, rows = of_one_target([], [Classes()], ["no", "yes"])
+    run = session(model, tmp_path, dtype="float32")
+    assert np.isnan(predicted(run, rows.assign(x=1e39))["probabilities"]).all()
 
 
 def test_a_level_that_predict_refuses_gives_nan(tmp_path):
@@ -102,6 +113,18 @@ def test_a_level_that_predict_refuses_gives_nan(tmp_path):
     model.preprocess = Preprocess(columns={"x": [OneHot(other=False)]}).fit((rows, "y"))
     found = predicted(session(model, tmp_path), pd.DataFrame({"x": ["b", "new", "a"]}))
     assert np.isnan(found["output"][:, 0]).tolist() == [False, True, False]
+
+
+def test_a_column_may_have_the_name_of_a_parameter_and_none_that_of_an_output(tmp_path):
+    model, rows = of_one_target([], [Classes()], ["no", "yes"])
+    named = rows.rename(columns={"x": "bias"})
+    model.preprocess = Preprocess(columns={"bias": []}, target=[Classes()]).fit((named, "y"))
+    found = predicted(session(model, tmp_path), named[:1])
+    np.testing.assert_allclose(found["probabilities"], model.predict(named[:1]), rtol=1e-13)
+    named = rows.rename(columns={"x": "label"})
+    model.preprocess = Preprocess(columns={"label": []}, target=[Classes()]).fit((named, "y"))
+    with pytest.raises(SettingsError, match="two inputs or outputs of the file would have the name 'label'"):
+        export_onnx(model, tmp_path / "other.onnx")
 
 
 def test_several_targets_of_one_output_come_back_in_their_units(tmp_path):

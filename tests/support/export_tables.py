@@ -99,7 +99,9 @@ def of_one_target(steps, target, levels):
     """Return a model of one column and one target, and its table."""
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"x": rng.normal(size=50), "y": rng.choice(levels, 50)})
-    model = Dense(units=1, activation=Sigmoid()) if len(levels) == 2 else Dense(units=3, activation=Softmax())
+    last = Dense(units=1, activation=Sigmoid()) if len(levels) == 2 else Dense(units=3, activation=Softmax())
+    ids = any(isinstance(step, Levels) for step in steps)
+    model = Sequential(Join(x=Embedding(5, 2)), last) if ids else last
     model.preprocess = Preprocess(columns={"x": steps}, target=target).fit((rows, "y"))
     return model, rows
 
