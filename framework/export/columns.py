@@ -24,12 +24,12 @@ from framework.graph.graph import Graph
 from framework.graph.symbol import value_of
 from framework.graph.trace import STAND_INS
 from framework.preprocessing.categories import Classes, Levels, OneHot
-from framework.preprocessing.dates import Dates
+from framework.preprocessing.dates import Dates, date_part
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.steps import ColumnStep
 
-_NAT, _DAY = int(np.iinfo(np.int64).min), 86_400_000_000
+_NAT = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,23 @@ def _matches(writer: Writer, column: _Column, levels: Iterable[str]) -> tuple[An
         absent = writer.op("Equal", wide, writer.file.array([[""]], object))
         known = writer.given(found, (rows, max(1, len(levels))), "b")
         return known[:, : len(levels)], writer.given(absent, (rows, 1), "b")
-    numbers = np.array([_number(level) for level in levels])[None]
+    numbers = np.array([number_of_level(level) for level in levels])[None]
     with np.errstate(over="ignore"):
         narrow = numbers.astype(np.float32).astype(float)  # 0.1 is also the level of float32's 0.1
     return (column.numbers == numbers) | (column.numbers == narrow), np.isnan(column.numbers)
 
 
-def _number(level: str) -> float:
-    """Return the number that a level is written of; NaN, which equals nothing, for a text that is not a number."""
+def number_of_level(level: str) -> float:
+    """Return the number that a level is written of; NaN, which equals nothing, for a text that is not a number.
+
+    Raises:
+        SettingsError: It is a larger whole number than float64, in which the column comes, holds exactly.
+    """
     try:
         found = float({"True": "1", "False": "0"}.get(level, level))
     except ValueError:
         return np.nan
-    if abs(found) > 2.0**53:
+    if abs(found) >= 2.0**53:
         raise SettingsError(f"the level {level} is a larger whole number than float64 holds exactly")
     return found
 
@@ -189,38 +193,9 @@ def _levels(writer: Writer, column: _Column, step: Any) -> _Column:
 
 
 def _dates(_writer: Writer, column: _Column, step: Any) -> _Column:
-    parts = [number for part in step.parts for number in step.numbers(part, _part(column.date, part)).values()]
+    parts = [number for part in step.parts for number in step.numbers(part, date_part(column.date, part)).values()]
     absent = (column.date == _NAT)[:, None]
     return replace(column, date=None, numbers=np.where(absent, np.nan, np.stack(parts, axis=1)))
-
-
-def _part(micros: Any, part: str) -> Any:
-    """Return a part of dates, as a formula of microseconds since 1970.
-
-    Source:
-        Hinnant, chrono-compatible low-level date algorithms (2013), civil_from_days: years begin in March there, so
-        that a leap day is their last.
-    """
-    days, rest = micros // _DAY, micros % _DAY
-    era = (days + 719_468) // 146_097  # of 400 years
-    day = (days + 719_468) % 146_097
-    years = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
-    day = day - (365 * years + years // 4 - years // 100)  # since 1 March
-    month = (5 * day + 2) // 153  # since March
-    year = years + 400 * era + (month >= 10) * 1
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    found = {
-        "days": days + rest / _DAY,
-        "weekday": (days + 3) % 7,  # 1 January 1970 was a Thursday
-        "hour": rest // 3_600_000_000,
-        "minute": rest // 60_000_000 % 60,
-        "second": rest % 60_000_000 / 1_000_000,
-        "year": year,
-        "month": np.where(month < 10, month + 3, month - 9),
-        "day": day - (153 * month + 2) // 5 + 1,
-        "dayofyear": np.where(month < 10, day + 60 + leap * 1, day - 305),
-    }
-    return found[part] * 1.0
 
 
 _STEPS: dict[type[ColumnStep], Callable[[Writer, _Column, Any], _Column]] = {

@@ -17,8 +17,8 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError
-from framework.export.source import Formula, Lines, helper
-from framework.export.table_source import TABLE_HELPERS, TableSource, table_helper
+from framework.export.source import HELPER_NAMES, Formula, Lines, quoted
+from framework.export.table_source import TABLE_HELPER_NAMES, TableSource, table_helper
 from framework.export.whole import model_hint, sample_of
 from framework.files import write_whole
 from framework.models import Layer, Model
@@ -34,11 +34,8 @@ from framework.trees import leaves, map_leaves
 _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
 
-_TAKEN = {"np", "base64", "io", "x", "rows", "predict", "windows", "row_sums", "row_max", "row_min"}
-_TAKEN |= {"require_ids", "require_columns"}
-_TAKEN |= {"erf", "erfc", "real", *keyword.kwlist, *dir(builtins)}
-
-_FUNCTIONS = ("network", "transform", "classify", "table", "text_of", "normal_deviate", "ratio", "polynomial")
+_TAKEN = {"np", "base64", "io", "x", "rows", "real", "table", "predict", "network", "transform", "classify"}
+_TAKEN |= {*keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPER_NAMES}
 
 
 def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None) -> None:
@@ -102,16 +99,16 @@ class _File:
         functions = [f"def predict(x):\n{self._summary()}\n{body}\n"]
         if self.model.preprocess is not None:
             functions = [*self._table(), functions[0].replace("def predict(", "def network(", 1)]
+        helpers = self.table.helpers | self.lines.helpers
         large = {name: value for name, value in self.numbers.items() if value.size > _SMALL}
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
         parts = [
             self._docstring(),
-            "from __future__ import annotations\n" if {"erf", "windows"} & self.lines.helpers else "",
+            "from __future__ import annotations\n" if {"erf", "windows"} & helpers else "",
             "import base64\nimport io\n" if large else "",
             "import numpy as np\n\n",
             "\n\n".join(functions),
-            *(f"\n{table_helper(name)}" for name in sorted(self.table.helpers)),
-            *(f"\n{helper(name)}" for name in sorted(self.lines.helpers)),
+            *(f"\n{table_helper(name)}" for name in sorted(helpers)),
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
@@ -121,7 +118,7 @@ class _File:
         """Return the functions that take a table, and keep the arrays that they read."""
         preprocess = self.model.preprocess
         assert preprocess is not None
-        self.table = Lines({*_TAKEN, *_FUNCTIONS, *TABLE_HELPERS, *self.numbers})
+        self.table = Lines({*_TAKEN, *self.numbers})
         source = TableSource(preprocess, self.model.dtype, self.table)
         transform = source.transform()
         shape = self.model.shape_after(self.shape)
@@ -133,11 +130,11 @@ class _File:
 
     def _docstring(self) -> str:
         made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"
-        return f'"""A {type(self.model).__name__}, {made}.\n\n{_quoted(self.model.summary())}\n"""\n'
+        return f'"""A {type(self.model).__name__}, {made}.\n\n{quoted(self.model.summary())}\n"""\n'
 
     def _summary(self) -> str:
         shapes = self.model.shape_after(self.shape), self.shape
-        found, given = (_quoted(shown(of_rows(shape))) for shape in shapes)
+        found, given = (quoted(shown(of_rows(shape))) for shape in shapes)
         return f'    """Return the outputs, {found},\n    for a batch x, {given}, in {self.model.dtype}.\n    """'
 
     def _inputs(self) -> Any:
@@ -221,7 +218,7 @@ class _File:
 
     def _comment(self, place: str, text: str) -> None:
         self.lines.line("")
-        self.lines.line(f"# {' '.join(f'{place} {text}'.split())}")
+        self.lines.comment(f"{place} {text}")
 
     def _assigned(self, place: str, text: str, *given: str) -> str:
         """Write a line, of which the result is C contiguous, as the engine's is."""
@@ -271,11 +268,6 @@ def _identifier(text: str) -> str:
     """Return a text as a name of Python."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII)
     return f"_{name}" if not name or name[0].isdigit() or name.startswith("_") else name
-
-
-def _quoted(text: str) -> str:
-    """Return a text that may stand in a docstring."""
-    return text.replace("\\", "\\\\").replace('"', "'")
 
 
 def _shown(tree: Any) -> str:

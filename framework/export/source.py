@@ -23,6 +23,7 @@ from framework.errors import SettingsError
 from framework.graph.graph import Graph, kind_of
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.settings.messages import printable
 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "negative", "bitwise_and", "bitwise_or", "invert"})
 _OPERATORS |= COMPARISONS
@@ -84,7 +85,15 @@ def helper(name: str) -> str:
     return f"\n{numbers}\n\n\n{source}\n"
 
 
+HELPER_NAMES = {*HELPERS, "windows", *special.NUMBERS, *(part.__name__ for part in special.PARTS), "erf", "erfc"}
+"""The names that these functions and their numbers have in a file."""
+
 _PAIRS = "zip(EDGES, EDGES[1:], strict=False)"
+
+
+def quoted(text: str) -> str:
+    """Return a text that may stand in a docstring."""
+    return printable(text).replace("\\", "\\\\").replace('"', "'")
 
 
 class Lines:
@@ -124,6 +133,14 @@ class Lines:
         """Return a name for an intermediate value."""
         self._values += 1
         return self.name(f"v{self._values}")
+
+    def comment(self, text: str) -> None:
+        """Add a comment, in one line."""
+        self.line(f"# {' '.join(printable(text).split())}")
+
+    def free(self, name: str) -> None:
+        """Let a name be taken again."""
+        self._taken.discard(name)
 
     def calls(self, name: str) -> str:
         """Note that a helper is called, and return its name."""

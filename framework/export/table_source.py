@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 
 from framework import special
 from framework.errors import FrameworkError, SettingsError
-from framework.export.source import Formula, Lines
+from framework.export.columns import number_of_level
+from framework.export.source import Formula, Lines, helper, quoted
 from framework.frames import text_of
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
@@ -20,39 +21,52 @@ from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.categories import Classes, Levels, OneHot
-from framework.preprocessing.dates import Dates
+from framework.preprocessing.dates import Dates, date_part
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Quantiles, Standardize
+from framework.preprocessing.numbers import (
+    Drop,
+    Impute,
+    Quantiles,
+    deviate_of,
+    number_above,
+    share_below,
+    share_of,
+)
 from framework.preprocessing.steps import ColumnStep
 
 TABLE_HELPERS = {
     "column": '''
 def column(table, name):
-    """Return the values of a column: of a dict of columns, a table of pandas, or a list of records."""
-    if not isinstance(table, list) and name not in table:
+    """Return the values of a column, None where one is missing.
+
+    A table is a dict of columns, a list of records, or a table of pandas, polars or Arrow.
+    """
+    if isinstance(table, list):
+        known = not table or any(name in record for record in table)
+        table = {name: [record.get(name) for record in table]} if known else {}
+    names = table.column_names if hasattr(table, "to_pylist") else table  # Arrow's
+    if not hasattr(table, "__getitem__") or name not in names:
         raise ValueError(f"the table must have the column {name!r}")
-    values = [record.get(name) for record in table] if isinstance(table, list) else table[name]
+    values = table[name].to_pylist() if hasattr(table, "to_pylist") else table[name]
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise ValueError(f"column {name!r} must be a list of values; got {values!r}; write [record] for one row")
-    return [value if value == value else None for value in values]
+    return [None if type(each).__name__ == "NAType" or each != each else each for each in values]
 ''',
-    "cast": '''
-def cast(values, dtype, name):
-    """Return the values of a column as an array."""
-    try:
-        return np.array(values, dtype)
-    except (TypeError, ValueError):
-        for row, value in enumerate(values):
-            try:
-                np.array(value, dtype)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"column {name!r} has {value!r} in row {row}: {error}") from None
-        raise
+    "require": '''
+def require(values, fits, wanted, name):
+    """Return the values of a column, each of which must fit or be missing."""
+    for row, value in enumerate(values):
+        if value is not None and not fits(value):
+            raise ValueError(f"column {name!r} must hold {wanted}; got {value!r} in row {row}")
+    return values
 ''',
     "numbers": '''
 def numbers(table, name):
     """Return a column of numbers as float64, NaN where a value is missing."""
-    found = cast([np.nan if value is None else value for value in column(table, name)], np.float64, name)
+    others = (np.character, np.datetime64, np.timedelta64)
+    fits = lambda value: hasattr(value, "__float__") and not isinstance(value, others)
+    values = require(column(table, name), fits, "numbers", name)
+    found = np.array([np.nan if value is None else value for value in values], np.float64)
     if np.isinf(found).any():
         raise ValueError(f"column {name!r} has an infinite number in row {np.isinf(found).argmax()}")
     return found
@@ -60,24 +74,38 @@ def numbers(table, name):
     "seconds": '''
 def seconds(table, name):
     """Return a column of durations in seconds, NaN where a value is missing."""
-    nothing = np.timedelta64("NaT", "us")
-    found = cast([nothing if value is None else value for value in column(table, name)], "timedelta64[us]", name)
-    return np.where(np.isnat(found), np.nan, found.astype(np.int64) / 1e6)
+    fits = lambda value: isinstance(value, np.timedelta64) or hasattr(value, "total_seconds")
+    values = require(column(table, name), fits, "durations", name)
+    values = [value.to_timedelta64() if hasattr(value, "to_timedelta64") else value for value in values]
+    found = np.array([np.timedelta64("NaT") if value is None else value for value in values], "timedelta64")
+    micros, nanos = found.astype("timedelta64[us]"), found.astype("timedelta64[ns]")
+    exact = np.where(found == micros, micros.astype(np.int64) / 1e6, nanos.astype(np.int64) / 1e9)
+    return np.where(np.isnat(found), np.nan, exact)
 ''',
     "dates": '''
 def dates(table, name):
     """Return a column of dates, NaT where a value is missing; dates are local times, without a time zone."""
-    values = column(table, name)
-    if any(getattr(value, "tzinfo", None) is not None for value in values):
-        raise ValueError(f"column {name!r} must hold local times without a time zone")
-    nothing = np.datetime64("NaT", "us")
-    return cast([nothing if value is None else value for value in values], "datetime64[us]", name)
+    fits = lambda value: isinstance(value, (str, np.datetime64)) or hasattr(value, "year")
+    values = require(column(table, name), fits, "dates", name)
+    require(values, lambda value: getattr(value, "tzinfo", None) is None, "local times without a time zone", name)
+    found = np.full(len(values), "NaT", "datetime64[us]")
+    for row, value in enumerate(values):
+        try:
+            found[row] = found[row] if value is None else value
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {name!r} has {value!r} in row {row}: {error}") from None
+    return found
 ''',
     "texts": '''
 def texts(table, name):
     """Return a column of text, None where a value is missing."""
-    values = column(table, name)
-    return np.array([None if value is None else str(value) for value in values] + [None], object)[:-1]
+    values = require(column(table, name), lambda value: isinstance(value, str), "text", name)
+    return np.array([*values, None], object)[:-1]
+''',
+    "categories": '''
+def categories(table, name):
+    """Return a column of categories as text, None where a value is missing."""
+    return np.array([None if value is None else text_of(value) for value in column(table, name)] + [None], object)[:-1]
 ''',
     "number_texts": '''
 def number_texts(values, boolean=False):
@@ -103,32 +131,10 @@ def ids(values, levels):
     places = {level: place for place, level in enumerate(levels, 2)} | {None: 1}
     return np.array([places.get(value, 0) for value in values], np.int64)
 ''',
-    "date_part": '''
-def date_part(dates, part):
-    """Return a part of dates as float64, NaN where a date is missing."""
-    days, rest = np.divmod(dates.astype(np.int64), 86_400_000_000)
-    day = days.astype("datetime64[D]")
-    month, year = day.astype("datetime64[M]"), day.astype("datetime64[Y]")
-    found = {
-        "days": days + rest / 86_400_000_000,
-        "weekday": (days + 3) % 7,
-        "hour": rest // 3_600_000_000,
-        "minute": rest // 60_000_000 % 60,
-        "second": rest % 60_000_000 / 1_000_000,
-        "year": year.astype(np.int64) + 1970,
-        "month": (month - year).astype(np.int64) + 1,
-        "day": (day - month).astype(np.int64) + 1,
-        "dayofyear": (day - year).astype(np.int64) + 1,
-    }
-    return np.where(np.isnat(dates), np.nan, found[part].astype(np.float64))
-''',
-    "shares": '''
-def shares(x, values):
-    """Return the share of the training rows below each number, interpolated between their quantiles."""
-    y = np.linspace(0.0, 1.0, len(values))
-    y = 0.5 * (np.interp(x, values, y) - np.interp(-x, -values[::-1], -y[::-1]))
-    y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, np.clip(y, 0.0, 1.0)))
-    return np.where(np.isnan(x), np.nan, y)
+    "part_of": '''
+def part_of(dates, part):
+    """Return a part of dates, NaN where a date is missing."""
+    return np.where(np.isnat(dates), np.nan, date_part(dates.astype(np.int64), part))
 ''',
     "present": '''
 def present(x, name):
@@ -140,39 +146,47 @@ def present(x, name):
 }
 """The functions that the lines may call, by name, as source."""
 
-_CALLS = {
-    "numbers": ("column", "cast"),
-    "seconds": ("column", "cast"),
-    "dates": ("column", "cast"),
-    "texts": ("column",),
-    "number_texts": ("text_of",),
+_SHARED = {
+    each.__name__: each
+    for each in (text_of, date_part, share_below, number_above, deviate_of, share_of, special.normal_deviate)
 }
+"""Those that are functions of this package."""
 
+TABLE_HELPER_NAMES = {*TABLE_HELPERS, *_SHARED, "ratio", "polynomial", "_WA", "_WB", "_WC", "_WD"}
+"""The names that these functions and their numbers have in a file."""
 
-def quoted(text: str) -> str:
-    """Return a text that may stand in a docstring, in one line."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
+_CALLS = {
+    "numbers": ("column", "require"),
+    "seconds": ("column", "require"),
+    "dates": ("column", "require"),
+    "texts": ("column", "require"),
+    "categories": ("column", "text_of"),
+    "number_texts": ("text_of",),
+    "part_of": ("date_part",),
+    "deviate_of": ("normal_deviate",),
+    "share_of": ("erf",),
+}
 
 
 def table_helper(name: str) -> str:
     """Return the source of a function that lines call."""
-    if name == "text_of":
-        return "\n" + re.sub(
-            r'    """.*?"""\n', '    """Return the text of a number."""\n', _bare(text_of), flags=re.DOTALL
-        )
-    if name == "normal_deviate":
-        numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in ("_WA", "_WB", "_WC", "_WD"))
-        functions: list[Any] = [special.normal_deviate, special.ratio, special.polynomial]
-        return f"\n{numbers}\n\n\n" + "\n\n".join(map(_bare, functions))
-    return TABLE_HELPERS[name]
+    if name in TABLE_HELPERS:
+        return TABLE_HELPERS[name]
+    if name not in _SHARED:
+        return helper(name)
+    if name != "normal_deviate":
+        return f"\n{_bare(_SHARED[name])}"
+    numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in ("_WA", "_WB", "_WC", "_WD"))
+    functions: list[Any] = [special.normal_deviate, special.ratio, special.polynomial]
+    return f"\n{numbers}\n\n\n" + "\n\n".join(map(_bare, functions))
 
 
 def _bare(function: Callable[..., Any]) -> str:
-    """Return the source of a function without its annotations."""
-    source = inspect.getsource(function)
-    head, _, body = source.partition(":\n")
-    names = re.findall(r"(\w+):", head)
-    return f"def {function.__name__}({', '.join(names)}):\n{body}"
+    """Return the source of a function without its annotations, and with the first paragraph of its docstring."""
+    head, _, body = inspect.getsource(function).partition(":\n")
+    body = re.sub(r'"""(.*?)(\n\n.*?)?"""', r'"""\1"""', body, count=1, flags=re.DOTALL)
+    names = ", ".join(re.findall(r"(\w+):", head))
+    return f"def {function.__name__}({names}):\n{body}"
 
 
 _SHORT, _LINE = 60, 112
@@ -227,7 +241,7 @@ class TableSource:
             if any(isinstance(step, Drop) for step in steps):
                 continue
             self.lines.line("")
-            self.lines.line(f"# {' '.join(f'{label}: {kind}'.split())}")
+            self.lines.comment(f"{label}: {kind}")
             column = _Column(self, label, kind)
             try:
                 for step in steps:
@@ -265,7 +279,7 @@ class TableSource:
         part = "x[start:stop]" if one else "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
-            f'    """Return the predictions for the rows of a table: {quoted(self._described(scores))}.',
+            f'    """Return the predictions for the rows of a table: {self._described(scores)}.',
             "",
             "    A table is a dict of columns by name, or a list of records. None and NaN are missing values.",
             '    """',
@@ -290,12 +304,13 @@ class TableSource:
         return shape if isinstance(shape, dict) else {"": shape}
 
     def _described(self, scores: str) -> str:
-        classes = self.fitted.classes
+        """Return what ``predict`` gives, as one line of a docstring."""
+        classes, found = self.fitted.classes, ", ".join(self.fitted.targets) or "the outputs of the network"
         if len(self.fitted.target) == 1 and classes and scores:
             levels = next(iter(classes.values()))
             shown = ", ".join(map(repr, levels)) if len(levels) <= 5 else f"{len(levels)} classes"
-            return f"{scores} of {shown if len(levels) > 2 else repr(levels[1])}"
-        return ", ".join(self.fitted.targets) or "the outputs of the network"
+            found = f"{scores} of {shown if len(levels) > 2 else repr(levels[1])}"
+        return quoted(" ".join(found.split()))
 
     def _back(self, value: str, targets: list[tuple[str, Any]], *, single: bool) -> list[str]:
         """Return the lines that turn predictions into the unit of the target."""
@@ -305,28 +320,47 @@ class TableSource:
         names = []
         for place, (label, steps) in enumerate(targets):
             name = self.lines.name("target")
-            self.lines.line(f"{name} = {value if single else f'{value}[:, {place}]'}.astype(np.float64)  # {label}")
+            self.lines.comment(label)
+            self.lines.line(f"{name} = {value if single else f'{value}[:, {place}]'}.astype(np.float64)")
             for step in [] if any(isinstance(step, Classes) for step in steps) else reversed(steps):
-                self.lines.line(f"{name} = {self._inverse(step, name, label)}")
+                try:
+                    self.inverse(step, name)
+                except FrameworkError as error:
+                    raise SettingsError(f"export_python: target {label!r}: {error}") from None
             names.append(name)
         whole = names[0] if single else f"np.stack([{', '.join(names)}], axis=1)"
         self.lines.line(f"{value} = {whole}.astype(np.{self.dtype})")
         written, self.lines.lines = self.lines.lines, saved
         return written
 
-    def _inverse(self, step: ColumnStep, y: str, label: str) -> str:
-        match step:
-            case Standardize(mean=(mean,), scale=(scale,)):
-                return f"{y} * {scale!r} + {_signed(mean)}"
-            case MinMax(low=(low,), high=(high,)):
-                return f"{y} * ({high!r} - {_signed(low)}) + {_signed(low)}"
-            case Log(unit=unit):
-                return f"np.copysign(np.expm1(np.abs({y})) * {unit!r}, {y})"
-            case _:
-                raise SettingsError(
-                    f"export_python: target {label!r}: {type(step).__name__} has no source of its inverse; export_onnx "
-                    "takes it"
-                )
+    def inverse(self, step: ColumnStep, name: str) -> None:
+        """Write the inverse of a step of a target, whose value keeps its name."""
+        if isinstance(step, Quantiles):
+            share = name if step.to == "uniform" else self.call("share_of", name)
+            self.lines.line(f"{name} = {self.call('number_above', share, self.array(step.values[0]))}")
+        else:
+            self.formula(step, functools.partial(step.inverse, place=0), name, name)
+
+    def formula(self, step: ColumnStep, formula: Callable[[Any], Any], given: str, name: str) -> None:
+        """Write a formula of each number alone.
+
+        Args:
+            step: The step, for messages.
+            formula: (x) -> its result, for a symbol.
+            given: The text of x.
+            name: The name of the result; a value of this name ends here.
+
+        Raises:
+            SettingsError: The formula mixes the rows.
+            DerivativeError: It has no graph.
+        """
+        graph = Graph("float64")
+        x = graph.input("x", (graph.rows,))
+        made = value_of(formula(Symbol(x)))
+        if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in ordered([made])):
+            raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
+        self.lines.free(name)
+        Formula(self.lines, graph, {x: given}, [made]).write(made, None, name, name)
 
     def _classify(self, outputs: Any) -> str:
         classes = self.fitted.classes
@@ -361,54 +395,39 @@ class _Column:
         self.ids = ""
         self.name = source.lines.name(re.sub(r"\W", "_", label, flags=re.ASCII).strip("_") or "column")
         self.name = self.name if not self.name[0].isdigit() else source.lines.name(f"column_{self.name}")
-        readers = {"text": "texts", "category": "texts", "date": "dates", "duration": "seconds", "other": ""}
-        reader = readers.get(kind, "numbers")
-        if not reader:
+        if kind == "other":
             raise SettingsError(f"export_python: column {label!r} holds neither numbers nor text nor dates")
-        self.form = reader
-        self.assign(self.name, source.call(reader, "table", repr(label)))
-        if reader in ("numbers", "seconds"):
+        readers = {"text": "texts", "category": "categories", "date": "dates", "duration": "seconds"}
+        self.form = {"text": "texts", "category": "texts", "date": "dates"}.get(kind, "numbers")
+        self.assign(self.name, source.call(readers.get(kind, "numbers"), "table", repr(label)))
+        if self.form == "numbers":
             self.numbers = [self.name]
 
     def assign(self, name: str, text: str) -> None:
         """Write a line that gives a name a value."""
         self.source.lines.line(f"{name} = {text}")
 
-    def texts(self) -> str:
-        """Return the name of the column as text."""
+    def texts(self, levels: Iterable[str]) -> str:
+        """Return the name of the column as text, which is compared with levels.
+
+        Raises:
+            SettingsError: A level is a larger whole number than the column, as float64, holds exactly.
+        """
         if self.form == "texts":
             return self.name
+        for level in levels:
+            number_of_level(level)
         boolean = ["boolean=True"] if self.kind == "boolean" else []
         self.assign(self.name, self.source.call("number_texts", self.numbers[0], *boolean))
         self.numbers = []
         return self.name
 
 
-def _signed(number: float) -> str:
-    return f"({number!r})" if number < 0 or math.copysign(1.0, number) < 0 else repr(number)
-
-
-def _standardize(column: _Column, step: Any) -> None:
-    for name, mean, scale in zip(column.numbers, step.mean, step.scale, strict=True):
-        column.assign(name, f"({name} - {_signed(mean)}) / {scale!r}")
-
-
-def _min_max(column: _Column, step: Any) -> None:
-    for name, low, high in zip(column.numbers, step.low, step.high, strict=True):
-        column.assign(name, f"({name} - {_signed(low)}) / ({high!r} - {_signed(low)})")
-
-
-def _log(column: _Column, step: Any) -> None:
-    for name in column.numbers:
-        column.assign(name, f"np.copysign(np.log1p(np.abs({name}) / {step.unit!r}), {name})")
-
-
 def _quantiles(column: _Column, step: Any) -> None:
     for name, values in zip(column.numbers, step.values, strict=True):
-        column.assign(name, column.source.call("shares", name, column.source.array(values)))
+        column.assign(name, column.source.call("share_below", name, column.source.array(values)))
         if step.to == "normal":
-            deviate = column.source.call("normal_deviate", f"np.clip({name}, 1e-07, 1.0 - 1e-07)")
-            column.assign(name, deviate)
+            column.assign(name, column.source.call("deviate_of", name))
 
 
 def _impute(column: _Column, step: Any) -> None:
@@ -433,59 +452,46 @@ def _one_hot(column: _Column, step: Any) -> None:
         f"{key}=True" for key, given in (("other", step.other_column), ("missing", step.missing_column)) if given
     ]
     options += [] if step.other else [f"refused={column.label!r}"]
-    text = column.source.call("one_hot", column.texts(), column.source.listed(step.levels), *options)
+    text = column.source.call("one_hot", column.texts(step.levels), column.source.listed(step.levels), *options)
     column.assign(column.name, text)
     column.indicators = [f"*{column.name}"]
 
 
 def _levels(column: _Column, step: Any) -> None:
-    column.assign(column.name, column.source.call("ids", column.texts(), column.source.listed(step.levels or ())))
+    levels = step.levels or ()
+    column.assign(column.name, column.source.call("ids", column.texts(levels), column.source.listed(levels)))
     column.ids = column.name
 
 
 def _dates(column: _Column, step: Dates) -> None:
     for part in step.parts:
-        part_text = column.source.call("date_part", column.name, repr(part))
-        for ending, text in _circle(step, part, part_text).items():
+        given = column.source.call("part_of", column.name, repr(part))
+        for ending in step.numbers(part, np.zeros(1)):
             name = column.source.lines.name(f"{column.name}_{part}{f'_{ending}' if ending else ''}")
-            column.assign(name, text)
+            column.source.formula(step, _named(step, part, ending), given, name)
             column.numbers.append(name)
     column.form = "numbers"
 
 
-def _circle(step: Dates, part: Any, text: str) -> dict[str, str]:
-    """Return the texts of what becomes of a part by the endings of their names, as ``Dates.numbers`` computes it."""
-    if step.numbers(part, np.zeros(1)).keys() == {""}:
-        return {"": text}
-    first, factor = step.circle(part)
-    return {each: f"np.{each}(({text} - {first!r}) * {factor!r})" for each in ("sin", "cos")}
+def _named(step: Dates, part: Any, ending: str) -> Callable[[Any], Any]:
+    return lambda x: step.numbers(part, x)[ending]
 
 
 def _formula(column: _Column, step: ColumnStep) -> None:
-    """Write a step of a user's class, by the graph of its formula."""
+    """Write a step that is a formula, of the library or of a user's class."""
     if type(step).apply is not ColumnStep.apply:
         raise SettingsError(
             f"{type(step).__name__} writes its own 'apply', which is not a formula; write 'formula' instead"
         )
     for place, name in enumerate(column.numbers):
-        graph = Graph("float64")
-        given = graph.input("x", (graph.rows,))
-        x: Any = Symbol(given)
-        made = value_of(step.formula(x, place))
-        if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is given for n in ordered([made])):
-            raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
-        formula = Formula(column.source.lines, graph, {given: name}, [made])
-        column.numbers[place] = formula.write(made, None, name, name)
+        column.source.formula(step, functools.partial(step.formula, place=place), name, name)
 
 
 _STEPS: dict[type[ColumnStep], Callable[[_Column, Any], None]] = {
-    Standardize: _standardize,
-    MinMax: _min_max,
-    Log: _log,
     Quantiles: _quantiles,
     Impute: _impute,
     OneHot: _one_hot,
     Levels: _levels,
     Dates: _dates,
 }
-"""The steps of the library."""
+"""The steps that are more than a formula of each number."""

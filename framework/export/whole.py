@@ -153,7 +153,7 @@ class _Walk:
                 return model.apply(x, values, _Walking(self, model, path))
             self.starts.append((len(leaves(x)[0].graph.nodes), label))
             return self._layer(model, x, values)
-        except Exception as error:  # whatever an apply that was written for arrays raises on symbols
+        except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
             if error is not self.refusal:  # of a layer inside, which it names
                 self.refusal = SettingsError(f"{self.name}: layer {label} has no graph: {without_graph(error)}")
             raise self.refusal from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,6 @@ from framework.errors import SettingsError
 from framework.preprocessing.columns import Column
 from framework.preprocessing.steps import ColumnStep
 
-_DAY = 86_400_000_000
 Part = Literal["days", "year", "month", "day", "dayofyear", "weekday", "hour", "minute", "second"]
 
 _LENGTHS = {
@@ -68,65 +66,55 @@ class Dates(ColumnStep):
     def apply(self, column: Column) -> Column:
         names: list[str] = []
         arrays: list[Array] = []
-        missing, calendar = column.missing, _Calendar(column.arrays[0])
         for part in self.parts:
-            for ending, values in self.numbers(part, calendar.part(part)).items():
+            for ending, values in self.numbers(part, date_part(column.arrays[0], part)).items():
                 names.append(f"{column.names[0]} {part} {ending}".rstrip())
-                arrays.append(values if missing is None else np.where(missing, np.nan, values))
+                arrays.append(values if column.missing is None else np.where(column.missing, np.nan, values))
         return column.replaced(form="numbers", names=tuple(names), arrays=tuple(arrays), missing=None)
 
     def numbers(self, part: Part, number: Any) -> dict[str, Any]:
         """Return what becomes of a part by the endings of its names, ``sin`` and ``cos`` where it is cyclic."""
         if not self.cyclic or part not in _LENGTHS:
             return {"": number}
-        first, factor = self.circle(part)
-        angle = (number - first) * factor
+        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
+        angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
         return {"sin": np.sin(angle), "cos": np.cos(angle)}
 
-    def circle(self, part: Part) -> tuple[float, float]:
-        """Return the first value of a cyclic part, and the angle of one step."""
-        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
-        return first, 2.0 * np.pi / _LENGTHS[part]
 
+def date_part(micros: Any, part: Part) -> Any:
+    """Return a part of dates, of their microseconds since 1970: an array, or a symbol of a formula.
 
-class _Calendar:
-    """The parts of dates as float64. What several parts need is found once."""
+    Example:
+        >>> date_part(np.array([0, 951_868_800_000_000]), "dayofyear")  # 1970-01-01 and 2000-03-01
+        array([ 1., 61.])
 
-    def __init__(self, microseconds: Array) -> None:
-        self._days, self._rest = np.divmod(microseconds, _DAY)
-
-    @cached_property
-    def _dates(self) -> Array:
-        return self._days.astype("datetime64[D]")
-
-    @cached_property
-    def _months(self) -> Array:
-        return self._dates.astype("datetime64[M]")
-
-    @cached_property
-    def _years(self) -> Array:
-        return self._dates.astype("datetime64[Y]")
-
-    def part(self, name: str) -> Array:
-        """Return a part of each date."""
-        found: Array
-        match name:
-            case "days":
-                found = self._days + self._rest / _DAY
-            case "weekday":
-                found = (self._days + 3) % 7  # 1 January 1970 was a Thursday
-            case "hour":
-                found = self._rest // 3_600_000_000
-            case "minute":
-                found = self._rest // 60_000_000 % 60
-            case "second":
-                found = self._rest % 60_000_000 / 1_000_000
-            case "year":
-                found = self._years.astype(np.int64) + 1970
-            case "month":
-                found = (self._months - self._years).astype(np.int64) + 1
-            case "day":
-                found = (self._dates - self._months).astype(np.int64) + 1
-            case _:
-                found = (self._dates - self._years).astype(np.int64) + 1
-        return found.astype(np.float64)
+    Source:
+        Hinnant, chrono-compatible low-level date algorithms (2013), civil_from_days: years begin in March there, so
+        that a leap day is their last.
+    """
+    days = micros // 86_400_000_000
+    rest = micros - days * 86_400_000_000
+    if part == "days":
+        return days + rest / 86_400_000_000
+    if part == "weekday":
+        return (days + 3) % 7 * 1.0  # 1 January 1970 was a Thursday
+    if part == "hour":
+        return rest // 3_600_000_000 * 1.0
+    if part == "minute":
+        return rest // 60_000_000 % 60 * 1.0
+    if part == "second":
+        return rest % 60_000_000 / 1_000_000
+    era = (days + 719_468) // 146_097  # of 400 years
+    day = days + 719_468 - era * 146_097
+    years = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day = day - (365 * years + years // 4 - years // 100)  # since 1 March
+    month = (5 * day + 2) // 153  # since March
+    year = years + 400 * era + (month >= 10) * 1
+    if part == "year":
+        return year * 1.0
+    if part == "month":
+        return np.where(month < 10, month + 3, month - 9) * 1.0
+    if part == "day":
+        return (day - (153 * month + 2) // 5 + 1) * 1.0
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    return np.where(month < 10, day + 60 + leap * 1, day - 305) * 1.0

@@ -17,10 +17,6 @@ from framework.preprocessing.steps import ColumnStep, Numbers
 from framework.settings.component import Count, Positive
 from framework.special import erfc, normal_deviate
 
-_SMALLEST_SHARE = 1e-7
-"""The share of the rows below which a normal quantile is not followed, as in scikit-learn; about 5.2 deviations."""
-
-
 _SMALLEST_SQUARES = 1e-290
 """A smaller sum of squares has lost digits, because its parts are below the smallest normal number, 2e-308."""
 
@@ -218,23 +214,36 @@ class Quantiles(ColumnStep):
         return self.replace(values=tuple(tuple(values.tolist()) for values in found))
 
     def formula(self, x: Array, place: int) -> Array:
-        values = np.array(self.values[place])
-        shares = np.linspace(0.0, 1.0, len(values))
-        y = 0.5 * (np.interp(x, values, shares) - np.interp(-x, -values[::-1], -shares[::-1]))
-        y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, np.clip(y, 0.0, 1.0)))
-        y = np.where(np.isnan(x), np.nan, y)
-        if self.to == "uniform":
-            return y
-        deviate: Array = normal_deviate(np.clip(y, _SMALLEST_SHARE, 1.0 - _SMALLEST_SHARE))
-        return deviate
+        y: Array = share_below(x, np.array(self.values[place]))
+        return y if self.to == "uniform" else deviate_of(y)
 
     def inverse(self, y: Array, place: int) -> Array:
-        values = np.array(self.values[place])
-        shares = np.clip(y if self.to == "uniform" else 0.5 * erfc(-y / math.sqrt(2.0)), 0.0, 1.0)
-        if self.to == "normal":  # the cut-off shares stand for the limits
-            shares = np.where(shares <= _SMALLEST_SHARE, 0.0, np.where(shares >= 1.0 - _SMALLEST_SHARE, 1.0, shares))
-        found: Array = np.interp(shares, np.linspace(0.0, 1.0, len(values)), values)
+        found: Array = number_above(y if self.to == "uniform" else share_of(y), np.array(self.values[place]))
         return found
+
+
+def share_below(x: Any, values: Any) -> Any:
+    """Return the share of the training rows below each number, interpolated between their quantiles."""
+    y = np.linspace(0.0, 1.0, len(values))
+    y = 0.5 * (np.interp(x, values, y) - np.interp(-x, -values[::-1], -y[::-1]))
+    y = np.where(x <= values[0], 0.0, np.where(x >= values[-1], 1.0, np.clip(y, 0.0, 1.0)))
+    return np.where(np.isnan(x), np.nan, y)
+
+
+def number_above(share: Any, values: Any) -> Any:
+    """Return the number below which this share of the training rows lies, interpolated between their quantiles."""
+    return np.interp(np.clip(share, 0.0, 1.0), np.linspace(0.0, 1.0, len(values)), values)
+
+
+def deviate_of(share: Any) -> Any:
+    """Return the normal deviate of a share, which is cut off at 1e-7 as in scikit-learn: at 5.2 deviations."""
+    return normal_deviate(np.clip(share, 1e-7, 1.0 - 1e-7))
+
+
+def share_of(deviate: Any) -> Any:
+    """Return the share below a normal deviate; the cut-off shares stand for 0 and 1."""
+    share = 0.5 * erfc(-deviate / np.sqrt(2.0))
+    return np.where(share <= 1e-7, 0.0, np.where(share >= 1.0 - 1e-7, 1.0, share))
 
 
 class Impute(ColumnStep):

@@ -19,11 +19,16 @@ from framework import (
     LSTM,
     Activation,
     Classes,
+    ColumnStep,
     Dense,
     Embedding,
     Flatten,
+    Impute,
     Input,
     Join,
+    Layer,
+    Levels,
+    Log,
     MeanSquaredError,
     MinMax,
     Neuron,
@@ -41,6 +46,21 @@ from framework import (
     export_onnx,
     export_python,
 )
+
+
+class Scaled(Layer):
+    """Parameters with the names of functions of the file."""
+
+    @property
+    def input_shape(self):
+        return (1,)
+
+    def shapes(self):
+        return {"numbers": (1,), "column": (1,), "transform": (1,), "np": (1,)}
+
+    def formula(self, x, numbers, column, transform, np):
+        return x * numbers + column + transform + np
+
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -189,11 +209,58 @@ def test_what_has_no_source_is_refused_before_anything_is_written(make, message,
 def test_a_table_gives_the_bits_of_predict(dtype, tmp_path):
     model = of_every_step(dtype)
     predict = predict_of(model, tmp_path)
-    for seed, rows in [(1, ROWS), (2, 7), (3, 1)]:
+    for seed, rows in [(1, ROWS), (2, 7), (3, 1), (4, 0)]:
         new = table(seed, rows)
+        require_same_bits(predict(pl.from_pandas(new)), model.predict(new))
+        new["wait"] = new["wait"].astype("timedelta64[ns]") + pd.Timedelta(3, "ns")
         expected = model.predict(new)
-        for form in (new, {name: list(values) for name, values in new.items()}, new.to_dict("records")):
+        dense = new.convert_dtypes()  # its missing values are pandas' NA
+        forms = (new, dense, {name: list(values) for name, values in new.items()}, new.to_dict("records"))
+        for form in (*forms, pa.Table.from_pandas(new)):
             require_same_bits(predict(form), expected)
+
+
+class Cube(ColumnStep):
+    def formula(self, x, place):
+        return np.cbrt(x)
+
+    def inverse(self, y, place):
+        return y * y * y
+
+
+STEPS = [Standardize(), MinMax(), Log(unit=2.0), Quantiles(8), Quantiles(8, to="normal"), Cube()]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=repr)
+def test_the_inverse_of_a_step_gives_the_same_bits(step, tmp_path):
+    model, rows = of_one_target([Standardize()], [Standardize(), step], [1.0, 2.5, 7.0])
+    require_same_bits(predict_of(model, tmp_path)(rows), model.predict(rows))
+
+
+@pytest.mark.parametrize("name", ["\0", "a\nb\r\x85", "q\"'\\", "\u2028", "{x}", "numbers", "class", "1", "x", "table"])
+def test_a_column_may_have_any_name(name, tmp_path):
+    model, rows = of_one_target([], [Classes()], ["no", f"yes{name}!"])
+    named = rows.rename(columns={"x": name, "y": f"y{name}"})
+    model.preprocess = Preprocess(columns={name: [Impute(flag=False)]}, target=[Classes()]).fit((named, f"y{name}"))
+    require_same_bits(predict_of(model, tmp_path)(named), model.predict(named))
+    assert runpy.run_path(tmp_path / "network.py")["classify"](named).tolist() == model.classify(named).tolist()
+
+
+def test_parameters_may_have_the_names_of_functions(tmp_path):
+    model, rows = of_one_target([Standardize()], [], [1.0, 2.0, 3.0])
+    model = Scaled()
+    model.preprocess = Preprocess(columns={"x": [Standardize()]}).fit((rows, "y"))
+    require_same_bits(predict_of(model, tmp_path)(rows), model.predict(rows))
+
+
+@pytest.mark.parametrize("step", [OneHot(3), Levels(3)], ids=repr)
+@pytest.mark.parametrize("export", [export_python, export_onnx])
+def test_a_level_that_float64_does_not_hold_is_refused(step, export, tmp_path):
+    model = Dense(units=1) if isinstance(step, OneHot) else Join(x=Embedding(5, 1))
+    rows = pd.DataFrame({"x": [2**53 + 1, 2**53 + 3, 5], "y": [1.0, 2.0, 3.0]})
+    model.preprocess = Preprocess(columns={"x": [step]}).fit((rows, "y"))
+    with pytest.raises(SettingsError, match=r"column 'x': the level 90071992547409.. is a larger whole number"):
+        export(model, tmp_path / "file")
 
 
 @pytest.mark.parametrize("levels", [["no", "yes"], [False, True], [3, 5], ["a", "b", "c"], [0.5, 1.5, 2.5]])
@@ -217,7 +284,11 @@ def test_a_table_that_predict_refuses_is_refused(tmp_path):
     for column, value, message in [
         ("score", None, "column 'score' has a missing value in row 2"),
         ("income", float("inf"), "column 'income' has an infinite number in row 2"),
-        ("income", "1,5", "column 'income' has '1,5' in row 2: could not convert string to float"),
+        ("income", "1.5", "column 'income' must hold numbers; got '1.5' in row 2"),
+        ("income", [1.5], r"column 'income' must hold numbers; got \[1.5\] in row 2"),
+        ("city", 3, "column 'city' must hold text; got 3 in row 2"),
+        ("wait", 3.0, "column 'wait' must hold durations; got 3.0 in row 2"),
+        ("day", 2013, "column 'day' must hold dates; got 2013 in row 2"),
         ("day", "21.09.2019", "column 'day' has '21.09.2019' in row 2: Error parsing datetime string"),
         ("day", pd.Timestamp("2013-01-01", tz="UTC"), "column 'day' must hold local times without a time zone"),
     ]:
@@ -227,8 +298,9 @@ def test_a_table_that_predict_refuses_is_refused(tmp_path):
             predict(broken)
     with pytest.raises(ValueError, match=r"must be a list of values; got .*; write \[record\] for one row"):
         predict(new.to_dict("records")[0])
-    with pytest.raises(ValueError, match="the table must have the column 'age'"):
-        predict(new.drop(columns="age"))
+    for other in (new.drop(columns="age"), new.drop(columns="age").to_dict("records"), None):
+        with pytest.raises(ValueError, match="the table must have the column 'age'"):
+            predict(other)
 
 
 def test_an_unknown_level_that_predict_refuses_is_refused(tmp_path):
