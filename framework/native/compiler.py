@@ -130,6 +130,7 @@ class Program:
         self._texts: list[str] = []
         self._declared: dict[str, None] = {}
         self.entry = ""
+        self._loops = 0
         self.multiplies = False
         """Whether a kernel calls ``product``, which is in an object file of its own."""
 
@@ -141,7 +142,8 @@ class Program:
         """
         self.entry = entry
         self.signature(entry)
-        return "\n".join([*self._declared, *self._texts])
+        marks = [f"!{i} = distinct !{{!{i}, !0}}" for i in range(1, self._loops + 1)]
+        return "\n".join([*self._declared, *self._texts, '!0 = !{!"llvm.loop.interleave.count", i32 4}', *marks])
 
     def definition(self, name: str, kind: str) -> ast.FunctionDef | None:
         """Return a function of the text, or of the library for ``kind``, LLVM's type of floats."""
@@ -161,12 +163,17 @@ class Program:
 
     def tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
         """Return the name of a tile, which is written when it is first asked for."""
-        name = f"tile_{rows}_{vectors}{'_masked' if masked else ''}"
+        name = f"tile_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
         if name not in self._made:
             self._made[name] = Signature((), "void")
             self._texts.append(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)).text())
             self._declared |= dict.fromkeys(declarations(self.real, lanes))
         return name
+
+    def interleaved(self) -> str:
+        """Return the mark of a loop that adds up several sums at a time, so that none waits for the one before."""
+        self._loops += 1
+        return f", !llvm.loop !{self._loops}"
 
     def declare(self, name: str, result: str, *arguments: str) -> None:
         """Declare an outside function."""
@@ -395,7 +402,8 @@ class _Function(ast.NodeVisitor):
         self.steps.pop()
         self._begin(step)
         self._store(self._named("i64", f"add nsw i64 {i.name}, {by.name}"), Value("i64", counter))
-        self._line(f"br label %{head}", ends=True)
+        sums = any(isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name) for each in node.body)
+        self._line(f"br label %{head}{self.program.interleaved() if sums else ''}", ends=True)
         self._begin(end)
 
     def visit_If(self, node: ast.If) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from framework.native.cache import kept
 from framework.native.compiler import Program
-from framework.native.machine import Function, llvm, object_file, processor, products, registers
+from framework.native.machine import Function, llvm, object_file, processor, products
 from framework.native.tiles import product_text
 
 
@@ -43,7 +43,7 @@ def compiled(text: str, entry: str, dtype: str) -> Function:
         >>> x
         array([2., 2., 1.])
     """
-    parts = "\n".join([*_compiler(), *processor(), dtype, entry, text])
+    parts = "\n".join([*_compiler(), *map(str, processor()), dtype, entry, text])
     name = blake2b(parts.encode(), digest_size=16).hexdigest()
     head, _, data = kept(f"{entry}_{name}.o", partial(_made, text, entry, dtype)).partition(b"\n")
     needs, signature = head.decode().split(maxsplit=1)
@@ -71,7 +71,7 @@ def _compiler() -> tuple[str, ...]:
 def load_product(dtype: str) -> Function:
     """Load the function ``product``, which all kernels of a dtype share."""
     real = Program("", dtype).real
-    text = product_text(real, registers(), blas=products() == "openblas")
+    text = product_text(real, processor().registers, blas=products() == "openblas")
     function = compiled(text, "product", dtype)
     llvm().add_symbol(f"product_{real}", function.address)
     return function

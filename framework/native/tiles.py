@@ -16,14 +16,14 @@ class Registers(NamedTuple):
 
 
 _PRODUCT = """
-def stripe(rows, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
+def stripe(lanes, rows, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
     whole = m - m % rows
     for i in range(0, whole, rows):
         at, to = a[i * row_a:], c[i * row_c:]
-        tile({lanes}, rows, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
+        tile(lanes, rows, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
     for i in range(whole, m):
         at, to = a[i * row_a:], c[i * row_c:]
-        tile({lanes}, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
+        tile(lanes, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
 
 
 def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
@@ -69,9 +69,6 @@ def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, 
             share = real(1.0)
 """
 
-_STRIPE = (
-    "stripe({rows}, {vectors}, {masked}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share, {left})"
-)
 _LARGE = """if m * n * k > 16777216:
         blas(flip, m, n, k, alpha, a, b, beta, c)
         return"""
@@ -86,17 +83,26 @@ def product_text(real: str, registers: Registers, *, blas: bool) -> str:
         blas: Whether NumPy's OpenBLAS takes the large products.
     """
     lanes = registers.width // (4 if real == "float" else 8)
-    many = registers.number >= 32
-    most = 4 if many else 2
-    rows = {1: 8, 2: 8, 3: 8, 4: 6} if many else {1: 8, 2: 6}
-    lines = [f"if left >= {most * lanes}:", "    " + _STRIPE.format(rows=rows[most], vectors=most, masked=0, left=0)]
-    for vectors in range(most, 0, -1):
-        whole = (vectors - 1) * lanes
-        lines.append(f"elif left > {whole}:")
-        lines.append("    " + _STRIPE.format(rows=rows[vectors], vectors=vectors, masked=1, left=f"left - {whole}"))
-    stripes = f"\n{' ' * 16}".join(lines)
+    rows = {1: 8, 2: 8, 3: 8, 4: 6} if registers.number >= 32 else {1: 8, 2: 6}
+    most = max(rows)
+    width = most * lanes
+    shapes = [(lanes, vectors) for vectors in range(most, 0, -1)]
+    shapes += [(part, 1) for part in (lanes // 2, lanes // 4) if part * registers.width >= 16 * lanes]
+    stripes = [_stripe(f"left >= {width}", lanes, rows[most], most, "0")]
+    for (part, vectors), (less, fewer) in zip(shapes, [*shapes[1:], (0, 0)], strict=True):
+        stripes.append(
+            _stripe(f"left > {less * fewer}", part, rows[vectors], vectors, f"left - {part * (vectors - 1)}")
+        )
     large = _LARGE if blas else ""
-    return _PRODUCT.format(lanes=lanes, large=large, depth=256, width=most * lanes, rows=480, stripes=stripes)
+    text = f"\n{' ' * 16}el".join(stripes)
+    return _PRODUCT.format(large=large, depth=256, width=width, rows=480, stripes=text)
+
+
+def _stripe(test: str, lanes: int, rows: int, vectors: int, left: str) -> str:
+    """Return the call for some columns, in the shape of a tile; it masks the last vector unless ``left`` is "0"."""
+    masked = int(left != "0")
+    given = f"{lanes}, {rows}, {vectors}, {masked}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share"
+    return f"if {test}:\n{' ' * 20}stripe({given}, {left})"
 
 
 def declarations(real: str, lanes: int) -> list[str]:
