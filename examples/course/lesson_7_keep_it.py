@@ -8,7 +8,9 @@
 
 # %%
 import runpy
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -32,7 +34,7 @@ from framework import (
     save,
 )
 from framework.datasets import load_digits
-from framework.testing import check_component, check_function
+from framework.testing import check_function
 
 # %% [markdown]
 # ## Save
@@ -127,70 +129,51 @@ assert losses[:3] == half.history.column("loss"), "the first 3 epochs are not th
 print("Right:", continued.epoch, "epochs")
 
 # %% [markdown]
-# ## Exercise 2: a callback that remembers
+# ## Exercise 2: a program that may be killed
 #
-# A callback is your code after each epoch. This one is to stop the training when the loss is below a limit for the
-# third time in a row. What changes goes into `run.memory(self)`, a dict that is saved with the run. An attribute,
-# `self.count`, would be lost, so the library refuses it.
+# Nobody knows when the machine fails, so a long training is started by a program that may be started again and again.
+# Write it: `start_or_resume` trains `network()` on `data` if `folder` has no checkpoint yet, and resumes from the
+# newest one if it has. It returns the run. `latest(folder)` is None where there is no checkpoint.
 #
-# `run.history[-1]["loss"]` is the loss, and `run.stop("why")` stops.
+# The check cuts the power at some steps, and compares the weights with those of a training without cuts.
 
 
 # %% tags=["exercise"]
-class LowEnough(Callback):
-    """Stop when the loss is below a limit for the third time in a row.
-
-    Example:
-        >>> LowEnough(limit=0.1).limit
-        0.1
-    """
-
-    limit: float
-
-    def on_epoch_end(self, run):
-        memory = run.memory(self)
-        low = run.history[-1]["loss"] < self.limit
-        memory["count"] = ...
-        if memory["count"] == 3:
-            run.stop("low enough")
+def start_or_resume(trainer, folder):
+    newest = latest(folder)
+    return ...
 
 
 # %% tags=["solution"]
-class LowEnough(Callback):
-    """Stop when the loss is below a limit for the third time in a row.
-
-    Example:
-        >>> LowEnough(limit=0.1).limit
-        0.1
-    """
-
-    limit: float
-
-    def on_epoch_end(self, run):
-        memory = run.memory(self)
-        low = run.history[-1]["loss"] < self.limit
-        memory["count"] = memory.get("count", 0) + 1 if low else 0
-        if memory["count"] == 3:
-            run.stop("low enough")
+def start_or_resume(trainer, folder):
+    newest = latest(folder)
+    if newest is None:
+        return trainer.fit(network(), data)
+    return trainer.resume(newest, data)
 
 
 # %% tags=["check"]
-few = x[:200] / 16, y[:200]
-bumpy = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.1), epochs=30, batch_size=20)
-losses = bumpy.fit(network(), few).history.column("loss")
+class PowerCut(Callback):
+    observes = True  # it does not change the training
+    at: int
+
+    def on_batch_end(self, run):
+        if run.step == self.at:
+            raise OSError("power cut")
 
 
-def last_epoch(limit):
-    return bumpy.replace(callbacks=[LowEnough(limit=limit)]).fit(network(), few).epoch
+def weights(*cuts):
+    with TemporaryDirectory() as folder:
+        for at in (*cuts, -1):
+            saving = trainer.replace(callbacks=[PowerCut(at=at), Checkpoint(folder=folder, every=20)])
+            with suppress(OSError):
+                run = start_or_resume(saving, folder)
+    assert isinstance(run, Run), f"start_or_resume must return the run; it returns {run}"
+    return run.model.parameters.vector
 
 
-def true_last_epoch(limit):
-    row = "".join("low " if loss < limit else "high" for loss in losses)
-    return row.find("low low low ") // 4 + 3
-
-
-check_function(last_epoch, true_last_epoch, [(0.5,), (0.08,), (0.06,)])
-print(f"Right: {len(check_component(LowEnough(limit=0.2)))} checks.")
+cases = [(), (30,), (30, 200, 201)]
+print(f"Right: {check_function(weights, lambda *cuts: straight.model.parameters.vector, cases, tolerance=0)} cases.")
 
 # %% [markdown]
 # ## Exercise 3: without the library
@@ -227,5 +210,5 @@ print(f"Right: {check_function(predict_by_hand, true_prediction, cases)} cases."
 # ## What to keep
 #
 # - A run in a file can be continued as if it had never stopped. Save while you train, not at the end.
-# - What a callback remembers belongs to the run.
+# - A program that starts or resumes may be killed at any moment.
 # - A trained network is a formula and some arrays. Export it, and it runs without this library.

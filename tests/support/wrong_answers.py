@@ -98,8 +98,9 @@ WRONG = {
             (("continued.optimizer.learning_rate = 0.0015\n", ""), "the rates of the 8 epochs"),
         ],
         [
-            ((" if low else 0", ""), "must give"),
-            (("if low else 0", 'if low else memory.get("count", 0)'), "must give"),
+            (("if newest is None:", "if True:"), "holds another run's"),
+            (("resume(newest, data)", "resume(newest, data, epochs=6)"), "must give"),
+            (("trainer.resume(newest, data)", "trainer.fit(load_model(newest), data)"), "holds another run's"),
         ],
         [
             ((", 0)\n    h", ", 1)\n    h"), "must give"),
