@@ -173,7 +173,7 @@ def weights(*cuts):
 
 
 cases = [(), (30,), (30, 200, 201)]
-print(f"Right: {check_function(weights, lambda *cuts: straight.model.parameters.vector, cases, tolerance=0)} cases.")
+print(f"Right: {check_function(weights, lambda *_: straight.model.parameters.vector, cases, tolerance=0)} cases.")
 
 # %% [markdown]
 # ## Exercise 3: without the library
