@@ -74,7 +74,7 @@ def require_writable(folder: Path, owner: str, given: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(
             f"{owner}: setting 'folder' must be a folder that can be written; got {given!r}: {error}"
         ) from None

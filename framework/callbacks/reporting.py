@@ -1,4 +1,4 @@
-"""Norms in the history, and logs: a row in a file after every epoch."""
+"""Norms in the history, and the base of what sends it on; logs, which write a row to a file after every epoch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import os
+import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -24,7 +26,7 @@ class LayerNorms(Callback):
 
     ``gradient_norm_0`` is the Euclidean norm over all parameters of layer 0, the mean over the steps of the epoch;
     ``weight_norm_0`` is the norm at the end of the epoch. The columns of a single layer are ``gradient_norm`` and
-    ``weight_norm``. Put it before callbacks that write the history.
+    ``weight_norm``.
 
     It acts within each step, so that runs fall back from the compiled engine to NumPy.
 
@@ -73,41 +75,78 @@ def text_of_path(path: object) -> object:
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
-class _Log(Callback):
-    """The base of logs: a file that is open while training runs, and begins with the rows that the run already has."""
+class Sender(Callback):
+    """The base of logs and trackers, which send each row of the history once, to a file or to another program.
 
+    They come after other callbacks, so that a row has the columns that those add. A resumed run sends its rows again.
+    """
+
+    saves: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open what the rows go to, and send those that the run already has."""
+        self._open(run)
+        run.live(self).update(sent=0, last=time.monotonic())
+        try:
+            self._send_new(run)
+        except BaseException:
+            self._close(run)
+            raise
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Send the rows that are not sent yet, unless the last ones were sent a moment ago."""
+        live, now = run.live(self), time.monotonic()
+        if now - live["last"] >= self._wait():
+            live["last"] = now
+            self._send_new(run)
+
+    def on_train_end(self, run: Run) -> None:
+        """Send what is left, and close."""
+        if "sent" in run.live(self):
+            try:
+                self._send_new(run)
+            finally:
+                self._close(run)
+
+    def _send_new(self, run: Run) -> None:
+        live = run.live(self)
+        if rows := run.history[live["sent"] :]:
+            self._send(run, rows)
+            live["sent"] += len(rows)
+
+    def _wait(self) -> float:
+        """Return the least time between two sendings, in seconds."""
+        return 0.0
+
+    @abstractmethod
+    def _open(self, run: Run) -> None:
+        """Put what is held open into ``run.live(self)``."""
+
+    @abstractmethod
+    def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        """Send rows of the history."""
+
+    @abstractmethod
+    def _close(self, run: Run) -> None:
+        """Close what was opened."""
+
+
+class _Log(Sender):
+    """The base of logs: a file that is open while training runs."""
 
     path: Annotated[str, BeforeValidator(text_of_path)]
 
-    def on_train_begin(self, run: Run) -> None:
-        """Open the file, and write the rows that the run already has."""
+    def _open(self, run: Run) -> None:
         try:
-            file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
-        except OSError as error:
+            file = Path(self.path).open("w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in _close)
+        except (OSError, ValueError) as error:
             name = type(self).__name__
             raise SettingsError(f"{name}: setting 'path' must be a file that can be written; {error}") from error
-        run.live(self).update(file=file)
-        if len(run.history):
-            self._rewrite(run)
-            file.flush()
+        run.live(self)["file"] = file
 
-    def on_epoch_end(self, run: Run) -> None:
-        """Write the newest row, so that it is on disk whatever happens next."""
-        self._append(run)
-        run.live(self)["file"].flush()
-
-    def on_train_end(self, run: Run) -> None:
-        if "file" in run.live(self):
-            run.live(self)["file"].close()
-
-    def _rewrite(self, run: Run) -> None:
-        """Write all rows."""
-        raise NotImplementedError
-
-    def _append(self, run: Run) -> None:
-        """Write the newest row."""
-        raise NotImplementedError
+    def _close(self, run: Run) -> None:
+        run.live(self)["file"].close()
 
 
 class CSVLog(_Log):
@@ -124,21 +163,18 @@ class CSVLog(_Log):
         'log.csv'
     """
 
-    def _rewrite(self, run: Run) -> None:
-        live = run.live(self)
-        live["file"].seek(0)
-        live["file"].truncate()
-        live["writer"] = csv.DictWriter(live["file"], run.history.keys, lineterminator="\n")
-        live["writer"].writeheader()
-        live["writer"].writerows(run.history)
-
-    def _append(self, run: Run) -> None:
-        """Add the newest row; with new columns, write all rows again."""
-        live, row = run.live(self), run.history[-1]
-        if "writer" in live and row.keys() <= set(live["writer"].fieldnames):
-            live["writer"].writerow(row)
-        else:
-            self._rewrite(run)
+    def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        """Add rows, so that they are on disk whatever happens next; if there are new columns, write all rows again."""
+        live, keys = run.live(self), run.history.keys
+        file = live["file"]
+        if keys != live.get("keys"):
+            file.seek(0)
+            file.truncate()
+            live.update(keys=keys, writer=csv.DictWriter(file, keys, lineterminator="\n"))
+            live["writer"].writeheader()
+            rows = run.history.rows
+        live["writer"].writerows(rows)
+        file.flush()
 
 
 class JSONLog(_Log):
@@ -168,11 +204,11 @@ class JSONLog(_Log):
         https://jsonlines.org
     """
 
-    def _rewrite(self, run: Run) -> None:
-        run.live(self)["file"].writelines(map(_line, run.history))
-
-    def _append(self, run: Run) -> None:
-        run.live(self)["file"].write(_line(run.history[-1]))
+    def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        """Add rows, so that they are on disk whatever happens next."""
+        file = run.live(self)["file"]
+        file.writelines(map(_line, rows))
+        file.flush()
 
 
 def _line(row: dict[str, Any]) -> str:

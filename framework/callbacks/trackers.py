@@ -1,7 +1,6 @@
 """Trackers: callbacks that send each row of the history to TensorBoard or MLflow, which draw and compare runs.
 
-They come after the other callbacks, so that a row has all its columns. On a resume, rows that the tracker lacks are
-sent, and those that it has are not doubled.
+On a resume, rows that the tracker lacks are sent, and those that it has are not doubled.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator
 
 from framework.arrays import Array
-from framework.callbacks.base import Callback
-from framework.callbacks.reporting import text_of_path
+from framework.callbacks.reporting import Sender, text_of_path
 from framework.checkpoint import save
 from framework.errors import FrameworkError, SettingsError
 from framework.extras import required
@@ -30,58 +28,19 @@ from framework.settings.messages import shortened, warn
 _LARGEST = float(np.finfo(np.float64).max)
 
 
-class _Tracker(Callback):
+class _Tracker(Sender):
     """The base of trackers: rows are sent at most once in ``every`` seconds, and at the end."""
-
-    saves: ClassVar[bool] = True
-    observes: ClassVar[bool] = True
 
     every: NonNegative = 1.0
 
-    def on_train_begin(self, run: Run) -> None:
-        """Open the tracker, and send the rows of a resumed run."""
-        live = run.live(self)
-        live.update(sent=0, last=time.monotonic(), moment=time.time() - _seconds(run.history[:]).sum())
-        self._open(run)
-        try:
-            self._send_new(run)
-        except BaseException:
-            self._close(run)
-            raise
+    def _wait(self) -> float:
+        return self.every
 
-    def on_epoch_end(self, run: Run) -> None:
-        """Send the rows since the last time, when ``every`` seconds have passed."""
-        live, now = run.live(self), time.monotonic()
-        if now - live["last"] >= self.every:
-            live["last"] = now
-            self._send_new(run)
-
-    def on_train_end(self, run: Run) -> None:
-        """Send what is left, and close."""
-        try:
-            self._send_new(run)
-        finally:
-            self._close(run)
-
-    def _send_new(self, run: Run) -> None:
-        """Send the rows that are not sent yet, each with the moment at which its epoch ended, in seconds."""
-        live = run.live(self)
-        if rows := run.history[live["sent"] :]:
-            moments = live["moment"] + np.cumsum(_seconds(rows))
-            self._send(run, rows, moments)
-            live.update(sent=live["sent"] + len(rows), moment=moments[-1])
-
-    def _open(self, run: Run) -> None:
-        """Put what is held open into ``run.live(self)``."""
-        raise NotImplementedError
-
-    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
-        """Send rows of the history."""
-        raise NotImplementedError
-
-    def _close(self, run: Run) -> None:
-        """Close what was opened."""
-        raise NotImplementedError
+    def _moments(self, run: Run, rows: list[dict[str, Any]]) -> Array:
+        """Return the moment at which each epoch ended, in seconds; that of the last one sent is ``live["moment"]``."""
+        seconds = np.array([row.get("seconds", 0.0) for row in rows])
+        begun: float = run.live(self).setdefault("moment", time.time() - seconds.sum())
+        return begun + np.cumsum(seconds)
 
 
 class TensorBoard(_Tracker):
@@ -99,7 +58,8 @@ class TensorBoard(_Tracker):
 
     Raises:
         UsageError: tensorboardX is not installed; it is in the extra ``tensorboard``.
-        SettingsError: The folder cannot be written, or holds another run of this name; before training starts.
+        SettingsError: The folder cannot be written, holds another run of this name, or the name leads out of it; before
+            training starts.
         OSError: A file cannot be written, for instance because the disk is full.
 
     Example:
@@ -116,7 +76,11 @@ class TensorBoard(_Tracker):
     def require(self, run: Run) -> None:
         """Check that tensorboardX is installed, make the folder, and refuse that of another run."""
         required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
-        own = Path(self.folder, self.name or "")
+        own, name = Path(self.folder, self.name or ""), Path(self.name or "run")
+        if name.is_absolute() or not name.parts or ".." in name.parts:
+            raise SettingsError(
+                f"TensorBoard: setting 'name' must be that of a folder inside {self.folder!r}; got {self.name!r}"
+            )
         require_writable(own, "TensorBoard", self.folder)
         if self.name and not all(path.suffix == f".{run.identity}" for path in own.glob("events.out.tfevents*")):
             raise SettingsError(
@@ -144,13 +108,14 @@ class TensorBoard(_Tracker):
         writer.write_event(events.Event(wall_time=time.time(), summary=table))
         writer.flush()
 
-    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
-        live = run.live(self)
+    def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        live, moments = run.live(self), self._moments(run, rows)
         event, summary, value = live["event"], live["summary"], live["summary"].Value
         for row, moment in zip(rows, moments.tolist(), strict=True):
             values = [value(tag=key, simple_value=number) for key, number in row.items() if key != "epoch"]
             live["writer"].write_event(event(wall_time=moment, step=row["epoch"], summary=summary(value=values)))
         live["writer"].flush()
+        live["moment"] = moments[-1]
 
     def _close(self, run: Run) -> None:
         run.live(self)["writer"].close()
@@ -167,6 +132,8 @@ class MLflow(_Tracker):
     from an older checkpoint, equal values are not sent twice, others are, with a warning, and ``seconds`` stay as they
     were. If MLflow cannot be reached during training, a warning says so, and the rows are sent with the next ones;
     at the end that is an error.
+
+    Characters that MLflow refuses in a name become underscores.
 
     Attributes:
         uri: Where MLflow stores: a database, ``sqlite:///mlflow.db``, or a server, ``http://host:5000``.
@@ -205,31 +172,46 @@ class MLflow(_Tracker):
                 run.live(self)["failed"] = True
                 warn(f"MLflow: the rows up to epoch {run.epoch} could not be sent, and are sent later: {error!r}")
 
+    @property
+    def _place(self) -> str:
+        """The URI with the whole path of a file: MLflow keeps what it opened under a URI, wherever that was."""
+        start, path = self.uri[:10], self.uri[10:]
+        inside = start == "sqlite:///" and path and not path.startswith((":memory:", "file:"))
+        return f"{start}{Path(path).absolute()}" if inside else self.uri
+
     def _client(self) -> Any:
         packages = "mlflow-skinny sqlalchemy alembic"
         mlflow = required("mlflow", "MLflow", packages)
         if self.uri.startswith("sqlite"):
             required("sqlalchemy", "MLflow", packages)
             required("alembic", "MLflow", packages)
-        return mlflow.MlflowClient(tracking_uri=self.uri)
+        return mlflow.MlflowClient(tracking_uri=self._place)
 
     def _experiment(self) -> str:
         """Return the id of the experiment."""
         try:
             client = self._client()
             found = client.get_experiment_by_name(self.experiment)
-            return str(client.create_experiment(self.experiment) if found is None else found.experiment_id)
+            if found is None:
+                return str(client.create_experiment(self.experiment))
         except FrameworkError:
             raise
         except Exception as error:
             raise SettingsError(
-                f"MLflow: setting 'uri' must be a place where MLflow can store; got {self.uri!r}: {error}"
+                f"MLflow: settings 'uri' and 'experiment' must say where MLflow can store; got {self.uri!r} and "
+                f"{self.experiment!r}: {error}"
             ) from error
+        if found.lifecycle_stage != "active":
+            raise SettingsError(
+                f"MLflow: setting 'experiment' must not be that of a deleted one; got {self.experiment!r}; give "
+                f"another name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
+        return str(found.experiment_id)
 
     def _open(self, run: Run) -> None:
         """Continue the run of MLflow that this run has, or make one."""
         memory, client = run.memory(self), self._client()
-        run.live(self).update(client=client, known={})
+        run.live(self).update(client=client, known={}, names={})
         if "run_id" in memory:
             try:
                 run.live(self)["known"] = _known(client, memory["run_id"])
@@ -244,22 +226,36 @@ class MLflow(_Tracker):
             client.log_batch(made.info.run_id, params=parameters[start : start + 100])
         memory["run_id"] = made.info.run_id
 
-    def _send(self, run: Run, rows: list[dict[str, Any]], moments: Array) -> None:
+    def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        live, moments = run.live(self), self._moments(run, rows)
         metric = required("mlflow.entities", "MLflow").Metric
         metrics = [
-            metric(_name(key), value, int(1000 * moment), row["epoch"])
+            metric(self._name(run, key), value, int(1000 * moment), row["epoch"])
             for row, moment in zip(rows, moments.tolist(), strict=True)
             for key, value in self._new(run, row)
         ]
         for start in range(0, len(metrics), 1000):  # MLflow takes no more at once
-            run.live(self)["client"].log_batch(run.memory(self)["run_id"], metrics=metrics[start : start + 1000])
+            live["client"].log_batch(run.memory(self)["run_id"], metrics=metrics[start : start + 1000])
+        live["moment"] = moments[-1]
+
+    def _name(self, run: Run, key: str) -> str:
+        """Return the name of a column's metric, which no other column has."""
+        names: dict[str, str] = run.live(self)["names"]
+        if key not in names:
+            name = _name(key)
+            while name in names.values():
+                name += "_"
+            names[key] = name
+        return names[key]
 
     def _new(self, run: Run, row: dict[str, Any]) -> Iterator[tuple[str, float]]:
         """Give the values of a row that MLflow does not have."""
         live, step = run.live(self), row["epoch"]
         for key, value in row.items():
-            before = live["known"].get(_name(key), {}).get(step, ())
-            if key == "epoch" or (before and (key == "seconds" or _stored(value) in before)):
+            if key == "epoch":
+                continue
+            before = live["known"].get(self._name(run, key), {}).get(step, ())
+            if before and (key == "seconds" or _stored(value) in before):
                 continue
             if before and not live.get("differs"):
                 live["differs"] = True
@@ -296,8 +292,14 @@ def _known(client: Any, run_id: str) -> dict[str, dict[int, list[float | str]]]:
 
 
 def _name(key: str) -> str:
-    """Return a name that MLflow takes: other characters become underscores."""
-    return re.sub(r"[^\w/.\- :]", "_", key)
+    """Return a name that MLflow takes, which is also that of a file: what it refuses becomes an underscore.
+
+    Example:
+        >>> _name("loss (test)"), _name("test/loss"), _name("../loss")
+        ('loss _test_', 'test/loss', '__/loss')
+    """
+    parts = re.sub(r"[^\w/.\- :]", "_", key)[:240].split("/")
+    return "/".join(part.replace(".", "_") if part in (".", "..") else part or "_" for part in parts)
 
 
 def _stored(value: float) -> float | str:

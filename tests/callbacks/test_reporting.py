@@ -44,9 +44,26 @@ def test_the_log_is_the_history_as_csv(log):
 
 def test_the_log_is_on_disk_after_every_epoch(log):
     lengths = []
-    look = on("epoch_end")(lambda run: lengths.append(log.read_text() == run.history.to_csv()))
+    look = on("epoch_begin")(lambda run: lengths.append(log.read_text() == (run.history.to_csv() if run.epoch else "")))
     recipe(CSVLog(path=str(log)), look, epochs=3).fit(Neuron(1), (X, Y))
     assert lengths == [True] * 3
+
+
+@pytest.mark.parametrize("kind", [CSVLog, JSONLog])
+def test_a_log_has_the_columns_that_later_callbacks_add(kind, log):
+    add = on("epoch_end")(lambda run: run.history[-1].update(added=run.epoch / 2))
+    run = recipe(kind(path=log), add, epochs=2).fit(Neuron(1), (X, Y))
+    assert log.read_text() == (run.history.to_csv() if kind is CSVLog else "".join(map(line, run.history)))
+
+
+@pytest.mark.parametrize("kind", [CSVLog, JSONLog])
+def test_a_log_has_the_epoch_in_whose_end_another_callback_fails(kind, log):
+    fail = on("epoch_end")(lambda run: 1 / (2 - run.epoch))
+    with pytest.raises(ZeroDivisionError) as caught:
+        recipe(fail, kind(path=log), epochs=3).fit(Neuron(1), (X, Y))
+    history = caught.value.run.history
+    assert len(history) == 2
+    assert log.read_text() == (history.to_csv() if kind is CSVLog else "".join(map(line, history)))
 
 
 def test_the_log_of_a_resumed_run_holds_all_rows_and_columns(log, tmp_path):
@@ -75,13 +92,17 @@ def test_a_log_that_cannot_be_written_is_refused_before_training(kind, tmp_path)
     assert np.array_equal(model.parameters.vector, before)
 
 
+def line(row):
+    return json.dumps(row) + "\n"
+
+
 def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_the_json_log_has_a_line_for_each_epoch_when_the_epoch_ends(tmp_path):
     log, lengths = tmp_path / "log.jsonl", []
-    look = on("epoch_end")(lambda run: lengths.append(lines(log) == run.history.rows))
+    look = on("epoch_begin")(lambda run: lengths.append(lines(log) == run.history.rows))
     run = recipe(JSONLog(path=log), look, epochs=3).fit(Neuron(1), (X, Y), (X, Y))
     assert lengths == [True] * 3
     assert [row["val_loss"] for row in lines(log)] == run.history["val_loss"]

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -167,9 +168,9 @@ def test_rows_wait_until_the_time_has_come(tracker, monkeypatch):
     now, sent, send = [0.0], [], type(tracker.callback)._send
     monkeypatch.setattr(framework.callbacks.trackers.time, "monotonic", lambda: now[0])
 
-    def note(self, run, rows, moments):
-        sent.append(([row["epoch"] for row in rows], moments))
-        send(self, run, rows, moments)
+    def note(self, run, rows):
+        sent.append(([row["epoch"] for row in rows], self._moments(run, rows)))
+        send(self, run, rows)
 
     monkeypatch.setattr(type(tracker.callback), "_send", note)
     wait = on("batch_end")(lambda _run: now.append(now.pop() + 0.4))
@@ -234,6 +235,49 @@ def test_mlflow_keeps_what_is_not_finite_as_it_can(database):
     assert [step for step, value in found["nothing"] if math.isnan(value)] == [1, 2]
     assert found["much"] == [(1, largest), (2, largest)]
     assert found["little"] == [(1, -largest), (2, -largest)]
+
+
+def test_mlflow_has_every_column_under_a_name_of_its_own_that_it_takes(database):
+    flow, long = Flow(database), "x" * 300
+    odd = {
+        "": "_",
+        "/": "_/_",
+        "../a//b/.": "__/a/_/b/_",
+        "a%": "a_",
+        "a#": "a__",
+        "a_": "a___",
+        "é:": "é:",
+        long: long[:240],
+    }
+    add = on("epoch_end")(lambda run: run.history[-1].update({key: place for place, key in enumerate(odd, run.epoch)}))
+    run = recipe(flow.callback, add, epochs=1).fit(network(), DATA)
+    run = recipe(flow.callback, add).resume(run, DATA, epochs=1)
+    found = flow.read(run)
+    assert {name: found[name] for name in odd.values()} == {
+        name: [(1, place), (2, place + 1)] for place, name in enumerate(odd.values(), 1)
+    }
+
+
+@pytest.mark.usefixtures("database")
+def test_a_deleted_experiment_is_refused():
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    made = client.create_experiment("gone")
+    client.delete_experiment(made)
+    with pytest.raises(SettingsError, match=f"must not be that of a deleted .*restore --experiment-id {made}"):
+        recipe(MLflow(experiment="gone")).fit(network(), DATA)
+
+
+def test_a_relative_database_is_in_the_folder_where_the_training_is(database, tmp_path, monkeypatch):
+    recipe(MLflow(uri=database, artifacts=False), epochs=1).fit(network(), DATA)
+    shutil.copy("mlflow.db", tmp_path)
+    before = Path("mlflow.db").read_bytes()
+    place = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    run = recipe(MLflow(uri=database, artifacts=False), epochs=1).fit(network(), DATA)
+    assert (place / "mlflow.db").read_bytes() == before
+    assert run.memories["MLflow.0"]["run_id"].encode() in Path("mlflow.db").read_bytes()
 
 
 def test_values_that_differ_after_a_resume_are_sent_with_a_warning(database, tmp_path):
@@ -304,7 +348,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     for callback, message in (
         (TensorBoard(folder=tmp_path / "file"), "TensorBoard: setting 'folder' must be a folder that can be written"),
-        (MLflow(uri="nowhere://mlflow.db"), "MLflow: setting 'uri' must be a place where"),
+        (
+            TensorBoard(folder=tmp_path, name="a\0b"),
+            "TensorBoard: setting 'folder' must be a folder that can be written",
+        ),
+        (TensorBoard(folder=tmp_path, name="../up"), "setting 'name' must be that of a folder inside .* got '../up'"),
+        (TensorBoard(folder=tmp_path, name=str(tmp_path)), "setting 'name' must be that of a folder inside"),
+        (TensorBoard(folder=tmp_path, name="."), "setting 'name' must be that of a folder inside"),
+        (
+            MLflow(uri="nowhere://mlflow.db"),
+            "settings 'uri' and 'experiment' must say where MLflow can store; got 'now",
+        ),
     ):
         model = network()
         before = model.parameters.vector.copy()
