@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
 
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.wiring import CannotLower
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.models import Model
+from framework.native import available
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
 from framework.settings.messages import warn
-
-
-@cache  # looking for a package takes 0.1 ms
-def available() -> bool:
-    """Return whether Numba and SciPy are installed."""
-    return all(find_spec(name) is not None for name in ("numba", "scipy"))
 
 
 def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
     """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
 
     Raises:
-        UsageError: The compiled engine is wanted and its libraries are missing.
+        UsageError: The compiled engine is wanted and llvmlite is missing.
     """
     if wanted == "numpy" or (wanted == "auto" and not available()):
         return "numpy"
@@ -41,13 +34,13 @@ def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
 
 
 def require_available() -> None:
-    """Check that the libraries are installed.
+    """Check that llvmlite is installed.
 
     Raises:
-        UsageError: One is missing.
+        UsageError: It is missing.
     """
     if not available():
-        raise UsageError("engine='compiled' needs Numba and SciPy: pip install numba scipy")
+        raise UsageError("engine='compiled' needs llvmlite: pip install llvmlite")
 
 
 def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:

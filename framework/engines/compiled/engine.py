@@ -12,13 +12,13 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
 from framework.engines import Engine
-from framework.engines.compiled.cache import COMPILING, load_anew
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, lowered
-from framework.engines.compiled.source import Form, KernelSource, kernel_source
+from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import CannotLower, Path, Wiring
 from framework.losses import Loss
 from framework.losses.several import Losses
+from framework.models.layer import Layer
 from framework.optimizers import Optimizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
@@ -85,7 +85,7 @@ class CompiledEngine(Engine):
     def _chunk(self, piece: Piece) -> bool:
         """Make a chunk of steps, and return whether the kernel made any; NumPy makes those in which a metric fails."""
         data, rows, size = piece.arrays, piece.rows, piece.size
-        kernel = self._kernel(data, rows, size)
+        kernel = self._kernel(data, size)
         if kernel is None:
             return False
         run, optimizer = self.run, self.run.optimizer
@@ -93,14 +93,16 @@ class CompiledEngine(Engine):
         begun = time.perf_counter()
         length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
         rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
-        arrays = (optimizer.parameters.vector, *optimizer.memory.values())
+        arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
         kept = [array.copy() for array in arrays] if self.figures.of_metrics else []
         outputs = [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
         before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
         optimizer.updating = True  # stays True if the kernel's steps are not counted
         try:
-            stop, made = kernel.train(first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched)
+            stop, made = kernel.train(
+                first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched, key=run.key
+            )
             metrics = self._metrics(kernel, piece, first, stop)
         except BaseException as error:  # a kernel raises nothing: from before the first step, from a metric, or Ctrl-C
             for array, before_chunk in zip(arrays, kept, strict=False):
@@ -144,7 +146,7 @@ class CompiledEngine(Engine):
         found = ((figure.key, *sums_of(figure.formula, figure.path)) for figure in self.figures.of_outputs)
         return {key: (total, float(count) * each) for key, total, each in found}
 
-    def _kernel(self, data: Batch, rows: Array, size: int) -> Kernel | None:
+    def _kernel(self, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
         recipe = self.run.optimizer.recipe
         if recipe is not self._recipe:
@@ -160,22 +162,23 @@ class CompiledEngine(Engine):
             keeps=bool(self.figures.of_metrics),
         )
         if form not in self._kernels:
-            self._kernels[form] = self._made(form, data, rows, size)
+            self._kernels[form] = self._made(form, data, size)
         return self._kernels[form]
 
-    def _made(self, form: Form, data: Batch, rows: Array, size: int) -> Kernel | None:
+    def _made(self, form: Form, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
             plan = lowered(run.model, run.loss_function, run.optimizer.recipe)
             _require_rows(data, plan.wiring)
-            source = kernel_source(plan, form)
+            self._require_whole(plan.wiring, size)
+            source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
-                kernel = self._compiled[form, source.text] = self._compile(plan, form, source, data, rows, size)
-            kernel.constants[:] = source.constants  # perhaps only the constants are new
+                kernel = self._compiled[form, source.text] = Kernel(plan, form, source, run.model, size)
+            kernel.constants[:-1] = source.constants  # perhaps only the constants are new
             self._plan = plan
-        except Exception as error:  # noqa: BLE001 (Numba may refuse a formula that lowers)
+        except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
             lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
             if run.step or not self.quiet:
                 reason = lines[0] if lines else type(error).__name__
@@ -185,21 +188,11 @@ class CompiledEngine(Engine):
             return None
         return kernel
 
-    def _compile(self, plan: Plan, form: Form, written: KernelSource, data: Batch, rows: Array, size: int) -> Kernel:
-        """Return a new kernel, compiled by a call without batches; a damaged cache file is replaced."""
-
-        def compiled() -> Kernel:
-            kernel = Kernel(plan, form, written, self.run.model, size)
-            sums = np.zeros(3 + len(plan.wiring.outputs))
-            kernel.train(0, 0, data, rows, np.zeros(0), self.run.optimizer, sums, seen=False)
-            return kernel
-
-        with COMPILING:
-            try:
-                return compiled()
-            except Exception:  # noqa: BLE001 (whatever a damaged file makes Numba raise; another error comes again)
-                load_anew(written.text)
-                return compiled()
+    def _require_whole(self, wiring: Wiring, size: int) -> None:
+        """Refuse what depends on the parts in which a batch goes through the model."""
+        for layer in (operation.layer for operation in wiring.operations) if self.part_rows < size else ():
+            if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
+                raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
 
     def _rates(self, count: int) -> Array:
         """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""

@@ -1,6 +1,6 @@
-"""Write records as Python source that Numba compiles, one operation per line; ``rows`` does so for rows.
+"""Write the operations of a graph as expressions of the kernel language.
 
-Constants are not part of the source. They are arguments c0, c1, ... that the kernel reads from an array, so that
+Constants are not part of the text. They are numbers k0, k1, ... that a function reads from an array, so that
 Swish(beta=2.0) and Swish(beta=3.0) share one kernel. Only the few numbers that help the compiler stay literal.
 """
 
@@ -16,11 +16,7 @@ from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 
-FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "logaddexp", "sign", "maximum", "minimum", "heaviside")
-_CALLS = {name: name for name in FUNCTIONS} | {"erf": "math.erf", "erfc": "math.erfc", "abs": "abs"}
-"""Functions that a kernel calls instead of NumPy's. Numba rejects a function of NumPy that it does not have."""
-
-_FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}", "mod": "{0} % {1}"} | {
+_FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}"} | {
     **dict.fromkeys(("positive", "astype"), "{0}"),
 }
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"} | {
@@ -31,7 +27,7 @@ _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": 
     "equal": "==",
     "not_equal": "!=",
 }
-_CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|"}
+_CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 _BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
 
 _OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
@@ -39,67 +35,27 @@ _OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
 
 
 class Writer:
-    """Writes the functions of one kernel, and collects their constants.
+    """Writes the operations of one function, and collects its constants.
 
     Attributes:
         dtype: "float64" or "float32".
-        constants: The values of c0, c1, ...
+        constants: The values of k0, k1, ...
     """
 
     def __init__(self, dtype: str) -> None:
         """Start without constants."""
         self.dtype = dtype
         self.constants: list[float] = []
-        self._used: set[int] = set()
 
-    def elementwise(self, name: str, record: Lowered) -> tuple[str, str]:
-        """Return the source of a function of numbers that returns all outputs, and the call's further arguments."""
-        names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
-        lines = self._statements(record.nodes, names)
-        results = ", ".join(self.number(value, names) for value in record.outputs.values())
-        return self.function(name, list(record.inputs), [*lines, f"return {results}"])
-
-    def update(self, record: Lowered) -> tuple[str, str]:
-        """Return the source of ``update`` on flat arrays, and the call's further arguments.
-
-        What depends on rate and step alone is computed once, in double precision.
-        """
-        names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
-        once = [node for node in record.nodes if not node.shape]
-        lines = self._statements(once, names, once=True)
-        for node in once:
-            if self.dtype == "float32" and not boolean(node):
-                lines.append(f"r_{names[node]} = real({names[node]})")
-                names[node] = f"r_{names[node]}"
-        arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
-        for argument in arrays:
-            names[record.inputs[argument]] = f"{argument}_i"
-        body = [f"{a}_i = {a}[i]" for a in arrays if record.inputs[a] in record.nodes]
-        body += self._statements(record.nodes, names, prefix="u")
-        for argument, value in record.outputs.items():
-            if value is not record.inputs[argument]:
-                body.append(f"{argument}[i] = {self.number(value, names)}")
-        lines += ["for i in range(len(values)):", *(f"    {line}" for line in body)]
-        return self.function("update", ["rate", "step", *arrays], lines)
-
-    def function(self, name: str, arguments: list[str], lines: list[str]) -> tuple[str, str]:
-        """Return the source of a function and the constants that its lines use, which are the call's last arguments."""
-        used, self._used = sorted(self._used), set()
-        casts = [f"k{i} = real(c{i})" for i in used] if self.dtype == "float32" else []
-        constants = [f"c{i}" for i in used]
-        head = f"@formula\ndef {name}({', '.join([*arguments, *constants])}):"
-        return "\n".join([head, *(f"    {line}" for line in [*casts, *lines])]) + "\n", "".join(
-            f", {constant}" for constant in constants
-        )
-
-    def _statements(
+    def statements(
         self, nodes: list[Node], names: dict[Any, str], *, once: bool = False, prefix: str = "v"
     ) -> list[str]:
+        """Return an assignment for each node that has no name yet; ``once`` for those in double precision."""
         lines: list[str] = []
         for node in nodes:
             if node not in names:
                 text = self.operation(node, names, once=once)
-                names[node] = f"{prefix}{len(lines)}"
+                names[node] = f"{prefix}{node.place}" if prefix == "v" else f"{prefix}{len(lines)}"
                 lines.append(f"{names[node]} = {text}")
         return lines
 
@@ -108,6 +64,8 @@ class Writer:
         op = node.op
         args = arguments(node)
         booleans = all(map(boolean, args))
+        if op == "rows":
+            return f"real(n * {node.attributes['times']})"
         if op in _BITS and not booleans:
             raise CannotLower(f"np.{op} of integers has no form in a kernel")
         if op == "where":
@@ -127,8 +85,7 @@ class Writer:
             return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
             return _FORMATS[op].format(*texts, one=self.literal(1.0))
-        function = f"np.{op}" if once and op in FUNCTIONS else _CALLS.get(op, f"np.{op}")
-        return f"{function}({', '.join(texts)})"
+        return f"{op}({', '.join(texts)})"
 
     def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:
         base, exponent = args
@@ -136,12 +93,12 @@ class Writer:
             return None
         x = self.number(base, names)
         if exponent == 0.5:
-            return f"np.sqrt({x})"
+            return f"sqrt({x})"
         return " * ".join([x] * int(exponent)) if exponent in (2, 3, 4) else None
 
     def literal(self, value: float) -> str:
         """Return a number of the kernel's dtype as text."""
-        return f"real({_written(value)})" if self.dtype == "float32" else _written(value)
+        return f"real({_written(value)})"
 
     def number(self, value: Any, names: dict[Any, str], *, once: bool = False) -> str:
         """Return the text of a node, of a number that helps the compiler, or of a constant."""
@@ -152,10 +109,8 @@ class Writer:
             return names[value]
         number = float(value)
         if number in LITERALS or not np.isfinite(number):
-            return _written(number) if once else self.literal(number)
-        place = self.place(number)
-        self._used.add(place)
-        return f"c{place}" if once or self.dtype == "float64" else f"k{place}"
+            return f"float({_written(number)})" if once else self.literal(number)
+        return f"{'d' if once else 'k'}{self.place(number)}"
 
     def place(self, value: float) -> int:
         """Return which of the constants a number is; two of the same value are one."""
@@ -163,15 +118,56 @@ class Writer:
             self.constants.append(value)
         return self.constants.index(value)
 
+    def read(self, lines: list[str]) -> list[str]:
+        """Return the lines that read the constants from the array ``c``, as far as these lines need them."""
+        text = "\n".join(lines)
+        found = []
+        for place in range(len(self.constants)):
+            found += [f"k{place} = real(c[{place}])"] if f"k{place}" in text else []
+            found += [f"d{place} = c[{place}]"] if f"d{place}" in text else []
+        return found
+
     def _boolean(self, value: Any, names: dict[Any, str]) -> str:
         if not isinstance(value, Node):
             return repr(bool(value))
         return names[value] if boolean(value) else f"{names[value]} != {self.literal(0.0)}"
 
 
+def update_source(record: Lowered, dtype: str) -> tuple[str, list[float]]:
+    """Return the source of the function ``update`` of an optimizer on flat arrays, and its constants.
+
+    What depends on rate and step alone is computed once, in double precision.
+    """
+    writer = Writer(dtype)
+    names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
+    once = [node for node in record.nodes if not node.shape]
+    head = writer.statements(once, names, once=True, prefix="w")
+    for node in once:
+        if not boolean(node):
+            head.append(f"r_{names[node]} = real({names[node]})")
+            names[node] = f"r_{names[node]}"
+    arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
+    for argument in arrays:
+        names[record.inputs[argument]] = f"{argument}_i"
+    changed = {a: value for a, value in record.outputs.items() if value is not record.inputs[a]}
+    read = [a for a in arrays if record.inputs[a] in record.nodes]
+    outside = [*(names[record.inputs[a]] for a in read), *(names[node] for node in once)]
+    body = writer.statements(record.nodes, names, prefix="u")
+    results = [writer.number(value, names) for value in changed.values()]
+    outside += sorted({f"k{place}" for place in range(len(writer.constants)) if f"k{place}" in "\n".join([*body, *results])})
+    given = ", ".join(outside)
+    formula = [f"def rule({given}):", *(f"    {line}" for line in body), f"    return {', '.join(results)}"]
+    lines = [*writer.read([*head, given]), *head, "for i in range(n):"]
+    lines += [f"    {a}_i = {a}[i]" for a in read]
+    targets = ", ".join(f"new_{a}" for a in changed)
+    lines += [f"    {targets} = rule({given})", *(f"    {a}[i] = new_{a}" for a in changed)]
+    head = f"def update(n: int, rate: float, step: float, {', '.join(f'{a}: reals' for a in arrays)}, c: floats):"
+    return "\n".join([*formula, "", "", head, *(f"    {line}" for line in lines)]), writer.constants
+
+
 def _written(value: float) -> str:
     """Return a number as Python."""
-    return "np.nan" if np.isnan(value) else f"{'-' if value < 0 else ''}np.inf" if np.isinf(value) else repr(value)
+    return "nan" if np.isnan(value) else f"{'-' if value < 0 else ''}inf" if np.isinf(value) else repr(value)
 
 
 def boolean(value: Any) -> bool:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.pieces import read_only
-from framework.engines.compiled.cache import load
 from framework.engines.compiled.lower import Plan
 from framework.engines.compiled.source import Form, KernelSource
 from framework.engines.compiled.wiring import Path
 from framework.models import Model
+from framework.native import addresses, compiled
 from framework.optimizers import BoundOptimizer
+from framework.random_streams import random_generator
 from framework.trees import at
 
 KEPT_NUMBERS = 1_000_000
-"""How many numbers a kernel may keep of a chunk's outputs."""
-
-LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
-"""A formula over rows takes this many numbers at once, and at least this many rows."""
+"""How many numbers a kernel may keep of a chunk's outputs, or draw for it."""
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient in the kernel; the NumPy engine makes the steps beyond it."""
@@ -33,64 +29,52 @@ class Kernel:
 
     Attributes:
         constants: The settings in its formulas, which may be replaced by others for the same formulas.
-        longest: How many batches a chunk may have, so that the outputs which are kept for metrics stay small.
+        longest: How many batches a chunk may have, so that what is kept for metrics and drawn for it stays small.
+        buffers: The arrays that layers change besides their parameters.
     """
 
     def __init__(self, plan: Plan, form: Form, source: KernelSource, model: Model, size: int) -> None:
-        """Load the source and lay out the memory."""
-        dtype = plan.dtype
-        self._train = load(source.text).train
-        self._address = 0
-        if "gemm(" in source.text:  # SciPy takes a tenth of a second to import
-            self._address = importlib.import_module("framework.engines.compiled.native").gemm_address(dtype)
+        """Compile the source and lay out the memory."""
+        self._train = compiled(source.text, "train", plan.dtype)
         self.form, self.model, self.size = form, model, size
-        self.constants = np.array(source.constants)
-        self._limit = LIMITS[dtype]
-        self._folds = plan.descends
-        self._sizes = np.array(source.sizes)
-        self._wiring, self._source = plan.wiring, source
-        self._by_row = {i: loss.by_row for i, loss in zip(plan.wiring.outputs.values(), plan.losses, strict=True)}
-        wiring, layers = plan.wiring, range(len(plan.wiring.layers))
-        self._width = sum(map(wiring.units, wiring.outputs.values()))
-        self.longest = max(1, KEPT_NUMBERS // (size * self._width)) if form.keeps else math.inf
-        self._kept = (np.zeros((0, self._width), dtype), np.zeros((0, self._width), dtype))
-        widest = max(*wiring.widths, *map(wiring.units, layers))
-        spread = np.zeros(size * widest, dtype)  # dL/dx of one layer at a time, where they are one after another
-        at_once = min(size, max(LEAST_ROWS, SCRATCH_NUMBERS // widest))
+        self.constants, self._sizes = np.array([*source.constants, 0.0]), np.array([*source.sizes, 0])
+        self._plan, self._source, self._wiring = plan, source, plan.wiring
+        self._width = sum(out.width for out in self._wiring.outputs.values())
+        self.draws = [key for key in source.data if key[0] == "draw"]
+        most = [self._width] if form.keeps else []
+        most += [self._wiring.operations[key[1]].width for key in self.draws]
+        self.longest = max(1, KEPT_NUMBERS // (size * max(most))) if most else math.inf
         self._memory = {
-            "scratch_0": np.zeros((source.scratch * widest, at_once), dtype),
-            "columns_0": np.zeros((source.columns, at_once), dtype),
-            "scales_0": np.zeros(size, dtype),
-            "values_0": np.zeros(size, dtype),
+            name: np.zeros(spec[0] * size + spec[1] or 1, self._dtype(name))
+            for name, spec in source.memory.items()
+            if isinstance(spec[0], int)
         }
-        for m, width in enumerate(wiring.widths):
-            own = spread[: size * width] if wiring.in_line else np.zeros(size * width, dtype)
-            self._memory |= {f"x_{m}": np.zeros((size, width), dtype), f"s_{m}": own.reshape(size, width)}
-        self._memory |= {f"h_{i}": np.zeros((size, wiring.units(i)), dtype) for i in layers}
-        for i in wiring.outputs.values():
-            self._memory |= {f"{name}_{i}": np.zeros((size, wiring.units(i)), dtype) for name in ("target", "a")}
-            self._memory[f"classes_{i}"] = np.zeros(size, np.int64)
-        self._memory |= {f"ids_{t}": np.zeros(size, np.int64) for t in range(len(wiring.tables))}
-        self._classes = np.zeros(size, np.int64)
-        self._arrays: tuple[Array, ...] = ()
-        self._runs: tuple[Array, ...] = ()
+        self.buffers = [spec[0].buffers[spec[2]] for spec in source.memory.values() if spec[1:2] == ("buffers",)]
+        self._kept = (np.zeros((0, self._width), plan.dtype), np.zeros((0, self._width), plan.dtype))
+        self._done = np.zeros(2, np.int64)
+        self._targets: dict[Any, tuple[Any, Array]] = {}
+        self._runs = self._addresses = np.zeros(0, np.int64)
         self._version = -1
 
-    def _array(self, name: str) -> Array:
-        """Return the array of a name: working memory, or the current view of parameters or gradients.
+    def _dtype(self, name: str) -> str:
+        kind = name.partition("_")[0]
+        return "float64" if kind == "found" else "int64" if kind in ("classes", "ids") else self._plan.dtype
 
-        With ``_flat`` it has one axis.
-        """
-        kind, _, place = name.partition("_")
-        if kind not in ("w", "gw", "b", "gb", "e", "ge"):
-            memory = self._memory[name.removesuffix("_flat")]
-            return memory.reshape(-1) if name.endswith("_flat") else memory
-        wiring, number = self._wiring, int(place)
-        parameters = (wiring.tables[number].layer if kind in ("e", "ge") else wiring.layers[number]).parameters
-        views = parameters.gradients if kind[0] == "g" else parameters.views
-        array: Array = views["bias" if kind in ("b", "gb") else "weights"]
-        vector = kind in ("b", "gb") or (kind in ("w", "gw") and wiring.units(number) == 1)
-        return array.reshape(-1) if vector else array
+    def _array(self, name: str, spec: Any, optimizer: BoundOptimizer) -> Array:
+        """Return the array of a name: working memory, or the current view of parameters, gradients and memory."""
+        if name in self._memory:
+            return self._memory[name]
+        match spec:
+            case ("vector",):
+                return optimizer.parameters.vector
+            case ("gradient",):
+                return optimizer.parameters.gradient
+            case ("memory", place):
+                return [*optimizer.memory.values()][place]
+            case layer, "buffers", key:
+                return layer.buffers[key]  # type: ignore[no-any-return]
+        layer, group, key = spec
+        return getattr(layer.parameters, group)[key]  # type: ignore[no-any-return]
 
     def train(
         self,
@@ -103,68 +87,87 @@ class Kernel:
         sums: Array,
         *,
         seen: bool,
+        key: tuple[int, ...] = (),
     ) -> tuple[int, int]:
         """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
 
         A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
-        gradient is computed, for callbacks that read it.
+        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers.
         """
-        x, y, weight = self._rows(data)
         parameters = optimizer.parameters
         if self._version != parameters.version:
-            runs = parameters.trainable_runs()
-            self._runs = np.array([run.start for run in runs]), np.array([run.stop for run in runs])
-            self._arrays, self._version = tuple(map(self._array, self._source.arrays)), parameters.version
+            self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
+            self._version = parameters.version
+            arrays = [self._array(name, spec, optimizer) for name, spec in self._source.memory.items()]
+            self._addresses = addresses(arrays)
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
-        done, made = self._train(
+        given = [self._given(name, data, rows, first, stop, key) for name in self._source.data]
+        rows = np.ascontiguousarray(rows, np.int64)
+        self._train(
             first,
             stop,
             self.size,
-            x,
-            y,
-            weight,
-            rows,
-            self._sizes,
-            parameters.vector,
-            parameters.gradient,
-            tuple(optimizer.memory.values()),
-            *self._runs,
-            rates,
+            len(rows),
             optimizer.steps,
-            int(self._folds and not parameters.frozen_gradients) * (2 if seen else 1),
-            self.constants,
-            self._arrays,
-            self._classes,
+            int(self._plan.descends and not parameters.frozen_gradients) * (2 if seen else 1),
+            LIMITS[self._plan.dtype],
+            len(self._runs),
+            rows,
+            rates,
             sums,
-            *self._kept,
-            self._limit,
-            self._address,
+            self._done,
+            self._runs,
+            addresses(given),
+            self._addresses,
+            self._sizes,
+            self.constants,
         )
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0
-        return int(done), int(made)
+        return int(self._done[0]), int(self._done[1])
 
-    def _rows(self, data: Batch) -> tuple[Any, Any, Array]:
-        """Return x, y and weight as the source takes them: an array, or a tuple of them for several by name."""
+    def _given(self, name: tuple[Any, ...], data: Batch, rows: Array, first: int, stop: int, key: Any) -> Array:
+        """Return one of the arrays that change from chunk to chunk."""
         x, y, weight = data
-        dtype = self._memory["scales_0"].dtype
-        weight = read_only(np.zeros(0, dtype) if weight is None else weight)
-        if self._wiring.inputs != [()]:
-            x = tuple(_rows_of_numbers(at(x, path)) for path in self._wiring.inputs)
-        else:
-            x = read_only(x)
-        if not isinstance(self.form.classes, tuple):
-            return x, read_only(y) if self.form.classes else _rows_of_numbers(y), weight
-        targets = (at(y, path) for path in self._wiring.outputs)
-        pairs = zip(targets, self.form.classes, strict=True)
-        return x, tuple(read_only(part) if classes else _rows_of_numbers(part) for part, classes in pairs), weight
+        match name:
+            case ("x", path):
+                return at(x, path)  # type: ignore[no-any-return]
+            case ("y", place):
+                classes = self.form.classes if isinstance(self.form.classes, tuple) else (self.form.classes,)
+                target = at(y, [*self._wiring.outputs][place]) if isinstance(self.form.classes, tuple) else y
+                return self._classes(place, target) if classes[place] else target
+            case ("weight",):
+                return weight  # type: ignore[return-value]
+            case ("kept_h" | "kept_a" as which,):
+                return self._kept[which == "kept_a"]
+        return self._drawn(self._wiring.operations[name[1]], name[2], len(rows), first, stop, key)
+
+    def _classes(self, place: int, target: Array) -> Array:
+        """Return the classes as int64, converted once for the same array."""
+        known, found = self._targets.get(place, (None, target))
+        if known is not target:
+            found = np.ascontiguousarray(target, np.int64)
+            self._targets[place] = target, found
+        return found
+
+    def _drawn(self, operation: Any, name: str, count: int, first: int, stop: int, key: Any) -> Array:
+        """Return the random numbers of a layer for a chunk: those of the NumPy engine."""
+        seed, epoch, step = key
+        found = np.empty(((stop - first) * self.size, operation.width), self._plan.dtype)
+        for made, batch in enumerate(range(first, stop)):
+            n = min(self.size, count - batch * self.size)
+            numbers = random_generator(seed, name, epoch, step + made, *operation.key).random(
+                (n, operation.width), dtype=np.float32
+            )
+            found[made * self.size : made * self.size + n] = numbers
+        return found
 
     def per_row(self, path: Path) -> float:
         """Return how many values of a row the mean of an output's loss is over."""
-        i = self._wiring.outputs[path]
-        return 1.0 if self._by_row[i] else float(self._wiring.units(i))
+        place = [*self._wiring.outputs].index(path)
+        return 1.0 if self._plan.losses[place].by_row else float(self._wiring.outputs[path].width)
 
     def outputs(self, start: int, rows: int) -> tuple[Any, Any]:
         """Return (h, a) of some rows of the last chunk, in the model's shape."""
@@ -173,18 +176,14 @@ class Kernel:
         if not isinstance(shapes, dict):
             return tuple(_shaped(part, shapes) for part in (h, a))  # type: ignore[return-value]
         found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for path, i in self._wiring.outputs.items():
-            start, stop = stop, stop + self._wiring.units(i)
+        for path, out in self._wiring.outputs.items():
+            start, stop = stop, stop + out.width
             for tree, part in zip(found, (h, a), strict=True):
                 inside = tree
                 for name in path[:-1]:
                     inside = inside.setdefault(name, {})
                 inside[path[-1]] = _shaped(part[:, start:stop], at(shapes, path))
         return found
-
-
-def _rows_of_numbers(array: Array) -> Array:
-    return read_only(array.reshape(len(array), -1))
 
 
 def _shaped(rows: Array, shape: Any) -> Array:

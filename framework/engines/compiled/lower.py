@@ -7,27 +7,31 @@ A record is made by calling the formula on symbols of ``graph``, so a user's for
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from framework.activations import Activation
 from framework.emit.numpy import emit
+from framework.emit.layers import LayerProgram
 from framework.emit.programs import Program, wholly_ours
-from framework.engines.compiled.wiring import CannotLower, Path, Wiring
+from framework.engines.compiled.wiring import CannotLower, Operation, Output, Path, Wiring
 from framework.errors import DerivativeError
-from framework.graph.graph import Graph, signature
-from framework.graph.lower import lower
+from framework.graph.gradient import gradients
+from framework.graph.graph import Graph, rewrite, signature
+from framework.graph.lower import lower, recognise
 from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
+from framework.graph.operations.elementwise import COMPARISONS
 from framework.graph.reads import Reads
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
 from framework.losses.several import Losses
 from framework.models import Model
+from framework.models.layer import Layer
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
@@ -64,7 +68,7 @@ class Lowered:
 
     @property
     def coupled(self) -> bool:
-        """Whether elements of a row depend on one another."""
+        """Whether elements depend on one another."""
         return any(node.op in REDUCTIONS for node in self.nodes)
 
     @cached_property
@@ -90,19 +94,33 @@ def arguments(node: Node) -> tuple[Any, ...]:
     return tuple(map(bare, node.args))
 
 
+class Passes(NamedTuple):
+    """The records of a layer's formula, or of an activation.
+
+    Attributes:
+        forward: (x, or x0 and x1, the parameters, draws and buffers) -> (a, the new buffers, square = a^2); of an
+            activation of elements h -> (a, slope, square).
+        backward: (gradient, the same) -> (dx, or dx0 and dx1, the gradient of each parameter, their squares); of an
+            activation (gradient, slope), or over rows (gradient, h, a) -> (delta, change = delta^2).
+        names: The names of the inputs besides x: of parameters, draws and buffers.
+    """
+
+    forward: Lowered
+    backward: Lowered
+    names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that the source of a kernel depends on.
 
     Attributes:
-        wiring: The layers, and which reads what.
+        wiring: The operations, and which reads what.
         losses: The loss of each output, in the order of the wiring's.
         shares: The weight of each of them in the sum; None where the model has one output.
         optimizer: The optimizer's recipe.
         dtype: "float64" or "float32".
-        hidden: For each layer, the record h -> (a, slope), over rows h -> a; None for an output.
-        backwards: For each layer, None, or over rows the record (gradient, h, a) -> delta.
-        outputs: By layer, the record (h, target) -> (a, value, delta) of an output's activation with its loss.
+        passes: By operation, the records of its formula; None for an output.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
     """
@@ -112,11 +130,20 @@ class Plan:
     shares: tuple[float, ...] | None
     optimizer: Optimizer
     dtype: str
-    hidden: tuple[Lowered | None, ...]
-    backwards: tuple[Lowered | None, ...]
-    outputs: dict[int, Lowered]
+    passes: tuple[Passes | None, ...]
     update: Lowered
     reads: tuple[tuple[str, Reads], ...]
+
+    def output(self, place: int, *, weighted: bool) -> Lowered:
+        """Return the record (h, target, scale, weight) -> (a, total, delta, change) of an output with its loss.
+
+        ``target`` are the targets, ``scale`` is dL/d(value) of a row, and ``weight`` that of each row; ``total`` is
+        the sum of the values, and ``change`` is delta^2.
+        """
+        output = [*self.wiring.outputs.values()][place]
+        loss = self.losses[place]
+        methods = (_recorded_from(loss), _recorded_from(output.activation))
+        return _output(loss, output.activation, output.width, self.dtype, weighted, methods)
 
     @property
     def descends(self) -> bool:
@@ -153,13 +180,14 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
     wiring = Wiring.of(model)
-    activations = tuple(wiring.activations)
-    units = tuple(map(wiring.units, range(len(activations))))
     losses, shares = _losses(loss, wiring)
-    formulas: tuple[Activation | Loss, ...] = (*activations, *losses)
-    methods = tuple(map(_recorded_from, dict.fromkeys((*formulas, optimizer))))
-    plan = _plan(activations, units, tuple(wiring.outputs.values()), losses, optimizer, model.dtype, methods)
-    plan = replace(plan, wiring=wiring, shares=shares)
+    activations = [operation.activation for operation in wiring.operations]
+    formulas = tuple(dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses)))
+    passes = tuple(_passes(operation, model.dtype) for operation in wiring.operations)
+    update = _rehearsed(optimizer, model.dtype, _recorded_from(optimizer))
+    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, update, _reads(*formulas, optimizer))
+    for place in range(len(losses)):
+        plan.output(place, weighted=False)
     try:
         for formula in formulas:
             formula.program()  # traced twice, so without random numbers; the engine watches what it reads
@@ -168,36 +196,15 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     return plan
 
 
-@lru_cache(maxsize=64)
-def _plan(
-    activations: tuple[Activation, ...],
-    units: tuple[int, ...],
-    outputs: tuple[int, ...],
-    losses: tuple[Loss, ...],
-    optimizer: Optimizer,
-    dtype: str,
-    _methods: tuple[Any, ...],  # a part of the key
-) -> Plan:
-    """Return a plan without a wiring, recorded once: each fit needs it twice, and it takes milliseconds."""
-    hidden = [
-        (None, None) if layer in outputs else _activation(activation, units[layer], dtype)
-        for layer, activation in enumerate(activations)
-    ]
-    return Plan(
-        wiring=Wiring(),
-        losses=losses,
-        shares=None,
-        optimizer=optimizer,
-        dtype=dtype,
-        hidden=tuple(record for record, _ in hidden),
-        backwards=tuple(backward for _, backward in hidden),
-        outputs={
-            layer: _output(loss, activations[layer], units[layer], dtype)
-            for layer, loss in zip(outputs, losses, strict=True)
-        },
-        update=rehearsed_update(optimizer, dtype),
-        reads=_reads(*dict.fromkeys(activations), *dict.fromkeys(losses), optimizer),
-    )
+def _passes(operation: Operation, dtype: str) -> Passes | None:
+    if operation.writes is None:
+        return None
+    if operation.affine or operation.layer is None:
+        activation = operation.activation
+        return _activation(activation, operation.width, dtype, _recorded_from(activation))
+    if len(operation.reads) == 2:
+        return _sum(dtype)
+    return _layer(operation.layer, operation.width)
 
 
 def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, ...] | None]:
@@ -273,13 +280,28 @@ def _require_own(component: Any) -> None:
 # formulas
 
 
-def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Lowered:
-    """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name."""
+def _recorded(
+    names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]
+) -> Lowered:
+    """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name.
+
+    ``scale`` is a number, and ``weight`` one of each row.
+    """
     graph = Graph(dtype)
-    nodes = {name: graph.input(name, (graph.rows, width)) for name in names}
+    shapes = {"scale": (), "weight": (graph.rows, 1)}
+    nodes = {name: graph.input(name, shapes.get(name, (graph.rows, width))) for name in names}
     with np.errstate(all="ignore"):
         outputs = compute(*map(_argument, nodes.values()))
-    return Lowered(nodes, {name: value_of(value) for name, value in outputs.items()})
+    values = rewrite([*nodes.values(), *map(value_of, outputs.values())], _kept_axes)
+    return Lowered(dict(zip(nodes, values, strict=False)), dict(zip(outputs, values[len(nodes) :], strict=True)))
+
+
+def _kept_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    """Return a sum as that with kept axes, so that both are computed once."""
+    if node.op not in REDUCTIONS or node.attributes["keepdims"]:
+        return None
+    found = new.add(node.op, *args, **(node.attributes | {"keepdims": True}))
+    return new.add("reshape", found, shape=node.shape)
 
 
 def _argument(value: Any) -> Any:
@@ -288,42 +310,141 @@ def _argument(value: Any) -> Any:
     return Symbol(value, fixed=True) if isinstance(value, Node) else value
 
 
-def _activation(activation: Activation, units: int, dtype: str) -> tuple[Lowered, Lowered | None]:
-    """Return how a hidden layer's activation goes forward, and back where that needs another record."""
+@lru_cache(maxsize=256)
+def _activation(activation: Activation, width: int, dtype: str, _methods: tuple[Any, ...]) -> Passes:
+    """Return how an activation goes forward and back."""
     _require_own(activation)
     if not _coupled(activation):
 
         def both(h: Symbol) -> dict[str, Any]:
             a = _called(activation, "_formula", h)
-            return {"a": a, "slope": _slope(activation, h, a)}
+            return {"a": a, "slope": _slope(activation, h, a), "square": a * a}
 
-        return _of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), None
-    forward = _recorded(("h",), units, dtype, lambda h: {"a": _called(activation, "_formula", h)})
-    names = ("gradient", "h", "a")
-    backward = _recorded(names, units, dtype, lambda *symbols: {"delta": _row_backward(activation, *symbols)})
-    return _of_rows(activation, forward), _of_rows(activation, backward)
+        return Passes(_of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype))
+
+    def forward(h: Symbol) -> dict[str, Any]:
+        a = _called(activation, "_formula", h)
+        return {"a": a, "square": a * a}
+
+    def backward(*symbols: Symbol) -> dict[str, Any]:
+        delta = _row_backward(activation, *symbols)
+        return {"delta": delta, "change": delta * delta}
+
+    back = _recorded(("gradient", "h", "a"), width, dtype, backward)
+    return Passes(_of_rows(activation, _recorded(("h",), width, dtype, forward)), _of_rows(activation, back))
 
 
-def _output(loss: Loss, activation: Activation, units: int, dtype: str) -> Lowered:
+@lru_cache(maxsize=2)
+def _chain_rule(dtype: str) -> Lowered:
+    def delta(gradient: Symbol, slope: Symbol) -> dict[str, Any]:
+        delta = gradient * slope
+        return {"delta": delta, "change": delta * delta}
+
+    return _recorded(("gradient", "slope"), ELEMENTS, dtype, delta)
+
+
+@lru_cache(maxsize=2)
+def _sum(dtype: str) -> Passes:
+    """Return how the sum of two matrices goes forward and back."""
+
+    def forward(one: Symbol, other: Symbol) -> dict[str, Any]:
+        a = one + other
+        return {"a": a, "square": a * a}
+
+    back = _recorded(("gradient",), ELEMENTS, dtype, lambda gradient: {"dx0": gradient, "dx1": gradient})
+    return Passes(_recorded(("x0", "x1"), ELEMENTS, dtype, forward), back)
+
+
+@lru_cache(maxsize=256)
+def _output(
+    loss: Loss, activation: Activation, width: int, dtype: str, weighted: bool, _methods: tuple[Any, ...]
+) -> Lowered:
     """Return the last activation, the loss and delta = dL/dh as one record, so that they share what they can."""
     _require_own(activation)
     _require_own(loss)
     coupled = _coupled(activation)
 
-    def all_three(h: Symbol, target: Symbol) -> dict[str, Any]:
+    def all_of(h: Symbol, target: Symbol, scale: Symbol, weight: Any = 1.0) -> dict[str, Any]:
         a = _called(activation, "_formula", h)
         if loss.fuses(activation):
             value = _called(loss, "value_from_preactivation", h, target)
-            return {"a": a, "value": value, "delta": _called(loss, "fused_slope", a, target)}
-        value = _called(loss, "value", a, target)
-        slope = _loss_slope(loss, a, target)
-        if coupled:
-            return {"a": a, "value": value, "delta": _row_backward(activation, slope, h, a)}
-        return {"a": a, "value": value, "delta": slope * _slope(activation, h, a)}
+            delta = _called(loss, "fused_slope", a, target)
+        else:
+            value = _called(loss, "value", a, target)
+            slope = _loss_slope(loss, a, target)
+            delta = _row_backward(activation, slope, h, a) if coupled else slope * _slope(activation, h, a)
+        if not isinstance(value, Symbol):
+            raise CannotLower(f"{type(loss).__name__}.value is the same for every row")
+        delta = delta * (scale * weight if weighted else scale)
+        weight = weight[:, 0] if weighted and value.ndim == 1 else weight
+        return {"a": a, "total": value * weight if weighted else value, "delta": delta, "change": delta * delta}
 
     over_rows = loss.by_row or coupled
-    record = _recorded(("h", "target"), units if over_rows else ELEMENTS, dtype, all_three)
+    names = ("h", "target", "scale", "weight") if weighted else ("h", "target", "scale")
+    record = _recorded(names, width if over_rows else ELEMENTS, dtype, all_of)
     return _of_rows(loss, record) if over_rows else _of_elements(loss, record)
+
+
+def _layer(layer: Layer, width: int) -> Passes:
+    """Return how a layer with a formula goes forward and back, over the rows and the units of a batch."""
+    try:
+        program = layer.program((width,), training=True)
+        draws = layer.draws((width,))
+        return _traced(program, type(layer).__name__, tuple(draws), tuple(layer.initial_buffers()))
+    except DerivativeError as error:
+        raise CannotLower(_reason(_name(layer, "formula"), error)) from None
+
+
+@lru_cache(maxsize=64)
+def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: tuple[str, ...]) -> Passes:
+    traced = program.traced
+    wanted, names = ("x", *program.parameters), list(traced.inputs)
+    first = [traced.output, *traced.outputs[1:], *traced.inputs.values()]
+    if not any(call.pullback for call in traced.graph.calls.values()):
+        first = recognise(first)
+    graph = next(node for node in first if isinstance(node, Node)).graph
+    inputs = dict(zip(names, first[len(first) - len(names) :], strict=True))
+    gradient = graph.input("gradient", first[0].shape)
+    found = gradients([(first[0], gradient)], [inputs[each] for each in wanted])
+    drawn = {inputs[each] for each in draws}
+
+    def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+        return _simpler(new, node, args, drawn=not drawn.isdisjoint(node.args))
+
+    lowered = rewrite([*first, gradient, *found], rule)
+    output, *new = lowered[: len(first) - len(names)]
+    given = dict(zip([*names, "gradient"], lowered[len(first) - len(names) :], strict=False))
+    slopes = lowered[len(lowered) - len(wanted) :]
+    outputs = {"a": output, "square": value_of(symbol_of(output) * symbol_of(output))}
+    outputs |= {f"buffer_{place}": value for place, value in enumerate(new)}
+    forward = Lowered({each: given[each] for each in names}, outputs)
+    backward = Lowered(given, {f"d{each}": slope for each, slope in zip(wanted, slopes, strict=True)})
+    for record in (forward, backward):
+        _of_region(name, record)
+    kinds = {each: given[each].kind for each in names}
+    for each in (*program.parameters, *buffers):
+        if given[each].shape != (given["x"].shape[-1],) or kinds[each] != "f":
+            raise CannotLower(f"a kernel takes numbers for each unit of {name}; got {each} of another shape")
+    return Passes(forward, backward, (program.parameters, draws, buffers))
+
+
+def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> Any:
+    """Return a softmax or a variance by sums; a number that NumPy compares with float32 numbers becomes one."""
+    match node.op:
+        case "softmax":
+            along = {"axes": node.attributes["axes"], "keepdims": True}
+            e = new.add("exp", new.add("subtract", args[0], new.add("max", args[0], **along)))
+            return new.add("divide", e, new.add("sum", e, **along))
+        case "var":
+            x, axes, ddof = args[0], node.attributes["axes"], node.attributes["ddof"]
+            mean = new.add("mean", x, axes=axes, keepdims=True)
+            deviation = new.add("subtract", x, mean)
+            total = new.add("sum", new.add("multiply", deviation, deviation), axes=axes, keepdims=node.attributes["keepdims"])
+            count = new.lift(int(np.prod([x.shape[axis] for axis in axes])))
+            return new.add("divide", total, new.add("subtract", count, ddof) if ddof else count)
+    if drawn and node.op in COMPARISONS:
+        return new.add(node.op, *(arg if isinstance(arg, Node) else float(np.float32(arg)) for arg in args))
+    return _kept_axes(new, node, args)
 
 
 def _coupled(activation: Activation) -> bool:
@@ -385,7 +506,8 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
     return symbol_of(known.get(found, found))
 
 
-def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
+@lru_cache(maxsize=64)
+def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
     """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
@@ -481,13 +603,22 @@ def _of_rows(component: Any, record: Lowered) -> Lowered:
     Raises:
         CannotLower: An operation has no such form.
     """
-    rows, width = next(iter(record.inputs.values())).shape
-    for node in record.nodes:
-        reduces = node.op in REDUCTIONS and node.attributes["axes"] == (1,) and node.args[0].shape == (rows, width)
-        if not (_single(node) or reduces) or node.shape[1:] not in ((), (1,), (width,)) or node.shape[:1] != (rows,):
-            name = type(component).__name__
-            raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {_call(node)} over the row")
+    _of_region(type(component).__name__, record, axes=((1,),))
     return record
+
+
+def _of_region(name: str, record: Lowered, axes: tuple[tuple[int, ...], ...] = ((0,), (1,))) -> None:
+    """Check that a kernel can compute a record in loops over rows and along the row.
+
+    Raises:
+        CannotLower: An operation has no such form.
+    """
+    rows, width = next(iter(record.inputs.values())).shape
+    shapes = {(rows, width), (rows, 1), (rows,), (1, width), (width,), (1, 1), (1,), ()}
+    for node in record.nodes:
+        reduces = node.op in REDUCTIONS and node.attributes["axes"] in axes and node.args[0].shape == (rows, width)
+        if not (_single(node) or reduces or node.op == "rows") or node.shape not in shapes:
+            raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {_call(node)} over the row")
 
 
 def _single(node: Node) -> bool:

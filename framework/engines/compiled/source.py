@@ -1,21 +1,18 @@
-"""The source of a kernel: one readable function that trains on a chunk of batches."""
+"""The source of a kernel: functions of layers and formulas, and ``train``, which calls them for a chunk of batches."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from functools import cache
-from hashlib import blake2b
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from framework.engines.compiled.expressions import Writer
-from framework.engines.compiled.lower import Lowered, Plan
-from framework.engines.compiled.numeric import numeric_source
-from framework.engines.compiled.products import in_place, product
-from framework.engines.compiled.rows import row_function
-from framework.engines.compiled.step import indented, step_source
-from framework.engines.compiled.wiring import Columns, Table
+from framework.engines.compiled.expressions import update_source
+from framework.engines.compiled.layers import layers_source
+from framework.engines.compiled.loops import Loops, Place, indented
+from framework.engines.compiled.lower import Lowered, Passes, Plan
+from framework.engines.compiled.wiring import Operation
+
+LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
+"""A formula over rows takes this many numbers at once, and at least this many rows."""
 
 
 @dataclass(frozen=True)
@@ -35,405 +32,521 @@ class Form:
     keeps: bool
 
 
-ARGUMENTS = (
-    "first, stop, size, x, y, weight, rows, sizes, vector, gradient, memory, starts, stops, rates, steps, fold, "
-    "constants, arrays, classes, sums, kept_h, kept_a, limit, address"
-)
-"""The arguments of ``train``, in this order, as ``Kernel.train`` gives them."""
-
-AHEAD = 8
-"""How many rows ahead a row is prefetched: enough to hide the latency of memory, few enough to stay in cache."""
-
-SOON = f"fetch_row(x, rows[min(begin + i + {AHEAD}, len(rows) - 1)])"
-
-_HEADER = '''"""A training kernel, written by framework.engines.compiled; no text of the user's is part of it.
-
-With framework/engines/compiled/native.py {stamp}.
+_ARGUMENTS = """
+first: int, stop: int, size: int, count_of_rows: int, steps: int, fold: int, limit: float, runs: int, rows: ints,
+rates: floats, sums: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints, c: floats
 """
 
-import math
 
-import numpy as np
-from numba import njit
-
-from framework.engines.compiled.native import copy_row, fetch_row, gemm
-
-bare = {{"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}}
-formula = njit(error_model="numpy", fastmath={{"contract"}}, **bare)
-fast = {{"contract", "reassoc", "nsz"}}  # not nnan or ninf: divergence must be seen
-kernel = njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=fast, no_cfunc_wrapper=True)
-
-'''
-
-
-class _Kernel:
-    """Writes the lines of ``train``.
-
-    The number of a layer ends the names of its arrays, as in ``h_1``. That of a matrix ends ``x_1``, which layers read,
-    and ``s_1``, its gradient.
-    """
-
-    def __init__(self, plan: Plan, form: Form) -> None:
-        self.plan, self.form, self.wiring = plan, form, plan.wiring
-        self.writer = Writer(plan.dtype)
-        self.functions: list[str] = []
-        self.scratch = 0
-        self.columns = 0
-        self.flat: set[str] = set()
-        self.layers = range(len(self.wiring.layers))
-        self.outputs = [*self.wiring.outputs.values()]
-        self.several = plan.shares is not None
-        """Whether the loss is a sum over outputs by name."""
-        self.one = self.writer.literal(1.0)
-        self.zero = self.writer.literal(0.0)
-        self.sizes = [*self.wiring.widths]
-        self._places: dict[Any, int] = {}
-        self.units_1 = [self.wiring.units(layer) == 1 for layer in self.layers]
-        self.widths = ["1" if one else f"sizes[{self._units(i)}]" for i, one in enumerate(self.units_1)]
-        self.by_row = {
-            i: classes or plan.outputs[i].coupled for i, classes in zip(self.outputs, self._classes(), strict=True)
-        }
-        """By output, whether the last activation and the loss go over a row."""
-        self.reads_in_place = self.wiring.in_line and (form.single or self.units_1[0])
-        """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
-
-    def _classes(self) -> tuple[bool, ...]:
-        return self.form.classes if isinstance(self.form.classes, tuple) else (self.form.classes,)
-
-    def _size(self, key: Any, value: int) -> int:
-        """Return where ``sizes`` has a number, whose key is the same whatever its value."""
-        if key not in self._places:
-            self._places[key] = len(self.sizes)
-            self.sizes.append(value)
-        return self._places[key]
-
-    def _units(self, layer: int) -> int:
-        """Return where ``sizes`` has a layer's number of units."""
-        matrix = self.wiring.fills(layer)
-        return self._size(("units", layer), self.wiring.units(layer)) if matrix is None else matrix
-
-    def _column(self, matrix: int, start: int, j: str = "j") -> str:
-        """Return the source of column j of what begins at ``start`` in a matrix."""
-        return j if start == 0 else f"sizes[{self._size((matrix, start), start)}] + {j}"
-
-    def _written(self, layer: int, kind: str) -> str:
-        """Return the source of what a layer writes, in its matrix ("x") or in the gradient of that ("s").
-
-        ``[i, j]``, which one loop over all elements may stand for, is only that of a matrix that the layer fills alone.
-        """
-        place = self.wiring.writes[layer]
-        assert place is not None
-        column = "j" if self.wiring.fills(layer) is not None else f"sizes[{self._size(place, place[1])}] + j"
-        return f"{kind}_{place[0]}[i, {column}]"
-
-    def source(self) -> str:
-        totals = [f"total_{i}" for i in self.outputs if self.several]
-        step, update = step_source(self.plan, self.writer, self.widths, self._product, self._scattered, totals)
-        self.functions.append(update)
-        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *step]
-        body = [*map(self._plain, body)] if self.form.single else body
-        text = "\n".join(body)
-        self.arrays = [name for name in self._names() if name in text]
-        train = [
-            "@kernel",
-            f"def train({ARGUMENTS}):",
-            *indented(self._start()),
-            "    for batch in range(first, stop):",
-            *indented(body, 2),
-            "    return stop, made",
-        ]
-        return "\n\n".join(
-            [
-                numeric_source(self.plan.dtype, library=self.form.single and all(self.units_1)),
-                *self.functions,
-                "\n".join(train),
-                "",
-            ]
-        )
-
-    def _plain(self, line: str) -> str:
-        """Return a line where h and target of a single unit in a batch of one row are numbers, not arrays."""
-        places = "|".join(str(i) for i, one in enumerate(self.units_1) if one and not self.by_row.get(i, False))
-        return re.sub(rf"\b(h|target)_({places or 'none'})(?:_flat)?\[[^\]]*\]", r"\1_\2_0", line)
-
-    def _names(self) -> list[str]:
-        """Return the names of the arrays that a kernel may work on, with the number of their layer or matrix."""
-        reads = self.wiring.reads
-        names = dict.fromkeys(
-            name
-            for i in self.layers
-            for name in (f"x_{reads[i]}", *(f"{kind}_{i}" for kind in ("h", "w", "gw", "b", "gb")))
-        )
-        names |= dict.fromkeys(f"s_{m}" for m in range(len(self.wiring.widths)) if self.wiring.made(m))
-        tables = range(len(self.wiring.tables))
-        names |= dict.fromkeys(f"{kind}_{t}" for t in tables for kind in ("ids", "e", "ge"))
-        names |= dict.fromkeys(f"{kind}_{i}" for i in self.outputs for kind in ("target", "a", "classes"))
-        return [*names, "scratch_0", "columns_0", "scales_0", "values_0", *sorted(self.flat)]
-
-    def _start(self) -> list[str]:
-        """Name the constants, the parameters and the working memory."""
-        return [
-            f"{', '.join(self.arrays)}, = arrays",
-            *(f"c{i} = constants[{i}]" for i in range(len(self.writer.constants))),
-            "zero, one = real(0.0), real(1.0)",
-            "made = 0",
-        ]
-
-    def _gather(self) -> list[str]:
-        """Copy the rows of a batch; count their weights."""
-        each = "1" if self.several or self.plan.losses[0].by_row else self.widths[self.outputs[0]]
-        lines = ["begin = batch * size", "n = min(size, len(rows) - begin)"]
-        if self.form.single:
-            lines = ["begin, n = batch, 1"]
-        if self.form.weighted:
-            lines += [
-                "count = 0.0",
-                "for i in range(n):",
-                "    count += weight[rows[begin + i]]",
-                f"count *= {each}",
-                "if count == 0.0:  # a batch without weight makes no step",
-                "    continue",
-                "for i in range(n):",
-                "    scales_0[i] = real(weight[rows[begin + i]] / count)",
-            ]
-        else:
-            lines += [f"count = float(n * {each})", "scale = real(1.0 / count)"]
-        copy = [line for place in range(len(self.outputs)) for line in self._targets(place)]
-        if not self.wiring.in_line:
-            squares = [f"square_{m} = zero" for m in sorted({piece.matrix for piece in self._pieces()})]
-            return [
-                *lines,
-                *squares,
-                "for i in range(n):",
-                "    r = rows[begin + i]",
-                *indented([*copy, *self._inputs()]),
-            ]
-        lines += ["square_0 = zero", "for i in range(n):", "    r = rows[begin + i]", *indented(copy)]
-        if self.units_1[0]:
-            return lines  # the product reads x, and adds up its squares
-        if self.form.single:
-            return [*lines, SOON, "for k in range(sizes[0]):", "    square_0 += x[r, k] * x[r, k]"]
-        self.flat.add("x_0_flat")
-        lines += indented([SOON, "copy_row(x, r, x_0, i)"])
-        return [*lines, "for k in range(n * sizes[0]):", "    square_0 += x_0_flat[k] * x_0_flat[k]"]
-
-    def _targets(self, place: int) -> list[str]:
-        """Copy the targets of a row for one of the outputs."""
-        i = self.outputs[place]
-        y, classes = (f"y[{place}]", f"classes_{i}") if self.several else ("y", "classes")
-        if self._classes()[place]:
-            return [f"{classes}[i] = {y}[r]"]
-        return [f"for j in range({self.widths[i]}):", f"    target_{i}[i, j] = {y}[r, j]"]
-
-    def _pieces(self) -> list[Columns | Table]:
-        """Return what of the data goes into matrices."""
-        return [*self.wiring.columns, *self.wiring.tables]
-
-    def _inputs(self) -> list[str]:
-        """Copy a row of the inputs into the matrices, and rows of embeddings."""
-        places = {path: f"x[{place}]" for place, path in enumerate(self.wiring.inputs)}
-        if self.wiring.inputs == [()]:
-            places = {(): "x"}
-        lines: list[str] = []
-        for columns in self.wiring.columns:
-            m, width = columns.matrix, self._size(("columns", columns[:3]), columns.width)
-            lines += [
-                f"for j in range(sizes[{width}]):",
-                f"    v = {places[columns.path]}[r, j]",
-                f"    x_{m}[i, {self._column(m, columns.start)}] = v",
-                f"    square_{m} += v * v",
-            ]
-        for t, table in enumerate(self.wiring.tables):
-            m = table.matrix
-            lines += [
-                f"ids_{t}[i] = int({places[table.path]}[r, 0])",
-                f"for j in range(e_{t}.shape[1]):",
-                f"    v = e_{t}[ids_{t}[i], j]",
-                f"    x_{m}[i, {self._column(m, table.start)}] = v",
-                f"    square_{m} += v * v",
-            ]
-        return lines
-
-    def _scattered(self, into: str, factor: str) -> list[str]:
-        """Add dL/d(row) to the rows of the embeddings, or of their gradients, which start at 0."""
-        lines: list[str] = []
-        for t, table in enumerate(self.wiring.tables):
-            gradient = f"s_{table.matrix}[i, {self._column(table.matrix, table.start)}]"
-            lines += [f"{into}_{t}[:] = zero"] if into == "ge" else []
-            lines += ["for i in range(n):", f"    for j in range({into}_{t}.shape[1]):"]
-            lines += [f"        {into}_{t}[ids_{t}[i], j] += {factor}{gradient}"]
-        return lines
-
-    def _elements(self, place: int, lines: list[str]) -> list[str]:
-        """Return loops over the rows and units of a layer: one loop where a line needs neither row nor unit."""
-        flat = [re.sub(r"\b((?:a|h|s|target|x)_\d+)\[i, j\]", r"\1_flat[i]", line) for line in lines]
-        if self.units_1[place]:  # LLVM makes no vectors of a column
-            loop = ["for i in range(n):", *indented(["j = 0", *flat])]
-        elif not re.search(r"\bi\b|\bj\b", "\n".join(flat).replace("_flat[i]", "")):
-            loop = [f"for i in range(n * {self.widths[place]}):", *indented(flat)]
-        else:
-            return ["for i in range(n):", f"    for j in range({self.widths[place]}):", *indented(lines, 2)]
-        self.flat |= set(re.findall(r"\w+_flat", "\n".join(flat)))
-        return loop
-
-    def _product(self, what: str, place: int) -> list[str]:
-        style = "vector" if self.units_1[place] else "online" if self.form.single else "matrix"
-        lines = product(style, what, place, self.wiring.reads[place], self._units(place))
-        return in_place(lines, SOON) if self.reads_in_place and place == 0 else lines
-
-    def _biased(self, place: int) -> list[str]:
-        return self._elements(place, [f"h_{place}[i, j] += b_{place}[j]"])
-
-    def _forward(self) -> list[str]:
-        """Go through all layers but the outputs: x_1, x_2, ..., with the slope in place of h."""
-        lines: list[str] = []
-        begun = {piece.matrix for piece in self._pieces()}
-        for i, record in enumerate(self.plan.hidden):
-            place = self.wiring.writes[i]
-            if record is None or place is None:
-                continue
-            m, above = place[0], self._written(i, "x")
-            lines += self._product("forward", i)
-            lines += [] if m in begun else [f"square_{m} = {self.zero}"]
-            begun.add(m)
-            total = f"square_{m} += a * a"
-            if self.plan.backwards[i] is not None:
-                reads, writes = {"h": f"h_{i}[i, j]"}, {"a": above}
-                lines += [*self._biased(i), *self._rows(f"activation_{i}", record, i, reads, writes)]
-                lines += self._elements(i, [f"a = {above}", total])
-                continue
-            text, constants = self.writer.elementwise(f"activation_{i}", record)
-            self.functions.append(text)
-            call = f"a, slope = activation_{i}(h_{i}[i, j]{constants})"
-            lines += self._biased(i)
-            lines += self._elements(i, [call, f"{above} = a", f"h_{i}[i, j] = slope", total])
-        return lines
-
-    def _rows(self, name: str, record: Lowered, place: int, reads: dict[str, str], writes: dict[str, str]) -> list[str]:
-        """Write the function of a formula over the rows of a layer's units, and return the lines that call it."""
-        width = self.widths[place]
-        function = row_function(self.writer, name, record, reads, writes, width=width, single=self.form.single)
-        self.functions.append(function.text)
-        self.scratch = max(self.scratch, function.scratch)
-        self.columns = max(self.columns, function.columns)
-        return function.call
-
-    def _loss(self) -> list[str]:
-        """Compute the loss and delta = dL/dh of the outputs; stop where they are not finite."""
-        if not self.several:
-            lines = self._output(0, "total", "")
-        else:
-            lines = ["total = 0.0"]
-            for place, (i, share) in enumerate(zip(self.outputs, self.plan.shares or (), strict=True)):
-                each = "" if self.plan.losses[place].by_row else f" / {self.widths[i]}"
-                lines += [f"share_{i} = c{self.writer.place(share)}{each}", f"part_{i} = real(share_{i})"]
-                lines += [*self._output(place, f"total_{i}", f"_{i}"), f"total += total_{i} * share_{i}"]
-        return [*lines, "loss = total / count", "if not math.isfinite(loss):", "    return batch, made"]
-
-    def _output(self, place: int, total: str, end: str) -> list[str]:
-        """Compute the loss and delta of one output; ``end`` ends the names of what each output has."""
-        i = self.outputs[place]
-        record = self.plan.outputs[i]
-        scale = f"{'scales_0[i]' if self.form.weighted else 'scale'}{f' * part_{i}' if self.several else ''}"
-        weighted = " * weight[rows[begin + i]]" if self.form.weighted else ""
-        lines = [*self._product("forward", i), f"{total} = 0.0", f"change{end} = {self.zero}"]
-        column = self._column(-1, sum(map(self.wiring.units, self.outputs[:place])))
-        keep_h = f"kept_h[begin - first * size + i, {column}] = h_{i}[i, j]"
-        keep_a = f"kept_a[begin - first * size + i, {column}]"
-        if self.by_row[i]:
-            classes = f"classes{end}[i]" if self.several else "classes[i]"
-            target = f"({self.one} if {classes} == j else {self.zero})"
-            target = target if self._classes()[place] else f"target_{i}[i, j]"
-            reads = {"h": f"h_{i}[i, j]", "target": target}
-            writes = {"delta": f"h_{i}[i, j]", "value": "values_0[i]"}
-            writes |= {"a": f"a_{i}[i, j]"} if self.form.keeps else {}
-            lines += self._biased(i)
-            lines += self._elements(i, [keep_h]) if self.form.keeps else []
-            lines += self._rows(f"output{end}", record, i, reads, writes)
-            lines += ["for i in range(n):", f"    {total} += values_0[i]{weighted}"]
-            lines += self._elements(i, [f"{keep_a} = a_{i}[i, j]"]) if self.form.keeps else []
-            inner = [f"d = h_{i}[i, j] * {scale}", f"h_{i}[i, j] = d", f"change{end} += d * d"]
-            return lines + self._elements(i, inner)
-        text, constants = self.writer.elementwise(f"output{end}", record)
-        self.functions.append(text)
-        inner = [f"a, value, d = output{end}(h_{i}[i, j] + b_{i}[j], target_{i}[i, j]{constants})"]
-        if self.form.keeps:
-            lines += self._elements(i, [f"{keep_h} + b_{i}[j]"])
-            inner.append(f"{keep_a} = a")
-        inner += [f"{total} += value{weighted}", f"d *= {scale}", f"h_{i}[i, j] = d", f"change{end} += d * d"]
-        return lines + self._elements(i, inner)
-
-    def _backward(self) -> list[str]:
-        """Carry delta back; stop where a gradient may not be finite."""
-        lines: list[str] = []
-        begun: set[int] = set()
-        for i in reversed(self.layers):
-            m = self.wiring.reads[i]
-            lines += self._delta(i)
-            change = f"change_{i}" if self.several and i in self.outputs else "change"
-            lines += self._stop(f"(float(square_{m}) + n) * float({change})")
-            if self.wiring.made(m):
-                lines += self._product("more" if m in begun else "inputs", i)
-                begun.add(m)
-        for t, table in enumerate(self.wiring.tables):
-            gradient = f"s_{table.matrix}[i, {self._column(table.matrix, table.start)}]"
-            lines += ["change = zero", "for i in range(n):", f"    for j in range(e_{t}.shape[1]):"]
-            lines += [f"        change += {gradient} * {gradient}", *self._stop("n * float(change)")]
-        return lines
-
-    @staticmethod
-    def _stop(bound: str) -> list[str]:
-        return [f"if not {bound} <= limit:  # bounds the square of every gradient", "    return batch, made"]
-
-    def _delta(self, i: int) -> list[str]:
-        """Make delta of dL/da of a layer; that of an output is known from the loss."""
-        place, backward = self.wiring.writes[i], self.plan.backwards[i]
-        if place is None:
-            return []
-        below = self._written(i, "s")
-        if backward is None:
-            inner = [f"d = {below} * h_{i}[i, j]", f"h_{i}[i, j] = d", "change += d * d"]
-            return ["change = zero", *self._elements(i, inner)]
-        reads = {"gradient": below, "h": f"h_{i}[i, j]", "a": self._written(i, "x")}
-        lines = self._rows(f"backward_{i}", backward, i, reads, {"delta": f"h_{i}[i, j]"})
-        return ["change = zero", *lines, *self._elements(i, [f"d = h_{i}[i, j]", "change += d * d"])]
-
-
-@dataclass(frozen=True)
+@dataclass
 class KernelSource:
     """A kernel as text, and what it must be given.
 
     Attributes:
-        text: The source of a module whose ``train`` takes ``ARGUMENTS``.
-        constants: The values of c0, c1, ...
-        arrays: The names of the arrays, in order; ``h_1`` is that of the second layer.
+        text: A program in the kernel language, whose ``train`` trains on the batches first..stop.
+        constants: The numbers of ``c``.
         sizes: The numbers of ``sizes``.
-        scratch: How many numbers of an element are kept in ``scratch``.
-        columns: How many numbers of a row are kept in ``columns``.
+        memory: The arrays of ``memory`` by name: (numbers of a row, further numbers), or a layer with "views",
+            "gradients" or "buffers" and a name there.
+        data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",), or
+            ("draw", operation, name).
     """
 
-    text: str
-    constants: list[float]
-    arrays: list[str]
-    sizes: list[int]
-    scratch: int
-    columns: int
+    text: str = ""
+    constants: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    data: list[tuple[Any, ...]] = field(default_factory=list)
 
 
-@cache
-def _stamp() -> str:
-    """Return a digest of the code that kernels call, so that another version of it is another kernel."""
-    return blake2b((Path(__file__).parent / "native.py").read_bytes(), digest_size=8).hexdigest()
-
-
-def kernel_source(plan: Plan, form: Form) -> KernelSource:
-    """Write the kernel of a plan for batches of this form.
+def kernel_source(plan: Plan, form: Form, size: int = 1) -> KernelSource:
+    """Write the kernel of a plan for batches of this form and at most this size.
 
     Raises:
         CannotLower: An operation has no form in a kernel.
     """
-    kernel = _Kernel(plan, form)
-    text = kernel.source()
-    header = _HEADER.format(stamp=_stamp())
-    memory = max(kernel.scratch, 1), max(kernel.columns, 1)
-    return KernelSource(header + text, kernel.writer.constants, kernel.arrays, kernel.sizes, *memory)
+    return _Kernel(plan, form, size).source()
+
+
+class _Kernel:
+    """Writes ``train``.
+
+    Matrix m is ``x_m``, and its gradient ``s_m``. Operation i of a Dense writes ``h_i``, which holds the slopes of its
+    activation later, and dL/dh in the end.
+    """
+
+    def __init__(self, plan: Plan, form: Form, size: int) -> None:
+        self.plan, self.form, self.wiring, self.size = plan, form, plan.wiring, size
+        self.made = KernelSource()
+        self.functions: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self._places: dict[Any, int] = {}
+        self.slots = 0
+        self.outputs = [*self.wiring.outputs.values()]
+        self.several = plan.shares is not None
+        """Whether the loss is a sum over outputs by name."""
+        classes = form.classes if isinstance(form.classes, tuple) else (form.classes,)
+        self.classes = classes
+        self.in_place = self.wiring.in_line and self.wiring.operations[0].width == 1
+        """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
+        self.begun: set[int] = set()
+        self.squares: set[int] = set()
+        self.squared = {m for operation in self.wiring.operations if operation.affine for m in operation.reads}
+
+    # names
+
+    def _size(self, key: Any, value: int) -> str:
+        """Return the text of a number of ``sizes``, whose key is the same whatever its value."""
+        if key not in self._places:
+            self._places[key] = len(self.made.sizes)
+            self.made.sizes.append(value)
+        return f"sizes[{self._places[key]}]"
+
+    def _width(self, matrix: int) -> str:
+        return self._size(("matrix", matrix), self.wiring.widths[matrix])
+
+    def _units(self, i: int) -> str:
+        matrix = self.wiring.fills(i)
+        return self._size(("units", i), self.wiring.operations[i].width) if matrix is None else self._width(matrix)
+
+    def _array(self, name: str, spec: Any, kind: str = "reals") -> str:
+        """Return the name of an array of ``memory``."""
+        self.made.memory.setdefault(name, spec)
+        self.kinds[name] = kind
+        return name
+
+    def _matrix(self, kind: str, m: int) -> str:
+        return self._array(f"{kind}_{m}", (self.wiring.widths[m], 0))
+
+    def _h(self, i: int) -> str:
+        return self._array(f"h_{i}", (self.wiring.operations[i].width, 0))
+
+    def _parameter(self, i: int, name: str, group: str = "views") -> str:
+        operation = self.wiring.operations[i]
+        names = {"views": "p", "gradients": "g", "buffers": "b"}
+        place = [*operation.layer.layout(), *operation.layer.initial_buffers()].index(name)
+        return self._array(f"{names[group]}_{i}_{place}", (operation.layer, group, name))
+
+    def _data(self, *key: Any) -> str:
+        if key not in self.made.data:
+            self.made.data.append(key)
+        return f"data_{self.made.data.index(key)}"
+
+    def _start(self, start: int, key: Any) -> str:
+        """Return the text that takes an array from a column on."""
+        return f"[{self._size(key, start)}:]" if start else ""
+
+    def _written(self, i: int, kind: str) -> tuple[str, bool, str]:
+        """Return where an operation writes: the array, whether its rows lie apart, and how far."""
+        place = self.wiring.operations[i].writes
+        assert place is not None
+        matrix, start = place
+        text = f"{self._matrix(kind, matrix)}{self._start(start, place)}"
+        return text, self.wiring.fills(i) is None, self._width(matrix)
+
+    # the whole
+
+    def source(self) -> KernelSource:
+        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        head = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
+        for place, key in enumerate(self.made.data):
+            kind = "ints" if key[0] == "y" and self.classes[key[1]] else "reals"
+            head.append(f"data_{place}: {kind} = data[{place}]")
+        train = [
+            f"def train({' '.join(_ARGUMENTS.split())}):",
+            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(body)]),
+            *indented(["done[0] = stop", "done[1] = made"]),
+        ]
+        text = "\n\n\n".join([*self.functions.values(), "\n".join(train), ""])
+        self.made.text = f"{layers_source(text, self.plan.dtype)}\n\n\n{text}"
+        return self.made
+
+    def _call(self, loops: Loops, width: tuple[str, int], given: dict[str, str]) -> list[str]:
+        """Return the line that calls the function of a formula; equal functions are one."""
+        name = self.functions_named(loops.text)
+        text, units = width
+        most = max(1, min(self.size, max(LEAST_ROWS, SCRATCH_NUMBERS // units)))
+        rows = self.size if loops.whole else most
+        arguments = {"n": "n" if loops.direction != "flat" or loops.narrow else f"n * {text}", "width": text}
+        if loops.direction == "rows":
+            arguments["most"] = "size" if loops.whole else self._size(("most", text), most)
+        if loops.cells:
+            room = (self.size if loops.direction == "units" else rows) * units
+            place = self._size(("room", text, loops.direction, loops.whole), room)
+            needed = loops.cells * room
+            before = self.made.memory.get("scratch", (0, 0))
+            self._array("scratch", None)
+            self.made.memory["scratch"] = (0, max(before[1], needed))
+            arguments |= {f"cell_{cell}": f"scratch[{cell} * {place}:]" for cell in range(loops.cells)}
+        if loops.constants:
+            arguments["c"] = self._constants(loops.constants)
+        if loops.totals:
+            arguments["found"] = f"found[{self.slots}:]"
+            self._array("found", (0, 0), "floats")
+            self.slots += len(loops.totals)
+            self.made.memory["found"] = (0, self.slots)
+        arguments |= given
+        return [f"{name}({', '.join(arguments[each] for each in loops.arguments)})"]
+
+    def functions_named(self, text: str) -> str:
+        """Return the name of a function, which is added where it is new."""
+        if text not in self.functions:
+            self.functions[text] = text.replace(Loops.NAME, f"formula_{len(self.functions)}")
+        return f"formula_{[*self.functions].index(text)}"
+
+    def _constants(self, values: list[float]) -> str:
+        start = len(self.made.constants)
+        self.made.constants += values
+        return f"c[{start}:]"
+
+    def _loops(self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place], *totals: str, narrow: bool) -> Loops:
+        return Loops(record, self.plan.dtype, reads, writes, totals, narrow=narrow)
+
+    def _found(self, back: int) -> str:
+        """Return the text of one of the last totals."""
+        return f"found[{self.slots - back}]"
+
+    @staticmethod
+    def _stop(condition: str) -> list[str]:
+        return [f"if not {condition}:", "    done[0] = batch", "    done[1] = made", "    return"]
+
+    # forward
+
+    def _gather(self) -> list[str]:
+        """Copy the rows of a batch; count their weights."""
+        lines = ["begin = batch * size", "n = min(size, count_of_rows - begin)", "left = count_of_rows - begin"]
+        least = max((getattr(o.layer, "minimum_rows", 1) for o in self.wiring.operations), default=1)
+        if least > 1:
+            lines += self._stop(f"n >= {least}")
+        width = "1" if self.several or self.plan.losses[0].by_row else self._output_width(0)
+        if self.form.weighted:
+            weight = self._array("weight", (1, 0))
+            lines += [
+                f"count = weights(n, rows[begin:], {self._data('weight')}, {weight}) * float({width})",
+                "if count == 0.0:",
+                "    continue",
+            ]
+        else:
+            lines += [f"count = float(n * {width})"]
+        for place, out in enumerate(self.outputs):
+            y = self._data("y", place)
+            if self.classes[place]:
+                classes = self._array(f"classes_{place}", (1, 0), "ints")
+                lines.append(f"classes(n, left, rows[begin:], {y}, {classes})")
+            else:
+                target = self._array(f"target_{place}", (out.width, 0))
+                lines.append(f"targets(n, {self._output_width(place)}, left, rows[begin:], {y}, {target})")
+        for columns in [] if self.in_place else self.wiring.columns:
+            m, width = columns.matrix, self._width(columns.matrix)
+            x, to = self._data("x", columns.path), self._matrix("x", m)
+            if columns.width == self.wiring.widths[m]:
+                call = f"gather(n, {width}, left, rows[begin:], {x}, {to})"
+            else:
+                own, start = self._size(("columns", columns[:3]), columns.width), self._start(columns.start, (m, columns.start))
+                call = f"columns(n, {own}, {width}, rows[begin:], {x}, {to}{start})"
+            lines += self._square(m, call)
+        for t, table in enumerate(self.wiring.tables):
+            m, (weights, _, ids) = table.matrix, self._table(t)
+            to = f"{self._matrix('x', m)}{self._start(table.start, (m, table.start))}"
+            units, x = self._size(("table", t), table.layer.units), self._data("x", table.path)
+            call = f"embed(n, {units}, {self._width(m)}, rows[begin:], {x}, {ids}, {weights}, {to})"
+            lines += self._square(m, call)
+        return lines
+
+    def _table(self, t: int) -> tuple[str, str, str]:
+        layer = self.wiring.tables[t].layer
+        weights = self._array(f"e_{t}", (layer, "views", "weights"))
+        gradient = self._array(f"ge_{t}", (layer, "gradients", "weights"))
+        return weights, gradient, self._array(f"ids_{t}", (1, 0), "ints")
+
+    def _square(self, m: int, call: str) -> list[str]:
+        """Add to the sum of the squares of a matrix, which bounds the gradients of the layers that read it."""
+        sign = "+=" if m in self.squares else "="
+        self.squares.add(m)
+        return [f"square_{m} {sign} {call}"]
+
+    def _output_width(self, place: int) -> str:
+        out = self.outputs[place]
+        if out.width == 1:
+            return "1"
+        return self._units(out.operation) if out.operation is not None else self._width(out.matrix or 0)
+
+    def _kind(self, i: int) -> str:
+        """Return the kind of a product: the start of the names of its functions."""
+        operation = self.wiring.operations[i]
+        if operation.width == 1:
+            return "place" if self.in_place and operation.reads == (0,) else "unit"
+        return "row" if self.form.single else "dense"
+
+    def _product(self, what: str, i: int, *more: str) -> str:
+        """Return the call of a product of a layer."""
+        (m,) = self.wiring.operations[i].reads
+        kind = self._kind(i)
+        sizes = ["n", self._width(m)]
+        x = self._matrix("x", m) if kind != "place" else self._data("x", ())
+        if kind != "place":
+            sizes.append(self._units(i))
+        elif what == "forward":
+            more = ("left", *more)
+        rows = ["rows[begin:]"] if kind == "place" else []
+        given = {
+            "forward": [x, self._parameter(i, "weights"), self._parameter(i, "bias"), self._delta(i, "x")],
+            "weights": [x, self._delta(i), self._parameter(i, "weights", "gradients"), self._parameter(i, "bias", "gradients")],
+            "descend": [x, self._delta(i), self._parameter(i, "weights"), self._parameter(i, "bias")],
+            "inputs": [self._delta(i), self._parameter(i, "weights"), self._matrix("s", m)] if what == "inputs" else [],
+        }[what]
+        return f"{kind}_{what}({', '.join([*sizes, *more, *rows, *given])})"
+
+    def _direct(self, i: int) -> bool:
+        """Return whether a product writes its matrix itself, as no activation comes between."""
+        operation = self.wiring.operations[i]
+        return operation.affine and self.wiring.fills(i) is not None and _is_identity(self.plan.passes[i])
+
+    def _delta(self, i: int, kind: str = "s") -> str:
+        """Return the array that a product writes ("x"), or that of dL/dh ("s")."""
+        operation = self.wiring.operations[i]
+        if self._direct(i) and operation.writes is not None:
+            return self._matrix(kind, operation.writes[0])
+        return self._h(i)
+
+    def _forward(self) -> list[str]:
+        """Go through all operations."""
+        lines: list[str] = []
+        for i, operation in enumerate(self.wiring.operations):
+            if operation.affine:
+                call = self._product("forward", i)
+                lines += self._square(0, call) if self._kind(i) == "place" else [call]
+            passes = self.plan.passes[i]
+            if passes is None or operation.writes is None:
+                continue
+            m = operation.writes[0]
+            if self._direct(i):
+                lines += self._square(m, f"squared(n * {self._width(m)}, {self._matrix('x', m)})") if m in self.squared else []
+                continue
+            lines += self._formula(i, operation, passes)
+        return lines
+
+    def _formula(self, i: int, operation: Operation, passes: Passes) -> list[str]:
+        """Call the forward pass of a formula."""
+        a, apart, stride = self._written(i, "x")
+        reads, given = self._given(i, operation, passes)
+        writes = {"a": Place("a", strided=apart)}
+        given |= {"a": a, "stride_a": stride}
+        if "slope" in passes.forward.outputs:
+            writes["slope"] = Place("x") if operation.affine else Place("slope")
+            given["slope"] = "" if operation.affine else self._h(i)
+        for place, name in enumerate(passes.names[2]):
+            writes[f"buffer_{place}"] = Place(f"new{place}", "row")
+            given[f"new{place}"] = self._array(f"new_{i}_{place}", (0, operation.width))
+        m = operation.writes[0] if operation.writes else 0
+        totals = ("square",) if m in self.squared else ()
+        loops = self._loops(passes.forward, reads, writes, *totals, narrow=operation.width == 1)
+        lines = self._call(loops, (self._units(i), operation.width), given)
+        return [*lines, *(self._square(m, self._found(1)) if totals else [])]
+
+    def _given(self, i: int, operation: Operation, passes: Passes) -> tuple[dict[str, Place], dict[str, str]]:
+        """Return where the arguments of a formula are, and what is given for them."""
+        if operation.affine:
+            return {"h": Place("x")}, {"x": self._h(i)}
+        x = [self._matrix("x", m) for m in operation.reads]
+        if operation.layer is None:
+            return {"h": Place("x")}, {"x": x[0]}
+        if len(x) == 2:
+            return {"x0": Place("x0"), "x1": Place("x1")}, {"x0": x[0], "x1": x[1]}
+        reads, given = {"x": Place("x")}, {"x": x[0]}
+        parameters, draws, buffers = passes.names
+        for place, name in enumerate(parameters):
+            reads[name], given[f"p{place}"] = Place(f"p{place}", "row"), self._parameter(i, name)
+        for place, name in enumerate(draws):
+            reads[name], given[f"r{place}"] = Place(f"r{place}"), f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]"
+        for place, name in enumerate(buffers):
+            reads[name], given[f"b{place}"] = Place(f"b{place}", "row"), self._parameter(i, name, "buffers")
+        return reads, given
+
+    # loss
+
+    def _loss(self) -> list[str]:
+        """Compute the loss and delta = dL/dh of the outputs; stop where they are not finite."""
+        lines = [] if not self.several else ["total = 0.0"]
+        for place in range(len(self.outputs)):
+            scale = "1.0"
+            if self.several:
+                share = (self.plan.shares or ())[place]
+                each = "" if self.plan.losses[place].by_row else f" / float({self._output_width(place)})"
+                lines.append(f"share_{place} = {self._constants([share]).replace(':]', ']')}{each}")
+                scale = f"share_{place}"
+            lines += self._output(place, f"real({scale} / count)")
+            lines.append(f"total += total_{place} * share_{place}" if self.several else "total = total_0")
+        return [*lines, "loss = total / count", *self._stop("isfinite(loss)")]
+
+    def _output(self, place: int, scale: str) -> list[str]:
+        """Compute the loss and delta of one output."""
+        out = self.outputs[place]
+        narrow, width, lines = out.width == 1, self._output_width(place), list[str]()
+        if out.operation is not None:
+            h = delta = self._h(out.operation)
+            writes = {"delta": Place("h")}
+        else:
+            m = out.matrix or 0
+            h, delta = self._matrix("x", m), self._matrix("s", m)
+            writes = {"delta": Place("delta", adds=m in self.begun)} if self.wiring.made(m) else {}
+            self.begun.add(m)
+        reads = {"h": Place("h"), "target": Place("target", "classes" if self.classes[place] else "full"), "scale": Place("scale", "number")}
+        given = {"h": h, "target": f"classes_{place}" if self.classes[place] else f"target_{place}", "scale": scale, "delta": delta}
+        if self.form.weighted:
+            reads["weight"], given["weight"] = Place("weight", "column"), "weight"
+        if self.form.keeps:
+            whole = sum(each.width for each in self.outputs)
+            start = sum(each.width for each in self.outputs[:place])
+            total = self._size("outputs", whole) if len(self.outputs) > 1 else width
+            at = f"(begin - first * size) * {total}" + (f" + {self._size(('output', place), start)}" if start else "")
+            writes["a"] = Place("kept", strided=len(self.outputs) > 1)
+            given |= {"kept": f"{self._data('kept_a')}[{at}:]", "stride_kept": total}
+            lines.append(f"keep(n, {width}, {total}, {h}, {self._data('kept_h')}[{at}:])")
+        record = self.plan.output(place, weighted=self.form.weighted)
+        loops = self._loops(record, reads, writes, "total", "change", narrow=narrow)
+        lines += self._call(loops, (width, out.width), given)
+        return [*lines, f"total_{place} = {self._found(2)}", f"change_{place} = {self._found(1)}"]
+
+    # backward
+
+    def _backward(self) -> list[str]:
+        """Carry delta back; stop where a gradient may not be finite."""
+        lines: list[str] = []
+        for i, operation in reversed([*enumerate(self.wiring.operations)]):
+            passes = self.plan.passes[i]
+            if not operation.affine:
+                lines += self._formula_back(i, operation, passes) if passes is not None else []
+                continue
+            (m,) = operation.reads
+            if passes is None or operation.writes is None:
+                change = f"change_{[out.operation for out in self.outputs].index(i)}"
+            elif self._direct(i):
+                change = f"squared(n * {self._units(i)}, {self._delta(i)})"
+            else:
+                lines += self._activation_back(i, operation, passes)
+                change = self._found(1)
+            lines += self._stop(f"(square_{m} + float(n)) * {change} <= limit")
+            if self.wiring.made(m):
+                lines.append(self._product("inputs", i, self._begun(m)))
+        for t, table in enumerate(self.wiring.tables):
+            change = f"{self._matrix('s', table.matrix)}{self._start(table.start, (table.matrix, table.start))}"
+            units = self._size(("table", t), table.layer.units)
+            lines += self._stop(f"float(n) * embed_change(n, {units}, {self._width(table.matrix)}, {change}) <= limit")
+        return lines
+
+    def _begun(self, m: int) -> str:
+        begun = m in self.begun
+        self.begun.add(m)
+        return f"real({float(begun)})"
+
+    def _activation_back(self, i: int, operation: Operation, passes: Passes) -> list[str]:
+        """Make delta of dL/da of a product's activation, in place of h."""
+        s, apart, stride = self._written(i, "s")
+        given = {"s": s, "stride_s": stride, "h": self._h(i)}
+        reads = {"gradient": Place("s", strided=apart)}
+        if "slope" in passes.backward.inputs:
+            reads["slope"] = Place("h")
+        else:
+            a, _, _ = self._written(i, "x")
+            reads |= {"h": Place("h"), "a": Place("a", strided=apart)}
+            given |= {"a": a, "stride_a": stride}
+        loops = self._loops(passes.backward, reads, {"delta": Place("h")}, "change", narrow=operation.width == 1)
+        return self._call(loops, (self._units(i), operation.width), given)
+
+    def _formula_back(self, i: int, operation: Operation, passes: Passes) -> list[str]:
+        """Carry the gradient back through a formula, and find those of its parameters."""
+        s, apart, stride = self._written(i, "s")
+        reads, given = self._given(i, operation, passes)
+        reads["gradient"] = Place("s", strided=apart)
+        given |= {"s": s, "stride_s": stride}
+        if operation.layer is None:
+            if "slope" in passes.backward.inputs:
+                reads, given["slope"] = {"gradient": reads["gradient"], "slope": Place("slope")}, self._h(i)
+            else:
+                a, _, _ = self._written(i, "x")
+                reads["a"] = Place("a", strided=apart)
+                given |= {"a": a, "stride_a": stride}
+        names = [f"dx{place}" for place in range(2)] if len(operation.reads) == 2 else ["delta" if operation.layer is None else "dx"]
+        writes: dict[str, Place] = {}
+        for name, m in zip(names, operation.reads, strict=True):
+            if self.wiring.made(m):
+                writes[name] = Place(f"to{len(writes)}", adds=m in self.begun)
+                given[f"to{len(writes) - 1}"] = self._matrix("s", m)
+                self.begun.add(m)
+        for place, name in enumerate(passes.names[0]):
+            writes[f"d{name}"] = Place(f"g{place}", "row")
+            given[f"g{place}"] = self._parameter(i, name, "gradients")
+        if not writes:
+            return []
+        if operation.layer is not None:
+            reads = {name: place for name, place in reads.items() if name in passes.backward.inputs}
+        loops = self._loops(passes.backward, reads, writes, narrow=operation.width == 1)
+        lines = self._call(loops, (self._units(i), operation.width), given)
+        for name in passes.names[0]:
+            lines += self._stop(f"norm({self._units(i)}, {self._parameter(i, name, 'gradients')}) <= limit")
+        return lines
+
+    # step
+
+    def _step(self) -> list[str]:
+        """Find every gradient, once every delta is known, and update the parameters."""
+        affine = [i for i, operation in reversed([*enumerate(self.wiring.operations)]) if operation.affine]
+        gradients = [self._product("weights", i) for i in affine]
+        descent = ["rate = real(rates[made])", *(self._product("descend", i, "rate") for i in affine)]
+        for i, operation in enumerate(self.wiring.operations):
+            passes = self.plan.passes[i]
+            for name in passes.names[0] if passes is not None else ():
+                w, g = self._parameter(i, name), self._parameter(i, name, "gradients")
+                descent.append(f"add_multiple({self._units(i)}, -rate, {g}, {w})")
+        for t, table in enumerate(self.wiring.tables):
+            weights, gradient, ids = self._table(t)
+            m = table.matrix
+            change = f"{self._matrix('s', m)}{self._start(table.start, (m, table.start))}"
+            sizes = f"n, {self._size(('table', t), table.layer.units)}, {self._width(m)}"
+            all_numbers = self._size(("whole table", t), table.layer.cardinality * table.layer.units)
+            gradients += [f"fill({all_numbers}, real(0.0), {gradient})"]
+            gradients += [f"embed_add({sizes}, real(1.0), {ids}, {change}, {gradient})"]
+            descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
+        update = [*self._clip(), *self._update()]
+        if self.plan.descends:
+            # The sums are the same whether a callback reads the gradients or not, so it changes no bit.
+            wanted = "if fold != 1 or begin + n == count_of_rows:"
+            gradients = [wanted, *indented(gradients)] if gradients else []
+            update = ["if fold > 0:", *indented(descent), "else:", *indented(update)]
+        new = []
+        for i, operation in enumerate(self.wiring.operations):
+            passes = self.plan.passes[i]
+            for place, name in enumerate(passes.names[2] if passes is not None else ()):
+                new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
+        count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
+        count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
+        return [*gradients, *update, *new, *count]
+
+    def _update(self) -> list[str]:
+        text, constants = update_source(self.plan.update, self.plan.dtype)
+        self.functions["update"] = text
+        arrays = [self._array("vector", ("vector",)), self._array("gradient", ("gradient",))]
+        names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
+        arrays += [self._array(name, ("memory", place)) for place, name in enumerate(names)]
+        given = ", ".join(f"{array}[trainable[2 * run]:]" for array in arrays)
+        call = f"update(trainable[2 * run + 1], rates[made], float(steps + made + 1), {given}, {self._constants(constants)})"
+        return ["for run in range(runs):", f"    {call}"]
+
+    def _clip(self) -> list[str]:
+        """Clip the gradient of all trainable parameters: first its norm, then each value."""
+        optimizer, lines = self.plan.optimizer, list[str]()
+        part = "trainable[2 * run + 1], {}gradient[trainable[2 * run]:]"
+        if optimizer.clip_norm is not None:
+            most = self._constants([optimizer.clip_norm]).replace(":]", "]")
+            lines += ["total_norm = 0.0", "for run in range(runs):", f"    total_norm += norm({part.format('')})"]
+            lines += ["total_norm = sqrt(total_norm)", f"if total_norm > {most}:", "    for run in range(runs):"]
+            lines += [f"        scale({part.format(f'real({most} / total_norm), ')})"]
+        if optimizer.clip_value is not None:
+            most = self._constants([optimizer.clip_value]).replace(":]", "]")
+            lines += ["for run in range(runs):", f"    clip({part.format(f'real({most}), ')})"]
+        return lines
+
+
+def _is_identity(passes: Passes | None) -> bool:
+    return passes is not None and passes.forward.outputs["a"] is passes.forward.inputs.get("h")

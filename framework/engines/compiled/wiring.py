@@ -1,8 +1,8 @@
-"""Wiring: which matrix each layer of a model reads and which it writes, for a kernel.
+"""Wiring: a model as a list of operations on matrices, for a kernel.
 
-A matrix holds the rows of a batch as a layer reads them: columns of the data, rows of embeddings, and outputs of layers
-before, one beside the other. In layers one after another, matrix i is what layer i reads, and matrix 0 the data.
-Matrices and layers are numbered so that each reads only what has smaller numbers.
+A matrix holds the rows of a batch as operations read them: columns of the data, rows of embeddings, and results of
+operations before, one beside the other. Matrices and operations are numbered so that each reads only what has smaller
+numbers. In layers one after another, matrix i is what operation i reads, and matrix 0 the data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
 from framework.models.composite import ActivationLayer
 from framework.models.embedding import Embedding
-from framework.models.sequential import Sequential
+from framework.models.layer import Layer
+from framework.models.sequential import Residual, Sequential
 
 Path = tuple[str, ...]
 """The names that lead to an input or to an output; () where there is one."""
@@ -61,13 +62,56 @@ class Table(NamedTuple):
 
 
 @dataclass
+class Operation:
+    """A layer of a model in a kernel.
+
+    Attributes:
+        layer: A Dense or a Neuron, which is a product and an activation; a layer with a formula; or the Residual whose
+            sum this is. None for an activation that stands alone.
+        activation: The activation of a Dense, a Neuron, or that which stands alone.
+        reads: The matrices that it reads.
+        width: The number of columns that it writes.
+        key: The numbers by which a layer's random numbers differ from those of others.
+        writes: The matrix and the first column there; None for an output.
+    """
+
+    layer: Any
+    activation: Activation
+    reads: tuple[int, ...]
+    width: int
+    key: tuple[int, ...] = ()
+    writes: tuple[int, int] | None = None
+
+    @property
+    def affine(self) -> bool:
+        """Whether it is a matrix product with an activation."""
+        return type(self.layer) in (Dense, Neuron)
+
+
+class Output(NamedTuple):
+    """Where an output of the model comes from.
+
+    Attributes:
+        activation: The last activation.
+        operation: The number of the product that gives h; None where ``matrix`` holds it.
+        matrix: The number of the matrix.
+        width: How many columns.
+    """
+
+    activation: Activation
+    operation: int | None
+    matrix: int | None
+    width: int
+
+
+@dataclass
 class _Value:
     """An array on its way from one part of a model to the next.
 
     Attributes:
-        parts: What it is made of: (input, width), (input, Embedding), or the number of a layer. The width of an input
-            that has gone through no layer may be None.
-        matrix: The matrix that it has been put into, where a layer reads it.
+        parts: What it is made of: (input, width), (input, Embedding), or the number of an operation. The width of an
+            input that has gone through no layer may be None.
+        matrix: The matrix that it has been put into, where something reads it.
     """
 
     parts: list[Any]
@@ -76,27 +120,21 @@ class _Value:
 
 @dataclass
 class Wiring:
-    """The layers of a model, and how they hang together.
+    """The operations of a model, and how they hang together.
 
     Attributes:
-        layers: The layers of units.
-        activations: The activation of each.
-        reads: The matrix that each layer reads.
-        writes: The matrix and the first column there that each layer writes; None for an output.
+        operations: The operations, in the order of the forward pass.
         widths: The width of each matrix.
         columns: What of the data is in matrices.
         tables: The embeddings in matrices.
-        outputs: The layers that give the outputs, by their paths.
+        outputs: The outputs, by their paths.
     """
 
-    layers: list[Any] = field(default_factory=list)
-    activations: list[Activation] = field(default_factory=list)
-    reads: list[int] = field(default_factory=list)
-    writes: list[tuple[int, int] | None] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     columns: list[Columns] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    outputs: dict[Path, int] = field(default_factory=dict)
+    outputs: dict[Path, Output] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Model) -> Wiring:
@@ -106,7 +144,7 @@ class Wiring:
             CannotLower: A kernel has no form for a layer, or for where it stands.
         """
         wiring = cls()
-        wiring._end(wiring._through(model, _Value([((), _width(model))])), ())
+        wiring._end(wiring._through(model, _Value([((), _width(model))]), ()), ())
         return wiring
 
     @property
@@ -116,74 +154,93 @@ class Wiring:
 
     @property
     def in_line(self) -> bool:
-        """Whether the data is one array, which one layer reads."""
-        return self.inputs == [()] and self.reads.count(0) == 1
+        """Whether the data is one array, which one product reads."""
+        readers = [operation for operation in self.operations if 0 in operation.reads]
+        return self.inputs == [()] and len(readers) == 1 and readers[0].affine and not self.tables
 
-    def fills(self, layer: int) -> int | None:
-        """Return the matrix that a layer fills alone, or None."""
-        place = self.writes[layer]
-        return place[0] if place is not None and self.widths[place[0]] == self.units(layer) else None
+    def fills(self, operation: int) -> int | None:
+        """Return the matrix that an operation fills alone, or None."""
+        made = self.operations[operation]
+        return made.writes[0] if made.writes is not None and self.widths[made.writes[0]] == made.width else None
 
     def made(self, matrix: int) -> bool:
         """Return whether something in a matrix is learnt, so that its gradient is needed."""
-        layers = (place[0] for place in self.writes if place is not None)
-        return matrix in layers or matrix in {table.matrix for table in self.tables}
+        return matrix in self._learnt
 
-    def units(self, layer: int) -> int:
-        """Return the number of units of a layer."""
-        return int(getattr(self.layers[layer], "units", 1))
+    @property
+    def _learnt(self) -> set[int]:
+        found = {table.matrix for table in self.tables}
+        for operation in self.operations:
+            learns = operation.layer is not None and bool(operation.layer.layout()) and type(operation.layer) is not Residual
+            if operation.writes is not None and (learns or not found.isdisjoint(operation.reads)):
+                found.add(operation.writes[0])
+        return found
 
-    def _through(self, part: Any, value: Any) -> Any:
+    def _through(self, part: Any, value: Any, key: tuple[int, ...]) -> Any:
         """Return what a part of a model makes of a value: another value, or a dict of values by name."""
         if type(part) is Sequential:
-            return reduce(lambda given, layer: self._through(layer, given), part.parts.values(), value)
+            places = enumerate(part.parts.values())
+            return reduce(lambda given, child: self._through(child[1], given, (*key, child[0])), places, value)
         if type(part) is Heads:
             if len(part.parts) > 1 and isinstance(value, _Value):
                 self._matrix(value)  # so that no activation of one output becomes that of the layer before
-            return {name: self._through(child, value) for name, child in part.parts.items()}
+            places = enumerate(part.parts.items())
+            return {name: self._through(child, value, (*key, place)) for place, (name, child) in places}
         if not isinstance(value, _Value):
             raise CannotLower(f"a kernel takes no {type(part).__name__} behind several outputs")
         if type(part) is Join:
-            return self._join(part, value)
+            return self._join(part, value, key)
         if type(part) is Input:
             return value
-        if type(part) is Embedding and (path := _unread(value)):
+        if type(part) is Embedding and (path := _unread(value)) is not None:
             return _Value([(path, part)])
         if type(part) in (Dense, Neuron):
-            return self._layer(part, value)
+            return self._added(Operation(part, part.activation, (self._matrix(value),), getattr(part, "units", 1)))
         if type(part) is ActivationLayer:
             return self._activated(part.activation, value)
-        kinds = "Dense, Neuron, Embedding in a Join, Input, Join, Heads, Sequential and activations"
-        raise CannotLower(f"a kernel takes {kinds}; got {type(part).__name__}")
+        if type(part) is Residual:
+            matrix = self._matrix(value)
+            block = self._matrix(self._through(part.block, value, (*key, 0)))
+            return self._added(Operation(part, Identity(), (matrix, block), self.widths[matrix]))
+        if isinstance(part, Layer) and type(part).apply is Layer.apply and part.cardinality is None:
+            return self._formula(part, value, key)
+        raise CannotLower(f"a kernel has no form for the layer {type(part).__name__}")
+
+    def _added(self, operation: Operation) -> _Value:
+        for matrix in operation.reads:
+            for before in self.operations:
+                if before.writes is not None and before.writes[0] == matrix and type(before.layer) is Neuron:
+                    raise CannotLower("a Neuron before the last layer gives a number, not a row")
+        self.operations.append(operation)
+        return _Value([len(self.operations) - 1])
 
     def _activated(self, activation: Activation, value: _Value) -> _Value:
         last = _last(value)
-        if last is None or type(self.activations[last]) is not Identity:
-            name = type(activation).__name__
-            raise CannotLower(f"the activation {name} stands as a layer, but not behind a Dense without an activation")
-        self.activations[last] = activation
-        return value
+        if last is not None and self.operations[last].affine and type(self.operations[last].activation) is Identity:
+            self.operations[last].activation = activation
+            return value
+        matrix = self._matrix(value)
+        return self._added(Operation(None, activation, (matrix,), self.widths[matrix]))
 
-    def _join(self, part: Join, value: _Value) -> _Value:
+    def _formula(self, part: Layer, value: _Value, key: tuple[int, ...]) -> _Value:
+        matrix = self._matrix(value)
+        shape = part.shape_after((self.widths[matrix],))
+        if len(shape) != 1 or shape[0] != self.widths[matrix]:
+            raise CannotLower(f"a kernel has no form for {type(part).__name__}, which changes the length of a row")
+        return self._added(Operation(part, Identity(), (matrix,), self.widths[matrix], key))
+
+    def _join(self, part: Join, value: _Value, key: tuple[int, ...]) -> _Value:
         path, parts = _unread(value), list[Any]()
         if path is None:
             raise CannotLower("a kernel takes a Join only where the inputs are")
-        for name, child in part.parts.items():
-            found = self._through(child, _Value([((*path, name), _width(child))]))
+        for place, (name, child) in enumerate(part.parts.items()):
+            found = self._through(child, _Value([((*path, name), _width(child))]), (*key, place))
             if not isinstance(found, _Value):
                 raise CannotLower(f"a kernel takes no Heads in a Join, as in its input {name!r}")
+            if found.matrix is not None:
+                raise CannotLower(f"a kernel takes no {type(child).__name__} in a Join, as in its input {name!r}")
             parts += found.parts
         return _Value(parts)
-
-    def _layer(self, layer: Dense | Neuron, value: _Value) -> _Value:
-        for part in value.parts:
-            if isinstance(part, int) and type(self.layers[part]) is Neuron:
-                raise CannotLower("a Neuron before the last layer gives a number, not a row")
-        self.reads.append(self._matrix(value))
-        self.layers.append(layer)
-        self.activations.append(layer.activation)
-        self.writes.append(None)
-        return _Value([len(self.layers) - 1])
 
     def _matrix(self, value: _Value) -> int:
         """Return the matrix that a value is put into, once for all that read it."""
@@ -192,8 +249,8 @@ class Wiring:
         matrix, start = len(self.widths), 0
         for part in value.parts:
             if isinstance(part, int):
-                self.writes[part] = (matrix, start)
-                start += self.units(part)
+                self.operations[part].writes = (matrix, start)
+                start += self.operations[part].width
                 continue
             path, made = part
             if isinstance(made, Embedding):
@@ -209,15 +266,24 @@ class Wiring:
         return matrix
 
     def _end(self, value: Any, path: Path) -> None:
-        """Take the last layers as outputs."""
+        """Take the last values as outputs."""
         if isinstance(value, dict):
             for name, part in value.items():
                 self._end(part, (*path, name))
             return
-        last = _last(value)
-        if last is None:
-            raise CannotLower(f"the output {'.'.join(path) or 'of the model'} is not that of a Dense or a Neuron")
-        self.outputs[path] = last
+        last, activation = _last(value), Identity()
+        if last is not None and self.operations[last].affine:
+            made = self.operations[last]
+            self.outputs[path] = Output(made.activation, last, None, made.width)
+            return
+        if last is not None and self.operations[last].layer is None:
+            made = self.operations[last]  # which writes nothing: the loss computes it
+            self.outputs[path] = Output(made.activation, None, made.reads[0], made.width)
+            return
+        if last is None and value.matrix is None:
+            raise CannotLower(f"the output {'.'.join(path) or 'of the model'} is that of no layer")
+        matrix = self._matrix(value)
+        self.outputs[path] = Output(activation, None, matrix, self.widths[matrix])
 
 
 def _width(model: Model) -> int | None:
@@ -227,7 +293,7 @@ def _width(model: Model) -> int | None:
 
 
 def _last(value: _Value) -> int | None:
-    """Return the layer that gives a value, where no other layer has read it yet."""
+    """Return the operation that gives a value, where no other one has read it yet."""
     first = value.parts[0]
     return first if len(value.parts) == 1 and value.matrix is None and isinstance(first, int) else None
 

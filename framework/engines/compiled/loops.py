@@ -1,0 +1,409 @@
+"""Write a formula as a function of matrices: loops over the rows of a batch and along the row.
+
+A formula of elements is one loop. A formula over rows, such as a softmax, is loops along the row, and inside each a loop
+over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. A formula over columns,
+such as the statistics of a batch, is loops over the rows, and inside each a loop along the row. Each sum or maximum is
+known after such a loop, and the next loop begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from framework.engines.compiled.expressions import Writer, boolean
+from framework.engines.compiled.lower import REDUCTIONS, Lowered, arguments, bare
+from framework.engines.compiled.wiring import CannotLower
+from framework.graph.node import Node, nodes_in
+
+_STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a formula reads an argument or writes a result.
+
+    Attributes:
+        array: The name of the array, or of the number.
+        form: "full" for a matrix, "column" for a number of each row, "row" for one of each unit, "number"; "classes"
+            for a matrix of 0 and 1 that is given as the place of the 1 in each row.
+        strided: Whether the rows of a matrix lie apart, in a wider matrix.
+        adds: Whether a result is added to what is there.
+    """
+
+    array: str
+    form: str = "full"
+    strided: bool = False
+    adds: bool = False
+
+
+class Loops:
+    """The function of a formula.
+
+    Attributes:
+        text: Its source.
+        arguments: The names of its arguments.
+        constants: Its constants.
+        cells: How many arrays it works in besides.
+        direction: "flat" for one loop over all elements, else what the inner loops run over: "units" or "rows".
+        whole: Whether it takes all rows of a batch at once.
+    """
+
+    NAME = "FORMULA"
+    """What stands in the text for the function's name."""
+
+    def __init__(
+        self,
+        record: Lowered,
+        dtype: str,
+        reads: dict[str, Place],
+        writes: dict[str, Place],
+        totals: Iterable[str] = (),
+        *,
+        narrow: bool = False,
+    ) -> None:
+        """Write the function.
+
+        Args:
+            record: The formula.
+            dtype: The kernel's.
+            reads: Where each argument is.
+            writes: Where each result goes.
+            totals: The results that are summed up, into ``found``: "total" in double precision.
+            narrow: Whether a row has one element.
+
+        Raises:
+            CannotLower: An operation has no form.
+        """
+        self.narrow, self.totals = narrow, [*totals]
+        self.writer = Writer(dtype)
+        self.reads = {record.inputs[each]: place for each, place in reads.items()}
+        self.writes = [(bare(record.outputs[each]), place) for each, place in writes.items()]
+        self.summed = [bare(record.outputs[each]) for each in self.totals]
+        outputs = [value for value, _ in self.writes] + self.summed
+        self.nodes = Lowered(record.inputs, {str(place): value for place, value in enumerate(outputs)}).nodes
+        self.forms: dict[Node, str] = {}
+        self.stage: dict[Node, int] = {}
+        for node in self.nodes:
+            self._classify(node)
+        self.last = max([*self.stage.values(), 0])
+        forms = {*self.forms.values(), *(place.form for place in self.reads.values() if place.form != "number")}
+        strided = any(place.strided for place in [*self.reads.values(), *(place for _, place in self.writes)])
+        reduced = {self.forms[node] for node in self.nodes if node.op in REDUCTIONS}
+        across = any(form == "row" for _, form in ((value, place.form) for value, place in self.writes))
+        self.direction = "flat"
+        if "column" in reduced or any(self._is(node, "column") and node.op != "input" for node in self.nodes):
+            self.direction = "rows"
+        elif strided or reduced or across or (not narrow and forms & {"row", "column", "classes"}):
+            self.direction = "units"
+        if self.direction == "flat" and self.last:
+            raise CannotLower("a formula of a kind that has no loop in a kernel")
+        self.whole = any(
+            self._is(arg, "row") and arg.op in REDUCTIONS for node in self.nodes for arg in nodes_in(arguments(node))
+        ) or any(self._is(node, "row") and node.op == "mean" for node in self.nodes)
+        self.names: dict[Any, str] = {}
+        self.formulas: list[list[str]] = []
+        self.cells = 0
+        self._places: dict[Node, str] = {}
+        numbers = [node for node in self.nodes if self._is(node, "number") and node.op != "input"]
+        head = self._computed(numbers, numbers)
+        body = self._flat() if self.direction == "flat" else self._staged()
+        self._finish([*head, *body])
+
+    # what each node is
+
+    def _classify(self, node: Node) -> None:
+        args = nodes_in(arguments(node))
+        forms = {self.forms[arg] for arg in args} - {"number"}
+        if node.op == "input":
+            form = self.reads[node].form
+            form = "full" if form == "classes" else form
+        elif node.op in REDUCTIONS:
+            form = "column" if node.attributes["axes"] == (1,) else "row"
+            if forms != {"full"}:
+                raise CannotLower(f"np.{node.op} of what is not a number for each element")
+        else:
+            form = "full" if "full" in forms or len(forms) > 1 else next(iter(forms), "number")
+        self.forms[node] = form
+        self.stage[node] = max((self.stage[arg] for arg in args), default=0) + (node.op in REDUCTIONS)
+
+    def _is(self, value: Any, form: str) -> bool:
+        return isinstance(value, Node) and self.forms[value] == form
+
+    # one loop over all elements
+
+    def _flat(self) -> list[str]:
+        loads = [self._load(node, "i", "0", "i") for node in self.nodes if node.op == "input"]
+        wanted = [value for value, _ in self.writes] + self.summed
+        inside = [n for n in self.nodes if n.op != "input" and not self._is(n, "number")]
+        lines = [*loads, *self._computed(inside, wanted)]
+        for value, place in self.writes:
+            sign = "+=" if place.adds else "="
+            lines.append(f"{place.array}[i] {sign} {self._number(value)}")
+        lines += self._added(self.summed)
+        starts, ends = self._totalled()
+        return [*starts, "for i in range(n):", *indented([line for line in lines if line]), *ends]
+
+    # stages
+
+    def _staged(self) -> list[str]:
+        """Write the loops; cells of the inner loop are arrays, and sums of the outer loop's are numbers."""
+        inner, outer = ("column", "row") if self.direction == "rows" else ("row", "column")
+        self.inner, self.outer = inner, outer
+        for node in self.nodes:
+            if self.forms[node] in ("row", "column") and node.op != "input":
+                self._places[node] = self._cell(node)
+        lines: list[str] = []
+        before: list[str] = []
+        for stage in range(self.last + 1):
+            cells = [n for n in self.nodes if self._is(n, inner) and n.op not in REDUCTIONS | {"input"}]
+            before += self._over_inner([n for n in cells if self.stage[n] == stage])
+            main = self._main(stage)
+            if main:
+                starts = [n for n in self.nodes if self._is(n, inner) and n.op in REDUCTIONS and self.stage[n] == stage + 1]
+                before += [f"{self._at(n)} = {self.writer.literal(_STARTS[n.op])}" for n in starts]
+                lines += [*self._inner_loop(before), *main]
+                count = "real(width)" if inner == "column" else "real(n)"
+                before = [f"{self._at(n)} = {self._at(n)} / {count}" for n in starts if n.op == "mean"]
+        starts_, ends = self._totalled()
+        for node in self.nodes:
+            if self._is(node, inner):
+                self.names.pop(node, None)  # that of another loop
+        ending = [line for value, place in self.writes if self._is(value, inner) for line in self._cell_written(value, place)]
+        last = [value for value in self.summed if self._is(value, inner)]
+        ending += [*map(self._load_cell, last), *self._added(last)]
+        lines += self._inner_loop([*before, *ending])
+        if self.direction == "rows":
+            first = [place.array for value, place in self.writes if self._is(value, "row") and value.op in REDUCTIONS]
+            zero = ["for j in range(width):", *(f"    {array}[j] = {self.writer.literal(0.0)}" for array in first)] if first and not self.whole else []
+            block = ["for start in range(0, n, most):", "    m = min(most, n - start)", *indented(lines)]
+            return [*starts_, *zero, *block, *ends]
+        return [*starts_, *lines, *ends]
+
+    def _inner_loop(self, lines: list[str]) -> list[str]:
+        if not lines:
+            return []
+        if self.inner == "row":
+            return ["for j in range(width):", *indented(lines)]
+        return ["for l in range(m):", *indented(["i = start + l", *lines])]
+
+    def _over_inner(self, nodes: list[Node]) -> list[str]:
+        """Compute cells of the inner loop from others."""
+        if not nodes:
+            return []
+        loads = [self._load_cell(arg) for arg in dict.fromkeys(a for n in nodes for a in nodes_in(arguments(n))) if arg not in nodes]
+        lines = [line for line in loads if line]
+        lines += self._computed(nodes, nodes)
+        return [*lines, *(f"{self._at(n)} = {self._stored(n)}" for n in nodes)]
+
+    def _main(self, stage: int) -> list[str]:
+        """Return one pass over all elements: what can be computed now, and the sums of it."""
+        full = [n for n in self.nodes if self._is(n, "full") and n.op != "input" and self.stage[n] == stage]
+        sums = [n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1]
+        writes = [(v, p) for v, p in self.writes if p.form == "full" and self._when(v, p) == stage]
+        totals = [v for v in self.summed if not self._is(v, self.inner) and self._stage_of(v) == stage]
+        outer = [n for n in self.nodes if self._is(n, self.outer) and n.op not in REDUCTIONS and n.op != "input" and self.stage[n] == stage]
+        outer_written = [(v, p) for v, p in self.writes if self._is(v, self.outer) and v in outer]
+        if not (full or sums or writes or totals or outer_written):
+            return []
+        used = [a for n in [*full, *sums] for a in nodes_in(arguments(n))] + nodes_in([*(v for v, _ in writes), *totals])
+        used = [n for n in dict.fromkeys(used) if n not in full]
+        head = [self._load_outer(n) for n in dict.fromkeys([*used, *(a for n in outer for a in nodes_in(arguments(n)))]) if self._is(n, self.outer) and n not in outer]
+        head += self._computed(outer, outer)
+        for n in outer:
+            if self._needed_after(n, stage):
+                head.append(f"{self._at(n)} = {self._stored(n)}")
+        for value, place in outer_written:
+            head += self._cell_written(value, place)
+        body: list[str] = []
+        for n in used:
+            body.append(self._load_full(n) if self._is(n, "full") else self._load_cell(n) if self._is(n, self.inner) else "")
+        keep = [n for n in [*full, *(n for n in used if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows")] if self._needed_after(n, stage) and n not in self._places]
+        wanted = [*keep, *(a for n in sums for a in nodes_in(arguments(n))), *(v for v, _ in writes), *totals]
+        body += self._computed(full, wanted)
+        for n in keep:
+            self._places[n] = self._cell(n, full=True)
+            body.append(f"{self._kept(n)} = {self._stored(n)}")
+        starts, tails = [], []
+        for n in sums:
+            x = self._number(n.args[0])
+            here = self._at(n) if self._is(n, self.inner) else f"sum_{self._places[n]}"
+            body.append(f"{here} = {n.op}imum({here}, {x})" if n.op in ("max", "min") else f"{here} += {x}")
+            if self._is(n, self.outer):
+                starts.append(f"{here} = {self.writer.literal(_STARTS[n.op])}")
+                tails += self._outer_sum(n, here)
+        body += self._added(totals)
+        for value, place in writes:
+            sign = "+=" if place.adds else "="
+            body.append(f"{self._full(place)} {sign} {self._number(value)}")
+        lines = [line for line in [*head, *starts] if line]
+        lines += self._inner_loop_of([line for line in body if line]) if body else []
+        lines += tails
+        return [f"for {'j in range(width)' if self.outer == 'row' else 'i in range(n)'}:", *indented(lines)]
+
+    def _inner_loop_of(self, lines: list[str]) -> list[str]:
+        return self._inner_loop(lines)
+
+    def _outer_sum(self, node: Node, here: str) -> list[str]:
+        """Keep the sum of an inner loop."""
+        written = [place for value, place in self.writes if value is node]
+        if self.outer == "row" and not self.whole:
+            return [f"{place.array}[j] += {here}" for place in written]
+        count = "real(n)" if self.outer == "row" else "real(width)"
+        result = f"{here} / {count}" if node.op == "mean" else here
+        lines = [f"{place.array}[j] {'+=' if place.adds else '='} {result}" for place in written]
+        return [*lines, f"{self._at(node)} = {result}"]
+
+    def _cell_written(self, value: Any, place: Place) -> list[str]:
+        index = "j" if place.form == "row" else "i"
+        lines = [self._load_cell(value)] if isinstance(value, Node) and value not in self.names else []
+        return [*(line for line in lines if line), f"{place.array}[{index}] {'+=' if place.adds else '='} {self._number(value)}"]
+
+    # names of arrays and numbers
+
+    def _cell(self, node: Node, *, full: bool = False) -> str:
+        place = f"cell_{self.cells}"
+        self.cells += 1
+        return place
+
+    def _at(self, node: Node) -> str:
+        """Return the text of a cell: a number of each row or unit that is kept in an array."""
+        index = "j" if self.forms[node] == "row" else "l"
+        return f"{self._places[node]}[{index}]"
+
+    def _kept(self, node: Node) -> str:
+        return f"{self._places[node]}[{'j * most + l' if self.direction == 'rows' else 'i * width + j'}]"
+
+    def _full(self, place: Place) -> str:
+        return f"{place.array}[i * {f'stride_{place.array}' if place.strided else 'width'} + j]"
+
+    def _load(self, node: Node, full: str, row: str, column: str) -> str:
+        place = self.reads[node]
+        name = self.names[node] = f"{place.array}_v"
+        if place.form == "number":
+            self.names[node] = place.array
+            return ""
+        if place.form == "classes":
+            one, zero = self.writer.literal(1.0), self.writer.literal(0.0)
+            return f"{name} = {one} if {place.array}[{column}] == {row} else {zero}"
+        index = {"full": full, "row": row, "column": column}[place.form]
+        return f"{name} = {place.array}[{index}]"
+
+    def _load_full(self, node: Node) -> str:
+        if node.op == "input" and node not in self._places:
+            place = self.reads[node]
+            stride = f"stride_{place.array}" if place.strided else "width"
+            return self._load(node, f"i * {stride} + j", "j", "i")
+        self.names[node] = f"v{node.place}" if node.op != "input" else f"{self.reads[node].array}_v"
+        return f"{self.names[node]} = {self._loaded(node, self._kept(node))}"
+
+    def _load_cell(self, node: Any) -> str:
+        if not isinstance(node, Node) or self._is(node, "number") and node.op != "input":
+            return ""
+        if node.op == "input":
+            return self._load(node, "", "j", "i")
+        self.names[node] = f"v{node.place}"
+        return f"{self.names[node]} = {self._loaded(node, self._at(node))}"
+
+    def _load_outer(self, node: Node) -> str:
+        return self._load_cell(node)
+
+    def _loaded(self, node: Node, text: str) -> str:
+        return f"{text} != {self.writer.literal(0.0)}" if boolean(node) else text
+
+    def _stored(self, node: Node) -> str:
+        return self._number(node)
+
+    def _number(self, value: Any) -> str:
+        return self.writer.number(value, self.names)
+
+    # when
+
+    def _stage_of(self, value: Any) -> int:
+        return self.stage.get(value, 0) if isinstance(value, Node) else 0
+
+    def _when(self, value: Any, place: Place) -> int:
+        """Return the pass that writes a matrix: the first in which it is known, the last where it is read before."""
+        read = any(other.array == place.array for other in self.reads.values())
+        return self.last if read else self._stage_of(value)
+
+    def _needed_after(self, node: Node, stage: int) -> bool:
+        later = {v for v, p in self.writes if p.form == "full" and self._when(v, p) > stage}
+        later |= {v for v, p in self.writes if p.form != "full" and self._is(v, self.inner)}
+        later |= {v for v in self.summed if isinstance(v, Node) and (self._stage_of(v) > stage or self._is(v, self.inner))}
+        for other in self.nodes:
+            first = self.stage[other] - (other.op in REDUCTIONS)
+            if first > stage:
+                later.update(nodes_in(arguments(other)))
+        return node in later
+
+    # texts
+
+    def _computed(self, nodes: list[Node], wanted: Iterable[Any]) -> list[str]:
+        """Write a formula of some nodes, and return the line that calls it.
+
+        A formula's operations keep their order, as NumPy's do; sums around it need not.
+        """
+        wanted = [n for n in dict.fromkeys(nodes_in(wanted)) if n in nodes]
+        if not wanted:
+            for node in nodes:
+                self.names[node] = f"v{node.place}"
+            return []
+        given = dict.fromkeys(a for n in nodes for a in nodes_in(arguments(n)) if a not in nodes)
+        names = {arg: self._name(arg) for arg in given}
+        lines = self.writer.statements(nodes, names)
+        text = "\n".join(lines)
+        constants = [f"k{place}" for place in range(len(self.writer.constants)) if f"k{place}" in text]
+        if "real(n *" in text:
+            constants.append("n")
+        parameters = ", ".join([*dict.fromkeys(names[arg] for arg in given), *constants])
+        name = f"{self.NAME}_{len(self.formulas)}"
+        results = ", ".join(names[node] for node in wanted)
+        self.formulas.append([f"def {name}({parameters}):", *indented([*lines, f"return {results}"])])
+        self.names |= {node: names[node] for node in wanted}
+        return [f"{results} = {name}({parameters})"]
+
+    def _name(self, node: Node) -> str:
+        if node.op == "input" and self.reads[node].form == "number":
+            return self.reads[node].array
+        return self.names[node]
+
+    def _added(self, values: list[Any]) -> list[str]:
+        lines = []
+        for name, value in zip(self.totals, self.summed, strict=True):
+            if value in values:
+                number = self._number(value)
+                lines.append(f"{name} += {f'float({number})' if name == 'total' else number}")
+        return lines
+
+    def _totalled(self) -> tuple[list[str], list[str]]:
+        starts = [f"{name} = {'0.0' if name == 'total' else self.writer.literal(0.0)}" for name in self.totals]
+        return starts, [f"found[{place}] = {name}" for place, name in enumerate(self.totals)]
+
+    def _finish(self, body: list[str]) -> None:
+        lines = [*self.writer.read([*body]), *body]
+        places = [*self.reads.values(), *(place for _, place in self.writes)]
+        kinds: dict[str, str] = {"n": "int"}
+        if self.direction != "flat":
+            kinds["width"] = "int"
+        if self.direction == "rows":
+            kinds["most"] = "int"
+        text = "\n".join(lines)
+        for place in places:
+            if place.strided:
+                kinds[f"stride_{place.array}"] = "int"
+            kinds.setdefault(place.array, {"number": "real", "classes": "ints"}.get(place.form, "reals"))
+        kinds |= dict.fromkeys((f"cell_{cell}" for cell in range(self.cells)), "reals")
+        kinds |= {"c": "floats"} if self.writer.constants else {}
+        kinds |= {"found": "floats"} if self.totals else {}
+        self.arguments = [*kinds]
+        self.constants = self.writer.constants
+        head = f"def {self.NAME}({', '.join(f'{name}: {kind}' for name, kind in kinds.items())}):"
+        formulas = ["\n".join([*lines_, "", ""]) for lines_ in self.formulas]
+        self.text = "\n".join([*formulas, head, *indented(lines)])
+        assert text
+
+
+def indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
