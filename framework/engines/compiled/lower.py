@@ -376,7 +376,7 @@ def _output(
         if not isinstance(value, Symbol):
             raise CannotLower(f"{type(loss).__name__}.value is the same for every row")
         delta = delta * (scale * weight if weighted else scale)
-        weight = weight[:, 0] if weighted and value.ndim == 1 else weight
+        weight = weight.reshape(value.shape) if weighted and value.ndim == 1 else weight
         return {"a": a, "total": value * weight if weighted else value, "delta": delta, "change": delta * delta}
 
     over_rows = loss.by_row or coupled
