@@ -484,7 +484,7 @@ class Freely(Loss):
 
 
 def test_the_arguments_of_a_loss_may_have_any_names_in_both_engines():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     trainer = Trainer(loss=Freely(), optimizer=SGDOptimizer(learning_rate=0.01), epochs=3)
     data = X, X @ [[1.0], [2.0]]
     runs = [trainer.replace(engine=engine).fit(Sequential(Dense(2, 1)), data) for engine in ("numpy", "compiled")]

@@ -1,4 +1,4 @@
-"""What systems lack that no test runs on: Windows, Python in a browser, a broken Numba, big-endian numbers."""
+"""What systems lack that no test runs on: Windows, Python in a browser, a broken llvmlite, big-endian numbers."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ WITHOUT_POSIX = """
 import os, sys
 import numpy, pydantic, safetensors.numpy, tempfile, tqdm.auto  # which expect the system that they were built for
 if ENGINE == "compiled":
-    import numba, scipy
+    import llvmlite.binding
 
 sys.modules["fcntl"] = None  # so that importing it fails
 for name in ("O_DIRECTORY", "O_NONBLOCK", "register_at_fork", "getuid"):
@@ -53,16 +53,16 @@ def output(code, folder, engine="numpy"):
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_training_and_checkpoints_work_without_what_posix_systems_have(engine, tmp_path):
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     assert output(WITHOUT_POSIX + TRAINING, tmp_path, engine)[0] == f"4 {engine}"
     assert len([*tmp_path.glob("checkpoints/*.safetensors")]) > 1  # none could be deleted
 
 
-def test_a_numba_that_cannot_be_imported_is_a_reason_to_fall_back(tmp_path):
-    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs another NumPy')")
+def test_an_llvmlite_that_cannot_be_imported_is_a_reason_to_fall_back(tmp_path):
+    (tmp_path / "llvmlite.py").write_text("raise ImportError('llvmlite needs another LLVM')")
     printed, warned = output(TRAINING, tmp_path, "compiled")
     assert printed == "4 numpy"
-    assert "falls back to NumPy: Numba needs another NumPy" in warned
+    assert "falls back to NumPy: llvmlite needs another LLVM" in warned
 
 
 def test_numbers_of_a_checkpoint_have_the_byte_order_of_the_machine():

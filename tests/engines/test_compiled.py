@@ -37,7 +37,7 @@ from framework import (
 )
 from framework.graph.operations import OPERATIONS
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(76, 3))  # in batches of 8 the last one has 4 rows
 NUMBERS = RNG.normal(size=(76, 2))

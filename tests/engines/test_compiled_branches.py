@@ -13,15 +13,17 @@ from framework import (
     Dense,
     Dropout,
     Embedding,
-    Flatten,
     HalfSquaredError,
     Heads,
     Join,
+    Layer,
+    LayerNorm,
     Losses,
     MeanSquaredError,
     Neuron,
     OutputMetric,
     ReLU,
+    Residual,
     Sequential,
     SGDOptimizer,
     Sigmoid,
@@ -30,7 +32,7 @@ from framework import (
     Trainer,
 )
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 ROWS = 76  # in batches of 8 the last one has 4 rows
 X = {"numbers": RNG.normal(size=(ROWS, 3)), "city": RNG.integers(0, 5, ROWS), "age": RNG.normal(size=ROWS)}
@@ -113,44 +115,58 @@ def test_single_rows_a_frozen_branch_and_a_resume():
     np.testing.assert_array_equal(straight.parameters["0.city.weights"], kept)
 
 
+class Mixed(Layer):
+    """A layer with a matrix product in its formula."""
+
+    input_shape = (3,)
+
+    def shapes(self):
+        return {"weights": (3, 3)}
+
+    def formula(self, x, weights):
+        return x @ weights
+
+
+class Longer(Layer):
+    """A layer that gives longer rows."""
+
+    input_shape = (3,)
+
+    def formula(self, x):
+        return np.concatenate([x, x], axis=-1)
+
+
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("layer", "message"),
     [
-        (
-            lambda: Sequential(Join(numbers=BatchNorm(3), city=Embedding(5, 2), age=None), Dense(units=1)),
-            "a kernel takes Dense, .* and activations; got BatchNorm",
-        ),
-        (
-            lambda: Sequential(
-                Join(numbers=None, city=Sequential(Embedding(5, 2), Flatten()), age=None), Dense(units=1)
-            ),
-            "got Flatten",
-        ),
-        (
-            lambda: Sequential(Join(numbers=ReLU(), city=Embedding(5, 2), age=None), Dense(units=1)),
-            "the activation ReLU stands as a layer, but not behind a Dense",
-        ),
-        (
-            lambda: Sequential(Join(numbers=None, city=Embedding(5, 2), age=None), Dropout(rate=0.5), Dense(units=1)),
-            "got Dropout",
-        ),
+        (Mixed(), "Mixed.formula cannot be recorded: a kernel has no form for np.matmul over the row"),
+        (Longer(), "a kernel has no form for Longer, which changes the length of a row"),
     ],
 )
-def test_what_has_no_form_in_a_kernel_is_named(model, message):
+def test_what_has_no_form_in_a_kernel_is_named(layer, message):
+    model = Sequential(Join(numbers=layer, city=Embedding(5, 2), age=None), Dense(units=1))
     trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.05), engine="compiled")
     with pytest.warns(UserWarning, match=message):
-        run = trainer.fit(model(), (X, np.ones(ROWS)))
+        run = trainer.fit(model, (X, np.ones(ROWS)))
     assert run.engine == "numpy"
 
 
-def test_heads_that_share_what_an_activation_would_change_fall_back():
-    model = Sequential(Dense(3, 4), Heads(a=Tanh(), b=Dense(units=2)))
-    y = {"a": np.ones((ROWS, 4)), "b": np.ones((ROWS, 2))}
-    loss = Losses(a=MeanSquaredError(), b=MeanSquaredError())
-    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.05), engine="compiled")
-    with pytest.warns(UserWarning, match="the activation Tanh stands as a layer"):
-        run = trainer.fit(model, (X["numbers"], y))
-    assert run.engine == "numpy"
+def layered():
+    """Layers of each kind in the branches, and heads that share what an activation must not change."""
+    trunk = Join(
+        numbers=Residual(BatchNorm(3), Dense(3, 3)), city=Embedding(5, 2), age=Sequential(Dense(units=2), ReLU())
+    )
+    first = Sequential(Dropout(rate=0.3), Tanh(), Dense(units=1), Sigmoid())
+    return Sequential(trunk, Residual(Dense(7, 7, Tanh()), LayerNorm(7)), Heads(late=first, more=Tanh()))
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
+def test_layers_of_each_kind_in_branches(weight):
+    data = (X, {"late": Y["late"][:, None], "more": RNG.normal(size=(ROWS, 7))}, weight)
+    loss = Losses(late=BinaryCrossEntropy(), more=MeanSquaredError())
+    metrics = [OutputMetric("more", MeanSquaredError())]
+    settings = {"optimizer": SGDOptimizer(learning_rate=0.05), "batch_size": 8, "metrics": metrics}
+    require_agreement(both(layered, data if weight is not None else data[:2], loss=loss, **settings))
 
 
 def test_several_ids_a_row_fall_back():

@@ -10,7 +10,7 @@ from framework import Accuracy, Metric, Schedule, SettingsError, SGDOptimizer, U
 from framework.engines.compiled import engine as compiled_engine
 from framework.engines.compiled.kernel import Kernel
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 
 class Fails(Metric):

@@ -17,7 +17,6 @@ from framework import (
     MeanSquaredError,
     Neuron,
     Optimizer,
-    ReLU,
     RowLoss,
     Sequential,
     Softmax,
@@ -32,7 +31,7 @@ FORM = Form(single=False, classes=False, weighted=False, keeps=False)
 
 
 def source(model, loss=None, optimizer=PLAIN):
-    """Do all that comes before Numba."""
+    """Do all that comes before the compiler."""
     loss = loss or HalfSquaredError()
     plan = lowered(model, loss, optimizer)
     return kernel_source(plan, FORM)
@@ -46,7 +45,7 @@ class Odd(float):
 
 
 def test_names_and_reprs_never_become_code(monkeypatch):
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     for name in ("RAN_NAME", "RAN_REPR"):
         monkeypatch.delenv(name, raising=False)
     two = Odd(2.0)
@@ -61,7 +60,7 @@ def test_names_and_reprs_never_become_code(monkeypatch):
 
 
 def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     apart = Sequential(Sequential(Dense(3, 2, seed=0), Tanh()), Dense(2, 3, seed=1), Softmax())
     inside = Sequential(Dense(3, 2, Tanh(), seed=0), Dense(2, 3, Softmax(), seed=1))
     assert source(apart, CrossEntropy()).text == source(inside, CrossEntropy()).text
@@ -71,16 +70,13 @@ def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
     np.testing.assert_array_equal(*(run.model.parameters.vector for run in runs))
 
 
-def test_other_layers_fall_back_by_name():
-    for layers in ((Dense(3, 4, ReLU()), Tanh()), (Tanh(), Dense(3, 4)), (Dense(3, 4), ReLU(), Tanh())):
-        with pytest.raises(CannotLower, match="the activation Tanh stands as a layer"):
-            source(Sequential(*layers))
-    with pytest.raises(CannotLower, match="got Flatten"):
+def test_samples_of_several_axes_have_no_form():
+    with pytest.raises(CannotLower, match="the number of columns of the input x is not known"):
         source(Sequential(Flatten((3, 1)), Dense(3, 4)))
 
 
 def test_samples_of_several_axes_fall_back_with_a_reason():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     x, y = RNG.normal(size=(6, 5, 3)), RNG.normal(size=(6, 5, 2))
     with pytest.warns(UserWarning, match=r"falls back to NumPy: a kernel takes samples of one axis; got x"):
         run = trainer(loss=HalfSquaredError()).fit(Dense(3, 2), (x, y))
@@ -122,7 +118,7 @@ class BentSlope(Activation):
     [(Identity(), Reads(learning_rate=0.1)), (Bent(), PLAIN), (BentSlope(), PLAIN)],
 )
 def test_a_global_that_changes_while_a_kernel_trains_is_named(monkeypatch, activation, optimizer):
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
 
     @on("epoch_end")
     def change(_run):
@@ -168,11 +164,9 @@ class Powers(Activation):
 
 
 def test_the_way_back_through_a_softmax_is_computed_from_its_output():
-    derived, written = (source(Sequential(Dense(3, 4, f), Dense(4, 2))) for f in (Powers(), Softmax()))
-    way_back = derived.text.partition("def backward_0")[2].partition("def ")[0]
-    assert "x_1[i, j]" in way_back  # the output
-    assert "exp" not in way_back
-    assert derived.scratch == written.scratch
+    for activation in (Powers(), Softmax()):
+        plan = lowered(Sequential(Dense(3, 4, activation), Dense(4, 2)), HalfSquaredError(), PLAIN)
+        assert "exp" not in {node.op for node in plan.passes[0].backward.nodes}
 
 
 class Signed(Activation):
@@ -183,7 +177,7 @@ class Signed(Activation):
 
 
 def test_settings_that_compare_as_equal_have_kernels_of_their_own():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     data = RNG.normal(size=(12, 3)), RNG.normal(size=12)
     for sign in (0.0, -0.0):
         model = Neuron(3, Signed(sign=sign))

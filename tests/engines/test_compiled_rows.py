@@ -6,7 +6,7 @@ from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 from framework import Activation, Dense, MeanSquaredError, RowLoss, Sequential, SGDOptimizer, Trainer
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(76, 3)), RNG.normal(size=(76, 4))
 WEIGHTS = RNG.random(76) * (RNG.random(76) > 0.3)

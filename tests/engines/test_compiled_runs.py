@@ -32,7 +32,7 @@ from framework import (
 )
 from framework.engines.compiled import engine as compiled_engine
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 
 def test_the_engine_is_numpy_unless_asked_otherwise():

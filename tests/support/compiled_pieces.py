@@ -17,7 +17,6 @@ PLAIN = SGDOptimizer(learning_rate=0.1)
 @pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("NUMBA_CACHE_DIR", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -29,7 +28,3 @@ def trainer(**settings):
 
 def require_same(one, other):
     assert list(differences(one, other)) == []
-
-
-def loading():
-    """Is called by modules that tests load in place of kernels; a test puts its own function here."""

@@ -154,15 +154,17 @@ def update_source(record: Lowered, dtype: str) -> tuple[str, list[float]]:
     outside = [*(names[record.inputs[a]] for a in read), *(names[node] for node in once)]
     body = writer.statements(record.nodes, names, prefix="u")
     results = [writer.number(value, names) for value in changed.values()]
-    outside += sorted({f"k{place}" for place in range(len(writer.constants)) if f"k{place}" in "\n".join([*body, *results])})
+    outside += sorted(
+        {f"k{place}" for place in range(len(writer.constants)) if f"k{place}" in "\n".join([*body, *results])}
+    )
     given = ", ".join(outside)
     formula = [f"def rule({given}):", *(f"    {line}" for line in body), f"    return {', '.join(results)}"]
     lines = [*writer.read([*head, given]), *head, "for i in range(n):"]
     lines += [f"    {a}_i = {a}[i]" for a in read]
     targets = ", ".join(f"new_{a}" for a in changed)
     lines += [f"    {targets} = rule({given})", *(f"    {a}[i] = new_{a}" for a in changed)]
-    head = f"def update(n: int, rate: float, step: float, {', '.join(f'{a}: reals' for a in arrays)}, c: floats):"
-    return "\n".join([*formula, "", "", head, *(f"    {line}" for line in lines)]), writer.constants
+    named = f"def update(n: int, rate: float, step: float, {', '.join(f'{a}: reals' for a in arrays)}, c: floats):"
+    return "\n".join([*formula, "", "", named, *(f"    {line}" for line in lines)]), writer.constants
 
 
 def _written(value: float) -> str:

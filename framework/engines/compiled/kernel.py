@@ -64,17 +64,18 @@ class Kernel:
         """Return the array of a name: working memory, or the current view of parameters, gradients and memory."""
         if name in self._memory:
             return self._memory[name]
+        found: Array
         match spec:
-            case ("vector",):
-                return optimizer.parameters.vector
-            case ("gradient",):
-                return optimizer.parameters.gradient
+            case ("vector" | "gradient" as which,):
+                found = getattr(optimizer.parameters, which)
             case ("memory", place):
-                return [*optimizer.memory.values()][place]
+                found = [*optimizer.memory.values()][place]
             case layer, "buffers", key:
-                return layer.buffers[key]  # type: ignore[no-any-return]
-        layer, group, key = spec
-        return getattr(layer.parameters, group)[key]  # type: ignore[no-any-return]
+                found = layer.buffers[key]
+            case _:
+                layer, group, key = spec
+                found = getattr(layer.parameters, group)[key]
+        return found
 
     def train(
         self,
@@ -131,18 +132,21 @@ class Kernel:
     def _given(self, name: tuple[Any, ...], data: Batch, rows: Array, first: int, stop: int, key: Any) -> Array:
         """Return one of the arrays that change from chunk to chunk."""
         x, y, weight = data
+        found: Array
         match name:
             case ("x", path):
-                return at(x, path)  # type: ignore[no-any-return]
+                found = at(x, path)
             case ("y", place):
                 classes = self.form.classes if isinstance(self.form.classes, tuple) else (self.form.classes,)
                 target = at(y, [*self._wiring.outputs][place]) if isinstance(self.form.classes, tuple) else y
-                return self._classes(place, target) if classes[place] else target
-            case ("weight",):
-                return weight  # type: ignore[return-value]
+                found = self._classes(place, target) if classes[place] else target
+            case ("weight",) if weight is not None:
+                found = weight
             case ("kept_h" | "kept_a" as which,):
-                return self._kept[which == "kept_a"]
-        return self._drawn(self._wiring.operations[name[1]], name[2], len(rows), first, stop, key)
+                found = self._kept[which == "kept_a"]
+            case _:
+                found = self._drawn(self._wiring.operations[name[1]], name[2], len(rows), first, stop, key)
+        return found
 
     def _classes(self, place: int, target: Array) -> Array:
         """Return the classes as int64, converted once for the same array."""

@@ -273,7 +273,11 @@ def clip(n: int, most: real, gradient: reals):
 def layers_source(called: str, dtype: str) -> str:
     """Return the functions that a text calls, and those that they call."""
     text = _TEXT.format(ahead=AHEAD, line={"float64": 8, "float32": 16}[dtype])
-    functions = {node.name: ast.get_source_segment(text, node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name: ast.get_source_segment(text, node)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }
     found: dict[str, str] = {}
     waiting = [called]
     while waiting:

@@ -1,9 +1,9 @@
 """Write a formula as a function of matrices: loops over the rows of a batch and along the row.
 
-A formula of elements is one loop. A formula over rows, such as a softmax, is loops along the row, and inside each a loop
-over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. A formula over columns,
-such as the statistics of a batch, is loops over the rows, and inside each a loop along the row. Each sum or maximum is
-known after such a loop, and the next loop begins.
+A formula of elements is one loop. A formula over rows, such as a softmax, is loops along the row, and inside each a
+loop over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. A formula over
+columns, such as the statistics of a batch, is loops over the rows, and inside each a loop along the row. Each sum or
+maximum is known after such a loop, and the next loop begins.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ class Loops:
             before += self._over_inner([n for n in cells if self.stage[n] == stage])
             main = self._main(stage)
             if main:
-                starts = [n for n in self.nodes if self._is(n, inner) and n.op in REDUCTIONS and self.stage[n] == stage + 1]
+                starts = [
+                    n for n in self.nodes if self._is(n, inner) and n.op in REDUCTIONS and self.stage[n] == stage + 1
+                ]
                 before += [f"{self._at(n)} = {self.writer.literal(_STARTS[n.op])}" for n in starts]
                 lines += [*self._inner_loop(before), *main]
                 count = "real(width)" if inner == "column" else "real(n)"
@@ -170,13 +172,19 @@ class Loops:
         for node in self.nodes:
             if self._is(node, inner):
                 self.names.pop(node, None)  # that of another loop
-        ending = [line for value, place in self.writes if self._is(value, inner) for line in self._cell_written(value, place)]
+        ending = [
+            line for value, place in self.writes if self._is(value, inner) for line in self._cell_written(value, place)
+        ]
         last = [value for value in self.summed if self._is(value, inner)]
         ending += [*map(self._load_cell, last), *self._added(last)]
         lines += self._inner_loop([*before, *ending])
         if self.direction == "rows":
             first = [place.array for value, place in self.writes if self._is(value, "row") and value.op in REDUCTIONS]
-            zero = ["for j in range(width):", *(f"    {array}[j] = {self.writer.literal(0.0)}" for array in first)] if first and not self.whole else []
+            zero = (
+                ["for j in range(width):", *(f"    {array}[j] = {self.writer.literal(0.0)}" for array in first)]
+                if first and not self.whole
+                else []
+            )
             block = ["for start in range(0, n, most):", "    m = min(most, n - start)", *indented(lines)]
             return [*starts_, *zero, *block, *ends]
         return [*starts_, *lines, *ends]
@@ -192,7 +200,11 @@ class Loops:
         """Compute cells of the inner loop from others."""
         if not nodes:
             return []
-        loads = [self._load_cell(arg) for arg in dict.fromkeys(a for n in nodes for a in nodes_in(arguments(n))) if arg not in nodes]
+        loads = [
+            self._load_cell(arg)
+            for arg in dict.fromkeys(a for n in nodes for a in nodes_in(arguments(n)))
+            if arg not in nodes
+        ]
         lines = [line for line in loads if line]
         lines += self._computed(nodes, nodes)
         return [*lines, *(f"{self._at(n)} = {self._stored(n)}" for n in nodes)]
@@ -203,23 +215,42 @@ class Loops:
         sums = [n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1]
         writes = [(v, p) for v, p in self.writes if p.form == "full" and self._when(v, p) == stage]
         totals = [v for v in self.summed if not self._is(v, self.inner) and self._stage_of(v) == stage]
-        outer = [n for n in self.nodes if self._is(n, self.outer) and n.op not in REDUCTIONS and n.op != "input" and self.stage[n] == stage]
+        outer = [
+            n
+            for n in self.nodes
+            if self._is(n, self.outer) and n.op not in REDUCTIONS and n.op != "input" and self.stage[n] == stage
+        ]
         outer_written = [(v, p) for v, p in self.writes if self._is(v, self.outer) and v in outer]
         if not (full or sums or writes or totals or outer_written):
             return []
-        used = [a for n in [*full, *sums] for a in nodes_in(arguments(n))] + nodes_in([*(v for v, _ in writes), *totals])
+        used = [a for n in [*full, *sums] for a in nodes_in(arguments(n))] + nodes_in(
+            [*(v for v, _ in writes), *totals]
+        )
         used = [n for n in dict.fromkeys(used) if n not in full]
-        head = [self._load_outer(n) for n in dict.fromkeys([*used, *(a for n in outer for a in nodes_in(arguments(n)))]) if self._is(n, self.outer) and n not in outer]
+        head = [
+            self._load_outer(n)
+            for n in dict.fromkeys([*used, *(a for n in outer for a in nodes_in(arguments(n)))])
+            if self._is(n, self.outer) and n not in outer
+        ]
         head += self._computed(outer, outer)
         for n in outer:
             if self._needed_after(n, stage):
                 head.append(f"{self._at(n)} = {self._stored(n)}")
         for value, place in outer_written:
             head += self._cell_written(value, place)
-        body: list[str] = []
-        for n in used:
-            body.append(self._load_full(n) if self._is(n, "full") else self._load_cell(n) if self._is(n, self.inner) else "")
-        keep = [n for n in [*full, *(n for n in used if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows")] if self._needed_after(n, stage) and n not in self._places]
+        body = [
+            self._load_full(n) if self._is(n, "full") else self._load_cell(n)
+            for n in used
+            if not self._is(n, self.outer)
+        ]
+        keep = [
+            n
+            for n in [
+                *full,
+                *(n for n in used if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows"),
+            ]
+            if self._needed_after(n, stage) and n not in self._places
+        ]
         wanted = [*keep, *(a for n in sums for a in nodes_in(arguments(n))), *(v for v, _ in writes), *totals]
         body += self._computed(full, wanted)
         for n in keep:
@@ -258,7 +289,10 @@ class Loops:
     def _cell_written(self, value: Any, place: Place) -> list[str]:
         index = "j" if place.form == "row" else "i"
         lines = [self._load_cell(value)] if isinstance(value, Node) and value not in self.names else []
-        return [*(line for line in lines if line), f"{place.array}[{index}] {'+=' if place.adds else '='} {self._number(value)}"]
+        return [
+            *(line for line in lines if line),
+            f"{place.array}[{index}] {'+=' if place.adds else '='} {self._number(value)}",
+        ]
 
     # names of arrays and numbers
 
@@ -299,7 +333,7 @@ class Loops:
         return f"{self.names[node]} = {self._loaded(node, self._kept(node))}"
 
     def _load_cell(self, node: Any) -> str:
-        if not isinstance(node, Node) or self._is(node, "number") and node.op != "input":
+        if not isinstance(node, Node) or (self._is(node, "number") and node.op != "input"):
             return ""
         if node.op == "input":
             return self._load(node, "", "j", "i")
@@ -331,7 +365,9 @@ class Loops:
     def _needed_after(self, node: Node, stage: int) -> bool:
         later = {v for v, p in self.writes if p.form == "full" and self._when(v, p) > stage}
         later |= {v for v, p in self.writes if p.form != "full" and self._is(v, self.inner)}
-        later |= {v for v in self.summed if isinstance(v, Node) and (self._stage_of(v) > stage or self._is(v, self.inner))}
+        later |= {
+            v for v in self.summed if isinstance(v, Node) and (self._stage_of(v) > stage or self._is(v, self.inner))
+        }
         for other in self.nodes:
             first = self.stage[other] - (other.op in REDUCTIONS)
             if first > stage:
@@ -406,4 +442,5 @@ class Loops:
 
 
 def indented(lines: Iterable[str]) -> list[str]:
+    """Return the lines, indented by one more level."""
     return [f"    {line}" for line in lines]

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.activations import Activation
-from framework.emit.numpy import emit
 from framework.emit.layers import LayerProgram
+from framework.emit.numpy import emit
 from framework.emit.programs import Program, wholly_ours
-from framework.engines.compiled.wiring import CannotLower, Operation, Output, Path, Wiring
+from framework.engines.compiled.wiring import CannotLower, Operation, Path, Wiring
 from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, rewrite, signature
@@ -182,7 +182,9 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     wiring = Wiring.of(model)
     losses, shares = _losses(loss, wiring)
     activations = [operation.activation for operation in wiring.operations]
-    formulas = tuple(dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses)))
+    formulas: tuple[Any, ...] = tuple(
+        dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses))
+    )
     passes = tuple(_passes(operation, model.dtype) for operation in wiring.operations)
     update = _rehearsed(optimizer, model.dtype, _recorded_from(optimizer))
     plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, update, _reads(*formulas, optimizer))
@@ -280,9 +282,7 @@ def _require_own(component: Any) -> None:
 # formulas
 
 
-def _recorded(
-    names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]
-) -> Lowered:
+def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[..., dict[str, Any]]) -> Lowered:
     """Record a computation on rows of ``width`` numbers: symbols to symbols or numbers by name.
 
     ``scale`` is a number, and ``weight`` one of each row.
@@ -439,9 +439,13 @@ def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> A
             x, axes, ddof = args[0], node.attributes["axes"], node.attributes["ddof"]
             mean = new.add("mean", x, axes=axes, keepdims=True)
             deviation = new.add("subtract", x, mean)
-            total = new.add("sum", new.add("multiply", deviation, deviation), axes=axes, keepdims=node.attributes["keepdims"])
+            total = new.add(
+                "sum", new.add("multiply", deviation, deviation), axes=axes, keepdims=node.attributes["keepdims"]
+            )
             count = new.lift(int(np.prod([x.shape[axis] for axis in axes])))
             return new.add("divide", total, new.add("subtract", count, ddof) if ddof else count)
+        case _:
+            pass
     if drawn and node.op in COMPARISONS:
         return new.add(node.op, *(arg if isinstance(arg, Node) else float(np.float32(arg)) for arg in args))
     return _kept_axes(new, node, args)

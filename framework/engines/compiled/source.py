@@ -199,7 +199,9 @@ class _Kernel:
         self.made.constants += values
         return f"c[{start}:]"
 
-    def _loops(self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place], *totals: str, narrow: bool) -> Loops:
+    def _loops(
+        self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place], *totals: str, narrow: bool
+    ) -> Loops:
         return Loops(record, self.plan.dtype, reads, writes, totals, narrow=narrow)
 
     def _found(self, back: int) -> str:
@@ -242,7 +244,10 @@ class _Kernel:
             if columns.width == self.wiring.widths[m]:
                 call = f"gather(n, {width}, left, rows[begin:], {x}, {to})"
             else:
-                own, start = self._size(("columns", columns[:3]), columns.width), self._start(columns.start, (m, columns.start))
+                own, start = (
+                    self._size(("columns", columns[:3]), columns.width),
+                    self._start(columns.start, (m, columns.start)),
+                )
                 call = f"columns(n, {own}, {width}, rows[begin:], {x}, {to}{start})"
             lines += self._square(m, call)
         for t, table in enumerate(self.wiring.tables):
@@ -291,7 +296,12 @@ class _Kernel:
         rows = ["rows[begin:]"] if kind == "place" else []
         given = {
             "forward": [x, self._parameter(i, "weights"), self._parameter(i, "bias"), self._delta(i, "x")],
-            "weights": [x, self._delta(i), self._parameter(i, "weights", "gradients"), self._parameter(i, "bias", "gradients")],
+            "weights": [
+                x,
+                self._delta(i),
+                self._parameter(i, "weights", "gradients"),
+                self._parameter(i, "bias", "gradients"),
+            ],
             "descend": [x, self._delta(i), self._parameter(i, "weights"), self._parameter(i, "bias")],
             "inputs": [self._delta(i), self._parameter(i, "weights"), self._matrix("s", m)] if what == "inputs" else [],
         }[what]
@@ -321,7 +331,11 @@ class _Kernel:
                 continue
             m = operation.writes[0]
             if self._direct(i):
-                lines += self._square(m, f"squared(n * {self._width(m)}, {self._matrix('x', m)})") if m in self.squared else []
+                lines += (
+                    self._square(m, f"squared(n * {self._width(m)}, {self._matrix('x', m)})")
+                    if m in self.squared
+                    else []
+                )
                 continue
             lines += self._formula(i, operation, passes)
         return lines
@@ -335,7 +349,7 @@ class _Kernel:
         if "slope" in passes.forward.outputs:
             writes["slope"] = Place("x") if operation.affine else Place("slope")
             given["slope"] = "" if operation.affine else self._h(i)
-        for place, name in enumerate(passes.names[2]):
+        for place in range(len(passes.names[2])):
             writes[f"buffer_{place}"] = Place(f"new{place}", "row")
             given[f"new{place}"] = self._array(f"new_{i}_{place}", (0, operation.width))
         m = operation.writes[0] if operation.writes else 0
@@ -358,7 +372,10 @@ class _Kernel:
         for place, name in enumerate(parameters):
             reads[name], given[f"p{place}"] = Place(f"p{place}", "row"), self._parameter(i, name)
         for place, name in enumerate(draws):
-            reads[name], given[f"r{place}"] = Place(f"r{place}"), f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]"
+            reads[name], given[f"r{place}"] = (
+                Place(f"r{place}"),
+                f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]",
+            )
         for place, name in enumerate(buffers):
             reads[name], given[f"b{place}"] = Place(f"b{place}", "row"), self._parameter(i, name, "buffers")
         return reads, given
@@ -391,8 +408,17 @@ class _Kernel:
             h, delta = self._matrix("x", m), self._matrix("s", m)
             writes = {"delta": Place("delta", adds=m in self.begun)} if self.wiring.made(m) else {}
             self.begun.add(m)
-        reads = {"h": Place("h"), "target": Place("target", "classes" if self.classes[place] else "full"), "scale": Place("scale", "number")}
-        given = {"h": h, "target": f"classes_{place}" if self.classes[place] else f"target_{place}", "scale": scale, "delta": delta}
+        reads = {
+            "h": Place("h"),
+            "target": Place("target", "classes" if self.classes[place] else "full"),
+            "scale": Place("scale", "number"),
+        }
+        given = {
+            "h": h,
+            "target": f"classes_{place}" if self.classes[place] else f"target_{place}",
+            "scale": scale,
+            "delta": delta,
+        }
         if self.form.weighted:
             reads["weight"], given["weight"] = Place("weight", "column"), "weight"
         if self.form.keeps:
@@ -467,7 +493,11 @@ class _Kernel:
                 a, _, _ = self._written(i, "x")
                 reads["a"] = Place("a", strided=apart)
                 given |= {"a": a, "stride_a": stride}
-        names = [f"dx{place}" for place in range(2)] if len(operation.reads) == 2 else ["delta" if operation.layer is None else "dx"]
+        names = (
+            [f"dx{place}" for place in range(2)]
+            if len(operation.reads) == 2
+            else ["delta" if operation.layer is None else "dx"]
+        )
         writes: dict[str, Place] = {}
         for name, m in zip(names, operation.reads, strict=True):
             if self.wiring.made(m):
@@ -494,8 +524,7 @@ class _Kernel:
         affine = [i for i, operation in reversed([*enumerate(self.wiring.operations)]) if operation.affine]
         gradients = [self._product("weights", i) for i in affine]
         descent = ["rate = real(rates[made])", *(self._product("descend", i, "rate") for i in affine)]
-        for i, operation in enumerate(self.wiring.operations):
-            passes = self.plan.passes[i]
+        for i, passes in enumerate(self.plan.passes):
             for name in passes.names[0] if passes is not None else ():
                 w, g = self._parameter(i, name), self._parameter(i, name, "gradients")
                 descent.append(f"add_multiple({self._units(i)}, -rate, {g}, {w})")
@@ -515,8 +544,7 @@ class _Kernel:
             gradients = [wanted, *indented(gradients)] if gradients else []
             update = ["if fold > 0:", *indented(descent), "else:", *indented(update)]
         new = []
-        for i, operation in enumerate(self.wiring.operations):
-            passes = self.plan.passes[i]
+        for i, passes in enumerate(self.plan.passes):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
@@ -530,8 +558,8 @@ class _Kernel:
         names = [name for name in self.plan.update.inputs if name.startswith("memory_")]
         arrays += [self._array(name, ("memory", place)) for place, name in enumerate(names)]
         given = ", ".join(f"{array}[trainable[2 * run]:]" for array in arrays)
-        call = f"update(trainable[2 * run + 1], rates[made], float(steps + made + 1), {given}, {self._constants(constants)})"
-        return ["for run in range(runs):", f"    {call}"]
+        sizes = "trainable[2 * run + 1], rates[made], float(steps + made + 1)"
+        return ["for run in range(runs):", f"    update({sizes}, {given}, {self._constants(constants)})"]
 
     def _clip(self) -> list[str]:
         """Clip the gradient of all trainable parameters: first its norm, then each value."""

@@ -8,7 +8,7 @@ numbers. In layers one after another, matrix i is what operation i reads, and ma
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from framework.activations import Activation
@@ -167,11 +167,12 @@ class Wiring:
         """Return whether something in a matrix is learnt, so that its gradient is needed."""
         return matrix in self._learnt
 
-    @property
+    @cached_property
     def _learnt(self) -> set[int]:
         found = {table.matrix for table in self.tables}
         for operation in self.operations:
-            learns = operation.layer is not None and bool(operation.layer.layout()) and type(operation.layer) is not Residual
+            own = operation.layer is not None and type(operation.layer) is not Residual
+            learns = own and bool(operation.layer.layout())
             if operation.writes is not None and (learns or not found.isdisjoint(operation.reads)):
                 found.add(operation.writes[0])
         return found
@@ -179,17 +180,26 @@ class Wiring:
     def _through(self, part: Any, value: Any, key: tuple[int, ...]) -> Any:
         """Return what a part of a model makes of a value: another value, or a dict of values by name."""
         if type(part) is Sequential:
-            places = enumerate(part.parts.values())
-            return reduce(lambda given, child: self._through(child[1], given, (*key, child[0])), places, value)
+            for place, child in enumerate(part.parts.values()):
+                value = self._through(child, value, part._child_key(key, place))
+            return value
         if type(part) is Heads:
             if len(part.parts) > 1 and isinstance(value, _Value):
                 self._matrix(value)  # so that no activation of one output becomes that of the layer before
-            places = enumerate(part.parts.items())
-            return {name: self._through(child, value, (*key, place)) for place, (name, child) in places}
+            heads = enumerate(part.parts.items())
+            return {name: self._through(child, value, part._child_key(key, place)) for place, (name, child) in heads}
         if not isinstance(value, _Value):
             raise CannotLower(f"a kernel takes no {type(part).__name__} behind several outputs")
         if type(part) is Join:
             return self._join(part, value, key)
+        if type(part) is Residual:
+            matrix = self._matrix(value)
+            block = self._matrix(self._through(part.block, value, part._child_key(key, 0)))
+            return self._added(Operation(part, Identity(), (matrix, block), self.widths[matrix]))
+        return self._layer(part, value, key)
+
+    def _layer(self, part: Any, value: _Value, key: tuple[int, ...]) -> _Value:
+        """Return what a layer makes of a value."""
         if type(part) is Input:
             return value
         if type(part) is Embedding and (path := _unread(value)) is not None:
@@ -198,10 +208,6 @@ class Wiring:
             return self._added(Operation(part, part.activation, (self._matrix(value),), getattr(part, "units", 1)))
         if type(part) is ActivationLayer:
             return self._activated(part.activation, value)
-        if type(part) is Residual:
-            matrix = self._matrix(value)
-            block = self._matrix(self._through(part.block, value, (*key, 0)))
-            return self._added(Operation(part, Identity(), (matrix, block), self.widths[matrix]))
         if isinstance(part, Layer) and type(part).apply is Layer.apply and part.cardinality is None:
             return self._formula(part, value, key)
         raise CannotLower(f"a kernel has no form for the layer {type(part).__name__}")
@@ -234,7 +240,7 @@ class Wiring:
         if path is None:
             raise CannotLower("a kernel takes a Join only where the inputs are")
         for place, (name, child) in enumerate(part.parts.items()):
-            found = self._through(child, _Value([((*path, name), _width(child))]), (*key, place))
+            found = self._through(child, _Value([((*path, name), _width(child))]), part._child_key(key, place))
             if not isinstance(found, _Value):
                 raise CannotLower(f"a kernel takes no Heads in a Join, as in its input {name!r}")
             if found.matrix is not None:

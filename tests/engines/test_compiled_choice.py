@@ -1,0 +1,143 @@
+"""What compiles and what falls back, with one notice; a changed formula is another kernel."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from compiled_pieces import NEURON, PLAIN, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+
+from framework import (
+    Activation,
+    BinaryCrossEntropy,
+    Dense,
+    Flatten,
+    HalfSquaredError,
+    Neuron,
+    Reshape,
+    Sequential,
+    SGDOptimizer,
+    Tanh,
+    UsageError,
+)
+from framework.engines.compiled import choice
+from framework.engines.compiled.lower import lowered
+from framework.engines.compiled.source import Form, kernel_source
+from framework.engines.compiled.wiring import CannotLower
+
+pytest.importorskip("llvmlite")
+
+
+class Branching(Activation):
+    """A formula that cannot be recorded: it decides by all its elements."""
+
+    def __call__(self, h):
+        return h * 2.0 if np.all(np.asarray(h) > -1e9) else h
+
+    def derivative(self, h):
+        return 2.0 + 0.0 * h
+
+
+class Branched(SGDOptimizer):
+    def update(self, values, gradients, rate, step, *memory):
+        values -= rate * gradients if step < 3 else 0.5 * rate * gradients
+
+
+def test_what_cannot_be_compiled_falls_back_with_one_notice():
+    cases = [
+        (Neuron(3, Branching()), HalfSquaredError(), PLAIN, "Branching"),
+        (NEURON, BinaryCrossEntropy(), Branched(learning_rate=0.1), "Branched.update"),
+        (Sequential(Reshape((1, 3)), Flatten(), Neuron(3)), HalfSquaredError(), PLAIN, "number of columns"),
+    ]
+    for model, loss, optimizer, name in cases:
+        with warnings.catch_warnings(record=True) as notices:
+            warnings.simplefilter("always")
+            run = trainer(loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y))
+        (notice,) = notices
+        assert run.engine == "numpy"
+        assert name in str(notice.message)
+        assert notice.filename == __file__
+        assert trainer(engine="auto", loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y)).engine == "numpy"
+
+
+def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):
+    half = trainer().fit(NEURON.copy(), (X, Y))
+    monkeypatch.setattr(choice, "available", lambda: False)
+    for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
+        with pytest.raises(UsageError, match="needs llvmlite: pip install llvmlite"):
+            action()
+    assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
+
+
+class Forgets(SGDOptimizer):
+    """Sets its values to a number, which no step of descent does."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values[...] = 0.5
+
+
+def test_an_update_may_set_numbers():
+    model = trainer(optimizer=Forgets(learning_rate=0.1)).fit(NEURON.copy(), (X, Y)).model
+    assert (model.parameters.vector == 0.5).all()
+
+
+def plan(activation=None, optimizer=PLAIN, loss=None):
+    return lowered(Sequential(Dense(3, 4, activation or Tanh()), Neuron(4)), loss or HalfSquaredError(), optimizer)
+
+
+FORM = Form(single=False, classes=False, weighted=False, keeps=False)
+
+
+class Scaled(Activation):
+    factor: float = 1.3
+
+    def __call__(self, h):
+        return np.tanh(self.factor * h)
+
+
+def test_a_changed_formula_is_another_kernel_and_a_changed_setting_is_not():
+    one = kernel_source(plan(Scaled()), FORM)
+    other = kernel_source(plan(Scaled(factor=1.9)), FORM)
+    assert (one.text, one.constants != other.constants) == (other.text, True)
+
+    class Scaled2(Scaled):
+        def __call__(self, h):
+            return np.tanh(self.factor + h)
+
+    assert kernel_source(plan(Scaled2()), FORM).text != one.text
+
+
+def test_a_formula_defined_anew_is_compiled_anew():
+    def define(power):
+        class Bent(Activation):
+            def __call__(self, h):
+                return h / (1.0 + np.abs(h) ** power)
+
+        return Bent
+
+    for power in (1.0, 2.0):
+        model = Neuron(3, define(power)())
+        runs = [trainer(engine=e, loss=HalfSquaredError()).fit(model.copy(), (X, Y)) for e in ("numpy", "compiled")]
+        np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
+
+
+def test_llvmlite_is_imported_by_compiled_runs_alone():
+    code = """
+import sys
+from framework import *
+trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+trainer.fit(Neuron(1), ([[1.0]], [1.0]))
+print("llvmlite" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]
+
+
+def test_a_class_that_replaces_a_loop_of_its_base_is_left_to_numpy():
+    class SlowerError(HalfSquaredError):
+        def backward(self, *args, **options):
+            return super().backward(*args, **options)
+
+    with pytest.raises(CannotLower, match=r"SlowerError\.backward replaces Loss\.backward"):
+        plan(loss=SlowerError())
