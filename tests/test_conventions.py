@@ -182,7 +182,6 @@ def test_there_is_one_writer_of_each_kind_of_source():
     assert _files_with(r"\b(exec|eval)\(") == {
         "emit/jax.py",
         "emit/numpy.py",
-        "engines/compiled/cache.py",
         "native/plain.py",  # runs a kernel as plain Python
         "testing.py",  # evaluates a repr
     }
@@ -191,6 +190,7 @@ def test_there_is_one_writer_of_each_kind_of_source():
         "emit/numpy.py",
         "engines/compiled/source.py",
         "engines/compiled/expressions.py",
+        "engines/compiled/loops.py",
         "export/table_source.py",  # a file for people, by export_python
     }
 

@@ -128,7 +128,7 @@ print(f"learnt beta, bounded loss: {distance(run):.2f}")
 # ## As native code
 #
 # With `engine="compiled"`, the formulas of activations, losses and optimizers become one native function, also your
-# own. It needs Numba, and some seconds the first time. Layers with a formula run on NumPy, so here is the network of
+# own. It needs llvmlite, and some seconds the first time. Layers with a formula run on NumPy, so here is the network of
 # `Snake` again. The result is the same but for the last digits.
 
 # %%

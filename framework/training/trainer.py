@@ -77,7 +77,7 @@ class Trainer(Component):
             data; the model keeps it, and later fits continue with it, also on other data. A model that was fitted
             with another recipe is refused. None takes arrays, or tables as the model's own ``preprocess`` knows them.
         engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
-            Numba and SciPy, and NumPy takes over, with a warning, where a formula cannot be compiled.
+            llvmlite, and NumPy takes over, with a warning, where a formula cannot be compiled.
             ``"auto"`` does the same without the warning. ``"jax"`` compiles the whole step with JAX, for every layer,
             on a CPU or on another device of JAX's.
         flush_to_zero: Whether steps take subnormal numbers, below 1.2e-38 in float32 and 2.2e-308 in float64, as 0,

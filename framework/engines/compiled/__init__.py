@@ -1,6 +1,6 @@
 """The compiled engine: the same formulas as one native kernel that trains on a chunk of batches.
 
-Needs Numba and SciPy. Neither is imported before a kernel is made.
+Needs llvmlite, which is not imported before a kernel is made.
 """
 
 from framework.engines.compiled.choice import choose, comes_between, require_available

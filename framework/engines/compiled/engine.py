@@ -189,7 +189,7 @@ class CompiledEngine(Engine):
         return kernel
 
     def _require_whole(self, wiring: Wiring, size: int) -> None:
-        """Refuse what depends on the parts in which a batch goes through the model."""
+        """Refuse layers whose result depends on how a batch is cut into parts."""
         for layer in (operation.layer for operation in wiring.operations) if self.part_rows < size else ():
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")

@@ -51,7 +51,7 @@ class Loops:
     """
 
     NAME = "FORMULA"
-    """What stands in the text for the function's name."""
+    """The name of the function in the text."""
 
     def __init__(
         self,

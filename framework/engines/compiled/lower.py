@@ -186,7 +186,7 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
         dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses))
     )
     passes = tuple(_passes(operation, model.dtype) for operation in wiring.operations)
-    update = _rehearsed(optimizer, model.dtype, _recorded_from(optimizer))
+    update = rehearsed_update(optimizer, model.dtype)
     plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, update, _reads(*formulas, optimizer))
     for place in range(len(losses)):
         plan.output(place, weighted=False)
@@ -419,12 +419,12 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
     outputs |= {f"buffer_{place}": value for place, value in enumerate(new)}
     forward = Lowered({each: given[each] for each in names}, outputs)
     backward = Lowered(given, {f"d{each}": slope for each, slope in zip(wanted, slopes, strict=True)})
-    for record in (forward, backward):
-        _of_region(name, record)
     kinds = {each: given[each].kind for each in names}
     for each in (*program.parameters, *buffers):
         if given[each].shape != (given["x"].shape[-1],) or kinds[each] != "f":
             raise CannotLower(f"a kernel takes numbers for each unit of {name}; got {each} of another shape")
+    for record in (forward, backward):
+        _of_region(name, record)
     return Passes(forward, backward, (program.parameters, draws, buffers))
 
 
@@ -510,13 +510,17 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
     return symbol_of(known.get(found, found))
 
 
-@lru_cache(maxsize=64)
-def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
+def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
         CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
+    return _rehearsed(optimizer, dtype, _recorded_from(optimizer))
+
+
+@lru_cache(maxsize=64)
+def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
     name, update = f"{type(optimizer).__name__}.update", _update(optimizer, dtype, optimizer.learning_rate)
     if _update(optimizer, dtype, optimizer.learning_rate) != update:
         raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
