@@ -55,7 +55,15 @@ PARTS = {  # the part's folders of framework/ and of tests/, and what else in te
         ["callbacks", "checkpoint/test_history.py", "checkpoint/test_resuming_from_files.py"],
     ),
 }
-PACKAGES = ["hypothesis", "jax.numpy", "llvmlite.binding", "pydantic", "safetensors.numpy", "scipy.special", "sklearn.metrics"]
+PACKAGES = [
+    "hypothesis",
+    "jax.numpy",
+    "llvmlite.binding",
+    "pydantic",
+    "safetensors.numpy",
+    "scipy.special",
+    "sklearn.metrics",
+]
 OPTIONS = ["-x", "-q", "-p", "no:randomly", "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
 PAIRS = [(ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn), (ast.Lt, ast.LtE), (ast.Gt, ast.GtE)]
 PAIRS += [(ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or), (ast.Break, ast.Continue)]
