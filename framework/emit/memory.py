@@ -37,6 +37,7 @@ class Layout:
         self._rows = rows
         self._demands: list[set[OpenSize]] = []
         self._free: list[int] = []
+        self._ones: list[int] = []
         self.arrays: list[tuple[int, np.dtype[Any], tuple[OpenSize, ...]]] = []
 
     def take(self, shape: tuple[int, ...], kind: str) -> int:
@@ -62,6 +63,13 @@ class Layout:
         """Put an array into a slot whose present array is no longer used."""
         self.arrays.append((slot, self._dtypes[kind], tuple(open_size(size, self._rows) for size in shape)))
 
+    def ones(self, size: int) -> None:
+        """Add an array of ones in a slot of its own, which no function writes into."""
+        self._ones.append(len(self.arrays))
+        self._free, free = [], self._free
+        self.take((size,), "f")
+        self._free = free
+
     def give_back(self, slot: int) -> None:
         """Let other arrays use a slot."""
         self._free.append(slot)
@@ -78,10 +86,13 @@ class Layout:
             end += -(-size // _ALIGNMENT) * _ALIGNMENT
         block = np.empty(end + _ALIGNMENT, np.uint8)
         first = -block.ctypes.data % _ALIGNMENT
-        return [
+        arrays = [
             np.ndarray(tuple(factor * rows**power for factor, power in shape), dtype, block, first + starts[slot])
             for slot, dtype, shape in self.arrays
         ]
+        for place in self._ones:
+            arrays[place].fill(1)
+        return arrays
 
 
 class Memory(dict[int, list[Array]]):

@@ -149,6 +149,14 @@ def reduces_by_rows(node: Node, lives: Lives) -> bool:
     return bool(over_rows) and x.shape[-1] <= longest and lives.contiguous(x)
 
 
+def sums_over_rows(node: Node, lives: Lives) -> bool:
+    """Return whether a sum over the rows, and the axes after them, is faster as a product with ones."""
+    x, axes = node.args[0], node.attributes["axes"]
+    leading = node.op == "sum" and axes == tuple(range(len(axes))) and node.graph.rows_in(x.shape[0]) > 0
+    several = node.kind == "f" and math.prod(x.shape[len(axes) :]) > 1
+    return leading and several and (x.ndim == 2 or lives.contiguous(x))
+
+
 class _Writer:
     """Writes one function."""
 
@@ -169,6 +177,7 @@ class _Writer:
         self.given: set[Node] = set()
         self.aims: dict[str, Node] = {}  # the node that an output's array is the target of
         self.unread: set[Node] = set()  # views of such nodes that need no line
+        self.ones: dict[int, str] = {}  # names of arrays of ones whose length depends on the number of rows
         self.begun: dict[Node, tuple[str, set[Node]]] = {}  # arrays of "place" nodes, and the parts computed there
 
     # the function
@@ -346,6 +355,21 @@ class _Writer:
         self.arrays += 1
         return f"m{self.arrays - 1}"
 
+    def _ones(self, size: int) -> str:
+        """Return the name of an array of ones."""
+        if not self.graph.rows_in(size):
+            self.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
+            return f"ones{size}"
+        if size not in self.ones:
+            assert self.layout is not None
+            self.ones[size] = self._name_array()
+            self.layout.ones(size)
+        return self.ones[size]
+
+    def _reshaped(self, name: str, shape: Shape, wanted: Shape) -> str:
+        """Return the text of an array in another shape."""
+        return name if shape == wanted else f"{name}.reshape({self._shape(wanted)})"
+
     def _fills(self, arg: Node, home: Home, node: Node) -> bool:
         """Return whether an argument fills its whole array, with each element where that of the node will be."""
         same = isinstance(home, Node) and arg.shape == node.shape and arg.kind == node.kind
@@ -462,18 +486,26 @@ class _Writer:
 
     def _reduce(self, node: Node) -> None:
         (x,), axes = node.args, node.attributes["axes"]
-        size = x.shape[-1]
-        if self.layout and reduces_by_rows(node, self.lives):
-            text = self._text(x)
-            if node.op == "sum":
-                self.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
-                self._define(node, self._into(node))
-                self._line(f"{text}.reshape(-1, {size}).dot(ones{size}, out={self.names[node]}.reshape(-1))")
-                return
+        if self.layout and sums_over_rows(node, self.lives):
+            length, width = (math.prod(part) for part in (x.shape[: len(axes)], x.shape[len(axes) :]))
+            text = self._reshaped(self._text(x), x.shape, (length, width))
             self._define(node, self._into(node))
-            turned = f"{self._array(('turned', self.arrays), x.shape, x.kind)}.reshape({size}, -1)"
-            self._line(f"{turned}[...] = {text}.reshape(-1, {size}).T")
-            self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={self.names[node]}.reshape(-1))")
+            out = self._reshaped(self.names[node], node.shape, (width,))
+            self._line(f"{self._ones(length)}.dot({text}, out={out})")
+            return
+        if self.layout and reduces_by_rows(node, self.lives):
+            length, width = math.prod(x.shape[:-1]), x.shape[-1]
+            text = self._reshaped(self._text(x), x.shape, (length, width))
+            self._define(node, self._into(node))
+            out = self._reshaped(self.names[node], node.shape, (length,))
+            if node.op == "sum":
+                self._line(f"{text}.dot({self._ones(width)}, out={out})")
+                return
+            home = ("turned", node)
+            turned = self._array(home, (width, length), x.kind)
+            self._line(f"{turned}[...] = {text}.T")
+            self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={out})")
+            self._free(home)
             return
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, axis={axes}{keepdims}{self._out(node)})")

@@ -17,7 +17,7 @@ import numpy as np
 
 from framework import special
 from framework.emit.lives import Lives
-from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows
+from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
 from framework.errors import SettingsError
 from framework.graph.graph import Graph, kind_of
@@ -36,6 +36,12 @@ _TIGHT = 9
 """How tightly a name or a call binds."""
 
 HELPERS = {
+    "sum_over_rows": '''
+def sum_over_rows(x, axes):
+    """Return the sum over the first axes, as a product with ones."""
+    matrix = x.reshape(np.prod(x.shape[:axes]), -1)
+    return np.ones(len(matrix), x.dtype).dot(matrix).reshape(x.shape[axes:])
+''',
     "row_sums": '''
 def row_sums(x):
     """Return the sum of each row, as a product with ones."""
@@ -331,6 +337,9 @@ class Formula:
 
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
+        if sums_over_rows(node, self.lives):
+            found = f"{self.lines.calls('sum_over_rows')}({self.text(x)}, {len(axes)})"
+            return f"{found}.reshape({self._shape(node.shape)})" if node.attributes["keepdims"] else found
         if reduces_by_rows(node, self.lives):
             names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
             found = f"{self.lines.calls(names[node.op])}({self.text(x)})"
