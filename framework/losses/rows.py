@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,16 @@ from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
+
+
+_FEW_CLASSES = 64
+"""Up to this many classes, the one-hot row of each is kept."""
+
+
+@cache
+def _one_hot(classes: int, dtype: np.dtype[Any]) -> Array:
+    """Return the one-hot row of each class."""
+    return np.eye(classes, dtype=dtype)
 
 
 class RowLoss(Loss):
@@ -55,13 +66,11 @@ class RowLoss(Loss):
         """Return checked targets as (rows, classes)."""
         if array.shape == shape:
             return array if record is None else array.astype(record.dtype, copy=False)
-        record = Record(np.float64, training=False) if record is None else record
-        out, starts = record.array("one_hot", shape), record.get("starts")
-        if starts is None or len(starts) != len(out):
-            starts = record["starts"] = np.arange(0, out.size, out.shape[1])  # of the rows
-        flat = np.add(starts, array, out=record.array("flat", starts.shape, np.intp), casting="unsafe")
-        out.fill(0.0)
-        out.put(flat, 1.0)
+        dtype = np.dtype(np.float64) if record is None else record.dtype
+        if shape[1] <= _FEW_CLASSES:
+            return _one_hot(shape[1], dtype).take(array, axis=0)
+        out = np.zeros(shape, dtype)
+        out[np.arange(len(out)), array] = 1.0
         return out
 
 
