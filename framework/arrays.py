@@ -6,6 +6,7 @@ array of the model's dtype. Anything else is refused, with the first value that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,9 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
         'float32'
     """
+    if type(value) is np.ndarray and value.dtype.kind in "biuf" and value.dtype.isnative and value.flags.c_contiguous:
+        if dtype is None or value.dtype == dtype:
+            return value
     if is_frame(value):
         return _grid(Frame(value, name), dtype, name)
     array = _column(value, name) if is_series(value) else _numbers(value, name)
@@ -253,7 +257,7 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     if array.dtype.kind != "f" or array.size == 0:
         return
     with np.errstate(all="ignore"):
-        if np.isfinite(np.add.reduce(array, axis=None)):  # one cheap pass; a sum may overflow, so look closer below
+        if math.isfinite(np.add.reduce(array, axis=None)):  # one cheap pass; a sum may overflow, so look closer below
             return
     bad = ~np.isfinite(array)
     if not bad.any():
@@ -397,8 +401,8 @@ def place_of_best(values: Any, mode: str = "min") -> int | None:
 class Record(dict[str, Any]):
     """The arrays that a layer's forward keeps for its backward, by name, and the working memory of both.
 
-    In training a layer has one record and ``array`` returns the same memory at every step. In prediction each call
-    has its own record, so a model can predict from several threads.
+    In training a layer has one record and ``array`` returns the same memory at every step. In prediction each thread
+    has a record for few rows, and each call has one for many.
 
     Attributes:
         training: Whether this is a training pass.
@@ -467,9 +471,7 @@ class Record(dict[str, Any]):
         self._memories: dict[Any, Any] = {}
 
     def memory(self, emitted: Any) -> Any:
-        """Return the working memory of an emitted function: kept in training, fresh in prediction."""
-        if not self.training:
-            return emitted.new_memory()
+        """Return the working memory of an emitted function, which is kept."""
         found = self._memories.get(emitted)
         if found is None:
             found = self._memories[emitted] = emitted.new_memory()
@@ -477,8 +479,6 @@ class Record(dict[str, Any]):
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
         """Return uninitialised memory of this shape under this name; the first axis may shrink without a new one."""
-        if not self.training:
-            return np.empty(shape, dtype or self.dtype)
         kept = self._buffers.get(name)
         if kept is None or kept.shape[1:] != shape[1:] or kept.shape[0] < shape[0]:
             kept = self._buffers[name] = np.zeros(shape, dtype or self.dtype)

@@ -36,6 +36,9 @@ from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_FEW_ROWS = 16
+"""Up to this many rows, a prediction keeps its working memory: to make it takes longer than to fill it."""
+
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
 
@@ -238,7 +241,8 @@ class Model(Component):
         None takes it away, and the model's columns too; the next ``fit`` may then learn another one, whatever the
         weights are. Numbers of inputs that are left open follow from it.
         """
-        return self._built().columns.preprocess if self.outermost.settled else None
+        outermost = self.outermost
+        return self._built().columns.preprocess if outermost._state is not None or outermost.settled else None
 
     @preprocess.setter
     def preprocess(self, fitted: FittedPreprocess | None) -> None:
@@ -298,13 +302,15 @@ class Model(Component):
             DataError: They are others; lists both.
         """
         columns = column_names(x, name)
-        if columns is not None and known is None and self.preprocess is not None:
+        if columns is None:
+            return
+        if known is None and self.preprocess is not None:
             raise DataError(
                 f"{name} must hold numbers that are transformed already; got a {type(x).__name__}; "
                 "model.predict(table) transforms it"
             )
         known = self.columns if known is None else known
-        if columns is not None and known is not None and columns != known:
+        if known is not None and columns != known:
             raise DataError(f"{name} must have the columns of fit, in that order: {difference(known, columns)}")
 
     def __call__(self, x: Any) -> Any:
@@ -318,11 +324,12 @@ class Model(Component):
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built())
-        _, a = self.output(map_leaves(lambda leaf: leaf[None], x) if sample else x)
-        given = leaves(x)
+        batch = map_leaves(lambda leaf: leaf[None], x) if sample else x
+        _, a = self.output(batch)
+        kept, given = rows_in(batch) <= _FEW_ROWS, leaves(x)
 
         def own(output: Array) -> Array:
-            if any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that returns its input
+            if kept or any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that returns its input
                 output = output.copy()
             return output[0] if sample else output
 
@@ -331,10 +338,11 @@ class Model(Component):
     def output(self, x: Tree) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.
 
-        Both are dicts by name for a model of several outputs.
+        Both are dicts by name for a model of several outputs. They may be working memory that this thread's next
+        prediction overwrites.
         """
         state = self._built()
-        record = self._new_record(training=False)
+        record = state.predicting if rows_in(x) <= _FEW_ROWS else self._new_record(training=False)
         a = self.apply(x, state.parameters.views, record)
         return record.preactivation, map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
 

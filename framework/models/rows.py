@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from framework.arrays import Array, require_finite, require_ids
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.shapes import shown
-from framework.trees import flatten, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
@@ -57,18 +58,34 @@ def checked_rows(
         ShapeError: x is not a batch of the model's samples.
         DataError: A value is not finite; or a frame's columns are not those that the model was fitted with.
     """
-    model.require_columns(x, f"{name}: argument 'x'", known)
-    x = dict(x) if isinstance(x, Mapping) else x
-    array = real_tree(x, f"{name}: argument 'x'", model.dtype)
-    require_samples(map_leaves(np.shape, array), model, f"{name}: argument 'x'")
-    rows_in(array, f"{name}: argument 'x'")
     where = f"{name}: argument 'x'"
-    limits, given = flatten(model.cardinalities(sample_shape(array)), where), flatten(x, where)
+    model.require_columns(x, where, known)
+    x = dict(x) if isinstance(x, Mapping) else x
+    array = real_tree(x, where, model.dtype)
+    limits, given = _limits(array, model, where), flatten(x, where)
+    rows_in(array, where)
     for leaf, values in flatten(array, where).items():
-        if total is None or not np.isfinite(total(values)):
+        if total is None or not math.isfinite(total(values)):
             require_finite(values, leaf, given[leaf])
-        require_ids(values, limits[leaf], leaf, given[leaf])
+        if limits is not None:
+            require_ids(values, limits[leaf], leaf, given[leaf])
     return array
+
+
+def _limits(array: Any, model: Model, where: str) -> dict[str, Any] | None:
+    """Return how many ids each number in a sample may be, by leaf; None if a sample holds no ids.
+
+    Raises:
+        ShapeError: The array is not a batch of the model's samples.
+    """
+    known = model._built().limits
+    shapes = map_leaves(np.shape, array)
+    key = tuple(flatten(shapes).items()) if isinstance(shapes, dict) else shapes[1:]
+    if key not in known or shapes == ():
+        require_samples(shapes, model, where)
+        limits = model.cardinalities(sample_shape(array))
+        known[key] = limits if any(np.isfinite(limit).any() for limit in leaves(limits)) else None
+    return None if known[key] is None else flatten(known[key], where)
 
 
 def predicted(model: Model, x: Any, name: str) -> Any:

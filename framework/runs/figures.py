@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch, Record
-from framework.data.pieces import joined, read_only
+from framework.data.pieces import copied, joined, read_only
 from framework.data.sources import Source, batches
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
@@ -139,7 +139,7 @@ class Figures:
                         loss = self.loss.output_sums(activation, h, a, y, weight)
                     add_sums(totals, {"loss": loss} | sums)
                 if self.whole:
-                    kept.append((a, map_leaves(np.copy, y), None if weight is None else weight.copy()))
+                    kept.append(copied((a, y, weight)))
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)
