@@ -238,7 +238,7 @@ def refresh(component: Component) -> None:
     """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
     if any(program.reads.changed() is not None for program in programs_of(component).values()):
         programs_of(component).clear()
-    if is_checked(component) and hasattr(component, "require_derivative"):
+    if hasattr(type(component), "require_derivative") and is_checked(component):
         component.require_derivative()  # remembers its result and the values that were read
     for part in _parts(component):
         refresh(part)
@@ -288,7 +288,7 @@ def wholly_ours(component: Component) -> bool:
 
 def is_checked(component: Component) -> bool:
     """Return whether neither a component nor one of its parts has a derivative that differs on purpose."""
-    return getattr(component, "check", "on") == "on" and all(map(is_checked, _parts(component)))
+    return getattr(type(component), "check", "on") == "on" and all(map(is_checked, _parts(component)))
 
 
 def _parts(component: Component) -> list[Component]:

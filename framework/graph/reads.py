@@ -73,7 +73,8 @@ class Reads:
         waiting: list[tuple[Any, Any]] = [(function, None) for function in self._functions]
         while waiting:
             called, caller = waiting.pop()
-            function, instance = getattr(called, "__func__", called), getattr(called, "__self__", caller)
+            bound_method = isinstance(called, MethodType)
+            function, instance = (called.__func__, called.__self__) if bound_method else (called, caller)
             if (id(function), id(instance)) in seen:
                 continue
             seen.add((id(function), id(instance)))

@@ -291,7 +291,8 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> EarlyStopping(patience=3).settings()["patience"]
             3
         """
-        named = {name: getattr(self, name) for name in type(self).model_fields}
+        values = self.__dict__
+        named = {name: values[name] for name in type(self).__pydantic_fields__}
         return named | (self.__pydantic_extra__ or {})  # names that the user chooses, as those of a Join
 
     @classmethod

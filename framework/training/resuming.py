@@ -41,7 +41,8 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
 
 def _shown(value: object) -> str:
     """Return the repr without what differs from process to process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    text = repr(value)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text
 
 
 @cache

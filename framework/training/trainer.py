@@ -6,6 +6,7 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -279,7 +280,7 @@ class Trainer(Component):
         """Refuse a model whose output cannot serve the loss or a metric."""
         self._figures.require_model(model.output_activation)
 
-    @property
+    @cached_property
     def _figures(self) -> Figures:
         return Figures(self.loss, self.metrics)
 
