@@ -324,16 +324,20 @@ class Model(Component):
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built())
-        batch = map_leaves(lambda leaf: leaf[None], x) if sample else x
-        _, a = self.output(batch)
-        kept, given = rows_in(batch) <= _FEW_ROWS, leaves(x)
+        if not sample:
+            return self.own_output(x)
+        return map_leaves(lambda leaf: leaf[0], self.own_output(map_leaves(lambda leaf: leaf[None], x)))
+
+    def own_output(self, x: Tree) -> Tree:
+        """Return the outputs for a batch of the model's dtype, in arrays of their own."""
+        kept, given = rows_in(x) <= _FEW_ROWS, leaves(x)
 
         def own(output: Array) -> Array:
-            if kept or any(np.may_share_memory(output, leaf) for leaf in given):  # a layer that returns its input
-                output = output.copy()
-            return output[0] if sample else output
+            shared = kept or any(np.may_share_memory(output, leaf) for leaf in given)  # a layer may return its input
+            return output.copy() if shared else output
 
-        return map_leaves(own, a)
+        found: Tree = map_leaves(own, self.output(x)[1])
+        return found
 
     def output(self, x: Tree) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.

@@ -96,7 +96,7 @@ def predicted(model: Model, x: Any, name: str) -> Any:
         rows = checked_rows(part, model, name)
         for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
-                found.append(model.output(take(rows, slice(start, start + EVALUATION_ROWS)))[1])
+                found.append(model.own_output(take(rows, slice(start, start + EVALUATION_ROWS))))
     whole = map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 
