@@ -79,6 +79,17 @@ def test_the_arrays_of_two_numbers_of_rows_are_kept(emitted):
     assert nbytes(memory) < small * 2
 
 
+@pytest.mark.parametrize("axes", [(0,), (0, 1)])
+def test_sums_over_the_rows_are_exact_for_any_number_of_rows(axes):
+    """Of whole numbers, so that the order of the additions does not matter."""
+    sums = trace(lambda x: x - (x + x).sum(axis=axes, keepdims=True), {"x": (ROWS, 3, 2)})
+    memory = (emitted := emit({"y": sums.output}, sums.inputs)).new_memory()
+    assert ".dot(" in emitted.source
+    for rows in (5, 2, 900, 1, 5):
+        x = np.random.default_rng(rows).integers(-9, 9, (rows, 3, 2)).astype(float)
+        np.testing.assert_array_equal(emitted(x, memory=memory), x - 2 * x.sum(axis=axes, keepdims=True))
+
+
 def test_arrays_are_used_again_when_their_values_are_not():
     traced = trace(lambda x: np.exp(np.sin(np.tanh(np.sqrt(np.exp(x) + 1.0)))), {"x": (ROWS, 8)})
     memory = (emitted := emit({"y": traced.output}, traced.inputs)).new_memory()
