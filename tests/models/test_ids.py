@@ -21,6 +21,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Trainer,
     check_gradients,
 )
@@ -213,6 +214,16 @@ def test_a_call_checks_ids(bad):
         for function in (model, model.forward):
             with pytest.raises(DataError, match=re.escape(f"must hold whole ids in 0..4; got {float(bad)}")):
                 function({"numbers": [[1.0, 2.0]], "city": [[bad]]})
+
+
+def test_rows_like_those_before_are_checked_again():
+    good = {"numbers": [[1.0, 2.0]], "city": [[4]]}
+    for model in (Joined(), Branches(numbers=Dense(2, 2), city=Table(rows=CITIES))):
+        model.predict(good)
+        with pytest.raises(DataError, match=re.escape("must hold whole ids in 0..4; got 5.0")):
+            model.predict(good | {"city": [[5]]})
+        with pytest.raises(ShapeError):
+            model.predict({"number": good["numbers"], "city": good["city"]})
 
 
 def test_gradients_by_numbers_beside_ids_are_checked():

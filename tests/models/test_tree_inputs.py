@@ -101,17 +101,6 @@ def test_the_formula_receives_the_leaves_by_name():
     assert np.array_equal(model.forward(x), model(x))
 
 
-def test_rows_like_those_before_are_checked_again():
-    x, _ = made()
-    model = Joined(units=2, seed=3)
-    for _ in range(2):
-        model.predict(x)
-        with pytest.raises(DataError, match=re.escape("must hold whole ids in 0..4; got 9.0 at x['city'][3]")):
-            model.predict(x | {"city": np.where(np.arange(len(x["city"])) == 3, 9, x["city"])})
-        with pytest.raises(ShapeError):
-            model.predict({"number": x["numbers"], "city": x["city"]})
-
-
 def test_one_sample_gives_one_prediction():
     x, _ = made()
     model = Joined(units=2, seed=3)
