@@ -58,9 +58,9 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         >>> real_array([[1, 2], [3, 4]], "x", "float32").dtype.name
         'float32'
     """
-    if type(value) is np.ndarray and value.dtype.kind in "biuf" and value.dtype.isnative and value.flags.c_contiguous:
-        if dtype is None or value.dtype == dtype:
-            return value
+    as_wanted = type(value) is np.ndarray and (dtype is None or value.dtype == dtype)
+    if as_wanted and value.dtype.kind in "biuf" and value.dtype.isnative and value.flags.c_contiguous:
+        return value  # type: ignore[no-any-return]
     if is_frame(value):
         return _grid(Frame(value, name), dtype, name)
     array = _column(value, name) if is_series(value) else _numbers(value, name)

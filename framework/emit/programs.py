@@ -238,8 +238,9 @@ def refresh(component: Component) -> None:
     """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
     if any(program.reads.changed() is not None for program in programs_of(component).values()):
         programs_of(component).clear()
-    if hasattr(type(component), "require_derivative") and is_checked(component):
-        component.require_derivative()  # remembers its result and the values that were read
+    require_derivative = getattr(type(component), "require_derivative", None)
+    if require_derivative is not None and is_checked(component):
+        require_derivative(component)  # which remembers its result and the values that were read
     for part in _parts(component):
         refresh(part)
 

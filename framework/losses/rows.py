@@ -15,7 +15,6 @@ from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
 
-
 _FEW_CLASSES = 64
 """Up to this many classes, the one-hot row of each is kept."""
 
