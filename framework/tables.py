@@ -77,6 +77,20 @@ def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
     return Markup(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
 
 
+def figure(value: float | None, digits: int = 6) -> str:
+    """Return a figure as text: a whole number in full, any other with some digits; nothing for None.
+
+    Example:
+        >>> figure(1234.0), figure(1 / 3), figure(1 / 3, digits=3), figure(True), figure(None)
+        ('1,234', '0.333333', '0.333', 'yes', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.0f}" if abs(value) < 1e15 and float(value).is_integer() else f"{value:.{digits}g}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as people write it.
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from framework.callbacks.base import Callback
 from framework.runs.run import Run
 from framework.settings.component import Positive
-from framework.tables import COUNTERS, duration
+from framework.settings.messages import printable
+from framework.tables import COUNTERS, duration, figure
 
 
 class ProgressBar(Callback):
@@ -81,7 +82,15 @@ def _bars() -> tuple[bool, dict[str, Any]]:
         text = {"file": sys.stdout, "ncols": 100, "nested": False, "mininterval": 0.5}
         return True, text if find_spec("ipywidgets") is None else {"widget": True}
     terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return terminal, {"file": sys.stderr, "dynamic_ncols": True}
+    return terminal and _columns(sys.stderr) > 0, {"file": sys.stderr, "dynamic_ncols": True}
+
+
+def _columns(stream: Any) -> int:
+    """Return the width of a terminal; 0 if it has none, as under some programs that run others, or does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def _bar(*, widget: bool = False, **options: Any) -> Any:
@@ -96,7 +105,7 @@ def _bar(*, widget: bool = False, **options: Any) -> Any:
 
 def _pairs(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
     shown = keys or [key for key in row if key not in (*COUNTERS, "learning_rate")]
-    return [f"{key}={row[key]:.4g}" for key in shown if key in row]
+    return [f"{printable(key)}={row[key]:.4g}" for key in shown if key in row]
 
 
 class _Bars:
@@ -123,7 +132,7 @@ class _Bars:
             place = [] if bar is self.batches else [_batch(run)]
             _put(bar, [*place, f"loss={run.batch_loss:.4g}"])
             self.epochs.refresh()  # whose time has moved on
-            self.epochs.last_print_t = self.epochs._time()
+            self.epochs.last_print_t = time.time()
         if bar is self.batches:
             bar.update()
 
@@ -142,12 +151,12 @@ class _Bars:
             _put(self.epochs, _pairs(run.history[-1], self.keys))
         self.epochs.close()
         if run.stop_reason is not None and run.error is None:
-            _write(self.options.get("file", sys.stdout), f"stopped: {run.stop_reason}")
+            _write(self.options.get("file", sys.stdout), f"stopped: {printable(run.stop_reason)}")
 
 
 def _due(bar: Any) -> bool:
     """Return whether a bar is drawn at its next update."""
-    return not bar.disable and bool(bar._time() - bar.last_print_t >= bar.mininterval)
+    return not bar.disable and bool(time.time() - bar.last_print_t >= bar.mininterval)
 
 
 def _put(bar: Any, pairs: list[str]) -> None:
@@ -186,7 +195,7 @@ class _Lines:
         if len(run.history) and self.shown < run.epoch:
             self._write_epoch(run)
         if run.stop_reason is not None and run.error is None:
-            _write(sys.stderr, f"stopped: {run.stop_reason}")
+            _write(sys.stderr, f"stopped: {printable(run.stop_reason)}")
 
     def _due(self) -> bool:
         now = time.monotonic()
@@ -201,7 +210,7 @@ class _Lines:
         done, seconds = self.shown - self.start, self.written - self.begun
         if done > 0 and seconds > 0:
             each, left = seconds / done, run.target_epoch - self.shown
-            rate = f"{1 / each:.3g} epochs/s" if each < 1 else f"{duration(each)} an epoch"
+            rate = f"{figure(float(f'{1 / each:.3g}'))} epochs/s" if each < 1 else f"{duration(each)} an epoch"
             text += f" ({rate}, {duration(each * left)} left)" if left > 0 else f" ({rate}, {duration(seconds)} in all)"
         _write(sys.stderr, text)
 

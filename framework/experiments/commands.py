@@ -29,7 +29,7 @@ from framework.export import export_onnx, export_python, save_torch
 from framework.files import write_whole
 from framework.models import Model
 from framework.settings.messages import printable
-from framework.tables import as_text
+from framework.tables import as_text, figure
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -353,4 +353,4 @@ def _print_figures(figures: dict[str, Any], model: Model) -> None:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, int | float | None) else str(value)

@@ -16,7 +16,7 @@ from framework.errors import SettingsError
 from framework.experiments.folder import RunFolder, rows_of
 from framework.extras import required
 from framework.settings.messages import printable
-from framework.tables import COUNTERS, duration
+from framework.tables import COUNTERS, duration, figure
 
 STYLES = ("cyan", "yellow", "green", "magenta", "blue", "red", "white")
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -213,7 +213,9 @@ def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> N
             new = run.rows[seen[place] :] if seen[place] <= len(run.rows) else run.rows
             seen[place] = len(run.rows)
             for row in new:
-                shown = ", ".join(f"{printable(key)}={_cell(row, key)}" for key in row if key not in COUNTERS)
+                shown = ", ".join(
+                    f"{printable(key)}={_cell(row, key).replace(',', '')}" for key in row if key not in COUNTERS
+                )
                 console.print(f"{run.name}: epoch {row.get('epoch', '?')}: {shown}", soft_wrap=True)
     for run in runs:
         console.print(f"{run.name}: {run.state}", soft_wrap=True)
@@ -432,5 +434,5 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     return "not finite" if row[key] is None else _short(row[key])
 
 
-def _short(value: float) -> str:
-    return f"{value:.5g}"
+def _short(value: float | None) -> str:
+    return figure(value, digits=5)

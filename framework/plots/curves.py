@@ -23,6 +23,7 @@ from framework.plots.style import (
     star,
 )
 from framework.settings.messages import brief
+from framework.tables import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def learning_curves(
     if best is not None:
         name, row = best
         value, epoch = columns[name][row], epochs[row]
-        label = f"best {name}: {value:.4g}, epoch {epoch:g}"
+        label = f"best {name}: {figure(value, digits=4)}, epoch {figure(epoch)}"
         handles += star(axis, float(epoch), float(value), 0, label)
     over_epochs(axis, len(epochs))
     axis.set_ylabel(literal(", ".join(keys)))

@@ -24,6 +24,7 @@ from framework.plots.style import (
     require_whole,
 )
 from framework.settings.messages import brief
+from framework.tables import figure
 from framework.trees import map_leaves, real_tree
 
 if TYPE_CHECKING:
@@ -177,9 +178,13 @@ def loss_surface(
         kind = ".-" if len(points) <= 200 else "-"
         label = f"{len(points) - 1} steps"
         handles += axis.plot(*points.T, kind, color="white", markersize=6, linewidth=1.4, label=label)
-        handles += axis.plot(*points[0], "o", color="white", markersize=8, label=f"start: {loss_at(points[0]):.4g}")
+        handles += axis.plot(
+            *points[0], "o", color="white", markersize=8, label=f"start: {figure(loss_at(points[0]), digits=4)}"
+        )
     where = "end" if len(points) > 1 else "loss here"
-    handles += axis.plot(*points[-1], "*", color="white", markersize=15, label=f"{where}: {loss_at(points[-1]):.4g}")
+    handles += axis.plot(
+        *points[-1], "*", color="white", markersize=15, label=f"{where}: {figure(loss_at(points[-1]), digits=4)}"
+    )
     for drawn in handles:
         drawn.set_path_effects([stroke])
     axis.set_xlim(*x_range)

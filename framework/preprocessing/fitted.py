@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -308,7 +308,7 @@ class FittedPreprocess(Component):
         """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
         given = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
         rows = [
-            (name, kind, shown(steps), shortened(gives) or "nothing")
+            (name, kind, shortened(shown(steps)), shortened(gives) or "nothing")
             for (name, steps), kind, gives in zip(
                 self.columns + self.target, self.kinds + self.target_kinds, given, strict=True
             )
@@ -317,21 +317,21 @@ class FittedPreprocess(Component):
 
     def __str__(self) -> str:
         lines = [
-            f"{name} ({kind}): {', '.join(map(repr, steps)) or 'as it is'}"
+            f"{name} ({kind}): {shown(steps)}"
             for (name, steps), kind in zip(self.columns + self.target, self.kinds + self.target_kinds, strict=True)
         ]
         return "\n".join(lines)
 
 
-def shown(steps: tuple[ColumnStep, ...]) -> str:
-    """Return steps as text.
+def shown(steps: Sequence[ColumnStep]) -> str:
+    """Return steps as code, without the settings that are the defaults.
 
     Example:
         >>> from framework import Log, Standardize
         >>> shown((Log(), Standardize())), shown(())
         ('Log(), Standardize()', 'as it is')
     """
-    return ", ".join(shortened(step_code(step)) for step in steps) or "as it is"
+    return ", ".join(map(step_code, steps)) or "as it is"
 
 
 def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:

@@ -17,6 +17,7 @@ from framework.preprocessing.proposing import code, goal_rules, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
+from framework.settings.messages import shortened
 from framework.tables import as_html
 
 _KINDS = tuple(f"<{kind}>" for kind in get_args(Kind))
@@ -105,8 +106,8 @@ class Preprocess(Component):
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each name, pattern or kind with its steps."""
-        rows = [("column", key, shown(steps)) for key, steps in self.columns]
-        rows += [("target", key, shown(steps)) for key, steps in self.target]
+        rows = [("column", key, shortened(shown(steps))) for key, steps in self.columns]
+        rows += [("target", key, shortened(shown(steps))) for key, steps in self.target]
         return as_html([("", "name, pattern or <kind>", "steps"), *rows], left=3)
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ from framework.losses.several import Losses
 from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS, classes_of
-from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.tables import duration
 from framework.trees import at
 
@@ -128,13 +128,9 @@ def data_of(preprocess: FittedPreprocess | None) -> Cells:
     inputs = zip(preprocess.columns, preprocess.kinds, strict=True)
     targets = zip(preprocess.target, preprocess.target_kinds, strict=True)
     return [
-        *((name, kind, _steps(steps), ", ".join(became[name])) for (name, steps), kind in inputs),
-        *((name, f"{kind}, the target", _steps(steps), name) for (name, steps), kind in targets),
+        *((name, kind, shown(steps), ", ".join(became[name])) for (name, steps), kind in inputs),
+        *((name, f"{kind}, the target", shown(steps), name) for (name, steps), kind in targets),
     ]
-
-
-def _steps(steps: Sequence[Any]) -> str:
-    return "\n".join(map(repr, steps)) or "as it is"
 
 
 def _first_steps(run: Any) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ from framework.files import write_whole
 from framework.reports.contents import Confusion, Contents
 from framework.reports.curves import COLORS, POINTS, charts, figures
 from framework.settings.messages import printable
+from framework.tables import figure
 
 MARK = '<meta name="generator" content="framework report">'
 """Says that a file is a report, which a newer one may replace."""
@@ -238,7 +239,7 @@ def _details(run: Contents) -> Iterator[str]:
 def _confusion(confusion: Confusion) -> Iterator[str]:
     counts, classes = confusion.counts, [_text(name) for name in confusion.classes]
     total, true, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
-    rows = f"{_number(float(total))} rows of validation data" if total == np.rint(total) else "weighted validation data"
+    rows = f"{figure(float(total))} rows of validation data" if total == np.rint(total) else "weighted validation data"
     if len(classes) > MATRIX_CLASSES:
         yield from _confused(confusion, rows)
         return
@@ -251,12 +252,12 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
         for other, count in enumerate(counts[place].tolist()):
             share = math.ceil(10 * count / true[place]) if count else 0
             kind = " ".join([*(["hit"] if place == other else []), *([f"s{share}"] if share else [])])
-            yield f'<td class="{kind}">{_number(count)}</td>' if kind else f"<td>{_number(count)}</td>"
+            yield f'<td class="{kind}">{figure(count)}</td>' if kind else f"<td>{figure(count)}</td>"
         recall = _share(counts[place, place], true[place])
-        yield f'<td class="edge">{_number(float(true[place]))}</td><td class="edge">{recall}</td></tr>\n'
+        yield f'<td class="edge">{figure(float(true[place]))}</td><td class="edge">{recall}</td></tr>\n'
     yield '<tr><th scope="row">precision</th>'
     yield from (f'<td class="edge">{_share(counts[p, p], predicted[p])}</td>' for p in range(len(classes)))
-    yield f'<td class="edge">{_number(float(total))}</td><td class="edge">{_share(np.trace(counts), total)}</td></tr>\n'
+    yield f'<td class="edge">{figure(float(total))}</td><td class="edge">{_share(np.trace(counts), total)}</td></tr>\n'
     yield "</tbody></table></div>\n"
 
 
@@ -269,7 +270,7 @@ def _confused(confusion: Confusion, rows: str) -> Iterator[str]:
     found = [divmod(int(cell), len(names)) for cell in np.argsort(-counts, axis=None, kind="stable")[:PAIRS]]
     pairs = [(i, j) for i, j in found if counts[i, j]]
     yield f"<p>The newest weights on {rows}: {len(names)} classes, {right} right. The commonest confusions:</p>\n"
-    table = [(names[i], names[j], _number(float(counts[i, j])), _share(counts[i, j], true[i])) for i, j in pairs]
+    table = [(names[i], names[j], figure(float(counts[i, j])), _share(counts[i, j], true[i])) for i, j in pairs]
     yield _table(table, "commonest confusions", ("true class", "predicted", "rows", "share of the class"))
 
 
@@ -329,18 +330,7 @@ def _cut(text: str) -> str:
 
 def _cell(value: Any) -> str:
     """Return a figure or a setting as HTML."""
-    return _text(_number(value))
-
-
-def _number(value: Any) -> str:
-    """Return a figure as text."""
-    if value is None:
-        return ""
-    if not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.0f}" if abs(value) < 1e15 and float(value).is_integer() else f"{value:.6g}"
+    return _text(value if isinstance(value, str) else figure(value))
 
 
 def _text(text: str) -> str:

@@ -17,7 +17,7 @@ from framework.arrays import Array, place_of_best
 from framework.errors import DataError, SettingsError, nearest
 from framework.runs.dicts import CheckedDict
 from framework.settings.component import parsed
-from framework.tables import as_html, as_text, bold
+from framework.tables import as_html, as_text, bold, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,4 +254,4 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return figure(value)

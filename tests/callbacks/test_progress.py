@@ -33,6 +33,8 @@ class Clock:
     def monotonic(self):
         return self.now
 
+    time = monotonic
+
     def move(self, seconds):
         self.now += seconds
 
@@ -230,6 +232,21 @@ def test_a_terminal_that_cannot_go_back_in_a_line_gets_lines(terminal, monkeypat
     monkeypatch.setenv("TERM", "dumb")
     recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
     assert [line.partition(":")[0] for line in terminal().splitlines()] == ["epoch 1/3", "epoch 3/3"]
+
+
+def test_a_terminal_without_a_width_gets_lines(terminal):
+    terminal(0)
+    recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
+    assert [line.partition(":")[0] for line in terminal().splitlines()] == ["epoch 1/3", "epoch 3/3"]
+
+
+def test_names_and_reasons_command_no_terminal(pipe):
+    add = on("epoch_end")(lambda run: run.history[-1].update({"a\x1b[31m": 1.0}))
+    end = on("epoch_end")(lambda run: run.stop("b\x1b[31m"))
+    recipe(add, end, ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
+    first, last = pipe()
+    assert r"a\x1b[31m=1" in first
+    assert last == r"stopped: b\x1b[31m"
 
 
 def test_without_standard_error_nothing_is_written(monkeypatch):

@@ -270,7 +270,7 @@ def test_a_killed_run_resumes_bit_for_bit(monkeypatch):
     assert process.wait() == -signal.SIGKILL
     assert not Path("run/metrics.json").exists()
     assert "give --import slow" in command("resume", "run", status=1)
-    assert command("compare", "run").splitlines()[1].split()[2] == "False"
+    assert command("compare", "run").splitlines()[1].split()[2] == "no"
     cut = len(history("run"))
     monkeypatch.setattr("framework.experiments.tables.IN_MEMORY", 0)  # from here on the table is read in blocks
     command("resume", "run", "--import", "slow")

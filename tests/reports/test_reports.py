@@ -172,7 +172,7 @@ def test_columns_of_a_table_are_shown_with_what_they_become_and_stay_text(tmp_pa
     assert head == ["column", "kind", "steps", "becomes"]
     assert [row[:2] for row in rows] == [[EVIL, "text"], ["size", "number"], ["late", rows[2][1]]]
     assert ", ".join(row[3] for row in rows[:2]) == ", ".join(model.preprocess.names)
-    assert "Standardize(mean=(2.625,)" in rows[1][2]
+    assert "Standardize(mean=[2.625]" in rows[1][2]
 
 
 def test_a_file_that_is_not_a_report_is_kept(run, tmp_path):

@@ -159,4 +159,4 @@ def test_jupyter_shows_the_best_of_many_rows():
 
 def test_of_many_rows_the_table_has_the_first_and_the_last():
     lines = str(History([{"epoch": epoch} for epoch in range(1, 1001)])).split()
-    assert lines == ["epoch", "1", "2", "3", "4", "5", "...", "996", "997", "998", "999", "1000"]
+    assert lines == ["epoch", "1", "2", "3", "4", "5", "...", "996", "997", "998", "999", "1,000"]
