@@ -7,17 +7,29 @@ from typing import Any
 
 from framework.errors import UsageError
 
+EXTRAS = {
+    "compiled": ("llvmlite", "numba", "scipy"),
+    "jax": ("jax",),
+    "data": ("narwhals", "pyarrow"),
+    "onnx": ("onnx",),
+    "plot": ("matplotlib",),
+    "sklearn": ("scikit-learn",),
+    "watch": ("rich",),
+    "tensorboard": ("tensorboardX", "crc32c"),
+    "mlflow": ("mlflow-skinny", "sqlalchemy", "alembic"),
+}
+"""The packages of each extra, as in pyproject.toml."""
 
-def required(module: str, name: str, packages: str = "") -> Any:
+
+def required(module: str, name: str) -> Any:
     """Return a module of another package.
 
     Args:
         module: The module.
         name: What needs it, for the message.
-        packages: What to install, where it is not the package of the module's name alone.
 
     Raises:
-        UsageError: The package is not installed; says how to install it.
+        UsageError: The package is not installed; says how to install it, with the others of its extra.
 
     Example:
         >>> required("framework_without_a_name", "Parquet")
@@ -28,4 +40,17 @@ def required(module: str, name: str, packages: str = "") -> Any:
         return import_module(module)
     except ModuleNotFoundError:
         package = module.partition(".")[0]
-        raise UsageError(f"{name} needs {package}: pip install {packages or package}") from None
+        raise UsageError(f"{name} needs {package}: {installing(package)}") from None
+
+
+def installing(package: str) -> str:
+    """Return how to install a package. The name of this one belongs to another package on PyPI, so no index is named.
+
+    Example:
+        >>> installing("pyarrow")
+        "pip install narwhals pyarrow, or in a clone pip install -e '.[data]'"
+    """
+    for extra, packages in EXTRAS.items():
+        if any(each == package or each.startswith(f"{package}-") for each in packages):
+            return f"pip install {' '.join(packages)}, or in a clone pip install -e '.[{extra}]'"
+    return f"pip install {package}"

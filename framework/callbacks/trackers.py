@@ -75,7 +75,7 @@ class TensorBoard(_Tracker):
 
     def require(self, run: Run) -> None:
         """Check that tensorboardX is installed, make the folder, and refuse that of another run."""
-        required("tensorboardX", "TensorBoard", "tensorboardX crc32c")
+        required("tensorboardX", "TensorBoard")
         own, name = Path(self.folder, self.name or ""), Path(self.name or "run")
         if name.is_absolute() or not name.parts or ".." in name.parts:
             raise SettingsError(
@@ -180,11 +180,10 @@ class MLflow(_Tracker):
         return f"{start}{Path(path).absolute()}" if inside else self.uri
 
     def _client(self) -> Any:
-        packages = "mlflow-skinny sqlalchemy alembic"
-        mlflow = required("mlflow", "MLflow", packages)
+        mlflow = required("mlflow", "MLflow")
         if self.uri.startswith("sqlite"):
-            required("sqlalchemy", "MLflow", packages)
-            required("alembic", "MLflow", packages)
+            required("sqlalchemy", "MLflow")
+            required("alembic", "MLflow")
         return mlflow.MlflowClient(tracking_uri=self._place)
 
     def _experiment(self) -> str:

@@ -1,0 +1,39 @@
+"""The advice on missing packages names all packages of the extra, as pyproject.toml has them."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from framework import UsageError
+from framework.extras import EXTRAS, required
+
+PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+OURS = {"test", "torch", "site", "bench", "dev"}
+"""Extras for work on this package, which no part of it asks for."""
+
+
+def test_the_extras_are_those_of_the_project():
+    declared = PROJECT["optional-dependencies"]
+    names = {extra: tuple(re.match(r"[\w-]+", each)[0] for each in declared[extra]) for extra in {*declared} - OURS}
+    assert names == EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("pyarrow.csv", "X needs pyarrow: pip install narwhals pyarrow, or in a clone pip install -e '.[data]'"),
+        (
+            "mlflow",
+            "X needs mlflow: pip install mlflow-skinny sqlalchemy alembic, or in a clone pip install -e '.[mlflow]'",
+        ),
+        ("fsspec", "X needs fsspec: pip install fsspec"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(module, advice, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError) as caught:
+        required(module, "X")
+    assert str(caught.value) == advice
