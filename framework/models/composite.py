@@ -132,10 +132,11 @@ class Composite(Model):
                 f"{type(self).__name__}: models may be nested {_DEEPEST} deep; put the layers into one Sequential"
             )
         self._require_free(children)
-        if len({model.dtype for model in models}) > 1:
-            dtypes = ", ".join(model.dtype for model in models)
+        own = [model for model in models if not _follows(model)]
+        if len({model.dtype for model in own}) > 1:
+            dtypes = ", ".join(model.dtype for model in own)
             raise SettingsError(f"{type(self).__name__}: layers must have one dtype; got {dtypes}")
-        dtype = models[0].dtype if models else "float64"
+        dtype = (own or models)[0].dtype if models else "float64"
         parts = {
             name: child if isinstance(child, Model) else ActivationLayer(activation=child, dtype=dtype)
             for name, child in children.items()
@@ -151,6 +152,23 @@ class Composite(Model):
         require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for part in parts.values():
             object.__setattr__(part, "_owner", self)
+        self._follow(dtype)
+
+    def _follow(self, dtype: str) -> None:
+        """Give the models inside that are made of activations alone the dtype of the model around them."""
+        for name, child in self.children().items():
+            if isinstance(child, Composite) and _follows(child):
+                child._follow(dtype)
+            elif isinstance(child, Activation) and self._parts[name].dtype != dtype:
+                self._parts[name] = part = ActivationLayer(activation=child, dtype=dtype)
+                object.__setattr__(part, "_owner", self)
+                object.__setattr__(self, "_state", None)
+
+    def in_dtype(self, dtype: str) -> Self:
+        """Return a model of the same settings and of this dtype, with newly drawn numbers."""
+        made = super().in_dtype(dtype)
+        made._follow(dtype)
+        return made
 
     def _require_free(self, children: Mapping[str, Model | Activation]) -> None:
         seen: set[Model] = set()
@@ -375,7 +393,10 @@ class Composite(Model):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed; models that stay are copied with their numbers."""
-        return self._made_of(with_models(self.settings(), _twin_of) | changes)
+        twin = self._made_of(with_models(self.settings(), _twin_of) | changes)
+        if _follows(self):
+            twin._follow(self.dtype)
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as settings, each model with its numbers."""
@@ -444,6 +465,13 @@ class _Trial(Following):
         if not is_known(shape):
             raise _OpenShape
         return map_leaves(lambda part: np.zeros((rows_in(x), *part), self.dtype), shape)
+
+
+def _follows(model: Model) -> bool:
+    """Return whether a model is made of activations alone, so that its dtype is that of the model around it."""
+    if not isinstance(model, Composite):
+        return False
+    return all(isinstance(child, Activation) or _follows(child) for child in model.children().values())
 
 
 def _depth(model: Model) -> int:

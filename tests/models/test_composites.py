@@ -394,3 +394,14 @@ def test_numbers_of_inputs_are_forgotten_after_a_refused_fit():
     with pytest.raises(ShapeError):
         TRAINER.fit(model, (INPUTS, np.ones((6, 3))))
     assert not model.settled
+
+
+def test_a_model_of_activations_alone_has_the_dtype_of_the_model_around_it():
+    alone = Residual(Tanh()).in_dtype("float32")
+    assert {alone.dtype, alone.copy().dtype, alone(X.astype("float32")).dtype.name} == {"float32"}
+    model = Sequential(Dense(2, 2, dtype="float32"), Residual(Tanh()), Residual(Residual(Sequential(ReLU(), Tanh()))))
+    for each in (model, model.copy(), Sequential.from_json(model.to_json())):
+        assert {each.dtype, each(X).dtype.name, *(part.dtype for part in each.parts.values())} == {"float32"}
+    assert model.in_dtype("float64")(X).dtype == "float64"
+    with pytest.raises(SettingsError, match="layers must have one dtype; got float32, float64"):
+        Sequential(Dense(2, 2, dtype="float32"), Residual(Dense(2, 2)))
