@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import builtins
 import io
+import itertools
 import keyword
 import math
 import os
 import re
 import textwrap
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,13 @@ from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.export.source import HELPER_NAMES, Formula, Lines, quoted
 from framework.export.table_source import TABLE_HELPER_NAMES, TableSource, table_helper
-from framework.export.whole import model_hint, sample_of
+from framework.export.whole import OnSymbols, model_hint, sample_of, without_graph
 from framework.files import write_whole
+from framework.graph.graph import KINDS
+from framework.graph.lower import lower
+from framework.graph.node import Node, ordered
+from framework.graph.symbol import Symbol, value_of
+from framework.graph.trace import ROWS, trace
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
 from framework.models.branches import Heads, Join
@@ -29,7 +35,7 @@ from framework.models.sequential import Residual, Sequential
 from framework.settings.component import belongs_to
 from framework.settings.messages import brief
 from framework.shapes import of_rows, shown
-from framework.trees import leaves, map_leaves
+from framework.trees import flatten, leaves, map_leaves, names, sample_shape
 
 _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
@@ -43,7 +49,8 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
 
     The function is the formula of the network, layer after layer, in NumPy. It gives the bits of ``model(x)`` for a
     batch x, with the same NumPy on the same machine, because it makes the same calls in the same order. Small
-    parameters stand in the file as numbers, larger ones as text at its end.
+    parameters stand in the file as numbers, larger ones as text at its end. A class with an ``apply`` of its own is
+    written from the graph of it, and its last bits may differ.
 
     A model with a ``preprocess`` gives ``predict(table)`` in place of it, and ``classify(table)`` where that of the
     model gives classes. A table is a dict of columns by name, or a list of records. They give what the methods of the
@@ -55,9 +62,8 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         shape: The shape of a sample, where the model leaves sizes open; a dict of shapes by name for several inputs.
 
     Raises:
-        SettingsError: A layer or a Composite writes its own ``apply``, or a formula calls a Python function that has no
-            graph; names the layer. Or a step of the Preprocess has no source; names the column. Or the file cannot be
-            written.
+        SettingsError: A formula, or an ``apply`` of a class of yours, has no graph; names the layer. Or a step of the
+            Preprocess has no source; names the column. Or the file cannot be written.
         UsageError: A number of inputs is not known yet.
 
     Example:
@@ -80,6 +86,7 @@ class _File:
     def __init__(self, model: Model, shape: Any) -> None:
         self.model, self.shape = model, shape
         self.numbers: dict[str, Array] = {}  # the parameters, by their names in the file
+        self.stored: dict[tuple[str, str], str] = {}  # these names, by those in the model and its place
         self.lines, self.table = Lines(_TAKEN), Lines([])
 
     def source(self) -> str:
@@ -189,20 +196,18 @@ class _File:
                 outputs.append(self._through(part, given, size, f"{path}{name}."))
             self._comment(place, "Join: side by side")
             return self._assigned(place, f"np.concatenate([{', '.join(outputs)}], axis=-1)", *outputs)
-        raise self._own_apply(f"{place} {type(model).__name__}".strip())
+        return self._traced(model, x, shape, path)
 
-    def _layer(self, layer: Layer, x: Any, shape: Any, place: str) -> str:
+    def _layer(self, layer: Layer, x: Any, shape: Any, place: str) -> Any:
         label = f"{place} {layer._label}".strip()
         if not (layer._derives and (belongs_to(type(layer), "apply", "formula") or type(layer) is Neuron)):
-            raise self._own_apply(label)
+            return self._traced(layer, x, shape, place and f"{place}.")
         self._comment(place, repr(layer) if len(repr(layer)) <= 100 else type(layer).__name__)
         program = layer.program(shape, training=False)
         inputs, results = program.prediction
-        names = dict(zip(program.leaves, leaves(x), strict=True))
-        for key, value in [*layer.parameters.items(), *layer.buffers.items()]:
-            names[key] = self.lines.name(_identifier(f"{key}_{place}" if place else key))
-            self.numbers[names[key]] = np.asarray(value)
-        given = {node: names[key] for key, node in inputs.items()}
+        texts = dict(zip(program.leaves, leaves(x), strict=True))
+        texts |= {key: self._number(key, value, place) for key, value in _numbers(layer).items()}
+        given = {node: texts[key] for key, node in inputs.items()}
         graph = next(iter(inputs.values())).graph
         try:
             formula = Formula(self.lines, graph, given, results.values())
@@ -210,15 +215,72 @@ class _File:
         except SettingsError as error:
             raise SettingsError(f"export_python: layer {label}: {error}") from None
 
-    def _own_apply(self, label: str) -> SettingsError:
-        return SettingsError(
-            f"export_python: layer {label} writes its own 'apply', which is not a formula that can be shown; write "
-            "'formula' in its class, or use export_onnx"
-        )
+    def _number(self, key: str, value: Array, place: str) -> str:
+        """Store a parameter or buffer of the model at a place, and return its name in the file."""
+        if (key, place) not in self.stored:
+            name = self.stored[key, place] = self.lines.name(_identifier(f"{key}_{place}" if place else key))
+            self.numbers[name] = np.asarray(value)
+        return self.stored[key, place]
 
-    def _comment(self, place: str, text: str) -> None:
+    def _traced(self, model: Model, x: Any, shape: Any, path: str) -> Any:
+        """Write the lines of a model with an ``apply`` of its own, which is called on symbols.
+
+        Each call of a child ends what is written so far; the child's own lines come next.
+        """
+        place, numbers, given = path.removesuffix("."), _numbers(model), flatten(shape)
+        label = f"{place} {getattr(model, '_label', type(model).__name__)}".strip()
+        record = _Calls(model)
+        shapes = {leaf: (ROWS, *size) for leaf, size in given.items()} | {k: np.shape(v) for k, v in numbers.items()}
+        kinds = {key: KINDS.get(value.dtype.kind, "f") for key, value in numbers.items()}
+
+        def formula(**symbols: Symbol) -> Any:
+            record.children.clear()
+            values: dict[str, Any] = {key: symbols[key] for key in numbers}
+            record.output = model.apply(map_leaves(symbols.__getitem__, names(shape)), values, record)
+            return tuple(leaves({"": record.output, **{name: call.x for name, call in record.children.items()}}))
+
+        try:
+            traced = trace(formula, shapes, model.dtype, kinds=kinds)
+        except SettingsError as error:
+            raise SettingsError(f"export_python: layer {label}: {error}") from None
+        except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
+            raise SettingsError(f"export_python: layer {label} has no graph: {without_graph(error)}") from None
+        inputs = {node.name: node for node in ordered(traced.outputs) if node.op == "input"}
+        lowered = lower([*traced.outputs, *inputs.values()], inputs.values(), exact=True)
+        nodes = dict(zip(inputs, lowered[len(traced.outputs) :], strict=True))
+        texts = dict(zip(given, leaves(x), strict=True))
+        texts |= {key: self._number(key, value, place) for key, value in numbers.items() if key in nodes}
+        known = {nodes[name]: text for name, text in texts.items() if name in nodes}
+        results = iter(lowered)
+
+        def written(tree: Any, name: str) -> Any:
+            """Write as many of the results as the tree has leaves; return it with their names."""
+            start = len(self.lines.lines)
+            found = map_leaves(lambda _: self._result(next(results), known, name), tree)
+            if self.lines.lines[start:]:
+                self._comment(place, type(model).__name__, start)
+            return found
+
+        output = [*itertools.islice(results, len(leaves(record.output)))]
+        for call in record.children.values():
+            x = written(call.x, _identifier(f"x_{path}{call.name}"))
+            found = self._through(call.child, x, call.shape, f"{path}{call.name}.")
+            known |= {nodes[n]: text for n, text in zip(call.outputs, leaves(found), strict=True) if n in nodes}
+        results = iter(output)
+        return written(record.output, _identifier(f"a{place}"))
+
+    def _result(self, node: Any, known: dict[Node, str], name: str) -> str:
+        """Write the lines of a node, unless its name is known, and return its name."""
+        if node not in known:
+            known[node] = Formula(self.lines, node.graph, known, [node], exact=True).write(node, None, name, name)
+        return known[node]
+
+    def _comment(self, place: str, text: str, start: int | None = None) -> None:
+        """Write an empty line and a comment, at the end or before the line ``start``."""
+        self.lines.lines, rest = self.lines.lines[:start], self.lines.lines[start:] if start is not None else []
         self.lines.line("")
         self.lines.comment(f"{place} {text}")
+        self.lines.lines += rest
 
     def _assigned(self, place: str, text: str, *given: str) -> str:
         """Write a line, of which the result is C contiguous, as the engine's is."""
@@ -226,6 +288,49 @@ class _File:
         name = self.lines.name(_identifier(f"a{place}"))
         self.lines.line(f"{name} = {text}")
         return name
+
+
+def _numbers(model: Model) -> dict[str, Array]:
+    """Return the parameters and buffers of a model."""
+    return {key: np.asarray(value) for part in (model.parameters, model.buffers) for key, value in part.items()}
+
+
+class _Call(NamedTuple):
+    """A call of a child in ``apply``.
+
+    Attributes:
+        name: The child's name.
+        child: The child.
+        x: What it is called on, as symbols.
+        shape: The shape of a sample of x.
+        outputs: The names of the inputs of the graph that stand for its outputs.
+    """
+
+    name: str
+    child: Model
+    x: Any
+    shape: Any
+    outputs: list[str]
+
+
+class _Calls(OnSymbols):
+    """A record in which the outputs of children are inputs of the graph."""
+
+    __slots__ = ("children", "output")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.children: dict[str, _Call] = {}
+        self.output: Any = None
+
+    def called(self, name: str, child: Model, x: Any) -> Any:
+        shape, key = sample_shape(x), f"<{len(self.children)}>"
+        gives, graph = child.shape_after(shape), value_of(leaves(x)[0]).graph
+        if any(len(leaf) != graph.rows for leaf in leaves(x)):
+            raise SettingsError("it calls a child on other rows than those of x; use export_onnx")
+        outputs = {leaf: graph.input(f"{key}{leaf}", (graph.rows, *size)) for leaf, size in flatten(gives).items()}
+        self.children[key] = _Call(name, child, x, shape, [node.name for node in outputs.values()])
+        return map_leaves(lambda leaf: Symbol(outputs[leaf]), names(gives))
 
 
 def _literals(arrays: dict[str, Array]) -> str:
@@ -257,10 +362,10 @@ def _blob(arrays: dict[str, Array]) -> str:
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     text = "\n".join(textwrap.wrap(base64.b64encode(file.getvalue()).decode(), 118))
-    names = "\n".join(f'{name} = _arrays["{name}"]' for name in arrays)
+    lines = "\n".join(f'{name} = _arrays["{name}"]' for name in arrays)
     return (
         f'# larger parameters: a compressed npz file as text\n_TEXT = """\n{text}\n"""\n'
-        f"_arrays = np.load(io.BytesIO(base64.b64decode(_TEXT)))\n{names}\n"
+        f"_arrays = np.load(io.BytesIO(base64.b64decode(_TEXT)))\n{lines}\n"
     )
 
 

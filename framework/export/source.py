@@ -157,7 +157,9 @@ class Lines:
 class Formula:
     """Writes one graph, lowered for NumPy, as lines."""
 
-    def __init__(self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any]) -> None:
+    def __init__(
+        self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any], *, exact: bool = False
+    ) -> None:
         """Begin.
 
         Args:
@@ -165,8 +167,9 @@ class Formula:
             graph: The graph.
             names: The names of its inputs.
             results: Everything that the engine computes of it.
+            exact: Whether reductions and products keep the bits of NumPy's own functions.
         """
-        self.lines, self.graph = lines, graph
+        self.lines, self.graph, self.exact = lines, graph, exact
         self.real = f"np.{graph.dtype}"
         self.names: dict[Any, str] = dict(names)
         self.binding: dict[Node, int] = {}
@@ -337,10 +340,10 @@ class Formula:
 
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
-        if sums_over_rows(node, self.lives):
+        if not self.exact and sums_over_rows(node, self.lives):
             found = f"{self.lines.calls('sum_over_rows')}({self.text(x)}, {len(axes)})"
             return f"{found}.reshape({self._shape(node.shape)})" if node.attributes["keepdims"] else found
-        if reduces_by_rows(node, self.lives):
+        if not self.exact and reduces_by_rows(node, self.lives):
             names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
             found = f"{self.lines.calls(names[node.op])}({self.text(x)})"
             return f"{found}[..., None]" if node.attributes["keepdims"] else found
@@ -351,7 +354,7 @@ class Formula:
 
     def _matmul(self, node: Node) -> str:
         a, b = node.args
-        if all(x.ndim <= 2 and x.kind == "f" for x in node.args):
+        if not self.exact and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             return f"{self.text(a, _TIGHT)}.dot({self.text(b)})"
         return f"np.matmul({self.text(a)}, {self.text(b)})"
 

@@ -176,8 +176,9 @@ def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[st
 def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = None) -> None:
     """Copy the numbers of a PyTorch module into a model of the same layers.
 
-    They are cast to the model's dtype. A part of a module goes into a part of a model: give the entries of
-    ``state_dict`` that begin with ``encoder.``, ``into=model[0]`` and ``layers={"": "encoder"}``.
+    They are cast to the model's dtype. Names and shapes are compared; activations, strides and other settings cannot
+    be, because a ``state_dict`` has none, so compare an output of both. A part of a module goes into a part of a model:
+    give the entries of ``state_dict`` that begin with ``encoder.``, ``into=model[0]`` and ``layers={"": "encoder"}``.
 
     Args:
         source: A safetensors file, or ``module.state_dict()``: tensors or arrays by name. Files of ``torch.save`` can
@@ -207,7 +208,9 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
         )
     rules = [*_rules(into, layers, "load_torch")]
     state = _read(source)
-    _require_fit(to_torch(into, layers=layers), state, {name for _, r, names in rules if not r.ours for name in names})
+    optional = {name for _, rule, theirs in rules if not rule.ours for name in theirs}
+    place = next((place for place, layer in into.placed() if layer is rules[0][0]), "") if rules else ""
+    _require_fit(to_torch(into, layers=layers), state, optional, place)
     values: list[tuple[Array, Array]] = []
     for layer, rule, theirs in rules:
         if rule.ours:
@@ -301,8 +304,8 @@ def _tensor(name: str, tensor: dict[str, Any]) -> Array:
     return array_of(name, tensor)
 
 
-def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional: set[str]) -> None:
-    """Refuse a state_dict of other names or shapes; lists all of them."""
+def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional: set[str], place: str) -> None:
+    """Refuse a state_dict of other names or shapes; lists all of them, and advises with the place of a layer."""
     missing = [f"{name} {wanted[name].shape}" for name in wanted if name not in state and name not in optional]
     extra = [f"{name} {tuple(np.shape(state[name]))}" for name in state if name not in wanted]
     differing = [
@@ -319,5 +322,5 @@ def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional
     if extra:
         lines.append(f"extra: {', '.join(extra)}")
     if missing and extra:
-        lines.append("where PyTorch has another name for a layer, say so: layers={'0': 'encoder'}")
+        lines.append(f"where PyTorch has another name for a layer, say so: layers={{{place!r}: 'encoder'}}")
     raise CheckpointError("\n".join([*lines, *differing]))

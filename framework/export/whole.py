@@ -177,18 +177,27 @@ def without_graph(error: Exception) -> str:
     return f"{said}; write it with the functions of docs/operations.md"
 
 
-class _Walking(Following):
-    """The record of ``apply`` on symbols: children are walked through."""
+class OnSymbols(Following):
+    """The record of ``apply`` on symbols."""
 
-    __slots__ = ("_model", "_path", "_walk")
+    __slots__ = ()
 
-    def __init__(self, walk: _Walk, model: Model, path: str) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__(model.dtype, training=False)
-        self._walk, self._model, self._path = walk, model, path
-
-    def called(self, name: str, child: Model, x: Any) -> Any:
-        return self._walk.through(child, x, f"{self._path}{name}.")
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """Return None: what is computed on symbols is written nowhere."""
         return None
+
+
+class _Walking(OnSymbols):
+    """A record whose children are walked through."""
+
+    __slots__ = ("_path", "_walk")
+
+    def __init__(self, walk: _Walk, model: Model, path: str) -> None:
+        super().__init__(model)
+        self._walk, self._path = walk, path
+
+    def called(self, name: str, child: Model, x: Any) -> Any:
+        return self._walk.through(child, x, f"{self._path}{name}.")

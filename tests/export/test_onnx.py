@@ -6,7 +6,19 @@ import onnxruntime
 import pytest
 from catalogue import catalogue
 from derivatives.right_formulas import LAYERS
-from export_pieces import ACTIVATIONS, EACH, GRID, MODELS, OWN, every_step, made, of_integers, sample, side_by_side
+from export_pieces import (
+    ACTIVATIONS,
+    EACH,
+    GRID,
+    MODELS,
+    OWN,
+    Looped,
+    every_step,
+    made,
+    of_integers,
+    sample,
+    side_by_side,
+)
 
 from framework import (
     LSTM,
@@ -118,18 +130,6 @@ def test_layers_written_by_hand_compute_the_same(layer, tmp_path):
     x = np.random.default_rng(3).normal(size=(7, *layer.input_shape))
     x = x if layer.cardinality is None else np.abs(x).astype(int)
     require_close(outputs(session(layer, tmp_path), x)["output"], layer(x), "float64")
-
-
-class Looped(Layer):
-    """Written by hand, with what no graph has: a choice by the numbers themselves."""
-
-    check = "off"
-
-    def apply(self, x, values, record):
-        return x if x.sum() > 0 else -x
-
-    def apply_backward(self, gradient, values, record, gradients):
-        return gradient
 
 
 class Extremes(Layer):

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from derivatives.right_formulas import LAYERS
-from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Shared, every_step, made, of_integers, sample, side_by_side
+from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Looped, every_step, made, of_integers, sample, side_by_side
 from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
 
 from framework import (
@@ -20,9 +20,11 @@ from framework import (
     Activation,
     Classes,
     ColumnStep,
+    Composite,
     Dense,
     Embedding,
     Flatten,
+    Heads,
     Impute,
     Input,
     Join,
@@ -31,6 +33,7 @@ from framework import (
     Log,
     MeanSquaredError,
     MinMax,
+    Model,
     Neuron,
     OneHot,
     Preprocess,
@@ -40,12 +43,55 @@ from framework import (
     SettingsError,
     SGDOptimizer,
     Sigmoid,
+    Softmax,
     Standardize,
     Tanh,
     Trainer,
     export_onnx,
     export_python,
 )
+
+
+class Mixed(Composite):
+    """Two children, one of them called twice, with an output of the first one's weights, by name."""
+
+    check = "off"
+
+    parts_: Model
+    turned: Model
+
+    def children(self):
+        return {"parts": self.parts_, "turned": self.turned}
+
+    def apply(self, x, values, record):
+        first = self.forward_child("parts", x, record)
+        again = self.forward_child("parts", x[:, ::-1] - x.mean(axis=1, keepdims=True), record)
+        tied = (first * again) @ values["parts.weights"].T
+        return {"tied": tied, "turned": self.forward_child("turned", tied, record), "x": x}
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return np.zeros(3)
+
+
+class Folded(Composite):
+    """A child that takes each number as a row."""
+
+    check = "off"
+
+    body: Model
+
+    @property
+    def input_shape(self):
+        return (3,)
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        return self.forward_child("body", x.reshape(-1, 1), record).reshape(len(x), 3)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
 
 
 class Scaled(Layer):
@@ -93,10 +139,6 @@ def require_same_bits(found, expected):
 @EACH
 def test_layers_give_the_same_bits(make, shape, dtype, tmp_path):
     model = made(make, shape, dtype)
-    if isinstance(model[0], Shared):
-        with pytest.raises(SettingsError, match="layer 0 Shared writes its own 'apply'"):
-            export_python(model, tmp_path / "network.py")
-        return
     predict = predict_of(model, tmp_path, shape=shape)
     for rows in (1, 7, 300):
         x = sample(model, shape, rows)
@@ -118,6 +160,21 @@ def test_every_operation_gives_the_same_bits(dtype, tmp_path):
     for rows in (1, 7):
         x = np.random.default_rng(rows).normal(size=(rows, 2, 3, 4)).astype(dtype)
         require_same_bits(predict(x), model(x))
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_layers_written_by_hand_give_the_same_numbers(layer, tmp_path):
+    x = np.random.default_rng(3).normal(size=(7, *layer.input_shape))
+    x = x if layer.cardinality is None else np.abs(x).astype(int)
+    np.testing.assert_allclose(predict_of(layer, tmp_path)(x), layer(x), rtol=0, atol=1e-15)
+
+
+@DTYPES
+def test_own_composites_give_the_same_bits(dtype, tmp_path):
+    model = Heads(first=Mixed(parts_=Dense(3, 2, Tanh()), turned=Dense(3, 2, Softmax())), second=Dense(3, 1))
+    model = Sequential(model).in_dtype(dtype)
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(dtype)
+    require_same_bits(predict_of(model, tmp_path)(x), model(x))
 
 
 def test_the_formula_can_be_read(tmp_path):
@@ -186,7 +243,11 @@ REFUSED = {
         lambda: Sequential(Dense(2, 3, Doubled())),
         "layer 0 Dense: Doubled is a Python fun",
     ),
-    "a layer written by hand": (lambda: LAYERS["dense"], "layer Own writes its own 'apply'"),
+    "a layer without a graph": (
+        lambda: Sequential(Dense(2, 3), Looped()),
+        r"layer 1 Looped has no graph: .*an 'if', .* on an array .*; write it with the functions of docs/operations.md",
+    ),
+    "a child for other rows": (lambda: Folded(body=Dense(1, 1)), "layer Folded: it calls a child on other rows than"),
     "a step without a source": (
         lambda: of_one_target([Sorted()], [Classes()], ["a", "b"])[0],
         r"column 'x': .*np\.sort",
