@@ -8,7 +8,7 @@ from typing import Any
 from framework.errors import UsageError
 
 EXTRAS = {
-    "compiled": ("llvmlite", "numba", "scipy"),
+    "compiled": ("llvmlite",),
     "jax": ("jax",),
     "data": ("narwhals", "pyarrow"),
     "onnx": ("onnx",),
