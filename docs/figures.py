@@ -185,7 +185,7 @@ def confusion() -> Any:
     model = network()
     trained(model, AdamOptimizer(learning_rate=0.001), epochs=8)
     x, y = digits()[1]
-    return plots.confusion_matrix(ConfusionMatrix(classes=10)(model.predict(x), y))
+    return plots.confusion_matrix(ConfusionMatrix(num_classes=10)(model.predict(x), y))
 
 
 def calibration() -> Any:

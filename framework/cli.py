@@ -168,7 +168,7 @@ def _demo_neuron() -> None:
     click.echo(
         f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
     )
-    counts = ConfusionMatrix(classes=2)(trainer.predict(neuron, x_test), y_test)
+    counts = ConfusionMatrix(num_classes=2)(trainer.predict(neuron, x_test), y_test)
     width = max(map(len, BREAST_CANCER_CLASSES)) + 2
     click.echo(f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in BREAST_CANCER_CLASSES))
     for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True):

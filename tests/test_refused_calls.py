@@ -87,7 +87,7 @@ METRICS = [
         "prediction must be finite; got inf at prediction[0, 1]",
         lambda: TopK(k=1)(put(ROWS3, (0, 1), INF), T),
     ),
-    (DataError, "prediction must be finite; got nan", lambda: ConfusionMatrix(classes=2)([NAN, 1.0], [0, 1])),
+    (DataError, "prediction must be finite; got nan", lambda: ConfusionMatrix(num_classes=2)([NAN, 1.0], [0, 1])),
     (DataError, "prediction must be finite; got nan at prediction[0]", lambda: Accuracy().classes([NAN, 0.3])),
     (
         DataError,

@@ -99,7 +99,7 @@ print(trainer.evaluate(model, test))
 # The rows of the table are the true digits, the columns what the network read. Which digits does it confuse?
 
 # %%
-plots.confusion_matrix(ConfusionMatrix(classes=10)(model.predict(test[0]), test[1]))
+plots.confusion_matrix(ConfusionMatrix(num_classes=10)(model.predict(test[0]), test[1]))
 
 # %% [markdown]
 # ## Exercise 1: accuracy

@@ -60,7 +60,7 @@ run.plot("loss", right="learning_rate")
 # Rows are the true digits, columns what the network reads:
 
 prediction = model(test[0])
-plots.confusion_matrix(ConfusionMatrix(classes=10)(prediction, test[1]))
+plots.confusion_matrix(ConfusionMatrix(num_classes=10)(prediction, test[1]))
 
 # %%
 # All mistakes, with the true digit and the one that was read:

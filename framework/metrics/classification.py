@@ -186,16 +186,16 @@ class ConfusionMatrix(Component):
     matrices of several batches add up to that of all rows.
 
     Attributes:
-        classes: The number of classes. One output goes with 2.
+        num_classes: The number of classes. One output goes with 2.
         threshold: With one output, class 1 from here on.
 
     Example:
-        >>> ConfusionMatrix(classes=2)([0.9, 0.8, 0.2], [1, 0, 1])
+        >>> ConfusionMatrix(num_classes=2)([0.9, 0.8, 0.2], [1, 0, 1])
         array([[0, 1],
                [1, 1]])
     """
 
-    classes: Annotated[int, Field(ge=2)]
+    num_classes: Annotated[int, Field(ge=2)]
     threshold: float = 0.5
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> Array:
@@ -207,14 +207,14 @@ class ConfusionMatrix(Component):
         """
         prediction, target, weight = checked_rows(self, prediction, target, weight)
         outputs = 2 if is_single(prediction) else prediction.shape[1]
-        if outputs != self.classes:
+        if outputs != self.num_classes:
             raise ShapeError(
-                f"ConfusionMatrix of {self.classes} classes needs outputs (rows, {self.classes})"
-                f"{' or (rows,)' if self.classes == 2 else ''}; got {prediction.shape}"
+                f"ConfusionMatrix of {self.num_classes} classes needs outputs (rows, {self.num_classes})"
+                f"{' or (rows,)' if self.num_classes == 2 else ''}; got {prediction.shape}"
             )
-        true = require_classes(labels_of(target, prediction), self.classes, "target")
-        cells = true * self.classes + predicted_classes(prediction, self.threshold)
-        return np.bincount(cells, weight, self.classes**2).reshape(self.classes, self.classes)
+        true = require_classes(labels_of(target, prediction), self.num_classes, "target")
+        cells = true * self.num_classes + predicted_classes(prediction, self.threshold)
+        return np.bincount(cells, weight, self.num_classes**2).reshape(self.num_classes, self.num_classes)
 
 
 class Perplexity(_OfClasses):

@@ -128,7 +128,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     The number in a cell counts rows, and its colour is their share of the true class, so that rare classes show too.
 
     Args:
-        matrix: ``ConfusionMatrix(classes=n)(prediction, target)``, or scikit-learn's: matrix[true, predicted].
+        matrix: ``ConfusionMatrix(num_classes=n)(prediction, target)``, or scikit-learn's: matrix[true, predicted].
         classes: The names of the classes; None numbers them from 0.
         axis: The axes to draw on; None makes a figure.
 

@@ -190,5 +190,5 @@ def confusions_of(
         for x, y, weight in parts:
             _, a = model.output(x)
             for path, each in names.items():
-                counts[path] += ConfusionMatrix(classes=len(each))(at(a, path), at(y, path), weight)
+                counts[path] += ConfusionMatrix(num_classes=len(each))(at(a, path), at(y, path), weight)
     return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}

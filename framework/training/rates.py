@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,11 +69,12 @@ def searched(
     """Train a copy of the model with growing rates, and return what was found; see ``Trainer.find_learning_rate``."""
     name = "find_learning_rate"
     for argument, value in (("lowest", lowest), ("highest", highest)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise SettingsError(f"{name}: argument '{argument}' must be a positive number; got {brief(value)}")
-    if lowest >= highest:
-        raise SettingsError(f"{name}: argument 'lowest' must be less than 'highest', {highest:g}; got {lowest:g}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 20:
+    lowest, highest = float(lowest), float(highest)
+    if lowest > highest / 2:
+        raise SettingsError(f"{name}: argument 'lowest' must be at most half of 'highest', {highest:g}; got {lowest:g}")
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 20:
         raise SettingsError(f"{name}: argument 'steps' must be a whole number from 20; got {brief(steps)}")
     if isinstance(found := adapted(data, name), BareStream) and found.once:
         raise UsageError(
@@ -97,12 +99,13 @@ def searched(
         if diverged or len(losses) == steps:
             run.stop(name)
 
-    schedule = ExponentialSchedule(initial=lowest, decay=(highest / lowest) ** (1.0 / (steps - 1)))
+    growth = (math.log(highest) - math.log(lowest)) / (steps - 1)
+    schedule = ExponentialSchedule(initial=lowest, decay=math.exp(growth))
     short = trainer.replace(
-        optimizer=trainer.optimizer.replace(learning_rate=schedule), epochs=steps, callbacks=[record], metrics=()
+        optimizer=trainer.optimizer.replace(learning_rate=schedule), epochs=int(steps), callbacks=[record], metrics=()
     )
     try:
-        short.fit(model.copy(), data)
+        short._train(model.copy(), data, None, None, None, name)
     except DivergedError:
         if not losses:
             raise

@@ -176,8 +176,12 @@ class Trainer(Component):
                 another recipe.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
+        return self._train(model, data, validation, epochs, run, "fit" if run is None else "resume")
+
+    def _train(self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str) -> Run:
+        """Train as ``fit`` does; ``name`` is the caller's, for messages."""
         with rows_of_parts(validation):
-            run, source, held_out = self._prepared(model, data, validation, epochs, run)
+            run, source, held_out = self._prepared(model, data, validation, epochs, run, name)
         with Session(
             run, self.callbacks, lambda: source.rows_of(*self._place(run)), flush_to_zero=self.flush_to_zero
         ) as session:
@@ -193,10 +197,9 @@ class Trainer(Component):
         return run
 
     def _prepared(
-        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None
+        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
-        name = "fit" if run is None else "resume"
         data, validation = self._both(data, validation, self.seed if run is None else run.seed, name)
         learns = run is None and self.preprocess is not None and model.preprocess is None
         require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
@@ -383,7 +386,9 @@ class Trainer(Component):
 
         Raises:
             DivergedError: The loss of the first step is not finite.
-            SettingsError: A rate is not positive, the order of both is wrong, or there are fewer than 20 steps.
+            SettingsError: A rate is not positive, the first is more than half of the last, or there are fewer than 20
+                steps.
+            DataError: The data does not fit the model or the loss.
 
         Example:
             >>> from framework import MeanSquaredError, Neuron, SGDOptimizer

@@ -126,7 +126,9 @@ def test_targets_that_are_no_classes_are_refused():
         F1(average="weighted")
 
 
-@pytest.mark.parametrize("metric", [Accuracy(), TopK(k=2), F1(), ROCAUC(), Perplexity(), ConfusionMatrix(classes=3)])
+@pytest.mark.parametrize(
+    "metric", [Accuracy(), TopK(k=2), F1(), ROCAUC(), Perplexity(), ConfusionMatrix(num_classes=3)]
+)
 @pytest.mark.parametrize("row", [[3.5, 1.2, 0.1], [0.2, -0.1, 0.9], [0.5, 0.4, 0.3], [2.0, 0.0, 0.0]])
 def test_rows_that_are_no_distributions_are_refused(metric, row):
     target = np.vstack([np.eye(3), row])
@@ -164,29 +166,31 @@ def test_top_k_needs_k_outputs():
 
 @EACH_WEIGHT
 def test_the_confusion_matrix_is_that_of_scikit_learn(weight):
-    matrix = ConfusionMatrix(classes=5)
+    matrix = ConfusionMatrix(num_classes=5)
     expected = reference.confusion_matrix(CLASSES, SCORES.argmax(axis=1), sample_weight=weight, labels=range(5))
     np.testing.assert_allclose(matrix(SCORES, CLASSES, weight), expected, rtol=1e-12)
     parts = [matrix(SCORES[b], CLASSES[b], None if weight is None else WEIGHT[b]) for b in BATCHES if b.stop != 8]
     rest = matrix(SCORES[7:8], CLASSES[7:8], None if weight is None else np.ones(1))
     np.testing.assert_allclose(sum(parts) + (rest if weight is None else rest * WEIGHT[7]), expected, rtol=1e-12)
     binary = reference.confusion_matrix(BINARY, PROBABILITY >= 0.5, sample_weight=weight)
-    np.testing.assert_allclose(ConfusionMatrix(classes=2)(PROBABILITY, BINARY, weight), binary, rtol=1e-12)
+    np.testing.assert_allclose(ConfusionMatrix(num_classes=2)(PROBABILITY, BINARY, weight), binary, rtol=1e-12)
     assert matrix(SCORES, CLASSES).dtype.kind == "i"
 
 
 def test_the_confusion_matrix_refuses_other_outputs():
     with pytest.raises(ShapeError, match=r"of 5 classes needs outputs \(rows, 5\); got \(53,\)"):
-        ConfusionMatrix(classes=5)(PROBABILITY, BINARY)
+        ConfusionMatrix(num_classes=5)(PROBABILITY, BINARY)
     with pytest.raises(ShapeError, match=r"of 2 classes needs outputs \(rows, 2\) or \(rows,\)"):
-        ConfusionMatrix(classes=2)(SCORES, CLASSES)
+        ConfusionMatrix(num_classes=2)(SCORES, CLASSES)
     with pytest.raises(DataError, match="row of positive weight"):
-        ConfusionMatrix(classes=2)([], [])
+        ConfusionMatrix(num_classes=2)([], [])
 
 
 def test_the_confusion_matrix_has_no_place_in_a_trainer():
     with pytest.raises(SettingsError, match="metrics"):
-        Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=[ConfusionMatrix(classes=2)])
+        Trainer(
+            loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=[ConfusionMatrix(num_classes=2)]
+        )
 
 
 @EACH_WEIGHT
@@ -280,7 +284,7 @@ def test_perplexity_of_a_blind_guess_is_the_number_of_classes_and_of_a_sure_mist
         Precision(threshold=0.3),
         Recall(average="micro"),
         F1(),
-        ConfusionMatrix(classes=3),
+        ConfusionMatrix(num_classes=3),
         ROCAUC(),
         R2(center=1.5),
         Perplexity(),
@@ -302,7 +306,7 @@ def test_arguments_are_left_as_they_are():
     for metric, prediction, target in [
         *ADDITIVE,
         (ROCAUC(), SCORES, CLASSES),
-        (ConfusionMatrix(classes=5), SCORES, CLASSES),
+        (ConfusionMatrix(num_classes=5), SCORES, CLASSES),
     ]:
         before = prediction.copy(), target.copy(), WEIGHT.copy()
         metric(prediction, target, WEIGHT)

@@ -193,7 +193,7 @@ def test_a_confusion_matrix_shows_the_counts_of_scikit_learn_and_their_shares(ax
     true, scores = RNG.integers(0, 3, 90), RNG.random((90, 3))
     scores[true != 2, 2] = 0.0  # nothing else is called class 2
     counts = metrics.confusion_matrix(true, scores.argmax(axis=1))
-    plots.confusion_matrix(ConfusionMatrix(classes=3)(scores, true), ["a", "b", "c"], axis=axis)
+    plots.confusion_matrix(ConfusionMatrix(num_classes=3)(scores, true), ["a", "b", "c"], axis=axis)
     assert [text.get_text() for text in axis.texts] == [str(count) for count in counts.reshape(-1)]
     shown = axis.images[0].get_array()
     shares = metrics.confusion_matrix(true, scores.argmax(axis=1), normalize="true")

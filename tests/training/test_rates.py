@@ -19,6 +19,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Sigmoid,
     Softmax,
     Standardize,
@@ -164,12 +165,25 @@ def test_rows_that_can_be_read_once_are_refused():
         TRAINER.find_learning_rate(Neuron(3), batches)
 
 
+def test_data_that_does_not_fit_is_refused_by_the_name_of_the_search():
+    with pytest.raises(ShapeError, match=r"find_learning_rate: argument 'x' must have the shape \(rows, 3\)"):
+        TRAINER.find_learning_rate(Neuron(3), (X[:, :1], Y))
+
+
+def test_numbers_of_numpy_are_numbers_and_rates_may_be_any_distance_apart():
+    search = TRAINER.find_learning_rate(
+        Neuron(3), (X, Y), lowest=np.float32(1e-30), highest=np.float64(1e300), steps=np.int64(20)
+    )
+    assert search.rates[0] == pytest.approx(1e-30)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"lowest": 0.0}, "find_learning_rate: argument 'lowest' must be a positive number; got 0.0"),
         ({"highest": np.inf}, "argument 'highest' must be a positive number; got inf"),
-        ({"lowest": 1.0, "highest": 0.1}, "argument 'lowest' must be less than 'highest', 0.1; got 1"),
+        ({"lowest": 1.0, "highest": 0.1}, "argument 'lowest' must be at most half of 'highest', 0.1; got 1"),
+        ({"lowest": 1.0, "highest": 1.0 + 1e-15}, "argument 'lowest' must be at most half of 'highest'"),
         ({"steps": 19}, "argument 'steps' must be a whole number from 20; got 19"),
         ({"steps": True}, "argument 'steps' must be a whole number from 20; got True"),
     ],
@@ -177,3 +191,10 @@ def test_rows_that_can_be_read_once_are_refused():
 def test_rates_and_steps_are_checked(arguments, message):
     with pytest.raises(SettingsError, match=message):
         TRAINER.find_learning_rate(Neuron(3), (X, Y), **arguments)
+
+
+def test_losses_that_stay_at_a_large_number_are_drawn():
+    large = np.full(30, 1e17)
+    LearningRateSearch(np.geomspace(1e-3, 1.0, 30), large, large, None).plot(axis=(axis := Figure().subplots()))
+    low, high = axis.get_ylim()
+    assert low < 1e17 < high
