@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
+from framework.native.scan import grid_sums, scans
 from framework.trees import Tree, flatten
 
 _COLUMNS = 1021
@@ -39,7 +41,10 @@ def fingerprint(array: Array) -> str:
 
 @np.errstate(all="ignore")
 def summed_fingerprint(array: Array) -> tuple[str, float]:
-    """Return the fingerprint, and in the same pass the sum of floats, which is finite only if they all are."""
+    """Return the fingerprint, and from the same pass a number that is finite only if all floats are, such as their sum.
+
+    Where llvmlite is loaded, native code makes the pass.
+    """
     kind = array.dtype if array.dtype.kind == "f" else np.dtype(np.uint8)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     total = 0.0
@@ -47,16 +52,23 @@ def summed_fingerprint(array: Array) -> tuple[str, float]:
     whole = len(raw) - len(raw) % (8 * _COLUMNS)
     if whole:
         grid = raw[:whole].view(np.uint64).reshape(-1, _COLUMNS)
-        columns = np.zeros(_COLUMNS, np.uint64)
-        for first in range(0, len(grid), _ROWS):
-            rows = grid[first : first + _ROWS]
-            total += _sum(rows.reshape(-1).view(kind))
-            digest.update(np.add.reduce(rows, axis=1).data)
-            columns += np.add.reduce(rows, axis=0)
+        rows, columns, total = (grid_sums if scans(kind) else _grid_sums)(grid, kind)
+        digest.update(rows.data)
         digest.update(columns.data)
     digest.update(raw[whole:].data)
     total += _sum(raw[whole:].view(kind))
     return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}", total
+
+
+def _grid_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]:
+    """Return the sums of the rows and of the columns of a grid of words, and of the numbers in them."""
+    sums, columns, total = np.empty(len(grid), np.uint64), np.zeros(grid.shape[1], np.uint64), 0.0
+    for first in range(0, len(grid), _ROWS):
+        rows = grid[first : first + _ROWS]
+        total += _sum(rows.reshape(-1).view(kind))
+        sums[first : first + _ROWS] = np.add.reduce(rows, axis=1)
+        columns += np.add.reduce(rows, axis=0)
+    return sums, columns, total
 
 
 def _sum(numbers: Array) -> float:
