@@ -133,7 +133,7 @@ def proposal(
     kinds = Counter(each.kind for each in columns)
     steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
     return f"""\
-# {_comment(data)}: {rows:,} rows; {", ".join(f"{count} of {kind}s" for kind, count in kinds.items())}
+# {_comment(data)}: {rows:,} rows; {", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
 {_rare(classes)}#
 # Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.

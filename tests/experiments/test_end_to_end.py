@@ -91,7 +91,7 @@ def test_new_writes_what_it_says_for_a_number(tmp_path, monkeypatch):
     pa.csv.write_csv(pa.table(columns), "prices.csv")
     command("new", "prices.csv", "--target", "price")
     text = Path("prices.toml").read_text()
-    assert "# prices.csv: 300 rows; 1 of numbers, 1 of dates\n# price: a number\n" in text
+    assert "# prices.csv: 300 rows; 1 number column, 1 date column\n# price: a number\n" in text
     assert 'holdout = "last" ' in text
     command("train", "prices.toml", "--set", "trainer.epochs=40", "--set", 'trainer.preprocess.columns.day=["Drop"]')
     evaluated = command("evaluate", "runs/prices-1")
@@ -121,7 +121,7 @@ def test_names_of_columns_and_classes_cannot_leave_their_comment(tmp_path, monke
 def test_every_comment_of_a_new_file_stays_true(tables, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = command("new", tables / "cancer.csv", "--target", "diagnosis", "--out", "-")
-    assert "427 rows; 1 of texts, 30 of numbers" in text
+    assert "427 rows; 1 text column, 30 number columns" in text
     assert "2 classes: benign (268 rows), malignant (159 rows)" in text
     assert 'clinic = ["OneHot"]  # 3 levels, ' in text
     settings, lines = read_settings(text, "cancer.toml")
