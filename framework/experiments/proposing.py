@@ -131,9 +131,10 @@ def proposal(
         cause = next((f"; {line[2:].rstrip()}" for line in told if line.startswith(f"# {_comment(target)}: ")), "")
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     kinds = Counter(each.kind for each in columns)
+    counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
     steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
     return f"""\
-# {_comment(data)}: {rows:,} rows; {", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())}
+# {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
 {_rare(classes)}#
 # Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
