@@ -324,29 +324,24 @@ class Model(Component):
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built())
-        if not sample:
-            return self.own_output(x)
-        return map_leaves(lambda leaf: leaf[0], self.own_output(map_leaves(lambda leaf: leaf[None], x)))
+        x = map_leaves(lambda leaf: leaf[None], x) if sample else x
+        _, a = self.output(x, self.prediction_record(rows_in(x)))
+        return map_leaves(lambda leaf: leaf[0].copy() if sample else leaf.copy(), a)
 
-    def own_output(self, x: Tree) -> Tree:
-        """Return the outputs for a batch of the model's dtype, in arrays of their own."""
-        kept, given = rows_in(x) <= _FEW_ROWS, leaves(x)
+    def prediction_record(self, rows: int) -> Record:
+        """Return what ``output`` works in for batches of up to this many rows; this thread keeps that of few rows."""
+        return self._built().predicting if rows <= _FEW_ROWS else self._new_record(training=False)
 
-        def own(output: Array) -> Array:
-            shared = kept or any(np.may_share_memory(output, leaf) for leaf in given)  # a layer may return its input
-            return output.copy() if shared else output
-
-        found: Tree = map_leaves(own, self.output(x)[1])
-        return found
-
-    def output(self, x: Tree) -> tuple[Any, Any]:
+    def output(self, x: Tree, record: Record | None = None) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.
 
-        Both are dicts by name for a model of several outputs. They may be working memory that this thread's next
-        prediction overwrites.
+        Both are dicts by name for a model of several outputs. They may be views of x, or of the record's memory, which
+        the next call with it overwrites; None is a new record.
         """
         state = self._built()
-        record = state.predicting if rows_in(x) <= _FEW_ROWS else self._new_record(training=False)
+        record = self._new_record(training=False) if record is None else record
+        if record.calls:
+            record.calls = {}
         a = self.apply(x, state.parameters.views, record)
         return record.preactivation, map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
 

@@ -312,8 +312,6 @@ class State:
         record: Record | None = getattr(self._of_thread, "record", None)
         if record is None:
             record = self._of_thread.record = self._new_record(training=False)
-        if record.calls:
-            record.calls = {}
         return record
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:

@@ -94,10 +94,13 @@ def predicted(model: Model, x: Any, name: str) -> Any:
     found = []
     for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
-        for start in range(0, rows_in(rows), EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
+        count = rows_in(rows)
+        record = model.prediction_record(count)
+        for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
-                found.append(model.own_output(take(rows, slice(start, start + EVALUATION_ROWS))))
-    whole = map_leaves(lambda *parts: np.concatenate(parts), *found)
+                _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), record)
+            found.append(map_leaves(lambda leaf: leaf.copy(), a))
+    whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 
 

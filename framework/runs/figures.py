@@ -126,11 +126,11 @@ class Figures:
         """Return every figure of a model over a source of data."""
         totals: Sums = {}
         kept: list[Batch] = []
-        activation = model.output_activation
+        activation, record = model.output_activation, model.prediction_record(source.rows or EVALUATION_ROWS)
         with closing(batches(source, EVALUATION_ROWS)) as parts:
             for x, y, weight in parts:
                 with np.errstate(all="ignore"):
-                    h, a = model.output(x)
+                    h, a = model.output(x, record)
                     sums = self.metric_sums(activation, h, a, y, weight, self.summed)
                     if isinstance(self.loss, Losses):
                         outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
