@@ -31,6 +31,19 @@ start = time.perf_counter()
 model.backward(model.forward(x))
 print(time.perf_counter() - start)
 """
+DEPTH = """
+import time
+import numpy as np
+from framework import CrossEntropy, Dense, Sequential, SGDOptimizer, Sigmoid, Softmax, Trainer
+x = np.random.default_rng(0).standard_normal((320, 20))
+hidden = [Dense(inputs, 16, Sigmoid()) for inputs in (20, *[16] * ({layers} - 1))]
+trainer = Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1), engine="compiled")
+start = time.perf_counter()
+run = trainer.fit(Sequential(*hidden, Dense(16, 2, Softmax())), (x, x[:, :2].argmax(axis=1)))
+print(time.perf_counter() - start)
+assert run.engine == "compiled", f"Trainer chose the engine {{run.engine}}"
+"""
+DEPTHS = {f"compile, {layers} hidden layer{'s' * (layers > 1)}": layers for layers in (1, 3, 10)}
 FIRST_USES = {"first use of Dense": "dense", "first use of LeNet": "lenet", "first use of GRU": "gru"}
 STEP = ["-m", "framework", "step"]
 IMPORTS = {
@@ -47,6 +60,7 @@ INCLUDES = {
     "fit": "Python, import, an epoch of ten steps of 20-16-2 with the NumPy engine",
     "fit compiled, first": "Python, import, the same compiled, caches empty",
     "fit compiled, second": "Python, import, the same compiled, caches filled by a run before",
+    **dict.fromkeys(DEPTHS, "after the import, caches empty: a first epoch of ten steps"),
     **dict.fromkeys(FIRST_USES, "after the import: trace, derivatives, source, forward and backward of one row"),
     **dict.fromkeys(IMPORTS, "Python, import"),
 }
@@ -59,9 +73,10 @@ def commands(folder: Path) -> dict[str, Callable[[dict[str, str]], float]]:
         "import framework": lambda env: seconds(["-c", "import framework"], env),
         "framework step": lambda env: seconds(STEP, env),
         "fit": lambda env: seconds(["-c", FIT.format(setting="", engine="numpy")], env),
-        "fit compiled, first": lambda env: compiled(env, folder / f"first-{time.time_ns()}"),
+        "fit compiled, first": lambda env: compiled(env, empty(folder)),
         "fit compiled, second": lambda env: compiled(env, folder / "second"),
     }
+    made |= {name: lambda env, layers=layers: depth(env, empty(folder), layers) for name, layers in DEPTHS.items()}
     made |= {name: lambda env, model=model: first_use(env, model) for name, model in FIRST_USES.items()}
     return made | {name: lambda env, module=module: imported(env, module) for name, module in IMPORTS.items()}
 
@@ -103,9 +118,22 @@ def compiled(env: dict[str, str], cache: Path) -> float:
 
     The folder "second" is filled by a run that is not timed; any other is new and empty.
     """
-    filled = cache.exists()
+    if cache.name == "second" and not cache.exists():
+        seconds(["-c", COMPILED], caching(env, cache))
+    return seconds(["-c", COMPILED], caching(env, cache))
+
+
+def depth(env: dict[str, str], cache: Path, layers: int) -> float:
+    """Return the seconds from a model to the end of its first epoch, with the compiled engine and empty caches."""
+    return float(printed(["-c", DEPTH.format(layers=layers)], caching(env, cache)))
+
+
+def empty(folder: Path) -> Path:
+    """Return the path of a new folder."""
+    return folder / f"cache-{time.time_ns()}"
+
+
+def caching(env: dict[str, str], cache: Path) -> dict[str, str]:
+    """Return an environment with caches in this folder."""
     cache.mkdir(exist_ok=True)
-    env = env | {"NUMBA_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache)}
-    if cache.name == "second" and not filled:
-        seconds(["-c", COMPILED], env)
-    return seconds(["-c", COMPILED], env)
+    return env | {"NUMBA_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache)}

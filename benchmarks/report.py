@@ -17,7 +17,7 @@ import pyperf
 
 from benchmarks.bars import BARS
 from benchmarks.contenders import OURS, PEERS
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import FURTHER, WORKLOADS
 
 Results = Mapping[str, pyperf.Benchmark]
 GROWTH_TOLERANCE = 1.1
@@ -73,27 +73,38 @@ def scaled(bench: pyperf.Benchmark) -> str:
 def tables(results: Results, names: list[str]) -> Iterator[str]:
     """Give a table in Markdown for each workload, and one more for growth."""
     for name in names:
-        if rows := {key: bench for key, bench in results.items() if about(bench)["workload"] == name}:
+        if rows := {key: bench for key, bench in results.items() if key.startswith(f"{name} ")}:
             yield table(results, name, rows)
     if any(name.startswith("growth") for name in names):
         yield growth(results)
 
 
 def table(results: Results, name: str, rows: Results) -> str:
-    """Return the table of a workload."""
-    kind = WORKLOADS[name].kind
-    what = {"cold": "a process", "memory": "peak"}.get(kind, "a step")
-    bases = [f"{name} {base}" for base in (("import torch",) if kind == "cold" else OURS)]
-    bases = [base for base in bases if base in rows]
-    heads = ["", what, *(f"over {base.removeprefix(name).strip()}" for base in bases), "first run", "includes"]
-    lines = ["", f"**{name}**: {about(next(iter(rows.values())))['what']}", "", row(heads)]
-    lines.append("|" + "---|" * len(heads))
-    for key, bench in sorted(rows.items(), key=lambda item: statistics.median(rounds(item[1]))):
+    """Return the table of a workload; times of the first epoch, then those of further ones, where there are epochs."""
+    work = WORKLOADS[name]
+    further = any(key.startswith(f"{name}{FURTHER} ") for key in results)
+    what = {"cold": "a process", "memory": "peak", "inference": "a call"}.get(work.kind, "a step")
+    bases = [base for base in (("import torch",) if work.kind == "cold" else OURS) if f"{name} {base}" in rows]
+    epochs = {"": "first epoch: ", FURTHER: "further epochs: "} if further else {"": ""}
+    heads = [f"{epoch}{text}" for epoch in epochs.values() for text in (what, *(f"over {base}" for base in bases))]
+    lines = ["", f"**{name}**: {about(next(iter(rows.values())))['what']}", ""]
+    lines += [row(["", *heads, "first run", "includes"]), "|" + "---|" * (len(heads) + 3)]
+    for bench in sorted(rows.values(), key=lambda bench: statistics.median(rounds(bench))):
         facts = about(bench)
-        spreads = ["" if key == base else str(ratio(results, key, base)) for base in bases]
+        contender = str(facts["contender"])
+        cells = [cell for end in epochs for cell in times(results, f"{name}{end}", contender, bases)]
         first = Spread.of([run.get_metadata()["first_run"] for run in bench.get_runs()]) if "first_run" in facts else ""
-        lines.append(row([facts["contender"], scaled(bench), *spreads, f"{first} s" if first else "", note(facts)]))
+        lines.append(row([contender, *cells, f"{first} s" if first else "", note(facts)]))
     return "\n".join(lines)
+
+
+def times(results: Results, name: str, contender: str, bases: list[str]) -> list[str]:
+    """Return the time of a contender, and its ratio to those of others."""
+    key = f"{name} {contender}"
+    if key not in results:
+        return [""] * (1 + len(bases))
+    spreads = ["" if contender == base else str(ratio(results, key, f"{name} {base}") or "") for base in bases]
+    return [scaled(results[key]), *spreads]
 
 
 def note(facts: Mapping[str, object]) -> str:
@@ -164,7 +175,10 @@ def machine(suite: pyperf.BenchmarkSuite) -> str:
 
 
 def chart(suite: pyperf.BenchmarkSuite, path: Path) -> None:
-    """Draw a panel for each workload: the median of each contender over the best of this framework's engines."""
+    """Draw a panel for each workload: the median of each contender over the best of this framework's engines.
+
+    Where there are epochs, a filled circle is a step of further ones, and an empty circle one of the first.
+    """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 (only who wants a chart needs it)
     except ImportError:
@@ -172,6 +186,7 @@ def chart(suite: pyperf.BenchmarkSuite, path: Path) -> None:
     results = {bench.get_name(): bench for bench in suite}
     names = [name for name, work in WORKLOADS.items() if work.kind != "memory" and not name.startswith("growth")]
     panels = {name: panel for name in names if (panel := spreads_over_best(results, name))}
+    later = {name: spreads_over_best(results, f"{name}{FURTHER}") for name in panels}
     if not panels:
         sys.exit("--chart: there is nothing to draw")
     columns = min(3, len(panels))
@@ -179,20 +194,33 @@ def chart(suite: pyperf.BenchmarkSuite, path: Path) -> None:
     figure = Figure(figsize=(5.2 * columns, 3.1 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flat
     for axis, (name, panel) in zip(axes, panels.items(), strict=False):
-        for place, (contender, spread) in enumerate(panel.items()):
-            error = [[spread.median - spread.least], [spread.greatest - spread.median]]
-            axis.errorbar(spread.median, place, xerr=error, fmt="o", capsize=3, color=colour(contender))
+        for place, contender in enumerate(panel):
+            if later[name] and contender in later[name]:
+                point(axis, later[name][contender], place + 0.15, contender)
+                point(axis, panel[contender], place - 0.15, contender, markerfacecolor="white")
+            else:
+                point(axis, panel[contender], place, contender)
         axis.set_yticks(range(len(panel)), list(panel))
         axis.axvline(1, color="black", linewidth=0.8)
-        low, high = min(s.least for s in panel.values()), max(s.greatest for s in panel.values())
+        shown = [*panel.values(), *later[name].values()]
+        low, high = min(s.least for s in shown), max(s.greatest for s in shown)
         axis.set(xscale="log", xlim=(min(low / 1.5, 0.1), max(high * 1.5, 10)), title=name)
         axis.grid(axis="x", alpha=0.4)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.invert_yaxis()
     for axis in list(figure.axes)[len(panels) :]:
         axis.remove()
-    figure.supxlabel("time over that of this framework's faster engine (cold: over import framework); less is faster")
+    figure.supxlabel(
+        "time over that of this framework's faster engine (cold: over import framework); less is faster; "
+        "empty circles: first epoch, filled: further epochs"
+    )
     figure.savefig(path, dpi=110)
+
+
+def point(axis, spread: Spread, place: float, contender: str, **style: object) -> None:
+    """Draw a median with the least and the greatest."""
+    error = [[spread.median - spread.least], [spread.greatest - spread.median]]
+    axis.errorbar(spread.median, place, xerr=error, fmt="o", capsize=3, color=colour(contender), **style)
 
 
 def colour(contender: str) -> str:

@@ -2,6 +2,7 @@
 
     python -m benchmarks                              # everything
     python -m benchmarks small own --threads 2
+    python -m benchmarks --bars                       # only what the bars compare
     python -m benchmarks --quick                      # tiny sizes: does it work?
     python -m benchmarks --json docs/benchmarks.json --chart docs/benchmarks.png
 
@@ -25,8 +26,9 @@ from tempfile import TemporaryDirectory
 import pyperf
 
 from benchmarks import cold, memory, report
+from benchmarks.bars import needed
 from benchmarks.contenders import CONTENDERS, Contender, SkipError, of
-from benchmarks.workloads import GROUPS, TOLERANCE, WORKLOADS, Workload
+from benchmarks.workloads import FURTHER, GROUPS, TOLERANCE, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")  # NPROC is XLA's
@@ -35,16 +37,17 @@ SLOWING = (
     "OPENBLAS_L2_SIZE",
     "PYTHONDONTWRITEBYTECODE",  # makes every process compile its sources anew
 )
-PACKAGES = ("framework", "numpy", "scipy", "numba", "torch", "jax", "optax", "scikit-learn", "keras", "pyperf")
+PACKAGES = ("framework", "numpy", "scipy", "numba", "llvmlite", "torch", "jax", "optax", "scikit-learn", "keras")
+PACKAGES += ("onnxruntime", "pyperf")
 
-Measure = Callable[[], pyperf.Benchmark]
+Measure = Callable[[], list[pyperf.Benchmark]]
 
 
 class FailedError(Exception):
     """A process ended with an error; the message is its last line."""
 
 
-Outcome = pyperf.Benchmark | SkipError | FailedError
+Outcome = list[pyperf.Benchmark] | SkipError | FailedError
 
 
 @dataclass
@@ -89,19 +92,21 @@ class Bench:
             names = names[start:] + names[:start]
             with ThreadPoolExecutor(at_once) as pool:
                 for name, result in zip(names, pool.map(lambda name: attempt(pairs[name]), names), strict=True):
-                    if isinstance(result, pyperf.Benchmark):
-                        if name in self.results:
-                            self.results[name].add_runs(result)
-                        else:
-                            self.results[name] = result
+                    if isinstance(result, list):
+                        for bench in result:
+                            if bench.get_name() in self.results:
+                                self.results[bench.get_name()].add_runs(bench)
+                            else:
+                                self.results[bench.get_name()] = bench
                         continue
                     print(f"  {name}: {'skipped' if isinstance(result, SkipError) else 'FAILED'}: {result}", flush=True)
                     if isinstance(result, FailedError):
                         self.troubles.append(f"{name}: {result}")
-                    self.results.pop(name, None)
                     left.add(name)
             for name in left:
                 pairs.pop(name, None)
+                for each in (name, name.replace(" ", f"{FURTHER} ", 1)):
+                    self.results.pop(each, None)
         for work in works:
             self.compare_losses(work)
 
@@ -109,16 +114,19 @@ class Bench:
         """Return who does the work, by name."""
         if work.kind == "cold":
             runs = cold.commands(self.folder)
-            return {name: lambda name=name, run=run: self.cold(name, run) for name, run in runs.items()}
+            names = [name for name in runs if not self.options.bars or f"cold {name}" in needed()]
+            names = [name for name in names if not self.options.quick or name not in cold.DEPTHS]
+            return {name: lambda name=name: self.cold(name, runs[name]) for name in names}
         return {name: lambda name=name: self.worker(work, name) for name in self.names(work)}
 
     def names(self, work: Workload) -> list[str]:
         """Return the names of the contenders who do the work."""
         chosen, quick = self.options.contenders, self.options.quick
         names = [name for name in of(work) if not chosen or name in chosen]
+        names = [name for name in names if not self.options.bars or f"{work.name} {name}" in needed()]
         return [name for name in names if not quick or work.name in (CONTENDERS[name].quick or (work.name,))]
 
-    def worker(self, work: Workload, name: str) -> pyperf.Benchmark:
+    def worker(self, work: Workload, name: str) -> list[pyperf.Benchmark]:
         """Run a contender once, in a process of its own unless all that it does is already done.
 
         Raises:
@@ -128,7 +136,7 @@ class Bench:
         values = 1 if self.options.quick or work.name == "wide" else 3
         arguments = ["--values", str(values), *rows_of(work, CONTENDERS[name])]
         found = self.shared.get(name, {}).get(work.name) or self.process(name, [work], *arguments)[work.name]
-        if isinstance(found, pyperf.Benchmark):
+        if isinstance(found, list):
             return found
         raise found
 
@@ -144,19 +152,19 @@ class Bench:
             if line.startswith('{"workload":'):
                 told = json.loads(line)
                 found[told["workload"]] = (
-                    pyperf.Benchmark.loads(told["benchmark"])
-                    if "benchmark" in told
+                    [pyperf.Benchmark.loads(text) for text in told["benchmarks"]]
+                    if "benchmarks" in told
                     else SkipError(told["skipped"])
                     if "skipped" in told
                     else FailedError(told["failed"])
                 )
         return found
 
-    def cold(self, name: str, run: Callable[[dict[str, str]], float]) -> pyperf.Benchmark:
+    def cold(self, name: str, run: Callable[[dict[str, str]], float]) -> list[pyperf.Benchmark]:
         """Time a whole process."""
         about = {"name": f"cold {name}", "workload": "cold", "contender": name, "what": WORKLOADS["cold"].what}
         about |= {"unit": "second", "includes": cold.INCLUDES[name]}
-        return pyperf.Benchmark([pyperf.Run([run(self.env)], metadata=about, collect_metadata=False)])
+        return [pyperf.Benchmark([pyperf.Run([run(self.env)], metadata=about, collect_metadata=False)])]
 
     def compare_losses(self, work: Workload) -> None:
         """Refuse a contender whose final loss is not that of plain NumPy after the same rows; of layers, of ours."""
@@ -172,9 +180,9 @@ class Bench:
                 expected[rows] = loss
             if rows not in expected:  # not measured
                 measured = self.process(reference, [work], "--values", "1", "--rows", str(rows))[work.name]
-                if not isinstance(measured, pyperf.Benchmark):
+                if not isinstance(measured, list):
                     raise measured
-                expected[rows] = report.about(measured)["loss"]
+                expected[rows] = report.about(measured[0])["loss"]
             if abs(loss - expected[rows]) > TOLERANCE[work.dtype] * expected[rows]:
                 self.troubles.append(
                     f"{work.name} {name}: the final loss is {loss}, that of {reference} {expected[rows]}"
@@ -236,6 +244,7 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join([*WORKLOADS, *GROUPS])} (default: all)")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, help="only these (default: all)")
     parser.add_argument("--threads", type=int, default=1, help="threads and cores of every process (default: 1)")
+    parser.add_argument("--bars", action="store_true", help="only what the bars compare: the figures of the page")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: to see that all works")
     parser.add_argument("--json", type=Path, help="write the figures to this file, in pyperf's form")

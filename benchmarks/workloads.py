@@ -5,6 +5,7 @@ NumPy's. The data are made up, with a fixed seed, so that the benchmark runs eve
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,17 +15,20 @@ SEED = 0
 SLOPE = 2.0
 JUDGED_ROWS = 2000
 QUICK_BATCHES = 3.5
+FURTHER = "-further"
+"""The end of a name for epochs after the first one: "small-further"."""
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 """Relative. Float32 sums in another order differ by some 1e-7; one batch left out changes the loss by 1e-4 and more."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Work that every contender does alike: one epoch of plain SGD, unless ``kind`` is "step".
+    """Work that every contender does alike: epochs of SGD, unless ``kind`` says something else.
 
     Attributes:
         name: What it is called on the command line.
-        kind: Which function of a contender does it: "step", "neuron", "network", "memory", "layers" or "passes".
+        kind: Which function of a contender does it: "step", "neuron", "network", "memory", "layers", "passes" or
+            "inference".
         what: A line for people.
         sizes: Inputs, then the units of each layer; one unit is a sigmoid with binary cross-entropy, more are softmax.
             For "layers" and "passes" the shape of a sample.
@@ -33,6 +37,9 @@ class Workload:
         rate: The learning rate.
         dtype: Of data and weights.
         activation: Of the hidden layers: "sigmoid", "relu", or "own": 1 / (1 + exp(-2 h)), written by the user.
+        momentum: Of SGD. With momentum the data are images in which a third of the pixels is nearly always 0.
+        warm: Epochs before those that are timed.
+        more: How many seconds further epochs take together, roughly; there is at least one.
         file: The data of "memory".
     """
 
@@ -45,12 +52,20 @@ class Workload:
     rate: float = 0.1
     dtype: str = "float64"
     activation: str = "sigmoid"
+    momentum: float = 0.0
+    warm: int = 0
+    more: float = 0.3
     file: str = ""
 
     @property
     def steps(self) -> float:
         """Steps in an epoch; the smaller last batch counts as its share."""
         return self.rows / self.batch
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether it is training by epochs, of which the first one and the further ones are measured."""
+        return self.kind in ("neuron", "network") and not self.name.startswith("growth")
 
     @property
     def multiplications(self) -> int:
@@ -69,7 +84,7 @@ class Workload:
         enough = 1000 if self.batch == 1 else int(QUICK_BATCHES * self.batch)
         if self.kind == "memory":
             enough = self.rows // 6  # a smaller file has room in any memory
-        return replace(self, sizes=sizes, rows=min(self.rows, enough))
+        return replace(self, sizes=sizes, rows=min(self.rows, enough), more=0)
 
     @property
     def model(self) -> str:
@@ -84,7 +99,12 @@ class Workload:
         if self.kind in ("layers", "passes"):
             x = rng.standard_normal((self.batch, *self.sizes), dtype=self.dtype)
             return x, rng.integers(10, size=self.batch)
-        x = rng.standard_normal((self.rows, self.sizes[0]), dtype=self.dtype)
+        shape = (self.batch if self.kind == "inference" else self.rows, self.sizes[0])
+        if self.momentum:
+            x = rng.random(shape, dtype=self.dtype)
+            x[rng.random(shape) > np.where(np.arange(shape[1]) < shape[1] // 3, 2e-4, 0.4)] = 0
+            return x, x[:, -self.sizes[-1] :].argmax(axis=1)
+        x = rng.standard_normal(shape, dtype=self.dtype)
         if self.sizes[-1] > 1:
             return x, x[:, : self.sizes[-1]].argmax(axis=1)
         noise = rng.standard_normal(self.rows, dtype=self.dtype)
@@ -104,14 +124,18 @@ class Workload:
             arrays += [matrix * np.asarray(inputs**-0.5, self.dtype), np.zeros(units, self.dtype)]
         return arrays
 
-    def order(self) -> np.ndarray:
-        """Return the order of the rows: that of Trainer's first epoch. Every contender calls this while it is timed.
+    def order(self, epoch: int = 0) -> np.ndarray:
+        """Return the order of the rows in one of Trainer's epochs. Every contender calls this while it is timed.
 
-        It is framework.data.permutation(rows, SEED, 0), written again because importing the framework takes a peer's
-        process longer than that; were it another order, the final losses would tell.
+        It is framework.data.permutation(rows, SEED, epoch), written again because importing the framework takes a
+        peer's process longer than that; were it another order, the final losses would tell.
         """
-        digest = hashlib.blake2b(f"shuffle|{SEED}|0".encode(), digest_size=16).digest()
+        digest = hashlib.blake2b(f"shuffle|{SEED}|{epoch}".encode(), digest_size=16).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little"))).permutation(self.rows)
+
+    def orders(self, epochs: int = 1, start: int = 0) -> Iterator[np.ndarray]:
+        """Give the order of each of some epochs, made when its turn comes."""
+        return map(self.order, range(start, start + epochs))
 
     def loss(self, weights: list[np.ndarray]) -> float:
         """Return the loss of trained weights on the first rows, in float64."""
@@ -151,9 +175,9 @@ def layers(name: str, kind: str, what: str, sample: tuple[int, ...], batch: int)
     ]
 
 
-SMALL = Workload("small", "network", "20-16-2, batch 32, 20,000 rows, one epoch", (20, 16, 2), 32, 20_000)
+SMALL = Workload("small", "network", "20-16-2, batch 32, 20,000 rows", (20, 16, 2), 32, 20_000)
 FASHION = Workload(
-    "fashion-128", "network", "784-128-10, batch 128, 60,000 rows of float32, one epoch", (784, 128, 10), 128, 60_000
+    "fashion-128", "network", "784-128-10, batch 128, 60,000 rows of float32", (784, 128, 10), 128, 60_000
 )
 FASHION = replace(FASHION, rate=0.01, dtype="float32", activation="relu")
 
@@ -161,8 +185,8 @@ WORKLOADS = {
     work.name: work
     for work in (
         Workload("step", "step", "the reference neuron, one scripted step", (2, 1), rate=1.0),
-        Workload("online", "neuron", "one neuron, 20 features, batch 1, 200,000 rows, one epoch", (20, 1), 1, 200_000),
-        Workload("logistic", "neuron", "one neuron, 1,000,000 x 30, batch 256, one epoch", (30, 1), 256, 1_000_000),
+        Workload("online", "neuron", "one neuron, 20 features, batch 1, 200,000 rows", (20, 1), 1, 200_000),
+        Workload("logistic", "neuron", "one neuron, 1,000,000 x 30, batch 256", (30, 1), 256, 1_000_000),
         SMALL,
         replace(SMALL, name="own", what=f"{SMALL.what}, with a user's activation", activation="own"),
         FASHION,
@@ -170,10 +194,19 @@ WORKLOADS = {
         replace(
             FASHION,
             name="wide",
-            what="1024-2048-2048-1000, batch 512, 10,000 rows of float32, one epoch",
+            what="1024-2048-2048-1000, batch 512, 4,096 rows of float32",
             sizes=(1024, 2048, 2048, 1000),
             batch=512,
-            rows=10_000,
+            rows=4096,
+        ),
+        replace(
+            FASHION,
+            name="momentum",
+            what="784-128-10, batch 32, 8,000 images with dark edges, momentum 0.9, after 5 epochs",
+            batch=32,
+            rows=8000,
+            momentum=0.9,
+            warm=5,
         ),
         replace(SMALL, name="growth-base", what="small, what the others grow from"),
         replace(SMALL, name="growth-rows", what="small, ten times the rows", rows=200_000),
@@ -187,6 +220,18 @@ WORKLOADS = {
         *layers("lstm", "layers", "LSTM of 64 units over 28 x 28 and a dense layer, whole steps", (28, 28), 32),
         *layers(
             "attention", "layers", "attention of 4 heads over 32 x 64 and a dense layer, whole steps", (32, 64), 32
+        ),
+        *(
+            replace(
+                SMALL,
+                name=f"predict-{rows}",
+                kind="inference",
+                what=f"20-16-2, prediction of {text}, float32",
+                batch=rows,
+                rows=calls * rows,
+                dtype="float32",
+            )
+            for rows, calls, text in ((1, 2000, "one row"), (1000, 200, "1,000 rows"))
         ),
         Workload("cold", "cold", "whole processes: an import, a first step", (20, 16, 2)),
         replace(
@@ -202,6 +247,7 @@ WORKLOADS = {
     )
 }
 GROUPS = {
+    "predict": ["predict-1", "predict-1000"],
     "layers": [name for name, work in WORKLOADS.items() if work.kind in ("layers", "passes")],
     "fashion": ["fashion-128", "fashion-32"],
     "growth": ["growth-base", "growth-rows", "growth-features", "growth-units", "growth-layers"],

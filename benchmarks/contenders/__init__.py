@@ -18,14 +18,15 @@ class Task:
 
     Attributes:
         begin: Puts the first weights in place; not timed.
-        run: Does the work and returns when it is done; timed.
+        run: Does the work and returns when it is done; timed. Where there are epochs, it takes how many, and which is
+            the first.
         weights: Returns the trained weights as those of ``Workload.weights``; None for a limit that trains nothing.
         includes: What the time includes besides forward, backward and update.
         loss: Returns the number that all contenders must agree on, where ``Workload.loss`` cannot find it.
     """
 
     begin: Callable[[], None]
-    run: Callable[[], None]
+    run: Callable[..., None]
     weights: Callable[[], list[Any]] | None
     includes: str
     loss: Callable[[], float] | None = None
@@ -65,6 +66,8 @@ class Contender:
 CONTENDERS = {
     "framework": Contender("framework", {"engine": "numpy"}, few_rows=20_000),
     "framework-compiled": Contender("framework", {"engine": "compiled"}),
+    "framework-subnormal": Contender("framework", {"engine": "numpy", "flush": False}),
+    "framework-compiled-subnormal": Contender("framework", {"engine": "compiled", "flush": False}),
     "limit": Contender("limit"),
     "numpy": Contender("numpy", few_rows=20_000),
     "jax-scan": Contender("jax", {"scan": True}, quick=("online", "small", "fashion-32")),
@@ -73,17 +76,32 @@ CONTENDERS = {
     "torch-compile": Contender("torch", {"compiled": True}, few_rows=10_000, quick=("small",)),
     "sklearn": Contender("sklearn"),
     "keras": Contender("keras", few_rows=2_000, quick=("small",)),
+    "onnxruntime": Contender("onnxruntime"),
 }
 OURS = ("framework", "framework-compiled")
-PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, "limit"})
+SUBNORMAL = tuple(f"{name}-subnormal" for name in OURS)
+"""Ours without flush to zero."""
+PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, *SUBNORMAL, "limit"})
+FAST = ("numpy", "jax-scan", "sklearn")
+"""The peers of which one is the fastest at every training."""
 FEW = (*OURS, "numpy")
 """Who does growth and memory: what is asked there is not who is fastest."""
 EAGER = ("framework", "numpy", "torch")
 """Who does layers and passes."""
+MOMENTUM = (*OURS, *SUBNORMAL, "numpy", "jax-scan", "torch")
+INFERENCE = (*OURS, "numpy", "jax-jit", "torch", "sklearn", "onnxruntime")
 
 
 def of(work: Workload) -> dict[str, Contender]:
     """Return who does this workload, by name."""
-    few = work.kind == "memory" or work.name.startswith("growth")
-    names = EAGER if work.kind in ("layers", "passes") else FEW if few else CONTENDERS
+    if work.kind in ("layers", "passes"):
+        names = EAGER
+    elif work.kind == "inference":
+        names = INFERENCE
+    elif work.momentum:
+        names = MOMENTUM
+    elif work.kind == "memory" or work.name.startswith("growth"):
+        names = FEW
+    else:
+        names = tuple(name for name in CONTENDERS if name not in {*SUBNORMAL, "onnxruntime"})
     return {name: CONTENDERS[name] for name in names}

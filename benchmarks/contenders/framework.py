@@ -62,39 +62,56 @@ def step(work: Workload, engine: str) -> Task:
     return Task(begin, run, lambda: [neuron.weights], "checks of input, target, loss and gradient; the loss")
 
 
-def neuron(work: Workload, engine: str) -> Task:
-    """One epoch of a neuron."""
-    return fit(work, engine, work.data())
+def neuron(work: Workload, **settings: object) -> Task:
+    """Epochs of a neuron."""
+    return fit(work, work.data(), **settings)
 
 
-def network(work: Workload, engine: str) -> Task:
-    """One epoch of dense layers."""
-    return fit(work, engine, work.data())
+def network(work: Workload, **settings: object) -> Task:
+    """Epochs of dense layers."""
+    return fit(work, work.data(), **settings)
+
+
+def inference(work: Workload, engine: str) -> Task:
+    """The model, called."""
+    if engine != "numpy":
+        raise SkipError("has no prediction yet")
+    (x, _), model = work.data(), build(work)
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            model(x)
+
+    return Task(lambda: None, run, None, "checks of input", lambda: float(np.square(model(x)).sum()))
 
 
 def memory(work: Workload, engine: str) -> Task:
     """One epoch from a Dataset on a file."""
-    task = fit(work, engine, FileRows(work))
+    task = fit(work, FileRows(work), engine)
     return Task(task.begin, task.run, None, "reading, check, order, gather, loss, checks of every step, history")
 
 
-def fit(work: Workload, engine: str, data) -> Task:
-    """One epoch of Trainer."""
+def fit(work: Workload, data, engine: str, *, flush: bool = True) -> Task:
+    """Epochs of Trainer."""
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
-    optimizer = SGDOptimizer(learning_rate=work.rate)
-    trainer = Trainer(loss=loss, optimizer=optimizer, batch_size=work.batch, seed=SEED, engine=engine)
-    models = []
+    optimizer = SGDOptimizer(learning_rate=work.rate, momentum=work.momentum)
+    settings = {"batch_size": work.batch, "seed": SEED, "engine": engine, "flush_to_zero": flush}
+    trainer = Trainer(loss=loss, optimizer=optimizer, **settings)
+    models, runs = [], []
 
     def begin() -> None:
-        models[:] = [build(work)]
+        models[:], runs[:] = [build(work)], []
 
-    def run() -> None:
+    def run(epochs: int = 1, _start: int = 0) -> None:
         try:
-            done = trainer.fit(models[0], data, epochs=1)
+            if runs:
+                trainer.resume(runs[0], data, epochs=epochs)
+                return
+            runs[:] = [trainer.fit(models[0], data, epochs=epochs)]
         except UsageError as error:
             raise SkipError(f"not installed: {error}") from error
-        if done.engine != engine:
-            raise SkipError(f"Trainer chose the engine {done.engine!r}")
+        if runs[0].engine != engine:
+            raise SkipError(f"Trainer chose the engine {runs[0].engine!r}")
 
     def weights() -> list[np.ndarray]:
         model = models[0]

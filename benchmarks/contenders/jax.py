@@ -41,7 +41,7 @@ def network(work: Workload, *, scan: bool) -> Task:
     """Dense layers, written as functions."""
     jax.config.update("jax_enable_x64", work.dtype == "float64")
     x, y = (jnp.asarray(array) for array in work.data())
-    optimizer = optax.sgd(work.rate)
+    optimizer = optax.sgd(work.rate, work.momentum or None)
     full = work.rows // work.batch * work.batch
     state = {}
 
@@ -62,13 +62,13 @@ def network(work: Workload, *, scan: bool) -> Task:
         weights = [jnp.array(array) for array in work.weights()]
         state["carry"] = (weights, optimizer.init(weights))
 
-    def run() -> None:
-        order = work.order()
-        if scan:
-            state["carry"] = train_all(state["carry"], order, x, y)
-        else:
-            for first in range(0, work.rows, work.batch):
-                state["carry"] = train_once(state["carry"], order[first : first + work.batch], x, y)
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            if scan:
+                state["carry"] = train_all(state["carry"], order, x, y)
+            else:
+                for first in range(0, work.rows, work.batch):
+                    state["carry"] = train_once(state["carry"], order[first : first + work.batch], x, y)
         jax.block_until_ready(state["carry"])
 
     def weights() -> list[np.ndarray]:
@@ -76,6 +76,20 @@ def network(work: Workload, *, scan: bool) -> Task:
 
     where = "in the scan" if scan else "in the step"
     return Task(begin, run, weights, f"order and its copy to the device, gather {where}; no loss")
+
+
+def inference(work: Workload, *, scan: bool) -> Task:
+    """One compiled function."""
+    if scan:
+        raise SkipError("a prediction needs no scan")
+    x, weights = work.data()[0], [jnp.asarray(array) for array in work.weights()]
+    predict = jax.jit(lambda x: jax.nn.softmax(jax.nn.sigmoid(x @ weights[0] + weights[1]) @ weights[2] + weights[3]))
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            np.asarray(predict(x))
+
+    return Task(lambda: None, run, None, "the copies to and from JAX", lambda: float(jnp.square(predict(x)).sum()))
 
 
 def loss(weights, x, y, work: Workload):

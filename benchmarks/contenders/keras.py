@@ -61,9 +61,9 @@ def network(work: Workload) -> Task:
     def begin() -> None:
         model.set_weights(work.weights())
 
-    def run() -> None:
-        order = work.order()
-        model.fit(x[order], y[order], batch_size=work.batch, epochs=1, shuffle=False, verbose=0)
+    def run(epochs: int = 1, _start: int = 0) -> None:
+        order = work.order()  # for further epochs too, as fit makes all of them
+        model.fit(x[order], y[order], batch_size=work.batch, epochs=epochs, shuffle=False, verbose=0)
 
     def weights() -> list[np.ndarray]:
         return model.get_weights()

@@ -53,12 +53,13 @@ def neuron(work: Workload) -> Task:
     def begin() -> None:
         arrays[:] = work.weights()
 
-    def run() -> None:
+    def run(*epochs: int) -> None:
         w = arrays[0].reshape(-1)
-        if work.batch == 1:
-            train_online(x, y, work.order(), work.rate, w, arrays[1])
-        else:
-            train_neuron(x, y, work.order(), work.batch, work.rate, w, arrays[1])
+        for order in work.orders(*epochs):
+            if work.batch == 1:
+                train_online(x, y, order, work.rate, w, arrays[1])
+            else:
+                train_neuron(x, y, order, work.batch, work.rate, w, arrays[1])
 
     return Task(begin, run, lambda: arrays, "order, gather, one loop written by hand for Numba; no loss")
 
@@ -76,8 +77,9 @@ def network(work: Workload) -> Task:
     def begin() -> None:
         arrays[:] = work.weights()
 
-    def run() -> None:
-        train_network(x, y, work.order(), work.batch, work.rate, work.slope, *arrays)
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            train_network(x, y, order, work.batch, work.rate, work.slope, *arrays)
 
     return Task(begin, run, lambda: arrays, "order, gather, one function written by hand for Numba; no loss")
 
@@ -105,8 +107,9 @@ def products(work: Workload) -> Task:
             if i:
                 gemm(1, weights[i].T, d[i + 1], trans_a=1, c=d[i], overwrite_c=1)
 
-    def run() -> None:
-        for first in range(0, work.rows, work.batch):
-            train(min(work.batch, work.rows - first))
+    def run(epochs: int = 1, _start: int = 0) -> None:
+        for _ in range(epochs):
+            for first in range(0, work.rows, work.batch):
+                train(min(work.batch, work.rows - first))
 
     return Task(lambda: None, run, None, "matrix products alone, by SciPy's BLAS")

@@ -1,5 +1,7 @@
 """Plain NumPy: what one writes by hand in a few lines, without reused memory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from benchmarks.contenders import SkipError, Task
@@ -35,17 +37,38 @@ def network(work: Workload) -> Task:
     """Dense layers."""
     x, y = work.data()
     weights: list[np.ndarray] = []
+    velocities: list[np.ndarray] = []
 
     def begin() -> None:
         weights[:] = work.weights()
+        velocities[:] = [np.zeros_like(array) for array in weights] if work.momentum else []
 
-    def run() -> None:
-        order = work.order()
-        for first in range(0, work.rows, work.batch):
-            rows = order[first : first + work.batch]
-            train(work, weights, x[rows], y[rows])
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            for first in range(0, work.rows, work.batch):
+                rows = order[first : first + work.batch]
+                train(work, weights, x[rows], y[rows], velocities)
 
     return Task(begin, run, lambda: weights, INCLUDES)
+
+
+def inference(work: Workload) -> Task:
+    """Sigmoid and softmax of dense layers."""
+    (x, _), weights = work.data(), work.weights()
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            predict(x, weights)
+
+    return Task(lambda: None, run, None, "nothing", lambda: float(np.square(predict(x, weights)).sum()))
+
+
+def predict(x: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """Return the probabilities of a network of one hidden layer."""
+    a = 1 / (1 + np.exp(-(x @ weights[0] + weights[1])))
+    h = a @ weights[2] + weights[3]
+    a = np.exp(h - h.max(axis=1, keepdims=True))
+    return a / a.sum(axis=1, keepdims=True)
 
 
 def passes(work: Workload) -> Task:
@@ -91,7 +114,9 @@ def memory(work: Workload) -> Task:
     return Task(begin, run, None, "reading, order and gather of each block; no loss")
 
 
-def train(work: Workload, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> None:
+def train(
+    work: Workload, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray, velocities: Sequence[np.ndarray] = ()
+) -> None:
     """Make one step."""
     values = [x]
     for i in range(0, len(weights), 2):
@@ -104,6 +129,9 @@ def train(work: Workload, weights: list[np.ndarray], x: np.ndarray, y: np.ndarra
         gradient, bias_gradient = a.T @ delta, delta.sum(axis=0)
         if i:
             delta = (delta @ weights[i].T) * slope(work, a)
+        if velocities:
+            velocities[i][...] = gradient = work.momentum * velocities[i] + gradient
+            velocities[i + 1][...] = bias_gradient = work.momentum * velocities[i + 1] + bias_gradient
         weights[i] -= work.rate * gradient
         weights[i + 1] -= work.rate * bias_gradient
 

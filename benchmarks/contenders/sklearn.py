@@ -25,9 +25,9 @@ def neuron(work: Workload) -> Task:
         model.coef_[...], model.intercept_[...] = weights.T, bias
         models[:] = [model]
 
-    def run() -> None:
-        order = work.order()
-        models[0].partial_fit(x[order], y[order])
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            models[0].partial_fit(x[order], y[order])
 
     return Task(begin, run, lambda: [models[0].coef_.T, models[0].intercept_], INCLUDES)
 
@@ -65,12 +65,29 @@ def network(work: Workload) -> Task:
             made[...] = array
         models[:] = [model]
 
-    def run() -> None:
-        order = work.order()
-        models[0].partial_fit(x[order], target[order])
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            models[0].partial_fit(x[order], target[order])
 
     def weights() -> list[np.ndarray]:
         model = models[0]
         return [array for pair in zip(model.coefs_, model.intercepts_, strict=True) for array in pair]
 
     return Task(begin, run, weights, f"{INCLUDES}, loss")
+
+
+def inference(work: Workload) -> Task:
+    """``predict_proba`` of an MLPClassifier."""
+    (x, _), arrays = work.data(), work.weights()
+    model = MLPClassifier(work.sizes[1:-1], activation="logistic")
+    target = np.eye(work.sizes[-1], dtype=np.int64)
+    model.partial_fit(np.zeros((2, work.sizes[0]), work.dtype), target, classes=np.arange(work.sizes[-1]))
+    model.out_activation_ = "softmax"
+    for made, array in zip([*model.coefs_, *model.intercepts_], arrays[::2] + arrays[1::2], strict=True):
+        made[...] = array
+
+    def run() -> None:
+        for _ in range(round(work.steps)):
+            model.predict_proba(x)
+
+    return Task(lambda: None, run, None, "checks of input", lambda: float(np.square(model.predict_proba(x)).sum()))

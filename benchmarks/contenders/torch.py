@@ -1,6 +1,6 @@
 """PyTorch on the CPU: eager, or with the step compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -53,6 +53,8 @@ def neuron(work: Workload, *, compiled: bool) -> Task:
 
 def network(work: Workload, *, compiled: bool) -> Task:
     """Linear layers. The matrices are stored as torch.nn.Linear stores them."""
+    if work.momentum and compiled:
+        raise SkipError("written without momentum")
     x, y = (torch.from_numpy(array) for array in work.data())
     model = build(work)
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -64,26 +66,46 @@ def network(work: Workload, *, compiled: bool) -> Task:
         prediction = torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (x,))
         return criterion(prediction, y)
 
-    if compiled:
-        train = compiled_step(loss, list(parameters), work)
-    else:
-        train = eager_step(lambda _, x, y: criterion(model(x), y), list(parameters), work)
+    trains = [compiled_step(loss, list(parameters), work)] if compiled else []
 
     def begin() -> None:
-        with torch.no_grad():
-            for parameter, array in zip(parameters, work.weights(), strict=True):
-                parameter.copy_(torch.from_numpy(array.T))
+        fill(parameters, work)
+        if not compiled:  # a new optimizer, whose velocities are 0
+            trains[:] = [eager_step(lambda _, x, y: criterion(model(x), y), list(parameters), work)]
 
-    def run() -> None:
-        order = torch.from_numpy(work.order())
-        for first in range(0, work.rows, work.batch):
-            rows = order[first : first + work.batch]
-            train(x[rows], y[rows])
+    def run(*epochs: int) -> None:
+        for order in map(torch.from_numpy, work.orders(*epochs)):
+            for first in range(0, work.rows, work.batch):
+                rows = order[first : first + work.batch]
+                trains[0](x[rows], y[rows])
 
     def weights() -> list[np.ndarray]:
         return [parameter.detach().numpy().T for parameter in parameters]
 
     return Task(begin, run, weights, INCLUDES)
+
+
+def fill(parameters: Iterable[torch.Tensor], work: Workload) -> None:
+    """Put the first weights in place."""
+    with torch.no_grad():
+        for parameter, array in zip(parameters, work.weights(), strict=True):
+            parameter.copy_(torch.from_numpy(array.T))
+
+
+def inference(work: Workload, *, compiled: bool) -> Task:
+    """The model, called without a record for gradients."""
+    if compiled:
+        raise SkipError("the eager model is what is asked for")
+    x = torch.from_numpy(work.data()[0])
+    model = build(work).append(torch.nn.Softmax(dim=1))
+    fill(model.parameters(), work)
+
+    def run() -> None:
+        with torch.inference_mode():
+            for _ in range(round(work.steps)):
+                model(x)
+
+    return Task(lambda: None, run, None, "nothing: from tensor to tensor", lambda: model(x).square().sum().item())
 
 
 def build(work: Workload) -> torch.nn.Sequential:
@@ -100,7 +122,7 @@ def eager_step(loss: Loss, parameters: list[torch.Tensor], work: Workload) -> St
     """Return the usual loop's step: zero_grad, backward, step."""
     for parameter in parameters:
         parameter.requires_grad_()
-    optimizer = torch.optim.SGD(parameters, lr=work.rate)
+    optimizer = torch.optim.SGD(parameters, lr=work.rate, momentum=work.momentum)
 
     def train(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad()
