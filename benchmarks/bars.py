@@ -30,6 +30,8 @@ def both(name: str, above: str, below: str, first: float, further: float) -> tup
     )
 
 
+FIT = ("lenet", "gru", "attention")
+
 BARS = (
     Bar("step torch", "step framework", 12),
     Bar("step framework", "step limit", 1.9, least=False),
@@ -57,6 +59,8 @@ BARS = (
         for name in ("lenet", "gru", "lstm", "attention")
         for end in ("", "-float32")
     ),
+    *(Bar(f"{name}-fit{FURTHER} jax-scan", f"{name}-fit{FURTHER} framework-jax", 0.95) for name in FIT),
+    *(Bar(f"{name}-fit{FURTHER} torch", f"{name}-fit{FURTHER} framework", 1) for name in FIT),
     Bar(f"momentum{FURTHER} framework-subnormal", f"momentum{FURTHER} framework", 1.26),
     Bar(f"momentum{FURTHER} framework-compiled-subnormal", f"momentum{FURTHER} framework-compiled", 1.6),
     Bar("cold first use of Dense", "", 0.004, least=False),

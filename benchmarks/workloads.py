@@ -27,11 +27,11 @@ class Workload:
 
     Attributes:
         name: What it is called on the command line.
-        kind: Which function of a contender does it: "step", "neuron", "network", "memory", "layers", "passes" or
-            "inference".
+        kind: Which function of a contender does it: "step", "neuron", "network", "fit", "memory", "layers",
+            "passes" or "inference".
         what: A line for people.
         sizes: Inputs, then the units of each layer; one unit is a sigmoid with binary cross-entropy, more are softmax.
-            For "layers" and "passes" the shape of a sample.
+            For "fit", "layers" and "passes" the shape of a sample.
         batch: Rows in a batch; the last one of an epoch may be smaller.
         rows: Rows of the data.
         rate: The learning rate.
@@ -65,7 +65,7 @@ class Workload:
     @property
     def has_epochs(self) -> bool:
         """Whether it is training by epochs, of which the first one and the further ones are measured."""
-        return self.kind in ("neuron", "network") and not self.name.startswith("growth")
+        return self.kind in ("neuron", "network", "fit") and not self.name.startswith("growth")
 
     @property
     def multiplications(self) -> int:
@@ -88,7 +88,7 @@ class Workload:
 
     @property
     def model(self) -> str:
-        """What "layers" and "passes" are made of: the name without the dtype."""
+        """What "fit", "layers" and "passes" are made of: the first part of the name."""
         return self.name.partition("-")[0]
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +96,10 @@ class Workload:
         if self.kind == "step":
             return np.array([1.0, 1.0]), np.array(5.0)
         rng = np.random.default_rng(SEED)
-        if self.kind in ("layers", "passes"):
-            x = rng.standard_normal((self.batch, *self.sizes), dtype=self.dtype)
-            return x, rng.integers(10, size=self.batch)
+        if self.kind in ("fit", "layers", "passes"):
+            rows = self.rows if self.kind == "fit" else self.batch
+            x = rng.standard_normal((rows, *self.sizes), dtype=self.dtype)
+            return x, rng.integers(10, size=rows)
         shape = (self.batch if self.kind == "inference" else self.rows, self.sizes[0])
         if self.momentum:
             x = rng.random(shape, dtype=self.dtype)
@@ -115,7 +116,7 @@ class Workload:
         if self.kind == "step":
             return [np.array([0.1, 0.2])]
         rng = np.random.default_rng(SEED + 1)
-        if self.kind in ("layers", "passes"):
+        if self.kind in ("fit", "layers", "passes"):
             drawn = [rng.standard_normal(shape, dtype=self.dtype) for shape in LAYERS[self.model]]
             return [array * np.asarray(np.prod(array.shape[:-1]) ** -0.5, self.dtype) for array in drawn]
         arrays = []
@@ -164,7 +165,14 @@ LAYERS: dict[str, list[tuple[int, ...]]] = {
     "lstm": [(28, 256), (64, 256), (256,), *HEAD],
     "attention": [(64, 192), (192,), (64, 64), (64,), (2048, 10), (10,)],
 }
-"""The shapes of the weights of "layers" and "passes", as the framework stores them."""
+"""The shapes of the weights of "fit", "layers" and "passes", as the framework stores them."""
+
+
+def fits(name: str, what: str, sample: tuple[int, ...]) -> Workload:
+    """Return training by epochs."""
+    return Workload(
+        f"{name}-fit", "fit", f"{what}, batch 32, 3,200 rows of float32", sample, 32, 3200, 0.001, "float32"
+    )
 
 
 def layers(name: str, kind: str, what: str, sample: tuple[int, ...], batch: int) -> list[Workload]:
@@ -221,6 +229,9 @@ WORKLOADS = {
         *layers(
             "attention", "layers", "attention of 4 heads over 32 x 64 and a dense layer, whole steps", (32, 64), 32
         ),
+        fits("lenet", "LeNet: two convolutions, three dense layers", (1, 28, 28)),
+        fits("gru", "GRU of 64 units over 28 x 28 and a dense layer", (28, 28)),
+        fits("attention", "attention of 4 heads over 32 x 64 and a dense layer", (32, 64)),
         *(
             replace(
                 SMALL,
@@ -247,6 +258,7 @@ WORKLOADS = {
     )
 }
 GROUPS = {
+    "fit": ["lenet-fit", "gru-fit", "attention-fit"],
     "predict": ["predict-1", "predict-1000"],
     "layers": [name for name, work in WORKLOADS.items() if work.kind in ("layers", "passes")],
     "fashion": ["fashion-128", "fashion-32"],

@@ -66,6 +66,7 @@ class Contender:
 CONTENDERS = {
     "framework": Contender("framework", {"engine": "numpy"}, few_rows=20_000),
     "framework-compiled": Contender("framework", {"engine": "compiled"}),
+    "framework-jax": Contender("framework", {"engine": "jax"}, quick=("gru-fit",)),
     "framework-subnormal": Contender("framework", {"engine": "numpy", "flush": False}),
     "framework-compiled-subnormal": Contender("framework", {"engine": "compiled", "flush": False}),
     "limit": Contender("limit"),
@@ -78,24 +79,27 @@ CONTENDERS = {
     "keras": Contender("keras", few_rows=2_000, quick=("small",)),
     "onnxruntime": Contender("onnxruntime"),
 }
-OURS = ("framework", "framework-compiled")
-SUBNORMAL = tuple(f"{name}-subnormal" for name in OURS)
+OURS = ("framework", "framework-compiled", "framework-jax")
+SUBNORMAL = ("framework-subnormal", "framework-compiled-subnormal")
 """Ours without flush to zero."""
 PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, *SUBNORMAL, "limit"})
 FAST = ("numpy", "jax-scan", "sklearn")
 """The peers of which one is the fastest at every training."""
-FEW = (*OURS, "numpy")
+FEW = ("framework", "framework-compiled", "numpy")
 """Who does growth and memory: what is asked there is not who is fastest."""
 EAGER = ("framework", "numpy", "torch")
 """Who does layers and passes."""
+FIT = ("framework", "framework-jax", "jax-scan", "torch")
 MOMENTUM = (*OURS, *SUBNORMAL, "numpy", "jax-scan", "torch")
-INFERENCE = (*OURS, "numpy", "jax-jit", "torch", "sklearn", "onnxruntime")
+INFERENCE = ("framework", "framework-compiled", "numpy", "jax-jit", "torch", "sklearn", "onnxruntime")
 
 
 def of(work: Workload) -> dict[str, Contender]:
     """Return who does this workload, by name."""
     if work.kind in ("layers", "passes"):
         names = EAGER
+    elif work.kind == "fit":
+        names = FIT
     elif work.kind == "inference":
         names = INFERENCE
     elif work.momentum:

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.contenders import SkipError, Task
 from benchmarks.memory import FileRows
-from benchmarks.workloads import SEED, Workload
+from benchmarks.workloads import JUDGED_ROWS, SEED, Workload
 from framework import (
     GRU,
     LSTM,
@@ -64,12 +64,17 @@ def step(work: Workload, engine: str) -> Task:
 
 def neuron(work: Workload, **settings: object) -> Task:
     """Epochs of a neuron."""
-    return fit(work, work.data(), **settings)
+    return training(work, work.data(), **settings)
 
 
 def network(work: Workload, **settings: object) -> Task:
     """Epochs of dense layers."""
-    return fit(work, work.data(), **settings)
+    return training(work, work.data(), **settings)
+
+
+def fit(work: Workload, **settings: object) -> Task:
+    """Epochs of other layers."""
+    return training(work, work.data(), **settings)
 
 
 def inference(work: Workload, engine: str) -> Task:
@@ -87,11 +92,11 @@ def inference(work: Workload, engine: str) -> Task:
 
 def memory(work: Workload, engine: str) -> Task:
     """One epoch from a Dataset on a file."""
-    task = fit(work, FileRows(work), engine)
+    task = training(work, FileRows(work), engine)
     return Task(task.begin, task.run, None, "reading, check, order, gather, loss, checks of every step, history")
 
 
-def fit(work: Workload, data, engine: str, *, flush: bool = True) -> Task:
+def training(work: Workload, data, engine: str, *, flush: bool = True) -> Task:
     """Epochs of Trainer."""
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
     optimizer = SGDOptimizer(learning_rate=work.rate, momentum=work.momentum)
@@ -119,11 +124,21 @@ def fit(work: Workload, data, engine: str, *, flush: bool = True) -> Task:
             return [model.weights[:, None], np.atleast_1d(model.bias)]
         return [array for layer in model.layers for array in (layer.weights, layer.bias)]
 
+    def judged() -> float:
+        x, y = (array[:JUDGED_ROWS] for array in data)
+        return float(loss(models[0](x), y))
+
+    if work.kind == "fit":
+        return Task(begin, run, None, INCLUDES, judged)
     return Task(begin, run, weights, INCLUDES)
 
 
 def build(work: Workload) -> Neuron | Sequential:
     """Return a new model with the first weights."""
+    if work.kind == "fit":
+        model = composed(work.model, work.dtype)
+        fill(work, model)
+        return model
     arrays = work.weights()
     if work.sizes[-1] == 1:
         return Neuron.from_weights(arrays[0][:, 0], arrays[1][0], activation=Sigmoid(), dtype=work.dtype)
@@ -141,8 +156,6 @@ def build(work: Workload) -> Neuron | Sequential:
 def layers(work: Workload, **_: object) -> Task:
     """The scripted loop: forward, loss, backward, update, on one batch."""
     (x, y), model, loss = work.data(), composed(work.model, work.dtype), CrossEntropy()
-    if work.model == "gru":
-        model.parameters.freeze("0.reset_bias")  # PyTorch's second biases stand still too
     optimizer = SGDOptimizer(model, learning_rate=work.rate)
 
     def run() -> None:
@@ -175,7 +188,7 @@ def passes(work: Workload, **_: object) -> Task:
 
 
 def composed(name: str, dtype: str) -> Layer | Sequential:
-    """Return the model of "layers" or "passes"."""
+    """Return the model of "fit", "layers" or "passes"."""
     d = {"dtype": dtype}
     if name == "dense":
         return Dense(784, 128, ReLU(), **d)
@@ -192,7 +205,10 @@ def composed(name: str, dtype: str) -> Layer | Sequential:
         ],
     }[name]()
     sizes = {"attention": 2048, "lenet": 84}
-    return Sequential(*first, Dense(sizes.get(name, 64), 10, Softmax(), **d))
+    model = Sequential(*first, Dense(sizes.get(name, 64), 10, Softmax(), **d))
+    if name == "gru":
+        model.parameters.freeze("0.reset_bias")  # PyTorch's second biases stand still too
+    return model
 
 
 def fill(work: Workload, model: Layer | Sequential) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch._inductor.exc import InductorError
 
 from benchmarks.contenders import SkipError, Task
-from benchmarks.workloads import Workload
+from benchmarks.workloads import JUDGED_ROWS, Workload
 
 Loss = Callable[[list[torch.Tensor], torch.Tensor, torch.Tensor], torch.Tensor]
 Step = Callable[[torch.Tensor, torch.Tensor], None]
@@ -175,6 +175,29 @@ def layers(work: Workload, **_: object) -> Task:
     return Task(begin, run, None, "the loss", lambda: criterion(model(x), y).item())
 
 
+def fit(work: Workload, *, compiled: bool) -> Task:
+    """The usual loop over epochs."""
+    if compiled:
+        raise SkipError("the eager loop is what is asked for")
+    x, y = (torch.from_numpy(array) for array in work.data())
+    model, parameters = composed(work)
+    criterion = torch.nn.CrossEntropyLoss()
+    train = eager_step(lambda _, x, y: criterion(model(x), y), parameters, work)
+
+    def begin() -> None:
+        with torch.no_grad():
+            for parameter, array in zip(parameters, composed(work)[1], strict=True):
+                parameter.copy_(array)
+
+    def run(*epochs: int) -> None:
+        for order in map(torch.from_numpy, work.orders(*epochs)):
+            for first in range(0, work.rows, work.batch):
+                rows = order[first : first + work.batch]
+                train(x[rows], y[rows])
+
+    return Task(begin, run, None, INCLUDES, lambda: criterion(model(x[:JUDGED_ROWS]), y[:JUDGED_ROWS]).item())
+
+
 def passes(work: Workload, **_: object) -> Task:
     """Forward and backward of one layer."""
     x = torch.from_numpy(work.data()[0]).requires_grad_()
@@ -209,7 +232,7 @@ class Last(torch.nn.Module):
 
 
 def composed(work: Workload) -> tuple[torch.nn.Module, list[torch.Tensor]]:
-    """Return the model of "layers" or "passes", and its parameters in the order of ``Workload.weights``.
+    """Return the model of "fit", "layers" or "passes", and its parameters in the order of ``Workload.weights``.
 
     A recurrent layer's second bias stands still at 0 and is not among them; the framework has one bias.
     """

@@ -30,13 +30,17 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
     names = names_of(callbacks)
     return {
         **{name: _shown(value) for name, value in settings.items() if value is not None},
-        "flush_to_zero": str(flushes(wanted=settings["flush_to_zero"])),
+        "flush_to_zero": _flushes(engine, wanted=settings["flush_to_zero"]),
         **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
         **({"device": device()} if engine == "jax" else {}),
     }
+
+
+def _flushes(engine: str, *, wanted: bool) -> str:
+    return "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted))
 
 
 def _shown(value: object) -> str:

@@ -83,7 +83,8 @@ class Trainer(Component):
             on a CPU or on another device of JAX's.
         flush_to_zero: Whether steps take subnormal numbers, below 1.2e-38 in float32 and 2.2e-308 in float64, as 0,
             since they make many processors slow; hooks, validation and steps that you write yourself keep them. It
-            needs Linux with glibc, on x86-64 or AArch64. What really happened is in ``run.recipe``.
+            needs Linux with glibc, on x86-64 or AArch64. JAX does so on a CPU in any case. What really happened is in
+            ``run.recipe``.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.

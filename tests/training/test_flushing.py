@@ -315,6 +315,16 @@ def test_the_record_says_what_happened_where_the_caller_flushes():
     assert run.recipe["flush_to_zero"] == "True"
 
 
+def test_the_record_says_that_jax_flushes_in_any_case():
+    pytest.importorskip("jax")
+    x = np.zeros((42, 2), "float32")
+    x[0, 0] = x[:, 1] = 1.0
+    settings = {"optimizer": SGDOptimizer(learning_rate=0.1, momentum=0.1), "batch_size": 1, "shuffle": False}
+    model = Neuron(2, seed=1, dtype="float32")
+    run = trainer(engine="jax", flush_to_zero=False, epochs=1, **settings).fit(model, (x, np.ones(42)))
+    assert (run.engine, run.recipe["flush_to_zero"], run.optimizer.memory["velocity"][0]) == ("jax", "by JAX", 0)
+
+
 def test_a_divergence_by_flushing_says_so():
     class Scaled(Activation):
         """h, by numbers that are 0 unless subnormal ones count."""
