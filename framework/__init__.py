@@ -119,7 +119,7 @@ from framework.schedules.formulas import (
 from framework.settings.component import Component, Count, Fraction, NonNegative, Positive, Seed
 from framework.settings.messages import answering as _answering
 from framework.special import erf, erfc
-from framework.trace import TracedStep, TraceSteps, error_term, increment, trace_step
+from framework.trace import TracedStep, TracedUpdate, TraceSteps, error_term, increment, trace_step
 from framework.training.rates import LearningRateSearch
 from framework.training.trainer import Trainer
 from framework.training.verification import verify_resume
@@ -290,6 +290,7 @@ __all__ = [
     "TopK",
     "TraceSteps",
     "TracedStep",
+    "TracedUpdate",
     "Trainer",
     "Uniform",
     "UsageError",

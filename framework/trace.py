@@ -1,4 +1,4 @@
-"""Trace: the textbook view of one step of a neuron, number by number.
+"""Trace: the textbook view of one step of a neuron, number by number, and the norms of a step of other models.
 
 The textbook's error term is (y - f(h)) f'(h): target minus prediction, undivided, for each row. It is minus dL/dh of
 the half squared error. Training itself uses gradients of the weighted mean; see losses.
@@ -103,6 +103,29 @@ class TracedStep:
         return [(LABELS[name], str(value)) for name, value in self.to_dict().items()]
 
 
+@dataclass(frozen=True)
+class TracedUpdate:
+    """A step of a model of layers, as Euclidean norms by the names of its parameters.
+
+    Attributes:
+        loss: The loss of the batch, before the step.
+        learning_rate: The rate of the step.
+        weights: The norm of each parameter before the step.
+        gradients: The norm of each gradient.
+        increments: The norm of what the step added to each parameter; 0 for a frozen one.
+
+    Example:
+        >>> TracedUpdate(0.5, 0.1, {"bias": 0.0}, {"bias": 2.0}, {"bias": 0.2}).increments["bias"]
+        0.2
+    """
+
+    loss: float
+    learning_rate: float
+    weights: dict[str, float]
+    gradients: dict[str, float]
+    increments: dict[str, float]
+
+
 LABELS = {name: hint.__metadata__[0] for name, hint in get_type_hints(TracedStep, include_extras=True).items()}
 """The heading of each quantity in a table, in the order of the algorithm."""
 
@@ -183,14 +206,14 @@ def trace_step(
 
 
 class TraceSteps(Callback):
-    """Record ``limit`` steps of a neuron in training, the newest or the first ones.
+    """Record ``limit`` steps of a training, the newest or the first ones.
+
+    A step of a ``Neuron`` is a ``TracedStep``, with every quantity; that of another model is a ``TracedUpdate``, with
+    norms by parameter. It acts within each step, so that runs fall back from the compiled engine to NumPy.
 
     Attributes:
         limit: How many steps to keep.
         keep: ``"newest"``, or ``"first"``, which a report shows.
-
-    Raises:
-        SettingsError: The model in training is not a single Neuron.
 
     Example:
         >>> from framework import SGDOptimizer, Trainer
@@ -206,31 +229,46 @@ class TraceSteps(Callback):
     limit: Count = 100
     keep: Literal["newest", "first"] = "newest"
 
-    def steps(self, run: Run) -> list[TracedStep]:
-        """Return the recorded steps, oldest first."""
-        return [TracedStep.from_dict(quantities) for quantities in run.memory(self).get("steps", [])]
-
-    def on_train_begin(self, run: Run) -> None:
-        _require_neuron(run.model)
+    def steps(self, run: Run) -> list[Any]:
+        """Return the recorded steps, oldest first: each a ``TracedStep``, or a ``TracedUpdate``."""
+        made = TracedStep.from_dict if isinstance(run.model, Neuron) else lambda each: TracedUpdate(**each)
+        return [*map(made, run.memory(self).get("steps", []))]
 
     def on_gradients(self, run: Run) -> None:
         """Record what is known before the step."""
-        neuron, current = run.model, run.current
-        full = self.keep == "first" and len(run.memory(self).get("steps", ())) == self.limit
-        if isinstance(neuron, Neuron) and current is not None and not full:
-            run.live(self)["before"] = _quantities(neuron, current[0].copy(), current[1].copy(), run.loss_function)
+        model, current = run.model, run.current
+        if current is None or (self.keep == "first" and len(run.memory(self).get("steps", ())) == self.limit):
+            return
+        if isinstance(model, Neuron):
+            before = _quantities(model, current[0].copy(), current[1].copy(), run.loss_function)
+        else:
+            gradients = _norms(model.parameters.gradients)
+            before = {"weights": {name: each.copy() for name, each in model.parameters.items()}, "gradients": gradients}
+        run.live(self)["before"] = before
 
     def on_batch_end(self, run: Run) -> None:
         """Record what the step changed."""
         before = run.live(self).pop("before", None)
         if before is None:
             return
-        step = _traced(_require_neuron(run.model), before, run.optimizer.last_rate)
-        memory = run.memory(self)
+        model, rate, memory = run.model, run.optimizer.last_rate, run.memory(self)
         steps = memory.setdefault("steps", [])
-        steps.append({name: np.array(value) for name, value in asdict(step).items()})
+        if isinstance(model, Neuron):
+            steps.append({name: np.array(value) for name, value in asdict(_traced(model, before, rate)).items()})
+        else:
+            added = {name: model.parameters[name] - each for name, each in before["weights"].items()}
+            norms = {
+                "weights": _norms(before["weights"]),
+                "gradients": before["gradients"],
+                "increments": _norms(added),
+            }
+            steps.append({"loss": run.batch_loss, "learning_rate": rate, **norms})
         del steps[: -self.limit]
         memory["first"] = run.step - len(steps) + 1
+
+
+def _norms(arrays: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(np.linalg.norm(array)) for name, array in arrays.items()}
 
 
 def _require_neuron(model: Model) -> Neuron:

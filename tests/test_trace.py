@@ -8,6 +8,7 @@ from framework import (
     Dense,
     HalfSquaredError,
     Neuron,
+    Sequential,
     SettingsError,
     SGDOptimizer,
     ShapeError,
@@ -145,9 +146,27 @@ def test_with_momentum_the_increment_is_what_the_step_added(neuron):
     assert np.array_equal(last.increment, last.new_weights - last.weights)
 
 
-def test_the_callback_refuses_a_model_that_is_no_neuron():
-    with pytest.raises(SettingsError, match="must be a single Neuron"):
-        trainer(TraceSteps()).fit(Dense(2, 1), ([[1.0, 1.0]], [[1.0]]))
+def test_the_steps_of_another_model_are_norms_by_parameter():
+    data = np.arange(12.0).reshape(6, 2) / 10, np.arange(6.0)
+    model, trace = Sequential(Dense(2, 3, Tanh(), seed=1), Neuron(3, seed=2)), TraceSteps()
+    model.parameters.freeze("0.bias")
+    hand = model.copy()
+    run = trainer(trace, momentum=0.5).replace(batch_size=3).fit(model, data)
+    optimizer = SGDOptimizer(hand, learning_rate=0.5, momentum=0.5)
+    for start, step in zip((0, 3), trace.steps(run), strict=True):
+        before = {name: array.copy() for name, array in hand.parameters.items()}
+        hand.forward(data[0][start : start + 3])
+        assert step.loss == HalfSquaredError().backward(hand, data[1][start : start + 3])
+        gradients = {name: np.linalg.norm(each) for name, each in hand.parameters.gradients.items()}
+        optimizer.step()
+        assert step.weights == {name: np.linalg.norm(each) for name, each in before.items()}
+        assert step.gradients == gradients
+        assert step.increments == {name: np.linalg.norm(hand.parameters[name] - each) for name, each in before.items()}
+        assert (step.increments["0.bias"], step.learning_rate) == (0.0, 0.5)
+    assert trace.steps(run)[1].increments["1.weights"] > 0
+
+
+def test_a_step_of_a_model_that_is_no_neuron_is_refused():
     with pytest.raises(SettingsError, match="argument 'neuron' must be a Neuron; got Dense"):
         trace_step(Dense(2, 1), [1.0, 1.0], [1.0])
 

@@ -12,12 +12,19 @@ from typing import Any
 from framework.callbacks import on
 from framework.checkpoint import load
 from framework.data.sources import prepare
-from framework.errors import FrameworkError
+from framework.errors import DivergedError, FrameworkError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
-from framework.models.affine import Neuron
 from framework.reports.comparing import Side, comparison
-from framework.reports.contents import STEPS, Cells, Contents, confusions_of, contents_of, outputs_of_classes
+from framework.reports.contents import (
+    STEPS,
+    Cells,
+    Contents,
+    confusions_of,
+    contents_of,
+    first_steps,
+    outputs_of_classes,
+)
 from framework.reports.page import write_report
 from framework.runs.run import Run
 from framework.settings.messages import is_ours
@@ -116,14 +123,12 @@ def _about(folder: RunFolder) -> Cells:
 
 def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
-    outputs, of_neuron = outputs_of_classes(run.model, run.loss_function), isinstance(run.model, Neuron)
+    outputs = outputs_of_classes(run.model, run.loss_function)
     if outputs and experiment.validation is None:
         contents.unconfused = (
             "It is counted on validation data, which the experiment does not have: write validation = 0.2 in its file, "
             "and train it again."
         )
-    if not (of_neuron or (outputs and experiment.validation is not None)):
-        return
     data, validation = experiment.parts()
     if outputs and validation is not None:
         source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)
@@ -132,10 +137,10 @@ def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
             said = "The validation data has changed since the run: the confusion matrix is of what it is now."
             contents.alarms.append(said)
     callbacks = experiment.trainer.callbacks
-    if of_neuron and isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
+    if isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
         again = _begun_again(experiment, data, run)
         if again.recipe["data"] == run.recipe.get("data"):
-            contents.steps = [*again.memories["TraceSteps.0"]["steps"]]
+            contents.steps = first_steps(again)
         else:
             contents.alarms.append("The data has changed since the run, so its first steps are not shown.")
 
@@ -145,4 +150,8 @@ def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
     enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
     experiment.model.preprocess = run.model.preprocess
     trainer = experiment.trainer.replace(callbacks=[TraceSteps(limit=STEPS), enough], engine="numpy", metrics=[])
-    return trainer.fit(experiment.model, data, epochs=1)
+    try:
+        return trainer.fit(experiment.model, data, epochs=1)
+    except DivergedError as error:
+        diverged: Run = vars(error)["run"]
+        return diverged

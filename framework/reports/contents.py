@@ -54,7 +54,7 @@ class Contents:
         final: The figures of the final weights on the validation data, by name.
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
         unconfused: Why there is no confusion matrix, and what to do for one; empty where the model has no classes.
-        steps: The quantities of the first steps of a neuron, by name.
+        steps: The quantities of the first steps, by name: of a ``TracedStep``, or of a ``TracedUpdate``.
         alarms: What ended the run, or is missing on the page, and why.
     """
 
@@ -115,7 +115,7 @@ def contents_of(run: Any, name: str) -> Contents:
         repr(model),
         model.summary_table(),
         data_of(model.preprocess),
-        steps=_first_steps(run),
+        steps=first_steps(run),
         alarms=stopped,
     )
 
@@ -133,7 +133,7 @@ def data_of(preprocess: FittedPreprocess | None) -> Cells:
     ]
 
 
-def _first_steps(run: Any) -> list[Mapping[str, Any]]:
+def first_steps(run: Any) -> list[Mapping[str, Any]]:
     """Return the first steps that a TraceSteps has recorded, if it has recorded the first."""
     found = (memory for name, memory in run.memories.items() if name.startswith("TraceSteps."))
     return next(([*memory["steps"][:STEPS]] for memory in found if memory.get("first") == 1), [])

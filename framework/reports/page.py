@@ -279,10 +279,28 @@ def _share(part: Any, whole: Any) -> str:
 
 
 def _steps(steps: Sequence[Any]) -> Iterator[str]:
-    """Give the quantities of the first steps side by side, of a batch those of its first row."""
+    """Give the quantities of the first steps side by side."""
     head = ("quantity", *(f"step {number}" for number in range(1, len(steps) + 1)))
-    rows = max(np.size(step["h"]) for step in steps)
     yield "<h2>The first steps</h2>\n"
+    if "h" in steps[0]:
+        yield from _steps_of_a_neuron(steps, head)
+        return
+    cells = [(name.replace("_", " "), *(figure(step[name]) for step in steps)) for name in ("loss", "learning_rate")]
+    for name in steps[0]["weights"]:
+        for kind, label in (
+            ("weights", name),
+            ("gradients", f"{name}, gradient"),
+            ("increments", f"{name}, increment"),
+        ):
+            cells.append((label, *(figure(step[kind][name]) for step in steps)))
+    table = _table(cells, "first steps", head)
+    said = "The norms of each parameter before the step, of its gradient, and of what the step added to it"
+    yield f"<details{' open' * (len(cells) <= 2 * FEW)}><summary>{said}</summary>\n{table}</details>\n"
+
+
+def _steps_of_a_neuron(steps: Sequence[Any], head: Sequence[str]) -> Iterator[str]:
+    """Give every quantity, of a batch those of its first row."""
+    rows = max(np.size(step["h"]) for step in steps)
     if rows > 1:
         said = f"Of each batch, of up to {rows} rows, the first row is shown; the increment is that of the whole batch."
         yield f'<p class="soft">{said}</p>\n'

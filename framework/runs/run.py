@@ -156,7 +156,7 @@ class Run(Progress):
         """Write an HTML page about the run, which holds all it needs and loads nothing; also while the run is training.
 
         It has the learning curves, the figures of the last and the best epoch, the model, the settings, the columns of
-        a table, and the first steps of a neuron if ``TraceSteps`` has recorded them.
+        a table, and the first steps if ``TraceSteps`` has recorded them.
 
         Args:
             path: The file; an earlier report of this path is replaced.

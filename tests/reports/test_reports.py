@@ -120,6 +120,25 @@ def test_first_steps_are_those_that_trace_steps_has_recorded(run, page):
     np.testing.assert_allclose(weights, [step["new_weights"] for step in recorded], rtol=1e-5)
 
 
+def test_the_first_steps_of_a_network_are_norms_by_parameter(tmp_path):
+    trace = TraceSteps(limit=3, keep="first")
+    network = trainer(trace).fit(Sequential(Dense(2, 3), Neuron(3, Sigmoid())), TRAIN)
+    head, *rows = read(network, tmp_path / "report.html").table("quantity", "step 3")
+    assert [row[0] for row in rows[:5]] == [
+        "loss",
+        "learning rate",
+        "0.weights",
+        "0.weights, gradient",
+        "0.weights, increment",
+    ]
+    for place, step in enumerate(trace.steps(network), 1):
+        assert rows[0][place] == f"{step.loss:.6g}"
+        assert [row[place] for row in rows[2:5]] == [
+            f"{each['0.weights']:.6g}" for each in (step.weights, step.gradients, step.increments)
+        ]
+    assert (len(head), len(rows)) == (4, 2 + 3 * 4)
+
+
 def test_the_newest_steps_of_a_longer_run_are_not_shown_as_the_first(tmp_path):
     run = trainer(TraceSteps(limit=3), epochs=6).fit(Neuron(2, Sigmoid()), TRAIN)
     assert "The first steps" not in read(run, tmp_path / "report.html").text
