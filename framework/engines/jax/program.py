@@ -256,13 +256,11 @@ class Program:
             for each in checked:
                 sound &= jnp.isfinite(each)
             new = self.updated(found, tuple(each[made] for each in chunk.numbers))
-            state = jax.tree.map(lambda after, before: jnp.where(sound, after, before), new, state)
-            kept = (*totals, *outputs)
-            made_figures = tuple(
-                array.at[made].set(value)
-                for array, value in zip((*figures.totals, *figures.outputs), kept, strict=True)
-            )
-            figures = Figures(made_figures[: len(totals)], made_figures[len(totals) :])
+            kept = state._replace(gradients=()), new._replace(gradients=())
+            state = jax.tree.map(lambda before, after: jnp.where(sound, after, before), *kept)
+            state = state._replace(gradients=new.gradients)
+            found_figures = Figures(totals, outputs)
+            figures = jax.tree.map(lambda array, value: array.at[made].set(value), figures, found_figures)
             return made + sound.astype(made.dtype), sound, state, figures
 
         made, _, state, figures = lax.while_loop(going, one, (jnp.int32(0), jnp.bool_(True), state, figures))
