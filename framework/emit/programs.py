@@ -241,7 +241,7 @@ def refresh(component: Component) -> None:
     require_derivative = getattr(type(component), "require_derivative", None)
     if require_derivative is not None and is_checked(component):
         require_derivative(component)  # which remembers its result and the values that were read
-    for part in _parts(component):
+    for part in parts_of(component):
         refresh(part)
 
 
@@ -261,7 +261,7 @@ def require_unchanged(component: Component, when: str = "while training") -> Non
     Raises:
         DerivativeError: One does; names the value.
     """
-    for part in _parts(component):
+    for part in parts_of(component):
         require_unchanged(part, when)
     for program in programs_of(component).values():
         name = program.reads.changed()
@@ -284,15 +284,15 @@ def programs_of(component: Component) -> dict[Any, Any]:
 def wholly_ours(component: Component) -> bool:
     """Return whether every formula of a component and its parts is the library's own, which has tests."""
     own = is_ours(type(component).__module__) and not isinstance(component, PlainFunction)
-    return own and all(map(wholly_ours, _parts(component)))
+    return own and all(map(wholly_ours, parts_of(component)))
 
 
 def is_checked(component: Component) -> bool:
     """Return whether neither a component nor one of its parts has a derivative that differs on purpose."""
-    return getattr(type(component), "check", "on") == "on" and all(map(is_checked, _parts(component)))
+    return getattr(type(component), "check", "on") == "on" and all(map(is_checked, parts_of(component)))
 
 
-def _parts(component: Component) -> list[Component]:
+def parts_of(component: Component) -> list[Component]:
     """Return the components among the settings."""
     settings = component.settings().values()
     flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))

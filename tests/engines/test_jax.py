@@ -2,53 +2,102 @@
 
 import numpy as np
 import pytest
-from oracles import quick_options
+from jax_pieces import RNG, both, quick, require_close  # noqa: F401 (quick is a fixture)
 
 from framework import (
+    GELU,
+    GRU,
+    L1,
+    L2,
+    LSTM,
     Accuracy,
+    Activation,
     AdamOptimizer,
+    AdamWOptimizer,
+    AveragePool,
+    BatchNorm,
+    BinaryCrossEntropy,
+    Composite,
+    Conv1D,
+    Conv2D,
+    CosineSchedule,
     CrossEntropy,
     Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAverage,
+    HalfSquaredError,
+    Heads,
+    Huber,
+    Input,
+    Join,
+    Layer,
+    LayerNorm,
+    Loss,
+    Losses,
+    MaxPool,
+    Model,
+    MultiHeadAttention,
+    Neuron,
+    PositionalEncoding,
     ReLU,
+    Residual,
     Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    SimpleRNN,
     Softmax,
-    Trainer,
+    Tanh,
 )
 from framework.datasets import load_digits
-from framework.engines.jax import program
 
-RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Compile with less optimization."""
-    program.OPTIONS.update(quick_options())
-    yield
-    program.OPTIONS.clear()
+CLASSES = RNG.integers(0, 3, 16)
+YES = RNG.integers(0, 2, 20)
+X = RNG.normal(size=(20, 5))
+LENGTHS = np.arange(6) < RNG.integers(1, 7, 16)[:, None]
+NETWORK = Sequential(Dense(5, 4, Tanh()), Dense(4, 1, Sigmoid()))
 
 
-def both(make, data, **settings):
-    """Train twins with both engines, and return their runs."""
-    settings = {"loss": CrossEntropy(), "optimizer": AdamOptimizer(learning_rate=0.01), "batch_size": 8} | settings
-    runs = [Trainer(engine=engine, **settings).fit(make(), data) for engine in ("numpy", "jax")]
-    assert [run.engine for run in runs] == ["numpy", "jax"]
-    return runs
+def softmax(*layers):
+    return Sequential(*layers, Dense(units=3, activation=Softmax()))
 
 
-def require_close(runs, rtol=1e-12, atol=1e-12):
-    """Compare weights, gradients, buffers, memory and history."""
-    expected, found = runs
-    for arrays in (
-        [run.model.parameters.vector for run in runs],
-        [run.model.parameters.gradient for run in runs],
-        *zip(*(run.model.buffers.values() for run in runs), strict=True),
-        *zip(*(run.optimizer.memory.values() for run in runs), strict=True),
-    ):
-        np.testing.assert_allclose(arrays[1], arrays[0], rtol=rtol, atol=atol)
-    for before, after in zip(expected.history.rows, found.history.rows, strict=True):
-        rest = before.keys() - {"seconds"}
-        assert {key: after[key] for key in rest} == pytest.approx({key: before[key] for key in rest}, rel=rtol)
+def block():
+    return [
+        PositionalEncoding(),
+        Residual(LayerNorm(4), MultiHeadAttention(heads=2, inputs=4, causal=True, masking=0.0)),
+        Residual(LayerNorm(4), Dense(4, 6, GELU()), Dropout(0.2), Dense(6, 4)),
+        Flatten(),
+    ]
+
+
+MODELS = {
+    "images": (
+        softmax(
+            *(Conv2D(filters=4, kernel=3, padding="same", inputs=2), ReLU(), MaxPool(window=2)),
+            *(Conv2D(filters=3, kernel=2, stride=2, dilation=2, padding=1), AveragePool(window=2, stride=1), Flatten()),
+        ),
+        RNG.normal(size=(16, 2, 9, 8)),
+    ),
+    "signals": (
+        softmax(Conv1D(filters=4, kernel=3, inputs=2), MaxPool(window=3, stride=2, padding=1), GlobalAverage()),
+        RNG.normal(size=(16, 2, 12)),
+    ),
+    "sequences": (
+        softmax(GRU(units=4, inputs=3, masking=0.0, returns="all"), LSTM(units=3, masking=0.0)),
+        RNG.normal(size=(16, 6, 3)) * LENGTHS[..., None],
+    ),
+    "attention": (softmax(*block()), RNG.normal(size=(16, 5, 4))),
+    "ids": (softmax(Embedding(7, 3), SimpleRNN(units=4)), RNG.integers(0, 7, (16, 5))),
+    "norm": (softmax(Dense(4, 6), BatchNorm(6), ReLU(), Dropout(0.3)), RNG.normal(size=(16, 4))),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_layer_learns_as_with_numpy(name):
+    model, x = MODELS[name]
+    require_close(both(model.copy, (x, CLASSES), optimizer=SGDOptimizer(learning_rate=0.1), epochs=2))
 
 
 def test_a_network_on_real_images_learns_as_with_numpy():
@@ -58,3 +107,103 @@ def test_a_network_on_real_images_learns_as_with_numpy():
     require_close(runs)
     assert runs[1].history[-1]["accuracy"] > 0.9
     assert runs[1].recipe["device"].startswith("JAX ")
+
+
+def test_float32_learns_as_with_numpy_to_rounding():
+    model, optimizer = NETWORK.in_dtype("float32"), AdamOptimizer(learning_rate=0.01)
+    runs = both(model.copy, (X, YES), loss=BinaryCrossEntropy(), optimizer=optimizer, epochs=2)
+    assert runs[1].model.parameters.vector.dtype == np.float32
+    require_close(runs, 1e-5, 1e-6)
+
+
+def test_branches_outputs_and_their_losses_are_those_of_numpy():
+    model = Sequential(
+        Join(numbers=Input(4), city=Embedding(5, 3)),
+        Dense(units=6, activation=GELU()),
+        Heads(
+            price=Dense(units=2), late=Dense(units=1, activation=Sigmoid()), kind=Dense(units=3, activation=Softmax())
+        ),
+    )
+    x = {"numbers": RNG.normal(size=(20, 4)), "city": RNG.integers(0, 5, 20)}
+    y = {"price": RNG.normal(size=(20, 2)), "late": YES, "kind": RNG.integers(0, 3, 20)}
+    loss = Losses(price=Huber(), late=BinaryCrossEntropy(), kind=CrossEntropy(), weights={"price": 0.3, "kind": 0})
+    runs = both(model.copy, (x, y), loss=loss, epochs=2)
+    require_close(runs)
+    assert runs[1].history[0]["price_loss"] > 0
+
+
+def test_metrics_weights_and_batches_without_weight_are_those_of_numpy():
+    weight = RNG.random(20)
+    weight[8:16] = 0.0  # a whole batch is skipped
+    settings = {
+        "loss": BinaryCrossEntropy(),
+        "shuffle": False,
+        "metrics": [Accuracy(), HalfSquaredError()],
+        "epochs": 2,
+    }
+    runs = both(NETWORK.copy, (X, YES, weight), **settings)
+    require_close(runs)
+    assert [run.step for run in runs] == [4, 4]
+
+
+def test_penalties_clipping_factors_and_schedules_are_those_of_numpy():
+    optimizer = AdamWOptimizer(
+        learning_rate=CosineSchedule(initial=0.1, length=5),
+        clip_norm=0.1,
+        clip_value=0.05,
+        rate_factors=(("0.*", 0.1),),
+        decay_factors=(("*.bias", 0.0),),
+    )
+    settings = {"optimizer": optimizer, "loss": BinaryCrossEntropy(), "epochs": 2}
+    settings |= {"regularizers": [L2(strength=0.1), L1(strength=0.01, parameters="1.*")]}
+
+    def frozen():
+        model = NETWORK.copy()
+        model.parameters.freeze("0.bias")
+        return model
+
+    runs = both(frozen, (X, YES), **settings)
+    require_close(runs)
+    assert not runs[1].model.parameters["0.bias"].any()
+
+
+def test_parts_of_a_batch_are_those_of_numpy():
+    model = Sequential(Dense(5, 6), BatchNorm(6), Dropout(0.3), Dense(6, 1, Sigmoid()))
+    settings = {"batch_size": 3, "accumulate": 3, "optimizer": SGDOptimizer(learning_rate=0.1)}
+    settings |= {"regularizers": [L2(strength=0.1)], "metrics": [Accuracy()]}
+    require_close(both(model.copy, (X[:18], YES[:18]), loss=BinaryCrossEntropy(), **settings))
+
+
+class Gated(Composite):
+    value: Model
+    gate: Model
+
+    def children(self):
+        return {"value": self.value, "gate": self.gate}
+
+    def apply(self, x, values, record):
+        record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
+        return v * g
+
+    def apply_backward(self, gradient, values, record, gradients):
+        v, g = record["parts"]
+        dx = self.backward_child("value", gradient * g, record)
+        return dx + self.backward_child("gate", gradient * v, record)
+
+
+class Squared(Layer):
+    def apply(self, x, values, record):
+        record["x"] = x
+        return x * x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return 2 * record["x"] * gradient
+
+
+def test_formulas_of_users_are_compiled():
+    gate = Sequential(
+        Dropout(0.2), Dense(5, 4, Activation.of(lambda h: np.maximum(h, 0) + np.log1p(np.exp(-np.abs(h)))))
+    )
+    model = Sequential(Gated(value=Sequential(Dense(5, 4), Dropout(0.5)), gate=gate), Squared(), Neuron(4))
+    loss = Loss.of(lambda prediction, target: np.abs(prediction - target) ** 1.5)
+    require_close(both(model.copy, (X, YES), loss=loss, optimizer=SGDOptimizer(learning_rate=0.01)))

@@ -89,6 +89,8 @@ class JaxEngine(Engine):
 
     def begin_epoch(self) -> None:
         super().begin_epoch()
+        if self._plan is not None:
+            self._plan.require_unchanged()
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""

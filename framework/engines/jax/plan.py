@@ -10,15 +10,20 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.emit.jax import Source
+from framework.emit.programs import parts_of, wholly_ours
 from framework.engines.jax.graph import StepGraph
 from framework.engines.jax.program import Figures, Program, State, Update
+from framework.errors import DerivativeError
 from framework.graph.node import Node, nodes_in
+from framework.graph.reads import Reads
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.optimizers import BoundOptimizer
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures as FiguresOfRun
 from framework.runs.run import Run
+from framework.settings.component import Component
+from framework.settings.messages import is_ours
 from framework.trees import at, map_leaves
 
 
@@ -61,6 +66,7 @@ class Plan:
         self._kept = [*self.graph.step.h, *self.graph.step.a] if self._keeps else []
         drawn = sum(math.prod(draw.shape) for draw in self.graph.draws)
         self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in nodes_in(self._kept))
+        self._reads = [*_reads((model, loss, *regularizers, optimizer.recipe))]
         self._programs: dict[tuple[int, int], Program] = {}
 
     def _updates(self, optimizer: BoundOptimizer) -> Iterator[tuple[float, Update, tuple[int, ...]]]:
@@ -71,6 +77,19 @@ class Plan:
                 place for place, name in enumerate(self.names) if self._slices[name].start in range(run.start, run.stop)
             )
             yield rate, Update(recipe.replace(**decayed), self.model.dtype), tuple(places)
+
+    def require_unchanged(self) -> None:
+        """Check that each formula of the user's reads the same values as when it was traced.
+
+        Raises:
+            DerivativeError: One does not; names the value.
+        """
+        for name, reads in self._reads:
+            if (changed := reads.changed()) is not None:
+                raise DerivativeError(
+                    f"{name}: {changed} has changed while training; what is compiled computes with its first value. "
+                    "Make it a setting, or let the formula depend on its arguments alone"
+                )
 
     def program(self, rows: int, part: int) -> Program:
         """Return the program for batches of so many rows, of which so many go through the model at once."""
@@ -147,6 +166,25 @@ class Plan:
 
 def _sized(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
     return (rows, *shape[1:]) if shape else ()
+
+
+_FORMULAS = (
+    *("_formula", "derivative", "derivative_from_output", "backward", "value", "slope", "value_from_preactivation"),
+    *("fused_slope", "update", "formula", "apply", "function"),
+)
+"""The methods of components that are traced."""
+
+
+def _reads(components: Iterable[Component]) -> Iterator[tuple[str, Reads]]:
+    """Give what the formulas of users' classes read, of components and the components among their settings."""
+    for component in components:
+        if not wholly_ours(component):
+            yield from _reads(parts_of(component))
+        kind = type(component)
+        methods = [getattr(component, name) for name in _FORMULAS if hasattr(kind, name) or name in kind.model_fields]
+        own = [method for method in methods if callable(method) and not is_ours(getattr(method, "__module__", None))]
+        if own:
+            yield kind.__name__, Reads(own, kind)
 
 
 def padded(array: Array, length: int) -> Array:
