@@ -18,7 +18,7 @@ from framework.emit.text import entry_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
 
@@ -430,7 +430,7 @@ class _Writer:
         self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
 
     def _elementwise(self, node: Node) -> None:
-        values = self._operands(node)
+        values = operands(node)
         texts = self._cast(node, values)
         if self.layout and node.shape and node.op in _WITH_NUMBERS and all(x.kind == "f" for x in nodes_in(values)):
             texts = [text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)]
@@ -445,15 +445,6 @@ class _Writer:
                 self.constants[self.numbers[key]] = np.array(value, self.graph.dtype)
         return self.numbers[key]
 
-    def _operands(self, node: Node) -> list[Any]:
-        """Return the arguments, with a number in place of an array filled with it, where NumPy broadcasts it."""
-        values = list(node.args)
-        for place, value in enumerate(values):
-            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
-            if isinstance(value, Node) and value.fill is not None and rest:
-                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
-        return values
-
     def _cast(self, node: Node, values: Iterable[Any]) -> list[str]:
         """Return the texts of arguments; integers among floats must not make them float64."""
         kinds = {value.kind for value in nodes_in(values)}
@@ -464,7 +455,7 @@ class _Writer:
         ]
 
     def _where(self, node: Node) -> None:
-        values = self._operands(node)
+        values = operands(node)
         condition, (a, b) = self._text(values[0]), self._cast(node, values[1:])
         if node.kind != "f" or not self.layout or not node.shape:
             if node.kind == "f" and (a, b) == ("1.0", "0.0") and not self.layout:

@@ -21,7 +21,7 @@ from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, s
 from framework.emit.runtime import windows
 from framework.errors import SettingsError
 from framework.graph.graph import Graph, kind_of
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.settings.messages import printable
 
@@ -284,7 +284,7 @@ class Formula:
 
     def _cast(self, node: Node, binding: int = 0) -> list[str]:
         """Return the texts of the arguments; integers among floats must not make them float64."""
-        values = self._operands(node)
+        values = operands(node)
         kinds = {value.kind for value in nodes_in(values)}
         cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
         texts = []
@@ -294,14 +294,6 @@ class Formula:
             else:
                 texts.append(self.text(value, binding, "f" if node.kind == "f" or "f" in kinds else kind_of(value)))
         return texts
-
-    def _operands(self, node: Node) -> list[Any]:
-        values = list(node.args)
-        for place, value in enumerate(values):
-            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
-            if isinstance(value, Node) and value.fill is not None and rest:
-                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
-        return values
 
     def _expression(self, node: Node) -> tuple[Any, int]:
         """Return the expression of a node, and how tightly it binds; None where it has written lines itself."""
@@ -324,7 +316,7 @@ class Formula:
         return found.replace("real(", f"{self.real}(") if node.op == "rows" else found, _TIGHT
 
     def _where(self, node: Node) -> str:
-        condition, a, b = self._operands(node)
+        condition, a, b = operands(node)
         texts = [self.text(part, 0, node.kind) for part in (a, b)]
         if node.kind == "f" and not any(isinstance(part, Node) for part in (a, b)):
             if texts == ["1.0", "0.0"]:

@@ -14,7 +14,7 @@ from framework.export.file import File, Size
 from framework.export.operations import FORMULAS, INTEGERS, LOGIC, OPERATORS, STRUCTURES, WIDE
 from framework.graph.graph import Graph, kind_of
 from framework.graph.lower import softmax_in
-from framework.graph.node import Node, dependents, nodes_in, ordered
+from framework.graph.node import Node, dependents, nodes_in, operands, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, symbol_of, value_of
 
@@ -166,15 +166,8 @@ class Writer:
         return self.op(OPERATORS[node.op], *self.args(node, kind))
 
     def args(self, node: Node, kind: str | None = None) -> list[str]:
-        """Return the names of the arguments of a node in a kind, by default that of the node.
-
-        An array filled with one number is the number where that gives the same shape.
-        """
-        values = list(node.args)
-        for place, value in enumerate(values if OPERATIONS[node.op].elementwise else []):
-            rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
-            if isinstance(value, Node) and value.fill is not None and rest:
-                values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
+        """Return the names of the arguments of a node in a kind, by default that of the node."""
+        values = operands(node) if OPERATIONS[node.op].elementwise else node.args
         return [self.text(value, kind or node.kind) for value in values]
 
     def text(self, value: Any, kind: str) -> str:

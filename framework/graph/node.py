@@ -89,6 +89,16 @@ def nodes_in(values: Iterable[Any]) -> list[Node]:
     return [value for value in values if isinstance(value, Node)]
 
 
+def operands(node: Node) -> list[Any]:
+    """Return the arguments, with a number in place of an array filled with it, where NumPy broadcasts it."""
+    values = list(node.args)
+    for place, value in enumerate(values):
+        rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
+        if isinstance(value, Node) and value.fill is not None and rest:
+            values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
+    return values
+
+
 def needed(outputs: Iterable[Any], given: Collection[Node] = ()) -> set[Node]:
     """Return the nodes that these are computed from, themselves included; stop at ``given``."""
     found: set[Node] = set()

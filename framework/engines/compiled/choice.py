@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.wiring import CannotLower
 from framework.errors import UsageError
+from framework.extras import installing
 from framework.losses import Loss
 from framework.models import Model
 from framework.native import available
@@ -40,7 +41,7 @@ def require_available() -> None:
         UsageError: It is missing.
     """
     if not available():
-        raise UsageError("engine='compiled' needs llvmlite: pip install llvmlite")
+        raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
 
 
 def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:
