@@ -311,13 +311,17 @@ def class_names(given: Any, known: Sequence[Any] | None, count: int, name: str) 
     """Return the names of classes: those given, else those that the target had, else numbers.
 
     Raises:
-        SettingsError: There are more or fewer names than classes.
+        SettingsError: There are more or fewer names than classes, or they have no order.
 
     Example:
         >>> class_names(None, ["no", "yes"], 2, "report"), class_names(None, None, 2, "report")
         (('no', 'yes'), (0, 1))
     """
     chosen = given if given is not None else known if known is not None else range(count)
+    if isinstance(chosen, set | frozenset):
+        raise SettingsError(
+            f"{name}: argument 'classes' must be a list, in the order of the outputs; got {brief(chosen)}"
+        )
     if isinstance(chosen, str) or not hasattr(chosen, "__len__") or len(chosen) != count:
         raise SettingsError(f"{name}: argument 'classes' must have {count} names, one a class; got {brief(chosen)}")
     return (*chosen,)

@@ -20,6 +20,7 @@ from framework.files import write_whole
 from framework.graph.node import Node
 from framework.models import Model
 from framework.models.rows import classes_of, scores_of
+from framework.preprocessing.categories import Classes
 from framework.settings.messages import brief
 from framework.trees import leaves
 
@@ -171,8 +172,22 @@ def _classes(
         known, shape = classes_of(model, key if len(outputs) > 1 else None), shapes[key]
         if classes is not None or known is not None:
             count = 2 if shape in ((), (1,)) else shape[0] if len(shape) == 1 else 0
-            found[key] = class_names(classes, known, count, "export_onnx")
+            found[key] = _levels(class_names(classes, known, count, "export_onnx"))
     return found
+
+
+def _levels(names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the names of classes as texts, numbers or booleans of Python."""
+    try:
+        levels = Classes(names).levels
+    except SettingsError:
+        levels = ()
+    if not levels or np.array(levels).dtype.kind not in "biUf":
+        raise SettingsError(
+            "export_onnx: argument 'classes' must hold different texts, or whole numbers below 2^63, or fractions, or "
+            f"booleans; got {brief(list(names))}"
+        )
+    return levels
 
 
 def _write_label(

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from catalogue import catalogue
 from derivatives.right_formulas import LAYERS
@@ -81,6 +82,17 @@ def test_digits_have_the_classes_of_the_model(tmp_path, dtype):
     require_close(found["probabilities"], model(x).astype(dtype), dtype)
     assert found["label"].tolist() == [f"digit {n}" for n in model.classify(x)]
     assert run.get_modelmeta().custom_metadata_map["classes"].startswith('["digit 0", "digit 1",')
+
+
+ARRAYS = [np.array([1, 2, 3], "int8"), np.array([0.5, 1, 2], "float32"), pd.Series(["a", "b", "c"])]
+
+
+@pytest.mark.parametrize("names", ARRAYS, ids=lambda names: str(names.dtype))
+def test_classes_may_be_an_array(names, tmp_path):
+    model = Dense(2, 3, Softmax())
+    x = np.random.default_rng(0).normal(size=(7, 2))
+    label = outputs(session(model, tmp_path, classes=names), x)["label"]
+    assert label.tolist() == [names[n] for n in model.classify(x)]
 
 
 @DTYPES
@@ -163,8 +175,19 @@ REFUSED = {
     "another shape": (lambda: (Dense(2, 3), {"shape": (3,)}), r"'shape' must fit \(2,\); got \(3,\)"),
     "another dtype": (lambda: (Dense(2, 3), {"dtype": "float16"}), "'dtype' must be 'float32' or 'float64'"),
     "no model": (lambda: (Tanh(), {}), r"'model' must be a model; got Tanh\(\)"),
-    "too many classes": (lambda: (Dense(2, 3), {"classes": [*"abcd"]}), "must have 3 names, one a class; got"),
-    "a text for classes": (lambda: (Dense(2, 3), {"classes": "abc"}), "must have 3 names, one a class; got 'abc'"),
+    "too many classes": (lambda: (Dense(2, 3), {"classes": [*"abcd"]}), "must have 3 names, one a class"),
+    "a text for classes": (
+        lambda: (Dense(2, 3), {"classes": "abc"}),
+        "must have 3 names, one a class; got 'abc'",
+    ),
+    "classes in no order": (
+        lambda: (Dense(2, 3), {"classes": {*"abc"}}),
+        "must be a list, in the order of the outputs; got",
+    ),
+    "classes of several kinds": (lambda: (Dense(2, 3), {"classes": [1, "a", 2]}), r"different texts, .*; got \[1, 'a'"),
+    "a class that comes twice": (lambda: (Dense(2, 3), {"classes": [*"aab"]}), "different texts, .*; got"),
+    "a class that is missing": (lambda: (Dense(2, 3), {"classes": [None, "a", "b"]}), "different texts, .*; got"),
+    "large classes": (lambda: (Dense(2, 3), {"classes": [2**70, 1, 2]}), "whole numbers below 2\\^63"),
     "classes of several outputs": (
         lambda: (Heads(a=Dense(2, 1), b=Dense(2, 1)), {"classes": "ab"}),
         "for a model of one output; this one has a, b",
