@@ -124,11 +124,10 @@ class Function:
         return self._native(*map(_given, arguments))
 
     def bound(self, *arguments: Any) -> partial[Any]:
-        """Return the function with its first arguments fixed: their addresses are taken now.
-
-        The arrays have to stay in memory as long as it is called.
-        """
-        return partial(self._native, *map(_given, arguments))
+        """Return the function with its first arguments fixed, whose addresses are taken now. It keeps them in memory."""
+        found = partial(self._native, *map(_given, arguments))
+        found.__dict__["kept"] = self, arguments
+        return found
 
 
 def _given(value: Any) -> Any:
