@@ -2,7 +2,7 @@
 
 They have no branches, so loops over them become vector code. The functions of the mathematical library are called
 one number at a time, which costs 10 ns where these cost 1. Errors are up to these units in the last place (float64,
-float32): exp 2, 1; expm1 5, 2; log 1, 1; log1p 2, 2; tanh 4, 3; erf 2, 2; erfc 6, 5. Special values are those of NumPy.
+float32): exp 2, 1; expm1 3, 2; log 1, 1; log1p 2, 2; tanh 3, 3; erf 2, 2; erfc 6, 5. Special values are those of NumPy.
 Each formula relies on the order of its operations.
 
 Source:

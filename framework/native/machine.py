@@ -124,7 +124,7 @@ class Function:
         return self._native(*map(_given, arguments))
 
     def bound(self, *arguments: Any) -> partial[Any]:
-        """Return the function with its first arguments fixed, whose addresses are taken now. It keeps them in memory."""
+        """Return the function with its first arguments fixed, at their addresses of now; it keeps them in memory."""
         found = partial(self._native, *map(_given, arguments))
         found.__dict__["kept"] = self, arguments
         return found

@@ -19,7 +19,7 @@ EXACT = {
     "erf(x)": np.vectorize(math.erf, otypes=[LONG]),  # right to 1 ulp of float64
     "erfc(x)": np.vectorize(math.erfc, otypes=[LONG]),
 }
-BOUNDS = {"float64": (2, 5, 1, 2, 4, 2, 6), "float32": (1, 2, 1, 2, 3, 2, 5)}
+BOUNDS = {"float64": (2, 3, 1, 2, 3, 2, 6), "float32": (1, 2, 1, 2, 3, 2, 5)}
 
 
 def everywhere(dtype, count=20_000):
