@@ -49,7 +49,11 @@ class Kernel:
             for name, spec in source.memory.items()
             if isinstance(spec[0], int)
         }
-        self.buffers = [spec[0].buffers[spec[2]] for spec in source.memory.values() if spec[1:2] == ("buffers",)]
+        self.buffers = [
+            self._wiring.operations[spec[1]].layer.buffers[spec[3]]
+            for spec in source.memory.values()
+            if spec[2:3] == ("buffers",)
+        ]
         self._kept = (np.zeros((0, self._width), plan.dtype), np.zeros((0, self._width), plan.dtype))
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
@@ -70,11 +74,10 @@ class Kernel:
                 found = getattr(optimizer.parameters, which)
             case ("memory", place):
                 found = [*optimizer.memory.values()][place]
-            case layer, "buffers", key:
-                found = layer.buffers[key]
             case _:
-                layer, group, key = spec
-                found = getattr(layer.parameters, group)[key]
+                where, number, group, key = spec
+                layer = getattr(self._wiring, where)[number].layer
+                found = getattr(layer if group == "buffers" else layer.parameters, group)[key]
         return found
 
     def train(

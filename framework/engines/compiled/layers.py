@@ -6,7 +6,10 @@ rows of the data where they lie. In batches of one row a Dense has the kind "row
 
 from __future__ import annotations
 
-import ast
+import re
+from functools import cache
+
+_CALL = re.compile(r"(?<!def )\b\w+(?=\()")
 
 AHEAD = 32
 """How many rows ahead a row is prefetched: enough to hide the latency of memory."""
@@ -275,20 +278,18 @@ def clip(n: int, most: real, gradient: reals):
 '''
 
 
+@cache
+def _functions(dtype: str) -> dict[str, str]:
+    """Return the functions by name."""
+    text = _TEXT.format(ahead=AHEAD, line={"float64": 8, "float32": 16}[dtype])
+    return {part[4 : part.index("(")]: part for part in text.strip().split("\n\n\n")}
+
+
 def layers_source(called: str, dtype: str) -> str:
     """Return the functions that a text calls, and those that they call."""
-    text = _TEXT.format(ahead=AHEAD, line={"float64": 8, "float32": 16}[dtype])
-    functions = {
-        node.name: ast.get_source_segment(text, node)
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    found: dict[str, str] = {}
-    waiting = [called]
+    functions, found, waiting = _functions(dtype), set[str](), [called]
     while waiting:
-        given = waiting.pop()
-        for name, source in functions.items():
-            if name not in found and f"{name}(" in given and source:
-                found[name] = source
-                waiting.append(source)
-    return "\n\n\n".join(found[name] for name in functions if name in found)
+        names = {name for name in _CALL.findall(waiting.pop()) if name in functions} - found
+        found |= names
+        waiting += map(functions.__getitem__, names)
+    return "\n\n\n".join(text for name, text in functions.items() if name in found)

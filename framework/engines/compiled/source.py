@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from framework.engines.compiled.expressions import update_source
@@ -46,8 +47,9 @@ class KernelSource:
         text: A program in the kernel language, whose ``train`` trains on the batches first..stop.
         constants: The numbers of ``c``.
         sizes: The numbers of ``sizes``.
-        memory: The arrays of ``memory`` by name: (numbers of a row, further numbers), or a layer with "views",
-            "gradients" or "buffers" and a name there.
+        memory: The arrays of ``memory`` by name: (numbers of a row, further numbers); ("vector",), ("gradient",) and
+            ("memory", place) of the optimizer; or "operations" or "tables" of the wiring, the number of one, "views",
+            "gradients" or "buffers" of its layer, and a name there.
         data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",), or
             ("draw", operation, name).
     """
@@ -60,12 +62,38 @@ class KernelSource:
 
 
 def kernel_source(plan: Plan, form: Form, size: int = 1) -> KernelSource:
-    """Write the kernel of a plan for batches of this form and at most this size.
+    """Return the kernel of a plan for batches of this form and at most this size; plans of one make share it.
 
     Raises:
         CannotLower: An operation has no form in a kernel.
     """
-    return _Kernel(plan, form, size).source()
+    return _written(_Make(plan, form, size))
+
+
+class _Make:
+    """A plan with the form of its batches, equal to that of another model of the same layers."""
+
+    def __init__(self, plan: Plan, form: Form, size: int) -> None:
+        self.of = plan, form, size
+        optimizer, wiring = plan.optimizer, plan.wiring
+        records = [plan.update, *(plan.output(place, weighted=form.weighted) for place in range(len(plan.losses)))]
+        records += [part for passes in plan.passes if passes is not None for part in passes[:2]]
+        names = tuple(passes.names for passes in plan.passes if passes is not None)
+        clips = optimizer.clip_norm, optimizer.clip_value, plan.descends
+        by_row = tuple(loss.by_row for loss in plan.losses)
+        self.records = records  # so that no other record has the number of one of these
+        self.key = form, size, plan.dtype, plan.shares, clips, by_row, wiring.signature, names, *map(id, records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Make) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=64)
+def _written(make: _Make) -> KernelSource:
+    return _Kernel(*make.of).source()
 
 
 class _Kernel:
@@ -125,7 +153,7 @@ class _Kernel:
         operation = self.wiring.operations[i]
         names = {"views": "p", "gradients": "g", "buffers": "b"}
         place = [*operation.layer.layout(), *operation.layer.initial_buffers()].index(name)
-        return self._array(f"{names[group]}_{i}_{place}", (operation.layer, group, name))
+        return self._array(f"{names[group]}_{i}_{place}", ("operations", i, group, name))
 
     def _data(self, *key: Any) -> str:
         if key not in self.made.data:
@@ -259,9 +287,8 @@ class _Kernel:
         return lines
 
     def _table(self, t: int) -> tuple[str, str, str]:
-        layer = self.wiring.tables[t].layer
-        weights = self._array(f"e_{t}", (layer, "views", "weights"))
-        gradient = self._array(f"ge_{t}", (layer, "gradients", "weights"))
+        weights = self._array(f"e_{t}", ("tables", t, "views", "weights"))
+        gradient = self._array(f"ge_{t}", ("tables", t, "gradients", "weights"))
         return weights, gradient, self._array(f"ids_{t}", (1, 0), "ints")
 
     def _square(self, m: int, call: str) -> list[str]:

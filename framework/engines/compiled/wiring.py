@@ -148,6 +148,17 @@ class Wiring:
         return wiring
 
     @property
+    def signature(self) -> tuple[Any, ...]:
+        """What a kernel depends on: equal for models of the same layers."""
+        operations = (
+            (type(made.layer), made.reads, made.width, made.key, made.writes, getattr(made.layer, "minimum_rows", 1))
+            for made in self.operations
+        )
+        tables = ((table.layer.units, table.layer.cardinality, *table[1:]) for table in self.tables)
+        outputs = ((path, out[1:]) for path, out in self.outputs.items())
+        return *operations, tuple(self.widths), *self.columns, *tables, *outputs
+
+    @property
     def inputs(self) -> list[Path]:
         """The inputs, in the order in which a kernel is given their arrays."""
         return sorted({columns.path for columns in self.columns} | {table.path for table in self.tables})
