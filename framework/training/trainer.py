@@ -241,7 +241,7 @@ class Trainer(Component):
                 self.engine if run is None else run.engine,
             )
             if run is None:
-                engine = self.engine if self.engine == "jax" else choose(self.engine, model, self.loss, self.optimizer)
+                engine = choose(self.engine, model, self.loss, self.optimizer, self.regularizers)
                 run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             else:
                 if run.engine == "compiled":
@@ -329,7 +329,7 @@ class Trainer(Component):
             return JaxEngine(
                 run, self._figures, session.call, watched=session.hears("on_batch_end"), within=bool(hooks), **options
             )
-        if run.engine == "numpy" or comes_between(self.engine, self.regularizers, hooks):
+        if run.engine == "numpy" or comes_between(self.engine, hooks):
             run.engine = "numpy"
             return Engine(run, self._figures, session.call, **options)
         watched = session.hears("on_batch_end")

@@ -11,9 +11,11 @@ from compiled_pieces import DEEP, NEURON, PLAIN, RNG, X, Y, own_cache, require_s
 from left_out import hooks_differ
 
 from framework import (
+    L1,
     L2,
     Accuracy,
     AdamOptimizer,
+    BatchNorm,
     BinaryCrossEntropy,
     Callback,
     Dense,
@@ -22,10 +24,12 @@ from framework import (
     HalfSquaredError,
     MeanSquaredError,
     Neuron,
+    Regularizer,
     ResumeWarning,
     Sequential,
     SGDOptimizer,
     Sigmoid,
+    Tanh,
     Trainer,
     on,
     verify_resume,
@@ -114,12 +118,11 @@ def test_hooks_are_called_as_by_the_numpy_engine(callback, because):
     np.testing.assert_allclose(runs[1].model.parameters.vector, runs[0].model.parameters.vector, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("settings", [{"regularizers": [L2(strength=0.1)]}, {"callbacks": [SeesGradients()]}])
 @pytest.mark.parametrize("engine", ["compiled", "auto"])
-def test_a_run_says_that_numpy_makes_the_steps_where_something_acts_within(engine, settings):
+def test_a_run_says_that_numpy_makes_the_steps_where_something_acts_within(engine):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "engine='compiled': falling back to NumPy")
-        run = trainer(engine=engine, **settings).fit(NEURON.copy(), (X, Y))
+        run = trainer(engine=engine, callbacks=[SeesGradients()]).fit(NEURON.copy(), (X, Y))
     assert run.engine == "numpy"
 
 
@@ -225,14 +228,39 @@ def test_a_dataset_trains_like_its_arrays():
     assert runs[1].history[-1]["loss"] == pytest.approx(runs[0].history[-1]["loss"], rel=1e-11)
 
 
-def test_regularizers_count():
-    with told("L2"):
-        runs = [
-            trainer(engine=engine, epochs=3, regularizers=[L2(strength=0.1)]).fit(NEURON.copy(), (X, Y))
-            for engine in ("numpy", "auto", "compiled")
-        ][::2]
-    np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
+class Quartic(Regularizer):
+    """A user's penalty, whose slope is derived."""
+
+    def value(self, values):
+        return np.sum(values**4)
+
+
+class Group(Regularizer):
+    """A penalty whose slope depends on all numbers of a parameter."""
+
+    def value(self, values):
+        return np.sqrt(np.sum(values**2) + 1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(clip_norm=0.5)], ids=["sgd", "adam"])
+def test_regularizers_count(optimizer):
+    """Also in the gradient that a callback sees, where a parameter that two of them act on is not part of a product."""
+    seen = {"numpy": [], "compiled": []}
+    model = Sequential(Dense(3, 4, Tanh()), BatchNorm(4), Neuron(4, Sigmoid()))
+    penalties = [L2(strength=0.1, parameters="*"), Quartic(strength=0.2), L1(strength=0.01, parameters="1.*")]
+    watch = on("epoch_end")(lambda run: seen[run.engine].append(run.model.parameters.gradient.copy()))
+    settings = {"epochs": 3, "regularizers": penalties, "optimizer": optimizer, "callbacks": [watch]}
+    runs = [trainer(engine=engine, **settings).fit(model.copy(), (X[:48], Y[:48])) for engine in seen]
+    assert [run.engine for run in runs] == [*seen]
+    np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(seen["compiled"], seen["numpy"], rtol=1e-9, atol=1e-14)
     assert runs[1].history[-1]["penalty"] == pytest.approx(runs[0].history[-1]["penalty"])
+
+
+def test_a_penalty_over_all_numbers_of_a_parameter_falls_back():
+    with pytest.warns(UserWarning, match="Group cannot be recorded: .* works on several elements"):
+        run = trainer(regularizers=[Group(strength=0.1)]).fit(NEURON.copy(), (X, Y))
+    assert run.engine == "numpy"
 
 
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(learning_rate=0.01)], ids=["sgd", "adam"])

@@ -16,17 +16,21 @@ from framework.regularizers import Regularizer
 from framework.settings.messages import warn
 
 
-def choose(wanted: str, model: Model, loss: Loss, optimizer: Optimizer) -> str:
-    """Return the engine of a run, "numpy" or "compiled", from what is wanted and from the formulas alone.
+def choose(
+    wanted: str, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()
+) -> str:
+    """Return the engine of a run from what is wanted and, for "auto" and "compiled", from the formulas alone.
 
     Raises:
         UsageError: The compiled engine is wanted and llvmlite is missing.
     """
-    if wanted == "numpy" or (wanted == "auto" and not available()):
+    if wanted not in ("auto", "compiled"):
+        return wanted
+    if wanted == "auto" and not available():
         return "numpy"
     require_available()
     try:
-        lowered(model, loss, optimizer)
+        lowered(model, loss, optimizer, regularizers)
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")
@@ -44,15 +48,13 @@ def require_available() -> None:
         raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
 
 
-def comes_between(wanted: str, regularizers: Sequence[Regularizer], hooks: Sequence[str]) -> bool:
-    """Return whether something acts within a step, so that the run falls back to NumPy; warn if a kernel is wanted.
+def comes_between(wanted: str, hooks: Sequence[str]) -> bool:
+    """Return whether hooks act within a step, so that the run falls back to NumPy; warn if a kernel is wanted.
 
     Args:
         wanted: The trainer's engine.
-        regularizers: The trainer's; they add to the gradients.
         hooks: The hooks within a step that some callback has.
     """
-    between = [*(type(regularizer).__name__ for regularizer in regularizers), *hooks]
-    if between and wanted == "compiled":
-        warn(f"engine='compiled': falling back to NumPy: {', '.join(between)} must act within each step")
-    return bool(between)
+    if hooks and wanted == "compiled":
+        warn(f"engine='compiled': falling back to NumPy: {', '.join(hooks)} must act within each step")
+    return bool(hooks)

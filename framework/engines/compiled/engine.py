@@ -169,7 +169,7 @@ class CompiledEngine(Engine):
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            plan = lowered(run.model, run.loss_function, run.optimizer.recipe)
+            plan = lowered(run.model, run.loss_function, run.optimizer.recipe, self.regularizers)
             _require_rows(data, plan.wiring)
             self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)

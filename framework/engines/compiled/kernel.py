@@ -70,6 +70,9 @@ class Kernel:
             return self._memory[name]
         found: Array
         match spec:
+            case ("vector", "like"):
+                found = np.zeros_like(optimizer.parameters.vector)
+                self._memory[name] = found
             case ("vector" | "gradient" as which,):
                 found = getattr(optimizer.parameters, which)
             case ("memory", place):
@@ -148,7 +151,7 @@ class Kernel:
             case ("kept_h" | "kept_a" as which,):
                 found = self._kept[which == "kept_a"]
             case _:
-                found = self._drawn(self._wiring.operations[name[1]], name[2], len(rows), first, stop, key)
+                found = self._drawn(self._wiring.operations[name[1]], name[2], weight, rows, first, stop, key)
         return found
 
     def _classes(self, place: int, target: Array) -> Array:
@@ -159,16 +162,21 @@ class Kernel:
             self._targets[place] = target, found
         return found
 
-    def _drawn(self, operation: Any, name: str, count: int, first: int, stop: int, key: Any) -> Array:
-        """Return the random numbers of a layer for a chunk: those of the NumPy engine."""
+    def _drawn(
+        self, operation: Any, name: str, weight: Array | None, rows: Array, first: int, stop: int, key: Any
+    ) -> Array:
+        """Return the random numbers of a layer for a chunk: those of the NumPy engine.
+
+        A batch without weight makes no step, so the next one has its key.
+        """
         seed, epoch, step = key
         found = np.empty(((stop - first) * self.size, operation.width), self._plan.dtype)
-        for made, batch in enumerate(range(first, stop)):
-            n = min(self.size, count - batch * self.size)
-            numbers = random_generator(seed, name, epoch, step + made, *operation.key).random(
-                (n, operation.width), dtype=np.float32
-            )
-            found[made * self.size : made * self.size + n] = numbers
+        for batch in range(first, stop):
+            part = rows[batch * self.size : (batch + 1) * self.size]
+            if weight is None or weight[part].any():
+                rng = random_generator(seed, name, epoch, step, *operation.key)
+                start, step = (batch - first) * self.size, step + 1
+                found[start : start + len(part)] = rng.random((len(part), operation.width), dtype=np.float32)
         return found
 
     def per_row(self, path: Path) -> float:

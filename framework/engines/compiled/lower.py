@@ -6,7 +6,7 @@ A record is made by calling the formula on symbols of ``graph``, so a user's for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from framework.emit.layers import LayerProgram
 from framework.emit.numpy import emit
 from framework.emit.programs import Program, wholly_ours
 from framework.engines.compiled.wiring import CannotLower, Operation, Path, Wiring
-from framework.errors import DerivativeError
+from framework.errors import DerivativeError, FrameworkError
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, rewrite, signature
 from framework.graph.lower import lower, recognise
@@ -33,6 +33,7 @@ from framework.losses.several import Losses
 from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
+from framework.regularizers import Regularizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
 from framework.settings.component import Component
@@ -94,6 +95,18 @@ def arguments(node: Node) -> tuple[Any, ...]:
     return tuple(map(bare, node.args))
 
 
+class Penalty(NamedTuple):
+    """A regularizer.
+
+    Attributes:
+        record: w -> (slope, times the strength; change = slope^2, square = w^2).
+        spans: The first number and the count of each parameter that it acts on, in the vector of all.
+    """
+
+    record: Lowered
+    spans: tuple[tuple[int, int], ...]
+
+
 class Passes(NamedTuple):
     """The records of a layer's formula, or of an activation.
 
@@ -121,6 +134,7 @@ class Plan:
         optimizer: The optimizer's recipe.
         dtype: "float64" or "float32".
         passes: By operation, the records of its formula; None for an output.
+        penalties: The regularizers.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
     """
@@ -131,6 +145,7 @@ class Plan:
     optimizer: Optimizer
     dtype: str
     passes: tuple[Passes | None, ...]
+    penalties: tuple[Penalty, ...]
     update: Lowered
     reads: tuple[tuple[str, Reads], ...]
 
@@ -171,7 +186,7 @@ class Plan:
                 )
 
 
-def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
+def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()) -> Plan:
     """Return the plan of a kernel that trains ``model``.
 
     Raises:
@@ -187,7 +202,9 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer) -> Plan:
     )
     passes = tuple(_passes(operation, model.dtype) for operation in wiring.operations)
     update = rehearsed_update(optimizer, model.dtype)
-    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, update, _reads(*formulas, optimizer))
+    penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
+    reads = _reads(*formulas, optimizer)
+    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
@@ -249,12 +266,18 @@ _LOOPS: dict[type, tuple[str, ...]] = {
 """The methods of the base classes that the kernel replaces."""
 
 
-_FORMULA: dict[type, tuple[str, ...]] = {Activation: ("_formula",), Loss: ("value",), Optimizer: ()}
+_FORMULA: dict[type, tuple[str, ...]] = {
+    Activation: ("_formula",),
+    Loss: ("value",),
+    Regularizer: ("value",),
+    Optimizer: (),
+}
 """The methods that are formulas."""
 
 _WRITTEN: dict[type, tuple[str, ...]] = {
     Activation: ("derivative", "derivative_from_output", "backward"),
     Loss: ("slope", "value_from_preactivation", "fused_slope"),
+    Regularizer: ("slope",),
     Optimizer: ("update",),
 }
 """The further methods that are recorded; the programs of formulas watch what those read."""
@@ -353,6 +376,34 @@ def _sum(dtype: str) -> Passes:
 
     back = _recorded(("gradient",), ELEMENTS, dtype, lambda gradient: {"dx0": gradient, "dx1": gradient})
     return Passes(_recorded(("x0", "x1"), ELEMENTS, dtype, forward), back)
+
+
+def _penalty(regularizer: Regularizer, model: Model) -> Penalty:
+    try:
+        regularizer.require_derivative()
+    except FrameworkError as error:  # which the NumPy engine raises at the first step
+        raise CannotLower(str(error)) from None
+    start, spans, names = 0, list[tuple[int, int]](), regularizer.names(model.parameters)
+    for name, view in model.parameters.items():
+        spans += [(start, view.size)] if name in names else []
+        start += view.size
+    return Penalty(_slope_of(regularizer, model.dtype, _recorded_from(regularizer)), tuple(spans))
+
+
+@lru_cache(maxsize=64)
+def _slope_of(regularizer: Regularizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
+    """Return strength * slope, for each number of a parameter alone."""
+
+    def slope(w: Symbol) -> dict[str, Any]:
+        if type(regularizer).slope is not Regularizer.slope:
+            found = _called(regularizer, "slope", w)
+        else:
+            value = value_of(_called(regularizer, "value", w))
+            found = symbol_of(gradients([(value, 1.0)], [value_of(w)])[0])
+        found = regularizer.strength * found
+        return {"slope": found, "change": found * found, "square": w * w}
+
+    return _of_elements(regularizer, _recorded(("w",), ELEMENTS, dtype, slope))
 
 
 @lru_cache(maxsize=256)

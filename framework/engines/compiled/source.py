@@ -48,8 +48,8 @@ class KernelSource:
         constants: The numbers of ``c``.
         sizes: The numbers of ``sizes``.
         memory: The arrays of ``memory`` by name: (numbers of a row, further numbers); ("vector",), ("gradient",) and
-            ("memory", place) of the optimizer; or "operations" or "tables" of the wiring, the number of one, "views",
-            "gradients" or "buffers" of its layer, and a name there.
+            ("memory", place) of the optimizer, ("vector", "like") for one of its length; or "operations" or "tables" of
+            the wiring, the number of one, "views", "gradients" or "buffers" of its layer, and a name there.
         data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",), or
             ("draw", operation, name).
     """
@@ -77,12 +77,14 @@ class _Make:
         self.of = plan, form, size
         optimizer, wiring = plan.optimizer, plan.wiring
         records = [plan.update, *(plan.output(place, weighted=form.weighted) for place in range(len(plan.losses)))]
+        records += [penalty.record for penalty in plan.penalties]
+        spans = tuple(penalty.spans for penalty in plan.penalties)
         records += [part for passes in plan.passes if passes is not None for part in passes[:2]]
         names = tuple(passes.names for passes in plan.passes if passes is not None)
         clips = optimizer.clip_norm, optimizer.clip_value, plan.descends
         by_row = tuple(loss.by_row for loss in plan.losses)
         self.records = records  # so that no other record has the number of one of these
-        self.key = form, size, plan.dtype, plan.shares, clips, by_row, wiring.signature, names, *map(id, records)
+        self.key = form, size, plan.dtype, plan.shares, clips, by_row, wiring.signature, spans, names, *map(id, records)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Make) and self.key == other.key
@@ -546,8 +548,37 @@ class _Kernel:
 
     # step
 
+    def _penalties(self) -> list[str]:
+        """Compute what regularizers add to the gradients."""
+        lines: list[str] = []
+        known: set[tuple[int, int]] = set()
+        for record, spans in self.plan.penalties:
+            for start, count in spans:
+                writes = {"slope": Place("slope", adds=(start, count) in known)}
+                known.add((start, count))
+                loops = self._loops(record, {"w": Place("w")}, writes, "change", "square", narrow=False)
+                at = self._start(start, ("span", start))
+                slopes = self._array("slopes", ("vector", "like"))
+                given = {"w": f"{self._array('vector', ('vector',))}{at}", "slope": f"{slopes}{at}"}
+                lines += self._call(
+                    loops,
+                    (self._size(("count", start), count), count),
+                    {"n": self._size(("count", start), count), **given},
+                )
+                lines += self._stop(f"{self._found(2)} + {self._found(1)} <= limit")
+        return lines
+
+    def _slopes(self, factor: str, to: str) -> list[str]:
+        """Add a multiple of what regularizers add to the gradients."""
+        if not self.plan.penalties:
+            return []
+        at = "[trainable[2 * run]:]"
+        call = f"add_multiple(trainable[2 * run + 1], {factor}, slopes{at}, {to}{at})"
+        return ["for run in range(runs):", f"    {call}"]
+
     def _step(self) -> list[str]:
         """Find every gradient, once every delta is known, and update the parameters."""
+        penalties = self._penalties()
         affine = [i for i, operation in reversed([*enumerate(self.wiring.operations)]) if operation.affine]
         gradients = [self._product("weights", i) for i in affine]
         descent = ["rate = real(rates[made])", *(self._product("descend", i, "rate") for i in affine)]
@@ -564,19 +595,21 @@ class _Kernel:
             gradients += [f"fill({all_numbers}, real(0.0), {gradient})"]
             gradients += [f"embed_add({sizes}, real(1.0), {ids}, {change}, {gradient})"]
             descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
+        gradients += self._slopes("real(1.0)", "gradient")
+        descent[1:1] = self._slopes("-rate", "vector")
         update = [*self._clip(), *self._update()]
         if self.plan.descends:
             # The sums are the same whether a callback reads the gradients or not, so it changes no bit.
-            wanted = "if fold != 1 or begin + n == count_of_rows:"
-            gradients = [wanted, *indented(gradients)] if gradients else []
-            update = ["if fold > 0:", *indented(descent), "else:", *indented(update)]
+            gradients = ["if fold != 1 or begin + n == count_of_rows:", *indented(gradients)] if gradients else []
+            gradients = ["if fold > 0:", *indented(descent), *gradients]
+            update = ["if fold == 0:", *indented(update)]
         new = []
         for i, passes in enumerate(self.plan.passes):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
         count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
-        return [*gradients, *update, *new, *count]
+        return [*penalties, *gradients, *update, *new, *count]
 
     def _update(self) -> list[str]:
         text, constants = update_source(self.plan.update, self.plan.dtype)

@@ -149,7 +149,7 @@ class Wiring:
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """What a kernel depends on: equal for models of the same layers."""
+        """The parts of the wiring that a kernel depends on: equal for models of the same layers."""
         operations = (
             (type(made.layer), made.reads, made.width, made.key, made.writes, getattr(made.layer, "minimum_rows", 1))
             for made in self.operations
@@ -306,7 +306,14 @@ class Wiring:
 def _width(model: Model) -> int | None:
     """Return how many numbers a sample of a model has, where it is one row of them."""
     shape = model.input_shape
-    return shape[0] if isinstance(shape, tuple) and len(shape) == 1 else None
+    if isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], int):
+        return shape[0]
+    for part in model.chain.values() if shape == (None,) else ():  # layers that take rows of any length
+        if (width := _width(part)) is not None:
+            return width
+        if part.shape_after((7,)) != (7,):
+            return None
+    return None
 
 
 def _last(value: _Value) -> int | None:

@@ -1,0 +1,218 @@
+"""Random models, losses, optimizers and data: kernels train as the NumPy engine does.
+
+Most kernels run as plain Python, which takes less time than to compile them.
+"""
+
+import numpy as np
+import pytest
+from compiled_pieces import own_cache  # noqa: F401 (a fixture)
+
+from framework import (
+    L1,
+    L2,
+    Accuracy,
+    Activation,
+    AdamWOptimizer,
+    BatchNorm,
+    BinaryCrossEntropy,
+    CosineSchedule,
+    CrossEntropy,
+    Dense,
+    Dropout,
+    Embedding,
+    Heads,
+    Huber,
+    Join,
+    Layer,
+    LayerNorm,
+    Losses,
+    MeanSquaredError,
+    Neuron,
+    Residual,
+    RMSPropOptimizer,
+    RowLoss,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Swish,
+    Tanh,
+    Trainer,
+)
+from framework.engines.compiled import kernel as compiled_kernel
+from framework.native.plain import runnable
+
+pytest.importorskip("llvmlite")
+
+
+class Standardized(Activation):
+    """A formula with two means of a row."""
+
+    def __call__(self, h):
+        centered = h - np.mean(h, axis=-1, keepdims=True)
+        return centered / np.sqrt(np.mean(centered * centered, axis=-1, keepdims=True) + 0.1)
+
+
+class Distance(RowLoss):
+    """A loss of a row with a sum and a maximum."""
+
+    def value(self, prediction, target):
+        difference = prediction - target
+        return np.sqrt(np.sum(difference * difference, axis=-1) + 1.0) + 0.1 * np.max(difference, axis=-1)
+
+
+class Whitened(Layer):
+    """A layer with a mean of the batch and one of the row, a parameter and random numbers."""
+
+    mixes_rows = True
+    units: int
+
+    @property
+    def input_shape(self):
+        return (self.units,)
+
+    def shape_after(self, shape):
+        return shape
+
+    def shapes(self):
+        return {"gain": (self.units,)}
+
+    def draws(self, shape):
+        return {"noise": shape}
+
+    def formula(self, x, gain, noise):
+        centred = x - x.mean(axis=0) - 0.5 * x.mean(axis=1, keepdims=True)
+        return (1.0 + gain) * centred + 0.1 * (noise - 0.5)
+
+
+class Case:
+    """A random training."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.rows, self.size = int(self.pick(8, 12, 20)), int(self.pick(1, 4, 4, 4, 32))
+        self.wide, self.mixes = int(self.pick(1, 2, 3)), False
+        trunk, x, width = self.inputs()
+        layers = [trunk] if trunk is not None else []
+        for _ in range(int(self.pick(0, 1, 2, 3))):
+            layer, width = self.layer(width)
+            layers.append(layer)
+        out, self.loss, y, self.metrics = self.output(width)
+        self.model = Sequential(*layers, out)
+        weight = self.pick(
+            None, self.rng.random(self.rows), self.rng.random(self.rows) * (self.rng.random(self.rows) > 0.3)
+        )
+        self.data = (x, y) if weight is None else (x, y, weight)
+        if self.model.settled and self.rng.random() < 0.2:
+            self.model.parameters.freeze(self.pick(*self.model.parameters))
+        self.size = max(self.size, 4) if self.mixes else self.size
+
+    def pick(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def inputs(self):
+        if self.rng.random() < 0.7:
+            return None, self.rng.normal(size=(self.rows, self.wide)), self.wide
+        x = {"numbers": self.rng.normal(size=(self.rows, 2)), "city": self.rng.integers(0, 3, self.rows)}
+        x["age"] = self.rng.normal(size=self.rows)
+        branch = self.pick(None, Dense(units=2, activation=Tanh()), Sequential(Dense(units=1), Softplus()))
+        width = 2 + 3 + (1 if branch is None else 2 if isinstance(branch, Dense) else 1)
+        numbers = self.pick(None, LayerNorm(2), Residual(Dense(2, 2)))
+        return Join(numbers=numbers, city=Embedding(3, 3), age=branch), x, width
+
+    def activation(self, width):
+        rows = (Softmax(), Standardized()) if width > 1 else ()
+        return self.pick(Tanh(), Sigmoid(), Swish(beta=1.3), Softplus(), *rows)
+
+    def layer(self, width):
+        units = int(self.pick(1, 2, 5))
+        kind = self.rng.integers(9)
+        if kind < 4 or width == 1:
+            return Dense(width, units, self.activation(units)), units
+        if kind == 4:
+            return Dense(width, units), units
+        self.mixes = self.mixes or kind in (5, 6)
+        block = Sequential(Dense(width, width, Tanh()), self.pick(LayerNorm(width), Tanh(), Dropout(0.3)))
+        made = {
+            5: BatchNorm(width),
+            6: Whitened(units=width),
+            7: Residual(block),
+            8: self.pick(LayerNorm(width), Dropout(0.4), Sequential(self.activation(width)), Residual(Tanh())),
+        }
+        return made[int(kind)], width
+
+    def output(self, width):
+        kind = self.rng.integers(5)
+        if kind == 0:
+            return Neuron(width, Sigmoid()), BinaryCrossEntropy(), self.rng.random(self.rows) > 0.5, []
+        if kind == 1:
+            loss = CrossEntropy(label_smoothing=self.pick(0.0, 0.1))
+            return Dense(width, 3, Softmax()), loss, self.rng.integers(0, 3, self.rows), [Accuracy()]
+        units = int(self.pick(1, 2, 4))
+        y = self.rng.normal(size=(self.rows, units))
+        if kind == 2:
+            losses = (MeanSquaredError(), Huber(delta=0.5), *((Distance(),) if units > 1 else ()))
+            return Dense(width, units, self.activation(units)), self.pick(*losses), y, [MeanSquaredError()]
+        if kind == 3 and units > 1:
+            ends = self.pick(LayerNorm(units), Dropout(0.2), Softmax(), Residual(Dense(units, units)))
+            return Sequential(Dense(width, units), ends), MeanSquaredError(), y, []
+        heads = Heads(a=Neuron(width), b=Sequential(self.pick(Tanh(), Softplus()), Dense(width, units, Tanh())))
+        loss = Losses(a=MeanSquaredError(), b=Huber(), weights={"a": 0.3, "b": 2.0})
+        return heads, loss, {"a": self.rng.normal(size=self.rows), "b": y}, []
+
+    def run(self, engine):
+        optimizers = (
+            SGDOptimizer(learning_rate=0.02),
+            SGDOptimizer(learning_rate=CosineSchedule(initial=0.02, length=9)),
+            SGDOptimizer(learning_rate=0.02, momentum=0.8, nesterov=True, clip_value=0.05),
+            AdamWOptimizer(learning_rate=0.003, epsilon=1e-3, clip_norm=0.3),
+            RMSPropOptimizer(learning_rate=0.003, epsilon=1e-3),
+        )
+        penalties = ([], [], [L2(strength=0.1)], [L2(strength=0.1, parameters="*"), L1(strength=0.01)])
+        trainer = Trainer(
+            loss=self.loss,
+            optimizer=optimizers[self.rng.integers(len(optimizers))],
+            regularizers=penalties[self.rng.integers(len(penalties))],
+            metrics=self.metrics,
+            shuffle=bool(self.rng.random() < 0.5),
+            batch_size=self.size,
+            epochs=2,
+            engine=engine,
+        )
+        return trainer.fit(self.model, self.data)
+
+
+def in_python(text, entry, dtype):
+    """Return a kernel as plain Python, which takes lists of arrays."""
+    function = runnable(text, entry, dtype)
+
+    def call(*arguments):
+        with np.errstate(all="ignore"):
+            function(*(each.reshape(-1) if isinstance(each, np.ndarray) else each for each in arguments))
+
+    return call
+
+
+def require_agreement(seed):
+    runs = [Case(seed).run(engine) for engine in ("numpy", "compiled")]
+    assert [run.engine for run in runs] == ["numpy", "compiled"], seed
+    expected, found = (run.model.parameters.vector for run in runs)
+    assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max(), seed
+    for name, value in runs[0].model.buffers.items():
+        np.testing.assert_allclose(runs[1].model.buffers[name], value, rtol=1e-8, atol=1e-12)
+    for key in runs[0].history.rows[0].keys() - {"seconds"}:
+        assert runs[1].history.column(key) == pytest.approx(runs[0].history.column(key), rel=1e-8), (seed, key)
+
+
+@pytest.mark.parametrize("start", range(0, 300, 30))
+def test_kernels_train_as_numpy_does_read_as_python(monkeypatch, start):
+    monkeypatch.setattr(compiled_kernel, "compiled", in_python)
+    monkeypatch.setattr(compiled_kernel, "addresses", lambda arrays: [array.reshape(-1) for array in arrays])
+    for seed in range(start, start + 30):
+        require_agreement(seed)
+
+
+@pytest.mark.parametrize("seed", range(1000, 1012))
+def test_kernels_train_as_numpy_does_as_machine_code(seed):
+    require_agreement(seed)
