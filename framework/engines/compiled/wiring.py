@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from framework.activations import Activation
 from framework.activations.basic import Identity
+from framework.errors import ShapeError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
@@ -311,9 +312,17 @@ def _width(model: Model) -> int | None:
     for part in model.chain.values() if shape == (None,) else ():  # layers that take rows of any length
         if (width := _width(part)) is not None:
             return width
-        if part.shape_after((7,)) != (7,):
+        if not _keeps(part):
             return None
     return None
+
+
+def _keeps(part: Model) -> bool:
+    """Return whether a layer gives rows as long as those that it takes, whatever their length."""
+    try:
+        return bool(part.shape_after((7,)) == (7,))
+    except ShapeError:
+        return False
 
 
 def _last(value: _Value) -> int | None:
