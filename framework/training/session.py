@@ -39,7 +39,7 @@ class Session:
     ) -> None:
         """Order the callbacks: those that save come last; ``rows`` numbers the rows of the current batch."""
         self.run = run
-        self._flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
+        self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
         self._rows = rows
         self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
@@ -78,7 +78,7 @@ class Session:
         """End: ``on_train_end`` of every callback that started. The first error is raised, later ones are notes."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
-        self._flushing.__exit__()
+        self.flushing.__exit__()
         run.error = error
         try:
             self._attempt(self._close_pieces)
@@ -121,9 +121,9 @@ class Session:
 
     def _explained(self) -> list[str]:
         """Return why the step diverged, computed as the step was; and whether subnormal numbers are behind it."""
-        with self._flushing:
+        with self.flushing:
             lines = explain(self.run, self._rows)
-            flushed = self._flushing.active
+            flushed = self.flushing.active
         if flushed and explain(self.run, self._rows) != lines:
             lines.append(
                 "without flush to zero the step gives something else: numbers below the smallest normal one of their "
@@ -156,7 +156,7 @@ class Session:
         calls = self._hooks[hook]
         if not calls:
             return
-        with self._flushing.lifted():
+        with self.flushing.lifted():
             for place, (callback, function) in enumerate(calls, 1):
                 self.run.waiting = [later for later, _ in calls[place:]]
                 self._call(callback, function, hook)
@@ -186,7 +186,7 @@ class Session:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
         self._pieces = pieces
         for piece in pieces:
-            with self._flushing:
+            with self.flushing:
                 while not piece.done:
                     self._raise_signal()
                     if self.run.stop_reason is not None:

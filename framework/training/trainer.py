@@ -325,14 +325,13 @@ class Trainer(Component):
         run = session.run
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
+        watched = session.hears("on_batch_end")
         if run.engine == "jax":
-            return JaxEngine(
-                run, self._figures, session.call, watched=session.hears("on_batch_end"), within=bool(hooks), **options
-            )
+            options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
+            return JaxEngine(run, self._figures, session.call, **options)
         if run.engine == "numpy" or comes_between(self.engine, hooks):
             run.engine = "numpy"
             return Engine(run, self._figures, session.call, **options)
-        watched = session.hears("on_batch_end")
         quiet = self.engine == "auto"
         return CompiledEngine(run, self._figures, session.call, watched=watched, quiet=quiet, **options)
 

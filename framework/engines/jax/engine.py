@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class JaxEngine(Engine):
         *,
         watched: bool = False,
         within: bool = False,
+        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
         **options: Any,
     ) -> None:
         """Prepare for a run.
@@ -74,11 +75,12 @@ class JaxEngine(Engine):
             call: Calls a hook of every callback, by its name.
             watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
             within: Whether a callback acts within a step; JAX then computes the gradients, and NumPy the update.
+            lifted: Puts back the caller's mode for subnormal numbers, which XLA sets by itself in its threads.
             **options: Those of the NumPy engine.
         """
         super().__init__(run, figures, call, **options)
         self.jax = required("jax", "engine='jax'")
-        self.watched, self.within = watched, within
+        self.watched, self.within, self._lifted = watched, within, lifted
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._capacity = 0
         self._plan: Plan | None = None
@@ -94,12 +96,16 @@ class JaxEngine(Engine):
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""
-        if self.within or not self._chunk(piece):
+        with self._lifted():
+            made = not self.within and self._chunk(piece)
+        if not made:
             super().advance(piece)
 
     def gradient(self, batch: Batch) -> Sums:
         """Fill the gradients with JAX; NumPy raises the error of what is not finite."""
-        return self._gradient(batch) or super().gradient(batch)
+        with self._lifted():
+            sums = self._gradient(batch)
+        return super().gradient(batch) if sums is None else sums
 
     # a chunk
 
