@@ -57,7 +57,8 @@ def html(text: str) -> str:
 def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
     """Return rows of cells as an HTML table, whose first row is the head.
 
-    There are no colours, so that it is readable on light and on dark pages.
+    It has no colours, so that it is readable on light and on dark pages. Its classes keep MathJax from reading what
+    stands between two dollars as a formula.
 
     Args:
         rows: The rows: texts, which are escaped, or ``Markup``.
@@ -65,16 +66,17 @@ def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
 
     Example:
         >>> as_html([["loss"], ["0.25"]])
-        '<table><tr><th>loss</th></tr><tr><td>0.25</td></tr></table>'
+        '<table class="tex2jax_ignore mathjax_ignore"><tr><th>loss</th></tr><tr><td>0.25</td></tr></table>'
         >>> as_html([["name"]], left=1)
-        '<table><tr><th style="text-align:left">name</th></tr></table>'
+        '<table class="tex2jax_ignore mathjax_ignore"><tr><th style="text-align:left">name</th></tr></table>'
     """
     lines: list[str] = []
     for row in rows:
         kind = "td" if lines else "th"
         starts = (f'{kind} style="text-align:left"' if place < left else kind for place in range(len(row)))
         lines.append("".join(f"<{start}>{html(cell)}</{kind}>" for start, cell in zip(starts, row, strict=True)))
-    return Markup(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return Markup(f'<table class="tex2jax_ignore mathjax_ignore">{body}</table>')
 
 
 def figure(value: float | None, digits: int = 6) -> str:

@@ -137,7 +137,8 @@ def test_print_and_jupyter_show_a_table():
     history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1 / 3, "<b>": 1e-300}])
     assert str(history) == "epoch      loss     <b>\n    1       0.5        \n    2  0.333333  1e-300"
     assert history._repr_html_() == (
-        "<table><tr><th>epoch</th><th>loss</th><th>&lt;b&gt;</th></tr>"
+        '<table class="tex2jax_ignore mathjax_ignore">'
+        "<tr><th>epoch</th><th>loss</th><th>&lt;b&gt;</th></tr>"
         "<tr><td>1</td><td>0.5</td><td></td></tr>"
         "<tr><td><b>2</b></td><td><b>0.333333</b></td><td><b>1e-300</b></td></tr></table>"
         "<div>bold: the lowest loss, in row 2 of 2</div>"
