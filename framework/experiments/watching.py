@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -40,8 +41,9 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
         self._place, self._last = 0, b""
+        self.rows: list[dict[str, Any]] = []
+        self.columns: dict[str, array[float]] = {}  # of numbers, NaN where a row has none: a redraw takes them whole
 
     def read(self) -> bool:
         """Read what is new, and return whether there is something."""
@@ -53,15 +55,25 @@ class Tail:
             text = b""
         again = not text.startswith(self._last) or (not self._last and self._place > 0)
         if again:
-            self.rows, self._place, self._last = [], 0, b""
+            self.rows, self.columns, self._place, self._last = [], {}, 0, b""
             return self.read() or True
         text = text[len(self._last) :]
         whole = text[: text.rfind(b"\n") + 1]
         if whole:
             self._place += len(whole)
             self._last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-            self.rows += rows_of(whole)
+            for row in rows_of(whole):
+                self._append(row)
         return bool(whole)
+
+    def _append(self, row: dict[str, float | None]) -> None:
+        for key in row:
+            if key not in self.columns:
+                self.columns[key] = array("d", [math.nan]) * len(self.rows)
+        for key, column in self.columns.items():
+            value = row.get(key)
+            column.append(math.nan if value is None else value)
+        self.rows.append(row)
 
 
 class Watched:
@@ -147,12 +159,12 @@ class Watched:
 
     def values(self, key: str) -> Array:
         """Return a column, NaN where a row has no number."""
-        return np.array([row.get(key) for row in self.rows], dtype=float)
+        return np.array(() if self.tail is None else self.tail.columns[key])
 
     @property
     def keys(self) -> list[str]:
         """The figures, in the order in which they come."""
-        return [*dict.fromkeys(key for row in self.rows for key in row if key not in COUNTERS)]
+        return [] if self.tail is None else [key for key in self.tail.columns if key not in COUNTERS]
 
 
 def watch(

@@ -128,6 +128,20 @@ def test_a_line_that_is_not_json_is_left_out(tmp_path):
     assert tail.rows[1]["loss"] is None
 
 
+def test_columns_are_those_of_all_rows_also_of_a_file_that_is_replaced(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(1) + line(2, late=7.0, val_loss=None))
+    tail = Tail(path)
+    tail.read()
+    np.testing.assert_array_equal(tail.columns["late"], [math.nan, 7.0])
+    np.testing.assert_array_equal(tail.columns["val_loss"], [2.0, math.nan])
+    path.write_text(line(1))
+    tail.read()
+    assert {key: column.tolist() for key, column in tail.columns.items()} == {
+        key: [value] for key, value in json.loads(line(1)).items()
+    }
+
+
 def test_times_that_are_not_finite_are_left_out(folder):
     write(folder, line(1, seconds=math.nan), line(2, seconds=math.inf), line(3))
     assert "500 ms an epoch, 500 ms left" in command("watch", "run", "--once")
