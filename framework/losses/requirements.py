@@ -120,6 +120,10 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     return array
 
 
+OVERFLOWS = 1e6
+"""Outputs of this size and more have diverged, so that it is not the loss alone that is wrong."""
+
+
 def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> str:
     """Say at which row of a batch a loss is not finite, given its values, the outputs a, and h where it works on h."""
     numbers = np.asarray(values, dtype=np.float64)
@@ -132,6 +136,11 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
     given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
     if canonical and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
         advice = f"The loss is infinite for this output{end}"
+    elif place and np.isinf(numbers[place]) and ":" in loss.tag() and np.abs(given[row]).max() < OVERFLOWS:
+        advice = (
+            "The formula of the loss overflows there: standardise the target, or write the formula so that it cannot "
+            "overflow, such as np.logaddexp(e, -e) for np.log(np.exp(e) + np.exp(-e))"
+        )
     elif place and np.isnan(numbers[place]):
         if np.isfinite(given[row]).all():
             own = ". In a loss of your own, guard 0 / 0 with np.where" if ":" in loss.tag() else ""

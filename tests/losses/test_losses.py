@@ -288,15 +288,24 @@ class OwnLogarithm(Loss):
         return (prediction - target) ** 2 + prediction * np.log(prediction)
 
 
+class OwnLogCosh(Loss):
+    """log cosh, whose cosh overflows."""
+
+    def value(self, prediction, target):
+        return np.log(np.cosh(prediction - target))
+
+
 @pytest.mark.parametrize(
     ("loss", "outputs", "targets", "advice"),
     [
+        (OwnLogCosh(), 1.0, [1000.0], r"The formula of the loss overflows there: standardise the target, .*logaddexp"),
+        (OwnLogCosh(), np.inf, [1.0], "Lower the learning rate"),
         (OwnLogarithm(), 0.0, [1.0], r"where the output is \[0\.\].*guard 0 / 0 with np\.where"),
         (CrossEntropy(), -1.0, [[1.0, 0.0]], r"no value for this output: end the model with Softmax\(\)"),
         (MeanSquaredError(), np.nan, [1.0], "A formula in the model gives 0 / 0 or inf - inf"),
         (MeanSquaredError(), np.inf, [1.0], "Lower the learning rate"),
     ],
-    ids=["own loss", "no distribution", "nan in the model", "overflow"],
+    ids=["own overflow", "diverged", "own loss", "no distribution", "nan in the model", "overflow"],
 )
 def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advice):
     targets = np.array(targets)
