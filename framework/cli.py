@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import math
+import sys
 import time
 
 import click
@@ -79,6 +81,8 @@ def _finite(_context: click.Context, _option: click.Parameter, number: float) ->
 @click.version_option(package_name="framework")
 def main() -> None:
     """Train small models on NumPy."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have characters that an output in ASCII or cp1252 lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @main.command(short_help="Print one step of one neuron, number by number.")

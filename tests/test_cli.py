@@ -92,3 +92,11 @@ def test_describe_prints_what_a_checkpoint_holds(tmp_path):
     result = run("describe", str(path))
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: '{path}' cannot be loaded: ")
+
+
+def test_names_that_an_output_cannot_hold_are_escaped(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"epoch": 1, "löss日": 0.5}\n', encoding="utf-8")
+    done = CliRunner(charset="ascii").invoke(main, ["watch", str(path), "--once"])
+    assert done.exception is None
+    assert r"l\xf6ss\u65e5" in done.output
