@@ -19,6 +19,7 @@ from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS, classes_of
 from framework.preprocessing.fitted import FittedPreprocess, shown
+from framework.reports.comparing import epoch_of_weights
 from framework.tables import duration
 from framework.trees import at
 
@@ -51,6 +52,7 @@ class Contents:
         code: The model as Python code.
         layers: The rows of the model's summary, the first of which is the head; empty without a model.
         data: The rows of the table of columns: name, kind, steps, what it became.
+        weights: The epoch at whose end the model had its weights, None if it is not known.
         final: The figures of the final weights on the validation data, by name.
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
         unconfused: Why there is no confusion matrix, and what to do for one; empty where the model has no classes.
@@ -65,6 +67,7 @@ class Contents:
     code: str = ""
     layers: Cells = ()
     data: Cells = ()
+    weights: int | None = None
     final: Mapping[str, float] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
     unconfused: str = ""
@@ -115,6 +118,7 @@ def contents_of(run: Any, name: str) -> Contents:
         repr(model),
         model.summary_table(),
         data_of(model.preprocess),
+        weights=epoch_of_weights(run),
         steps=first_steps(run),
         alarms=stopped,
     )

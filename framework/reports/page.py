@@ -140,7 +140,9 @@ def _figures(run: Contents) -> Iterator[str]:
     names = figures([run])
     parts = ("training", "validation") if any(f"val_{name}" in run.columns for name in names) else ("training",)
     yield "<h2>Figures</h2>\n"
-    yield f'<p class="soft">The best epoch has the smallest {_text(best[0])}.</p>\n' if best is not None else ""
+    said = [f"The best epoch has the smallest {best[0]}."] if best is not None else []
+    said += [f"The weights are those of epoch {run.weights:,}."] if run.weights else []
+    yield f'<p class="soft">{_text(" ".join(said))}</p>\n' if said else ""
     yield _scrolling("figures")
     yield '<thead><tr><td rowspan="2"></td>'
     yield from (f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups)

@@ -325,6 +325,7 @@ def test_the_figures_side_by_side_are_of_the_epoch_of_the_final_weights(run, tmp
     assert (rows["epochs"], rows["epoch"]) == (["6", str(restored.epoch)], ["6", str(best + 1)])
     assert rows["loss"] == [f"{each:.6g}" for each in (run.history[-1]["loss"], restored.history[best]["loss"])]
     assert rows["complete"] == ["yes", "yes"]
+    assert f"The weights are those of epoch {best + 1}." in page.text
 
 
 def test_figures_that_are_not_finite_are_gaps(tmp_path):
