@@ -154,7 +154,7 @@ def sums_over_rows(node: Node, lives: Lives) -> bool:
     x, axes = node.args[0], node.attributes["axes"]
     leading = node.op == "sum" and axes == tuple(range(len(axes))) and node.graph.rows_in(x.shape[0]) > 0
     several = node.kind == "f" and math.prod(x.shape[len(axes) :]) > 1
-    return leading and several and (x.ndim == 2 or lives.contiguous(x))
+    return leading and several and (x.ndim == 2 or x.op == "input" or lives.contiguous(x))
 
 
 class _Writer:

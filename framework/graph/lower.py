@@ -133,9 +133,10 @@ def _uses(order: Iterable[Node], outputs: Iterable[Any]) -> Counter[Node]:
 # rules: (new graph, node, new arguments, how often each node is used) -> what the node becomes, or None
 
 
-def _softmax(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+def _softmax(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
     axes = node.attributes["axes"]
     largest = new.add("max", args[0], axes=axes, keepdims=True)
+    largest = _extreme(new, largest, largest.args, uses) or largest
     e = new.add("exp", new.add("subtract", args[0], largest))
     return new.add("divide", e, new.add("sum", e, axes=axes, keepdims=True))
 

@@ -49,12 +49,14 @@ def require_classes(array: Array, classes: int, name: str) -> Array:
         >>> require_classes(np.array([0.0, 2.0]), 3, "y")
         array([0, 2])
     """
-    bad = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
-    if bad.any():
-        row = int(np.argmax(bad))
+    good = (array >= 0) & (array < classes)
+    if array.dtype.kind == "f":
+        good &= array == np.floor(array)
+    if not good.all():
+        row = int(np.argmin(good))
         raise DataError(
             f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
-            f"({int(bad.sum())} of {len(array)} rows)"
+            f"({int((~good).sum())} of {len(array)} rows)"
         )
     return array.astype(np.intp, copy=False)
 
