@@ -7,8 +7,10 @@ numbers in any process and in any order; two keys give independent numbers. NumP
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
 def random_generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
@@ -34,4 +36,15 @@ def random_generator(seed: int, purpose: str, *counters: int) -> np.random.Gener
     """
     text = f"{purpose}|{seed}|" + "|".join(map(str, counters))
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(_Key(digest)))  # type: ignore[arg-type]  # NumPy's stubs are narrower
+
+
+class _Key(ISeedSequence):
+    """A key in place of a seed. With ``key=``, NumPy also asks the system for random bits, at the same cost again."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.words = np.frombuffer(digest, "<u8").astype(np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+        """Return the key, for which Philox asks."""
+        return self.words
