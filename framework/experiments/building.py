@@ -118,7 +118,7 @@ class _Builder:
                 named = re.search(r"setting '(\w+)'", line)
                 said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
                 place: KeyPath = (*path, named[1]) if named else path
-                if named and "must be a valid tuple" in line:
+                if named and "must be a list or a tuple" in line:
                     place, said = _array_advised(cls, named[1], table[named[1]], place)
                 self.error(place, said)
             return _FAILED

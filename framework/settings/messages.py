@@ -237,6 +237,16 @@ def _translated(name: str, choices: Collection[str]) -> str | None:
     return next((other for other in others.split() if other in choices), None)
 
 
+_WORDS = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "a string",
+    "boolean": "True or False",
+    "tuple": "a list or a tuple",
+}
+"""Kinds of values, by what pydantic calls them after "a valid"."""
+
+
 def settings_message(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> str:
     """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
@@ -250,6 +260,7 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         where = str(part["loc"][0]) if part["loc"] else ""
         context = part.get("ctx", {})
         text = str(context["error"]) if part["type"] == "value_error" else part["msg"].removeprefix("Input should ")
+        text = re.sub(r"\ba valid (integer|number|string|boolean|tuple)\b", lambda kind: _WORDS[kind[1]], text)
         if not where:
             lines.append(text.removeprefix(f"{cls.__name__}: "))
         elif part["type"] == "extra_forbidden":
@@ -267,7 +278,8 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
             kinds.setdefault(where, []).extend([kind] if kind else [])
             given[where] = part["input"]
     for where, wanted_list in expected.items():
-        wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", " or")
+        either = " or" if wanted_list[0].startswith("be of class") else " or a"
+        wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", either).replace(" or be ", " or ")
         hint = _component_hint(given[where], kinds[where], components)
         lines.append(f"setting '{where}' must {wanted}; got {brief(given[where])}{hint}")
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)

@@ -61,8 +61,8 @@ def test_a_file_becomes_the_component_that_python_makes():
     ("change", "message"),
     [
         (("epochs = 3", "epoch = 3"), "line 3: Trainer: unknown setting 'epoch'; did you mean 'epochs'?"),
-        (("epochs = 3", 'epochs = "3"'), "line 3: Trainer: setting 'epochs' must be a valid integer; got '3'"),
-        (("epochs = 3", "epochs = 3.5"), "line 3: Trainer: setting 'epochs' must be a valid integer; got 3.5"),
+        (("epochs = 3", 'epochs = "3"'), "line 3: Trainer: setting 'epochs' must be an integer; got '3'"),
+        (("epochs = 3", "epochs = 3.5"), "line 3: Trainer: setting 'epochs' must be an integer; got 3.5"),
         (("epochs = 3", "epochs = {a = 1}"), "line 3: Trainer: setting 'epochs' must not be a table; got {'a': 1}"),
         (('"AdamOptimizer"', "7"), "line 8: the type of setting 'optimizer' must be the name of a class; got 7"),
         (("epochs = 3", "epochs = true"), "line 3: Trainer: setting 'epochs' must "),

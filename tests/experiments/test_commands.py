@@ -159,7 +159,7 @@ def test_flags_mean_the_same_in_any_order():
         (
             "epochs = 3",
             'epochs = "3"',
-            "points.toml, line 15: Trainer: setting 'epochs' must be a valid integer; got",
+            "points.toml, line 15: Trainer: setting 'epochs' must be an integer; got",
         ),
         (
             "validation = 0.25",
@@ -196,10 +196,10 @@ def test_a_mistake_in_the_file_is_named_with_its_line_and_leaves_nothing(workpla
     ("change", "message"),
     [
         ("trainer.epoch=3", "--set trainer.epoch=3: Trainer: unknown setting 'epoch'; did you mean 'epochs'?"),
-        ("trainer.epochs=3.5", "--set trainer.epochs=3.5: Trainer: setting 'epochs' must be a valid integer; got 3.5"),
+        ("trainer.epochs=3.5", "--set trainer.epochs=3.5: Trainer: setting 'epochs' must be an integer; got 3.5"),
         (
             "trainer.epochs=abc",
-            "--set trainer.epochs=abc: Trainer: setting 'epochs' must be a valid integer; got 'a",
+            "--set trainer.epochs=abc: Trainer: setting 'epochs' must be an integer; got 'a",
         ),
         (
             "trainer.optimizer.learning_rate=abc",

@@ -291,7 +291,7 @@ def test_float32_stays_float32(x, activation, loss):
     ("make", "message"),
     [
         (lambda: Neuron(0), "'inputs' must be greater than or equal to 1"),
-        (lambda: Dense(2, True), "'units' must be a valid integer"),
+        (lambda: Dense(2, True), "'units' must be an integer"),
         (lambda: Neuron(2, Softmax()), "couples a row of units: use Sigmoid for two classes"),
         (lambda: Dense(2, 1, Softmax()), "over a row of 1 unit is constant: use Sigmoid"),
         (lambda: Neuron(2, ReLU), r"write ReLU\(\) with its brackets"),
