@@ -305,7 +305,7 @@ def _main(run: Watched) -> str | None:
 
 def _curves(runs: Sequence[Watched], console: Any, log: bool) -> list[Any]:
     """Return a plot for each figure of one run, or one plot of several runs."""
-    if not _draws(console) or max(len(run.rows) for run in runs) < 2:
+    if not _draws(console) or not any(run.keys and len(run.rows) > 1 for run in runs):
         return []
     across = 2 if console.width >= 100 else 1
     width = max(10, min(100, (console.width - 2 * across) // across - 11))

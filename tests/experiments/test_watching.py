@@ -183,6 +183,14 @@ def test_several_runs_are_the_rows_of_a_table(folder, monkeypatch):
     assert "long reason" not in text
 
 
+def test_runs_without_figures_have_no_curves(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    shown = command("watch", path, path, "--once")
+    assert shown.count("history.jsonl") == 2
+    assert "⠀" not in shown
+
+
 def test_a_figure_that_a_run_does_not_have_is_left_out_and_a_null_is_not_finite(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
     make("other")
