@@ -137,19 +137,19 @@ def proposal(
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
 {_rare(classes)}#
-# Every choice below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
-# Numbers of rows decide the sizes; no choice was tried on the data.
+# Every setting below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
+# The sizes depend on the number of rows; no setting was tuned on the data.
 
-# The part of the rows that is held out, to be evaluated after each epoch.
+# The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
 {_holdout(timely=any(each.ordered for each in columns))}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
 {_trainer(_head(classes), size)}
-# How each column becomes numbers, learnt from the training rows alone. A column takes the steps of its name; else of
-# the first pattern that fits, such as "income*"; else of its kind, such as "<text>". Impute fills missing values, also
-# where only later rows have some.
+# The steps that convert each column to numbers, learnt from the training rows alone. A column takes the steps under its
+# name; else those of the first matching pattern, such as "income*"; else those of its kind, such as "<text>". Impute
+# fills missing values, also if only later rows have some.
 [trainer.preprocess.target]
 {_rule(target, [Classes()] if classes else steps, "")}
 [trainer.preprocess.columns]
