@@ -405,8 +405,8 @@ def place_of_best(values: Any, mode: str = "min") -> int | None:
 class Record(dict[str, Any]):
     """The arrays that a layer's forward keeps for its backward, by name, and the working memory of both.
 
-    In training a layer has one record and ``array`` returns the same memory at every step. In prediction each thread
-    has a record for few rows, and each call has one for many.
+    In training a layer has one record and ``array`` returns the same memory at every step. Predictions that are made
+    at the same time have records of their own.
 
     Attributes:
         training: Whether this is a training pass.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FEW_ROWS = 16
-"""Up to this many rows, a prediction keeps its working memory: to make it takes longer than to fill it."""
+"""The working memory of a prediction of up to this many rows is kept: to make it takes longer than to fill it."""
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
@@ -325,12 +325,25 @@ class Model(Component):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
         x, sample = self._accept(x, self._built())
         x = map_leaves(lambda leaf: leaf[None], x) if sample else x
-        _, a = self.output(x, self.prediction_record(rows_in(x)))
-        return map_leaves(lambda leaf: leaf[0].copy() if sample else leaf.copy(), a)
+        rows = rows_in(x)
+        record = self.take_record(rows)
+        _, a = self.output(x, record)
+        found = map_leaves(lambda leaf: leaf[0].copy() if sample else leaf.copy(), a)
+        self.keep_record(record, rows)
+        return found
 
-    def prediction_record(self, rows: int) -> Record:
-        """Return what ``output`` works in for batches of up to this many rows; this thread keeps that of few rows."""
-        return self._built().predicting if rows <= _FEW_ROWS else self._new_record(training=False)
+    def take_record(self, rows: int) -> Record:
+        """Return a record for predictions of up to this many rows, which no one else uses at this moment."""
+        kept = self._built().records
+        try:
+            return kept.pop() if rows <= _FEW_ROWS else self._new_record(training=False)
+        except IndexError:  # of the first prediction, or while others are made
+            return self._new_record(training=False)
+
+    def keep_record(self, record: Record, rows: int) -> None:
+        """Keep the record of a prediction that has ended, whose outputs were copied, for the next one."""
+        if rows <= _FEW_ROWS:
+            self._built().records.append(record)
 
     def output(self, x: Tree, record: Record | None = None) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.

@@ -280,6 +280,7 @@ class State:
         accepted: The shape of the last batch, or the shapes by name: a batch like it needs no further check.
         limits: How many ids the numbers in samples may be, None for samples without ids, by the shape of samples that
             were checked.
+        records: Those of predictions of few rows that have ended; as many as were ever made at the same time.
     """
 
     def __init__(
@@ -298,21 +299,13 @@ class State:
         self.skips = False
         self.accepted: Any = ()
         self.limits: dict[Any, Any] = {}
-        self._of_thread = threading.local()
+        self.records: list[Record] = []
         self._new_record = new_record
 
     @cached_property
     def record(self) -> Record:
         """The record of the last forward; a layer inside a model uses its part of the model's record."""
         return self._new_record(training=True)
-
-    @property
-    def predicting(self) -> Record:
-        """The record of this thread's predictions of few rows, with its working memory."""
-        record: Record | None = getattr(self._of_thread, "record", None)
-        if record is None:
-            record = self._of_thread.record = self._new_record(training=False)
-        return record
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""

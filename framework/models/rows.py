@@ -95,11 +95,12 @@ def predicted(model: Model, x: Any, name: str) -> Any:
     for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
         count = rows_in(rows)
-        record = model.prediction_record(count)
+        record = model.take_record(count)
         for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
             with np.errstate(all="ignore"):
                 _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), record)
             found.append(map_leaves(lambda leaf: leaf.copy(), a))
+        model.keep_record(record, count)
     whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 

@@ -126,7 +126,8 @@ class Figures:
         """Return every figure of a model over a source of data."""
         totals: Sums = {}
         kept: list[Batch] = []
-        activation, record = model.output_activation, model.prediction_record(source.rows or EVALUATION_ROWS)
+        activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
+        record = model.take_record(rows)
         with closing(batches(source, EVALUATION_ROWS)) as parts:
             for x, y, weight in parts:
                 with np.errstate(all="ignore"):
@@ -140,6 +141,7 @@ class Figures:
                     add_sums(totals, {"loss": loss} | sums)
                 if self.whole:
                     kept.append(copied((a, y, weight)))
+        model.keep_record(record, rows)
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)

@@ -1,6 +1,7 @@
 """Neuron, Dense and Sequential: predictions, gradients and who owns which array."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from framework import (
     Dense,
     DtypeError,
     HalfSquaredError,
+    Layer,
     Loss,
     Neuron,
     ReLU,
@@ -119,6 +121,8 @@ def test_what_is_handed_out_is_the_callers_own(make):
     kept = [first.copy(), predicted.copy(), gradient.copy()]
     vector = model.parameters.vector.copy()
     model.backward(some_gradient(model.forward(2 * X)))
+    model(2 * X)
+    model.predict(3 * X)
     for array, before in zip((first, predicted, gradient), kept, strict=True):
         assert np.array_equal(array, before)
         array[...] = np.nan
@@ -216,12 +220,36 @@ def test_predicting_between_forward_and_backward_changes_nothing(make):
 
 @EACH_MODEL
 def test_threads_may_share_a_model(make):
-    inputs = [np.random.default_rng(i).normal(size=(20 + i, 3)) for i in range(40)]
+    inputs = [np.random.default_rng(i).normal(size=(1 + i, 3)) for i in range(40)]
     shared, expected = make(), make()
     with ThreadPoolExecutor(8) as pool:
         predictions = list(pool.map(shared, inputs))  # the first of them draw the weights
     for x, prediction in zip(inputs, predictions, strict=True):
         assert np.array_equal(prediction, expected(x))
+
+
+def test_a_prediction_may_be_made_while_another_is():
+    """As by a signal handler, or by a layer that asks the whole model."""
+
+    class Asking(Layer):
+        check: ClassVar = "off"
+        inputs: int = 4
+
+        def apply(self, x, values, record):
+            if questions:
+                answers.append(model(questions.pop()))
+            return x
+
+        def apply_backward(self, gradient, values, record, gradients):
+            return gradient
+
+    first, last = Dense(3, 4, Tanh(), seed=1), Dense(4, 2, Sigmoid(), seed=2)
+    expected = Sequential(first.copy(), last.copy())
+    model, questions, answers = Sequential(first, Asking(), last), [], []
+    for x in (X, 3 * X):
+        assert np.array_equal(model(x), expected(x))
+        questions.append(2 * X)
+    assert np.array_equal(answers[0], expected(2 * X))
 
 
 def test_assigning_weights_copies_into_them():
