@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from framework.arrays import class_names
 from framework.errors import SettingsError
 from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File
-from framework.export.whole import model_hint, whole
+from framework.export.whole import whole
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.files import write_whole
@@ -21,17 +21,18 @@ from framework.graph.node import Node
 from framework.models import Model
 from framework.models.rows import classes_of, scores_of
 from framework.preprocessing.categories import Classes
-from framework.settings.messages import brief
+from framework.settings.messages import brief, worded
 from framework.trees import leaves
 
 
+@worded
 def export_onnx(
     model: Model,
     path: str | os.PathLike[str],
     *,
     shape: Any = None,
     dtype: str | None = None,
-    classes: Sequence[Any] | None = None,
+    classes: Iterable[Any] | None = None,
 ) -> None:
     """Write a model as an ONNX file, which ONNX Runtime and other programs run without Python or this package.
 
@@ -68,14 +69,12 @@ def export_onnx(
         The ONNX specification, IR version 10, opset 21.
     """
     required("onnx", "export_onnx")
-    if not isinstance(model, Model):
-        raise SettingsError(f"export_onnx: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
     if dtype not in (None, "float32", "float64"):
         raise SettingsError(f"export_onnx: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
     write_whole(path, _written(model, shape, dtype or model.dtype, classes).SerializeToString())
 
 
-def _written(model: Model, shape: Any, dtype: str, classes: Sequence[Any] | None) -> Any:
+def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None) -> Any:
     """Return the ONNX model."""
     found = whole(model, shape, dtype, name="export_onnx")
     preprocess = model.preprocess
@@ -150,7 +149,7 @@ def _output_names(model: Model, shapes: Mapping[str, tuple[int, ...]], labels: M
 
 
 def _classes(
-    model: Model, shapes: Mapping[str, tuple[int, ...]], classes: Sequence[Any] | None
+    model: Model, shapes: Mapping[str, tuple[int, ...]], classes: Iterable[Any] | None
 ) -> dict[str, tuple[Any, ...]]:
     """Return the classes of each output that chooses one, by name."""
     outputs = [*shapes]

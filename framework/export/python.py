@@ -20,7 +20,7 @@ from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.export.source import HELPER_NAMES, Formula, Lines, quoted
 from framework.export.table_source import TABLE_HELPER_NAMES, TableSource, table_helper
-from framework.export.whole import OnSymbols, model_hint, sample_of, without_graph
+from framework.export.whole import OnSymbols, sample_of, without_graph
 from framework.files import write_whole
 from framework.graph.graph import KINDS
 from framework.graph.lower import lower
@@ -33,7 +33,7 @@ from framework.models.branches import Heads, Join
 from framework.models.rows import scores_of
 from framework.models.sequential import Residual, Sequential
 from framework.settings.component import belongs_to
-from framework.settings.messages import brief
+from framework.settings.messages import worded
 from framework.shapes import of_rows, shown
 from framework.trees import flatten, leaves, map_leaves, names, sample_shape
 
@@ -44,6 +44,7 @@ _TAKEN = {"np", "base64", "io", "x", "rows", "real", "table", "predict", "networ
 _TAKEN |= {*keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPER_NAMES}
 
 
+@worded
 def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None) -> None:
     """Write a model as a Python file with one function, ``predict(x)``, that needs NumPy alone.
 
@@ -75,8 +76,6 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         >>> bool((predict([[1.0, 2.0]]) == model([[1.0, 2.0]])).all())
         True
     """
-    if not isinstance(model, Model):
-        raise SettingsError(f"export_python: argument 'model' must be a model; got {brief(model)}{model_hint(model)}")
     write_whole(path, _File(model, sample_of(model, shape, "export_python")).source())
 
 

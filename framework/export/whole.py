@@ -19,7 +19,7 @@ from framework.models import Layer, Model
 from framework.models.composite import Following
 from framework.models.sequential import Sequential
 from framework.settings.component import belongs_to
-from framework.shapes import is_known, shown
+from framework.shapes import is_known, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names, sample_shape
 
 
@@ -88,12 +88,6 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
     )
 
 
-def model_hint(given: object) -> str:
-    """Say where an estimator of ``framework.sklearn`` or a run has its model."""
-    found = [name for name in ("model", "model_") if isinstance(getattr(given, name, None), Model)]
-    return f"; give its .{found[0]}" if found else ""
-
-
 def sample_of(model: Model, shape: Any, name: str) -> Any:
     """Return the shape of a sample: the given one, that of the preprocess, or that of the model.
 
@@ -114,6 +108,7 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
         shape = model.preprocess.shape
     if shape is None:
         shape = expected
+    require_sizes(f"{name}: argument 'shape'", shape)
     if not is_known(shape) or not leaves(shape):
         raise SettingsError(
             f"{name}: the model leaves the shape of a sample open, {shown(expected)}; give shape=..., the shape of one "

@@ -316,8 +316,9 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         name, value, kinds = wrong[0], given[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
         wanted = " or ".join({"Callable": "a function", "NoneType": "None"}.get(kind, f"a {kind}") for kind in kinds)
         problem = f"argument '{name}' must be {wanted}; got {brief(value)}"
-        if isinstance(getattr(value, name, ...), classes[name]):
-            hint = f"; write {type(value).__name__.lower()}.{name}"
+        for attribute in (name, f"{name}_"):  # as of a run, and of an estimator
+            if isinstance(getattr(value, attribute, ...), classes[name]):
+                hint = f"; write {type(value).__name__.lower()}.{attribute}"
         hint = hint or _component_hint(value, kinds, ())
     except TypeError as error:
         problem = str(error)
@@ -436,7 +437,7 @@ _SHORT_NAMES = {
 
 def _component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
     """Say what to write instead of a component's class or name, among the classes of the expected kinds."""
-    if isinstance(given, type):
+    if isinstance(given, type) and {each.__name__ for each in given.__mro__}.intersection(kinds):
         return f"; write {_made(given)} with its brackets"
     fitting = [found for found in components if any(base.__name__ in kinds for base in found.__mro__)]
     if isinstance(given, str) and fitting:

@@ -201,7 +201,9 @@ def test_large_parameters_stand_at_the_end(tmp_path):
 @pytest.mark.parametrize("export", [export_python, export_onnx])
 def test_a_run_or_an_estimator_is_refused_with_the_name_of_its_model(export, tmp_path):
     for given, name in [(SimpleNamespace(model=Dense(1, 1)), "model"), (SimpleNamespace(model_=Dense(1, 1)), "model_")]:
-        with pytest.raises(SettingsError, match=f"argument 'model' must be a model; got .*; give its .{name}$"):
+        with pytest.raises(
+            SettingsError, match=f"argument 'model' must be a Model; got .*; write simplenamespace.{name}$"
+        ):
             export(given, tmp_path / "file")
 
 
@@ -253,7 +255,7 @@ REFUSED = {
         r"column 'x': .*np\.sort",
     ),
     "an open shape": (lambda: LSTM(units=2, inputs=3), "leaves the shape of a sample open"),
-    "no model": (ReLU, "'model' must be a model; got ReLU"),
+    "no model": (ReLU, "'model' must be a Model; got ReLU"),
 }
 
 
