@@ -243,6 +243,8 @@ class Formula:
             return first in self.plain and (node.op == "reshape" or self.lives.contiguous(node))
         if node.op in ("matmul", "gather", "constant", "rows", "row_numbers", "place", "loop", "part"):
             return True
+        if row.elementwise and any(arg in self.plain and arg.shape == node.shape for arg in nodes_in(node.args)):
+            return True  # NumPy takes the order of C where operands differ
         return node.op != "einsum" and all(
             arg in self.plain or arg.ndim < 2 or arg.fill is not None for arg in nodes_in(node.args)
         )
