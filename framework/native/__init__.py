@@ -8,6 +8,7 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - A function without annotations is a formula, expanded where it is called. The order of its operations is kept, and
   ``return`` is its last statement; it may return several values.
 - Statements: assignments, ``for i in range(...)``, ``if``, ``continue``, ``return``, calls.
+- A step of ``range`` that is not a literal is positive.
 - ``x[i]`` is an element, and ``x[i:]`` is the array from there on.
 - ``a if c else b``, ``and`` and ``or`` compute both sides.
 - A number literal takes the type of the other operand. A name that is assigned more than once has the type of its

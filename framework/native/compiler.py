@@ -155,11 +155,17 @@ class Program:
             node = self.definition(name, self.real)
             if node is None:
                 raise KernelError(f"a kernel without a function {name}")
-            result = self.types[ast.unparse(node.returns)] if node.returns else "void"
-            arguments = tuple(self.types[ast.unparse(each.annotation)] for each in node.args.args if each.annotation)
-            self._made[name] = Signature(arguments, result)
+            arguments = tuple(self.type(each.annotation, name) for each in node.args.args)
+            self._made[name] = Signature(arguments, self.type(node.returns, name) if node.returns else "void")
             self._texts.append(_Function(self, node, self._made[name]).text())
         return self._made[name]
+
+    def type(self, annotation: ast.expr | None, name: str) -> str:
+        """Return LLVM's type for an annotation in a function."""
+        text = "nothing" if annotation is None else ast.unparse(annotation)
+        if text not in self.types:
+            raise KernelError(f"function {name} of the kernel: expected one of {', '.join(self.types)}; got {text}")
+        return self.types[text]
 
     def tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
         """Return the name of a tile, which is written when it is first asked for."""
@@ -300,7 +306,9 @@ class _Function(ast.NodeVisitor):
     def _expand(self, node: ast.FunctionDef, names: dict[str, Value]) -> Any:
         """Write the body of a function with its names, and return what it returns."""
         nested = [each for each in node.body if isinstance(each, ast.For | ast.If)]
-        inside = (each for outer in nested for each in ast.walk(outer))
+        inside = [each for outer in nested for each in ast.walk(outer)]
+        if self.flags == ORDERED and any(isinstance(each, ast.Return) for each in inside):
+            raise self._error("a formula returns in its last statement alone")
         changing = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
         kept, self.names, self.changing = (self.names, self.changing), {}, changing
         for name, value in names.items():
@@ -334,7 +342,7 @@ class _Function(ast.NodeVisitor):
         self._assign(node.targets[0], self.visit(node.value))
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        kind = self.program.types[ast.unparse(node.annotation)]
+        kind = self.program.type(node.annotation, self.where[0])
         value: Value = self.visit(node.value or node.annotation)
         array = kind[0] == "*"
         value = self._named(kind, f"inttoptr i64 {value.name} to ptr") if array else self._converted(value, kind)
@@ -375,6 +383,8 @@ class _Function(ast.NodeVisitor):
         self._store(value, self.names[name])
 
     def _store(self, value: Value, place: Value) -> None:
+        if place.type[0] == "i" and (value.type[0] in "fd" or isinstance(value.name, float)):
+            raise self._error("expected an integer, as the name or the array holds; got a float; write int(...)")
         value = self._converted(value, place.type)
         self._line(f"store {_stored(place.type)} {value.name}, ptr {place.name}")
 
@@ -560,7 +570,7 @@ class _Function(ast.NodeVisitor):
         built_in = getattr(self, f"_{node.func.id}_of", None)
         try:
             return built_in(*arguments) if built_in else self._function(node.func.id, arguments)
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             self.where = where
             raise self._error(f"wrong arguments: {ast.unparse(node)}") from None
 

@@ -76,12 +76,16 @@ def processor() -> Processor:
     return Processor(llvm().get_host_cpu_name(), flags, vectors)
 
 
+OPENBLAS = "scipy_cblas_{letter}gemm64_"
+"""The names of the products in the OpenBLAS of NumPy's wheels; sizes have 64 bits."""
+
+
 @lru_cache(maxsize=1)
 def products() -> str:
     """Return what takes large products: "openblas", the one that NumPy brings, or "tiles" where that is not found."""
     library = ctypes.CDLL(import_module("numpy._core._multiarray_umath").__file__)
     try:
-        found = [getattr(library, f"scipy_cblas_{letter}gemm64_") for letter in "sd"]
+        found = [getattr(library, OPENBLAS.format(letter=letter)) for letter in "sd"]
     except AttributeError:
         return "tiles"
     for real, function in zip(("float", "double"), found, strict=True):

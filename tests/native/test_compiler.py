@@ -115,10 +115,13 @@ def run(arrays: arrays, n: int):
         np.testing.assert_array_equal(x, [3.0, 3.0, 3.0, 1.0, -2.0, 3.0])
 
 
+SIZES = [(1, 1, 1), (5, 3, 0), (1, 9, 5), (9, 1, 5), (7, 33, 20), (13, 70, 65), (5, 2, 9), (20, 300, 4), (490, 19, 300)]
+
+
 @DTYPES
 @pytest.mark.parametrize("flip", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 3, 0), (7, 33, 20), (13, 70, 65)])
+@pytest.mark.parametrize("sizes", SIZES)
 def test_products_are_those_of_numpy(dtype, flip, beta, sizes):
     text = """
 def run(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
@@ -155,10 +158,16 @@ def test_divergence_is_seen():
         ("y = exp(n, n)", r"wrong arguments: exp\(n, n\)"),
         ("y = x[1:2]", r"expected: array\[start:\]"),
         ("for i in x:", r"expected: for name in range\(...\)"),
+        ("x[0] = early(x[0])", "function early, .*: a formula returns in its last statement"),
+        ("y = bits(n)", r"wrong arguments: bits\(n\)"),
+        ("y = half(n)", "function half of the kernel: expected one of int, float, .*; got nothing"),
+        ("n[0] = 1", "n is not an array"),
+        ("for i in range(n): k = 0; k += x[i]", r"expected an integer, .*; got a float; write int\(...\)"),
     ],
 )
 def test_errors_name_the_function_and_the_line(line, message):
-    text = f"def run(x: reals, n: int):\n    {line}" + ("\n        pass" if line.endswith(":") else "")
+    rest = "def early(x):\n    if x > 0.0:\n        return x\n    return -x\n\ndef half(x: real, y):\n    return x\n"
+    text = f"def run(x: reals, n: int):\n    {line}{'pass' if line.endswith(':') else ''}\n\n{rest}"
     with pytest.raises(KernelError, match=message):
         compiled(text, "run", "float64")
 
