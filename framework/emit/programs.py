@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -191,11 +191,9 @@ def program_of(
     def traced(width: int, *key: Any) -> Program:
         program: Program | None = programs.get(key)
         if program is None:
-            formula = getattr(component, method)
+            make = _shared_program if wholly_ours(component) else _new_program
             try:
-                program = programs[key] = Program(
-                    formula, names, dtype, width, Reads([formula], type(component)), ours=wholly_ours(component)
-                )
+                program = programs[key] = make(component, method, names, dtype, width)
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
                 raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
@@ -211,6 +209,17 @@ def program_of(
         if program.elementwise or program.first.shape[-1] == width:
             return program
     return traced(width, method, dtype, width)
+
+
+def _new_program(component: Component, method: str, names: tuple[str, ...], dtype: str, width: int) -> Program:
+    """Trace a formula."""
+    formula = getattr(component, method)
+    reads = Reads([formula], type(component))
+    return Program(formula, names, dtype, width, reads, ours=wholly_ours(component))
+
+
+_shared_program = lru_cache(maxsize=256)(_new_program)
+"""The same for the library's own components, which read settings alone: equal ones share a program."""
 
 
 def tried_width(component: Component) -> int:
