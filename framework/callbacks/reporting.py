@@ -1,4 +1,4 @@
-"""Norms in the history, and the base of what sends it on; logs, which write a row to a file after every epoch."""
+"""Norms in the history; logs, which write its rows to a file; the base of logs and trackers."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def text_of_path(path: object) -> object:
 
 
 class Sender(Callback):
-    """The base of logs and trackers, which send each row of the history once, to a file or to another program.
+    """The base of logs and trackers: send each row of the history once, to a file or to another program.
 
-    They come after other callbacks, so that a row has the columns that those add. A resumed run sends its rows again.
+    It comes after other callbacks, so that a row has the columns that those add. A resumed run sends all its rows.
     """
 
     saves: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
     def on_train_begin(self, run: Run) -> None:
-        """Open what the rows go to, and send those that the run already has."""
+        """Open the file or the tracker, and send the rows that the run already has."""
         self._open(run)
         run.live(self).update(sent=0, last=time.monotonic())
         try:
@@ -121,7 +121,7 @@ class Sender(Callback):
 
     @abstractmethod
     def _open(self, run: Run) -> None:
-        """Put what is held open into ``run.live(self)``."""
+        """Open a file or a client, and keep it in ``run.live(self)``."""
 
     @abstractmethod
     def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
@@ -129,7 +129,7 @@ class Sender(Callback):
 
     @abstractmethod
     def _close(self, run: Run) -> None:
-        """Close what was opened."""
+        """Close it."""
 
 
 class _Log(Sender):
