@@ -136,4 +136,4 @@ def empty(folder: Path) -> Path:
 def caching(env: dict[str, str], cache: Path) -> dict[str, str]:
     """Return an environment with caches in this folder."""
     cache.mkdir(exist_ok=True)
-    return env | {"NUMBA_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache)}
+    return env | {"FRAMEWORK_CACHE_DIR": str(cache)}

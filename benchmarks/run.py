@@ -215,7 +215,7 @@ def environment(threads: int, folder: Path, *, quick: bool) -> dict[str, str]:
         if threads > len(cores):
             sys.exit(f"--threads {threads}: there are {len(cores)} cores")
         os.sched_setaffinity(0, cores[-threads:])  # the processes inherit it
-    caches = {"NUMBA_CACHE_DIR": "numba", "TORCHINDUCTOR_CACHE_DIR": "torch", "XDG_CACHE_HOME": "xdg"}
+    caches = {"FRAMEWORK_CACHE_DIR": "framework", "TORCHINDUCTOR_CACHE_DIR": "torch", "XDG_CACHE_HOME": "xdg"}
     return env | {name: str(folder / part) for name, part in caches.items()}
 
 
