@@ -16,7 +16,7 @@ from pathlib import Path
 import pyperf
 
 from benchmarks.bars import BARS
-from benchmarks.contenders import OURS, PEERS
+from benchmarks.contenders import FASTEST, OURS
 from benchmarks.workloads import FURTHER, WORKLOADS
 
 Results = Mapping[str, pyperf.Benchmark]
@@ -144,7 +144,7 @@ def bars(results: Results) -> Iterator[str]:
     """Give the table of the bars that can be judged by what was measured."""
     lines = []
     for bar in BARS:
-        above = fastest(results, bar.above.split()[0]) if bar.above.endswith(" peers") else bar.above
+        above = fastest(results, bar.above)
         if bar.below:
             spread = ratio(results, above, bar.below)
         else:
@@ -159,10 +159,11 @@ def bars(results: Results) -> Iterator[str]:
         yield from ["", "**bars**", "", row(["", "measured", "bar", ""]), "|" + "---|" * 4, *lines]
 
 
-def fastest(results: Results, workload: str) -> str:
-    """Return the fastest peer's benchmark at a workload, or a name that was not measured."""
-    names = [name for peer in PEERS if (name := f"{workload} {peer}") in results]
-    return min(names, key=lambda name: statistics.median(rounds(results[name])), default="")
+def fastest(results: Results, name: str) -> str:
+    """Return a name, or that of the fastest benchmark where it stands for several; it may not be measured."""
+    workload, _, contender = name.partition(" ")
+    names = [each for peer in FASTEST.get(contender, ()) if (each := f"{workload} {peer}") in results]
+    return min(names, key=lambda each: statistics.median(rounds(results[each])), default=name)
 
 
 def machine(suite: pyperf.BenchmarkSuite) -> str:

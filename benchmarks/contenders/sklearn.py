@@ -54,7 +54,7 @@ def network(work: Workload) -> Task:
             nesterovs_momentum=False,
             shuffle=False,
         )
-        classes = np.unique(y) if outputs != 2 else np.arange(2)
+        classes = np.unique(y) if outputs == 1 else np.arange(outputs)
         model.batch_size = len(first)
         model.partial_fit(x[: len(first)], first, classes=classes)  # makes the arrays
         model.batch_size = work.batch

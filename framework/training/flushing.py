@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
 
+import numpy as np
+
 _BITS = {"x86_64": 0x8040 << 32, "aarch64": 1 << 24}
 """FTZ and DAZ of MXCSR, and FZ of FPCR, by their places in glibc's femode_t: the modes without the exception flags."""
 
@@ -89,6 +91,8 @@ def _control() -> tuple[Callable[[Any], Any], Callable[[Any], Any], int] | None:
         return None
     try:
         library = ctypes.PyDLL("libm.so.6")  # PyDLL keeps the GIL, which takes longer to release than the call
+        for dtype in (np.float32, np.float64):  # older versions of NumPy find their smallest number at the first use
+            np.finfo(dtype)
         return library.fegetmode, library.fesetmode, bits
     except (OSError, AttributeError):  # another C library, or a glibc older than 2.25
         return None
