@@ -14,6 +14,7 @@ from framework.engines.jax import device
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
+from framework.native import products
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
@@ -36,6 +37,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "validation": validation or "none",
         "versions": _versions(),
         **({"device": device()} if engine == "jax" else {}),
+        **({"products": products()} if engine == "compiled" else {}),
     }
 
 

@@ -234,18 +234,11 @@ class Trainer(Component):
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
             layout = self._layout(run, source)
-            recipe = recipe_of(
-                self,
-                source.fingerprint(),
-                None if held_out is None else held_out.fingerprint(),
-                self.engine if run is None else run.engine,
-            )
+            engine = self._chosen(model, run)
+            recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint(), engine)
             if run is None:
-                engine = choose(self.engine, model, self.loss, self.optimizer, self.regularizers)
                 run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
             else:
-                if run.engine == "compiled":
-                    require_available()
                 require_same_epoch(run, layout, recipe)
                 tell_differences(run, recipe)
             for callback in self.callbacks:
@@ -261,6 +254,14 @@ class Trainer(Component):
             model.columns = source.columns.inputs or model.columns
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
+
+    def _chosen(self, model: Model, run: Run | None) -> str:
+        """Return the engine of a run, which is kept when it is resumed."""
+        if run is None:
+            return choose(self.engine, model, self.loss, self.optimizer, self.regularizers)
+        if run.engine == "compiled":
+            require_available()
+        return run.engine
 
     def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
         """Return the training data and the validation data, which may be a part of it."""
@@ -331,6 +332,7 @@ class Trainer(Component):
             return JaxEngine(run, self._figures, session.call, **options)
         if run.engine == "numpy" or comes_between(self.engine, hooks):
             run.engine = "numpy"
+            run.recipe.pop("products", None)
             return Engine(run, self._figures, session.call, **options)
         quiet = self.engine == "auto"
         return CompiledEngine(run, self._figures, session.call, watched=watched, quiet=quiet, **options)

@@ -35,6 +35,7 @@ from framework import (
     verify_resume,
 )
 from framework.engines.compiled import engine as compiled_engine
+from framework.native import products
 
 pytest.importorskip("llvmlite")
 
@@ -315,3 +316,15 @@ def test_a_float32_run_and_a_dataset_resume_bit_for_bit_in_mid_epoch():
 
     require_resume(10, Neuron(3, Sigmoid(), dtype="float32"), (X, Y), epochs=4)
     require_resume(68, Neuron(1), Squares(), loss=MeanSquaredError(), batch_size=999, epochs=2)
+
+
+def ignore(_run):
+    pass
+
+
+def test_a_run_records_what_takes_large_products():
+    run = trainer().fit(NEURON.copy(), (X, Y))
+    assert run.recipe["products"] == products()
+    assert "products" not in trainer(engine="numpy").fit(NEURON.copy(), (X, Y)).recipe
+    stepped = trainer(engine="auto", callbacks=[on("gradients")(ignore)]).fit(NEURON.copy(), (X, Y))
+    assert (stepped.engine, "products" in stepped.recipe) == ("numpy", False)

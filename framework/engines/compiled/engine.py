@@ -185,6 +185,7 @@ class CompiledEngine(Engine):
                 warn(f"the compiled engine falls back to NumPy: {reason}")
             if not run.step:
                 run.engine = "numpy"
+                run.recipe.pop("products", None)
             return None
         return kernel
 
