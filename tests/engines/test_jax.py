@@ -1,8 +1,11 @@
 """The JAX engine gives the NumPy engine's runs: every kind of layer, loss, optimizer and setting."""
 
+import jax
 import numpy as np
 import pytest
+from catalogue import catalogue
 from jax_pieces import RNG, both, quick, require_close  # noqa: F401 (quick is a fixture)
+from oracles import quickly
 
 from framework import (
     GELU,
@@ -26,10 +29,12 @@ from framework import (
     Dropout,
     Embedding,
     Flatten,
+    Focal,
     GlobalAverage,
     HalfSquaredError,
     Heads,
     Huber,
+    Identity,
     Input,
     Join,
     Layer,
@@ -40,6 +45,8 @@ from framework import (
     Model,
     MultiHeadAttention,
     Neuron,
+    Optimizer,
+    Poisson,
     PositionalEncoding,
     ReLU,
     Residual,
@@ -48,9 +55,11 @@ from framework import (
     Sigmoid,
     SimpleRNN,
     Softmax,
+    Softplus,
     Tanh,
 )
 from framework.datasets import load_digits
+from framework.engines.jax import program
 
 CLASSES = RNG.integers(0, 3, 16)
 YES = RNG.integers(0, 2, 20)
@@ -114,6 +123,57 @@ def test_float32_learns_as_with_numpy_to_rounding():
     runs = both(model.copy, (X, YES), loss=BinaryCrossEntropy(), optimizer=optimizer, epochs=2)
     assert runs[1].model.parameters.vector.dtype == np.float32
     require_close(runs, 1e-5, 1e-6)
+
+
+def head(loss):
+    """Return a layer and targets that a loss has a meaning for."""
+    first = np.abs(X[:, :2])
+    if loss.by_row:
+        return Dense(units=3, activation=Softmax()), RNG.dirichlet(np.ones(3), 20)
+    if isinstance(loss, BinaryCrossEntropy | Focal):
+        return Dense(units=2, activation=Sigmoid()), (first > 0.5).astype(float)
+    if "Hinge" in type(loss).__name__:
+        return Dense(units=2), np.where(first > 0.5, 1.0, -1.0)
+    return Dense(units=2, activation=Softplus() if isinstance(loss, Poisson) else Identity()), first
+
+
+def test_every_activation_and_every_loss_is_that_of_numpy():
+    """Each is an output of one model, because each program takes time to compile."""
+    losses = {cls.__name__: cls() for cls in catalogue(Loss) if cls is not Losses}
+    heads, targets = {}, {}
+    for name, loss in losses.items():
+        heads[name], targets[name] = head(loss)
+    for cls in catalogue(Activation):
+        heads[cls.__name__] = Dense(units=3, activation=cls())
+        targets[cls.__name__], losses[cls.__name__] = X[:, :3], HalfSquaredError()
+    model = Sequential(Dense(5, 6), Heads(**heads))
+    model.settle((5,))
+    model.parameters.vector *= 2.0  # beyond every kink
+    weight = RNG.random(20)
+    settings = {"loss": Losses(**losses), "optimizer": SGDOptimizer(learning_rate=1e-3), "batch_size": 20}
+    runs = both(model.copy, (X, targets, weight), **settings)
+    require_close(runs)
+    gradients = runs[1].model.parameters.gradients.items()
+    assert all(np.abs(gradient).max() > 1e-9 for name, gradient in gradients if name.endswith("weights"))
+
+
+def test_every_optimizer_is_that_of_numpy():
+    recipes = [cls(learning_rate=0.01) for cls in catalogue(Optimizer)]
+    updates = [program.Update(recipe, "float64") for recipe in recipes]
+    given, expected = [], []
+    for recipe, update in zip(recipes, updates, strict=True):
+        values, gradient, *memory = np.abs(RNG.normal(size=(2 + len(recipe.memory), 6)))
+        gradient *= -1
+        numbers = update.numbers(np.array([0.1, 0.2]), np.array([2.0, 3.0]))[1]
+        given.append((values.copy(), gradient, *map(np.copy, memory), *numbers))
+        recipe.update(values, gradient, 0.2, 3, *memory)
+        expected.append([values, *memory])
+    functions = [update.source.function(jax) for update in updates]
+    with jax.enable_x64(True):
+        together = quickly(lambda given: [function(*x) for function, x in zip(functions, given, strict=True)])
+        found = together(given)
+    for recipe, arrays, wanted in zip(recipes, found, expected, strict=True):
+        np.testing.assert_allclose(arrays, wanted, rtol=1e-12, err_msg=repr(recipe))
 
 
 def test_branches_outputs_and_their_losses_are_those_of_numpy():
