@@ -250,28 +250,28 @@ def index_entries(index: Iterable[Any]) -> str:
 
 
 def _windows(jax: Any, x: Any, axes: tuple[int, ...], window: tuple[int, ...], steps: tuple[int, ...]) -> Any:
-    """Return every window of x along the axes: a slice of x for each place in the window."""
-    parts = []
-    for place in _places(window):
-        index = [slice(None)] * x.ndim
-        for axis, start, width, step in zip(axes, place, window, steps, strict=True):
-            count = (x.shape[axis] - width) // step + 1
-            index[axis] = slice(start, start + (count - 1) * step + 1, step)
-        parts.append(x[tuple(index)])
-    return jax.numpy.stack(parts, axis=-1).reshape(*parts[0].shape, *window)
+    """Return every window of x along the axes: along one after another, which joins fewer slices at once."""
+    for axis, width, step in zip(axes, window, steps, strict=True):
+        reach = x.shape[axis] - width + 1
+        slices = (jax.lax.slice_in_dim(x, place, place + reach, step, axis) for place in range(width))
+        x = jax.numpy.stack([*slices], axis=-1)
+    return x
 
 
 def _fold(
     jax: Any, shape: tuple[int, ...], g: Any, axes: tuple[int, ...], window: tuple[int, ...], steps: tuple[int, ...]
 ) -> Any:
-    """Add windows back into the array that they were taken from."""
-    total: Any = 0.0
-    for place in _places(window):
-        index: list[Any] = [None] * len(shape)
-        for axis, start, step in zip(axes, place, steps, strict=True):
-            index[axis] = (start, start + (g.shape[axis] - 1) * step + 1, step)
-        total = total + _placed(jax, shape, tuple(index), g[(..., *place)])
-    return total
+    """Add windows back into the array that they were taken from, along one axis after another."""
+    for axis, width, step in reversed([*zip(axes, window, steps, strict=True)]):
+        whole = (*g.shape[:axis], shape[axis], *g.shape[axis + 1 : -1])
+        reach = (g.shape[axis] - 1) * step + 1
+        index: list[Any] = [None] * len(whole)
+        total: Any = 0.0
+        for place in range(width):
+            index[axis] = (place, place + reach, step)
+            total = total + _placed(jax, whole, tuple(index), g[..., place])
+        g = total
+    return g
 
 
 def _placed(jax: Any, shape: tuple[int, ...], index: tuple[Any, ...], part: Any) -> Any:
@@ -298,12 +298,6 @@ def _scatter_add(jax: Any, shape: tuple[int, ...], axes: tuple[int, ...], g: Any
     for axis, part in zip(axes, indices, strict=True):
         index[axis] = part
     return jax.numpy.zeros(shape, g.dtype).at[tuple(index)].add(g)
-
-
-def _places(window: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
-    if not window:
-        return [()]
-    return [(first, *rest) for first in range(window[0]) for rest in _places(window[1:])]
 
 
 def _bound(helper: Callable[..., Any], jax: Any) -> Callable[..., Any]:
