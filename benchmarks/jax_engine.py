@@ -5,8 +5,8 @@
 Both train the same model from the same weights, on the same rows in the same order, with plain descent, and end with
 the same loss. By hand, JAX derives the gradients, by ``jax.value_and_grad``, and an epoch is one jitted scan over the
 batches, or a jitted step for each batch; the faster of the two counts. Ours is ``Trainer.fit``: order, checks of every
-step, sums of the loss, history. Rounds take turns. A line gives the medians of the processor time of an epoch, and the
-median of the ratios.
+step, sums of the loss, history. ``grad`` is a scan, too, of our forward pass with the gradients that JAX derives of it.
+Rounds take turns. A line gives the medians of the processor time of an epoch, and the median of the ratios.
 """
 
 import statistics
@@ -22,6 +22,8 @@ import numpy as np
 from benchmarks.contenders.framework import composed
 from framework import CrossEntropy, Dense, ReLU, Run, Sequential, SGDOptimizer, Softmax, Trainer, on
 from framework.data.pieces import permutation
+from framework.emit.jax import Source
+from framework.engines.jax.graph import StepGraph
 
 BATCH, RATE, ROUNDS = 32, 0.01, 7
 SAMPLES = {"lenet": (1, 28, 28), "gru": (28, 28), "attention": (32, 64), "dense": (784,)}
@@ -110,6 +112,21 @@ def by_hand(logits: Callable[[list[Any], Any], Any], x: Any, y: Any) -> dict[str
     return {"scan": jax.jit(lambda w, order: jax.lax.scan(step, w, order.reshape(-1, BATCH))), "steps": steps}
 
 
+def ours_by_grad(model: Sequential, x: Any, y: Any) -> Epoch:
+    """Return an epoch of our forward pass, of which JAX derives the gradients, as a scan."""
+    graph = StepGraph(model, CrossEntropy(), (), [], (np.asarray(x[:2]), np.asarray(y[:2]), None))
+    total = Source("total", [graph.step.total], graph.inputs, graph.graph).function(jax)
+
+    def loss(w: list[Any], x: Any, y: Any) -> Any:
+        return total(x, y, BATCH, *w)[0] / BATCH
+
+    def step(w: list[Any], rows: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss)(w, x[rows], y[rows])
+        return [each - RATE * g for each, g in zip(w, gradients, strict=True)], value
+
+    return jax.jit(lambda w, order: jax.lax.scan(step, w, order.reshape(-1, BATCH)))
+
+
 def measured(name: str, rounds: int, rows: int) -> None:
     """Measure one model, and print a line."""
     rng = np.random.default_rng(0)
@@ -125,6 +142,7 @@ def measured(name: str, rounds: int, rows: int) -> None:
         callbacks=[on(hook)(lambda _: clock.append(time.process_time())) for hook in ("epoch_begin", "epoch_end")],
     )
     epochs = by_hand(globals()[name], jnp.asarray(x), jnp.asarray(y))
+    epochs["grad"] = ours_by_grad(model, jnp.asarray(x), jnp.asarray(y))
     start = [jnp.array(each) for each in model.parameters.values()]
     run: Run = trainer.fit(model, (x, y))
     for epoch in epochs.values():
@@ -138,6 +156,8 @@ def measured(name: str, rounds: int, rows: int) -> None:
             begun = time.process_time()
             jax.block_until_ready(epoch(start, permutation(rows, 0, number)))
             times[-1][form] = time.process_time() - begun
+        trainer.replace(engine="numpy").fit(model.copy(), (x, y), epochs=1)
+        times[-1]["NumPy engine"] = clock[-1] - clock[-2]
         run = trainer.resume(run, (x, y), epochs=2)  # of the first, a part is the preparation
         times[-1]["ours"] = clock[-1] - clock[-2]
     median = {form: statistics.median(each[form] for each in times) for form in times[0]}

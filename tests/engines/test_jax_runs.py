@@ -34,7 +34,9 @@ from framework import (
     on,
     save,
 )
+from framework.data import sizes
 from framework.engines.jax import engine as jax_engine
+from framework.engines.jax import program
 from framework.training.verification import differences
 
 X = RNG.normal(size=(50, 3))  # in batches of 8 the last one has 2 rows
@@ -178,8 +180,18 @@ class Squares:
         return x, x[:, 0] ** 2, 1.0 + x[:, 0]
 
 
-def test_a_dataset_trains_like_its_arrays():
-    require_close(both(lambda: Neuron(1, Sigmoid()), Squares(), loss=BinaryCrossEntropy(), batch_size=1000), 1e-11)
+def test_a_dataset_trains_like_its_arrays_and_its_windows_share_a_program(monkeypatch):
+    monkeypatch.setattr(sizes, "WINDOW_ROWS", 10_000)
+    functions = []
+
+    def compiled(given):
+        functions.append(program.compiled(given))
+        return functions[-1]
+
+    monkeypatch.setattr(jax_engine, "compiled", compiled)
+    settings = {"loss": BinaryCrossEntropy(), "batch_size": 999, "epochs": 2}
+    require_close(both(lambda: Neuron(1, Sigmoid()), Squares(), **settings), 1e-11)
+    assert max(train._cache_size() for train, _ in functions) <= 2  # for the first window, and for all others
 
 
 class Ranks(Layer):

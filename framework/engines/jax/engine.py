@@ -82,7 +82,7 @@ class JaxEngine(Engine):
         self.jax = required("jax", "engine='jax'")
         self.watched, self.within, self._lifted = watched, within, lifted
         self._length = 1.0  # of a chunk, in batches; only time depends on it
-        self._capacity = 0
+        self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._plan: Plan | None = None
         self._key: Any = None
         self._called: set[Any] = set()
@@ -139,7 +139,7 @@ class JaxEngine(Engine):
                 plan.numbers(rates, optimizer.steps, capacity),
                 self._drawn(plan, len(rates), capacity, size),
             )
-            if (key := (program, capacity)) not in self._called:
+            if (key := (program, capacity, self._room)) not in self._called:
                 self.jax.block_until_ready(train(state, figures, chunk._replace(steps=np.int32(0))))
                 self._called.add(key)
                 begun = time.perf_counter()
@@ -262,9 +262,16 @@ class JaxEngine(Engine):
             random_generator(seed, draw.name, *counters).random(dtype=np.float32, out=part)
 
     def _on_device(self, arrays: Batch) -> tuple[Any, ...]:
-        """Return the leaves of x and y and the weight on JAX's device; those of one piece are moved once."""
+        """Return the leaves of x and y and the weight on JAX's device; those of one piece are moved once.
+
+        Pieces of a Dataset differ in their rows; zeros behind them give all one size, for which JAX compiles once.
+        """
         if self._data[0] is not arrays:
-            self._data = (arrays, tuple(self.jax.device_put(array) for array in self._leaves(arrays)))
+            rows = rows_in(arrays[1])
+            if rows > self._room:
+                self._room = rows + rows // 8 if self._room else rows
+            found = (self.jax.device_put(padded(array, self._room)) for array in self._leaves(arrays))
+            self._data = (arrays, tuple(found))
         return self._data[1]
 
     def _leaves(self, batch: Batch) -> list[Array]:
@@ -277,7 +284,7 @@ class JaxEngine(Engine):
 
     def _ordered(self, piece: Piece) -> Any:
         if self._order[0] is not piece:
-            self._order = (piece, self.jax.device_put(piece.rows.astype(np.int32)))
+            self._order = (piece, self.jax.device_put(padded(piece.rows.astype(np.int32), self._room)))
         return self._order[1]
 
     def _capacity_for(self, plan: Plan, piece: Piece) -> int:

@@ -189,7 +189,8 @@ def _reads(components: Iterable[Component]) -> Iterator[tuple[str, Reads]]:
 
 def padded(array: Array, length: int) -> Array:
     """Return an array with zeros behind it, up to a length."""
-    return np.concatenate((array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)))
+    more = length - len(array)
+    return np.concatenate((array, np.zeros((more, *array.shape[1:]), array.dtype))) if more > 0 else array
 
 
 def values_in_row(loss: Loss, target: Any) -> float:
