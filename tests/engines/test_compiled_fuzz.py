@@ -83,7 +83,7 @@ class Whitened(Layer):
 
     def formula(self, x, gain, noise):
         centred = x - x.mean(axis=0) - 0.5 * x.mean(axis=1, keepdims=True)
-        return (1.0 + gain) * centred + 0.1 * (noise - 0.5)
+        return (1.0 + gain) * centred + 0.1 * (centred * noise)
 
 
 class Case:

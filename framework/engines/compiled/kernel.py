@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import is_not
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ class Kernel:
     Attributes:
         constants: The settings in its formulas, which may be replaced by others for the same formulas.
         longest: How many batches a chunk may have, so that what is kept for metrics and drawn for it stays small.
-        buffers: The arrays that layers change besides their parameters.
     """
 
     def __init__(self, plan: Plan, form: Form, source: KernelSource, model: Model, size: int) -> None:
@@ -49,16 +49,18 @@ class Kernel:
             for name, spec in source.memory.items()
             if isinstance(spec[0], int)
         }
-        self.buffers = [
-            self._wiring.operations[spec[1]].layer.buffers[spec[3]]
-            for spec in source.memory.values()
-            if spec[2:3] == ("buffers",)
-        ]
         self._kept = (np.zeros((0, self._width), plan.dtype), np.zeros((0, self._width), plan.dtype))
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
         self._runs = self._addresses = np.zeros(0, np.int64)
         self._version = -1
+        self._placed: list[Array] = []
+
+    @property
+    def buffers(self) -> list[Array]:
+        """The arrays that layers change besides their parameters."""
+        places = (spec for spec in self._source.memory.values() if spec[2:3] == ("buffers",))
+        return [self._wiring.operations[i].layer.buffers[name] for _, i, _, name in places]
 
     def _dtype(self, name: str) -> str:
         kind = name.partition("_")[0]
@@ -102,7 +104,9 @@ class Kernel:
         gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers.
         """
         parameters = optimizer.parameters
-        if self._version != parameters.version:
+        state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
+        if self._version != parameters.version or any(map(is_not, state, self._placed)):
+            self._placed = state
             self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
             self._version = parameters.version
             arrays = [self._array(name, spec, optimizer) for name, spec in self._source.memory.items()]
@@ -110,7 +114,10 @@ class Kernel:
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
-        given = [self._given(name, data, rows, first, stop, key) for name in self._source.data]
+        given = [
+            np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
+            for array in (self._given(name, data, rows, first, stop, key) for name in self._source.data)
+        ]
         rows = np.ascontiguousarray(rows, np.int64)
         self._train(
             first,

@@ -91,17 +91,16 @@ class Loops:
         forms = {*self.forms.values(), *(place.form for place in self.reads.values() if place.form != "number")}
         strided = any(place.strided for place in [*self.reads.values(), *(place for _, place in self.writes)])
         reduced = {self.forms[node] for node in self.nodes if node.op in REDUCTIONS}
-        across = any(form == "row" for _, form in ((value, place.form) for value, place in self.writes))
+        written = {place.form for _, place in self.writes}
         self.direction = "flat"
         if "column" in reduced or any(self._is(node, "column") and node.op != "input" for node in self.nodes):
             self.direction = "rows"
-        elif strided or reduced or across or (not narrow and forms & {"row", "column", "classes"}):
+        elif strided or reduced or "row" in written or (not narrow and forms & {"row", "column", "classes"}):
             self.direction = "units"
-        if self.direction == "flat" and self.last:
-            raise CannotLower("a formula of a kind that has no loop in a kernel")
-        self.whole = any(
-            self._is(arg, "row") and arg.op in REDUCTIONS for node in self.nodes for arg in nodes_in(arguments(node))
-        ) or any(self._is(node, "row") and node.op == "mean" for node in self.nodes)
+        self._require_forms()
+        across = [node for node in self.nodes if self._is(node, "row") and node.op in REDUCTIONS]
+        read = {arg for node in self.nodes for arg in nodes_in(arguments(node))}
+        self.whole = any(node in read or node.op != "sum" for node in across)
         self.names: dict[Any, str] = {}
         self.formulas: list[list[str]] = []
         self.cells = 0
@@ -128,6 +127,11 @@ class Loops:
         self.forms[node] = form
         self.stage[node] = max((self.stage[arg] for arg in args), default=0) + (node.op in REDUCTIONS)
 
+    def _require_forms(self) -> None:
+        for value, place in self.writes:
+            if place.form != "full" and not self._is(value, place.form):
+                raise CannotLower("a result that is one number for all units has no form in a kernel")
+
     def _is(self, value: Any, form: str) -> bool:
         return isinstance(value, Node) and self.forms[value] == form
 
@@ -153,7 +157,7 @@ class Loops:
         self.inner, self.outer = inner, outer
         for node in self.nodes:
             if self.forms[node] in ("row", "column") and node.op != "input":
-                self._places[node] = self._cell(node)
+                self._places[node] = self._cell()
         lines: list[str] = []
         before: list[str] = []
         for stage in range(self.last + 1):
@@ -207,7 +211,7 @@ class Loops:
         ]
         lines = [line for line in loads if line]
         lines += self._computed(nodes, nodes)
-        return [*lines, *(f"{self._at(n)} = {self._stored(n)}" for n in nodes)]
+        return [*lines, *(f"{self._at(n)} = {self._number(n)}" for n in nodes)]
 
     def _main(self, stage: int) -> list[str]:
         """Return one pass over all elements: what can be computed now, and the sums of it."""
@@ -220,7 +224,9 @@ class Loops:
             for n in self.nodes
             if self._is(n, self.outer) and n.op not in REDUCTIONS and n.op != "input" and self.stage[n] == stage
         ]
-        outer_written = [(v, p) for v, p in self.writes if self._is(v, self.outer) and v in outer]
+        outer_written = [
+            (v, p) for v, p in self.writes if self._is(v, p.form) and p.form == self.outer and self._outside(v, stage)
+        ]
         if not (full or sums or writes or totals or outer_written):
             return []
         used = [a for n in [*full, *sums] for a in nodes_in(arguments(n))] + nodes_in(
@@ -228,14 +234,16 @@ class Loops:
         )
         used = [n for n in dict.fromkeys(used) if n not in full]
         head = [
-            self._load_outer(n)
-            for n in dict.fromkeys([*used, *(a for n in outer for a in nodes_in(arguments(n)))])
+            self._load_cell(n)
+            for n in dict.fromkeys(
+                [*used, *(a for n in outer for a in nodes_in(arguments(n))), *(v for v, _ in outer_written)]
+            )
             if self._is(n, self.outer) and n not in outer
         ]
         head += self._computed(outer, outer)
         for n in outer:
             if self._needed_after(n, stage):
-                head.append(f"{self._at(n)} = {self._stored(n)}")
+                head.append(f"{self._at(n)} = {self._number(n)}")
         for value, place in outer_written:
             head += self._cell_written(value, place)
         body = [
@@ -254,8 +262,8 @@ class Loops:
         wanted = [*keep, *(a for n in sums for a in nodes_in(arguments(n))), *(v for v, _ in writes), *totals]
         body += self._computed(full, wanted)
         for n in keep:
-            self._places[n] = self._cell(n, full=True)
-            body.append(f"{self._kept(n)} = {self._stored(n)}")
+            self._places[n] = self._cell()
+            body.append(f"{self._kept(n)} = {self._number(n)}")
         starts, tails = [], []
         for n in sums:
             x = self._number(n.args[0])
@@ -269,12 +277,13 @@ class Loops:
             sign = "+=" if place.adds else "="
             body.append(f"{self._full(place)} {sign} {self._number(value)}")
         lines = [line for line in [*head, *starts] if line]
-        lines += self._inner_loop_of([line for line in body if line]) if body else []
+        lines += self._inner_loop([line for line in body if line]) if body else []
         lines += tails
         return [f"for {'j in range(width)' if self.outer == 'row' else 'i in range(n)'}:", *indented(lines)]
 
-    def _inner_loop_of(self, lines: list[str]) -> list[str]:
-        return self._inner_loop(lines)
+    def _outside(self, value: Any, stage: int) -> bool:
+        """Return whether a value outside the inner loop is known before this one, for the first time."""
+        return value.op not in REDUCTIONS and self.stage[value] == stage
 
     def _outer_sum(self, node: Node, here: str) -> list[str]:
         """Keep the sum of an inner loop."""
@@ -296,7 +305,7 @@ class Loops:
 
     # names of arrays and numbers
 
-    def _cell(self, node: Node, *, full: bool = False) -> str:
+    def _cell(self) -> str:
         place = f"cell_{self.cells}"
         self.cells += 1
         return place
@@ -340,14 +349,8 @@ class Loops:
         self.names[node] = f"v{node.place}"
         return f"{self.names[node]} = {self._loaded(node, self._at(node))}"
 
-    def _load_outer(self, node: Node) -> str:
-        return self._load_cell(node)
-
     def _loaded(self, node: Node, text: str) -> str:
         return f"{text} != {self.writer.literal(0.0)}" if boolean(node) else text
-
-    def _stored(self, node: Node) -> str:
-        return self._number(node)
 
     def _number(self, value: Any) -> str:
         return self.writer.number(value, self.names)
@@ -425,7 +428,6 @@ class Loops:
             kinds["width"] = "int"
         if self.direction == "rows":
             kinds["most"] = "int"
-        text = "\n".join(lines)
         for place in places:
             if place.strided:
                 kinds[f"stride_{place.array}"] = "int"
@@ -438,7 +440,6 @@ class Loops:
         head = f"def {self.NAME}({', '.join(f'{name}: {kind}' for name, kind in kinds.items())}):"
         formulas = ["\n".join([*lines_, "", ""]) for lines_ in self.formulas]
         self.text = "\n".join([*formulas, head, *indented(lines)])
-        assert text
 
 
 def indented(lines: Iterable[str]) -> list[str]:

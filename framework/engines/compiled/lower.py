@@ -22,7 +22,7 @@ from framework.errors import DerivativeError, FrameworkError
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, rewrite, signature
 from framework.graph.lower import lower, recognise
-from framework.graph.node import Node, matching, ordered
+from framework.graph.node import Node, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.operations.elementwise import COMPARISONS
 from framework.graph.reads import Reads
@@ -476,7 +476,21 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
             raise CannotLower(f"a kernel takes numbers for each unit of {name}; got {each} of another shape")
     for record in (forward, backward):
         _of_region(name, record)
+    if given["x"].graph.dtype == "float64":
+        _require_drawn(name, [*forward.nodes, *backward.nodes], {given[each] for each in draws})
     return Passes(forward, backward, (program.parameters, draws, buffers))
+
+
+def _require_drawn(name: str, nodes: list[Node], drawn: set[Node]) -> None:
+    """Refuse operations that NumPy makes in float32, as on random numbers and plain numbers alone.
+
+    Raises:
+        CannotLower: A node is computed from random numbers and plain numbers alone.
+    """
+    for node in nodes:
+        args = nodes_in(arguments(node))
+        if args and drawn.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
+            raise CannotLower(f"{name} computes with its random numbers alone, which are float32, in np.{node.op}")
 
 
 def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> Any:

@@ -385,6 +385,8 @@ class _Kernel:
         totals = ("square",) if m in self.squared else ()
         loops = self._loops(passes.forward, reads, writes, *totals, narrow=operation.width == 1)
         lines = self._call(loops, (self._units(i), operation.width), given)
+        for place in range(len(passes.names[2])):
+            lines += self._stop(f"norm({self._units(i)}, new_{i}_{place}) <= limit")
         return [*lines, *(self._square(m, self._found(1)) if totals else [])]
 
     def _given(self, i: int, operation: Operation, passes: Passes) -> tuple[dict[str, Place], dict[str, str]]:

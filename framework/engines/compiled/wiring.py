@@ -207,6 +207,8 @@ class Wiring:
         if type(part) is Residual:
             matrix = self._matrix(value)
             block = self._matrix(self._through(part.block, value, part._child_key(key, 0)))
+            if block == matrix:
+                raise CannotLower("a kernel takes no Residual of a block without a layer")
             return self._added(Operation(part, Identity(), (matrix, block), self.widths[matrix]))
         return self._layer(part, value, key)
 
