@@ -256,7 +256,7 @@ def test_a_mode_that_a_hook_sets_is_kept():
 def test_velocities_are_zero_instead_of_subnormal_and_the_weights_are_the_same(engine, dtype):
     """A weight whose input is 0 from the second row on: its velocity shrinks to nothing."""
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     x = np.zeros((316 if dtype == "float64" else 42, 2), dtype)
     x[0, 0] = x[:, 1] = 1.0
     momentum = SGDOptimizer(learning_rate=0.1, momentum=0.1)
