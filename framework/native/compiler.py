@@ -67,8 +67,8 @@ _LIBRARY = {
 
 
 def symbols() -> Iterator[str]:
-    """Give the functions of the mathematical library that a kernel may call."""
-    for name in (*_LIBRARY.values(), "pow"):
+    """Give the functions of the mathematical library that a kernel may call, or LLVM in place of them."""
+    for name in (*_LIBRARY.values(), "pow", "floor", "ceil", "trunc", "rint", "ldexp", "exp10", "sincos"):
         yield from (name, f"{name}f")
 
 
@@ -129,6 +129,8 @@ class Program:
         self._made: dict[str, Signature] = {}
         self._texts: list[str] = []
         self._declared: dict[str, None] = {}
+        self.outside: set[str] = set()
+        """The functions of the mathematical library that a kernel calls."""
         self.entry = ""
         self._loops = 0
         self.multiplies = False
@@ -608,6 +610,7 @@ class _Function(ast.NodeVisitor):
             symbol = f"llvm.{_INTRINSICS[name]}.{'f32' if kind == 'float' else 'f64'}"
         elif name in _LIBRARY:
             symbol = _LIBRARY[name] + ("f" if kind == "float" else "")
+            self.program.outside.add(symbol)
         else:
             raise self._error(f"no function {name}")
         return self._outside(kind, symbol, [(kind, each.name) for each in arguments])

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from framework.native.cache import kept
-from framework.native.compiler import Program
+from framework.native.compiler import KernelError, Program
 from framework.native.machine import Function, llvm, object_file, processor, products
 from framework.native.tiles import product_text
 
@@ -55,7 +55,11 @@ def compiled(text: str, entry: str, dtype: str) -> Function:
 def _made(text: str, entry: str, dtype: str) -> bytes:
     """Return an object file, after a line that says how to load it."""
     program = Program(text, dtype)
-    data = object_file(program.compiled(entry))
+    written = program.compiled(entry)
+    for name in program.outside:
+        if llvm().address_of_symbol(name) is None:  # LLVM would end the process
+            raise KernelError(f"the mathematical library of this system has no function {name}")
+    data = object_file(written)
     return f"{'product' if program.multiplies else 'nothing'} {program.signature(entry)}\n".encode() + data
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from framework.errors import UsageError
-from framework.native import compiled, machine, products
+from framework.native import compiled, compiler, machine, products
+from framework.native.compiler import KernelError
 from framework.native.kernels import load_product
 
 LEVELS = [
@@ -73,3 +74,9 @@ def test_read_only_and_empty_arrays_are_taken():
     x.flags.writeable = False
     text = "def run(x: reals, y: reals, n: int) -> real:\n    return x[n]"
     assert compiled(text, "run", "float64")(x, np.empty(0), 2) == 2.0
+
+
+def test_a_function_that_the_mathematical_library_lacks_is_refused(monkeypatch):
+    monkeypatch.setitem(compiler._LIBRARY, "sin", "no_such_sine")
+    with pytest.raises(KernelError, match="the mathematical library of this system has no function no_such_sine"):
+        compiled("def run(x: reals):\n    x[0] = sin(x[0]) + 0.125", "run", "float64")
