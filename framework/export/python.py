@@ -6,6 +6,7 @@ import base64
 import builtins
 import io
 import itertools
+import json
 import keyword
 import math
 import os
@@ -155,8 +156,9 @@ class _File:
             name = "x" if text == "x" else self.lines.name(_identifier(wanted))
             self.lines.line(f"{name} = np.ascontiguousarray({text}, np.{dtype})")
             self.lines.line(f"if {name}.shape[1:] != {shape}:")
-            message = f"{name} must have the shape {shown(of_rows(shape))}; got {{{name}.shape}}"
-            self.lines.line(f'    raise ValueError(f"{message}")')
+            message = json.dumps(f"{text} must have the shape {shown(of_rows(shape))}; got ", ensure_ascii=False)[:-1]
+            message = message.replace("{", "{{").replace("}", "}}")
+            self.lines.line(f'    raise ValueError(f{message}{{{name}.shape}}")')
             counts = np.unique(limit)
             if len(counts) == 1 and np.isfinite(counts[0]):
                 self.lines.line(f"{self.lines.calls('require_ids')}({name}, {int(counts[0])})")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import runpy
 from types import SimpleNamespace
 
@@ -384,3 +385,13 @@ def test_names_of_functions_may_be_names_of_inputs(tmp_path):
     x = {"range": np.ones((4, 5, 3)), "len": np.ones((4, 2)), "np": np.ones((4, 1))}
     predict = predict_of(model, tmp_path, shape={"range": (5, 3), "len": (2,), "np": (1,)})
     require_same_bits(predict(x), model(x))
+    with pytest.raises(ValueError, match=r"^x\['len'\] must have the shape \(rows, 2\); got \(4, 3\)$"):
+        predict(x | {"len": np.ones((4, 3))})
+
+
+def test_a_wrong_shape_names_the_input_whatever_its_name_is(tmp_path):
+    names = ["{a}", "\"b'", "\n\\", "\0"]
+    predict = predict_of(Join(**{name: Input(1) for name in names}), tmp_path)
+    for name in names:
+        with pytest.raises(ValueError, match=f"^{re.escape(f'x[{name!r}]')} must have the shape"):
+            predict({other: np.ones((4, 1 + (other == name))) for other in names})
