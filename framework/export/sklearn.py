@@ -93,7 +93,7 @@ def _parts(estimator: Any) -> tuple[Any, Array, Array]:
         SettingsError: It is another estimator, or not fitted.
     """
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)]) if step != "passthrough"]
-    mlp, before = steps[-1], steps[:-1]
+    *before, mlp = steps or [estimator]
     if not (hasattr(mlp, "hidden_layer_sizes") and hasattr(mlp, "activation")):
         raise SettingsError(
             "from_sklearn: argument 'estimator' must be an MLPClassifier or an MLPRegressor, or a Pipeline of "

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from framework import Component, HalfSquaredError, SettingsError, SGDOptimizer, Trainer, from_sklearn
@@ -106,10 +106,11 @@ def test_the_model_can_be_trained_further():
     [
         (StandardScaler(), "argument 'estimator' must be an MLPClassifier or an MLPRegressor"),
         (None, "argument 'estimator' must be an MLPClassifier or an MLPRegressor"),
+        (Pipeline([("nothing", "passthrough")]), "argument 'estimator' must be an MLPClassifier or an MLPRegressor"),
         (MLPRegressor(), "argument 'estimator' must be fitted: MLPRegressor(); call fit(X, y) first"),
         (fitted(MLPRegressor, X, X[:, 0], MinMaxScaler()), "must have no other steps than StandardScaler"),
     ],
-    ids=["scaler", "none", "not fitted", "other step"],
+    ids=["scaler", "none", "no step", "not fitted", "other step"],
 )
 def test_other_estimators_are_refused(estimator, message):
     with pytest.raises(SettingsError, match=re.escape(message)):

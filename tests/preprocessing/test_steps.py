@@ -26,6 +26,7 @@ from framework import (
     SettingsError,
     Standardize,
 )
+from framework.preprocessing.dates import date_part
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.gamma(2.0, 3.0, 500).round(1)
@@ -203,6 +204,22 @@ def test_cyclic_parts_lie_on_a_circle_that_closes():
     np.testing.assert_allclose(x[1], [0, 1, 0, 1], atol=1e-15)
     np.testing.assert_allclose(x[2], [0, -1, 0, -1], atol=1e-15)
     assert np.linalg.norm(x[0] - x[1]) < 0.6
+
+
+def test_the_parts_of_dates_are_those_of_numpy_in_any_year():
+    micros = np.random.default_rng(0).integers(-9 * 10**18, 9 * 10**18, 1000)
+    micros = np.concatenate([micros, np.arange(-1500, 1500) * 86_400_000_000 * 97, [-1, 86_399_999_999]])
+    day = micros.astype("datetime64[us]").astype("datetime64[D]")
+    month, year = day.astype("datetime64[M]"), day.astype("datetime64[Y]")
+    expected = {
+        "year": year.astype(int) + 1970,
+        "month": (month - year).astype(int) + 1,
+        "day": (day - month).astype(int) + 1,
+        "dayofyear": (day - year).astype(int) + 1,
+        "weekday": (day.astype(int) + 3) % 7,
+    }
+    for part, numbers in expected.items():
+        np.testing.assert_array_equal(date_part(micros, part), numbers)
 
 
 def test_missing_dates_are_filled_in_part_by_part_with_one_flag():
