@@ -195,7 +195,7 @@ def test_a_pipe_gets_a_line_after_the_first_and_the_last_epoch(pipe):
     first, last = pipe()
     row = run.history[-1]
     assert first.startswith(f"epoch 1/50: loss={run.history[0]['loss']:.4g}, ")
-    assert re.search(r"[(][\d.e+]+ epochs/s, [\d.]+ m?s left[)]$", first)
+    assert re.search(r"[(][\d.,e+]+ epochs/s, [\d.]+ m?s left[)]$", first)
     assert last.startswith(f"epoch 50/50: loss={row['loss']:.4g}, val_loss={row['val_loss']:.4g} (")
 
 
