@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.activations.base import Activation
 from framework.activations.basic import Softmax
-from framework.arrays import Array, Record
+from framework.arrays import BLOCK, Array, Record
 from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
@@ -65,11 +65,14 @@ class RowLoss(Loss):
         """Return checked targets as (rows, classes)."""
         if array.shape == shape:
             return array if record is None else array.astype(record.dtype, copy=False)
-        dtype = np.dtype(np.float64) if record is None else record.dtype
+        record = Record(np.float64, training=False) if record is None else record
+        out = record.array("one_hot", shape)
         if shape[1] <= _FEW_CLASSES:
-            return _one_hot(shape[1], dtype).take(array, axis=0)
-        out = np.zeros(shape, dtype)
-        out[np.arange(len(out)), array] = 1.0
+            return _one_hot(shape[1], record.dtype).take(array, axis=0, out=out, mode="clip")  # others make a copy
+        out.fill(0.0)
+        for start in range(0, len(out), BLOCK):  # so that no temporary grows with the batch
+            part = array[start : start + BLOCK]
+            out[np.arange(start, start + len(part)), part] = 1.0
         return out
 
 

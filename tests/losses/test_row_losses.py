@@ -127,6 +127,12 @@ def test_classes_serve_as_rows_of_one_hot():
         assert loss(prediction, classes) == loss(prediction, np.eye(4)[classes])
 
 
+def test_many_classes_of_many_rows_serve_as_rows_of_one_hot():
+    rng = np.random.default_rng(0)
+    classes, prediction = rng.integers(70, size=8200), rng.dirichlet(np.ones(70), 8200)
+    assert CrossEntropy()(prediction, classes) == CrossEntropy()(prediction, np.eye(70)[classes])
+
+
 @pytest.mark.parametrize("loss", [KLDivergence(), CrossEntropy(), CrossEntropy(label_smoothing=0.1)], ids=repr)
 def test_the_fused_formula_serves_one_row_and_rows_of_rows(loss):
     h, target = np.log(distributions()[0]), distributions()[1]
