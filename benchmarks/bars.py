@@ -11,8 +11,8 @@ class Bar:
     """The ratio of two benchmarks, or the seconds of one, and its bound.
 
     Attributes:
-        above: "workload contender"; "workload peers" is the fastest peer, "workload jax" the faster JAX by hand.
-            "small-further" is a step of further epochs.
+        above: "workload contender"; "workload peers" is the fastest peer, "workload jax" the faster JAX by hand,
+            and "workload ours" the fastest of our engines. "small-further" is a step of further epochs.
         below: What it is divided by; empty when the seconds themselves are meant.
         bound: The number.
         least: Whether the figure must be at least the bound, or else at most.
@@ -60,10 +60,17 @@ BARS = (
         for name in ("lenet", "gru", "lstm", "attention")
         for end in ("", "-float32")
     ),
-    *(Bar(f"{name}-fit{FURTHER} jax", f"{name}-fit{FURTHER} framework-jax", 0.95) for name in FIT),
+    Bar(f"lenet-fit{FURTHER} jax", f"lenet-fit{FURTHER} framework-jax", 0.95),
+    *(Bar(f"{name}-fit{FURTHER} jax-scan", f"{name}-fit{FURTHER} framework-jax", 0.95) for name in FIT[1:]),
     *(Bar(f"{name}-fit{FURTHER} torch", f"{name}-fit{FURTHER} framework", 1) for name in FIT),
     Bar(f"momentum{FURTHER} framework-subnormal", f"momentum{FURTHER} framework", 1.26),
     Bar(f"momentum{FURTHER} framework-compiled-subnormal", f"momentum{FURTHER} framework-compiled", 1.6),
+    Bar("predict-1 ours", "", 2e-6, least=False),
+    *(
+        Bar(f"{name} {peer}", f"{name} ours", 1)
+        for name in ("predict-1", "predict-1000")
+        for peer in ("torch", "onnxruntime", "sklearn")
+    ),
     Bar("cold first use of Dense", "", 0.004, least=False),
     Bar("cold first use of LeNet", "", 0.025, least=False),
     Bar("cold first use of GRU", "", 0.020, least=False),

@@ -145,14 +145,15 @@ def bars(results: Results) -> Iterator[str]:
     lines = []
     for bar in BARS:
         above = fastest(results, bar.above)
-        if bar.below:
-            spread = ratio(results, above, bar.below)
+        below = fastest(results, bar.below)
+        if below:
+            spread = ratio(results, above, below)
         else:
             spread = Spread.of(rounds(results[above])) if above in results else None
         if spread is None:
             continue
         met = spread.median >= bar.bound if bar.least else spread.median <= bar.bound
-        name = f"{above} / {bar.below}" if bar.below else f"{above}, s"
+        name = f"{above} / {below}" if below else f"{above}, s"
         bound = f"at {'least' if bar.least else 'most'} {bar.bound:g}"
         lines.append(row([name, str(spread), bound, "met" if met else "MISSED"]))
     if lines:
@@ -226,7 +227,7 @@ def point(axis, spread: Spread, place: float, contender: str, **style: object) -
 
 def colour(contender: str) -> str:
     """Return ours, that of the limit, or that of the peers."""
-    if contender.startswith(("framework", "import framework", "fit")):
+    if contender.startswith(("framework", "import framework", "fit", "first use", "compile")):
         return "#1b6ca8"
     return "#888888" if contender in {"limit", "python"} else "#d08a10"
 

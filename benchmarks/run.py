@@ -133,7 +133,8 @@ class Bench:
             SkipError: It cannot do the work.
             FailedError: It ended with an error.
         """
-        values = 1 if self.options.quick or work.name == "wide" else 3
+        few = self.options.quick or work.name == "wide" or work.kind == "fit"
+        values = 1 if few else 2 if self.options.bars else 3
         arguments = ["--values", str(values), *rows_of(work, CONTENDERS[name])]
         found = self.shared.get(name, {}).get(work.name) or self.process(name, [work], *arguments)[work.name]
         if isinstance(found, list):

@@ -171,7 +171,7 @@ LAYERS: dict[str, list[tuple[int, ...]]] = {
 def fits(name: str, what: str, sample: tuple[int, ...]) -> Workload:
     """Return training by epochs."""
     return Workload(
-        f"{name}-fit", "fit", f"{what}, batch 32, 3,200 rows of float32", sample, 32, 3200, 0.001, "float32"
+        f"{name}-fit", "fit", f"{what}, batch 32, 1,600 rows of float32", sample, 32, 1600, 0.001, "float32"
     )
 
 
@@ -202,10 +202,10 @@ WORKLOADS = {
         replace(
             FASHION,
             name="wide",
-            what="1024-2048-2048-1000, batch 512, 4,096 rows of float32",
+            what="1024-2048-2048-1000, batch 512, 2,048 rows of float32",
             sizes=(1024, 2048, 2048, 1000),
             batch=512,
-            rows=4096,
+            rows=2048,
         ),
         replace(
             FASHION,
@@ -258,6 +258,7 @@ WORKLOADS = {
     )
 }
 GROUPS = {
+    "page": [name for name, work in WORKLOADS.items() if work.kind in ("step", "inference", "cold") or work.has_epochs],
     "fit": ["lenet-fit", "gru-fit", "attention-fit"],
     "predict": ["predict-1", "predict-1000"],
     "layers": [name for name, work in WORKLOADS.items() if work.kind in ("layers", "passes")],
