@@ -159,10 +159,12 @@ class RunFolder:
         if data is not None:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
             require_trained(table, model, data)
+            rows = labelled(table)
             try:
-                return experiment.trainer.evaluate(model, in_memory(labelled(table)))
+                return experiment.trainer.evaluate(model, in_memory(rows))
             except DataError as error:
-                raise type(error)(table.explained(str(error))) from None
+                counted = "" if rows is table else "; rows are counted without those that have no target"
+                raise type(error)(f"{table.explained(str(error))}{counted}") from None
         if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:

@@ -51,6 +51,15 @@ def test_a_run_on_a_table_is_that_on_its_rows_with_a_target(ending, in_memory, m
     assert SAID in command("resume", "some", "--epochs", "1")
 
 
+def test_an_error_says_that_rows_without_a_target_do_not_count():
+    command("new", "whole.csv", "--target", "left")
+    command("train", "whole.toml", "--out", "run", "--set", "trainer.epochs=1")
+    Path("odd.csv").write_text("x,city,left\n1,Rome,\ninf,Rome,yes\n2,Oslo,no\n")
+    said = command("evaluate", "run", "--data", "odd.csv", status=1)
+    assert "column 'x' has an infinite number in row 0" in said
+    assert said.endswith("; rows are counted without those that have no target\n")
+
+
 def test_a_row_that_lacks_one_of_several_targets_is_left_out():
     table = Parquet("some.parquet", target=["left", "x"], columns=["city"])
     with pytest.warns(UserWarning, match="the target 'left', 'x' is missing in 20 of 90 rows"):
