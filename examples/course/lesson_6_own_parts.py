@@ -128,8 +128,8 @@ print(f"learnt beta, bounded loss: {distance(run):.2f}")
 # ## As native code
 #
 # With `engine="compiled"`, the formulas of activations, losses and optimizers become one native function, also your
-# own. It needs llvmlite, and some seconds the first time. Layers with a formula run on NumPy, so here is the network of
-# `Snake` again. The result is the same but for the last digits.
+# own. It needs llvmlite, and some time to compile them first. Here is the network of `Snake` again. The result is the
+# same but for the last digits.
 
 # %%
 for engine in ("numpy", "compiled"):

@@ -153,133 +153,116 @@ class Loops:
 
     def _staged(self) -> list[str]:
         """Write the loops; cells of the inner loop are arrays, and sums of the outer loop's are numbers."""
-        inner, outer = ("column", "row") if self.direction == "rows" else ("row", "column")
-        self.inner, self.outer = inner, outer
+        self.inner, self.outer = ("column", "row") if self.direction == "rows" else ("row", "column")
         for node in self.nodes:
             if self.forms[node] in ("row", "column") and node.op != "input":
                 self._places[node] = self._cell()
         lines: list[str] = []
-        before: list[str] = []
+        before: list[str] = []  # what is computed in a loop over the cells before the next pass
         for stage in range(self.last + 1):
-            cells = [n for n in self.nodes if self._is(n, inner) and n.op not in REDUCTIONS | {"input"}]
-            before += self._over_inner([n for n in cells if self.stage[n] == stage])
-            main = self._main(stage)
+            before += self._cells(self._computable(self.inner, stage))
+            main = self._pass(stage)
             if main:
-                starts = [
-                    n for n in self.nodes if self._is(n, inner) and n.op in REDUCTIONS and self.stage[n] == stage + 1
-                ]
+                starts = [node for node in self._sums(stage) if self._is(node, self.inner)]
                 before += [f"{self._at(n)} = {self.writer.literal(_STARTS[n.op])}" for n in starts]
                 lines += [*self._inner_loop(before), *main]
-                count = "real(width)" if inner == "column" else "real(n)"
-                before = [f"{self._at(n)} = {self._at(n)} / {count}" for n in starts if n.op == "mean"]
-        starts_, ends = self._totalled()
+                before = [f"{self._at(n)} = {self._at(n)} / {self._count(n)}" for n in starts if n.op == "mean"]
         for node in self.nodes:
-            if self._is(node, inner):
+            if self._is(node, self.inner):
                 self.names.pop(node, None)  # that of another loop
-        ending = [
-            line for value, place in self.writes if self._is(value, inner) for line in self._cell_written(value, place)
+        for value, place in self.writes:
+            before += self._cell_written(value, place) if self._is(value, self.inner) else []
+        last = [value for value in self.summed if self._is(value, self.inner)]
+        before += [*map(self._load_cell, last), *self._added(last)]
+        lines += self._inner_loop(before)
+        begin, end = self._totalled()
+        return [*begin, *(self._in_blocks(lines) if self.direction == "rows" else lines), *end]
+
+    def _in_blocks(self, lines: list[str]) -> list[str]:
+        """Repeat the loops for some rows after another, so that what they keep stays near."""
+        summed = [place.array for value, place in self.writes if self._is(value, "row") and value.op in REDUCTIONS]
+        zero = [f"    {array}[j] = {self.writer.literal(0.0)}" for array in summed if not self.whole]
+        return [
+            *(["for j in range(width):", *zero] if zero else []),
+            "for start in range(0, n, most):",
+            "    m = min(most, n - start)",
+            *indented(lines),
         ]
-        last = [value for value in self.summed if self._is(value, inner)]
-        ending += [*map(self._load_cell, last), *self._added(last)]
-        lines += self._inner_loop([*before, *ending])
-        if self.direction == "rows":
-            first = [place.array for value, place in self.writes if self._is(value, "row") and value.op in REDUCTIONS]
-            zero = (
-                ["for j in range(width):", *(f"    {array}[j] = {self.writer.literal(0.0)}" for array in first)]
-                if first and not self.whole
-                else []
-            )
-            block = ["for start in range(0, n, most):", "    m = min(most, n - start)", *indented(lines)]
-            return [*starts_, *zero, *block, *ends]
-        return [*starts_, *lines, *ends]
 
     def _inner_loop(self, lines: list[str]) -> list[str]:
+        lines = [line for line in lines if line]
         if not lines:
             return []
         if self.inner == "row":
             return ["for j in range(width):", *indented(lines)]
         return ["for l in range(m):", *indented(["i = start + l", *lines])]
 
-    def _over_inner(self, nodes: list[Node]) -> list[str]:
-        """Compute cells of the inner loop from others."""
-        if not nodes:
-            return []
-        loads = [
-            self._load_cell(arg)
-            for arg in dict.fromkeys(a for n in nodes for a in nodes_in(arguments(n)))
-            if arg not in nodes
+    def _computable(self, form: str, stage: int) -> list[Node]:
+        """Return the operations of a form whose arguments are known from a stage on."""
+        return [
+            node
+            for node in self.nodes
+            if self._is(node, form) and self.stage[node] == stage and node.op not in {*REDUCTIONS, "input"}
         ]
-        lines = [line for line in loads if line]
-        lines += self._computed(nodes, nodes)
-        return [*lines, *(f"{self._at(n)} = {self._number(n)}" for n in nodes)]
 
-    def _main(self, stage: int) -> list[str]:
+    def _sums(self, stage: int) -> list[Node]:
+        """Return the sums and extremes that are known after the pass of a stage."""
+        return [node for node in self.nodes if node.op in REDUCTIONS and self.stage[node] == stage + 1]
+
+    def _count(self, node: Node) -> str:
+        return "real(n)" if self._is(node, "row") else "real(width)"
+
+    def _cells(self, nodes: list[Node]) -> list[str]:
+        """Compute cells of the inner loop from others."""
+        loads = [self._load_cell(arg) for arg in _arguments_of(nodes) if arg not in nodes]
+        return [*loads, *self._computed(nodes, nodes), *(f"{self._at(n)} = {self._number(n)}" for n in nodes)]
+
+    def _pass(self, stage: int) -> list[str]:
         """Return one pass over all elements: what can be computed now, and the sums of it."""
-        full = [n for n in self.nodes if self._is(n, "full") and n.op != "input" and self.stage[n] == stage]
-        sums = [n for n in self.nodes if n.op in REDUCTIONS and self.stage[n] == stage + 1]
+        full, sums = self._computable("full", stage), self._sums(stage)
         writes = [(v, p) for v, p in self.writes if p.form == "full" and self._when(v, p) == stage]
         totals = [v for v in self.summed if not self._is(v, self.inner) and self._stage_of(v) == stage]
-        outer = [
-            n
-            for n in self.nodes
-            if self._is(n, self.outer) and n.op not in REDUCTIONS and n.op != "input" and self.stage[n] == stage
-        ]
-        outer_written = [
+        outer = self._computable(self.outer, stage)
+        outer_writes = [
             (v, p) for v, p in self.writes if self._is(v, p.form) and p.form == self.outer and self._outside(v, stage)
         ]
-        if not (full or sums or writes or totals or outer_written):
+        if not (full or sums or writes or totals or outer_writes):
             return []
-        used = [a for n in [*full, *sums] for a in nodes_in(arguments(n))] + nodes_in(
-            [*(v for v, _ in writes), *totals]
-        )
-        used = [n for n in dict.fromkeys(used) if n not in full]
-        head = [
-            self._load_cell(n)
-            for n in dict.fromkeys(
-                [*used, *(a for n in outer for a in nodes_in(arguments(n))), *(v for v, _ in outer_written)]
-            )
-            if self._is(n, self.outer) and n not in outer
-        ]
-        head += self._computed(outer, outer)
-        for n in outer:
-            if self._needed_after(n, stage):
-                head.append(f"{self._at(n)} = {self._number(n)}")
-        for value, place in outer_written:
-            head += self._cell_written(value, place)
+        used = dict.fromkeys([*_arguments_of([*full, *sums]), *nodes_in([*(v for v, _ in writes), *totals])])
+        loaded = [node for node in used if node not in full]
+        head = self._head(stage, outer, outer_writes, loaded)
         body = [
             self._load_full(n) if self._is(n, "full") else self._load_cell(n)
-            for n in used
+            for n in loaded
             if not self._is(n, self.outer)
         ]
-        keep = [
-            n
-            for n in [
-                *full,
-                *(n for n in used if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows"),
-            ]
-            if self._needed_after(n, stage) and n not in self._places
-        ]
-        wanted = [*keep, *(a for n in sums for a in nodes_in(arguments(n))), *(v for v, _ in writes), *totals]
+        strided = [n for n in loaded if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows"]
+        keep = [n for n in [*full, *strided] if self._needed_after(n, stage) and n not in self._places]
+        wanted = [*keep, *_arguments_of(sums), *(v for v, _ in writes), *totals]
         body += self._computed(full, wanted)
         for n in keep:
             self._places[n] = self._cell()
             body.append(f"{self._kept(n)} = {self._number(n)}")
-        starts, tails = [], []
+        tails: list[str] = []
         for n in sums:
             x = self._number(n.args[0])
             here = self._at(n) if self._is(n, self.inner) else f"sum_{self._places[n]}"
             body.append(f"{here} = {n.op}imum({here}, {x})" if n.op in ("max", "min") else f"{here} += {x}")
             if self._is(n, self.outer):
-                starts.append(f"{here} = {self.writer.literal(_STARTS[n.op])}")
+                head.append(f"{here} = {self.writer.literal(_STARTS[n.op])}")
                 tails += self._outer_sum(n, here)
         body += self._added(totals)
-        for value, place in writes:
-            sign = "+=" if place.adds else "="
-            body.append(f"{self._full(place)} {sign} {self._number(value)}")
-        lines = [line for line in [*head, *starts] if line]
-        lines += self._inner_loop([line for line in body if line]) if body else []
-        lines += tails
-        return [f"for {'j in range(width)' if self.outer == 'row' else 'i in range(n)'}:", *indented(lines)]
+        body += [f"{self._full(place)} {'+=' if place.adds else '='} {self._number(value)}" for value, place in writes]
+        loop = f"for {'j in range(width)' if self.outer == 'row' else 'i in range(n)'}:"
+        return [loop, *indented(line for line in [*head, *self._inner_loop(body), *tails] if line)]
+
+    def _head(self, stage: int, outer: list[Node], writes: list[tuple[Any, Place]], loaded: list[Node]) -> list[str]:
+        """Return what is computed once for each cell of the outer loop, before the inner one."""
+        read = dict.fromkeys([*loaded, *_arguments_of(outer), *(value for value, _ in writes)])
+        lines = [self._load_cell(node) for node in read if self._is(node, self.outer) and node not in outer]
+        lines += self._computed(outer, outer)
+        lines += [f"{self._at(n)} = {self._number(n)}" for n in outer if self._needed_after(n, stage)]
+        return [*lines, *(line for value, place in writes for line in self._cell_written(value, place))]
 
     def _outside(self, value: Any, stage: int) -> bool:
         """Return whether a value outside the inner loop is known before this one, for the first time."""
@@ -290,8 +273,7 @@ class Loops:
         written = [place for value, place in self.writes if value is node]
         if self.outer == "row" and not self.whole:
             return [f"{place.array}[j] += {here}" for place in written]
-        count = "real(n)" if self.outer == "row" else "real(width)"
-        result = f"{here} / {count}" if node.op == "mean" else here
+        result = f"{here} / {self._count(node)}" if node.op == "mean" else here
         lines = [f"{place.array}[j] {'+=' if place.adds else '='} {result}" for place in written]
         return [*lines, f"{self._at(node)} = {result}"]
 
@@ -440,6 +422,10 @@ class Loops:
         head = f"def {self.NAME}({', '.join(f'{name}: {kind}' for name, kind in kinds.items())}):"
         formulas = ["\n".join([*lines_, "", ""]) for lines_ in self.formulas]
         self.text = "\n".join([*formulas, head, *indented(lines)])
+
+
+def _arguments_of(nodes: Iterable[Node]) -> list[Node]:
+    return [*dict.fromkeys(arg for node in nodes for arg in nodes_in(arguments(node)))]
 
 
 def indented(lines: Iterable[str]) -> list[str]:
