@@ -12,6 +12,7 @@ from left_out import hooks_differ
 
 from framework import (
     Accuracy,
+    Activation,
     AdamOptimizer,
     BatchNorm,
     BinaryCrossEntropy,
@@ -209,13 +210,22 @@ class Shrinking(Optimizer):
         values -= rate * gradients / np.sum(np.abs(gradients))
 
 
+class Rooted(Activation):
+    def __call__(self, h):
+        return np.vectorize(lambda x: x**3)(h)
+
+    def derivative(self, h):
+        return 3.0 * h**2
+
+
 @pytest.mark.parametrize(
     ("model", "optimizer", "because"),
     [
+        (Sequential(Dense(3, 3, Rooted()), Dense(3, 1, Sigmoid())), PLAIN, r"Rooted is a function of Python"),
         (Sequential(Dense(3, 3), Ranks(), Dense(3, 1, Sigmoid())), PLAIN, r"layer 1 Ranks: its gradients differ"),
         (Neuron(3, Sigmoid()), Shrinking(learning_rate=0.1), r"Shrinking\.update"),
     ],
-    ids=["gradients on purpose", "update over all elements"],
+    ids=["only on arrays", "gradients on purpose", "update over all elements"],
 )
 def test_what_has_no_graph_falls_back_to_numpy_by_name(model, optimizer, because):
     with pytest.warns(UserWarning, match=f"engine='jax': falling back to NumPy: {because}"):
@@ -223,6 +233,16 @@ def test_what_has_no_graph_falls_back_to_numpy_by_name(model, optimizer, because
     assert run.engine == "numpy"
     assert "device" not in run.recipe
     assert run.step == 7
+
+
+def test_a_step_that_jax_cannot_compute_falls_back_to_numpy(monkeypatch):
+    def refuses(*_):
+        raise NotImplementedError("not on this device\nand more")
+
+    monkeypatch.setattr(program.Program, "run", refuses)
+    with pytest.warns(UserWarning, match=r"falling back to NumPy: JAX cannot compute the step: .* not on this device"):
+        run = trainer(seed=7, batch_size=10).fit(Neuron(3, Sigmoid()), (X, Y))
+    assert (run.engine, run.step) == ("numpy", 5)
 
 
 SCALE = [2.0]

@@ -49,7 +49,7 @@ def device() -> str:
         UsageError: JAX is not installed.
     """
     jax = required("jax", "engine='jax'")
-    found = jax.devices()[0]
+    (found,) = jax.device_put(0.0).devices()
     return f"JAX {jax.__version__}, {found.platform} {found.device_kind}".removesuffix(f" {found.platform}")
 
 
@@ -85,7 +85,7 @@ class JaxEngine(Engine):
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._plan: Plan | None = None
         self._key: Any = None
-        self._called: set[Any] = set()
+        self._compiled: set[Any] = set()
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)
 
@@ -139,17 +139,17 @@ class JaxEngine(Engine):
                 plan.numbers(rates, optimizer.steps, capacity),
                 self._drawn(plan, len(rates), capacity, size),
             )
-            if (key := (program, capacity, self._room)) not in self._called:
-                self.jax.block_until_ready(train(state, figures, chunk._replace(steps=np.int32(0))))
-                self._called.add(key)
+            if (key := (program, capacity, self._room)) not in self._compiled:
+                self._called(train, state, figures, chunk._replace(steps=np.int32(0)))
+                self._compiled.add(key)
                 begun = time.perf_counter()
             copied = time.perf_counter()
-            found = self.jax.block_until_ready(train(state, figures, chunk))
+            found = self._plan and self._called(train, state, figures, chunk)
             computed = time.perf_counter()
-            made, state, figures = self.jax.tree.map(np.asarray, found)
-        steps = int(made)
-        if not steps:
+        if not found or not found[0]:
             return False
+        made, state, figures = found
+        steps = int(made)
         try:
             metrics = self._metrics(plan, piece, figures.outputs, size, steps)
         except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
@@ -315,12 +315,25 @@ class JaxEngine(Engine):
             try:
                 self._plan = Plan(run, self.regularizers, self.figures, batch)
             except (CannotTrace, DerivativeError) as reason:
-                warn(f"engine='jax': falling back to NumPy: {reason}")
-                self._plan = None
-                if not run.step:
-                    run.engine = "numpy"
-                    del run.recipe["device"]
+                self._refuse(str(reason))
         return self._plan
+
+    def _refuse(self, reason: str) -> None:
+        """Leave the steps to NumPy, with a warning."""
+        warn(f"engine='jax': falling back to NumPy: {reason}")
+        self._plan = None
+        if not self.run.step:
+            self.run.engine = "numpy"
+            del self.run.recipe["device"]
+
+    def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a compiled function gives, as NumPy arrays; None where JAX cannot compile or run it."""
+        try:
+            return self.jax.tree.map(np.asarray, self.jax.block_until_ready(function(*arguments)))
+        except Exception as error:  # noqa: BLE001 (whatever an operation that has a graph does in JAX)
+            first = str(error).partition("\n")[0]
+            self._refuse(f"JAX cannot compute the step: {type(error).__name__}: {first}")
+            return None
 
     def _gradient(self, batch: Batch) -> Sums | None:
         """Fill the gradients from a batch, and return the sums of its figures; None where NumPy must do it."""
@@ -334,10 +347,11 @@ class JaxEngine(Engine):
             program = plan.program(rows, self.part_rows)
             draws = tuple(array[0] for array in self._drawn(plan, 1, 1, rows))
             count = counts.astype(run.model.dtype)[0]
-            found = compiled(program)[1](
-                plan.state(run.optimizer), tuple(self._leaves(batch)), count, plan.fixed(), draws
-            )
-            totals, sound, state, outputs = self.jax.tree.map(np.asarray, found)
+            state, given = plan.state(run.optimizer), tuple(self._leaves(batch))
+            found = self._called(compiled(program)[1], state, given, count, plan.fixed(), draws)
+        if found is None:
+            return None
+        totals, sound, state, outputs = found
         if not (sound and np.isfinite(totals[0]) and all(np.isfinite(buffer).all() for buffer in state.buffers)):
             return None
         self._take(plan, state)

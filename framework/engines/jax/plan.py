@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ class Plan:
         """Trace the step and the update.
 
         Raises:
-            CannotTrace: Something in them cannot be compiled; names it.
+            CannotTrace: Something in them has no graph; names it.
+            DerivativeError: An operation has no form in JAX; names it.
         """
         model, loss, optimizer = run.model, run.loss_function, run.optimizer
         paths = [figure.path for figure in figures.of_outputs]
@@ -67,6 +69,7 @@ class Plan:
         drawn = sum(math.prod(draw.shape) for draw in self.graph.draws)
         self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in nodes_in(self._kept))
         self._reads = [*_reads((model, loss, *regularizers, optimizer.recipe))]
+        self._program = self._written()
         self._programs: dict[tuple[int, int], Program] = {}
 
     def _updates(self, optimizer: BoundOptimizer) -> Iterator[tuple[float, Update, tuple[int, ...]]]:
@@ -91,13 +94,8 @@ class Plan:
                     "Make it a setting, or let the formula depend on its arguments alone"
                 )
 
-    def program(self, rows: int, part: int) -> Program:
-        """Return the program for batches of so many rows, of which so many go through the model at once."""
-        if (rows, part) not in self._programs:
-            self._programs[rows, part] = self._program(rows, part)
-        return self._programs[rows, part]
-
-    def _program(self, rows: int, part: int) -> Program:
+    def _written(self) -> Program:
+        """Write the step, the penalties and the updates, for no batch yet."""
         graph, step = self.graph, self.graph.step
 
         def chosen(parts: Iterable[Any]) -> list[Any]:
@@ -111,16 +109,20 @@ class Plan:
             graph.graph,
         )
         return Program(
-            Source("step", outputs, graph.inputs, graph.graph),
-            penalties,
-            tuple((update.source, places) for _, update, places in self.updates),
-            self.trained,
-            rows,
-            part,
-            len(step.totals),
-            len(step.buffers),
-            (self.recipe.clip_norm, self.recipe.clip_value),
+            step=Source("step", outputs, graph.inputs, graph.graph),
+            penalties=penalties,
+            updates=tuple((update.source, places) for _, update, places in self.updates),
+            trained=self.trained,
+            totals=len(step.totals),
+            buffers=len(step.buffers),
+            clips=(self.recipe.clip_norm, self.recipe.clip_value),
         )
+
+    def program(self, rows: int, part: int) -> Program:
+        """Return the program for batches of so many rows, of which so many go through the model at once."""
+        if (rows, part) not in self._programs:
+            self._programs[rows, part] = replace(self._program, rows=rows, part=part)
+        return self._programs[rows, part]
 
     def state(self, optimizer: BoundOptimizer) -> State:
         """Return the state as it is: views of the model and of the optimizer's memory."""

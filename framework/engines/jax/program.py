@@ -134,33 +134,28 @@ class Program:
         penalties: (trained parameters) -> sound, and what is added to each gradient; None without penalties.
         updates: The update of each group of parameters, and their places among the trained ones.
         trained: Which of the parameters are trained.
-        rows: Rows in a batch.
-        part: Rows that go through the model at once.
         totals: How many outputs have a total of their own.
         buffers: How many buffers the model has.
         clips: ``clip_norm`` and ``clip_value``.
+        rows: Rows in a batch.
+        part: Rows that go through the model at once.
     """
 
     step: Source
     penalties: Source | None
     updates: tuple[tuple[Source, tuple[int, ...]], ...]
     trained: tuple[bool, ...]
-    rows: int
-    part: int
     totals: int
     buffers: int
     clips: tuple[float | None, float | None]
+    rows: int = 0
+    part: int = 0
 
     @cached_property
     def _functions(self) -> tuple[Any, Any, Any, list[tuple[Any, tuple[int, ...]]]]:
         jax = required("jax", "engine='jax'")
-        penalties = None if self.penalties is None else self.penalties.function(jax)
-        return (
-            jax,
-            self.step.function(jax),
-            penalties,
-            [(source.function(jax), places) for source, places in self.updates],
-        )
+        updates = [(source.function(jax), places) for source, places in self.updates]
+        return jax, self.step.function(jax), self.penalties and self.penalties.function(jax), updates
 
     def gradients(self, state: State, batch: Any, count: Any, fixed: Any, draws: Any) -> tuple[Any, Any, State, Any]:
         """Return the totals of a batch, whether its step is sound, the state with its gradients, and its outputs."""
@@ -175,9 +170,6 @@ class Program:
             sums = (found[: stop - 1], found[stop:last])
             return sums, found[stop - 1], found[last : last + self.buffers], found[last + self.buffers :]
 
-        def rows(arrays: Any, start: int, stop: int) -> Any:
-            return tuple(array[start:stop] for array in arrays)
-
         if self.rows <= self.part:
             (totals, slopes), sound, buffers, outputs = part(state.buffers, batch, draws)
         else:
@@ -190,14 +182,11 @@ class Program:
                 found, fine, buffers, outputs = part(buffers, *block)
                 return (jax.tree.map(lambda a, b: a + b, sums, found), sound & fine, buffers), outputs
 
-            zeros = jax.tree.map(
-                jax.numpy.zeros_like,
-                jax.eval_shape(lambda: part(state.buffers, rows(batch, 0, self.part), rows(draws, 0, self.part))[0]),
-            )
+            zeros = jax.tree.map(jax.numpy.zeros_like, ((count,) * (1 + self.totals), state.values))
             carried, outputs = jax.lax.scan(one, (zeros, jax.numpy.bool_(True), state.buffers), blocks)
             outputs = tuple(output.reshape(end, *output.shape[2:]) for output in outputs)
             if end < self.rows:
-                carried, last = one(carried, (rows(batch, end, self.rows), rows(draws, end, self.rows)))
+                carried, last = one(carried, jax.tree.map(lambda array: array[end:], (batch, draws)))
                 outputs = tuple(map(lambda a, b: jax.numpy.concatenate((a, b)), outputs, last))
             (totals, slopes), sound, buffers = carried
         if penalties is not None:
