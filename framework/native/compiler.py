@@ -62,8 +62,12 @@ _LIBRARY = {
     **{name: name for name in ("cbrt", "cos", "cosh", "exp2", "fmod", "hypot", "log10", "log2", "sin", "sinh", "tan")},
     **{f"arc{name}": f"a{name}" for name in ("cos", "cosh", "sin", "sinh", "tan", "tan2", "tanh")},
     **{name: name for name in ("erf", "erfc")},
+    **{f"scalar_{name}": name for name in ("exp", "expm1", "log", "log1p", "tanh")},
 }
-"""Functions of floats by their names in the mathematical library of C; those of float32 end in f."""
+"""Functions of floats by their names in the mathematical library of C; those of float32 end in f.
+
+``scalar_exp`` and its kin are faster than ``exp`` for one number at a time, and are not made vectors of.
+"""
 
 
 def symbols() -> Iterator[str]:

@@ -76,6 +76,7 @@ def runnable(text: str, entry: str, dtype: str) -> Callable[..., Any]:
     """
     names: dict[str, Any] = dict.fromkeys(("reals", "floats", "ints", "arrays"), Array)
     names |= {name: getattr(np, name) for name in _ELEMENTWISE.split()} | {"erf": erf, "erfc": erfc}
+    names |= {f"scalar_{name}": getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
     names |= {"real": np.dtype(dtype).type, "float": np.float64, "inf": np.inf, "nan": np.nan}
     names |= {function.__name__: function for function in (product, copy, prefetch, bits, number)}
     exec(text, names)

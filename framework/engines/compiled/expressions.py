@@ -28,6 +28,7 @@ _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": 
     "not_equal": "!=",
 }
 _CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+_SCALAR = frozenset({"exp", "expm1", "log", "log1p", "tanh"})
 _BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
 
 _OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
@@ -40,11 +41,12 @@ class Writer:
     Attributes:
         dtype: "float64" or "float32".
         constants: The values of k0, k1, ...
+        scalar: Whether numbers come one at a time, for which the mathematical library of C is faster.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, scalar: bool = False) -> None:
         """Start without constants."""
-        self.dtype = dtype
+        self.dtype, self.scalar = dtype, scalar
         self.constants: list[float] = []
 
     def statements(
@@ -85,7 +87,7 @@ class Writer:
             return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
             return _FORMATS[op].format(*texts, one=self.literal(1.0))
-        return f"{op}({', '.join(texts)})"
+        return f"{'scalar_' if self.scalar and op in _SCALAR else ''}{op}({', '.join(texts)})"
 
     def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:
         base, exponent = args

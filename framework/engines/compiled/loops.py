@@ -62,6 +62,7 @@ class Loops:
         totals: Iterable[str] = (),
         *,
         narrow: bool = False,
+        single: bool = False,
     ) -> None:
         """Write the function.
 
@@ -72,12 +73,13 @@ class Loops:
             writes: Where each result goes.
             totals: The results that are summed up, into ``found``: "total" in double precision.
             narrow: Whether a row has one element.
+            single: Whether a batch has one row.
 
         Raises:
             CannotLower: An operation has no form.
         """
         self.narrow, self.totals = narrow, [*totals]
-        self.writer = Writer(dtype)
+        self.writer = Writer(dtype, scalar=narrow and single)
         self.reads = {record.inputs[each]: place for each, place in reads.items()}
         self.writes = [(bare(record.outputs[each]), place) for each, place in writes.items()]
         self.summed = [bare(record.outputs[each]) for each in self.totals]

@@ -232,7 +232,7 @@ class _Kernel:
     def _loops(
         self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place], *totals: str, narrow: bool
     ) -> Loops:
-        return Loops(record, self.plan.dtype, reads, writes, totals, narrow=narrow)
+        return Loops(record, self.plan.dtype, reads, writes, totals, narrow=narrow, single=self.form.single)
 
     def _found(self, back: int) -> str:
         """Return the text of one of the last totals."""
