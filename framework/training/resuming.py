@@ -37,8 +37,15 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "validation": validation or "none",
         "versions": _versions(),
         **({"device": device()} if engine == "jax" else {}),
-        **({"products": products()} if engine == "compiled" else {}),
+        **({"products": _products()} if engine == "compiled" else {}),
     }
+
+
+def _products() -> str:
+    try:
+        return products()
+    except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why
+        return "none"
 
 
 def _flushes(engine: str, *, wanted: bool) -> str:
