@@ -202,10 +202,10 @@ WORKLOADS = {
         replace(
             FASHION,
             name="wide",
-            what="1024-2048-2048-1000, batch 512, 2,048 rows of float32",
+            what="1024-2048-2048-1000, batch 512, 10,000 rows of float32",
             sizes=(1024, 2048, 2048, 1000),
             batch=512,
-            rows=2048,
+            rows=10_000,
         ),
         replace(
             FASHION,

@@ -48,7 +48,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
     cases = [
         (Neuron(3, Branching()), HalfSquaredError(), PLAIN, "Branching"),
         (NEURON, BinaryCrossEntropy(), Branched(learning_rate=0.1), "Branched.update"),
-        (Sequential(Reshape((1, 3)), Flatten(), Neuron(3)), HalfSquaredError(), PLAIN, "number of columns"),
+        (Sequential(Reshape((1, 3)), Flatten(), Neuron(3)), HalfSquaredError(), PLAIN, "no Reshape whose input"),
     ]
     for model, loss, optimizer, name in cases:
         with warnings.catch_warnings(record=True) as notices:

@@ -243,6 +243,8 @@ class Wiring:
         return self._added(Operation(None, activation, (matrix,), self.widths[matrix]))
 
     def _formula(self, part: Layer, value: _Value, key: tuple[int, ...]) -> _Value:
+        if _unread(value) is not None:
+            raise CannotLower(f"a kernel takes no {type(part).__name__} whose input is not one row of numbers")
         matrix = self._matrix(value)
         shape = part.shape_after((self.widths[matrix],))
         if len(shape) != 1 or shape[0] != self.widths[matrix]:
