@@ -58,12 +58,19 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_opened) as file:
         status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
             return None
         checksum, contents = file.read(_CHECKSUM), file.read()
     return contents if checksum == _checksum(path, contents) else None
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file, without waiting for a writer if it is a pipe that someone has put there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _write(path: Path, contents: bytes) -> None:

@@ -109,6 +109,13 @@ def test_a_link_is_replaced_and_its_target_stays(place, tmp_path):
     assert (tmp_path / "target").read_bytes() == b"precious"
 
 
+@POSIX
+def test_a_pipe_is_replaced_without_waiting_for_a_writer(place):
+    place.mkdir()
+    os.mkfifo(place / "f.o", 0o600)
+    assert [made(), made()] == [1, 0]
+
+
 def test_where_nothing_can_be_written_the_contents_are_made_each_time(place):
     place.write_text("a file, not a folder")
     assert [made(), made()] == [1, 1]
