@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from framework.emit.numpy import attribute_texts, index_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
@@ -123,7 +125,7 @@ class _Writer:
     def text(self, value: Any) -> str:
         """Return the text of a node or a number."""
         if not isinstance(value, Node):
-            return repr(value)
+            return repr(value.item() if isinstance(value, np.generic) else value)
         if value.op == "constant" and value not in self.names:
             name = f"c{len(self.constants)}"
             self.constants[name] = value.attributes["value"]
@@ -146,7 +148,7 @@ class _Writer:
         (value,) = node.args
         if isinstance(value, Node):
             return self.row(node)
-        return f"jnp.full({self.shape(node)}, {value!r}, {_TYPES[node.kind]})"
+        return f"jnp.full({self.shape(node)}, {self.text(value)}, {_TYPES[node.kind]})"
 
     def cast(self, node: Node) -> str:
         return f"jnp.asarray({self.text(node.args[0])}, {_TYPES[node.kind]})"

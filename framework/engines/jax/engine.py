@@ -155,7 +155,7 @@ class JaxEngine(Engine):
         except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
             self._length = 1.0
             return False
-        self._commit(plan, state, last=self.watched or piece.place + steps * size >= piece.count)
+        self._commit(plan, state)
         self._count(plan, piece, figures, counts[:steps], rates, metrics, size)
         ended = time.perf_counter()
         copies = ended - begun - (computed - copied)
@@ -167,7 +167,7 @@ class JaxEngine(Engine):
             self.call("on_batch_end")
         return True
 
-    def _commit(self, plan: Plan, state: State, *, last: bool) -> None:
+    def _commit(self, plan: Plan, state: State) -> None:
         """Copy what a chunk has changed into the model and the optimizer."""
         optimizer = self.run.optimizer
         optimizer.updating = True  # stays True if a second Ctrl-C comes in between
@@ -175,14 +175,14 @@ class JaxEngine(Engine):
             optimizer.parameters.views[name][...] = value
             for view, array in zip(plan.memory(optimizer, name), memory, strict=True):
                 view[...] = array
-        self._take(plan, state, gradients=last)
+        self._take(plan, state)
 
-    def _take(self, plan: Plan, state: State, *, gradients: bool = True) -> None:
+    def _take(self, plan: Plan, state: State) -> None:
         """Copy buffers and gradients into the model."""
         model = self.run.model
         for view, value in zip(model.buffers.values(), state.buffers, strict=True):
             view[...] = value
-        for name, gradient in zip(plan.names, state.gradients, strict=True) if gradients else ():
+        for name, gradient in zip(plan.names, state.gradients, strict=True):
             model.parameters.gradients[name][...] = gradient
 
     def _count(
