@@ -31,6 +31,7 @@ ABSENT = (
     "onnx",
 )
 ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
+ABSENT += ("framework.native", "framework.engines.compiled", "framework.engines.jax")
 
 
 def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):

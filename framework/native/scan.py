@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,12 @@ def scan(words: ints, rows: int, width: int, mask: int, carry: int, columns: int
 """
 """An exponent of ones alone, that of infinity and NaN, carries into the bit of the sign when its last bit is added."""
 
-_EXPONENTS = {
+EXPONENTS = {
     np.dtype(np.float64): (0x7FF0_0000_0000_0000, 0x0010_0000_0000_0000, -(1 << 63)),
     np.dtype(np.float32): (0x7F80_0000_7F80_0000, 0x0080_0000_0080_0000, -(1 << 63) | 1 << 31),
     np.dtype(np.uint8): (0, 0, 0),
 }
 """For the numbers in a word: the bits of their exponents, the last of those, and the bits of their signs."""
-
-
-def scans(dtype: np.dtype[Any]) -> bool:
-    """Return whether native code makes the pass: where llvmlite is loaded, which else takes longer than is saved."""
-    return "llvmlite.binding" in sys.modules and dtype in _EXPONENTS
 
 
 def grid_sums(grid: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, float]:
@@ -49,7 +43,7 @@ def grid_sums(grid: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, float]:
         nan
     """
     rows, width = grid.shape
-    mask, carry, signs = _EXPONENTS[dtype]
+    mask, carry, signs = EXPONENTS[dtype]
     sums, columns = np.empty(rows, np.uint64), np.zeros(width, np.uint64)
     seen = compiled(_SCAN, "scan", "float64")(grid, rows, width, mask, carry, columns, sums)
     return sums, columns, np.nan if seen & signs else 0.0

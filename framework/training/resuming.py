@@ -10,11 +10,9 @@ from importlib import metadata
 
 import numpy as np
 
-from framework.engines.jax import device
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
-from framework.native import products
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
@@ -36,12 +34,20 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
-        **({"device": device()} if engine == "jax" else {}),
+        **({"device": _device()} if engine == "jax" else {}),
         **({"products": _products()} if engine == "compiled" else {}),
     }
 
 
+def _device() -> str:
+    from framework.engines.jax import device  # noqa: PLC0415 (slow, and seldom needed)
+
+    return device()
+
+
 def _products() -> str:
+    from framework.native import products  # noqa: PLC0415
+
     try:
         return products()
     except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why

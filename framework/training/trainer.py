@@ -23,8 +23,6 @@ from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
 from framework.emit.programs import refresh
 from framework.engines import Engine
-from framework.engines.compiled import CompiledEngine, choose, comes_between, require_available
-from framework.engines.jax import JaxEngine
 from framework.errors import ResumeWarning, SettingsError
 from framework.losses import Loss
 from framework.metrics import Metric
@@ -257,11 +255,15 @@ class Trainer(Component):
 
     def _chosen(self, model: Model, run: Run | None) -> str:
         """Return the engine of a run, which is kept when it is resumed."""
+        engine = self.engine if run is None else run.engine
+        if engine in ("numpy", "jax"):
+            return engine
+        from framework.engines.compiled import choose, require_available  # noqa: PLC0415 (slow, and seldom needed)
+
         if run is None:
-            return choose(self.engine, model, self.loss, self.optimizer, self.regularizers)
-        if run.engine == "compiled":
-            require_available()
-        return run.engine
+            return choose(engine, model, self.loss, self.optimizer, self.regularizers)
+        require_available()
+        return engine
 
     def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
         """Return the training data and the validation data, which may be a part of it."""
@@ -328,14 +330,19 @@ class Trainer(Component):
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
         watched = session.hears("on_batch_end")
         if run.engine == "jax":
+            from framework.engines.jax import JaxEngine  # noqa: PLC0415
+
             options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
             return JaxEngine(run, self._figures, session.call, **options)
-        if run.engine == "numpy" or comes_between(self.engine, hooks):
-            run.engine = "numpy"
-            run.recipe.pop("products", None)
-            return Engine(run, self._figures, session.call, **options)
-        quiet = self.engine == "auto"
-        return CompiledEngine(run, self._figures, session.call, watched=watched, quiet=quiet, **options)
+        if run.engine == "compiled":
+            from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
+
+            if not comes_between(self.engine, hooks):
+                options |= {"watched": watched, "quiet": self.engine == "auto"}
+                return CompiledEngine(run, self._figures, session.call, **options)
+        run.engine = "numpy"
+        run.recipe.pop("products", None)
+        return Engine(run, self._figures, session.call, **options)
 
     @worded
     def resume(

@@ -19,13 +19,11 @@ from framework.settings.messages import warn
 def choose(
     wanted: str, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()
 ) -> str:
-    """Return the engine of a run from what is wanted and, for "auto" and "compiled", from the formulas alone.
+    """Return the engine of a run, "compiled" or "numpy", given "auto" or "compiled" and the formulas alone.
 
     Raises:
         UsageError: The compiled engine is wanted and llvmlite is missing.
     """
-    if wanted not in ("auto", "compiled"):
-        return wanted
     if wanted == "auto" and not available():
         return "numpy"
     require_available()
