@@ -71,7 +71,7 @@ def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
 
 
 def test_samples_of_several_axes_have_no_form():
-    with pytest.raises(CannotLower, match="the no Flatten whose input"):
+    with pytest.raises(CannotLower, match="takes no Flatten whose input"):
         source(Sequential(Flatten((3, 1)), Dense(3, 4)))
 
 
