@@ -220,6 +220,14 @@ class BoundOptimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a setting of the recipe, validated, or an attribute."""
+        if name == "recipe":
+            kind = type(getattr(self, "recipe", value))
+            if type(value) is not kind:
+                raise SettingsError(
+                    f"{kind.__name__}: the recipe of a bound optimizer must be a {kind.__name__}, whose memory it "
+                    f"holds; got {type(value).__name__}: bind the other optimizer to the model instead"
+                )
+            _set(self, "_version", -1)
         if name in BoundOptimizer.__slots__:
             _set(self, name, value)
             return

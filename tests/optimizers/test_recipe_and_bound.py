@@ -225,3 +225,18 @@ def test_the_compiled_engine_leaves_factors_to_numpy_and_says_so():
     with pytest.warns(UserWarning, match="one learning rate and one decay for all parameters"):
         run = trainer.fit(Neuron(1), ([[1.0], [2.0]], [1.0, 2.0]))
     assert run.engine == "numpy"
+
+
+def test_an_assigned_recipe_acts_from_the_next_step_on():
+    model, fresh = Neuron.from_weights([1.0]), Neuron.from_weights([1.0])
+    optimizer = SGDOptimizer(model, learning_rate=0.1)
+    other = SGDOptimizer(learning_rate=0.1, clip_value=0.5)
+    for neuron, bound in ((model, optimizer), (fresh, other.bind(fresh))):
+        neuron.parameters.gradient[:] = 0.0
+        bound.step()  # makes the plan of the update
+        bound.recipe = other
+        neuron.parameters.gradient[:] = 3.0
+        bound.step()
+    np.testing.assert_array_equal(model.parameters.vector, fresh.parameters.vector)
+    with pytest.raises(SettingsError, match="must be a SGDOptimizer, whose memory it holds; got AdamWOptimizer"):
+        optimizer.recipe = AdamWOptimizer(learning_rate=0.1)
