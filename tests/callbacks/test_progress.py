@@ -1,5 +1,6 @@
 """The progress bar on a terminal, in a notebook, in a pipe."""
 
+import importlib
 import importlib.machinery
 import os
 import re
@@ -183,6 +184,7 @@ def test_why_training_stopped_is_said_below_the_bar(terminal):
 
 
 def test_tqdm_s_own_switch_turns_the_bars_off(terminal, monkeypatch):
+    importlib.import_module("tqdm")  # so that the modules without the switch come back after the test
     for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
         monkeypatch.delitem(sys.modules, name)  # tqdm reads it when it is imported
     monkeypatch.setenv("TQDM_DISABLE", "1")
