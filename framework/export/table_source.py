@@ -77,8 +77,9 @@ def seconds(table, name):
     fits = lambda value: isinstance(value, np.timedelta64) or hasattr(value, "total_seconds")
     values = require(column(table, name), fits, "durations", name)
     values = [value.to_timedelta64() if hasattr(value, "to_timedelta64") else value for value in values]
-    found = [np.timedelta64("NaT", "s") if value is None else np.timedelta64(value) for value in values]
-    found = np.array([*found, np.timedelta64(0, "s")])[:-1]  # in the finest unit; in seconds without a row
+    values = [np.timedelta64("NaT", "s") if value is None else np.timedelta64(value) for value in values]
+    finest = np.result_type("timedelta64[s]", *{value.dtype for value in values})
+    found = np.array([value.astype(finest) for value in values], finest)
     micros, nanos = found.astype("timedelta64[us]"), found.astype("timedelta64[ns]")
     exact = np.where(found == micros, micros.astype(np.int64) / 1e6, nanos.astype(np.int64) / 1e9)
     return np.where(np.isnat(found), np.nan, exact)
