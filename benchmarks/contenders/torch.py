@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,38 +157,39 @@ def compiled_step(loss: Loss, parameters: list[torch.Tensor], work: Workload) ->
     return run
 
 
-def layers(work: Workload, **_: object) -> Task:
-    """The usual loop on one batch."""
+def classifier(work: Workload) -> tuple[Any, ...]:
+    """Return x, y, the loss of a composed model, a step of its training, and what gives it its first weights again."""
     x, y = (torch.from_numpy(array) for array in work.data())
     model, parameters = composed(work)
     criterion = torch.nn.CrossEntropyLoss()
-    train = eager_step(lambda _, x, y: criterion(model(x), y), parameters, work)
+
+    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return criterion(model(x), y)
 
     def begin() -> None:
         with torch.no_grad():
             for parameter, array in zip(parameters, composed(work)[1], strict=True):
                 parameter.copy_(array)
 
+    return x, y, loss, eager_step(lambda _, x, y: loss(x, y), parameters, work), begin
+
+
+def layers(work: Workload, **_: object) -> Task:
+    """The usual loop on one batch."""
+    x, y, loss, train, begin = classifier(work)
+
     def run() -> None:
         for _ in range(round(work.steps)):
             train(x, y)
 
-    return Task(begin, run, None, "the loss", lambda: criterion(model(x), y).item())
+    return Task(begin, run, None, "the loss", lambda: loss(x, y).item())
 
 
 def fit(work: Workload, *, compiled: bool) -> Task:
     """The usual loop over epochs."""
     if compiled:
         raise SkipError("the eager loop is what is asked for")
-    x, y = (torch.from_numpy(array) for array in work.data())
-    model, parameters = composed(work)
-    criterion = torch.nn.CrossEntropyLoss()
-    train = eager_step(lambda _, x, y: criterion(model(x), y), parameters, work)
-
-    def begin() -> None:
-        with torch.no_grad():
-            for parameter, array in zip(parameters, composed(work)[1], strict=True):
-                parameter.copy_(array)
+    x, y, loss, train, begin = classifier(work)
 
     def run(*epochs: int) -> None:
         for order in map(torch.from_numpy, work.orders(*epochs)):
@@ -195,7 +197,7 @@ def fit(work: Workload, *, compiled: bool) -> Task:
                 rows = order[first : first + work.batch]
                 train(x[rows], y[rows])
 
-    return Task(begin, run, None, INCLUDES, lambda: criterion(model(x[:JUDGED_ROWS]), y[:JUDGED_ROWS]).item())
+    return Task(begin, run, None, INCLUDES, lambda: loss(x[:JUDGED_ROWS], y[:JUDGED_ROWS]).item())
 
 
 def passes(work: Workload, **_: object) -> Task:

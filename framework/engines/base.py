@@ -17,7 +17,15 @@ from framework.emit.programs import require_unchanged, wholly_ours
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
+from framework.schedules import Schedule
+from framework.schedules.base import rate_at
 from framework.trees import rows_in
+
+CHUNK_SECONDS = 0.05
+"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
+
+GROWTH = 32.0
+"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 
 class Strategy:
@@ -106,6 +114,20 @@ class Engine:
     def update(self) -> None:
         """Apply the gradients: one step of the optimizer."""
         self.run.optimizer.step()
+
+    def _rates(self, count: int) -> Array:
+        """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
+        optimizer = self.run.optimizer
+        rate, steps = optimizer.learning_rate, optimizer.steps
+        if not isinstance(rate, Schedule):
+            return np.full(count, rate)
+        rates = np.zeros(count)
+        for made in range(count):
+            try:
+                rates[made] = rate_at(rate, steps + made)
+            except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
+                return rates[:made]
+        return rates
 
     def _parts(self, batch: Batch, rows: int) -> Sequence[Batch]:
         if rows <= self.part_rows:

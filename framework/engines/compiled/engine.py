@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch
+from framework.arrays import Batch
 from framework.data.pieces import Piece
-from framework.engines import Engine
+from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, lowered
 from framework.engines.compiled.source import Form, kernel_source
@@ -22,16 +22,8 @@ from framework.models.layer import Layer
 from framework.optimizers import Optimizer
 from framework.runs.figures import Figures, Sums, add_sums
 from framework.runs.run import Run
-from framework.schedules import Schedule
-from framework.schedules.base import rate_at
 from framework.settings.messages import warn
 from framework.trees import at, rows_in
-
-CHUNK_SECONDS = 0.05
-"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
-
-GROWTH = 32.0
-"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 
 class CompiledEngine(Engine):
@@ -194,20 +186,6 @@ class CompiledEngine(Engine):
         for layer in (operation.layer for operation in wiring.operations) if self.part_rows < size else ():
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
-
-    def _rates(self, count: int) -> Array:
-        """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
-        optimizer = self.run.optimizer
-        rate, steps = optimizer.learning_rate, optimizer.steps
-        if not isinstance(rate, Schedule):
-            return np.full(count, rate)
-        rates = np.zeros(count)
-        for made in range(count):
-            try:
-                rates[made] = rate_at(rate, steps + made)
-            except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
-                return rates[:made]
-        return rates
 
     def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> list[Sums]:
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""

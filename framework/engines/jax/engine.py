@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
-from framework.engines.base import Engine
+from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.jax.graph import CannotTrace, Draw
 from framework.engines.jax.plan import Plan, padded, values_in_row
 from framework.engines.jax.program import Chunk, Figures, State, compiled
@@ -21,19 +21,11 @@ from framework.random_streams import random_generator
 from framework.runs.figures import Figures as FiguresOfRun
 from framework.runs.figures import Sums, add_sums
 from framework.runs.run import Run
-from framework.schedules import Schedule
-from framework.schedules.base import rate_at
 from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in
 
-CHUNK_SECONDS = 0.05
-"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
-
 COPIES = 20
 """A chunk lasts at least this many times as long as its copies between model and device."""
-
-GROWTH = 32.0
-"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 KEPT_BYTES = 1 << 24
 """How much memory the random numbers and the outputs of a chunk may take."""
@@ -218,20 +210,6 @@ class JaxEngine(Engine):
         return found
 
     # what a chunk is given
-
-    def _rates(self, count: int) -> Array:
-        """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
-        optimizer = self.run.optimizer
-        rate, steps = optimizer.learning_rate, optimizer.steps
-        if not isinstance(rate, Schedule):
-            return np.full(count, rate)
-        rates = np.zeros(count)
-        for made in range(count):
-            try:
-                rates[made] = rate_at(rate, steps + made)
-            except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
-                return rates[:made]
-        return rates
 
     def _counts(self, piece: Piece, size: int, steps: int) -> Array:
         """Return what each loss is a mean over, up to the first batch whose weights are all 0, which is skipped."""
