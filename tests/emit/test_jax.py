@@ -56,6 +56,28 @@ def test_gradients_are_those_of_numpy():
     assert used >= {"place", "fold", "scatter_add", "set_index"}
 
 
+@pytest.mark.parametrize(
+    ("indices", "joined"),
+    [
+        ([(2, None), ((0, 2, 1), None)], True),
+        ([(0, None), ((1, 3, 1), None)], True),
+        ([(1, None), ((0, 2, 1), None)], False),  # they overlap, and leave a gap
+        ([(2, None), ((1, -1, -1), None)], False),
+    ],
+)
+def test_parts_that_fill_an_axis_are_joined(indices, joined):
+    record = traced(lambda x: (np.exp(x), np.stack([x, x * x])), {"x": (6,)})
+    node = record.graph.add("place", *record.outputs, indices=tuple(indices), shape=(3, 6), add=True)
+    placed = Traced(record.inputs, (node,))
+    assert ("placed(" not in source(placed).text) == joined
+    x = np.arange(6.0)
+    (value,) = computed([placed], [(x,)], "float64")
+    expected = np.zeros((3, 6))
+    for (index, _), part in zip(indices, (np.exp(x), np.stack([x, x * x])), strict=True):
+        expected[index if isinstance(index, int) else [*range(*index)]] += part
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_elementwise_operation_has_the_values_of_numpy(dtype):
     records, arguments = [], []

@@ -137,6 +137,9 @@ class JaxEngine(Engine):
                 begun = time.perf_counter()
             copied = time.perf_counter()
             found = self._plan and self._called(train, state, figures, chunk)
+            while found and 0 < found[0] < chunk.steps:
+                chunk = chunk._replace(steps=found[0])
+                found = self._called(train, state, figures, chunk)
             computed = time.perf_counter()
         if not found or not found[0]:
             return False
