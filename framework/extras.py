@@ -14,6 +14,7 @@ EXTRAS = {
     "onnx": ("onnx",),
     "plot": ("matplotlib",),
     "sklearn": ("scikit-learn",),
+    "mpi": ("mpi4py", "mpich"),
     "watch": ("rich",),
     "tensorboard": ("tensorboardX", "crc32c"),
     "mlflow": ("mlflow-skinny", "sqlalchemy", "alembic"),

@@ -1,0 +1,209 @@
+"""Workers over MPI (mpi4py). A worker that fails, leaves or hangs ends the job.
+
+MPI alone would let the others wait for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+from framework.arrays import Array
+from framework.errors import UsageError
+from framework.extras import required
+from framework.parallel.workers import Workers
+
+Value = TypeVar("Value")
+
+PERIOD = 0.2
+"""Seconds between two looks of the watchdog."""
+STUCK = 70
+"""The exit code after a time-out."""
+
+
+class _Gone(NamedTuple):
+    """The message of a worker that fails or leaves."""
+
+    calls: int
+    """The collective operations that it has begun; it takes part in no later one."""
+    code: int
+    cause: str
+    final: bool
+    """Whether its process ends. Otherwise it waits to hear whether all the others fail too."""
+
+
+class MPIWorkers(Workers):
+    """All processes of one mpiexec or srun.
+
+    Every collective operation takes place within ``guard``. There a watchdog thread ends the job (MPI_Abort) when this
+    worker waits in an operation that cannot complete: another worker has failed or left before it, or the time-out is
+    over. An error that leaves ``guard`` on all workers is an ordinary error, which the program may catch.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Find the others.
+
+        Raises:
+            UsageError: mpi4py finds no MPI library, or another one than that of the command which started ``count``.
+        """
+        try:
+            self._mpi = mpi = required("mpi4py.MPI", "training on several workers")
+        except (ImportError, RuntimeError) as error:
+            raise UsageError(
+                f"mpi4py finds no MPI library ({str(error).splitlines()[0]}): pip install mpich, or load the MPI "
+                f"module of the site"
+            ) from None
+        self._world = mpi.COMM_WORLD
+        if self._world.size != count:
+            raise UsageError(
+                f"{count} processes were started together, but mpi4py counts {self._world.size}: its library, "
+                f"{mpi.Get_library_version().split(',')[0].splitlines()[0]!r}, is not that of the command that started "
+                f"them. Use `framework launch`, or the mpiexec that belongs to this library"
+            )
+        self.rank, self.size = self._world.rank, self._world.size
+        self._threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
+        self._comm: Any = None
+        self._control: Any = None  # for messages of workers that are gone
+        self._depth, self._timeout = 0, 0.0
+        self._calls = 0
+        self._waiting: tuple[int, float] | None = None  # the number of the operation, and since when
+        self._gone: dict[int, _Gone] = {}
+        self._lock = threading.Lock()
+        self._requests: list[Any] = []
+        atexit.register(self._leave)
+
+    def sum(self, *arrays: Array) -> None:
+        for array in arrays:
+            with self._operation():
+                self._comm.Allreduce(self._mpi.IN_PLACE, array)
+
+    def broadcast(self, value: Value) -> Value:
+        with self._operation():
+            return self._comm.bcast(value)  # type: ignore[no-any-return]
+
+    def gather(self, value: Value) -> list[Value]:
+        with self._operation():
+            return self._comm.allgather(value)  # type: ignore[no-any-return]
+
+    def alltoall(self, sent: Array, places: Sequence[Array], received: Array, origins: Sequence[Array]) -> None:
+        byte = self._mpi.BYTE
+        with self._operation():
+            self._comm.Alltoallv([sent, *places, byte], [received, *origins, byte])
+
+    def allgather(self, sent: Array, received: Array, origins: Sequence[Array]) -> None:
+        byte = self._mpi.BYTE
+        with self._operation():
+            self._comm.Allgatherv([sent, byte], [received, *origins, byte])
+
+    @contextmanager
+    def _operation(self) -> Iterator[None]:
+        """Count a collective operation, and tell the watchdog that this worker waits in it."""
+        if not self._depth:
+            raise UsageError("workers exchange values only within guard(timeout)")
+        self._calls += 1
+        self._waiting = self._calls, time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting = None
+
+    @contextmanager
+    def guard(self, timeout: float) -> Iterator[None]:
+        outer, self._timeout = self._timeout, timeout
+        stop = threading.Event()
+        if self._depth == 0:
+            watchdog = threading.Thread(target=self._watch, args=(stop,), name="watchdog of workers", daemon=True)
+            watchdog.start()
+        self._depth += 1
+        try:
+            if self._comm is None:
+                with self._operation():
+                    self._control = self._world.Dup()
+                    self._comm = self._world.Dup()
+            yield
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._depth -= 1
+            self._timeout = outer
+            stop.set()
+
+    def _watch(self, stop: threading.Event) -> None:
+        """End the job when this worker waits in vain."""
+        while not stop.wait(min(PERIOD, self._timeout / 4)):
+            if self._threads:
+                self._receive()
+            if (waiting := self._waiting) is None:
+                continue
+            number, since = waiting
+            for rank, gone in self._gone.items():
+                if gone.calls < number:
+                    self._end(gone.code, rank, f"worker {rank} {gone.cause}")
+            if time.monotonic() - since > self._timeout:
+                self._end(
+                    STUCK,
+                    -1,
+                    f"worker {self.rank} has waited for the others for {self._timeout:g} s, the time-out. One of them "
+                    f"is stuck or slower than this: DataParallel(timeout=...) sets the time-out in seconds",
+                )
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell the others of an error, and wait until all of them fail too or one of them ends the job."""
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        cause = "".join(traceback.format_exception(error))[-4000:]
+        self._send(_Gone(self._calls, code or 1, f"failed:\n{cause}", final=False))
+        end = time.monotonic() + self._timeout
+        while True:
+            self._receive()
+            with self._lock:
+                if len(self._gone) == self.size - 1:
+                    self._gone = {rank: gone for rank, gone in self._gone.items() if gone.final}
+                    return
+            if time.monotonic() > end:
+                self._end(code or 1, -1, f"worker {self.rank} failed, and the others did not end:\n{cause}")
+            time.sleep(0.005)
+
+    def _leave(self) -> None:
+        """Tell the others that this process ends, whether normally or by an error outside of ``guard``."""
+        if self._control is None or self._mpi.Is_finalized():
+            return
+        error = getattr(sys, "last_value", None)
+        cause = "".join(traceback.format_exception(error))[-4000:] if error else ""
+        self._send(_Gone(self._calls, 1, f"failed:\n{cause}" if error else "has left while others train", final=True))
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end and not all(request.Test() for request in self._requests):
+            time.sleep(0.005)
+
+    def _send(self, gone: _Gone) -> None:
+        if self._control is not None:
+            self._requests += [self._control.isend(gone, rank) for rank in range(self.size) if rank != self.rank]
+
+    def _receive(self) -> None:
+        """Take the messages of workers that are gone."""
+        if self._control is None:
+            return
+        with self._lock:
+            status = self._mpi.Status()
+            while self._control.Iprobe(status=status):
+                self._gone[status.source] = self._control.recv(source=status.source)
+
+    def _end(self, code: int, failed: int, text: str) -> None:
+        """Print a cause and end all workers. One worker does so at once, the others only if it does not."""
+        if self.rank != (1 if failed == 0 else 0):
+            time.sleep(1.0)
+        killer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL))  # if MPI_Abort hangs
+        killer.daemon = True
+        killer.start()
+        os.write(2, f"framework: {text.rstrip()}\nframework: ending all {self.size} workers\n".encode())
+        with suppress(Exception):
+            sys.stdout.flush()
+        self._world.Abort(code)

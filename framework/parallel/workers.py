@@ -1,0 +1,302 @@
+"""Workers: the processes that train one model together, and the sums over all of their leaves.
+
+A leaf (shard) is a fixed part of each batch. The number of leaves belongs to the experiment; the number of workers does
+not. A worker computes a consecutive range of leaves. The sum of all leaves follows a fixed pairwise tree, so its bits
+do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.errors import UsageError
+from framework.extras import installing
+
+Value = TypeVar("Value")
+
+ALIGNMENT = 64
+"""The bytes of a cache line: the parts of a leaf begin at multiples of it."""
+
+
+class Leaf(NamedTuple):
+    """The buffers of one leaf, for sums over its rows.
+
+    Attributes:
+        vector: Values of the model's dtype, such as the gradient. It is not cleared: write every element.
+        tail: float64 numbers, such as the sum of the losses and the number of rows. They are 0 at first.
+    """
+
+    vector: Array
+    tail: Array
+
+
+class Workers:
+    """The workers of one process: this one alone.
+
+    Attributes:
+        rank: The number of this worker, from 0.
+        size: The number of workers.
+
+    Example:
+        >>> alone = Workers()
+        >>> tree = alone.tree(4, length=3, dtype=np.float32, tail=1)
+        >>> for i in alone.leaves(4):
+        ...     leaf = tree.leaf(i)
+        ...     leaf.vector[:] = i
+        ...     leaf.tail[0] = 10.0
+        >>> tree.total()
+        Leaf(vector=array([6., 6., 6.], dtype=float32), tail=array([40.]))
+    """
+
+    rank = 0
+    size = 1
+
+    def leaves(self, shards: int) -> range:
+        """Return the leaves that this worker computes; there may be no leaf for it."""
+        return _leaves(shards, self.rank, self.size)
+
+    def tree(self, shards: int, length: int, dtype: Any, tail: int = 0) -> Tree:
+        """Return the sum of ``shards`` leaves of ``length`` values of a dtype and ``tail`` float64 numbers."""
+        return Tree(self, shards, length, np.dtype(dtype), tail)
+
+    def sum(self, *arrays: Array) -> None:
+        """Add up each array over all workers, in place. The bits depend on the number of workers."""
+
+    def broadcast(self, value: Value) -> Value:
+        """Return the value of worker 0, which may be any object that can be pickled."""
+        return value
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return the values of all workers in the order of their ranks; they are pickled."""
+        return [value]
+
+    def require_equal(self, what: str, value: Any) -> None:
+        """Compare a value over all workers: arrays by their bits, other values by their text.
+
+        Raises:
+            UsageError: They differ, on all workers; says which ones.
+        """
+        found = self.gather(_fingerprint(value))
+        others = [rank for rank, each in enumerate(found) if each != found[0]]
+        if others:
+            ranks = f"{'workers' if len(others) > 1 else 'worker'} {', '.join(map(str, others))}"
+            raise UsageError(
+                f"{what} must be equal on all workers; worker 0 has {found[0]}, and {ranks} "
+                f"{'have' if len(others) > 1 else 'has'} {', '.join(dict.fromkeys(found[rank] for rank in others))}"
+            )
+
+    @contextmanager
+    def guard(self, timeout: float) -> Iterator[None]:
+        """End all workers when one of them fails within this block, or lets the others wait for ``timeout`` seconds."""
+        del timeout  # a worker that is alone waits for nobody
+        yield
+
+    def alltoall(self, sent: Array, places: Sequence[Array], received: Array, origins: Sequence[Array]) -> None:
+        """Give each worker its part of the bytes of ``sent``; ``places`` has their counts and starts."""
+        raise NotImplementedError
+
+    def allgather(self, sent: Array, received: Array, origins: Sequence[Array]) -> None:
+        """Collect the parts of all workers in ``received``; ``origins`` has their counts and starts in bytes."""
+        raise NotImplementedError
+
+
+class Tree:
+    """The sum of all leaves of all workers, by a fixed pairwise tree.
+
+    A node is the sum of the leaves from k 2^j to (k + 1) 2^j, without those beyond the last: its left half plus its
+    right half. A worker adds up the largest nodes within its range of leaves, in log2(shards) spare buffers. Then each
+    worker gets a slice of all of these nodes (Alltoallv), adds it up by the same tree, and all collect the slices
+    (Allgatherv).
+    """
+
+    def __init__(self, workers: Workers, shards: int, length: int, dtype: np.dtype[Any], tail: int) -> None:
+        """Plan the sums and allocate the buffers."""
+        self._workers, self._shards = workers, shards
+        self._next = 0
+        self._own = workers.leaves(shards)
+        plans = [
+            _plan([(i, i + 1) for i in _leaves(shards, rank, workers.size)], shards) for rank in range(workers.size)
+        ]
+        mine = plans[workers.rank]
+        self._merges = mine.merges
+        vector = -(-length * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        width = vector + 8 * tail
+        self._rows = _aligned(max(mine.depth, 1), width)
+        self._slots = [
+            Leaf(row[: length * dtype.itemsize].view(dtype), row[vector:width].view(np.float64)) for row in self._rows
+        ]
+        self._top = 0
+        if workers.size > 1:
+            self._prepare(plans, length * dtype.itemsize, vector, width, dtype)
+
+    def _prepare(self, plans: list[_Plan], used: int, vector: int, width: int, dtype: np.dtype[Any]) -> None:
+        """Allocate what the exchange needs; the last worker adds up the tails too."""
+        rank, size = self._workers.rank, self._workers.size
+        bounds = [vector * j // size // ALIGNMENT * ALIGNMENT for j in range(size)] + [width]
+        starts, widths = np.array(bounds[:-1]), np.diff(bounds)
+        counts = np.array([len(plan.nodes) for plan in plans])
+        own, start, wide = int(counts[rank]), bounds[rank], int(widths[rank])
+        self._bounds, self._nodes = bounds, own
+        self._packed = _aligned(1, own * width)[0] if own > 1 else self._rows[0]
+        self._places = (own * widths, own * starts)
+        self._received = np.zeros((int(counts.sum()), wide), np.uint8)
+        self._origins = (counts * wide, (np.cumsum(counts) - counts) * wide)
+        self._slices = (widths, starts)
+        numbers = max(0, min(bounds[rank + 1], used) - start)
+        tail = max(0, vector - start) if rank == size - 1 else wide
+        self._parts = [
+            (row[:numbers].view(dtype), row[tail:].view(np.float64)) for row in _rows_of(self._received, wide)
+        ]
+        self._pairs = _plan([node for plan in plans for node in plan.nodes], self._shards).pairs
+        self._result = _aligned(1, width)[0]
+        self._sum = Leaf(self._result[:used].view(dtype), self._result[vector:].view(np.float64))
+
+    def leaf(self, i: int) -> Leaf:
+        """Return the buffers for leaf ``i``, to be written before the next call.
+
+        Raises:
+            UsageError: The worker's leaves are not asked for one after another.
+        """
+        expected = self._own[self._next] if self._next < len(self._own) else None
+        if i != expected:
+            raise UsageError(
+                f"the leaves {list(self._own)} of a worker must be filled in this order; got {i} for {expected}"
+            )
+        self._merge()
+        self._next += 1
+        found = self._slots[self._top]
+        self._top += 1
+        found.tail.fill(0.0)
+        return found
+
+    def _merge(self) -> None:
+        """Add up the nodes that the leaf written last completes."""
+        if self._next:
+            for _ in range(self._merges[self._next - 1]):
+                self._top -= 1
+                for left, right in zip(self._slots[self._top - 1], self._slots[self._top], strict=True):
+                    np.add(left, right, out=left)
+
+    def total(self) -> Leaf:
+        """Return the sum of all leaves, the same on all workers, in buffers that the next step overwrites.
+
+        Raises:
+            UsageError: A leaf of this worker was not asked for.
+        """
+        if self._next != len(self._own):
+            raise UsageError(f"total needs all leaves {list(self._own)} of this worker; got {self._next} of them")
+        self._merge()
+        self._next = self._top = 0
+        if self._workers.size == 1:
+            return self._slots[0]
+        if self._nodes > 1:
+            for start, stop in zip(self._bounds, self._bounds[1:], strict=False):
+                part = self._packed[self._nodes * start : self._nodes * stop]
+                part.reshape(self._nodes, -1)[:] = self._rows[: self._nodes, start:stop]
+        self._workers.alltoall(self._packed, self._places, self._received, self._origins)
+        for i, j in self._pairs:
+            for left, right in zip(self._parts[i], self._parts[j], strict=True):
+                np.add(left, right, out=left)
+        self._workers.allgather(self._received[0], self._result, self._slices)
+        return self._sum
+
+
+class _Plan(NamedTuple):
+    """How consecutive nodes are added up, each as (its first leaf, the leaf after its last)."""
+
+    merges: list[int]
+    """The number of sums after each node."""
+    pairs: list[tuple[int, int]]
+    """The sums one by one, as places of nodes: the left one becomes the sum."""
+    nodes: list[tuple[int, int]]
+    """The nodes that are left."""
+    depth: int
+    """The greatest number of nodes at a time."""
+
+
+def _plan(nodes: list[tuple[int, int]], shards: int) -> _Plan:
+    """Plan the sums of some nodes by the tree of all leaves."""
+    merges, depth = list[int](), 0
+    pairs = list[tuple[int, int]]()
+    stack = list[tuple[int, tuple[int, int]]]()
+    for place, node in enumerate(nodes):
+        stack.append((place, node))
+        depth = max(depth, len(stack))
+        before = len(pairs)
+        while len(stack) > 1 and _halves(stack[-2][1], stack[-1][1], shards):
+            right, (_, stop) = stack.pop()
+            left, (start, _) = stack.pop()
+            pairs.append((left, right))
+            stack.append((left, (start, stop)))
+        merges.append(len(pairs) - before)
+    return _Plan(merges, pairs, [node for _, node in stack], depth)
+
+
+def _halves(left: tuple[int, int], right: tuple[int, int], shards: int) -> bool:
+    """Return whether two neighbours are the halves of one node; only the last node may be short."""
+    size = left[1] - left[0]
+    return left[0] % (2 * size) == 0 and right[1] == min(left[1] + size, shards)
+
+
+def _leaves(shards: int, rank: int, size: int) -> range:
+    return range(rank * shards // size, (rank + 1) * shards // size)
+
+
+def _aligned(rows: int, width: int) -> Array:
+    """Return zeroed rows of at least ``width`` bytes, each at a multiple of ALIGNMENT."""
+    full = -(-width // ALIGNMENT) * ALIGNMENT
+    memory = np.zeros(rows * full + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + rows * full].reshape(rows, full)[:, :width]
+
+
+def _rows_of(array: Array, width: int) -> list[Array]:
+    return [row[:width] for row in array]
+
+
+def _fingerprint(value: Any) -> str:
+    """Return a short text that differs where values differ."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} sha256 {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    text = repr(value)
+    if len(text) <= 200:
+        return text
+    return f"{text[:80]}... sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The variables in which MPICH (and Intel MPI), Open MPI, MVAPICH and Slurm tell a process how many were started."""
+
+
+def started() -> int:
+    """Return how many processes mpiexec or srun started together with this one; 1 without them."""
+    return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
+
+
+@lru_cache(maxsize=1)
+def workers() -> Workers:
+    """Return the workers that this process belongs to: those of mpiexec or srun, or itself alone.
+
+    Raises:
+        UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
+    """
+    count = started()
+    if count == 1:
+        return Workers()
+    if find_spec("mpi4py") is None:
+        raise UsageError(
+            f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on a "
+            f"cluster install mpi4py alone, beside the MPI library of the site"
+        )
+    from framework.parallel.mpi import MPIWorkers  # noqa: PLC0415 (it imports mpi4py)
+
+    return MPIWorkers(count)
