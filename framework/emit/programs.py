@@ -245,8 +245,9 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
 
 def refresh(component: Component) -> None:
     """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
-    if any(program.reads.changed() is not None for program in programs_of(component).values()):
-        programs_of(component).clear()
+    programs = {} if wholly_ours(component) else programs_of(component)  # the library's own read settings alone
+    if any(program.reads.changed() is not None for program in programs.values()):
+        programs.clear()
     require_derivative = getattr(type(component), "require_derivative", None)
     if require_derivative is not None and is_checked(component):
         require_derivative(component)  # which remembers its result and the values that were read
@@ -302,7 +303,12 @@ def is_checked(component: Component) -> bool:
 
 
 def parts_of(component: Component) -> list[Component]:
-    """Return the components among the settings."""
-    settings = component.settings().values()
-    flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
-    return [part for part in flat if isinstance(part, Component)]
+    """Return the components among the settings, which stay the same."""
+    try:
+        parts: list[Component] = getattr(component, "_inner")  # noqa: B009 (a slot)
+    except AttributeError:
+        settings = component.settings().values()
+        flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
+        parts = [part for part in flat if isinstance(part, Component)]
+        object.__setattr__(component, "_inner", parts)
+    return parts

@@ -49,10 +49,9 @@ def require_classes(array: Array, classes: int, name: str) -> Array:
         >>> require_classes(np.array([0.0, 2.0]), 3, "y")
         array([0, 2])
     """
-    good = (array >= 0) & (array < classes)
-    if array.dtype.kind == "f":
-        good &= array == np.floor(array)
-    if not good.all():
+    whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all())
+    if not (whole and array.min(initial=0) >= 0 and array.max(initial=0) < classes):
+        good = (array >= 0) & (array < classes) & (array == np.floor(array))
         row = int(np.argmin(good))
         raise DataError(
             f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "

@@ -18,6 +18,6 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 """
 
 from framework.native.kernels import available, compiled
-from framework.native.machine import Function, addresses, products
+from framework.native.machine import Function, addresses, llvm, products
 
-__all__ = ["Function", "addresses", "available", "compiled", "products"]
+__all__ = ["Function", "addresses", "available", "compiled", "llvm", "products"]

@@ -184,7 +184,7 @@ class Component(BaseModel, metaclass=ComponentType):
         framework.errors.SettingsError: Scaled: unknown setting 'facter'; did you mean 'factor'? Settings: factor
     """
 
-    __slots__ = ("_programs",)  # traced formulas: derived from the settings, so no part of them
+    __slots__ = ("_inner", "_programs")  # components among the settings, traced formulas: derived from the settings
 
     keeps: ClassVar[str] = ""
     """Where a class of this kind keeps what changes, for the message of a refused assignment."""

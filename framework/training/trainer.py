@@ -212,9 +212,11 @@ class Trainer(Component):
                 refresh(component)
             if run is not None:
                 require_own(run, model, self.loss)
-            epochs = None if epochs is None else self.replace(epochs=epochs).epochs
+            plain = epochs is None or (type(epochs) is int and epochs >= 1)
+            epochs = epochs if plain else self.replace(epochs=epochs).epochs  # which words the error
             figures = self._figures
             chosen: Any = {"metrics": figures.summed_metrics, "sampling": self.sampling}
+            self._load_engine(run)
             source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
             held_out = None
             if validation is not None:
@@ -253,17 +255,21 @@ class Trainer(Component):
             model.target_columns = source.columns.targets or model.target_columns
             return run, source, held_out
 
+    def _load_engine(self, run: Run | None) -> None:
+        """Load the compiler where it will be needed: the checks of the data use it too."""
+        if (self.engine if run is None else run.engine) == "compiled":
+            from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
+
+            require_available()
+
     def _chosen(self, model: Model, run: Run | None) -> str:
         """Return the engine of a run, which is kept when it is resumed."""
         engine = self.engine if run is None else run.engine
         if engine in ("numpy", "jax"):
             return engine
-        from framework.engines.compiled import choose, require_available  # noqa: PLC0415 (slow, and seldom needed)
+        from framework.engines.compiled import choose  # noqa: PLC0415 (slow, and seldom needed)
 
-        if run is None:
-            return choose(engine, model, self.loss, self.optimizer, self.regularizers)
-        require_available()
-        return engine
+        return engine if run is not None else choose(engine, model, self.loss, self.optimizer, self.regularizers)
 
     def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
         """Return the training data and the validation data, which may be a part of it."""

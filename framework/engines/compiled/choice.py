@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.wiring import CannotLower
@@ -10,7 +11,7 @@ from framework.errors import UsageError
 from framework.extras import installing
 from framework.losses import Loss
 from framework.models import Model
-from framework.native import available
+from framework.native import available, llvm
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
 from framework.settings.messages import warn
@@ -19,14 +20,9 @@ from framework.settings.messages import warn
 def choose(
     wanted: str, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()
 ) -> str:
-    """Return the engine of a run, "compiled" or "numpy", given "auto" or "compiled" and the formulas alone.
-
-    Raises:
-        UsageError: The compiled engine is wanted and llvmlite is missing.
-    """
+    """Return the engine of a run, "compiled" or "numpy", given "auto" or "compiled" and the formulas alone."""
     if wanted == "auto" and not available():
         return "numpy"
-    require_available()
     try:
         lowered(model, loss, optimizer, regularizers)
     except CannotLower as reason:
@@ -37,13 +33,15 @@ def choose(
 
 
 def require_available() -> None:
-    """Check that llvmlite is installed.
+    """Check that llvmlite is installed, and load it, so that the checks of the data use native code too.
 
     Raises:
         UsageError: It is missing.
     """
     if not available():
         raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
+    with suppress(Exception):  # a broken llvmlite: the first step falls back to NumPy, and says why
+        llvm()
 
 
 def comes_between(wanted: str, hooks: Sequence[str]) -> bool:

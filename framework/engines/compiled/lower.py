@@ -209,7 +209,8 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
         plan.output(place, weighted=False)
     try:
         for formula in formulas:
-            formula.program()  # traced twice, so without random numbers; the engine watches what it reads
+            if not wholly_ours(formula):
+                formula.program()  # traced twice, so without random numbers; the engine watches what it reads
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
@@ -249,13 +250,19 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
 
 def _recorded_from(component: Component) -> tuple[Any, ...]:
     """Return the methods that are recorded and what a user's methods read: the key of a component's records."""
-    base = next(base for base in _WRITTEN if isinstance(component, base))
-    names = (*_FORMULA[base], *_WRITTEN[base])
+    names = _names_of(type(component))
     methods = tuple(getattr(type(component), name) for name in names)
     if wholly_ours(component):
         return methods
     reads = Reads([getattr(component, name) for name in names], type(component))
     return *methods, frozenset(reads.values.items())
+
+
+@lru_cache(maxsize=256)
+def _names_of(cls: type) -> tuple[str, ...]:
+    """Return the names of the recorded methods of a class."""
+    base = next(base for base in _WRITTEN if issubclass(cls, base))
+    return *_FORMULA[base], *_WRITTEN[base]
 
 
 _LOOPS: dict[type, tuple[str, ...]] = {
@@ -286,7 +293,7 @@ _WRITTEN: dict[type, tuple[str, ...]] = {
 def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads], ...]:
     """Return what such methods of users' classes read, by the name of the class."""
     found = []
-    for cls in map(type, components):
+    for cls in {type(component): None for component in components if not wholly_ours(component)}:
         names = next(names for base, names in _WRITTEN.items() if issubclass(cls, base))
         own = [method for name in names if not is_ours((method := getattr(cls, name)).__module__)]
         if own:

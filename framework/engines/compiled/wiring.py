@@ -293,7 +293,7 @@ class Wiring:
             for name, part in value.items():
                 self._end(part, (*path, name))
             return
-        last, activation = _last(value), Identity()
+        last = _last(value)
         if last is not None and self.operations[last].affine:
             made = self.operations[last]
             self.outputs[path] = Output(made.activation, last, None, made.width)
@@ -305,7 +305,7 @@ class Wiring:
         if last is None and value.matrix is None:
             raise CannotLower(f"the output {'.'.join(path) or 'of the model'} is that of no layer")
         matrix = self._matrix(value)
-        self.outputs[path] = Output(activation, None, matrix, self.widths[matrix])
+        self.outputs[path] = Output(Identity(), None, matrix, self.widths[matrix])
 
 
 def _width(model: Model) -> int | None:
