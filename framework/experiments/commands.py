@@ -1,4 +1,4 @@
-"""The commands of experiments: new, train, evaluate, predict, resume, show, compare, report, watch, export, schema."""
+"""The commands of experiments: new, train, sweep, evaluate, predict, resume, show, compare, report, and more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from framework.checkpoint import load_model
 from framework.errors import FrameworkError
@@ -23,8 +24,11 @@ from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.reporting import compared, report_runs
 from framework.experiments.schema import schema_of
+from framework.experiments.space import varied
+from framework.experiments.sweep import Sweep
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.watching import watch
+from framework.experiments.workers import work_together
 from framework.export import export_onnx, export_python, save_torch
 from framework.files import write_whole
 from framework.models import Model
@@ -181,6 +185,65 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     _print_figures(kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1], run.model)
 
 
+@click.command(name="sweep", short_help="Train an experiment with varied settings.")
+@click.argument("path", metavar="PATH")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="SETTING=VALUES",
+    help="A setting to vary, e.g. trainer.epochs=5,10 or model.seed=int(0,99); one value sets it for all runs.",
+)
+@click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N trials. [default: all combinations]")
+@click.option("--seed", default=0, show_default=True, help="The seed of the draws.")
+@click.option("--objective", metavar="COLUMN", help="The figure that counts. [default: a callback's monitor, val_loss]")
+@click.option("--mode", type=click.Choice(["min", "max"]), help="Which is better. [default: as the metric says]")
+@click.option("--out", metavar="FOLDER", help="The folder of the sweep. [default: sweeps/NAME]")
+@click.option("--index", type=click.IntRange(min=0), metavar="I", help="Train run I alone, as in an array of jobs.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@_command
+def sweep_runs(
+    path: str, changes: tuple[str, ...], out: str | None, index: int | None, workers: int, as_json: bool, **options: Any
+) -> None:
+    """Train the experiment PATH once for each combination of the varied settings; or continue the sweep of folder PATH.
+
+    Start the same command several times, also on several machines with a shared folder: each takes the next run. Any
+    of them may be killed; its run is resumed by another.
+    """
+    context = click.get_current_context()
+    if Path(path).is_dir():
+        for name in ("changes", "out", *options):
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                flag = name.replace("changes", "set")
+                raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
+        sweep = Sweep(path)
+    else:
+        fixed = [change for change in changes if varied(change).size == 1]
+        experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
+        varying = [change for change in changes if change not in fixed]
+        sweep = Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
+    shown, well = _relative(sweep.path), True
+    try:
+        if workers > 1:
+            well = work_together(sweep, workers, context.params["imports"])
+        else:
+            for row in sweep.work(None if index is None else [sweep.name(index)]):
+                figure = f"{sweep.objective} {_cell(row.get(sweep.objective))}"
+                said = f"failed: {row['error']}" if row["state"] == "failed" else figure
+                click.echo(f"{shown}/runs/{row['run']}: {said}", err=True)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        click.echo(f"interrupted; to continue: framework sweep {shlex.quote(shown)}", err=True)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
+    rows = sweep.ranked()
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        columns = [name for name in rows[0] if name != "error"]
+        click.echo(as_text([columns, *([_cell(row[name]) for name in columns] for row in rows)]))
+    sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
+
+
 @click.command(short_help="Print the loss and the metrics of a run's model.")
 @click.argument("folder", metavar="FOLDER")
 @click.option("--data", metavar="FILE", help="A table with the target. [default: the validation data]")
@@ -328,7 +391,7 @@ def schema() -> None:
     click.echo(json.dumps(schema_of(Experiment), indent=2))
 
 
-COMMANDS = (new, train, evaluate, predict, resume, show, compare, report, watch_runs, export, schema)
+COMMANDS = (new, train, sweep_runs, evaluate, predict, resume, show, compare, report, watch_runs, export, schema)
 
 
 def _unused(name: str) -> Path:

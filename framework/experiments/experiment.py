@@ -16,7 +16,7 @@ from framework.errors import DataError, SettingsError
 from framework.experiments.building import build
 from framework.experiments.labelled import labelled
 from framework.experiments.tables import in_memory, read_alike
-from framework.experiments.text import changed, parse_change, places, read_settings, to_toml
+from framework.experiments.text import changed, parse_change, places, read_settings, to_toml, without_found
 from framework.files import write_whole
 from framework.models import Model
 from framework.settings.component import Component
@@ -94,6 +94,24 @@ class Experiment(Component):
         given = {text: parse_change(text) for text in changes}
         made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
+
+    def changed(self, changes: Iterable[str]) -> Self:
+        """Return the experiment with changes such as ``"trainer.epochs=20"``, in any order; the model is new.
+
+        Numbers of inputs that came from the units of a layer before come from them again.
+
+        Raises:
+            SettingsError: A setting is unknown or wrong.
+        """
+        given = {text: parse_change(text) for text in changes}
+        made: Self = build(changed(self.bare(), given), type(self), places("the experiment", {}, given))
+        return made
+
+    def bare(self) -> dict[str, Any]:
+        """Return the settings as the tables of a file, without numbers of inputs that the layers before give."""
+        settings, _ = read_settings(self.to_toml(), "to_toml")
+        bare = without_found(settings)
+        return bare if build(bare, type(self), str) == self else settings
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file from which ``read`` builds an equal experiment; ``.json`` is JSON, anything else TOML.

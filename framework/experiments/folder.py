@@ -90,6 +90,7 @@ class RunFolder:
             "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": [*command],
+            "process": os.getpid(),
             "folder": str(Path.cwd()),
             "versions": _versions(),
         }
@@ -120,16 +121,18 @@ class RunFolder:
         """The experiment as it ran; the paths of its callbacks are relative to the folder."""
         return Experiment.read(self.path / SETTINGS)
 
-    def train(self, *, epochs: int | None = None) -> Run:
+    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = ()) -> Run:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
         Args:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
                 EarlyStopping has ended, it counts its patience again from there.
+            callbacks: More callbacks than the experiment's.
         """
         experiment = self.experiment
         trainer = experiment.trainer
-        trainer = trainer.replace(callbacks=[_inside(callback, self.path) for callback in trainer.callbacks])
+        own = [_inside(callback, self.path) for callback in trainer.callbacks]
+        trainer = trainer.replace(callbacks=[*own, *callbacks])
         data, validation = experiment.parts()
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None

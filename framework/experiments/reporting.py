@@ -15,6 +15,7 @@ from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
+from framework.experiments.text import without_found
 from framework.reports.comparing import Side, comparison
 from framework.reports.contents import (
     STEPS,
@@ -92,22 +93,7 @@ def _side(folder: RunFolder, name: str) -> Side:
         row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
     elif metrics is not None:
         row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
-    return Side(name, _without_found(folder.settings), len(rows), metrics is not None, row)
-
-
-def _without_found(settings: Any, follows: bool = False) -> Any:
-    """Return settings without the inputs of layers that follow others, whose units they are."""
-    if isinstance(settings, list):
-        return [_without_found(item, follows) for item in settings]
-    if not isinstance(settings, dict):
-        return settings
-    made = {}
-    for key, item in settings.items():
-        if key == "layers" and isinstance(item, list):
-            made[key] = [_without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
-        elif not (follows and key == "inputs"):
-            made[key] = _without_found(item, follows)
-    return made
+    return Side(name, without_found(folder.settings), len(rows), metrics is not None, row)
 
 
 def _about(folder: RunFolder) -> Cells:

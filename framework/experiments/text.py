@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from framework.errors import SettingsError
@@ -209,6 +210,22 @@ def parse_change(text: str) -> tuple[KeyPath, Any]:
         >>> parse_change("data.target=income"), parse_change('trainer.callbacks.0.monitor="val_loss"')
         ((('data', 'target'), 'income'), (('trainer', 'callbacks', 0, 'monitor'), 'val_loss'))
     """
+    scanner, keys = _key_of(text)
+    path = tuple(int(key) if re.fullmatch("[0-9]+", key) else key for key in keys)
+    value = text[scanner.at :].strip()
+    try:
+        read = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        if not value or value[0] in "[{\"'":
+            raise SettingsError(f"--set {text}: the value must be TOML; got {value or 'nothing'}") from None
+        return path, value  # text without quotes, which the shell takes away
+    if read.keys() != {"value"}:
+        raise SettingsError(f"--set {text}: the value must be one value of TOML; got several lines")
+    return path, read["value"]
+
+
+def _key_of(text: str) -> tuple[_Scanner, list[str]]:
+    """Return a scanner that stands behind the ``=`` of a change, and the parts of its key."""
     scanner = _Scanner(text)
     try:
         keys = scanner.keys("=")
@@ -221,17 +238,34 @@ def parse_change(text: str) -> tuple[KeyPath, Any]:
                 "and the whole in others: --set 'SETTING=VALUE'"
             )
         raise SettingsError(f"--set {text}: {said}") from None
-    path = tuple(int(key) if re.fullmatch("[0-9]+", key) else key for key in keys)
-    value = text[scanner.at :].strip()
-    try:
-        read = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        if not value or value[0] in "[{\"'":
-            raise SettingsError(f"--set {text}: the value must be TOML; got {value or 'nothing'}") from None
-        return path, value  # text without quotes, which the shell takes away
-    if read.keys() != {"value"}:
-        raise SettingsError(f"--set {text}: the value must be one value of TOML; got several lines")
-    return path, read["value"]
+    return scanner, keys
+
+
+def alternatives(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the setting, the value and the alternatives of a change such as ``trainer.epochs=5,10``.
+
+    Commas in quotes and brackets separate nothing.
+
+    Raises:
+        SettingsError: The text has no ``=``, or its path is not a key of TOML.
+
+    Example:
+        >>> alternatives("trainer.epochs=5,10")
+        ('trainer.epochs', '5,10', ('5', '10'))
+        >>> alternatives('data.path="a,b.csv"')[2], alternatives("data.decimal=,")[2]
+        (('"a,b.csv"',), (',',))
+    """
+    scanner, _ = _key_of(text)
+    setting, value = text[: scanner.at - 1].strip(), text[scanner.at :].strip()
+    found: list[str] = []
+    with suppress(AssertionError, IndexError):  # from what is not TOML: text without quotes
+        while not found or scanner.take(","):
+            scanner.ended()
+            start = scanner.at
+            for _ in scanner.value(()):
+                pass
+            found.append(text[start : scanner.at].strip())
+    return setting, value, tuple(found) if all(found) and scanner.ended() else (value,)
 
 
 def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, Any]]) -> dict[str, Any]:
@@ -256,6 +290,26 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, An
         place = path[-1] if isinstance(node, list) else str(path[-1])
         _inside(node, place, path[:-1], text, value)
         node[place] = value
+    return made
+
+
+def without_found(settings: Any, follows: bool = False) -> Any:
+    """Return settings without the inputs of layers that follow others, whose units they are.
+
+    Example:
+        >>> without_found({"layers": [{"inputs": 2, "units": 3}, {"inputs": 3, "units": 1}]})
+        {'layers': [{'inputs': 2, 'units': 3}, {'units': 1}]}
+    """
+    if isinstance(settings, list):
+        return [without_found(item, follows) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    made = {}
+    for key, item in settings.items():
+        if key == "layers" and isinstance(item, list):
+            made[key] = [without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
+        elif not (follows and key == "inputs"):
+            made[key] = without_found(item, follows)
     return made
 
 

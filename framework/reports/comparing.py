@@ -45,7 +45,7 @@ def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:
         >>> comparison([slow, fast])[1]
         {'run': 'fast', 'rate': 0.5, 'epochs': 4, 'complete': True, 'epoch': 3, 'loss': 0.2}
     """
-    differing = dict(_differing([side.settings for side in sides], ""))
+    differing = dict(differing_settings([side.settings for side in sides]))
     rows = [
         {
             "run": side.name,
@@ -81,7 +81,7 @@ def epoch_of_weights(run: Any) -> int | None:
     return None if run.batch else int(run.epoch)
 
 
-def _differing(values: Sequence[Any], path: str) -> Iterator[tuple[str, list[Any]]]:
+def differing_settings(values: Sequence[Any], path: str = "") -> Iterator[tuple[str, list[Any]]]:
     """Give every setting that differs by its path, such as ``trainer.callbacks.EarlyStopping.patience``.
 
     Of classes that differ, the settings that several runs have are compared. Many names that only some runs have, as
@@ -103,7 +103,7 @@ def _differing(values: Sequence[Any], path: str) -> Iterator[tuple[str, list[Any
         yield path or "settings", [_brief({key: None for key in some if key in table}) for table in tables]
         keys = dict.fromkeys(key for key in keys if key not in some)
     for key in keys:
-        yield from _differing([table.get(key) for table in tables], f"{path}.{key}" if path else str(key))
+        yield from differing_settings([table.get(key) for table in tables], f"{path}.{key}" if path else str(key))
 
 
 def _by_name(value: Any) -> Any:

@@ -1,0 +1,122 @@
+"""The settings that a sweep varies: lists and ranges of values, and the trials that come of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from framework.errors import SettingsError
+from framework.experiments.text import alternatives, parse_change
+from framework.random_streams import random_generator
+
+Trial = tuple[str, ...]
+"""The changes of one trial, such as ``trainer.optimizer.learning_rate=0.1``."""
+
+_RANGE = re.compile(r"(uniform|loguniform|int|logint)\(([^,]+),([^,]+)\)")
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A setting of a sweep: values, or a range of numbers.
+
+    Attributes:
+        setting: Its path, such as ``trainer.epochs``.
+        values: The values as TOML; of a range, its two ends.
+        kind: ``"values"``, or the kind of the range.
+    """
+
+    setting: str
+    values: tuple[str, ...]
+    kind: str = "values"
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        if self.kind == "values":
+            return len(self.values)
+        low, high = map(float, self.values)
+        return high - low + 1 if self.kind in ("int", "logint") else math.inf
+
+    def drawn(self, share: float) -> str:
+        """Return the value at a share of the whole, from 0 to 1."""
+        if self.kind == "values":
+            return self.values[int(share * len(self.values))]
+        low, high = map(float, self.values)
+        if self.kind == "uniform":
+            return repr(float(f"{low + share * (high - low):.6g}"))
+        if self.kind == "loguniform":
+            return repr(min(max(float(f"{low * (high / low) ** share:.6g}"), low), high))
+        if self.kind == "int":
+            return str(int(low) + int(share * (high - low + 1)))
+        ratio = (high + 0.5) / (low - 0.5)  # each whole number has the part of the log scale that rounds to it
+        return str(min(max(round((low - 0.5) * ratio**share), int(low)), int(high)))
+
+
+def varied(text: str) -> Varied:
+    """Return the setting of a text such as ``trainer.epochs=5,10`` or ``model.seed=int(0, 9)``.
+
+    Raises:
+        SettingsError: The text has no ``=``, a value is not TOML, or a range is empty.
+
+    Example:
+        >>> varied("trainer.epochs=5,10")
+        Varied(setting='trainer.epochs', values=('5', '10'), kind='values')
+        >>> varied("trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)").drawn(0.5)
+        '0.00316228'
+    """
+    setting, value, values = alternatives(text)
+    found = _RANGE.fullmatch(value)
+    if found is None:
+        for each in values:
+            parse_change(f"{setting}={each}")
+        return Varied(setting, values)
+    kind, ends = found[1], (found[2].strip(), found[3].strip())
+    whole = kind.endswith("int")
+    try:
+        low, high = map(int if whole else float, ends)
+    except ValueError:
+        low, high = 1, 0
+    lowest = -math.inf if kind in ("uniform", "int") else 1 if whole else math.ulp(0.0)
+    if not lowest <= low < high < math.inf or not math.isfinite(low):
+        numbers = f"{'positive ' if 'log' in kind else ''}{'whole ' if whole else ''}numbers"
+        raise SettingsError(f"--set {text}: {kind}(LOW, HIGH) needs two {numbers}, the smaller one first")
+    return Varied(setting, ends, kind)
+
+
+def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial]:
+    """Return the trials of a sweep, which depend on the arguments alone.
+
+    Args:
+        space: The settings.
+        number: How many are drawn; None takes every combination, those of the last setting first.
+        seed: The seed of the draws; each trial's depends on its number too.
+
+    Raises:
+        SettingsError: A range has no combinations, or there are fewer than ``number``.
+
+    Example:
+        >>> space = [varied("a=1,2"), varied("b=x,y")]
+        >>> trials(space, None, 0)
+        [('a=1', 'b=x'), ('a=1', 'b=y'), ('a=2', 'b=x'), ('a=2', 'b=y')]
+        >>> trials(space, 2, 0) == trials(space, 3, 0)[:2]
+        True
+    """
+    size = math.prod(each.size for each in space)
+    if number is None:
+        if ranged := next((each for each in space if each.kind != "values"), None):
+            raise SettingsError(
+                f"--set {ranged.setting}={ranged.kind}(...): a range needs --random N, the number of trials to draw"
+            )
+        return [*itertools.product(*([f"{each.setting}={value}" for value in each.values] for each in space))]
+    if number > size:
+        raise SettingsError(f"--random {number}: the settings have {size:g} combinations; leave --random out for all")
+    found: dict[Trial, None] = {}
+    for count in itertools.count():  # a draw that has come before is left out
+        if len(found) == number:
+            return [*found]
+        shares = (random_generator(seed, f"sweep {each.setting}", count).random() for each in space)
+        found[tuple(f"{each.setting}={each.drawn(share)}" for each, share in zip(space, shares, strict=True))] = None
+    raise AssertionError

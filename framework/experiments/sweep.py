@@ -1,0 +1,347 @@
+"""Sweep: many runs of one experiment with varied settings, shared by any number of processes.
+
+sweep.toml        what is varied, and by which figure runs are judged
+base.toml         the experiment
+runs/NAME/        the folder of each run; failed.json in it says why it failed
+claims/NAME.1     which process works on a run
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from framework.callbacks import Callback
+from framework.errors import CheckpointError, FrameworkError, SettingsError, nearest
+from framework.experiments.claims import Claim, Claims
+from framework.experiments.experiment import Experiment
+from framework.experiments.folder import SETTINGS, RunFolder
+from framework.experiments.reporting import compared
+from framework.experiments.space import Trial, trials, varied
+from framework.experiments.text import read_settings, to_toml
+from framework.files import write_whole
+from framework.reports.comparing import differing_settings
+from framework.runs.run import Run
+
+SWEEP = "sweep.toml"
+BASE = "base.toml"
+FAILED = "failed.json"
+
+WAIT = 0.2
+"""Seconds between two looks at runs that other processes train."""
+
+ATTEMPTS = 5
+"""After so many processes that ended while they trained a run, without a new epoch, it has failed."""
+
+
+class Sweep:
+    """The folder of a sweep.
+
+    Every process that runs the same sweep takes the next run that no other one has claimed. A process may be killed at
+    any moment: another one resumes its run from the newest checkpoint. A finished run is never repeated.
+
+    Args:
+        path: The folder; ``create`` makes a new one.
+
+    Raises:
+        SettingsError: It is not the folder of a sweep.
+
+    Example:
+        >>> Sweep("no such folder")
+        Traceback (most recent call last):
+        framework.errors.SettingsError: 'no such folder' is not the folder of a sweep: it has no sweep.toml
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        if not (self.path / SWEEP).is_file():
+            raise SettingsError(f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}")
+        self.settings, _ = read_settings((self.path / SWEEP).read_text(encoding="utf-8"), str(self.path / SWEEP))
+        self._claims = Claims(self.path / "claims")
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        experiment: Experiment,
+        changes: Sequence[str],
+        *,
+        random: int | None = None,
+        seed: int = 0,
+        objective: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+    ) -> Sweep:
+        """Make the folder of a sweep, or open it if it has the same settings.
+
+        Args:
+            path: A folder that does not exist yet, or is empty, or has this sweep.
+            experiment: What all runs have in common.
+            changes: The varied settings: values such as ``"trainer.epochs=5,10"``, or ranges of numbers such as
+                ``"trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)"``; also ``uniform``, and ``int`` and
+                ``logint`` for whole numbers, with both ends.
+            random: How many trials are drawn; None trains every combination of the values.
+            seed: The seed of the draws.
+            objective: The column of the history by which runs are judged. None is that of the experiment's first
+                callback with a ``monitor``, else ``"val_loss"``, or ``"loss"`` without validation.
+            mode: ``"min"`` or ``"max"``; None is what the metric says.
+
+        Raises:
+            SettingsError: The experiment of a trial is wrong, the objective is not a column, or the folder has
+                something else.
+        """
+        space = [varied(text) for text in changes]
+        if len({each.setting for each in space}) < len(space):
+            raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
+        settings: dict[str, Any] = {"set": [*changes], "random": random, "seed": seed}
+        judged = {_judged(experiment.changed(trial), objective, mode) for trial in trials(space, random, seed)}
+        if len(judged) != 1:
+            raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
+        column, direction = judged.pop()
+        text, base = to_toml(settings | {"objective": column, "mode": direction}), to_toml(experiment.bare())
+        folder = Path(path).absolute()
+        try:
+            _put(folder, {SWEEP: text, BASE: base}, os.fspath(path))
+        except OSError as error:
+            raise SettingsError(f"the folder of the sweep must be one that can be written; {error}") from None
+        sweep = cls(path)
+        sweep._require_same(text, base, os.fspath(path))
+        return sweep
+
+    def _require_same(self, settings: str, base: str, path: str) -> None:
+        """Refuse a folder with another sweep; names what differs."""
+        said = []
+        for name, text in ((SWEEP, settings), (BASE, base)):
+            both = [read_settings(each, name)[0] for each in ((self.path / name).read_text(encoding="utf-8"), text)]
+            said += [f"{key} is {was!r} there, now {now!r}" for key, (was, now) in differing_settings(both)]
+        if said:
+            raise SettingsError(f"the folder {path!r} has another sweep: {'; '.join(said)}. Give --out another folder")
+
+    @cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The changes of each run, by the name of its folder."""
+        found = trials([*map(varied, self.settings["set"])], self.settings.get("random"), self.settings["seed"])
+        width = len(str(len(found) - 1))
+        return {f"{number:0{width}}": trial for number, trial in enumerate(found)}
+
+    def name(self, number: int) -> str:
+        """Return the name of a run.
+
+        Raises:
+            SettingsError: There is no run of this number.
+        """
+        if not 0 <= number < len(self.trials):
+            raise SettingsError(f"the sweep has {len(self.trials)} runs, from 0; got {number}")
+        return [*self.trials][number]
+
+    @property
+    def objective(self) -> str:
+        """The column by which runs are judged."""
+        return str(self.settings["objective"])
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train all runs, together with other processes that do so, and return the results."""
+        for _ in self.work():
+            pass
+        return self.results()
+
+    def work(self, names: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Train what no other process has claimed, until all runs are finished, also those of others.
+
+        Args:
+            names: The runs; None is all.
+
+        Yields:
+            The row of each run that this process has finished, as in ``results``.
+
+        Raises:
+            CheckpointError: A run cannot be saved, for instance because the disk is full.
+        """
+        while waiting := [name for name in names or self.trials if not self._finished(name)]:
+            worked = False
+            for name in waiting:
+                claim = None if self._finished(name) else self._claims.take(name, str(self._epochs(name)))
+                if claim is None:
+                    continue
+                worked = True
+                with claim:
+                    if self._finished(name):  # by another, before the claim
+                        continue
+                    self._train(name, claim)
+                yield self._row(name)
+            if not worked:
+                time.sleep(WAIT)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return a row for each run: its name, its settings, its state, and its figures in the epoch of its weights.
+
+        The state is ``"complete"``, ``"failed"``, ``"begun"`` or ``"new"``. A failed run has its ``error``.
+        """
+        rows = [self._row(name) for name in self.trials]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        return [{key: row.get(key) for key in columns} for row in rows]
+
+    @property
+    def best(self) -> RunFolder:
+        """The complete run with the best objective.
+
+        Raises:
+            SettingsError: There is none yet.
+        """
+        ranked = self.ranked()
+        if not ranked or self._score(ranked[0]) == math.inf:
+            raise SettingsError(f"the sweep {str(self.path)!r} has no complete run with a finite {self.objective} yet")
+        return self._folder(ranked[0]["run"])
+
+    def ranked(self) -> list[dict[str, Any]]:
+        """Return the results, the best first; of equal ones the first trial."""
+        return sorted(self.results(), key=self._score)
+
+    def _score(self, row: dict[str, Any]) -> float:
+        """Return a number that is smaller for a better run."""
+        value = row.get(self.objective)
+        if row["state"] != "complete" or value is None or not math.isfinite(value):
+            return math.inf
+        return float(-value if self.settings["mode"] == "max" else value)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"run": name, **dict(change.split("=", 1) for change in self.trials[name])}
+        error = self._error(name)
+        if not self._begun(name):
+            return row | {"state": "new" if error is None else "failed", "error": error}
+        found = compared([self._folder(name)])[0]
+        complete = found.pop("complete")
+        state = "failed" if error is not None else "complete" if complete else "begun"
+        return row | {"state": state} | found | {"run": name} | ({} if error is None else {"error": error})
+
+    def _path(self, name: str) -> Path:
+        return self.path / "runs" / name
+
+    def _folder(self, name: str) -> RunFolder:
+        return RunFolder(self._path(name))
+
+    def _begun(self, name: str) -> bool:
+        return (self._path(name) / SETTINGS).is_file()
+
+    def _epochs(self, name: str) -> int:
+        return len(self._folder(name).history()) if self._begun(name) else 0
+
+    def _error(self, name: str) -> str | None:
+        """Return why a run has failed; None if it has not."""
+        try:
+            return str(json.loads((self._path(name) / FAILED).read_text(encoding="utf-8"))["error"])
+        except FileNotFoundError:
+            return None
+
+    def _finished(self, name: str) -> bool:
+        return self._begun(name) and (self._folder(name).metrics is not None or self._error(name) is not None)
+
+    def _train(self, name: str, claim: Claim) -> None:
+        """Begin or resume a run, and write down an error that is the run's own."""
+        path = self._path(name)
+        if not self._begun(name):
+            new = path.with_name(f".{name}.new")  # so that a folder is whole or not there
+            for each in (new, path):
+                shutil.rmtree(each, ignore_errors=True)
+            trial, base = self.trials[name], self.path / BASE
+            flags = [flag for change in trial for flag in ("--set", change)]
+            RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
+            new.rename(path)
+        run = self._folder(name)
+        epochs = str(self._epochs(name))
+        if self._claims.dead(name)[-ATTEMPTS:] == [epochs] * ATTEMPTS:
+            said = f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs"
+            self._fail(name, said)
+            return
+        try:
+            run.train(callbacks=[_Watch(successor=str(claim.successor))])
+        except _Lost:
+            return
+        except (CheckpointError, OSError):  # which is not the run's own
+            raise
+        except Exception as error:  # noqa: BLE001 (the sweep goes to the next run)
+            if claim.successor.exists():
+                return
+            kind = "" if isinstance(error, FrameworkError) else f"{type(error).__name__}: "
+            self._fail(name, f"{kind}{error}")
+
+    def _fail(self, name: str, error: str) -> None:
+        write_whole(self._path(name) / FAILED, json.dumps({"error": error}, ensure_ascii=False) + "\n")
+
+
+class _Lost(Exception):  # noqa: N818 (not an error)
+    """Another process has taken over the run, because this one seemed to be dead."""
+
+
+class _Watch(Callback):
+    """Leave a run that another process has taken over.
+
+    Attributes:
+        successor: The file that shows it.
+    """
+
+    saves: ClassVar[bool] = True  # after all other callbacks
+    observes: ClassVar[bool] = True
+
+    successor: str
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Look whether the run is still ours."""
+        if Path(self.successor).exists():
+            raise _Lost
+
+
+def _judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
+    """Return the column by which runs of an experiment are judged, and its mode."""
+    columns = experiment.trainer._keys(validated=experiment.validation is not None)
+    judged = {key: value for callback in experiment.trainer.callbacks for key, value in callback.judged().items()}
+    if objective is None:
+        objective = next(iter(judged), "val_loss" if "val_loss" in columns else "loss")
+    if objective not in columns:
+        raise SettingsError(
+            f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
+            f"Columns: {', '.join(columns)}"
+        )
+    better = experiment.trainer._figures.better.get(objective.removeprefix("val_"))
+    known = {"greater": "max", "smaller": "min"}.get(better or "", mode or judged.get(objective))
+    if known is None:
+        raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")
+    if mode not in (None, known):
+        raise SettingsError(f"--mode {mode}: {objective} is better when it is {better}; leave --mode out")
+    return objective, known
+
+
+def _put(folder: Path, files: dict[str, str], name: str) -> None:
+    """Make a folder with files, whole or not at all; one that is there with contents stays.
+
+    Raises:
+        SettingsError: It has other contents; with its ``name``.
+        OSError: It cannot be made.
+    """
+    if (folder / SWEEP).exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for file, text in files.items():
+            (new / file).write_text(text, encoding="utf-8", newline="\n")
+        for inner in ("runs", "claims"):
+            (new / inner).mkdir()
+        new.chmod(0o755)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():
+            raise SettingsError(f"the folder {name!r} must be new or empty, or that of a sweep; give --out another")
+        if folder.is_dir():
+            folder.rmdir()
+        new.rename(folder)
+    except OSError:
+        if not (folder / SWEEP).exists():  # else made by another process at this moment
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

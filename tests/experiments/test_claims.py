@@ -1,0 +1,99 @@
+"""Claims of processes that may be killed at any moment."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from framework.experiments import claims
+from framework.experiments.claims import Claims
+
+HOLD = """
+import sys, time
+from framework.experiments.claims import Claims
+claim = Claims(sys.argv[1]).take("a", "3")
+print("refused" if claim is None else "taken", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the claim on "a"."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "taken\n"
+    yield process
+    process.kill()
+    process.communicate(timeout=30)
+
+
+def test_a_claim_is_held_until_it_is_given_back(tmp_path):
+    with Claims(tmp_path).take("a", ""):
+        assert Claims(tmp_path).take("a", "") is None
+        with Claims(tmp_path).take("b", "") as other:
+            assert other is not None
+    with Claims(tmp_path).take("a", "") as again:
+        assert again.path.name == "a.1"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_claim_of_a_killed_process_is_taken_over_at_once(tmp_path, holder):
+    ours = Claims(tmp_path)
+    assert ours.take("a", "") is None
+    holder.kill()
+    holder.wait(timeout=30)
+    with ours.take("a", "") as claim:
+        assert (claim.path.name, claim.successor.name) == ("a.2", "a.3")
+        assert ours.dead("a") == ["3"]
+        assert Claims(tmp_path).take("a", "") is None
+
+
+def test_a_stopped_process_keeps_its_claim(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(claims, "SILENCE", 0.0)
+    os.kill(holder.pid, 19)  # SIGSTOP
+    assert Claims(tmp_path).take("a", "") is None
+
+
+def test_a_claim_of_another_machine_is_dead_when_it_is_silent(tmp_path, monkeypatch):
+    path = tmp_path / "a.1"
+    path.write_text("another machine\n0")
+    os.utime(path, (9e9, 9e9))  # by a clock that is wrong
+    monkeypatch.setattr(claims, "SILENCE", 0.2)
+    ours = Claims(tmp_path)
+    assert ours.take("a", "") is None
+    time.sleep(0.15)
+    os.utime(path)
+    assert ours.take("a", "") is None
+    time.sleep(0.15)
+    assert ours.take("a", "") is None, "it was touched since the first look"
+    time.sleep(0.1)
+    with ours.take("a", "") as claim:
+        assert claim.path.name == "a.2"
+
+
+def test_a_claim_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    with Claims(tmp_path).take("a", "") as claim:
+        os.utime(claim.path, (0, 0))
+        for _ in range(500):
+            time.sleep(0.01)
+            if claim.path.stat().st_mtime > 0:
+                break
+        assert claim.path.stat().st_mtime > 0
+
+
+def test_one_of_many_gets_a_dead_claim(tmp_path, holder):
+    holder.kill()
+    holder.wait(timeout=30)
+    start = "import sys, time; time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+    code = start + HOLD.replace("import sys, time\n", "").replace("time.sleep(60)", "sys.stdin.read()")
+    command = [sys.executable, "-c", "from framework.experiments import claims\n" + code, str(tmp_path)]
+    command.append(str(time.time() + 3.0))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    others = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    said = [process.stdout.readline() for process in others]
+    for process in others:
+        process.communicate(timeout=60)
+    assert sorted(said) == ["refused\n"] * 3 + ["taken\n"]

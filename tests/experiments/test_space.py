@@ -1,0 +1,92 @@
+"""What a sweep varies, as people write it."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from framework import SettingsError
+from framework.experiments.space import trials, varied
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("trainer.epochs=5, 10", ("5", "10")),
+        ("trainer.loss=CrossEntropy,MeanSquaredError", ("CrossEntropy", "MeanSquaredError")),
+        ('data.path="a,b.csv",c.csv', ('"a,b.csv"', "c.csv")),
+        ("data.decimal=,", (",",)),
+        ("model.shape=[1,2],[3,4]", ("[1,2]", "[3,4]")),
+        ('trainer.optimizer={type="A", b=[1,2]},{type="B"}', ('{type="A", b=[1,2]}', '{type="B"}')),
+        ("data.path=my table.csv", ("my table.csv",)),
+        ('trainer.preprocess.columns."a=b"=1,2', ("1", "2")),
+    ],
+)
+def test_commas_separate_values_outside_of_quotes_and_brackets(text, values):
+    assert varied(text).values == values
+
+
+def test_a_grid_has_every_combination_in_order():
+    space = [varied("a=1,2"), varied("b=x,y,z")]
+    assert trials(space, None, 0) == [(f"a={a}", f"b={b}") for a in "12" for b in "xyz"]
+
+
+def test_draws_depend_on_the_seed_and_the_number_of_the_trial_alone():
+    space = [varied("a=loguniform(1e-4, 1)"), varied("b=1,2,3")]
+    assert trials(space, 20, 3)[:7] == trials(space, 7, 3)
+    assert trials(space, 7, 4) != trials(space, 7, 3)
+    assert [b for _, b in trials(space[::-1], 20, 3)] == [a for a, _ in trials(space, 20, 3)]
+
+
+def test_every_combination_is_drawn_once():
+    space = [varied("a=int(1, 3)"), varied("b=x,y")]
+    assert sorted(trials(space, 6, 0)) == sorted((f"a={a}", f"b={b}") for a in "123" for b in "xy")
+    with pytest.raises(SettingsError, match="--random 7: the settings have 6 combinations"):
+        trials(space, 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "law"),
+    [
+        ("a=uniform(-1, 3)", stats.uniform(-1, 4)),
+        ("a=loguniform(1e-4, 10)", stats.loguniform(1e-4, 10)),
+    ],
+)
+def test_ranges_have_their_distribution(text, law):
+    numbers = [float(change.removeprefix("a=")) for (change,) in trials([varied(text)], 500, 0)]
+    assert stats.kstest(numbers, law.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", ["int", "logint"])
+def test_whole_numbers_have_their_distribution_with_both_ends(kind):
+    each = varied(f"a={kind}(1, 20)")
+    counts = np.bincount([int(each.drawn(share)) for share in (np.arange(100_000) + 0.5) / 100_000], minlength=21)
+    edges = np.arange(0.5, 21)
+    shares = np.diff(edges if kind == "int" else np.log(edges))
+    np.testing.assert_allclose(counts[1:], 100_000 * shares / shares.sum(), atol=1)
+    assert (each.drawn(0.0), each.drawn(math.nextafter(1.0, 0.0))) == ("1", "20")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=uniform(2, 1)", "uniform(LOW, HIGH) needs two numbers, the smaller one first"),
+        ("a=uniform(0, inf)", "uniform(LOW, HIGH) needs two numbers"),
+        ("a=uniform(nan, 1)", "uniform(LOW, HIGH) needs two numbers"),
+        ("a=loguniform(0, 1)", "loguniform(LOW, HIGH) needs two positive numbers"),
+        ("a=int(1, 2.5)", "int(LOW, HIGH) needs two whole numbers"),
+        ("a=logint(0, 5)", "logint(LOW, HIGH) needs two positive whole numbers"),
+        ("a=", "the value must be TOML; got nothing"),
+        ("epochs", "write a setting and its value"),
+    ],
+)
+def test_a_mistake_is_refused(text, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        varied(text)
+
+
+def test_a_range_has_no_combinations():
+    with pytest.raises(SettingsError, match=re.escape("a=int(...): a range needs --random N")):
+        trials([varied("a=int(1, 3)")], None, 0)

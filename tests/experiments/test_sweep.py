@@ -1,0 +1,264 @@
+"""Sweeps: many runs of one experiment, by processes of which any may be killed."""
+
+import csv
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment_pieces import command
+
+from framework import Experiment, SettingsError, latest, load
+from framework.experiments.claims import _machine
+from framework.experiments.folder import RunFolder
+from framework.experiments.sweep import Sweep
+
+FILE = """\
+validation = 0.25
+
+[data]
+type = "CSV"
+path = "points.csv"
+target = "inside"
+
+[model]
+type = "Sequential"
+layers = [{type = "Dense", units = 4, activation = "Tanh"}, {type = "Neuron", activation = "Sigmoid"}]
+
+[trainer]
+loss = "BinaryCrossEntropy"
+optimizer = {type = "SGDOptimizer", learning_rate = 0.1, momentum = 0.9}
+epochs = 4
+batch_size = 16
+metrics = ["Accuracy"]
+"""
+
+RATE = "trainer.optimizer.learning_rate"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """A working directory with a table and an experiment."""
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(80, 2)).round(3)
+    rows = [[*row, int(np.hypot(*row) < 1)] for row in x.tolist()]
+    with Path("points.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "inside"], *rows])
+    Path("points.toml").write_text(FILE)
+    return tmp_path
+
+
+def table(*arguments, status=0):
+    """Run a sweep, and return its results by run."""
+    printed = command("sweep", *arguments, "--json", status=status)
+    return {row["run"]: row for row in json.loads(printed[printed.index("[\n") :])}
+
+
+def state(run):
+    """What changes if a run is trained again, or differs from another."""
+    path = latest(Path(run) / "checkpoints")
+    weights = load(path).model.parameters.vector.tobytes()
+    rows = [json.loads(line) for line in Path(run, "history.jsonl").read_text().splitlines()]
+    return hashlib.sha256(weights).hexdigest(), [{**row, "seconds": 0} for row in rows]
+
+
+def written(run):
+    """When the files of a run were written."""
+    return {path.name: path.stat().st_mtime_ns for path in Path(run).rglob("*") if path.is_file()}
+
+
+def alone(sweep, name):
+    """The state of a run of the same settings by itself."""
+    folder = RunFolder.create(f"alone/{name}", Experiment.read(sweep.path / "base.toml", sweep.trials[name]))
+    folder.train()
+    return state(folder.path)
+
+
+def start(*arguments):
+    """Start a sweep in a process group of its own."""
+    command = [sys.executable, "-m", "framework", "sweep", *arguments]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    return subprocess.Popen(command, start_new_session=True, **streams)
+
+
+def members(process):
+    """The processes of a group that are alive, its first one first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after[2]) == process.pid and after[0] not in "ZX":
+                found.append(int(entry.name))
+    return sorted(found, key=lambda pid: (pid != process.pid, pid))
+
+
+def end(process):
+    """End every process of a group."""
+    for pid in members(process):
+        os.kill(pid, signal.SIGKILL)
+    process.wait(timeout=30)
+
+
+def test_a_grid_trains_every_combination_as_a_run_by_itself():
+    rows = table("points.toml", "--set", f"{RATE}=0.1,0.01", "--set", "model.layers.0.units=2,3")
+    assert [row["run"] for row in rows.values()] == sorted(rows, key=lambda name: rows[name]["val_loss"])
+    assert {name: (row[RATE], row["model.layers.0.units"]) for name, row in rows.items()} == {
+        str(number): pair for number, pair in enumerate(itertools.product(("0.1", "0.01"), "23"))
+    }
+    sweep = Sweep("sweeps/points")
+    assert all(row["state"] == "complete" and row["epochs"] == 4 for row in rows.values())
+    assert sweep.best.path.name == next(iter(rows))
+    for name in sweep.trials:
+        assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
+
+
+def test_a_setting_with_one_value_is_set_for_all_runs():
+    rows = table("points.toml", "--set", f"{RATE}=0.1,0.01", "--set", "trainer.epochs=2")
+    assert [row["epochs"] for row in rows.values()] == [2, 2]
+    assert "trainer.epochs" not in rows["0"]
+
+
+def test_random_trials_are_drawn_from_ranges():
+    drawn = ["--set", f"{RATE}=loguniform(1e-3, 1)", "--random", "3", "--seed", "5"]
+    rows = table("points.toml", *drawn)
+    assert len({row[RATE] for row in rows.values()}) == 3
+    for name, row in rows.items():
+        experiment = RunFolder(f"sweeps/points/runs/{name}").experiment
+        assert 1e-3 <= experiment.trainer.optimizer.learning_rate == float(row[RATE]) <= 1
+
+
+def test_a_finished_run_is_not_repeated():
+    flags = ("points.toml", "--set", f"{RATE}=0.1,0.01")
+    first = table(*flags)
+    before = written("sweeps/points")
+    assert table(*flags) == table("sweeps/points") == first
+    assert written("sweeps/points") == before
+
+
+def test_one_run_of_an_array_of_jobs():
+    flags = ("points.toml", "--set", f"{RATE}=0.1,0.01,0.001")
+    rows = table(*flags, "--index", "1")
+    assert {name: row["state"] for name, row in rows.items()} == {"0": "new", "1": "complete", "2": "new"}
+    assert "the sweep has 3 runs, from 0; got 3" in command("sweep", *flags, "--index", "3", status=1)
+
+
+def test_a_run_that_diverges_has_failed_and_the_sweep_goes_to_the_next():
+    flags = ("points.toml", "--set", "trainer.loss=HalfSquaredError", "--set", "model.layers.1.activation=Identity")
+    rows = table(*flags, "--set", f"{RATE}=1e200,0.01")
+    assert (rows["0"]["state"], rows["1"]["state"]) == ("failed", "complete")
+    assert "not finite" in rows["0"]["error"]
+    assert list(rows) == ["1", "0"]
+    said = command("sweep", *flags, "--set", f"{RATE}=1e200", "--out", "wild", status=1)
+    assert "wild/runs/0: failed: " in said
+
+
+def test_mistakes_are_found_before_any_folder_is_made():
+    for flags, message in [
+        ([f"--set={RATE}=0.1,fast"], f"--set {RATE}=fast: SGDOptimizer: setting 'learning_rate' must be a number"),
+        (["--set=optimizer.learning_rate=1,2"], "the experiment: Experiment: unknown setting 'optimizer'"),
+        ([f"--set={RATE}=1,2", f"--set={RATE}=3,4"], "a setting is varied twice"),
+        ([f"--set={RATE}=1,2", "--objective=val_acuracy"], "did you mean 'val_accuracy'?"),
+        ([f"--set={RATE}=1,2", "--objective=val_accuracy", "--mode=min"], "val_accuracy is better when it is greater"),
+        ([f"--set={RATE}=1,2", "--objective=seconds"], "--objective seconds: give --mode min or max"),
+    ]:
+        assert message in command("sweep", "points.toml", *flags, status=1)
+    assert not Path("sweeps").exists()
+
+
+def test_the_objective_is_the_monitor_of_a_callback_and_its_mode_that_of_the_metric():
+    command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.01", "--objective", "accuracy", "--out", "a")
+    assert {key: Sweep("a").settings[key] for key in ("objective", "mode")} == {"objective": "accuracy", "mode": "max"}
+    Path("points.toml").write_text(FILE + 'callbacks = [{type = "EarlyStopping", monitor = "loss", patience = 9}]\n')
+    command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.01", "--out", "b")
+    assert Sweep("b").objective == "loss"
+
+
+def test_a_folder_of_another_sweep_is_refused_by_name():
+    flags = ["--set", f"{RATE}=0.1,0.01"]
+    command("sweep", "points.toml", *flags)
+    before = written("sweeps/points")
+    said = command("sweep", "points.toml", *flags, "--set", "trainer.epochs=5", "--seed", "1", status=1)
+    assert (
+        "the folder 'sweeps/points' has another sweep: seed is 0 there, now 1; trainer.epochs is 4 there, now 5" in said
+    )
+    assert "--seed: the folder sweeps/points has the settings" in command(
+        "sweep", "sweeps/points", "--seed", "1", status=1
+    )
+    assert written("sweeps/points") == before
+    Path("other").mkdir()
+    Path("other/notes.txt").write_text("mine")
+    said = command("sweep", "points.toml", *flags, "--out", "other", status=1)
+    assert "the folder 'other' must be new or empty" in said
+    assert [path.name for path in Path("other").iterdir()] == ["notes.txt"]
+    with pytest.raises(SettingsError, match=r"it has no sweep\.toml"):
+        Sweep(".")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
+    flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--set", f"{RATE}=0.1,0.03", "--random", "40")
+    flags = (*flags, "--set", "trainer.epochs=6", "--workers", "2")
+    draws, deadline = random.Random(3), time.monotonic() + 240
+    finished, groups = {}, []
+    kills = sorted(draws.sample(range(1, 36), 5))
+    try:
+        for kill in kills:
+            groups.append(start(*flags))
+            while len(finished) < kill:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+                for path in Path("sweeps/points/runs").glob("[0-9]*/metrics.json"):
+                    finished.setdefault(path.parent, written(path.parent))
+            time.sleep(draws.random() * 0.1)
+            victims = members(groups[-1])
+            os.kill(draws.choice(victims[:1] * 2 + victims), signal.SIGKILL)
+            for group in groups[:-1]:  # what an earlier kill of a parent left
+                end(group)
+        groups.append(start(*flags))
+        for group in groups[-2:]:
+            group.wait(timeout=max(1.0, deadline - time.monotonic()))
+    finally:
+        for group in groups:
+            end(group)
+    sweep = Sweep("sweeps/points")
+    assert [row["state"] for row in sweep.run()] == ["complete"] * 40
+    assert all(written(path) == before for path, before in finished.items())
+    assert len(finished) >= kills[-1]
+    for name in sweep.trials:
+        assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
+
+
+def test_two_sweeps_on_one_folder_share_the_work():
+    flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--random", "20", "--set", "trainer.epochs=40")
+    both = [start(*flags), start(*flags)]
+    try:
+        assert [process.wait(timeout=120) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            end(process)
+    sweep = Sweep("sweeps/points")
+    by = {json.loads((sweep.path / "runs" / name / "run.json").read_text())["process"] for name in sweep.trials}
+    assert by == {process.pid for process in both}
+    assert all(len(state(sweep.path / "runs" / name)[1]) == 40 for name in sweep.trials)
+
+
+def test_a_run_that_ends_every_process_has_failed():
+    sweep = Sweep.create("wild", Experiment.read("points.toml"), ["model.seed=1,2"])
+    for number in range(1, 6):
+        (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n0")
+    assert [row["state"] for row in sweep.run()] == ["complete", "failed"]
+    assert sweep.results()[1]["error"] == "5 processes ended while they trained it, after 0 epochs"
+    Path("wild/runs/1/failed.json").unlink()
+    Path("wild/claims/1.5").write_text(f"{_machine()}\n1")  # the last one had made an epoch
+    assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
