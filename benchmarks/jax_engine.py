@@ -24,6 +24,7 @@ from framework import CrossEntropy, Dense, ReLU, Run, Sequential, SGDOptimizer, 
 from framework.data.pieces import permutation
 from framework.emit.jax import Source
 from framework.engines.jax.graph import StepGraph
+from framework.runs.figures import Figures
 
 BATCH, RATE, ROUNDS = 32, 0.01, 7
 SAMPLES = {"lenet": (1, 28, 28), "gru": (28, 28), "attention": (32, 64), "dense": (784,)}
@@ -114,7 +115,9 @@ def by_hand(logits: Callable[[list[Any], Any], Any], x: Any, y: Any) -> dict[str
 
 def ours_by_grad(model: Sequential, x: Any, y: Any) -> Epoch:
     """Return an epoch of our forward pass, of which JAX derives the gradients, as a scan."""
-    graph = StepGraph(model, CrossEntropy(), (), [], (np.asarray(x[:2]), np.asarray(y[:2]), None))
+    graph = StepGraph(
+        model, CrossEntropy(), (), Figures(CrossEntropy(), ()), (np.asarray(x[:2]), np.asarray(y[:2]), None)
+    )
     total = Source("total", [graph.step.total], graph.inputs, graph.graph).function(jax)
 
     def loss(w: list[Any], x: Any, y: Any) -> Any:

@@ -46,6 +46,7 @@ from framework import (
     MultiHeadAttention,
     Neuron,
     Optimizer,
+    OutputMetric,
     Poisson,
     PositionalEncoding,
     ReLU,
@@ -57,6 +58,8 @@ from framework import (
     Softmax,
     Softplus,
     Tanh,
+    Trainer,
+    on,
 )
 from framework.datasets import load_digits
 from framework.engines.jax import program
@@ -64,6 +67,7 @@ from framework.engines.jax import program
 CLASSES = RNG.integers(0, 3, 16)
 YES = RNG.integers(0, 2, 20)
 X = RNG.normal(size=(20, 5))
+WEIGHT = RNG.random(20)
 LENGTHS = np.arange(6) < RNG.integers(1, 7, 16)[:, None]
 NETWORK = Sequential(Dense(5, 4, Tanh()), Dense(4, 1, Sigmoid()))
 
@@ -205,6 +209,26 @@ def test_metrics_weights_and_batches_without_weight_are_those_of_numpy(without, 
     runs = both(NETWORK.copy, (X, YES, weight), **settings)
     require_close(runs)
     assert [run.step for run in runs] == [steps, steps]
+
+
+@pytest.mark.parametrize("hook", ["epoch_end", "gradients"])
+def test_a_loss_as_a_metric_is_computed_in_the_step(monkeypatch, hook):
+    late = [OutputMetric("late", HalfSquaredError())]
+    losses = Losses(price=Huber(), late=BinaryCrossEntropy())
+    cases = [
+        (NETWORK, BinaryCrossEntropy(), YES, [HalfSquaredError(), Accuracy()]),
+        (Heads(price=Neuron(5), late=Neuron(5, Sigmoid())), losses, {"price": X[:, 0], "late": YES}, late),
+    ]
+    for model, loss, y, metrics in cases:
+        settings = {"loss": loss, "metrics": metrics, "epochs": 2}
+        settings |= {"optimizer": SGDOptimizer(learning_rate=0.1), "callbacks": [on(hook)(lambda _: None)]}
+        runs = []
+        for engine in ("numpy", "jax"):
+            with monkeypatch.context() as patch:
+                if engine == "jax":
+                    patch.setattr(Loss, "output_sums", None)  # NumPy would call it
+                runs.append(Trainer(engine=engine, **settings).fit(model.copy(), (X, y, WEIGHT)))
+        require_close(runs)
 
 
 def test_penalties_clipping_factors_and_schedules_are_those_of_numpy():

@@ -186,8 +186,8 @@ class JaxEngine(Engine):
         """Count the steps of a chunk, and add up their sums one after another, as the NumPy engine does."""
         run, optimizer, steps = self.run, self.run.optimizer, len(counts)
         rows = counts / plan.per_row
-        keys = ["loss", *(figure.key for figure in self.figures.of_outputs)]
-        weighted = [counts, *(rows * each for each in plan.per_output)]
+        keys = ["loss", *(figure.key for figure in plan.totals)]
+        weighted = [counts, *(rows * each for each in plan.per_total)]
         for key, totals, divisors in zip(keys, figures.totals, weighted, strict=True):
             before = run.sums.get(key, (0.0, 0.0))
             pairs = zip(before, (totals[:steps], divisors), strict=True)
@@ -202,14 +202,14 @@ class JaxEngine(Engine):
         optimizer.updating = False
 
     def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
-        """Return the metrics' sums of each batch of a chunk."""
+        """Return the sums of each batch of a chunk of the metrics that are no part of the step."""
         found: list[Sums] = []
-        metrics, activation = self.figures.of_metrics, self.run.model.output_activation
-        for step in range(steps) if metrics else ():
+        activation = self.run.model.output_activation
+        for step in range(steps) if plan.metrics else ():
             start = piece.place + step * size
             _, y, weight = piece.part(start, start + size)
             h, a = plan.output_trees([output[step] for output in outputs])
-            found.append(self.figures.metric_sums(activation, h, a, y, weight, metrics))
+            found.append(self.figures.metric_sums(activation, h, a, y, weight, plan.metrics))
         return found
 
     # what a chunk is given
@@ -337,8 +337,8 @@ class JaxEngine(Engine):
             return None
         self._take(plan, state)
         run.batch_loss = float(totals[0] / counts[0])
-        keys = ["loss", *(figure.key for figure in self.figures.of_outputs)]
-        divisors = [counts[0], *(counts[0] / plan.per_row * each for each in plan.per_output)]
+        keys = ["loss", *(figure.key for figure in plan.totals)]
+        divisors = [counts[0], *(counts[0] / plan.per_row * each for each in plan.per_total)]
         sums: Sums = {key: (float(total), float(by)) for key, total, by in zip(keys, totals, divisors, strict=True)}
         for found_sums in self._metrics(plan, piece, tuple(output[None] for output in outputs), rows, 1):
             sums |= found_sums

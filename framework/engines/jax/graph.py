@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +24,12 @@ from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
 from framework.losses import Loss
-from framework.losses.several import Losses
+from framework.losses.several import Figure, Losses
 from framework.models import Layer, Model
 from framework.models.composite import Following
 from framework.models.sequential import Sequential
 from framework.regularizers import Regularizer
+from framework.runs.figures import Figures
 from framework.settings.component import belongs_to
 from framework.settings.messages import is_ours
 from framework.shapes import shown
@@ -60,7 +62,7 @@ class Step(NamedTuple):
 
     Attributes:
         total: The sum of w l over the rows, of which the loss is the mean.
-        totals: That of each of several outputs, in the order of ``Figures.of_outputs``.
+        totals: That of each of several outputs, then that of each metric of ``StepGraph.metrics``.
         sound: Whether ids are as the layers require them.
         gradients: The gradient of each parameter.
         buffers: The new value of each buffer.
@@ -101,6 +103,7 @@ class StepGraph:
         parameters: The nodes of the parameters.
         draws: The random arrays, in the order of their inputs.
         outputs: The names of the leaves of the output.
+        metrics: The metrics whose sums are a part of the step: the losses that have a graph.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class StepGraph:
         model: Model,
         loss: Loss,
         regularizers: Sequence[Regularizer],
-        paths: Sequence[Path],
+        figures: Figures,
         batch: tuple[Any, Any, Any],
     ) -> None:
         """Trace a step.
@@ -117,7 +120,7 @@ class StepGraph:
             model: The model.
             loss: The loss.
             regularizers: The penalties.
-            paths: The outputs whose loss is a figure of its own.
+            figures: The loss and the metrics.
             batch: x, y and weight of some rows, for their shapes and dtypes.
 
         Raises:
@@ -138,7 +141,7 @@ class StepGraph:
         made: dict[Graph, tuple[Step, Penalties, list[tuple[Draw, Node]]]] = {}  # the formula may be called twice
 
         def formula(**symbols: Symbol) -> Any:
-            found = walk.step(symbols, names(sample_shape(x), "x"), names(sample_shape(y), "y"), loss, paths)
+            found = walk.step(symbols, names(sample_shape(x), "x"), names(sample_shape(y), "y"), loss, figures)
             step, penalties = (map_parts(value_of, part) for part in (found, walk.penalties()))
             made[symbols["count"].graph] = Step(*step), Penalties(*penalties), walk.drawn
             return tuple(map(symbol_of, nodes_in(flat((step, penalties)))))
@@ -149,7 +152,7 @@ class StepGraph:
             raise
         except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
             raise CannotTrace(f"{type(model).__name__} and {type(loss).__name__}: {_said(error)}") from None
-        self.graph, self.outputs = traced.graph, walk.outputs
+        self.graph, self.outputs, self.metrics = traced.graph, walk.outputs, walk.metrics
         self.step, penalties, drawn = made[self.graph]
         self.penalties = penalties if regularizers else None
         self.parameters = [traced.inputs[f"number {key}"] for key in parameters]
@@ -183,11 +186,12 @@ class _Walk:
         self.sound: Any = True
         self.ends: set[Node] = set()
         self.outputs: Any = None
+        self.metrics: list[Figure] = []
 
-    def step(self, symbols: Mapping[str, Symbol], x: Any, y: Any, loss: Loss, paths: Sequence[Path]) -> Step:
+    def step(self, symbols: Mapping[str, Symbol], x: Any, y: Any, loss: Loss, figures: Figures) -> Step:
         """Return everything that a step computes, as symbols."""
         self.symbols, self.drawn, self.sound = symbols, [], True
-        self.ends, model = set(), self.model
+        self.ends, self.metrics, model = set(), [], self.model
         self.new = {name: symbols[f"number {name}"] for name in model.buffers}
         a = self.through(model, map_leaves(symbols.__getitem__, x), "", ())
         self.outputs = names(map_leaves(lambda _: None, a), "output")
@@ -196,11 +200,20 @@ class _Walk:
         target, weight = map_leaves(symbols.__getitem__, y), symbols.get("weight")
         found = _LossOf(symbols["count"], weight)
         total = found.through(loss, model.output_activation, a, h, target, symbols["count"])
+        totals = [found.totals[figure.path] for figure in figures.of_outputs]
+        for figure in figures.of_metrics:
+            if getattr(type(figure.formula), "output_sums", None) is not Loss.output_sums:
+                continue
+            with suppress(Exception):  # whatever a formula does with a symbol: NumPy computes it
+                activation, *parts = (at(part, figure.path) for part in (model.output_activation, a, h, target))
+                sums = _LossOf(symbols["count"], weight)
+                totals.append(sums.through(figure.formula, activation, parts[0], parts[1], parts[2], None))
+                self.metrics.append(figure)
         parameters = [symbols[f"number {name}"].node for name in model.parameters]
         slopes = gradients(found.seeds, parameters, ends=self.ends) if parameters else []
         return Step(
             total,
-            tuple(found.totals[path] for path in paths),
+            tuple(totals),
             self.sound,
             tuple(map(symbol_of, slopes)),
             tuple(self.new.values()),

@@ -37,7 +37,9 @@ class Plan:
         updates: The factor of the learning rate and the update of each group of parameters, and their places among the
             trained ones.
         per_row: How many values of a row the loss is the mean over.
-        per_output: The same for each of several outputs.
+        totals: The figures of which each step gives the total: the losses of several outputs, and metrics.
+        per_total: How many values of a row each of them is the mean over.
+        metrics: The metrics that NumPy computes from the outputs.
         bytes_per_row: How much memory a row of a step takes for what is kept of it.
     """
 
@@ -49,9 +51,10 @@ class Plan:
             DerivativeError: An operation has no form in JAX; names it.
         """
         model, loss, optimizer = run.model, run.loss_function, run.optimizer
-        paths = [figure.path for figure in figures.of_outputs]
-        self.graph = StepGraph(model, loss, regularizers, paths, batch)
-        self.model, self.recipe, self._keeps = model, optimizer.recipe, bool(figures.of_metrics)
+        self.graph = StepGraph(model, loss, regularizers, figures, batch)
+        self.model, self.recipe = model, optimizer.recipe
+        self.totals = [*figures.of_outputs, *self.graph.metrics]
+        self.metrics = tuple(figure for figure in figures.of_metrics if figure not in self.graph.metrics)
         frozen = {*model.parameters.frozen}
         self.names = [name for name in model.parameters if name not in frozen]
         self.fixed_names = [name for name in model.parameters if name in frozen]
@@ -61,14 +64,16 @@ class Plan:
             self._slices[name] = slice(start, start := start + view.size)
         self.updates = [*self._updates(optimizer)]
         self.per_row = values_in_row(loss, batch[1])
-        self.per_output = [
+        self.per_total = [
             1.0 if isinstance(figure.formula, Losses) else values_in_row(figure.formula, at(batch[1], figure.path))
-            for figure in figures.of_outputs
+            for figure in self.totals
         ]
-        self._kept = [*self.graph.step.h, *self.graph.step.a] if self._keeps else []
+        self._kept = [*self.graph.step.h, *self.graph.step.a] if self.metrics else []
         drawn = sum(math.prod(draw.shape) for draw in self.graph.draws)
         self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in nodes_in(self._kept))
-        self._reads = [*_reads((model, loss, *regularizers, optimizer.recipe))]
+        self._reads = [
+            *_reads((model, loss, *(each.formula for each in self.graph.metrics), *regularizers, optimizer.recipe))
+        ]
         self._program = self._written()
         self._programs: dict[tuple[int, int], Program] = {}
 

@@ -92,7 +92,7 @@ class Figures(NamedTuple):
     """Results of each step of a chunk, (steps, ...).
 
     Attributes:
-        totals: The sum of w l, then that of each of several outputs.
+        totals: The sum of w l, then that of each of ``Plan.totals``.
         outputs: The pre-activations and the outputs, where metrics need them.
     """
 
@@ -134,7 +134,7 @@ class Program:
         penalties: (trained parameters) -> sound, and what is added to each gradient; None without penalties.
         updates: The update of each group of parameters, and their places among the trained ones.
         trained: Which of the parameters are trained.
-        totals: How many outputs have a total of their own.
+        totals: How many figures have a total of their own.
         buffers: How many buffers the model has.
         clips: ``clip_norm`` and ``clip_value``.
         rows: Rows in a batch.
