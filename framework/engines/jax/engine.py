@@ -202,7 +202,7 @@ class JaxEngine(Engine):
         optimizer.updating = False
 
     def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
-        """Return the sums of each batch of a chunk of the metrics that are no part of the step."""
+        """Return for each batch of a chunk the sums of the metrics that the step does not compute."""
         found: list[Sums] = []
         activation = self.run.model.output_activation
         for step in range(steps) if plan.metrics else ():
