@@ -24,7 +24,7 @@ from framework import (
 from framework.engines.compiled import choice
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
-from framework.engines.compiled.wiring import CannotLower
+from framework.engines.records import CannotLower
 
 pytest.importorskip("llvmlite")
 

@@ -19,7 +19,7 @@ from framework import (
 )
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
-from framework.engines.compiled.wiring import CannotLower
+from framework.engines.records import CannotLower
 
 PLAIN = SGDOptimizer(learning_rate=0.1)
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from framework.engines.compiled.lower import lowered
-from framework.engines.compiled.wiring import CannotLower
+from framework.engines.records import CannotLower
 from framework.errors import UsageError
 from framework.extras import installing
 from framework.losses import Loss

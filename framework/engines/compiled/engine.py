@@ -15,7 +15,8 @@ from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, lowered
 from framework.engines.compiled.source import Form, kernel_source
-from framework.engines.compiled.wiring import CannotLower, Path, Wiring
+from framework.engines.compiled.wiring import Path, Wiring
+from framework.engines.records import CannotLower, require_unchanged
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.models.layer import Layer
@@ -67,7 +68,7 @@ class CompiledEngine(Engine):
         """
         super().begin_epoch()
         if self._plan is not None:
-            self._plan.require_unchanged()
+            require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps in the kernel, or one with NumPy."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.engines.compiled.expressions import Writer, boolean
-from framework.engines.compiled.lower import REDUCTIONS, Lowered, arguments, bare
-from framework.engines.compiled.wiring import CannotLower
+from framework.engines.records import REDUCTIONS, CannotLower, Lowered, arguments, bare
 from framework.graph.node import Node, nodes_in
 
 _STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}

@@ -8,25 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from framework.activations import Activation
 from framework.emit.layers import LayerProgram
-from framework.emit.numpy import emit
 from framework.emit.programs import Program, wholly_ours
-from framework.engines.compiled.wiring import CannotLower, Operation, Path, Wiring
+from framework.engines.compiled.wiring import Operation, Path, Wiring
+from framework.engines.records import (
+    REDUCTIONS,
+    WRITTEN,
+    CannotLower,
+    Lowered,
+    arguments,
+    call_text,
+    called,
+    fixed,
+    is_single,
+    name_of,
+    of_elements,
+    reason,
+    recorded_from,
+    rehearsed_update,
+)
 from framework.errors import DerivativeError, FrameworkError
 from framework.graph.gradient import gradients
-from framework.graph.graph import Graph, rewrite, signature
+from framework.graph.graph import Graph, rewrite
 from framework.graph.lower import lower, recognise
-from framework.graph.node import Node, matching, nodes_in, ordered
-from framework.graph.operations import OPERATIONS
+from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations.elementwise import COMPARISONS
 from framework.graph.reads import Reads
-from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
 from framework.losses.several import Losses
@@ -34,65 +47,10 @@ from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
-from framework.schedules import Schedule
-from framework.schedules.formulas import ConstantSchedule
-from framework.settings.component import Component
 from framework.settings.messages import is_ours
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
-
-TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
-"""The relative and absolute tolerance between an update and its record."""
-
-REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
-
-_VIEWS = frozenset({"broadcast_to", "reshape"})
-
-
-@dataclass(frozen=True, eq=False)
-class Lowered:
-    """A formula as a graph, with its outputs by name; records of the same operations are equal.
-
-    Attributes:
-        inputs: The nodes of the arguments by name.
-        outputs: Nodes or numbers by name.
-    """
-
-    inputs: dict[str, Node]
-    outputs: dict[str, Any]
-
-    @cached_property
-    def nodes(self) -> list[Node]:
-        """The operations in the order in which they must be computed, with their inputs; without views."""
-        return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
-
-    @property
-    def coupled(self) -> bool:
-        """Whether elements depend on one another."""
-        return any(node.op in REDUCTIONS for node in self.nodes)
-
-    @cached_property
-    def _signature(self) -> tuple[Any, ...]:
-        return tuple(self.outputs), signature(self.outputs.values())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lowered) and self._signature == other._signature
-
-    def __hash__(self) -> int:
-        return hash(self._signature)
-
-
-def bare(value: Any) -> Any:
-    """Return what a view shows: kernels work on single elements, where a broadcast or reshape changes nothing."""
-    while isinstance(value, Node) and value.op in _VIEWS:
-        value = value.args[0]
-    return value
-
-
-def arguments(node: Node) -> tuple[Any, ...]:
-    """Return a node's arguments without views."""
-    return tuple(map(bare, node.args))
 
 
 class Penalty(NamedTuple):
@@ -157,7 +115,7 @@ class Plan:
         """
         output = [*self.wiring.outputs.values()][place]
         loss = self.losses[place]
-        methods = (_recorded_from(loss), _recorded_from(output.activation))
+        methods = (recorded_from(loss), recorded_from(output.activation))
         return _output(loss, output.activation, output.width, self.dtype, weighted, methods)
 
     @property
@@ -171,19 +129,6 @@ class Plan:
                 plain = False
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
-
-    def require_unchanged(self) -> None:
-        """Check that each written derivative, and the update, reads the same values as when it was recorded.
-
-        Raises:
-            DerivativeError: One does; names the value.
-        """
-        for name, reads in self.reads:
-            if (changed := reads.changed()) is not None:
-                raise DerivativeError(
-                    f"{name}: {changed} has changed while training; the kernel computes with its first value. Make it "
-                    "a setting, or let the formula depend on its arguments alone"
-                )
 
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()) -> Plan:
@@ -221,7 +166,7 @@ def _passes(operation: Operation, dtype: str) -> Passes | None:
         return None
     if operation.affine or operation.layer is None:
         activation = operation.activation
-        return _activation(activation, operation.width, dtype, _recorded_from(activation))
+        return _activation(activation, operation.width, dtype, recorded_from(activation))
     if len(operation.reads) == 2:
         return _sum(dtype)
     return _layer(operation.layer, operation.width)
@@ -248,23 +193,6 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
     return losses, shares
 
 
-def _recorded_from(component: Component) -> tuple[Any, ...]:
-    """Return the methods that are recorded and what a user's methods read: the key of a component's records."""
-    names = _names_of(type(component))
-    methods = tuple(getattr(type(component), name) for name in names)
-    if wholly_ours(component):
-        return methods
-    reads = Reads([getattr(component, name) for name in names], type(component))
-    return *methods, frozenset(reads.values.items())
-
-
-@lru_cache(maxsize=256)
-def _names_of(cls: type) -> tuple[str, ...]:
-    """Return the names of the recorded methods of a class."""
-    base = next(base for base in _WRITTEN if issubclass(cls, base))
-    return *_FORMULA[base], *_WRITTEN[base]
-
-
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
     **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
@@ -273,28 +201,11 @@ _LOOPS: dict[type, tuple[str, ...]] = {
 """The methods of the base classes that the kernel replaces."""
 
 
-_FORMULA: dict[type, tuple[str, ...]] = {
-    Activation: ("_formula",),
-    Loss: ("value",),
-    Regularizer: ("value",),
-    Optimizer: (),
-}
-"""The methods that are formulas."""
-
-_WRITTEN: dict[type, tuple[str, ...]] = {
-    Activation: ("derivative", "derivative_from_output", "backward"),
-    Loss: ("slope", "value_from_preactivation", "fused_slope"),
-    Regularizer: ("slope",),
-    Optimizer: ("update",),
-}
-"""The further methods that are recorded; the programs of formulas watch what those read."""
-
-
 def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads], ...]:
     """Return what such methods of users' classes read, by the name of the class."""
     found = []
     for cls in {type(component): None for component in components if not wholly_ours(component)}:
-        names = next(names for base, names in _WRITTEN.items() if issubclass(cls, base))
+        names = next(names for base, names in WRITTEN.items() if issubclass(cls, base))
         own = [method for name in names if not is_ours((method := getattr(cls, name)).__module__)]
         if own:
             found.append((cls.__name__, Reads(own, cls)))
@@ -321,7 +232,7 @@ def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[
     shapes = {"scale": (), "weight": (graph.rows, 1)}
     nodes = {name: graph.input(name, shapes.get(name, (graph.rows, width))) for name in names}
     with np.errstate(all="ignore"):
-        outputs = compute(*map(_argument, nodes.values()))
+        outputs = compute(*map(fixed, nodes.values()))
     values = rewrite([*nodes.values(), *map(value_of, outputs.values())], _kept_axes)
     return Lowered(dict(zip(nodes, values, strict=False)), dict(zip(outputs, values[len(nodes) :], strict=True)))
 
@@ -334,12 +245,6 @@ def _kept_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     return new.add("reshape", found, shape=node.shape)
 
 
-def _argument(value: Any) -> Any:
-    """Return a value as an argument of a formula, which the formula must not change."""
-    value = value_of(value)
-    return Symbol(value, fixed=True) if isinstance(value, Node) else value
-
-
 @lru_cache(maxsize=256)
 def _activation(activation: Activation, width: int, dtype: str, _methods: tuple[Any, ...]) -> Passes:
     """Return how an activation goes forward and back."""
@@ -347,13 +252,13 @@ def _activation(activation: Activation, width: int, dtype: str, _methods: tuple[
     if not _coupled(activation):
 
         def both(h: Symbol) -> dict[str, Any]:
-            a = _called(activation, "_formula", h)
+            a = called(activation, "_formula", h)
             return {"a": a, "slope": _slope(activation, h, a), "square": a * a}
 
-        return Passes(_of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype))
+        return Passes(of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype))
 
     def forward(h: Symbol) -> dict[str, Any]:
-        a = _called(activation, "_formula", h)
+        a = called(activation, "_formula", h)
         return {"a": a, "square": a * a}
 
     def backward(*symbols: Symbol) -> dict[str, Any]:
@@ -394,7 +299,7 @@ def _penalty(regularizer: Regularizer, model: Model) -> Penalty:
     for name, view in model.parameters.items():
         spans += [(start, view.size)] if name in names else []
         start += view.size
-    return Penalty(_slope_of(regularizer, model.dtype, _recorded_from(regularizer)), tuple(spans))
+    return Penalty(_slope_of(regularizer, model.dtype, recorded_from(regularizer)), tuple(spans))
 
 
 @lru_cache(maxsize=64)
@@ -403,14 +308,14 @@ def _slope_of(regularizer: Regularizer, dtype: str, _methods: tuple[Any, ...]) -
 
     def slope(w: Symbol) -> dict[str, Any]:
         if type(regularizer).slope is not Regularizer.slope:
-            found = _called(regularizer, "slope", w)
+            found = called(regularizer, "slope", w)
         else:
-            value = value_of(_called(regularizer, "value", w))
+            value = value_of(called(regularizer, "value", w))
             found = symbol_of(gradients([(value, 1.0)], [value_of(w)])[0])
         found = regularizer.strength * found
         return {"slope": found, "change": found * found, "square": w * w}
 
-    return _of_elements(regularizer, _recorded(("w",), ELEMENTS, dtype, slope))
+    return of_elements(regularizer, _recorded(("w",), ELEMENTS, dtype, slope))
 
 
 @lru_cache(maxsize=256)
@@ -423,12 +328,12 @@ def _output(
     coupled = _coupled(activation)
 
     def all_of(h: Symbol, target: Symbol, scale: Symbol, weight: Any = 1.0) -> dict[str, Any]:
-        a = _called(activation, "_formula", h)
+        a = called(activation, "_formula", h)
         if loss.fuses(activation):
-            value = _called(loss, "value_from_preactivation", h, target)
-            delta = _called(loss, "fused_slope", a, target)
+            value = called(loss, "value_from_preactivation", h, target)
+            delta = called(loss, "fused_slope", a, target)
         else:
-            value = _called(loss, "value", a, target)
+            value = called(loss, "value", a, target)
             slope = _loss_slope(loss, a, target)
             delta = _row_backward(activation, slope, h, a) if coupled else slope * _slope(activation, h, a)
         if not isinstance(value, Symbol):
@@ -440,7 +345,7 @@ def _output(
     over_rows = loss.by_row or coupled
     names = ("h", "target", "scale", "weight") if weighted else ("h", "target", "scale")
     record = _recorded(names, width if over_rows else ELEMENTS, dtype, all_of)
-    return _of_rows(loss, record) if over_rows else _of_elements(loss, record)
+    return _of_rows(loss, record) if over_rows else of_elements(loss, record)
 
 
 def _layer(layer: Layer, width: int) -> Passes:
@@ -450,7 +355,7 @@ def _layer(layer: Layer, width: int) -> Passes:
         draws = layer.draws((width,))
         return _traced(program, type(layer).__name__, tuple(draws), tuple(layer.initial_buffers()))
     except DerivativeError as error:
-        raise CannotLower(_reason(_name(layer, "formula"), error)) from None
+        raise CannotLower(reason(name_of(layer, "formula"), error)) from None
 
 
 @lru_cache(maxsize=64)
@@ -533,23 +438,23 @@ def _coupled(activation: Activation) -> bool:
 def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
     """Return f'(h), written or derived."""
     if activation._has_derivative_from_output:
-        return _called(activation, "derivative_from_output", a)
+        return called(activation, "derivative_from_output", a)
     if activation._has_derivative:
-        return _called(activation, "derivative", h)
+        return called(activation, "derivative", h)
     return _derived(activation, "_formula", [h])
 
 
 def _loss_slope(loss: Loss, a: Any, target: Symbol) -> Any:
     """Return d(value)/d(prediction), written or derived."""
     if type(loss).slope is not Loss.slope:
-        return _called(loss, "slope", a, target)
+        return called(loss, "slope", a, target)
     return _derived(loss, "value", [a, target])
 
 
 def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
     """Return dL/dh of a row, written or derived."""
     if activation._has_backward:
-        return _called(activation, "backward", gradient, h, a)
+        return called(activation, "backward", gradient, h, a)
     return _derived(activation, "_formula", [h], gradient, a)
 
 
@@ -573,7 +478,7 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
             nodes, given = [pulled, *program.inputs.values(), program.output, seed], [*given, output, gradient]
         found, *inputs = nodes if program.elementwise else lower(nodes, exact=True)
     except DerivativeError as error:
-        raise CannotLower(_reason(_name(component, method), error)) from None
+        raise CannotLower(reason(name_of(component, method), error)) from None
     known = dict(zip(inputs, map(value_of, given), strict=True))
     for node in ordered([found], known):
         if node not in known:
@@ -582,99 +487,7 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
     return symbol_of(known.get(found, found))
 
 
-def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
-    """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
-
-    Raises:
-        CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
-    """
-    return _rehearsed(optimizer, dtype, _recorded_from(optimizer))
-
-
-@lru_cache(maxsize=64)
-def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
-    name, update = f"{type(optimizer).__name__}.update", _update(optimizer, dtype, optimizer.learning_rate)
-    if _update(optimizer, dtype, optimizer.learning_rate) != update:
-        raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
-    others = (0.25 if optimizer.learning_rate == 0.5 else 0.5, ConstantSchedule(rate=0.5))
-    if any(_update(optimizer, dtype, other) != update for other in others):
-        raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
-    numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
-    numbers[2:] = abs(numbers[2:])  # memory often holds squares
-    for step in (1, 2, 1001):  # odd and even, early and late
-        values, gradients, *memory = (array.copy() for array in numbers)
-        with np.errstate(all="ignore"):
-            arguments = (*numbers[:2], 0.03, float(step), *numbers[2:])
-            found = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
-            optimizer.update(values, gradients, 0.03, step, *memory)
-        if not np.allclose(found, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
-            raise CannotLower(f"{name} gives other numbers than its record, by what is not among its arguments")
-    return update
-
-
-def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Lowered:
-    """Return the record of ``update``, with this learning rate in the optimizer's settings."""
-    graph = Graph(dtype)
-    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # a user's names might be used in the source
-    shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
-    shapes |= dict.fromkeys(memory, (graph.rows,))
-    inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
-    arrays = {name: Symbol(node) for name, node in inputs.items()}
-    recipe = optimizer.replace()
-    recipe.__dict__["learning_rate"] = learning_rate
-    _called(recipe, "update", *arrays.values(), changes=True)
-    changed = {name: arrays[name].node for name in ("values", *memory)}
-    if all(node is inputs[name] for name, node in changed.items()):
-        raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")
-    return _of_elements(optimizer, Lowered(inputs, changed), method="update")
-
-
-def _called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
-    """Call a formula on symbols; an error names the formula.
-
-    Args:
-        component: The owner of the formula.
-        method: The formula's name.
-        arguments: Symbols and numbers.
-        changes: Whether the formula works in place and returns nothing.
-    """
-    name = _name(component, method)
-    try:
-        with np.errstate(all="ignore"):
-            result = getattr(component, method)(*(arguments if changes else map(_argument, arguments)))
-    except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
-        raise CannotLower(_reason(name, error)) from None
-    if not changes and not isinstance(result, Symbol | int | float | np.number):
-        raise CannotLower(f"{name} returns {type(result).__name__}; expected an array")
-    return result
-
-
-def _name(component: Any, method: str) -> str:
-    return f"{type(component).__name__}.{method}".removesuffix("._formula")
-
-
-def _reason(name: str, error: Exception) -> str:
-    """Return why a formula cannot be recorded."""
-    if not isinstance(error, DerivativeError):
-        return f"{name} cannot be recorded: {type(error).__name__}: {error}"
-    start, text = "the formula cannot be traced ", str(error).removesuffix(f": {NO_RULE}")
-    return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
-
-
 # the form that a kernel has
-
-
-def _of_elements(component: Any, record: Lowered, method: str = "") -> Lowered:
-    """Return a record of which each element can be computed alone.
-
-    Raises:
-        CannotLower: An operation works on several elements.
-    """
-    for node in record.nodes:
-        if not _single(node):
-            name = f"{type(component).__name__}{f'.{method}' if method else ''}"
-            raise CannotLower(f"{name} cannot be recorded: {_call(node)} works on several elements")
-    return record
 
 
 def _of_rows(component: Any, record: Lowered) -> Lowered:
@@ -697,16 +510,5 @@ def _of_region(name: str, record: Lowered, axes: tuple[tuple[int, ...], ...] = (
     shapes = {(rows, width), (rows, 1), (rows,), (1, width), (width,), (1, 1), (1,), ()}
     for node in record.nodes:
         reduces = node.op in REDUCTIONS and node.attributes["axes"] in axes and node.args[0].shape == (rows, width)
-        if not (_single(node) or reduces or node.op == "rows") or node.shape not in shapes:
-            raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {_call(node)} over the row")
-
-
-def _single(node: Node) -> bool:
-    """Return whether a node is an input, or an operation on each element alone."""
-    if node.op == "astype":
-        return not (node.kind == "i" and node.args[0].kind == "f")
-    return OPERATIONS[node.op].elementwise or matching(node, "input")
-
-
-def _call(node: Node) -> str:
-    return f"np.{node.op}" if hasattr(np, node.op) else node.op
+        if not (is_single(node) or reduces or node.op == "rows") or node.shape not in shapes:
+            raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {call_text(node)} over the row")

@@ -9,8 +9,9 @@ from typing import Any
 from framework.engines.compiled.expressions import update_source
 from framework.engines.compiled.layers import layers_source
 from framework.engines.compiled.loops import Loops, Place, indented
-from framework.engines.compiled.lower import Lowered, Passes, Plan
+from framework.engines.compiled.lower import Passes, Plan
 from framework.engines.compiled.wiring import Operation
+from framework.engines.records import Lowered
 
 LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
 """A formula over rows takes this many numbers at once, and at least this many rows."""

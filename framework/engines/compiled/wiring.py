@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from framework.activations import Activation
 from framework.activations.basic import Identity
+from framework.engines.records import CannotLower
 from framework.errors import ShapeError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
@@ -24,10 +25,6 @@ from framework.models.sequential import Residual, Sequential
 
 Path = tuple[str, ...]
 """The names that lead to an input or to an output; () where there is one."""
-
-
-class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
-    """A formula has no form that a kernel can compute; the message names it and says why."""
 
 
 class Columns(NamedTuple):

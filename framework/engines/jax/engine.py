@@ -12,9 +12,10 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
 from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
-from framework.engines.jax.graph import CannotTrace, Draw
+from framework.engines.jax.graph import Draw
 from framework.engines.jax.plan import Plan, padded, values_in_row
 from framework.engines.jax.program import Chunk, Figures, State, compiled
+from framework.engines.records import CannotLower, require_unchanged
 from framework.errors import DerivativeError
 from framework.extras import required
 from framework.random_streams import random_generator
@@ -84,7 +85,7 @@ class JaxEngine(Engine):
     def begin_epoch(self) -> None:
         super().begin_epoch()
         if self._plan is not None:
-            self._plan.require_unchanged()
+            require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""
@@ -295,7 +296,7 @@ class JaxEngine(Engine):
             self._key = key
             try:
                 self._plan = Plan(run, self.regularizers, self.figures, batch)
-            except (CannotTrace, DerivativeError) as reason:
+            except (CannotLower, DerivativeError) as reason:
                 self._refuse(str(reason))
         return self._plan
 

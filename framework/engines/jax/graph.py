@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.emit.programs import wholly_ours
+from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
 from framework.graph.graph import KINDS, Call, Graph
@@ -37,10 +38,6 @@ from framework.trees import at, flatten, leaves, map_leaves, names, sample_shape
 
 Path = tuple[str, ...]
 """The names that lead to an output; () where there is one."""
-
-
-class CannotTrace(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
-    """Something has no graph, or a graph that would not do what NumPy does; the message names it and says why."""
 
 
 class Draw(NamedTuple):
@@ -124,7 +121,7 @@ class StepGraph:
             batch: x, y and weight of some rows, for their shapes and dtypes.
 
         Raises:
-            CannotTrace: A part of the step has no graph; names it.
+            CannotLower: A part of the step has no graph; names it.
         """
         x, y, weight = batch
         parameters, buffers = model.parameters, model.buffers
@@ -148,10 +145,10 @@ class StepGraph:
 
         try:
             traced = trace(formula, shapes, model.dtype, kinds=kinds, open_rows=not ours)
-        except CannotTrace:
+        except CannotLower:
             raise
         except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
-            raise CannotTrace(f"{type(model).__name__} and {type(loss).__name__}: {_said(error)}") from None
+            raise CannotLower(f"{type(model).__name__} and {type(loss).__name__}: {_said(error)}") from None
         self.graph, self.outputs, self.metrics = traced.graph, walk.outputs, walk.metrics
         self.step, penalties, drawn = made[self.graph]
         self.penalties = penalties if regularizers else None
@@ -260,14 +257,14 @@ class _Walk:
         try:
             if not isinstance(model, Layer):
                 if getattr(model, "check", "on") != "on":
-                    raise CannotTrace("its gradients differ from the outputs' on purpose")  # noqa: TRY301
+                    raise CannotLower("its gradients differ from the outputs' on purpose")  # noqa: TRY301
                 return model.apply(x, self._values(model, path), _Walking(self, model, path, place))
             return self._layer(model, x, path, place)
-        except CannotTrace as reason:
+        except CannotLower as reason:
             named = str(reason).startswith("layer ")
-            raise CannotTrace(str(reason) if named else f"layer {label}: {reason}") from None
+            raise CannotLower(str(reason) if named else f"layer {label}: {reason}") from None
         except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
-            raise CannotTrace(f"layer {label} has no graph: {_said(error)}") from None
+            raise CannotLower(f"layer {label} has no graph: {_said(error)}") from None
 
     def _values(self, model: Model, path: str) -> dict[str, Any]:
         return {name: self.symbols[f"number {path}{name}"] for name in model.parameters}
@@ -279,7 +276,7 @@ class _Walk:
             self.require(np.all((ids >= 0) & (ids < count) & (ids == np.floor(ids))))
         if not (layer._derives and belongs_to(type(layer), "apply", "formula")):
             if layer.check != "on":
-                raise CannotTrace("its gradients differ from the outputs' on purpose")
+                raise CannotLower("its gradients differ from the outputs' on purpose")
             return self._ended(layer.apply(x, values, _Walking(self, layer, path, place)))
         graph, rows = leaves(x)[0].graph, leaves(x)[0].shape[:1]
         for name, shape in layer.draws(sample_shape(x)).items():
@@ -297,7 +294,7 @@ class _Walk:
     def _ended(self, output: Any) -> Any:
         """Note the output of a layer: each layer is derived by itself, as the other engines do."""
         if not isinstance(output, Symbol):
-            raise CannotTrace(f"it gives {shown(np.shape(output))}, which does not depend on its input")
+            raise CannotLower(f"it gives {shown(np.shape(output))}, which does not depend on its input")
         self.ends.add(output.node)
         return output
 
@@ -390,12 +387,12 @@ class _LossOf:
         target = _expanded(loss, a, target)
         fused = loss.fuses(activation)
         if fused and h is None:
-            raise CannotTrace(f"{type(loss).__name__}: the model's last activation is not found in its graph")
+            raise CannotLower(f"{type(loss).__name__}: the model's last activation is not found in its graph")
         first = h if fused else a
         values = loss.value_from_preactivation(h, target) if fused else loss.value(a, target)
         expected = a.shape[:1] if loss.by_row else a.shape
         if not isinstance(values, Symbol) or values.shape != expected:
-            raise CannotTrace(
+            raise CannotLower(
                 f"{type(loss).__name__} gives {shown(np.shape(values))}, and not a value for each of {expected}"
             )
         weights: Any = 1.0
@@ -416,7 +413,7 @@ def _expanded(loss: Loss, a: Symbol, target: Symbol) -> Any:
     if loss.by_row and target.ndim == 1 and a.ndim == 2:
         return (target[:, None] == np.arange(a.shape[1])).astype(float)
     if math.prod(target.shape[1:]) != math.prod(a.shape[1:]):
-        raise CannotTrace(f"{type(loss).__name__}: targets {shown(target.shape)} of outputs {shown(a.shape)}")
+        raise CannotLower(f"{type(loss).__name__}: targets {shown(target.shape)} of outputs {shown(a.shape)}")
     return np.reshape(target, a.shape).astype(float)
 
 
@@ -449,4 +446,4 @@ def _require_inherited(loss: Loss, base: type[Any]) -> None:
     for name in _LOOPS:
         written = next(cls for cls in type(loss).__mro__ if name in vars(cls))
         if not is_ours(written.__module__):
-            raise CannotTrace(f"{type(loss).__name__}.{name} replaces {base.__name__}.{name}")
+            raise CannotLower(f"{type(loss).__name__}.{name} replaces {base.__name__}.{name}")

@@ -14,7 +14,6 @@ from framework.emit.jax import Source
 from framework.emit.programs import parts_of, wholly_ours
 from framework.engines.jax.graph import StepGraph
 from framework.engines.jax.program import Figures, Program, State, Update
-from framework.errors import DerivativeError
 from framework.graph.node import Node, nodes_in
 from framework.graph.reads import Reads
 from framework.losses import Loss
@@ -40,6 +39,7 @@ class Plan:
         totals: The figures of which each step gives the total: the losses of several outputs, and metrics.
         per_total: How many values of a row each of them is the mean over.
         metrics: The metrics that NumPy computes from the outputs.
+        reads: By class, what the formulas of users' classes read.
         bytes_per_row: How much memory a row of a step takes for what is kept of it.
     """
 
@@ -47,7 +47,7 @@ class Plan:
         """Trace the step and the update.
 
         Raises:
-            CannotTrace: Something in them has no graph; names it.
+            CannotLower: Something in them has no graph; names it.
             DerivativeError: An operation has no form in JAX; names it.
         """
         model, loss, optimizer = run.model, run.loss_function, run.optimizer
@@ -71,7 +71,7 @@ class Plan:
         self._kept = [*self.graph.step.h, *self.graph.step.a] if self.metrics else []
         drawn = sum(math.prod(draw.shape) for draw in self.graph.draws)
         self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in nodes_in(self._kept))
-        self._reads = [
+        self.reads = [
             *_reads((model, loss, *(each.formula for each in self.graph.metrics), *regularizers, optimizer.recipe))
         ]
         self._program = self._written()
@@ -85,19 +85,6 @@ class Plan:
                 place for place, name in enumerate(self.names) if self._slices[name].start in range(run.start, run.stop)
             )
             yield rate, Update(recipe.replace(**decayed), self.model.dtype), tuple(places)
-
-    def require_unchanged(self) -> None:
-        """Check that each formula of the user's reads the same values as when it was traced.
-
-        Raises:
-            DerivativeError: One does not; names the value.
-        """
-        for name, reads in self._reads:
-            if (changed := reads.changed()) is not None:
-                raise DerivativeError(
-                    f"{name}: {changed} has changed while training; what is compiled computes with its first value. "
-                    "Make it a setting, or let the formula depend on its arguments alone"
-                )
 
     def _written(self) -> Program:
         """Write the step, the penalties and the updates, for no batch yet."""

@@ -12,9 +12,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.emit.jax import Source
 from framework.emit.numpy import emit
-from framework.engines.compiled.lower import rehearsed_update
-from framework.engines.compiled.wiring import CannotLower
-from framework.engines.jax.graph import CannotTrace
+from framework.engines.records import rehearsed_update
 from framework.extras import required
 from framework.graph.node import Node, needed, nodes_in
 from framework.optimizers import Optimizer
@@ -35,12 +33,9 @@ class Update:
         """Record ``recipe.update``.
 
         Raises:
-            CannotTrace: It cannot be recorded.
+            CannotLower: It cannot be recorded.
         """
-        try:
-            record = rehearsed_update(recipe, dtype)
-        except CannotLower as reason:
-            raise CannotTrace(str(reason)) from None
+        record = rehearsed_update(recipe, dtype)
         inputs = dict(record.inputs)
         rate, step = inputs.pop("rate"), inputs.pop("step")
         outputs = [*record.outputs.values()]

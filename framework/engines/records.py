@@ -1,0 +1,252 @@
+"""Record a formula as a graph, for the engines that compile.
+
+A record is made by calling the formula on symbols of ``graph``. Both engines use that of an optimizer's update. Raise
+``CannotLower`` if a formula cannot be recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from framework.activations import Activation
+from framework.emit.numpy import emit
+from framework.emit.programs import wholly_ours
+from framework.errors import DerivativeError
+from framework.graph.graph import Graph, signature
+from framework.graph.node import Node, matching, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.reads import Reads
+from framework.graph.refuse import NO_RULE
+from framework.graph.symbol import Symbol, value_of
+from framework.losses import Loss
+from framework.optimizers import Optimizer
+from framework.regularizers import Regularizer
+from framework.schedules import Schedule
+from framework.schedules.formulas import ConstantSchedule
+from framework.settings.component import Component
+
+TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
+"""The relative and absolute tolerance between an update and its record."""
+
+REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
+
+_VIEWS = frozenset({"broadcast_to", "reshape"})
+
+
+class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
+    """A part of a step has no form that an engine can compile; the message names it and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A formula as a graph, with its outputs by name; records of the same operations are equal.
+
+    Attributes:
+        inputs: The nodes of the arguments by name.
+        outputs: Nodes or numbers by name.
+    """
+
+    inputs: dict[str, Node]
+    outputs: dict[str, Any]
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The operations in the order in which they must be computed, with their inputs; without views."""
+        return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
+
+    @property
+    def coupled(self) -> bool:
+        """Whether elements depend on one another."""
+        return any(node.op in REDUCTIONS for node in self.nodes)
+
+    @cached_property
+    def _signature(self) -> tuple[Any, ...]:
+        return tuple(self.outputs), signature(self.outputs.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lowered) and self._signature == other._signature
+
+    def __hash__(self) -> int:
+        return hash(self._signature)
+
+
+def bare(value: Any) -> Any:
+    """Return what a view shows: kernels work on single elements, where a broadcast or reshape changes nothing."""
+    while isinstance(value, Node) and value.op in _VIEWS:
+        value = value.args[0]
+    return value
+
+
+def arguments(node: Node) -> tuple[Any, ...]:
+    """Return a node's arguments without views."""
+    return tuple(map(bare, node.args))
+
+
+def recorded_from(component: Component) -> tuple[Any, ...]:
+    """Return the methods that are recorded and what a user's methods read: the key of a component's records."""
+    names = _names_of(type(component))
+    methods = tuple(getattr(type(component), name) for name in names)
+    if wholly_ours(component):
+        return methods
+    reads = Reads([getattr(component, name) for name in names], type(component))
+    return *methods, frozenset(reads.values.items())
+
+
+@lru_cache(maxsize=256)
+def _names_of(cls: type) -> tuple[str, ...]:
+    """Return the names of the recorded methods of a class."""
+    base = next(base for base in WRITTEN if issubclass(cls, base))
+    return *_FORMULA[base], *WRITTEN[base]
+
+
+_FORMULA: dict[type, tuple[str, ...]] = {
+    Activation: ("_formula",),
+    Loss: ("value",),
+    Regularizer: ("value",),
+    Optimizer: (),
+}
+"""The methods that are formulas."""
+
+WRITTEN: dict[type, tuple[str, ...]] = {
+    Activation: ("derivative", "derivative_from_output", "backward"),
+    Loss: ("slope", "value_from_preactivation", "fused_slope"),
+    Regularizer: ("slope",),
+    Optimizer: ("update",),
+}
+"""The further methods that are recorded; the programs of formulas watch what those read."""
+
+
+def fixed(value: Any) -> Any:
+    """Return a value as an argument of a formula, which the formula must not change."""
+    value = value_of(value)
+    return Symbol(value, fixed=True) if isinstance(value, Node) else value
+
+
+def called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
+    """Call a formula on symbols; an error names the formula.
+
+    Args:
+        component: The owner of the formula.
+        method: The formula's name.
+        arguments: Symbols and numbers.
+        changes: Whether the formula works in place and returns nothing.
+    """
+    name = name_of(component, method)
+    try:
+        with np.errstate(all="ignore"):
+            result = getattr(component, method)(*(arguments if changes else map(fixed, arguments)))
+    except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
+        raise CannotLower(reason(name, error)) from None
+    if not changes and not isinstance(result, Symbol | int | float | np.number):
+        raise CannotLower(f"{name} returns {type(result).__name__}; expected an array")
+    return result
+
+
+def name_of(component: Any, method: str) -> str:
+    """Return what a message calls a formula."""
+    return f"{type(component).__name__}.{method}".removesuffix("._formula")
+
+
+def reason(name: str, error: Exception) -> str:
+    """Return why a formula cannot be recorded."""
+    if not isinstance(error, DerivativeError):
+        return f"{name} cannot be recorded: {type(error).__name__}: {error}"
+    start, text = "the formula cannot be traced ", str(error).removesuffix(f": {NO_RULE}")
+    return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
+
+
+def of_elements(component: Any, record: Lowered, method: str = "") -> Lowered:
+    """Return a record of which each element can be computed alone.
+
+    Raises:
+        CannotLower: An operation works on several elements.
+    """
+    for node in record.nodes:
+        if not is_single(node):
+            name = f"{type(component).__name__}{f'.{method}' if method else ''}"
+            raise CannotLower(f"{name} cannot be recorded: {call_text(node)} works on several elements")
+    return record
+
+
+def is_single(node: Node) -> bool:
+    """Return whether a node is an input, or an operation on each element alone."""
+    if node.op == "astype":
+        return not (node.kind == "i" and node.args[0].kind == "f")
+    return OPERATIONS[node.op].elementwise or matching(node, "input")
+
+
+def call_text(node: Node) -> str:
+    """Return what a message calls an operation."""
+    return f"np.{node.op}" if hasattr(np, node.op) else node.op
+
+
+def require_unchanged(reads: Iterable[tuple[str, Reads]]) -> None:
+    """Check that users' methods read the same values as when they were recorded.
+
+    Args:
+        reads: By class, what its methods read.
+
+    Raises:
+        DerivativeError: One reads another value; names it.
+    """
+    for name, read in reads:
+        if (changed := read.changed()) is not None:
+            raise DerivativeError(
+                f"{name}: {changed} has changed while training; the compiled step computes with its first value. Make "
+                "it a setting, or let the formula depend on its arguments alone"
+            )
+
+
+# updates
+
+
+def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
+    """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
+
+    Raises:
+        CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
+    """
+    return _rehearsed(optimizer, dtype, recorded_from(optimizer))
+
+
+@lru_cache(maxsize=64)
+def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
+    name, update = f"{type(optimizer).__name__}.update", _update(optimizer, dtype, optimizer.learning_rate)
+    if _update(optimizer, dtype, optimizer.learning_rate) != update:
+        raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
+    others = (0.25 if optimizer.learning_rate == 0.5 else 0.5, ConstantSchedule(rate=0.5))
+    if any(_update(optimizer, dtype, other) != update for other in others):
+        raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
+    numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
+    numbers[2:] = abs(numbers[2:])  # memory often holds squares
+    for step in (1, 2, 1001):  # odd and even, early and late
+        values, gradients, *memory = (array.copy() for array in numbers)
+        with np.errstate(all="ignore"):
+            arguments = (*numbers[:2], 0.03, float(step), *numbers[2:])
+            found = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
+            optimizer.update(values, gradients, 0.03, step, *memory)
+        if not np.allclose(found, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
+            raise CannotLower(f"{name} gives other numbers than its record, by what is not among its arguments")
+    return update
+
+
+def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Lowered:
+    """Return the record of ``update``, with this learning rate in the optimizer's settings."""
+    graph = Graph(dtype)
+    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # a user's names might be used in the source
+    shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
+    shapes |= dict.fromkeys(memory, (graph.rows,))
+    inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
+    arrays = {name: Symbol(node) for name, node in inputs.items()}
+    recipe = optimizer.replace()
+    recipe.__dict__["learning_rate"] = learning_rate
+    called(recipe, "update", *arrays.values(), changes=True)
+    changed = {name: arrays[name].node for name in ("values", *memory)}
+    if all(node is inputs[name] for name, node in changed.items()):
+        raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")
+    return of_elements(optimizer, Lowered(inputs, changed), method="update")
