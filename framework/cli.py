@@ -36,6 +36,7 @@ from framework import (
 )
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.experiments.commands import COMMANDS
+from framework.parallel.launching import launch
 from framework.trace import LABELS
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -116,6 +117,7 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
 
 for command in COMMANDS:
     main.add_command(command)
+main.add_command(launch)
 
 
 @main.command(name="list", short_help="Print every class of a KIND, such as losses.")

@@ -6,6 +6,7 @@ MPI alone would let the others wait for ever.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ Value = TypeVar("Value")
 
 PERIOD = 0.2
 """Seconds between two looks of the watchdog."""
+ASKING = 0.8
+"""The part of the time-out after which the watchdog asks where the others are."""
 STUCK = 70
 """The exit code after a time-out."""
 
@@ -40,6 +43,17 @@ class _Gone(NamedTuple):
     """Whether its process ends. Otherwise it waits to hear whether all the others fail too."""
 
 
+class _Question(NamedTuple):
+    """A worker that has waited for most of the time-out asks the others where they are."""
+
+
+class _Place(NamedTuple):
+    """Where a worker is."""
+
+    calls: int
+    stack: str
+
+
 class MPIWorkers(Workers):
     """All processes of one mpiexec or srun.
 
@@ -48,12 +62,13 @@ class MPIWorkers(Workers):
     over. An error that leaves ``guard`` on all workers is an ordinary error, which the program may catch.
     """
 
-    def __init__(self, count: int) -> None:
-        """Find the others.
+    def __init__(self, count: int, timeout: float) -> None:
+        """Find the others, which have to start within ``timeout`` seconds.
 
         Raises:
             UsageError: mpi4py finds no MPI library, or another one than that of the command which started ``count``.
         """
+        faulthandler.dump_traceback_later(timeout, exit=True)  # MPI starts holding the GIL, so no thread could do this
         try:
             self._mpi = mpi = required("mpi4py.MPI", "training on several workers")
         except (ImportError, RuntimeError) as error:
@@ -61,6 +76,8 @@ class MPIWorkers(Workers):
                 f"mpi4py finds no MPI library ({str(error).splitlines()[0]}): pip install mpich, or load the MPI "
                 f"module of the site"
             ) from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._world = mpi.COMM_WORLD
         if self._world.size != count:
             raise UsageError(
@@ -75,7 +92,10 @@ class MPIWorkers(Workers):
         self._depth, self._timeout = 0, 0.0
         self._calls = 0
         self._waiting: tuple[int, float] | None = None  # the number of the operation, and since when
-        self._gone: dict[int, _Gone] = {}
+        self._gone = dict[int, _Gone]()
+        self._asked = 0  # the operation that the others were asked about
+        self._places = dict[int, _Place]()
+        self._thread = 0  # the one that trains
         self._lock = threading.Lock()
         self._requests: list[Any] = []
         atexit.register(self._leave)
@@ -123,6 +143,7 @@ class MPIWorkers(Workers):
             watchdog = threading.Thread(target=self._watch, args=(stop,), name="watchdog of workers", daemon=True)
             watchdog.start()
         self._depth += 1
+        self._thread = threading.get_ident()
         try:
             if self._comm is None:
                 with self._operation():
@@ -148,13 +169,25 @@ class MPIWorkers(Workers):
             for rank, gone in self._gone.items():
                 if gone.calls < number:
                     self._end(gone.code, rank, f"worker {rank} {gone.cause}")
-            if time.monotonic() - since > self._timeout:
-                self._end(
-                    STUCK,
-                    -1,
-                    f"worker {self.rank} has waited for the others for {self._timeout:g} s, the time-out. One of them "
-                    f"is stuck or slower than this: DataParallel(timeout=...) sets the time-out in seconds",
-                )
+            late = (time.monotonic() - since) / self._timeout
+            if late > ASKING and self._asked != number and self._threads:
+                self._asked = number
+                self._places.clear()
+                self._send(_Question())
+            if late > 1:
+                self._end(STUCK, -1, self._stuck(number))
+
+    def _stuck(self, number: int) -> str:
+        """Return which workers the others wait for, and where these are."""
+        lines = [f"worker {self.rank} has waited for the others for {self._timeout:g} s, the time-out."]
+        for rank in range(self.size):
+            place = _Place(number, "") if rank == self.rank else self._places.get(rank)
+            if place is None:
+                lines.append(f"worker {rank} gives no answer: it is not training, or stopped, or cannot be reached")
+            elif place.calls < number:
+                lines.append(f"worker {rank} is here:\n{place.stack.rstrip()}")
+        lines.append("If it is only slow, give the strategy more seconds: DataParallel(timeout=...)")
+        return "\n".join(lines)
 
     def _fail(self, error: BaseException) -> None:
         """Tell the others of an error, and wait until all of them fail too or one of them ends the job."""
@@ -183,18 +216,28 @@ class MPIWorkers(Workers):
         while time.monotonic() < end and not all(request.Test() for request in self._requests):
             time.sleep(0.005)
 
-    def _send(self, gone: _Gone) -> None:
+    def _send(self, message: _Gone | _Question | _Place, *ranks: int) -> None:
+        """Send a message to some workers, or to all others."""
         if self._control is not None:
-            self._requests += [self._control.isend(gone, rank) for rank in range(self.size) if rank != self.rank]
+            others = ranks or [rank for rank in range(self.size) if rank != self.rank]
+            self._requests += [self._control.isend(message, rank) for rank in others]
 
     def _receive(self) -> None:
-        """Take the messages of workers that are gone."""
+        """Take the messages of other workers."""
         if self._control is None:
             return
         with self._lock:
             status = self._mpi.Status()
             while self._control.Iprobe(status=status):
-                self._gone[status.source] = self._control.recv(source=status.source)
+                message = self._control.recv(source=status.source)
+                if isinstance(message, _Gone):
+                    self._gone[status.source] = message
+                elif isinstance(message, _Place):
+                    self._places[status.source] = message
+                else:
+                    frame = sys._current_frames().get(self._thread)
+                    stack = "".join(traceback.format_stack(frame)[-6:])
+                    self._send(_Place(self._calls, stack), status.source)
 
     def _end(self, code: int, failed: int, text: str) -> None:
         """Print a cause and end all workers. One worker does so at once, the others only if it does not."""

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar
 
@@ -282,16 +281,26 @@ def started() -> int:
     return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
 
 
-@lru_cache(maxsize=1)
-def workers() -> Workers:
+def workers(timeout: float = 600.0) -> Workers:
     """Return the workers that this process belongs to: those of mpiexec or srun, or itself alone.
+
+    Args:
+        timeout: The seconds that the first call waits for the others to start.
 
     Raises:
         UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
     """
     count = started()
-    if count == 1:
-        return Workers()
+    return Workers() if count == 1 else _mpi_workers(count, timeout)
+
+
+_created = dict[int, Workers]()
+
+
+def _mpi_workers(count: int, timeout: float) -> Workers:
+    """Return the workers of MPI, which are made once."""
+    if count in _created:
+        return _created[count]
     if find_spec("mpi4py") is None:
         raise UsageError(
             f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on a "
@@ -299,4 +308,4 @@ def workers() -> Workers:
         )
     from framework.parallel.mpi import MPIWorkers  # noqa: PLC0415 (it imports mpi4py)
 
-    return MPIWorkers(count)
+    return _created.setdefault(count, MPIWorkers(count, timeout))

@@ -130,14 +130,6 @@ def test_a_value_that_differs_is_an_error_that_names_the_workers():
     assert all("workers 1, 3 have" in str(error) for error in errors)
 
 
-@pytest.fixture
-def fresh():
-    workers.cache_clear()
-    yield
-    workers.cache_clear()
-
-
-@pytest.mark.usefixtures("fresh")
 def test_a_process_by_itself_is_one_worker(monkeypatch):
     for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
@@ -146,7 +138,6 @@ def test_a_process_by_itself_is_one_worker(monkeypatch):
     assert found.broadcast(5) == 5
 
 
-@pytest.mark.usefixtures("fresh")
 def test_several_processes_without_mpi4py_are_an_error_with_advice(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "4")
     monkeypatch.setitem(sys.modules, "mpi4py", None)

