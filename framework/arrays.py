@@ -418,6 +418,8 @@ class Record(dict[str, Any]):
         sample: Whether forward was given one sample, without a row axis.
         ready: Whether forward has run and backward has not yet used this record up.
         preactivation: h of the output layer, or None where it has no activation.
+        softmax: Where a softmax ends the model, h less its largest number in each row, and the sum of exp of that;
+            None elsewhere.
         output: What forward computed.
         accepted_by: The loss that last accepted the output activation.
         fuses: Whether that loss works on the pre-activation; by name for several outputs.
@@ -446,6 +448,7 @@ class Record(dict[str, Any]):
         "preactivation",
         "ready",
         "sample",
+        "softmax",
         "total",
         "training",
         "_buffers",
@@ -464,6 +467,7 @@ class Record(dict[str, Any]):
         self.sample = False
         self.ready = False
         self.preactivation: Any = None
+        self.softmax: tuple[Array, Array] | None = None
         self.output: Any = None
         self.outputs: dict[str, Record] = {}
         self.total = 0.0

@@ -96,14 +96,20 @@ class LayerProgram:
 
     @cached_property
     def forward(self) -> Emitted:
-        """The forward pass: as ``predict``, then what the backward pass reads."""
+        """The forward pass: as ``predict``, then what the backward pass reads, and what a loss reads of a softmax."""
         lowered = self._graph
-        return emit({**lowered.results, **lowered.further}, lowered.inputs, name="forward", share=True)
+        results = {**lowered.results, **lowered.further, **lowered.softmax}
+        return emit(results, lowered.inputs, name="forward", share=True)
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
         """The places in the result of ``forward`` of what the backward pass reads."""
         return self._graph.kept
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the last results of ``forward`` are h less the largest of its row, and the sum of exp of that."""
+        return bool(self._graph.softmax)
 
     @property
     def prediction(self) -> tuple[dict[str, Node], dict[str, Any]]:
@@ -142,6 +148,8 @@ class _Lowered:
         gradients: The gradients of x and the parameters by name, for each seed.
         saved: The values of the forward pass that the backward pass reads.
         further: Those of them that are not among the results, by name.
+        softmax: What the softmax that ends the formula divides: h less its largest number in the row, and the sum of
+            exp of it; by name.
         kept: The places of ``saved`` in the results and ``further``.
     """
 
@@ -156,6 +164,7 @@ class _Lowered:
             first = recognise(first)
         graph = next(iter(nodes_in(first))).graph
         output, h, *rest = first
+        ends_in_softmax = h is not None and output.op == "softmax"
         buffers, inputs = rest[: len(rest) - len(names)], dict(zip(names, rest[len(rest) - len(names) :], strict=True))
         seeds = {False: graph.input("gradient", output.shape)}
         if isinstance(h, Node):
@@ -179,6 +188,10 @@ class _Lowered:
         self.saved = self._read()
         further = [node for node in self.saved if node not in self.results.values()]
         self.further = {f"saved_{place}": node for place, node in enumerate(further)}
+        self.softmax: dict[str, Node] = {}
+        match output:
+            case Node("divide", (Node("exp", (shifted,)), total)) if ends_in_softmax:
+                self.softmax = {"shifted": shifted, "total": total}
         forward = [*self.results.values(), *further]
         self.kept = tuple(forward.index(node) for node in self.saved)
 

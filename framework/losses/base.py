@@ -129,6 +129,10 @@ class Loss(Formula):
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
         raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
 
+    def formula_from(self, record: Record) -> Callable[[Any, Any], Any]:
+        """Return ``value_from_preactivation``, or one that uses what the record has of the activation."""
+        return self.value_from_preactivation
+
     def fused_slope(self, a: Any, target: Any) -> Any:
         """Return d(value)/dh at the canonical output a: the plain difference, unless settings change it."""
         return a - target
@@ -278,7 +282,7 @@ class Loss(Formula):
         else:
             target = self.expand(target, a.shape, record)
         divisor = self._divisor(a.shape, weight, count)
-        formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
+        formula, first = (self.formula_from(record), h) if fused else (self.value, a)
         delta = record.array("delta", a.shape)
         # A loss that is not finite is found here, a gradient by the optimizer.
         with np.errstate(all="ignore") if check else _IN_SESSION:

@@ -406,6 +406,7 @@ class Layer(Model):
             if buffers:
                 self._take_buffers(dict(zip(buffers, results[1 : len(buffers) + 1], strict=True)), results[0])
             record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
+            record.softmax = tuple(results[-2:]) if program.ends_in_softmax else None
         if program.call is not None:
             record.preactivation = x if program.activates_input else results[len(buffers) + 1]
         output: Array = results[0]

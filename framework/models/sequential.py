@@ -146,7 +146,7 @@ class Sequential(Composite):
             if part.calls:
                 part.calls = {}
             a = layer.apply(a, layer.parameters.views, part)
-        record.preactivation = record.parts[-1].preactivation
+        record.preactivation, record.softmax = record.parts[-1].preactivation, record.parts[-1].softmax
         return a
 
     def apply_backward(

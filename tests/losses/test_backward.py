@@ -71,6 +71,49 @@ def test_evaluation_uses_the_preactivation_too():
     assert CrossEntropy().output_sums(model.output_activation, h, a, np.array([1]), None) == (1600.0, 1.0)
 
 
+@pytest.mark.parametrize("ending", [(Dense(4, 7, Softmax()),), (Dense(4, 7), Softmax())], ids=["dense", "layer"])
+@pytest.mark.parametrize("rows", [3, 2000], ids=["one block", "several"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"label_smoothing": 0.1, "class_weights": [*map(float, range(1, 8))]}],
+    ids=["plain", "set"],
+)
+def test_the_loss_by_the_softmaxs_own_sums_is_that_of_the_probabilities(ending, rows, settings):
+    model, loss = (
+        Sequential(*(part.copy() if isinstance(part, Dense) else part for part in ending)),
+        CrossEntropy(**settings),
+    )
+    rng = np.random.default_rng(0)
+    for count in (rows, 2):  # the second batch is smaller, in the same memory
+        x, y = rng.normal(size=(count, 4)), rng.integers(7, size=count)
+        prediction = model.forward(x)
+        assert loss.backward(model, y) == pytest.approx(loss(prediction, y), rel=1e-14)
+
+
+class OwnForm(CrossEntropy):
+    """A user's subclass with its own form for a softmax, twice the loss."""
+
+    def value(self, prediction, target):
+        return 2.0 * super().value(prediction, target)
+
+    def value_from_preactivation(self, h, target):
+        return 2.0 * super().value_from_preactivation(h, target)
+
+    def slope(self, prediction, target):
+        return -2.0 * target / prediction
+
+    def fused_slope(self, a, target):
+        return 2.0 * super().fused_slope(a, target)
+
+
+def test_a_subclass_with_its_own_form_for_a_softmax_is_asked_for_it():
+    model = Dense.from_weights([[1.0, -1.0]], activation=Softmax())
+    model.forward([[0.5], [2.0]])
+    single = CrossEntropy().backward(model, [0, 1])
+    model.forward([[0.5], [2.0]])
+    assert OwnForm().backward(model, [0, 1]) == pytest.approx(2.0 * single, rel=1e-15)
+
+
 class Scaled(Sigmoid):
     """A user's subclass with another slope: no loss may be fused with it."""
 
