@@ -2,13 +2,14 @@
 
 A file is read only if this user owns it and no one else can write to it, which is asked of the open file. So it does
 not matter who else can write to the folder. A checksum of the name and the contents finds damage. A file that cannot be
-read is made again, and one that cannot be written is done without.
+read is made again, and one that cannot be written is done without. Writing a file removes the oldest beyond a number.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -16,7 +17,13 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
+FILES = 1000
+"""How many files are kept. Most have 5 to 50 KB."""
+
 _CHECKSUM = 16
+
+_OURS = re.compile(r"\w+_[0-9a-f]{32}\.o(\.\w+\.tmp)?")
+"""The names of object files, and of those that a process was still writing when it ended."""
 
 
 def folder() -> Path | None:
@@ -54,6 +61,7 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
     contents = make()
     with contextlib.suppress(OSError):
         _write(place / name, contents)
+        _prune(place)
     return contents
 
 
@@ -76,7 +84,7 @@ def _opened(path: str, flags: int) -> int:
 def _write(path: Path, contents: bytes) -> None:
     """Write a file that only this user can change; at every instant the path holds a whole file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_checksum(path, contents) + contents)
@@ -84,6 +92,17 @@ def _write(path: Path, contents: bytes) -> None:
     except OSError:
         Path(temporary).unlink()
         raise
+
+
+def _prune(place: Path) -> None:
+    """Remove the files that were written first, until ``FILES`` are left. Other processes may do so too."""
+    ages = {}
+    for file in filter(lambda file: _OURS.fullmatch(file.name), place.iterdir()):
+        with contextlib.suppress(OSError):  # another process has removed it
+            ages[file] = file.lstat().st_mtime_ns
+    for file in sorted(ages, key=ages.__getitem__)[: max(0, len(ages) - FILES)]:
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def _checksum(path: Path, contents: bytes) -> bytes:

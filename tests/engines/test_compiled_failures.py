@@ -9,6 +9,7 @@ from compiled_pieces import NEURON, X, Y, own_cache, require_same, trainer  # no
 from framework import Accuracy, Metric, Schedule, SettingsError, SGDOptimizer, UsageError, on
 from framework.engines.compiled import engine as compiled_engine
 from framework.engines.compiled.kernel import Kernel
+from framework.native.compiler import KernelError
 
 pytest.importorskip("llvmlite")
 
@@ -116,12 +117,13 @@ def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
 @pytest.mark.parametrize("engine", ["auto", "compiled"])
 def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
     def refused(*_):
-        raise TypeError("Failed in nopython mode pipeline (step: nopython frontend)\n\nuntyped name 'infinity'\nDuring")
+        raise KernelError("function f, line 3 of the kernel: no function cosine\nin the text ...")
 
     monkeypatch.setattr(compiled_engine, "Kernel", refused)
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
         run = trainer(engine=engine, epochs=2).fit(NEURON.copy(), (X, Y))
     assert (run.engine, run.step) == ("numpy", 14)
-    expected = ["the compiled engine falls back to NumPy: untyped name 'infinity'"] if engine == "compiled" else []
+    reason = "function f, line 3 of the kernel: no function cosine"
+    expected = [f"the compiled engine falls back to NumPy: {reason}"] if engine == "compiled" else []
     assert [str(notice.message) for notice in notices] == expected

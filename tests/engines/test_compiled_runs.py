@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from compiled_pieces import DEEP, NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
 from left_out import hooks_differ
+from source_pieces import Squares
 
 from framework import (
     L1,
@@ -206,17 +207,6 @@ def test_steps_too_large_for_the_kernel_are_made_by_numpy():
         for engine in ("numpy", "compiled")
     ]
     require_same(*runs)
-
-
-class Squares:
-    """A Dataset of several windows, whose batches span them."""
-
-    def __len__(self):
-        return 70_000
-
-    def read(self, start, stop):
-        x = np.arange(start, stop)[:, None] / 7e4
-        return x, x[:, 0] ** 2, 1.0 + x[:, 0]
 
 
 def test_a_dataset_trains_like_its_arrays():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from catalogue import catalogue
 from jax_pieces import RNG, both, quick, require_close  # noqa: F401 (quick is a fixture)
+from layer_pieces import Gated
 from oracles import quickly
 
 from framework import (
@@ -20,7 +21,6 @@ from framework import (
     AveragePool,
     BatchNorm,
     BinaryCrossEntropy,
-    Composite,
     Conv1D,
     Conv2D,
     CosineSchedule,
@@ -42,7 +42,6 @@ from framework import (
     Loss,
     Losses,
     MaxPool,
-    Model,
     MultiHeadAttention,
     Neuron,
     Optimizer,
@@ -263,23 +262,6 @@ def test_parts_of_a_batch_are_those_of_numpy():
     settings = {"batch_size": 3, "accumulate": 3, "optimizer": SGDOptimizer(learning_rate=0.1)}
     settings |= {"regularizers": [L2(strength=0.1)], "metrics": [Accuracy()]}
     require_close(both(model.copy, (X[:18], YES[:18]), loss=BinaryCrossEntropy(), **settings))
-
-
-class Gated(Composite):
-    value: Model
-    gate: Model
-
-    def children(self):
-        return {"value": self.value, "gate": self.gate}
-
-    def apply(self, x, values, record):
-        record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
-        return v * g
-
-    def apply_backward(self, gradient, values, record, gradients):
-        v, g = record["parts"]
-        dx = self.backward_child("value", gradient * g, record)
-        return dx + self.backward_child("gate", gradient * v, record)
 
 
 class Squared(Layer):

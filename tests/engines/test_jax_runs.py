@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax_pieces import RNG, both, quick, require_close  # noqa: F401 (quick is a fixture)
 from left_out import hooks_differ
+from source_pieces import Squares
 
 from framework import (
     Accuracy,
@@ -168,17 +169,6 @@ def test_a_metric_that_fails_ends_the_run_at_the_same_step():
         runs.append(caught.value.run)
     require_close(runs)
     assert [run.step for run in runs] == [4, 4]
-
-
-class Squares:
-    """A Dataset of several windows, whose batches span them."""
-
-    def __len__(self):
-        return 70_000
-
-    def read(self, start, stop):
-        x = np.arange(start, stop)[:, None] / 7e4
-        return x, x[:, 0] ** 2, 1.0 + x[:, 0]
 
 
 def test_a_dataset_trains_like_its_arrays_and_its_windows_share_a_program(monkeypatch):

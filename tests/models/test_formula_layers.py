@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from layer_pieces import Gated
 from oracles import jax_gradients
 
 from framework import (
@@ -15,7 +16,6 @@ from framework import (
     BatchNorm,
     BinaryCrossEntropy,
     Component,
-    Composite,
     CrossEntropy,
     DataError,
     Dense,
@@ -399,22 +399,6 @@ def test_dropout_and_layer_norm_serve_samples_with_more_axes():
     model = Sequential(Dense(4, 6, Tanh()), LayerNorm(6), Dropout(0.5), Dense(6, 2))
     assert model(x).shape == (3, 5, 2)
     check_gradients(model, MeanSquaredError(), x, np.zeros((3, 5, 2)))
-
-
-class Gated(Composite):
-    value: Dense
-    gate: Dense
-
-    def children(self):
-        return {"value": self.value, "gate": self.gate}
-
-    def apply(self, x, values, record):
-        record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
-        return v * g
-
-    def apply_backward(self, gradient, values, record, gradients):
-        v, g = record["parts"]
-        return self.backward_child("value", gradient * g, record) + self.backward_child("gate", gradient * v, record)
 
 
 def test_an_own_composite_trains_copies_and_resumes(tmp_path):

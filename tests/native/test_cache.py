@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.native import kernels, machine
+from framework.native import cache, kernels, machine
 from framework.native.cache import folder, kept
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no modes")
@@ -128,6 +128,35 @@ def test_a_full_disk_leaves_nothing_behind(monkeypatch, place):
     monkeypatch.setattr(Path, "replace", full)
     assert [made(), made()] == [1, 1]
     assert list(place.iterdir()) == []
+
+
+def test_the_files_that_were_written_first_are_removed_and_others_stay(monkeypatch, place):
+    monkeypatch.setattr(cache, "FILES", 3)
+    place.mkdir()
+    of_the_user = ["main.o", "thesis.tmp", "main.o.1.tmp"]
+    left_over = f"train_{0:032x}.o.abc.tmp"  # of a process that was killed while it wrote
+    for name in (*of_the_user, left_over):
+        (place / name).write_bytes(b"")
+        os.utime(place / name, ns=(0, 0))
+    names = [f"train_{number:032x}.o" for number in (9, 3, 5, 1)]
+    for age, name in enumerate(names):
+        assert made(name) == 1
+        os.utime(place / name, ns=(age + 1, age + 1))
+    assert {path.name for path in place.iterdir()} == {*of_the_user, *names[1:]}
+
+
+def test_processes_that_remove_files_at_once_leave_the_newest(monkeypatch, place):
+    monkeypatch.setattr(cache, "FILES", 5)
+    names = [f"train_{number:032x}.o" for number in range(40)]
+    threads = [threading.Thread(target=lambda part=names[start::8]: [*map(made, part)]) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made(f"last_{0:032x}.o")
+    left = [path.name for path in place.iterdir()]
+    assert len(left) == 5
+    assert f"last_{0:032x}.o" in left
 
 
 def test_processes_that_write_the_same_file_at_once_leave_a_whole_one(place):

@@ -1,6 +1,8 @@
-"""What the tests of layers share: a layer with given parameters, compared with stored values in both dtypes."""
+"""What the tests of layers share: a layer with given parameters, compared with stored values; a user's composite."""
 
 import numpy as np
+
+from framework import Composite, Model
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 
@@ -40,3 +42,22 @@ def compare(make, parameters, x, output, upstream, dx, gradients):
         assert set(gradients) == set(layer.parameters)
         for name, gradient in gradients.items():
             require_close(layer.parameters.gradients[name], gradient, dtype)
+
+
+class Gated(Composite):
+    """A product of two parts."""
+
+    value: Model
+    gate: Model
+
+    def children(self):
+        return {"value": self.value, "gate": self.gate}
+
+    def apply(self, x, values, record):
+        record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
+        return v * g
+
+    def apply_backward(self, gradient, values, record, gradients):
+        v, g = record["parts"]
+        dx = self.backward_child("value", gradient * g, record)
+        return dx + self.backward_child("gate", gradient * v, record)

@@ -172,9 +172,8 @@ class CompiledEngine(Engine):
             kernel.constants[:-1] = source.constants  # perhaps only the constants are new
             self._plan = plan
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
-            lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in ")]
             if run.step or not self.quiet:
-                reason = lines[0] if lines else type(error).__name__
+                reason = str(error).partition("\n")[0] or type(error).__name__
                 warn(f"the compiled engine falls back to NumPy: {reason}")
             if not run.step:
                 run.engine = "numpy"
