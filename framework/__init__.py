@@ -32,6 +32,7 @@ from framework.data.streams import Stream
 from framework.derivatives.checks import check_derivative
 from framework.derivatives.differences import numerical_gradient
 from framework.emit.text import show
+from framework.engines.prediction import compile_model
 from framework.errors import (
     CallbackError,
     CheckpointError,
@@ -300,6 +301,7 @@ __all__ = [
     "check_derivative",
     "check_gradients",
     "compare_steps",
+    "compile_model",
     "describe",
     "erf",
     "erfc",

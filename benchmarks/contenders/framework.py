@@ -26,6 +26,7 @@ from framework import (
     Softmax,
     Trainer,
     UsageError,
+    compile_model,
 )
 
 INCLUDES = "check of all data, order, gather, loss, checks of every step, history"
@@ -78,10 +79,15 @@ def fit(work: Workload, **settings: object) -> Task:
 
 
 def inference(work: Workload, engine: str) -> Task:
-    """The model, called."""
-    if engine != "numpy":
-        raise SkipError("has no prediction yet")
+    """The model, called, or what ``compile_model`` makes of it."""
     (x, _), model = work.data(), build(work)
+    if engine == "compiled":
+        try:
+            model = compile_model(model)
+        except UsageError as error:
+            raise SkipError(f"not installed: {error}") from error
+    elif engine != "numpy":
+        raise SkipError("is not one of a model alone")
 
     def run() -> None:
         for _ in range(round(work.steps)):

@@ -281,6 +281,7 @@ class State:
         limits: How many ids the numbers in samples may be, None for samples without ids, by the shape of samples that
             were checked.
         records: Those of predictions of few rows that have ended; as many as were ever made at the same time.
+        compiled: The model as ``compile_model`` returns it, or None.
     """
 
     def __init__(
@@ -300,6 +301,7 @@ class State:
         self.accepted: Any = ()
         self.limits: dict[Any, Any] = {}
         self.records: list[Record] = []
+        self.compiled: Any = None
         self._new_record = new_record
 
     @cached_property

@@ -88,12 +88,18 @@ def _limits(array: Any, model: Model, where: str) -> dict[str, Any] | None:
     return None if known[key] is None else flatten(known[key], where)
 
 
-def predicted(model: Model, x: Any, name: str) -> Any:
-    """Return the predictions for rows of x in the unit of the target; see ``Model.predict``."""
+def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None) -> Any:
+    """Return the predictions for rows of x in the unit of the target; see ``Model.predict``.
+
+    ``output`` gives new arrays of the model's outputs for a batch of checked rows; None is NumPy.
+    """
     preprocess = model.preprocess
     found = []
     for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
+        if output is not None:
+            found.append(output(rows))
+            continue
         count = rows_in(rows)
         record = model.take_record(count)
         for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch

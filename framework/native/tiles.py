@@ -69,7 +69,10 @@ def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, 
             share = real(1.0)
 """
 
-_LARGE = """if m * n * k > 16777216:
+LARGE = 1 << 24
+"""Products of more multiplications are OpenBLAS's."""
+
+_LARGE = f"""if m * n * k > {LARGE}:
         blas(flip, m, n, k, alpha, a, b, beta, c)
         return"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import reduce
 from operator import add
@@ -122,8 +123,10 @@ class Figures:
         figures: dict[str, Loss | Metric] = {"loss": self.loss, **{key: formula for key, _, formula in self.summed}}
         return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
-    def evaluated(self, model: Model, source: Source) -> dict[str, float]:
-        """Return every figure of a model over a source of data."""
+    def evaluated(
+        self, model: Model, source: Source, compute: Callable[[Any], tuple[Any, Any]] | None = None
+    ) -> dict[str, float]:
+        """Return every figure of a model over a source of data; ``compute`` gives (h, a) of a batch, None is NumPy."""
         totals: Sums = {}
         kept: list[Batch] = []
         activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
@@ -131,7 +134,7 @@ class Figures:
         with closing(batches(source, EVALUATION_ROWS)) as parts:
             for x, y, weight in parts:
                 with np.errstate(all="ignore"):
-                    h, a = model.output(x, record)
+                    h, a = model.output(x, record) if compute is None else compute(x)
                     sums = self.metric_sums(activation, h, a, y, weight, self.summed)
                     if isinstance(self.loss, Losses):
                         outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}

@@ -6,6 +6,7 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from framework.errors import ResumeWarning, SettingsError
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
+from framework.models.rows import predicted
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
@@ -315,7 +317,8 @@ class Trainer(Component):
         results = figures.results(run.sums)
         if self.regularizers:
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
-        validated = {} if held_out is None else figures.evaluated(run.model, held_out)
+        outputs = self._outputs(run.model, "auto") if run.engine == "compiled" else None
+        validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
     def _layout(self, run: Run | None, source: Source) -> tuple[int, int, bool]:
@@ -434,7 +437,8 @@ class Trainer(Component):
         """
         self._require(model)
         figures = self._figures
-        return figures.evaluated(model, prepare(data, model, figures.losses, "evaluate", metrics=self.metrics))
+        source = prepare(data, model, figures.losses, "evaluate", metrics=self.metrics)
+        return figures.evaluated(model, source, self._outputs(model, self.engine))
 
     @worded
     def predict(self, model: Model, x: Any) -> Any:
@@ -452,4 +456,14 @@ class Trainer(Component):
             >>> trainer.predict(Neuron.from_weights([2.0]), [[1.0], [2.0]])
             array([2., 4.])
         """
-        return model.predict(x)
+        outputs = self._outputs(model, self.engine)
+        return model.predict(x) if outputs is None else predicted(model, x, "predict", lambda rows: outputs(rows)[1])
+
+    def _outputs(self, model: Model, engine: str) -> Callable[[Any], tuple[Any, Any]] | None:
+        """Return what computes (h, a) of a batch in a kernel; None for NumPy."""
+        if engine in ("numpy", "jax"):
+            return None
+        from framework.engines.compiled import predictor  # noqa: PLC0415 (slow, and seldom needed)
+
+        found = predictor(model, engine)
+        return None if found is None else found.outputs

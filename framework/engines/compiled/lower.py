@@ -40,6 +40,7 @@ from framework.graph.lower import lower, recognise
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations.elementwise import COMPARISONS
 from framework.graph.reads import Reads
+from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
 from framework.losses.several import Losses
@@ -170,6 +171,31 @@ def _passes(operation: Operation, dtype: str) -> Passes | None:
     if len(operation.reads) == 2:
         return _sum(dtype)
     return _layer(operation.layer, operation.width)
+
+
+def prediction_passes(operation: Operation, dtype: str) -> Passes:
+    """Return the record x -> a of an operation in prediction; nothing else is computed.
+
+    Raises:
+        CannotLower: A kernel has no form for it, or its output for a row depends on other rows.
+    """
+    layer = operation.layer
+    if operation.affine or layer is None or len(operation.reads) == 2:
+        found = _passes(operation, dtype)
+        assert found is not None
+    else:
+        found = _layer(layer, operation.width, training=False)
+        if mixed := mixing(found.forward.outputs["a"]):
+            raise CannotLower(f"{type(layer).__name__} mixes rows, by {mixed}")
+    return found._replace(forward=Lowered(found.forward.inputs, {"a": found.forward.outputs["a"]}))
+
+
+def own_reads(operations: Sequence[Operation]) -> list[Reads]:
+    """Return what the formulas of users' activations and layers read besides their arguments and settings."""
+    activations = {id(made.activation): made.activation for made in operations if not wholly_ours(made.activation)}
+    layers = [made.layer for made in operations if made.layer is not None and not wholly_ours(made.layer)]
+    formulas = [*(each._formula for each in activations.values()), *(layer.predict_formula for layer in layers)]
+    return [Reads([formula], type(getattr(formula, "__self__", None))) for formula in formulas]
 
 
 def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, ...] | None]:
@@ -348,11 +374,11 @@ def _output(
     return _of_rows(loss, record) if over_rows else of_elements(loss, record)
 
 
-def _layer(layer: Layer, width: int) -> Passes:
+def _layer(layer: Layer, width: int, *, training: bool = True) -> Passes:
     """Return how a layer with a formula goes forward and back, over the rows and the units of a batch."""
     try:
-        program = layer.program((width,), training=True)
-        draws = layer.draws((width,))
+        program = layer.program((width,), training=training)
+        draws = layer.draws((width,)) if training else {}
         return _traced(program, type(layer).__name__, tuple(draws), tuple(layer.initial_buffers()))
     except DerivativeError as error:
         raise CannotLower(reason(name_of(layer, "formula"), error)) from None

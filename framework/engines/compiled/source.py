@@ -10,7 +10,7 @@ from framework.engines.compiled.expressions import update_source
 from framework.engines.compiled.layers import layers_source
 from framework.engines.compiled.loops import Loops, Place, indented
 from framework.engines.compiled.lower import Passes, Plan
-from framework.engines.compiled.wiring import Operation
+from framework.engines.compiled.wiring import Operation, Wiring
 from framework.engines.records import Lowered
 
 LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
@@ -99,30 +99,35 @@ def _written(make: _Make) -> KernelSource:
     return _Kernel(*make.of).source()
 
 
-class _Kernel:
-    """Writes ``train``.
+class Forward:
+    """Writes the forward pass of a batch of n rows, and collects the arrays, sizes and constants that it needs.
 
-    Matrix m is ``x_m``, and its gradient ``s_m``. Operation i of a Dense writes ``h_i``, which holds the slopes of its
-    activation later, and dL/dh in the end.
+    Matrix m is ``x_m``. Operation i of a Dense writes ``h_i``.
     """
 
-    def __init__(self, plan: Plan, form: Form, size: int) -> None:
-        self.plan, self.form, self.wiring, self.size = plan, form, plan.wiring, size
+    def __init__(
+        self, wiring: Wiring, passes: tuple[Passes | None, ...], dtype: str, size: int, *, single: bool = False
+    ) -> None:
+        """Begin without a line.
+
+        Args:
+            wiring: The operations.
+            passes: By operation, the records of its formula; None for an output that the loss computes.
+            dtype: "float64" or "float32".
+            size: The largest n.
+            single: Whether n is 1.
+        """
+        self.wiring, self.passes, self.dtype, self.size, self.single = wiring, passes, dtype, size, single
         self.made = KernelSource()
         self.functions: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
         self._places: dict[Any, int] = {}
         self.slots = 0
-        self.outputs = [*self.wiring.outputs.values()]
-        self.several = plan.shares is not None
-        """Whether the loss is a sum over outputs by name."""
-        classes = form.classes if isinstance(form.classes, tuple) else (form.classes,)
-        self.classes = classes
-        self.in_place = self.wiring.in_line and self.wiring.operations[0].width == 1
+        self.in_place = False
         """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
-        self.begun: set[int] = set()
         self.squares: set[int] = set()
-        self.squared = {m for operation in self.wiring.operations if operation.affine for m in operation.reads}
+        self.squared: set[int] = set()
+        """The matrices of which the sum of the squares is needed."""
 
     # names
 
@@ -175,22 +180,7 @@ class _Kernel:
         text = f"{self._matrix(kind, matrix)}{self._start(start, place)}"
         return text, self.wiring.fills(i) is None, self._width(matrix)
 
-    # the whole
-
-    def source(self) -> KernelSource:
-        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
-        head = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
-        for place, key in enumerate(self.made.data):
-            kind = "ints" if key[0] == "y" and self.classes[key[1]] else "reals"
-            head.append(f"data_{place}: {kind} = data[{place}]")
-        train = [
-            f"def train({' '.join(_ARGUMENTS.split())}):",
-            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(body)]),
-            *indented(["done[0] = stop", "done[1] = made"]),
-        ]
-        text = "\n\n\n".join([*self.functions.values(), "\n".join(train), ""])
-        self.made.text = f"{layers_source(text, self.plan.dtype)}\n\n\n{text}"
-        return self.made
+    # calls
 
     def _call(self, loops: Loops, width: tuple[str, int], given: dict[str, str]) -> list[str]:
         """Return the line that calls the function of a formula; equal functions are one."""
@@ -233,7 +223,7 @@ class _Kernel:
     def _loops(
         self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place], *totals: str, narrow: bool
     ) -> Loops:
-        return Loops(record, self.plan.dtype, reads, writes, totals, narrow=narrow, single=self.form.single)
+        return Loops(record, self.dtype, reads, writes, totals, narrow=narrow, single=self.single)
 
     def _found(self, back: int) -> str:
         """Return the text of one of the last totals."""
@@ -244,6 +234,152 @@ class _Kernel:
         return [f"if not {condition}:", "    done[0] = batch", "    done[1] = made", "    return"]
 
     # forward
+
+    def _square(self, m: int, call: str) -> list[str]:
+        """Add to the sum of the squares of a matrix, which bounds the gradients of the layers that read it."""
+        sign = "+=" if m in self.squares else "="
+        self.squares.add(m)
+        return [f"square_{m} {sign} {call}"]
+
+    def _kind(self, i: int) -> str:
+        """Return the kind of a product: the start of the names of its functions."""
+        operation = self.wiring.operations[i]
+        if operation.width == 1:
+            return "place" if self.in_place and operation.reads == (0,) else "unit"
+        return "row" if self.single else "dense"
+
+    def _product(self, what: str, i: int, *more: str) -> str:
+        """Return the call of a product of a layer."""
+        (m,) = self.wiring.operations[i].reads
+        kind = self._kind(i)
+        sizes = ["n", self._width(m)]
+        x = self._matrix("x", m) if kind != "place" else self._data("x", ())
+        if kind != "place":
+            sizes.append(self._units(i))
+        elif what == "forward":
+            more = ("left", *more)
+        rows = ["rows[begin:]"] if kind == "place" else []
+        w, b = self._parameter(i, "weights"), self._parameter(i, "bias")
+        match what:
+            case "forward":
+                given = [x, w, b, self._delta(i, "x")]
+            case "descend":
+                given = [x, self._delta(i), w, b]
+            case "inputs":
+                given = [self._delta(i), w, self._matrix("s", m)]
+            case _:
+                given = [x, self._delta(i), *(self._parameter(i, name, "gradients") for name in ("weights", "bias"))]
+        return f"{kind}_{what}({', '.join([*sizes, *more, *rows, *given])})"
+
+    def _direct(self, i: int) -> bool:
+        """Return whether a product writes its matrix itself, as no activation comes between."""
+        operation = self.wiring.operations[i]
+        return operation.affine and self.wiring.fills(i) is not None and _is_identity(self.passes[i])
+
+    def _delta(self, i: int, kind: str = "s") -> str:
+        """Return the array that a product writes ("x"), or that of dL/dh ("s")."""
+        operation = self.wiring.operations[i]
+        if self._direct(i) and operation.writes is not None:
+            return self._matrix(kind, operation.writes[0])
+        return self._h(i)
+
+    def _forward(self) -> list[str]:
+        """Go through all operations."""
+        lines: list[str] = []
+        for i, operation in enumerate(self.wiring.operations):
+            if operation.affine:
+                call = self._product("forward", i)
+                lines += self._square(0, call) if self._kind(i) == "place" else [call]
+            passes = self.passes[i]
+            if passes is None or operation.writes is None:
+                continue
+            m = operation.writes[0]
+            if self._direct(i):
+                lines += (
+                    self._square(m, f"squared(n * {self._width(m)}, {self._matrix('x', m)})")
+                    if m in self.squared
+                    else []
+                )
+                continue
+            lines += self._formula(i, operation, passes)
+        return lines
+
+    def _formula(self, i: int, operation: Operation, passes: Passes) -> list[str]:
+        """Call the forward pass of a formula."""
+        a, apart, stride = self._written(i, "x")
+        reads, given = self._given(i, operation, passes)
+        writes = {"a": Place("a", strided=apart)}
+        given |= {"a": a, "stride_a": stride}
+        if "slope" in passes.forward.outputs:
+            writes["slope"] = Place("x") if operation.affine else Place("slope")
+            given["slope"] = "" if operation.affine else self._h(i)
+        new = [place for place in range(len(passes.names[2])) if f"buffer_{place}" in passes.forward.outputs]
+        for place in new:
+            writes[f"buffer_{place}"] = Place(f"new{place}", "row")
+            given[f"new{place}"] = self._array(f"new_{i}_{place}", (0, operation.width))
+        m = operation.writes[0] if operation.writes else 0
+        totals = ("square",) if m in self.squared else ()
+        loops = self._loops(passes.forward, reads, writes, *totals, narrow=operation.width == 1)
+        lines = self._call(loops, (self._units(i), operation.width), given)
+        for place in new:
+            lines += self._stop(f"norm({self._units(i)}, new_{i}_{place}) <= limit")
+        return [*lines, *(self._square(m, self._found(1)) if totals else [])]
+
+    def _given(self, i: int, operation: Operation, passes: Passes) -> tuple[dict[str, Place], dict[str, str]]:
+        """Return where the arguments of a formula are, and what is given for them."""
+        if operation.affine:
+            return {"h": Place("x")}, {"x": self._h(i)}
+        x = [self._matrix("x", m) for m in operation.reads]
+        if operation.layer is None:
+            return {"h": Place("x")}, {"x": x[0]}
+        if len(x) == 2:
+            return {"x0": Place("x0"), "x1": Place("x1")}, {"x0": x[0], "x1": x[1]}
+        reads, given = {"x": Place("x")}, {"x": x[0]}
+        parameters, draws, buffers = passes.names
+        for place, name in enumerate(parameters):
+            reads[name], given[f"p{place}"] = Place(f"p{place}", "row"), self._parameter(i, name)
+        for place, name in enumerate(draws):
+            reads[name], given[f"r{place}"] = (
+                Place(f"r{place}"),
+                f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]",
+            )
+        for place, name in enumerate(buffers):
+            reads[name], given[f"b{place}"] = Place(f"b{place}", "row"), self._parameter(i, name, "buffers")
+        return reads, given
+
+
+class _Kernel(Forward):
+    """Writes ``train``.
+
+    The gradient of matrix m is ``s_m``. The array ``h_i`` of a Dense holds the slopes of its activation later, and
+    dL/dh in the end.
+    """
+
+    def __init__(self, plan: Plan, form: Form, size: int) -> None:
+        super().__init__(plan.wiring, plan.passes, plan.dtype, size, single=form.single)
+        self.plan, self.form = plan, form
+        self.outputs = [*self.wiring.outputs.values()]
+        self.several = plan.shares is not None
+        """Whether the loss is a sum over outputs by name."""
+        self.classes = form.classes if isinstance(form.classes, tuple) else (form.classes,)
+        self.in_place = self.wiring.in_line and self.wiring.operations[0].width == 1
+        self.begun: set[int] = set()
+        self.squared = {m for operation in self.wiring.operations if operation.affine for m in operation.reads}
+
+    def source(self) -> KernelSource:
+        body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        head = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
+        for place, key in enumerate(self.made.data):
+            kind = "ints" if key[0] == "y" and self.classes[key[1]] else "reals"
+            head.append(f"data_{place}: {kind} = data[{place}]")
+        train = [
+            f"def train({' '.join(_ARGUMENTS.split())}):",
+            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(body)]),
+            *indented(["done[0] = stop", "done[1] = made"]),
+        ]
+        text = "\n\n\n".join([*self.functions.values(), "\n".join(train), ""])
+        self.made.text = f"{layers_source(text, self.dtype)}\n\n\n{text}"
+        return self.made
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
@@ -294,123 +430,11 @@ class _Kernel:
         gradient = self._array(f"ge_{t}", ("tables", t, "gradients", "weights"))
         return weights, gradient, self._array(f"ids_{t}", (1, 0), "ints")
 
-    def _square(self, m: int, call: str) -> list[str]:
-        """Add to the sum of the squares of a matrix, which bounds the gradients of the layers that read it."""
-        sign = "+=" if m in self.squares else "="
-        self.squares.add(m)
-        return [f"square_{m} {sign} {call}"]
-
     def _output_width(self, place: int) -> str:
         out = self.outputs[place]
         if out.width == 1:
             return "1"
         return self._units(out.operation) if out.operation is not None else self._width(out.matrix or 0)
-
-    def _kind(self, i: int) -> str:
-        """Return the kind of a product: the start of the names of its functions."""
-        operation = self.wiring.operations[i]
-        if operation.width == 1:
-            return "place" if self.in_place and operation.reads == (0,) else "unit"
-        return "row" if self.form.single else "dense"
-
-    def _product(self, what: str, i: int, *more: str) -> str:
-        """Return the call of a product of a layer."""
-        (m,) = self.wiring.operations[i].reads
-        kind = self._kind(i)
-        sizes = ["n", self._width(m)]
-        x = self._matrix("x", m) if kind != "place" else self._data("x", ())
-        if kind != "place":
-            sizes.append(self._units(i))
-        elif what == "forward":
-            more = ("left", *more)
-        rows = ["rows[begin:]"] if kind == "place" else []
-        given = {
-            "forward": [x, self._parameter(i, "weights"), self._parameter(i, "bias"), self._delta(i, "x")],
-            "weights": [
-                x,
-                self._delta(i),
-                self._parameter(i, "weights", "gradients"),
-                self._parameter(i, "bias", "gradients"),
-            ],
-            "descend": [x, self._delta(i), self._parameter(i, "weights"), self._parameter(i, "bias")],
-            "inputs": [self._delta(i), self._parameter(i, "weights"), self._matrix("s", m)] if what == "inputs" else [],
-        }[what]
-        return f"{kind}_{what}({', '.join([*sizes, *more, *rows, *given])})"
-
-    def _direct(self, i: int) -> bool:
-        """Return whether a product writes its matrix itself, as no activation comes between."""
-        operation = self.wiring.operations[i]
-        return operation.affine and self.wiring.fills(i) is not None and _is_identity(self.plan.passes[i])
-
-    def _delta(self, i: int, kind: str = "s") -> str:
-        """Return the array that a product writes ("x"), or that of dL/dh ("s")."""
-        operation = self.wiring.operations[i]
-        if self._direct(i) and operation.writes is not None:
-            return self._matrix(kind, operation.writes[0])
-        return self._h(i)
-
-    def _forward(self) -> list[str]:
-        """Go through all operations."""
-        lines: list[str] = []
-        for i, operation in enumerate(self.wiring.operations):
-            if operation.affine:
-                call = self._product("forward", i)
-                lines += self._square(0, call) if self._kind(i) == "place" else [call]
-            passes = self.plan.passes[i]
-            if passes is None or operation.writes is None:
-                continue
-            m = operation.writes[0]
-            if self._direct(i):
-                lines += (
-                    self._square(m, f"squared(n * {self._width(m)}, {self._matrix('x', m)})")
-                    if m in self.squared
-                    else []
-                )
-                continue
-            lines += self._formula(i, operation, passes)
-        return lines
-
-    def _formula(self, i: int, operation: Operation, passes: Passes) -> list[str]:
-        """Call the forward pass of a formula."""
-        a, apart, stride = self._written(i, "x")
-        reads, given = self._given(i, operation, passes)
-        writes = {"a": Place("a", strided=apart)}
-        given |= {"a": a, "stride_a": stride}
-        if "slope" in passes.forward.outputs:
-            writes["slope"] = Place("x") if operation.affine else Place("slope")
-            given["slope"] = "" if operation.affine else self._h(i)
-        for place in range(len(passes.names[2])):
-            writes[f"buffer_{place}"] = Place(f"new{place}", "row")
-            given[f"new{place}"] = self._array(f"new_{i}_{place}", (0, operation.width))
-        m = operation.writes[0] if operation.writes else 0
-        totals = ("square",) if m in self.squared else ()
-        loops = self._loops(passes.forward, reads, writes, *totals, narrow=operation.width == 1)
-        lines = self._call(loops, (self._units(i), operation.width), given)
-        for place in range(len(passes.names[2])):
-            lines += self._stop(f"norm({self._units(i)}, new_{i}_{place}) <= limit")
-        return [*lines, *(self._square(m, self._found(1)) if totals else [])]
-
-    def _given(self, i: int, operation: Operation, passes: Passes) -> tuple[dict[str, Place], dict[str, str]]:
-        """Return where the arguments of a formula are, and what is given for them."""
-        if operation.affine:
-            return {"h": Place("x")}, {"x": self._h(i)}
-        x = [self._matrix("x", m) for m in operation.reads]
-        if operation.layer is None:
-            return {"h": Place("x")}, {"x": x[0]}
-        if len(x) == 2:
-            return {"x0": Place("x0"), "x1": Place("x1")}, {"x0": x[0], "x1": x[1]}
-        reads, given = {"x": Place("x")}, {"x": x[0]}
-        parameters, draws, buffers = passes.names
-        for place, name in enumerate(parameters):
-            reads[name], given[f"p{place}"] = Place(f"p{place}", "row"), self._parameter(i, name)
-        for place, name in enumerate(draws):
-            reads[name], given[f"r{place}"] = (
-                Place(f"r{place}"),
-                f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]",
-            )
-        for place, name in enumerate(buffers):
-            reads[name], given[f"b{place}"] = Place(f"b{place}", "row"), self._parameter(i, name, "buffers")
-        return reads, given
 
     # loss
 
@@ -472,7 +496,7 @@ class _Kernel:
         """Carry delta back; stop where a gradient may not be finite."""
         lines: list[str] = []
         for i, operation in reversed([*enumerate(self.wiring.operations)]):
-            passes = self.plan.passes[i]
+            passes = self.passes[i]
             if not operation.affine:
                 lines += self._formula_back(i, operation, passes) if passes is not None else []
                 continue
@@ -585,7 +609,7 @@ class _Kernel:
         affine = [i for i, operation in reversed([*enumerate(self.wiring.operations)]) if operation.affine]
         gradients = [self._product("weights", i) for i in affine]
         descent = ["rate = real(rates[made])", *(self._product("descend", i, "rate") for i in affine)]
-        for i, passes in enumerate(self.plan.passes):
+        for i, passes in enumerate(self.passes):
             for name in passes.names[0] if passes is not None else ():
                 w, g = self._parameter(i, name), self._parameter(i, name, "gradients")
                 descent.append(f"add_multiple({self._units(i)}, -rate, {g}, {w})")
@@ -607,7 +631,7 @@ class _Kernel:
             gradients = ["if fold > 0:", *indented(descent), *gradients]
             update = ["if fold == 0:", *indented(update)]
         new = []
-        for i, passes in enumerate(self.plan.passes):
+        for i, passes in enumerate(self.passes):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
@@ -615,7 +639,7 @@ class _Kernel:
         return [*penalties, *gradients, *update, *new, *count]
 
     def _update(self) -> list[str]:
-        text, constants = update_source(self.plan.update, self.plan.dtype)
+        text, constants = update_source(self.plan.update, self.dtype)
         self.functions["update"] = text
         arrays = [self._array("vector", ("vector",)), self._array("gradient", ("gradient",))]
         names = [name for name in self.plan.update.inputs if name.startswith("memory_")]

@@ -1,0 +1,337 @@
+"""Predictions in a kernel: ``compile_model``, and what a trainer's ``predict`` and ``evaluate`` call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.engines.compiled.choice import require_available
+from framework.engines.compiled.layers import layers_source
+from framework.engines.compiled.loops import indented
+from framework.engines.compiled.lower import own_reads, prediction_passes
+from framework.engines.compiled.source import Forward
+from framework.engines.compiled.wiring import Wiring
+from framework.engines.records import CannotLower
+from framework.graph.symbol import Symbol
+from framework.models import Model
+from framework.models.rows import predicted
+from framework.native import addresses, available, compiled
+from framework.native.tiles import LARGE
+from framework.settings.messages import warn
+
+FEW_ROWS = 32
+"""Predictions of up to this many rows keep their memory, and that of their result, for the next ones."""
+
+_SHAPES = 8
+"""For how many shapes of few rows memory is kept."""
+
+_ROWS, _NUMBERS = 256, 1 << 17
+"""A kernel takes this many rows at once, and fewer where a matrix of them had more numbers than this."""
+
+_HEAD = """
+rows = words[0]
+size = words[1]
+to: reals = words[2]
+h: reals = words[3]
+stride = words[4]
+memory: arrays = words[5]
+sizes: ints = words[6]
+c: floats = words[7]
+"""
+
+
+class CompiledModel:
+    """A model whose predictions are computed by one native function, as ``compile_model`` returns it.
+
+    Call it like the model. It reads the model's weights at each call, so it follows further training.
+
+    Attributes:
+        model: The model.
+        reason: Why NumPy computes the predictions, or None.
+    """
+
+    __slots__ = ("_kernel", "model", "reason")
+
+    def __init__(self, model: Model) -> None:
+        """Compile the model, if that is possible."""
+        self.model = model
+        self._kernel = self._made()
+
+    @property
+    def engine(self) -> str:
+        """The engine of the predictions: "compiled" or "numpy"."""
+        return "numpy" if self._kernel is None else "compiled"
+
+    def __call__(self, x: Any) -> Any:
+        """Return ``model(x)``: one sample gives one prediction, a batch gives a batch.
+
+        Raises:
+            ShapeError: ``x`` is neither a sample nor a batch.
+            DtypeError: ``x`` does not hold real numbers.
+        """
+        kernel = self._kernel
+        if kernel is not None and type(x) is np.ndarray and x.dtype is kernel.dtype and not kernel.is_old():
+            try:
+                ready = kernel.ready[x.shape]
+                work = ready.pop()  # no other thread has it now
+            except (KeyError, IndexError):  # of the first call like this, or while others are made
+                pass
+            else:
+                work.run(x.tobytes())
+                found = work.take()
+                ready.append(work)
+                return found
+        return self._slowly(x)
+
+    def predict(self, x: Any) -> Any:
+        """Return ``model.predict(x)``: predictions for rows of x, (rows, ...), in the unit of the target.
+
+        Raises:
+            ShapeError: x is not a batch of the model's samples.
+            DataError: A value is not finite, or a table's columns are not those of ``fit``.
+        """
+        return predicted(self.model, x, "predict", lambda rows: self.outputs(rows)[1])
+
+    def outputs(self, x: Any) -> tuple[Any, Any]:
+        """Return (h, a) of the output layer for a batch of the model's dtype; both are new arrays."""
+        kernel = self._current()
+        if kernel is None or x.ndim != 2:
+            return self.model.output(x)
+        return kernel.outputs(x)
+
+    def _slowly(self, x: Any) -> Any:
+        """Predict where nothing is ready: for a list, another dtype, a new shape, many rows, or weights that moved."""
+        kernel = self._current()
+        if kernel is None or isinstance(x, Symbol):
+            return self.model(x)
+        x, sample = self.model._accept(x, kernel.state)
+        if x.ndim != (1 if sample else 2):
+            return self.model(x)
+        return kernel.few(x) if sample or len(x) <= FEW_ROWS else kernel.outputs(x)[1]
+
+    def _current(self) -> _Kernel | None:
+        """Return the kernel for the model as it is now; it is made again where the weights have moved."""
+        if self._kernel is not None and self._kernel.is_old():
+            self._kernel = self._made()
+        return self._kernel
+
+    def _made(self) -> _Kernel | None:
+        self.reason: str | None = None
+        try:
+            return _Kernel(self.model)
+        except CannotLower as reason:
+            self.reason = str(reason)
+        return None
+
+
+def compiled_model(model: Model, name: str = "") -> CompiledModel:
+    """Return the compiled model that a model keeps, so that it is compiled once.
+
+    Args:
+        model: The model.
+        name: The caller, for the warning where NumPy computes the predictions; without it there is none.
+
+    Raises:
+        UsageError: llvmlite is not installed.
+    """
+    require_available()
+    state = model._built()
+    if state.compiled is None:
+        state.compiled = CompiledModel(model)
+    found: CompiledModel = state.compiled
+    if found._current() is None and name:
+        warn(f"{name}: falling back to NumPy: {found.reason}")
+    return found
+
+
+def predictor(model: Model, wanted: str) -> CompiledModel | None:
+    """Return what computes predictions, given "auto" or "compiled" as a trainer's engine; None is NumPy.
+
+    Raises:
+        UsageError: The compiled engine is wanted and llvmlite is missing.
+    """
+    if wanted == "auto" and not available():
+        return None
+    found = compiled_model(model, "engine='compiled'" if wanted == "compiled" else "")
+    return found if found.engine == "compiled" else None
+
+
+class _Kernel:
+    """The native function of a model with the addresses of its weights.
+
+    Attributes:
+        state: The model's state, which it reads.
+        dtype: That of the model.
+        ready: By the shape of x, memory that no prediction uses at this moment.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """Compile the function.
+
+        Raises:
+            CannotLower: A kernel has no form for some part of the model.
+        """
+        self.model, self.state = model, model._built()
+        self.dtype, self._parameters = self.state.dtype, self.state.parameters
+        self._version = self._parameters.version
+        wiring = _wiring(model)
+        self._reads = own_reads(wiring.operations)
+        self._source = source = _Prediction(wiring, model.dtype, _block(wiring))
+        text = source.text()
+        self._function = compiled(text, "predict", model.dtype)
+        self._constants, self._sizes = np.array([*source.made.constants, 0.0]), np.array([*source.made.sizes, 0])
+        self._of_layers = {
+            name: getattr(wiring.operations[spec[1]].layer, "buffers" if spec[2] == "buffers" else "parameters")[
+                spec[3]
+            ]
+            for name, spec in source.made.memory.items()
+            if spec[0] == "operations"
+        }
+        self.ready: dict[Any, list[_Work]] = {}
+        self._blocks: list[_Work] = []
+
+    def is_old(self) -> bool:
+        """Return whether the weights lie elsewhere now, or a user's formula would compute something else."""
+        if self._parameters.version != self._version or self.model._state is not self.state:
+            return True
+        return bool(self._reads) and any(reads.changed() is not None for reads in self._reads)
+
+    def few(self, x: Array) -> Any:
+        """Predict for a sample or a few rows, and keep the memory for the next ones of this shape."""
+        rows = 1 if x.ndim == 1 else len(x)
+        if len(self.ready) >= _SHAPES and x.shape not in self.ready:
+            self.ready.clear()
+        ready = self.ready.setdefault(x.shape, [])
+        try:
+            work = ready.pop()
+        except IndexError:
+            work = _Work(self, rows)
+            a = np.zeros((rows, *self.model.output_shape), self.dtype)
+            work.give(rows, a)
+            work.take = a.copy if x.ndim > 1 else a[0].copy if a.ndim > 1 else lambda: a[0]
+        work.run(x.tobytes())
+        found = work.take()
+        ready.append(work)
+        return found
+
+    def outputs(self, x: Array) -> tuple[Array, Array]:
+        """Return (h, a) for a batch."""
+        try:
+            work = self._blocks.pop()
+        except IndexError:
+            work = _Work(self, self._source.size)
+        a = np.empty((len(x), *self.model.output_shape), self.dtype)
+        h = np.empty_like(a) if self._source.h in self._source.aliases else a
+        work.give(len(x), a, h)
+        self._function(work.words, x)
+        self._blocks.append(work)
+        return (x.reshape(h.shape) if self._source.h == "x_0" else h), a
+
+    def work(self, rows: int) -> tuple[Array, list[Array]]:
+        """Return the words of a call for up to this many rows at once, and the arrays that they lead to."""
+        source = self._source
+        given = [
+            self._of_layers[name] if name in self._of_layers else np.zeros(max(1, spec[0] * rows + spec[1]), self.dtype)
+            for name, spec in source.made.memory.items()
+        ]
+        memory = addresses(given)
+        words = np.array([0, source.size, 0, 0, 0, *addresses([memory, self._sizes, self._constants])], np.int64)
+        return words, [*given, memory]
+
+
+class _Work:
+    """The working memory of one prediction at a time.
+
+    Attributes:
+        words: The first argument of the function.
+        run: The function of the address of x.
+        take: Returns the result.
+    """
+
+    __slots__ = ("_arrays", "_h", "run", "take", "words")
+
+    def __init__(self, kernel: _Kernel, rows: int) -> None:
+        self.words, self._arrays = kernel.work(min(rows, kernel._source.size))
+        self._h = np.zeros(max(1, kernel._source.h_width * min(rows, kernel._source.size)), kernel.dtype)
+        self.run: Callable[[Any], Any] = kernel._function.bound(self.words)
+        self.take: Callable[[], Any] = self.words.copy
+
+    def give(self, rows: int, a: Array, h: Array | None = None) -> None:
+        """Set where the outputs go; without ``h``, only that of the rows at hand is kept."""
+        stride = 0 if h is None or not len(h) else h.size // len(h)
+        self.words[[0, 2, 3, 4]] = [rows, *addresses([a, self._h if h is None else h]), stride]
+
+
+class _Prediction(Forward):
+    """Writes ``predict``, which works through the rows in blocks, so that its memory stays small.
+
+    The words are the numbers of rows and of those in a block, where a and h of the output go, how far the rows of h lie
+    apart, or 0, the arrays of ``memory``, sizes and constants.
+
+    Attributes:
+        h: The name of the array that holds h of the output.
+        h_width: How many numbers of a row it has.
+        aliases: By name, the arrays that a block finds in those of all rows.
+    """
+
+    def __init__(self, wiring: Wiring, dtype: str, size: int) -> None:
+        passes = tuple(prediction_passes(operation, dtype) for operation in wiring.operations)
+        super().__init__(wiring, passes, dtype, size)
+        (out,) = wiring.outputs.values()
+        last = len(wiring.widths) - 1
+        self.h = f"x_{last}"
+        if out.operation is not None:
+            self.h = self._delta(out.operation, "x")
+        elif wiring.operations[-1].layer is None:
+            self.h = f"x_{wiring.operations[-1].reads[0]}"
+        self.h_width = out.width
+        self.aliases = {
+            self.h: "h[begin * stride:]",
+            f"x_{last}": f"to[begin * {self._width(last)}:]",
+            "x_0": f"x[begin * {self._width(0)}:]",
+        }
+        if self.h in ("x_0", f"x_{last}"):
+            self.h_width = 0
+
+    def text(self) -> str:
+        """Return the program, whose ``predict`` takes the words and x."""
+        body = self._forward()
+        for name in self.aliases:
+            self.made.memory.pop(name, None)
+        arrays = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
+        block = ["n = min(size, rows - begin)", *(f"{name} = {text}" for name, text in self.aliases.items()), *body]
+        lines = [*_HEAD.split("\n")[1:-1], *arrays, "for begin in range(0, rows, size):", *indented(block)]
+        functions = [*self.functions.values(), "\n".join(["def predict(words: arrays, x: reals):", *indented(lines)])]
+        text = "\n\n\n".join([*functions, ""])
+        return f"{layers_source(text, self.dtype)}\n\n\n{text}"
+
+
+def _wiring(model: Model) -> Wiring:
+    """Return the wiring of a model of one input and one output, which is the last matrix.
+
+    Raises:
+        CannotLower: A kernel has no form for some part of the model.
+    """
+    wiring = Wiring.of(model)
+    if wiring.inputs != [()] or [*wiring.outputs] != [()] or wiring.tables:
+        raise CannotLower("a kernel that predicts takes one array and gives one")
+    for operation in wiring.operations:
+        if operation.writes is None:
+            operation.writes = (len(wiring.widths), 0)
+            wiring.widths.append(operation.width)
+    return wiring
+
+
+def _block(wiring: Wiring) -> int:
+    """Return how many rows a kernel takes at once: so few that its own product, whose bits are one row's, takes them.
+
+    Raises:
+        CannotLower: Not even one row is small enough.
+    """
+    products = [wiring.widths[made.reads[0]] * made.width for made in wiring.operations if made.affine]
+    if max(products, default=1) > LARGE:
+        raise CannotLower(f"a product of {max(products)} weights is as fast with NumPy")
+    return max(1, min(_ROWS, LARGE // max(products, default=1), _NUMBERS // max(wiring.widths)))

@@ -1,0 +1,32 @@
+"""Predictions as one native function, which is made on request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from framework.models import Model
+
+if TYPE_CHECKING:
+    from framework.engines.compiled.prediction import CompiledModel
+
+
+def compile_model(model: Model) -> CompiledModel:
+    """Return the model as one native function, for fast predictions of few rows.
+
+    It is called like the model, and computes with the weights that the model has at each call. Where no kernel can be
+    made, NumPy computes the predictions, with a warning that says why; ``engine`` of the result says which of the two
+    does. Results agree with ``model(x)`` to a few units of the last place. The prediction for a row does not depend on
+    the rows beside it. Several threads may call it.
+
+    Raises:
+        UsageError: llvmlite is not installed, or a number of inputs is not known.
+
+    Example:
+        >>> from framework import Dense, ReLU, Sequential, Softmax
+        >>> fast = compile_model(Sequential(Dense(4, 8, ReLU()), Dense(8, 3, Softmax())))
+        >>> fast.engine, fast([0.1, 0.2, 0.3, 0.4]).shape, fast.predict([[0.1, 0.2, 0.3, 0.4]]).shape
+        ('compiled', (3,), (1, 3))
+    """
+    from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
+
+    return compiled_model(model, "compile_model")
