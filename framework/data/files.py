@@ -24,11 +24,13 @@ class File(NamedTuple):
         path: The absolute path, or the path within the file system.
         system: The file system, or None for this machine's.
         url: How messages name the file.
+        name: The path within the folder or below the folders that a pattern names; of a single file, its last part.
     """
 
     path: str
     system: Any
     url: str
+    name: str
 
     def open(self) -> Any:
         """Open for reading, as pyarrow takes it.
@@ -101,14 +103,16 @@ def _local(path: str, ending: str, name: str) -> list[File]:
     place = Path(path).expanduser().absolute()
     if place.is_dir():
         inside = _in_folder([str(each.relative_to(place)) for each in place.rglob(f"*{ending}")], path, ending, name)
-        return [File(str(place / each), None, str(Path(path) / each)) for each in inside]
+        return [File(str(place / each), None, str(Path(path) / each), each) for each in inside]
     if place.exists() or not glob.has_magic(path):
-        return [File(str(place), None, path)] if place.exists() else []
+        return [File(str(place), None, path, place.name)] if place.exists() else []
     # Path.glob takes no absolute pattern.
     matched = sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
     root = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
-    _require_whole([str(Path(each).relative_to(root)) for each in matched], f"the pattern {path!r}", name)
-    return [File(each, None, each) for each in matched if os.path.isfile(each)]  # noqa: PTH113 (a string)
+    names = [str(Path(each).relative_to(root)) for each in matched]
+    _require_whole(names, f"the pattern {path!r}", name)
+    pairs = zip(matched, names, strict=True)
+    return [File(each, None, each, within) for each, within in pairs if os.path.isfile(each)]  # noqa: PTH113 (a string)
 
 
 def _remote(url: str, ending: str, name: str) -> list[File]:
@@ -117,14 +121,18 @@ def _remote(url: str, ending: str, name: str) -> list[File]:
     if system.isdir(path):
         root = path.rstrip("/")
         inside = [each[len(root) + 1 :] for each in system.find(root) if each.endswith(ending)]
-        paths = [f"{root}/{each}" for each in _in_folder(inside, url, ending, name)]
+        names = _in_folder(inside, url, ending, name)
+        paths = [f"{root}/{each}" for each in names]
     elif glob.has_magic(path) and not system.exists(path):
         paths = sorted(system.glob(path))
         root = "/".join(takewhile(lambda part: not glob.has_magic(part), path.split("/")))
-        _require_whole([each.lstrip("/")[len(root.lstrip("/")) :] for each in paths], f"the pattern {url!r}", name)
+        names = [each.lstrip("/")[len(root.lstrip("/")) :].lstrip("/") for each in paths]
+        _require_whole(names, f"the pattern {url!r}", name)
     else:
         paths = [path] if system.exists(path) else []
-    return [File(each, system, f"{protocol}://{each.lstrip('/')}") for each in paths]
+        names = [each.rstrip("/").rpartition("/")[2] for each in paths]
+    pairs = zip(paths, names, strict=True)
+    return [File(each, system, f"{protocol}://{each.lstrip('/')}", within) for each, within in pairs]
 
 
 def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[str]:

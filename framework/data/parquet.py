@@ -56,6 +56,25 @@ class Parquet(TableFile):
         return _ParquetRows(files, wanted)
 
 
+def row_groups(file: File) -> list[int]:
+    """Return how many rows each row group of a file has.
+
+    Raises:
+        DataError: It cannot be read, or is not a Parquet file.
+    """
+    with _opened(file) as found:
+        return [found.metadata.row_group(each).num_rows for each in range(found.metadata.num_row_groups)]
+
+
+def _opened(file: File) -> Any:
+    library = required("pyarrow.parquet", "Parquet")
+    try:
+        # A file that holds checksums of its pages is verified as it is read.
+        return library.ParquetFile(file.open(), pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True)
+    except required("pyarrow", "Parquet").ArrowInvalid as error:
+        raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
+
+
 class _Group(NamedTuple):
     """A row group: the number of its file, its number within it, its rows, and its first row in the table."""
 
@@ -71,7 +90,6 @@ class _ParquetRows(Rows):
     def __init__(self, files: Sequence[File], wanted: set[str | None] | None) -> None:
         """Read the footers, and keep of each only how many rows its groups have."""
         super().__init__("Parquet", files)
-        self._library = required("pyarrow.parquet", "Parquet")
         digest = hashlib.sha256()
         groups: list[tuple[int, int, int]] = []
         for place, file in enumerate(files):
@@ -99,14 +117,7 @@ class _ParquetRows(Rows):
         self._rest: list[Any] = []  # decoded rows that begin at _place
 
     def _opened(self, place: int) -> Any:
-        file = self.files[place]
-        try:
-            # A file that holds checksums of its pages is verified as it is read.
-            return self._library.ParquetFile(
-                file.open(), pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True
-            )
-        except self.arrow.ArrowInvalid as error:
-            raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
+        return _opened(self.files[place])
 
     def _read(self, start: int, stop: int) -> Any:
         parts: list[Any] = []

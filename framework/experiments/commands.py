@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
 import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from framework.checkpoint import load_model
 from framework.errors import FrameworkError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
+from framework.experiments.part_files import is_folder, write_parts
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.reporting import compared, report_runs
@@ -266,23 +269,76 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
 @click.command(short_help="Predict every row of a table, into another table.")
 @click.argument("folder", metavar="FOLDER")
 @click.argument("data", metavar="DATA")
-@click.option("--out", default="predictions.csv", show_default=True, help="The table to write, .csv or .parquet.")
+@click.option(
+    "--out", default="predictions.csv", show_default=True, help="The table to write, .csv or .parquet; or a folder."
+)
 @click.option(
     "--keep", multiple=True, metavar="COLUMN", help="A column of DATA to write too; may be given several times."
 )
 @_read
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file, or parts of another model or of other data.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many processes write the parts of a folder.")
 @_command
-def predict(folder: str, data: str, out: str, keep: tuple[str, ...], changes: tuple[str, ...], overwrite: bool) -> None:
+def predict(
+    folder: str,
+    data: str,
+    out: str,
+    keep: tuple[str, ...],
+    changes: tuple[str, ...],
+    overwrite: bool,
+    workers: int | None,
+) -> None:
     """Predict every row of the table DATA with the model of FOLDER.
 
     The rows stay in their order. For classes, the column of the target has the most probable one, and a column for
     each class, such as income=yes, has its probability.
+
+    If OUT is a folder, a name without an ending, DATA is Parquet: a file, a folder or a pattern. Each row group becomes
+    a file of OUT, a part. Parts that are there already are skipped. The same command may run several times at once:
+    the processes share the parts.
     """
+    if is_folder(out):
+        _predict_parts(RunFolder(folder), data, out, keep, changes, overwrite, workers or 1)
+        return
+    if workers is not None:
+        raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
     if Path(out).exists() and not overwrite:
         raise click.ClickException(f"{out} exists already; give --out another file, or --overwrite")
     rows = write_predictions(RunFolder(folder), data, out, keep, changes)
     click.echo(f"wrote {out}: {rows} rows")
+
+
+def _predict_parts(
+    run: RunFolder,
+    data: str,
+    out: str,
+    keep: tuple[str, ...],
+    changes: tuple[str, ...],
+    overwrite: bool,
+    workers: int,
+) -> None:
+    given = click.get_current_context().params
+    flags = {"--import": given["imports"], "--keep": keep, "--set": changes}
+    command = [sys.executable, "-m", "framework", "predict", str(run.path), data, "--out", out]
+    command += [text for flag, values in flags.items() for value in values for text in (flag, value)]
+    command += ["--overwrite"] * overwrite
+
+    def report(error: FrameworkError) -> None:
+        click.echo(f"Error: {printable(with_flags(str(error)))}", err=True)
+
+    with contextlib.ExitStack() as stack:
+        # Each of them meets the errors that this process meets, which prints them.
+        null, others = subprocess.DEVNULL, list[subprocess.Popen[bytes]]()
+        for _ in range(workers - 1):
+            others.append(stack.enter_context(subprocess.Popen(command, stdin=null, stdout=null, stderr=null)))
+            stack.callback(others[-1].terminate)
+        found = write_parts(run, data, out, keep, changes, overwrite=overwrite, report=report)
+        ends = [other.wait() for other in others]
+    if killed := [end for end in ends if end not in (0, 1)]:
+        click.echo(f"Warning: {len(killed)} of {workers} processes were ended; the others wrote their parts", err=True)
+    if found.failed:
+        raise click.ClickException(f"{out}: {found.failed} files or parts of {data} have no predictions")
+    click.echo(f"{out}: {found.parts} parts, {found.rows} rows; this process wrote {found.written} parts")
 
 
 @click.command(short_help="Print an experiment or a run, with every setting.")

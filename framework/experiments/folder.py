@@ -210,13 +210,21 @@ class RunFolder:
         Raises:
             SettingsError: There is none.
         """
+        return load_model(self.checkpoint())
+
+    def checkpoint(self) -> Path:
+        """Return the newest whole checkpoint.
+
+        Raises:
+            SettingsError: There is none.
+        """
         newest = self.newest
         if newest is None:
             damaged = f"; {len(found)} damaged files are there" if (found := checkpoints(self.checkpoints)) else ""
             raise SettingsError(
                 f"the run {str(self.path)!r} has no checkpoint yet{damaged}; framework resume trains it"
             )
-        return load_model(newest)
+        return newest
 
     def history(self) -> list[dict[str, Any]]:
         """Return a row for each finished epoch, of what the log holds whole."""

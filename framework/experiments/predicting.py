@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.csv import CSV
+from framework.data.parquet import Parquet
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.folder import RunFolder
@@ -50,16 +52,27 @@ def write_predictions(
         SettingsError: ``out`` has another ending, cannot be written, or is the table itself.
         DataError: The table cannot be read, or lacks a column.
     """
-    experiment, model = run.experiment, run.model()
+    model, trained = run.model(), run.experiment.data
+    require_not_read(table_of(data, trained), f"--out {out}", out)
+    table, kept = opened(model, trained, data, keep, changes)
+    return written(Path(out), blocks(model, table, kept, trained.targets, cuts(table)))
+
+
+def opened(
+    model: Model, trained: TableFile, data: str, keep: Sequence[str], changes: Sequence[str]
+) -> tuple[TableFile, TableFile | None]:
+    """Return the table of a model's inputs, and that of the columns of --keep; see ``write_predictions``.
+
+    Raises:
+        DataError: The table cannot be read, or lacks a column.
+    """
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
-    table = table_read_as(table_of(data, as_trained(experiment.data, model), weight=None), changes)
+    table = table_read_as(table_of(data, as_trained(trained, model), weight=None), changes)
     table = without_target(table)
-    require_not_read(table, f"--out {out}", out)
     require_trained(table, model, data)
     require_columns(table, keep, f"{data} must have the columns of --keep")
-    inputs, kept = table.replace(columns=model.columns), _as_written(table, keep)
-    return _written(Path(out), _blocks(model, inputs, kept, experiment.data.targets))
+    return table.replace(columns=model.columns), _as_written(table, keep)
 
 
 def _as_written(table: TableFile, keep: Sequence[str]) -> TableFile | None:
@@ -72,11 +85,31 @@ def _as_written(table: TableFile, keep: Sequence[str]) -> TableFile | None:
     return table.replace(columns=names)
 
 
-def _blocks(model: Model, table: TableFile, kept: TableFile | None, targets: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Give the columns of each block of rows; of no rows, one block."""
-    rows = len(table)
-    for start in range(0, rows, BLOCK_ROWS) or [0]:
-        stop = min(start + BLOCK_ROWS, rows)
+def cuts(table: TableFile) -> list[int]:
+    """Return where the blocks of a table begin and end.
+
+    A block of a Parquet file ends with its row group, so that predictions do not depend on the rows of other groups:
+    the last bits of a product of matrices depend on how many rows it has.
+    """
+    ends = [0, *table.starts[1:], len(table)] if isinstance(table, Parquet) else [0, len(table)]
+    return [0, *(cut for start, stop in pairwise(ends) for cut in cuts_within(start, stop)[1:])]
+
+
+def cuts_within(start: int, stop: int) -> list[int]:
+    """Return where the blocks of the rows start..stop begin and end.
+
+    Example:
+        >>> cuts_within(0, 100_000), cuts_within(5, 5)
+        ([0, 65536, 100000], [5, 5])
+    """
+    return [*(range(start, stop, BLOCK_ROWS) or [start]), stop]
+
+
+def blocks(
+    model: Model, table: TableFile, kept: TableFile | None, targets: Sequence[str], ends: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Give the columns of each block of rows, from each of ``ends`` to the next."""
+    for start, stop in pairwise(ends):
         try:
             prediction = model.predict(table.frame(start, stop))
         except DataError as error:
@@ -138,8 +171,14 @@ def _flat(prediction: Array) -> Array:
     return prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))
 
 
-def _written(path: Path, blocks: Iterator[dict[str, Any]]) -> int:
-    """Write blocks of columns as one table, which appears when it is complete; return the number of rows."""
+def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str] | None = None) -> int:
+    """Write blocks of columns as one table, which appears when it is complete; return the number of rows.
+
+    Args:
+        path: The file, ``.csv`` or ``.parquet``.
+        found: The blocks.
+        about: What the metadata of a Parquet file says.
+    """
     arrow = required("pyarrow", "a table")
     module, kind = {".csv": ("pyarrow.csv", "CSVWriter"), ".parquet": ("pyarrow.parquet", "ParquetWriter")}.get(
         path.suffix.lower(), ("", "")
@@ -148,8 +187,8 @@ def _written(path: Path, blocks: Iterator[dict[str, Any]]) -> int:
         raise SettingsError(f"--out {path}: the predictions must be written as .csv or .parquet")
     rows, writer = 0, None
     with whole_file(path) as new, contextlib.ExitStack() as stack:
-        for block in blocks:
-            table = arrow.table(block)
+        for block in found:
+            table = arrow.table(block).replace_schema_metadata(about)
             if writer is None:
                 writer = stack.enter_context(getattr(required(module, "a table"), kind)(str(new), table.schema))
             writer.write_table(table)

@@ -1,0 +1,312 @@
+"""Predictions of many Parquet files, as a folder of part files, by any number of processes.
+
+A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim, a file
+beside the part, keeps two processes from doing the same part. Nothing depends on it but the time: a part that is
+written twice is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from framework.checkpoint import load_model
+from framework.data.files import File, located
+from framework.data.parquet import Parquet, row_groups
+from framework.data.table_files import TableFile
+from framework.errors import DataError, FrameworkError, SettingsError
+from framework.experiments.folder import RunFolder
+from framework.experiments.predicting import blocks, cuts_within, opened, written
+from framework.experiments.tables import table_of
+from framework.extras import required
+from framework.models import Model
+
+STALE = 300.0
+"""Seconds after which the claim of another machine is taken over, if it was not renewed; each block renews it."""
+
+WAIT = 0.5
+"""Seconds between two looks at parts that other processes have claimed."""
+
+ABOUT = "framework.predictions"
+"""The key of a part's metadata under which the file says what it was made of."""
+
+
+class Written(NamedTuple):
+    """The parts and rows of a folder, the parts that this process wrote, and how many files or parts had errors."""
+
+    parts: int
+    rows: int
+    written: int
+    failed: int
+
+
+def is_folder(out: str) -> bool:
+    """Return whether predictions go to a folder: one that is there, or a name without an ending.
+
+    Example:
+        >>> is_folder("predicted"), is_folder("v1.2/"), is_folder("predicted.csv")
+        (True, True, False)
+    """
+    return out.endswith(("/", os.sep)) or Path(out).is_dir() or not Path(out).suffix
+
+
+def write_parts(
+    run: RunFolder,
+    data: str,
+    out: str,
+    keep: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    report: Callable[[FrameworkError], None],
+) -> Written:
+    """Write the predictions of each row group of some Parquet files to a file of its own, and wait for all of them.
+
+    The part ``NAME.00002.parquet`` holds the rows of the third row group of the file NAME, in their order. Sorted by
+    name, the parts are in the order of the rows. A part says in its metadata which checkpoint, which row group of which
+    file (with its size and time) and which columns it was made of.
+
+    Args:
+        run: The run, of whose newest model the predictions are.
+        data: A Parquet file, a folder or a pattern of them.
+        out: The folder of the parts.
+        keep: Columns of the table that are written in front of the predictions.
+        changes: Settings of how the table is read.
+        overwrite: Replace parts that were made of something else; without it, they are errors.
+        report: It gets each error of a file or a part. The others are written.
+
+    Raises:
+        SettingsError: ``out`` cannot be written, or is within the folder that is read; or ``data`` is not Parquet.
+        DataError: There is no such file.
+    """
+    trained = run.experiment.data
+    if (table := table_of(data, Parquet(data))).ending != ".parquet":
+        raise SettingsError(
+            f"--out {out} is a folder, which is written from Parquet files; got {data}; write one file with --out "
+            f"{Path(out)}.csv"
+        )
+    files = located(table.path, ".parquet", "Parquet")
+    _require_apart(files, data, out)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {out} must be a folder that can be written; {error}") from None
+    checkpoint = run.checkpoint()
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    about = {"checkpoint": digest, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
+    parts = _Parts(load_model(checkpoint), trained, Path(out), about, changes, overwrite, report)
+    parts.write(files)
+    return Written(parts.complete, parts.rows, parts.written, parts.failed)
+
+
+def _require_apart(files: Sequence[File], data: str, out: str) -> None:
+    """Refuse a folder whose parts would be read as data."""
+    folder = Path(out).resolve()
+    within = Path(data).is_dir() and folder.is_relative_to(Path(data).resolve())
+    if within or any(file.system is None and Path(file.path).resolve().is_relative_to(folder) for file in files):
+        raise SettingsError(f"--out {out}: its parts would be read as files of {data}; give a folder outside of it")
+
+
+class _Part(NamedTuple):
+    """A row group, and where its predictions go.
+
+    Attributes:
+        path: The part.
+        start: The first row of the row group in its file.
+        stop: The row after its last.
+        about: What the part was made of.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    about: dict[str, Any]
+
+    @property
+    def claim(self) -> Path:
+        """A file that is there while a process writes the part."""
+        return self.path.with_name(f".{self.path.name}.claim")
+
+
+class _Parts:
+    """The parts of a folder, and what is needed to write them."""
+
+    def __init__(
+        self,
+        model: Model,
+        trained: TableFile,
+        folder: Path,
+        about: dict[str, Any],
+        changes: Sequence[str],
+        overwrite: bool,
+        report: Callable[[FrameworkError], None],
+    ) -> None:
+        self._model, self._trained, self._folder, self._about = model, trained, folder, about
+        self._changes, self._overwrite, self._report = changes, overwrite, report
+        self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
+        self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
+        self._said: set[str] = set()
+        self._seen: dict[Path, tuple[int, float]] = {}  # claims of others: when they were renewed, when that was seen
+        self.complete = self.rows = self.written = self.failed = 0
+
+    def write(self, files: Sequence[File]) -> None:
+        """Write the parts that are not there, and wait for those that others write."""
+        left = [(file, self._of(file)) for file in files]
+        while left := [(file, rest) for file, parts in left if (rest := self._unfinished(file, parts))]:
+            time.sleep(WAIT)
+
+    def _of(self, file: File) -> list[_Part]:
+        """Return the parts of a file; a file without row groups has one, without rows."""
+        parts: list[_Part] = []
+        start = 0
+        try:
+            stamp = file.stamp()
+            for number, rows in enumerate(row_groups(file) or [0]):
+                made_of = {"file": file.name, "size and time": stamp, "row group": number, "rows": rows}
+                path = self._folder / f"{file.name}.{number:05}.parquet"
+                parts.append(_Part(path, start, start + rows, self._about | made_of))
+                start += rows
+        except FrameworkError as error:
+            self._fail(error)
+        return parts
+
+    def _fail(self, error: FrameworkError) -> None:
+        self.failed += 1
+        if str(error) not in self._said:  # one may come with each part of a file
+            self._said.add(str(error))
+            self._report(error)
+
+    def _unfinished(self, file: File, parts: Sequence[_Part]) -> list[_Part]:
+        """Write the parts of a file that no other process writes; return those that another does."""
+        left = []
+        for part in parts:
+            try:
+                finished = self._finished(file, part)
+            except FrameworkError as error:
+                self._fail(error)
+                continue
+            if finished:
+                self.complete += 1
+                self.rows += part.stop - part.start
+            else:
+                left.append(part)
+        return left
+
+    def _finished(self, file: File, part: _Part) -> bool:
+        """Return whether a part is there, after writing it if no other process does."""
+        if self._is_whole(part) and not part.claim.exists():
+            return True
+        with self._claimed(part) as claimed:
+            if claimed and not self._is_whole(part):  # the last holder of the claim may have written it
+                self._write(file, part)
+                self.written += 1
+            if claimed:
+                for remains in part.path.parent.glob(f".{glob.escape(part.path.name)}.*.new"):  # of killed processes
+                    remains.unlink(missing_ok=True)
+        return claimed
+
+    def _is_whole(self, part: _Part) -> bool:
+        """Return whether a part is there; False too for a damaged one, and for one that must be replaced.
+
+        Raises:
+            SettingsError: It was made of something else, and must not be replaced.
+        """
+        try:
+            metadata = self._parquet.read_schema(part.path).metadata or {}
+        except (OSError, self._arrow.ArrowInvalid):
+            return False
+        try:
+            made_of = json.loads(metadata[ABOUT.encode()])
+        except (LookupError, ValueError):
+            made_of = {}
+        if made_of == part.about:
+            return True
+        if self._overwrite:
+            return False
+        others = [name for name, value in part.about.items() if made_of.get(name) != value]
+        raise SettingsError(
+            f"{part.path} is a part with another {', '.join(others)}; give --out another folder, or --overwrite"
+        )
+
+    def _write(self, file: File, part: _Part) -> None:
+        if file.stamp() != part.about["size and time"]:
+            raise DataError(f"{file.url} was changed after the command began; start the command again")
+        try:
+            if self._open[0] != file:
+                self._open = file, opened(self._model, self._trained, file.url, self._about["keep"], self._changes)
+            table, kept = self._open[1]
+            found = blocks(self._model, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
+            written(part.path, _renewing(part.claim, found), {ABOUT: json.dumps(part.about)})
+        except FrameworkError as error:
+            if self._is_whole(part):  # written by a process that has taken the claim over
+                return
+            if file.url in str(error):
+                raise
+            raise type(error)(f"{file.url}, row group {part.about['row group']}: {error}") from None
+
+    @contextlib.contextmanager
+    def _claimed(self, part: _Part) -> Iterator[bool]:
+        """Claim a part, or take over the claim of a process that has ended; give whether it succeeded."""
+        try:
+            part.claim.parent.mkdir(parents=True, exist_ok=True)
+            if self._is_stale(part.claim):
+                part.claim.unlink(missing_ok=True)
+            with part.claim.open("x") as file:
+                file.write(f"{socket.gethostname()} {os.getpid()}")
+        except FileExistsError:
+            yield False
+            return
+        except OSError as error:
+            raise SettingsError(f"{part.path} cannot be written: {error}") from None
+        try:
+            yield True
+        finally:
+            part.claim.unlink(missing_ok=True)
+
+    def _is_stale(self, claim: Path) -> bool:
+        """Return whether the holder of a claim has ended, or has not renewed it for long.
+
+        The time is that of this process, because the clocks of two machines may differ.
+        """
+        try:
+            renewed = claim.stat().st_mtime_ns
+            host, _, process = claim.read_text().partition(" ")
+        except OSError:
+            return False  # there is none
+        if host == socket.gethostname() and process.isdigit() and not _is_other(int(process)):
+            return True
+        now = time.monotonic()
+        known, since = self._seen.get(claim, (0, now))
+        if known != renewed:
+            self._seen[claim] = renewed, now
+            return False
+        return now - since > STALE
+
+
+def _is_other(process: int) -> bool:
+    """Return whether a process of this machine runs; of this one, False: it holds no claim while it looks at one."""
+    if process == os.getpid() or os.name != "posix":
+        return process != os.getpid()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _renewing(claim: Path, found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give blocks, and renew a claim before each."""
+    for block in found:
+        with contextlib.suppress(OSError):  # it was taken over
+            os.utime(claim)
+        yield block

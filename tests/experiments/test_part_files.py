@@ -1,0 +1,380 @@
+"""Predictions of many Parquet files as part files: by one process, by several, and by ones that are killed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from experiment_pieces import command
+
+from framework import Dense, Experiment, HalfSquaredError, Parquet, Sequential, SGDOptimizer, Tanh, Trainer
+from framework.experiments import part_files, predicting
+from framework.experiments.folder import RunFolder
+from framework.experiments.part_files import is_folder, write_parts
+
+GROUPS = {"a.parquet": [100, 0, 37, 1], "a.b.parquet": [64], "none.parquet": [], "year/b.parquet": [5, 130]}
+"""How many rows each row group of the test's files has."""
+
+PARTS = [f"{name}.{group:05}.parquet" for name in sorted(GROUPS) for group in range(max(1, len(GROUPS[name])))]
+
+
+def rows(number, first=0):
+    rng = np.random.default_rng([number, first])
+    columns = {name: rng.normal(size=number) for name in ("x", "y")}
+    return pa.table({**columns, "key": np.arange(first, first + number)})
+
+
+def write_file(path, groups, first=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, rows(0).schema) as writer:
+        for number in groups:
+            writer.write_table(rows(number, first), row_group_size=max(number, 1))
+            first += number
+    assert [pq.read_metadata(path).row_group(each).num_rows for each in range(len(groups))] == groups
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run, and the files of GROUPS in the folder data."""
+    folder = tmp_path_factory.mktemp("made")
+    known = rows(200)
+    pq.write_table(known.append_column("z", pa.array(known["x"].to_numpy() * 2)), folder / "known.parquet")
+    experiment = Experiment(
+        data=Parquet(str(folder / "known.parquet"), target="z", columns=("x", "y")),
+        model=Sequential(Dense(units=8, activation=Tanh()), Dense(units=1)),
+        trainer=Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01), epochs=1),
+    )
+    for name in ("run", "other"):
+        RunFolder.create(folder / name, experiment.replace(trainer=experiment.trainer.replace(seed=len(name)))).train()
+    for place, (name, groups) in enumerate(GROUPS.items()):
+        write_file(folder / "data" / name, groups, 1000 * place)
+    return folder
+
+
+@pytest.fixture
+def workplace(made, tmp_path, monkeypatch):
+    """A working directory with a copy of them; blocks have 48 rows."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predicting, "BLOCK_ROWS", 48)
+    monkeypatch.setattr(part_files, "WAIT", 0.01)
+    return tmp_path
+
+
+def parts(folder="parts"):
+    """All files of a folder, by their path in it."""
+    return {str(path.relative_to(folder)): path for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def require_right(folder="parts"):
+    """Check the whole folder against a model that predicts each row group, and that nothing else is there."""
+    found, model = parts(folder), RunFolder("run").model()
+    assert sorted(found) == PARTS
+    for name, groups in GROUPS.items():
+        file = pq.ParquetFile(Path("data", name))
+        for group in range(max(1, len(groups))):
+            given = file.read_row_group(group) if groups else rows(0)
+            part = pq.read_table(found[f"{name}.{group:05}.parquet"])
+            blocks = [model.predict(given.select(["x", "y"]).slice(start, 48)) for start in range(0, len(given), 48)]
+            expected = np.concatenate([np.empty((0, 1)), *blocks])[:, 0]
+            assert part.column("z").to_numpy().tobytes() == expected.tobytes()
+            if "key" in part.column_names:
+                assert part.column("key").to_pylist() == given.column("key").to_pylist()
+
+
+def state():
+    """What files are there, and when they were written."""
+    return {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in parts().items()}
+
+
+@pytest.mark.usefixtures("workplace")
+def test_each_row_group_becomes_a_part_in_the_order_of_the_rows():
+    printed = command("predict", "run", "data", "--out", "parts", "--keep", "key")
+    assert printed == f"parts: {len(PARTS)} parts, {sum(map(sum, GROUPS.values()))} rows; this process wrote 8 parts\n"
+    require_right()
+    command("predict", "run", "data", "--out", "whole.parquet", "--keep", "key")
+    whole = pq.read_table("whole.parquet")
+    assert pa.concat_tables([pq.read_table(Path("parts", name)) for name in PARTS]).equals(whole)
+    assert pq.read_table(Path("parts", "none.parquet.00000.parquet")).schema.equals(whole.schema)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_pattern_and_a_file_have_the_parts_of_their_folder():
+    command("predict", "run", "data/**/*.parquet", "--out", "parts")
+    require_right()
+    command("predict", "run", "data/year/b.parquet", "--out", "one")
+    assert sorted(parts("one")) == ["b.parquet.00000.parquet", "b.parquet.00001.parquet"]
+
+
+@pytest.mark.usefixtures("workplace")
+def test_parts_that_are_there_are_skipped():
+    command("predict", "run", "data", "--out", "parts")
+    before = state()
+    write_file(Path("data", "c.parquet"), [10, 20])
+    assert command("predict", "run", "data", "--out", "parts").endswith("; this process wrote 2 parts\n")
+    after = state()
+    assert {name: after[name] for name in before} == before
+    assert {*after} - {*before} == {"c.parquet.00000.parquet", "c.parquet.00001.parquet"}
+
+
+@pytest.mark.parametrize("left", [0, 3, 200])
+@pytest.mark.usefixtures("workplace")
+def test_a_damaged_part_is_written_again(left):
+    command("predict", "run", "data", "--out", "parts")
+    damaged = Path("parts", "a.parquet.00002.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:left])
+    assert command("predict", "run", "data", "--out", "parts").endswith("; this process wrote 1 parts\n")
+    require_right()
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda: command("predict", "other", "data/a.parquet", "--out", "parts"), "checkpoint"),
+        (lambda: command("predict", "run", "data/a.parquet", "--out", "parts", "--keep", "key"), "keep"),
+        (lambda: None, "size and time"),
+        (lambda: pq.write_table(rows(3), "parts/a.parquet.00000.parquet"), "checkpoint, target"),
+    ],
+    ids=["model", "keep", "data", "foreign"],
+)
+@pytest.mark.usefixtures("workplace")
+def test_a_part_of_something_else_is_an_error_until_it_is_replaced(change, difference):
+    Path("parts").mkdir()
+    if difference == "size and time":
+        command("predict", "run", "data/a.parquet", "--out", "parts")
+        write_file(Path("data", "a.parquet"), GROUPS["a.parquet"], 77)
+    else:
+        change()
+    before = state()
+    printed = command("predict", "run", "data", "--out", "parts", status=1)
+    assert f"parts/a.parquet.00000.parquet is a part with another {difference}" in printed
+    assert f"Error: parts: {len(before)} files or parts of data have no predictions\n" in printed
+    assert {name: value for name, value in state().items() if name in before} == before
+    assert sorted(parts()) == sorted({*before, *PARTS} if len(before) > 1 else PARTS)
+    printed = command("predict", "run", "data", "--out", "parts", "--overwrite")
+    assert printed.endswith(f"; this process wrote {len(before)} parts\n")
+    require_right()
+    assert command("predict", "run", "data", "--out", "parts", "--overwrite").endswith("; this process wrote 0 parts\n")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_file_that_cannot_be_predicted_is_named_and_the_others_are_written():
+    pq.write_table(rows(20).drop_columns(["y"]), "data/short.parquet", row_group_size=5)
+    pq.write_table(pa.table({"x": [1.0, np.nan], "y": [1.0, 2.0]}), "data/nan.parquet", row_group_size=1)
+    Path("data", "text.parquet").write_text("no table")
+    printed = command("predict", "run", "data", "--out", "parts", status=1)
+    missing, unreadable = "data/short.parquet must have the columns", "data/text.parquet is not a Parquet file"
+    assert printed.count(missing) == printed.count(unreadable) == 1
+    assert printed.count("Error: data/nan.parquet, row group 1: ") == 1
+    assert printed.endswith("Error: parts: 6 files or parts of data have no predictions\n")
+    Path("parts", "nan.parquet.00000.parquet").unlink()
+    require_right()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run empty --out parts", "Parquet: the folder 'empty' has no file that ends in .parquet"),
+        ("run no/*.parquet --out parts", "Parquet: no file has the path 'no/*.parquet'"),
+        ("run known.csv --out parts", "--out parts is a folder, which is written from Parquet files; got known.csv;"),
+        ("run data --out data", "--out data: its parts would be read as files of data; give a folder outside of it"),
+        ("run data --out data/year/parts", "--out data/year/parts: its parts would be read as files of data; "),
+        ("run data/**/*.parquet --out data/year", "--out data/year: its parts would be read as files of data/**"),
+        ("run data --out known.parquet/parts", "--out known.parquet/parts must be a folder that can be written; "),
+        ("run data --out all.csv --workers 2", "--workers is for a folder of parts; --out all.csv is one file"),
+        ("empty data --out parts", "'empty' is not the folder of a run"),
+    ],
+)
+@pytest.mark.usefixtures("workplace")
+def test_what_cannot_be_done_is_refused_before_anything_changes(arguments, message):
+    Path("empty").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    assert message in command("predict", *arguments.split(), status=1)
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_a_name_without_an_ending_or_a_folder_that_is_there_is_a_folder(tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    assert is_folder(str(tmp_path / "v1.2"))
+    assert is_folder(f"{tmp_path}/v1.3/")
+    assert not is_folder(str(tmp_path / "a.xls"))
+
+
+DIE = """
+import os, signal, sys
+from framework.experiments import part_files, predicting
+from framework.experiments.folder import RunFolder
+
+predicting.BLOCK_ROWS, place, left = 48, sys.argv[1], int(sys.argv[2])
+replace, utime = os.replace, os.utime
+
+def dying(after, function):
+    def call(*arguments):
+        global left
+        left -= 1
+        if after:
+            function(*arguments)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not after:
+            function(*arguments)
+    return call
+
+if place == "block":
+    os.utime = dying(False, utime)  # with a part of a file written
+else:
+    os.replace = dying(place == "after", replace)
+part_files.write_parts(RunFolder("run"), "data", "parts", report=print)
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.usefixtures("workplace")
+def test_a_killed_process_leaves_whole_parts_and_the_next_one_goes_on(seed):
+    draw = random.Random(seed)
+    for _ in range(2):
+        place = draw.choice(["block", "before", "after"])
+        done = subprocess.run([sys.executable, "-c", DIE, place, str(draw.randint(1, 4))], timeout=120, check=False)
+        assert done.returncode == -signal.SIGKILL
+        for name, path in parts().items():
+            if not Path(name).name.startswith("."):
+                pq.read_table(path)
+    assert any(Path(name).name.startswith(".") for name in parts())  # the claim of the last one
+    command("predict", "run", "data", "--out", "parts")
+    require_right()
+
+
+@pytest.mark.usefixtures("workplace")
+def test_two_processes_write_each_part_once():
+    shutil.rmtree("data")
+    write_file(Path("data", "many.parquet"), [20] * 40)
+    start = [sys.executable, "-m", "framework", "predict", "run", "data", "--out", "parts"]
+    both = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = []
+    for each in both:
+        printed, _ = each.communicate(timeout=120)
+        assert each.returncode == 0
+        assert printed.startswith("parts: 40 parts, 800 rows; this process wrote ")
+        counts.append(int(printed.split()[-2]))
+    assert sum(counts) == 40
+    assert len(parts()) == 40
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_worker_that_is_killed_is_told_and_its_parts_are_written():
+    Path("dies.py").write_text(
+        f"import os, signal\nif os.getpid() != {os.getpid()}:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    printed = command("predict", "run", "data", "--out", "parts", "--workers", "2", "--import", "dies")
+    assert "Warning: 1 of 2 processes were ended; the others wrote their parts\n" in printed
+    require_right()
+
+
+def claimed(holder, name="a.parquet.00000.parquet"):
+    claim = Path("parts", f".{name}.claim")
+    claim.parent.mkdir(exist_ok=True)
+    claim.write_text(holder)
+    return claim
+
+
+def write():
+    return write_parts(RunFolder("run"), "data", "parts", report=pytest.fail)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_claim_of_a_process_of_this_machine_that_has_ended_is_taken_over(monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=60)
+    monkeypatch.setattr(part_files.time, "sleep", lambda _: pytest.fail("it waits"))
+    claimed(f"{part_files.socket.gethostname()} {ended.pid}")
+    claimed(f"{part_files.socket.gethostname()} {os.getpid()}", "a.b.parquet.00000.parquet")  # of a process before
+    assert write().written == len(PARTS)
+    require_right()
+
+
+@pytest.mark.parametrize("holder", ["elsewhere 1", "", f"{part_files.socket.gethostname()} 1"])
+@pytest.mark.usefixtures("workplace")
+def test_a_claim_is_taken_over_when_it_has_not_been_renewed_for_long(monkeypatch, holder):
+    clock, waits = [1000.0], []
+    claim = claimed(holder)
+
+    def sleep(_):
+        waits.append(clock[0])
+        clock[0] += 100
+        if len(waits) < 5:  # its holder is at work
+            os.utime(claim, ns=(0, len(waits)))
+
+    monkeypatch.setattr(part_files.time, "sleep", sleep)
+    monkeypatch.setattr(part_files.time, "monotonic", lambda: clock[0])
+    assert write().written == len(PARTS)
+    assert len(waits) == 4 + 1 + part_files.STALE // 100  # the last renewal is seen once, and then for long
+    require_right()
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_part_that_another_process_writes_is_awaited(monkeypatch):
+    write_parts(RunFolder("run"), "data", "theirs", report=pytest.fail)
+    claim = claimed("elsewhere 1")
+
+    def sleep(_):
+        shutil.copy(Path("theirs", "a.parquet.00000.parquet"), "parts")
+        claim.unlink()
+
+    monkeypatch.setattr(part_files.time, "sleep", sleep)
+    assert write() == (len(PARTS), sum(map(sum, GROUPS.values())), len(PARTS) - 1, 0)
+    require_right()
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_process_whose_claim_was_taken_over_goes_on(monkeypatch):
+    blocks = part_files.blocks
+
+    def taken(*arguments):
+        monkeypatch.setattr(part_files, "blocks", blocks)
+        for block in blocks(*arguments):
+            yield block
+            write()  # as a process that takes this one for ended; it clears its temporary file away
+
+    monkeypatch.setattr(part_files, "blocks", taken)
+    write()
+    require_right()
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_file_that_changes_meanwhile_is_an_error(monkeypatch):
+    written = part_files.written
+
+    def changing(*arguments):
+        found = written(*arguments)
+        write_file(Path("data", "a.parquet"), [8])
+        return found
+
+    monkeypatch.setattr(part_files, "written", changing)
+    errors = []
+    found = write_parts(RunFolder("run"), "data/a.parquet", "parts", report=errors.append)
+    assert (found.written, found.failed) == (1, 3)
+    assert [*map(str, errors)] == ["data/a.parquet was changed after the command began; start the command again"]
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_part_says_what_it_was_made_of():
+    command("predict", "run", "data", "--out", "parts", "--keep", "key")
+    about = json.loads(pq.read_schema(Path("parts", "a.parquet.00002.parquet")).metadata[b"framework.predictions"])
+    assert len(about.pop("checkpoint")) == 64
+    size, time = Path("data", "a.parquet").stat().st_size, Path("data", "a.parquet").stat().st_mtime_ns
+    assert about == {
+        "target": ["z"],
+        "keep": ["key"],
+        "file": "a.parquet",
+        "size and time": f"{size} {time}",
+        "row group": 2,
+        "rows": 37,
+    }
