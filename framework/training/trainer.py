@@ -317,7 +317,8 @@ class Trainer(Component):
         results = figures.results(run.sums)
         if self.regularizers:
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
-        outputs = self._outputs(run.model, "auto") if run.engine == "compiled" else None
+        compiled = held_out is not None and run.engine == "compiled"
+        outputs = self._outputs(run.model, "auto") if compiled else None
         validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
