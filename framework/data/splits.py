@@ -92,7 +92,7 @@ SEGMENT_ROWS = 65_536
 """Rows that follow one another, of which a part is held out."""
 
 
-def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[Any, Any]:
+def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int | None = None) -> tuple[Any, Any]:
     """Return the training part and the held-out part of some data, each in the order of the data.
 
     Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
@@ -104,6 +104,8 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[A
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the draw; None holds out the last rows.
         name: The caller and its argument, for messages.
+        fold: Which of 1 / fraction parts, from 0, in which each row is held out once: of the drawn order, or of the
+            order of the data without a seed. None is one part, drawn or the last.
 
     Raises:
         SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
@@ -116,11 +118,12 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str) -> tuple[A
     if not 0 < fraction < 1:
         raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
     if hasattr(data, "read") and hasattr(data, "__len__"):
-        return HeldOut(data, fraction, seed, name, held=False), HeldOut(data, fraction, seed, name, held=True)
+        drawn = (data, fraction, seed, name, fold)
+        return HeldOut(*drawn, held=False), HeldOut(*drawn, held=True)
     if isinstance(data, Stream):
         raise SettingsError(f"{name} needs rows by number; got a {data.name}; give held-out data by itself")
     trees = _trees(data, name)
-    draw = _Draw(_rows_of(trees, name), fraction, seed)
+    draw = _Draw(_rows_of(trees, name), fraction, seed, fold)
     draw.require(name)
     train, held = (
         np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
@@ -148,30 +151,39 @@ class _Draw:
         starts: The first rows of the segments.
     """
 
-    def __init__(self, count: int, fraction: float, seed: int | None) -> None:
-        self.count, self.fraction, self.seed = count, fraction, seed
+    def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None) -> None:
+        self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
         self.starts = range(0, count, SEGMENT_ROWS)
 
     def end(self, start: int) -> int:
         """Return the end of a segment."""
         return min(start + SEGMENT_ROWS, self.count)
 
+    def _held(self, start: int) -> slice:
+        """Return which places in the order of a segment are held out."""
+        size, folds = self.end(start) - start, round(1 / self.fraction)
+        if self.seed is None:
+            first, last = self.count - round(self.count * self.fraction), self.count
+            if self.fold is not None:
+                first, last = (self.count * (self.fold + more) // folds for more in (0, 1))
+            return slice(*(min(max(0, row - start), size) for row in (first, last)))
+        if self.fold is not None:
+            return slice(size * self.fold // folds, size * (self.fold + 1) // folds)
+        return slice(size - round(self.end(start) * self.fraction) + round(start * self.fraction), size)
+
     def size(self, start: int, *, held: bool) -> int:
         """Return how many rows of a segment are held out, or how many are not."""
-        end = self.end(start)
-        if self.seed is None:
-            chosen = max(0, end - max(start, self.count - round(self.count * self.fraction)))
-        else:
-            chosen = round(end * self.fraction) - round(start * self.fraction)
-        return chosen if held else end - start - chosen
+        places = self._held(start)
+        chosen = places.stop - places.start
+        return int(chosen if held else self.end(start) - start - chosen)
 
     def rows(self, start: int, *, held: bool) -> Array:
         """Return the rows of a segment that are held out, or the others; ascending, counted from its start."""
         order = np.arange(self.end(start) - start)
         if self.seed is not None:
             order = random_generator(self.seed, "validation", start).permutation(order)
-        others = self.size(start, held=False)
-        return np.sort(order[others:] if held else order[:others])
+        places = self._held(start)
+        return np.sort(order[places] if held else np.delete(order, places))
 
     def require(self, name: str) -> None:
         """Refuse a part without rows."""
@@ -188,17 +200,20 @@ class HeldOut:
         fraction: The held-out part of the rows.
         seed: The seed of the draw; None holds out the last rows.
         name: The caller and its argument, for messages.
+        fold: Which of 1 / fraction parts; None is one that is drawn, or the last.
         held: Whether these are the held-out rows, or the others.
 
     Raises:
         SettingsError: A part has no rows.
     """
 
-    def __init__(self, dataset: Any, fraction: float, seed: int | None, name: str, *, held: bool) -> None:
+    def __init__(
+        self, dataset: Any, fraction: float, seed: int | None, name: str, fold: int | None = None, *, held: bool
+    ) -> None:
         self.dataset, self.held = dataset, held
         self.target = getattr(dataset, "target", "")
         self.read_ahead = getattr(dataset, "read_ahead", False)
-        self._draw = _Draw(len(dataset), fraction, seed)
+        self._draw = _Draw(len(dataset), fraction, seed, fold)
         self._draw.require(name)
         self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
         self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
@@ -250,7 +265,8 @@ class HeldOut:
             return None
         draw = self._draw
         part = f"{draw.fraction} held out" if self.held else f"without the held-out {draw.fraction}"
-        return f"{self.dataset.fingerprint()}, {part} by {'order' if draw.seed is None else f'seed {draw.seed}'}"
+        fold = "" if draw.fold is None else f", fold {draw.fold}"
+        return f"{self.dataset.fingerprint()}, {part} by {'order' if draw.seed is None else f'seed {draw.seed}'}{fold}"
 
 
 def _trees(data: tuple[Any, ...] | list[Any], name: str) -> dict[int, Any]:

@@ -198,6 +198,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     help="A setting to vary, e.g. trainer.epochs=5,10 or model.seed=int(0,99); one value sets it for all runs.",
 )
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N trials. [default: all combinations]")
+@click.option("--halving", type=click.IntRange(min=2), metavar="ETA", help="Train the best 1/ETA ETA times as long.")
+@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate each trial, with K parts.")
 @click.option("--seed", default=0, show_default=True, help="The seed of the draws.")
 @click.option("--objective", metavar="COLUMN", help="The figure that counts. [default: a callback's monitor, val_loss]")
 @click.option("--mode", type=click.Choice(["min", "max"]), help="Which is better. [default: as the metric says]")
@@ -226,6 +228,8 @@ def sweep_runs(
         experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
         varying = [change for change in changes if change not in fixed]
         sweep = Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
+    if index is not None and sweep.settings.get("halving") is not None:
+        raise click.ClickException("--index: successive halving compares all runs; start the command without it")
     shown, well = _relative(sweep.path), True
     try:
         if workers > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,8 @@ class Experiment(Component):
             as 0.2; or None.
         holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed, or the ``"last"`` ones, for a table
             in the order of time.
+        fold: Which of 1 / ``validation`` parts is held out, from 0: over all folds, each row is held out once. With
+            ``holdout="last"``, each part is a block of rows. None holds out one part.
 
     Raises:
         SettingsError: A setting is unknown, missing or wrong.
@@ -60,13 +63,20 @@ class Experiment(Component):
     trainer: Trainer
     validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
     holdout: Literal["random", "last"] = "random"
+    fold: Annotated[int, Field(ge=0)] | None = None
 
     def model_post_init(self, context: object) -> None:
-        """Check that there are rows to hold out where the last ones are asked for."""
+        """Check that there are rows to hold out where ``holdout`` or ``fold`` says which."""
         if self.holdout == "last" and not isinstance(self.validation, float):
             raise SettingsError(
                 "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
                 f"part such as 0.2; got {brief(self.validation)}"
+            )
+        part = self.validation if isinstance(self.validation, float) else 1.0
+        if self.fold is not None and not (math.isclose(round(1 / part) * part, 1) and self.fold < round(1 / part) > 1):
+            raise SettingsError(
+                "Experiment: setting 'fold' must be one of 0 to K - 1, where 'validation' is 1 / K, such as 0.2; got "
+                f"{self.fold}, and validation = {brief(self.validation)}"
             )
 
     def __eq__(self, other: object) -> bool:
@@ -148,7 +158,9 @@ class Experiment(Component):
         """
         if isinstance(self.validation, float):
             seed = self.trainer.seed if self.holdout == "random" else None
-            data, validation = map(in_memory, hold_out(labelled(self.data), self.validation, seed, "validation"))
+            data, validation = map(
+                in_memory, hold_out(labelled(self.data), self.validation, seed, "validation", self.fold)
+            )
             return data, validation
         data = in_memory(labelled(self.data))
         if self.validation is None:

@@ -8,10 +8,12 @@ claims/NAME.1     which process works on a run
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -75,6 +77,8 @@ class Sweep:
         changes: Sequence[str],
         *,
         random: int | None = None,
+        halving: int | None = None,
+        folds: int | None = None,
         seed: int = 0,
         objective: str | None = None,
         mode: Literal["min", "max"] | None = None,
@@ -88,6 +92,10 @@ class Sweep:
                 ``"trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)"``; also ``uniform``, and ``int`` and
                 ``logint`` for whole numbers, with both ends.
             random: How many trials are drawn; None trains every combination of the values.
+            halving: Successive halving by this factor, such as 3: all trials are trained briefly, the best third of
+                them three times as long, and so on, up to the trainer's ``epochs``. None trains all of them so long.
+            folds: Cross-validation: the number of parts of the data. Each trial is trained once for each part, which is
+                held out. None trains it once.
             seed: The seed of the draws.
             objective: The column of the history by which runs are judged. None is that of the experiment's first
                 callback with a ``monitor``, else ``"val_loss"``, or ``"loss"`` without validation.
@@ -98,10 +106,20 @@ class Sweep:
                 something else.
         """
         space = [varied(text) for text in changes]
-        if len({each.setting for each in space}) < len(space):
+        names = [each.setting for each in space]
+        if len({*names}) < len(names):
             raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
-        settings: dict[str, Any] = {"set": [*changes], "random": random, "seed": seed}
-        judged = {_judged(experiment.changed(trial), objective, mode) for trial in trials(space, random, seed)}
+        for argument, number, fixed in (
+            ("halving", halving, {"trainer.epochs"}),
+            ("folds", folds, {"validation", "fold"}),
+        ):
+            if number is not None and number < 2:
+                raise SettingsError(f"sweep: argument '{argument}' must be 2 or more; got {number}")
+            if number is not None and (twice := fixed & {*names}):
+                raise SettingsError(f"--set {twice.pop()}: {argument} sets it; leave it out, or give one value")
+        settings = {"set": [*changes], "random": random, "halving": halving, "folds": folds, "seed": seed}
+        drawn = [(*trial, *fold) for trial in trials(space, random, seed) for fold in _folds(folds)]
+        judged = {_judged(experiment.changed(trial), objective, mode) for trial in drawn}
         if len(judged) != 1:
             raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
         column, direction = judged.pop()
@@ -127,9 +145,17 @@ class Sweep:
     @cached_property
     def trials(self) -> dict[str, Trial]:
         """The changes of each run, by the name of its folder."""
+        return {name: trial for candidate in self._candidates for name, trial in candidate.items()}
+
+    @cached_property
+    def _candidates(self) -> list[dict[str, Trial]]:
+        """The runs of each trial, by name: one, or one for each fold."""
         found = trials([*map(varied, self.settings["set"])], self.settings.get("random"), self.settings["seed"])
-        width = len(str(len(found) - 1))
-        return {f"{number:0{width}}": trial for number, trial in enumerate(found)}
+        folds, width = _folds(self.settings.get("folds")), len(str(len(found) - 1))
+        return [
+            {f"{number:0{width}}{f'-{place}' * bool(fold)}": (*trial, *fold) for place, fold in enumerate(folds)}
+            for number, trial in enumerate(found)
+        ]
 
     def name(self, number: int) -> str:
         """Return the name of a run.
@@ -140,6 +166,23 @@ class Sweep:
         if not 0 <= number < len(self.trials):
             raise SettingsError(f"the sweep has {len(self.trials)} runs, from 0; got {number}")
         return [*self.trials][number]
+
+    @cached_property
+    def rungs(self) -> list[tuple[int, int | None]]:
+        """How many trials are trained up to which epoch; None is the last one of the experiment.
+
+        With halving by eta, k from 0 to s: n // eta^k trials up to ceil(epochs / eta^(s-k)), where eta^s is at most n
+        and at most the epochs.
+
+        Source:
+            Jamieson and Talwalkar, Non-stochastic best arm identification (2016); with whole numbers of epochs.
+        """
+        count, eta = len(self._candidates), self.settings.get("halving")
+        if eta is None:
+            return [(count, None)]
+        epochs = Experiment.read(self.path / BASE).trainer.epochs
+        last = next(k for k in itertools.count() if eta ** (k + 1) > min(count, epochs))
+        return [(count // eta**k, -(-epochs // eta ** (last - k)) if k < last else None) for k in range(last + 1)]
 
     @property
     def objective(self) -> str:
@@ -164,52 +207,116 @@ class Sweep:
         Raises:
             CheckpointError: A run cannot be saved, for instance because the disk is full.
         """
-        while waiting := [name for name in names or self.trials if not self._finished(name)]:
+        while (rung := self._rung(names))[1]:
+            _, waiting, until = rung
             worked = False
             for name in waiting:
-                claim = None if self._finished(name) else self._claims.take(name, str(self._epochs(name)))
+                claim = None if self._reached(name, until) else self._claims.take(name, str(self._epochs(name)))
                 if claim is None:
                     continue
                 worked = True
                 with claim:
-                    if self._finished(name):  # by another, before the claim
+                    if self._reached(name, until):  # by another, before the claim
                         continue
-                    self._train(name, claim)
-                yield self._row(name)
+                    self._train(name, claim, until)
+                if self._finished(name):
+                    yield self._row(name)
             if not worked:
                 time.sleep(WAIT)
+
+    def _rung(self, names: Sequence[str] | None = None) -> tuple[list[str], list[str], int | None]:
+        """Return the runs of the current rung, those that have not reached its end, and its last epoch.
+
+        It depends on the figures of finished epochs alone, so every process finds the same.
+        """
+        entrants = [[*candidate] for candidate in self._candidates] if names is None else [[*names]]
+        for count, until in self.rungs:
+            entrants = entrants[:count]
+            runs = [name for candidate in entrants for name in candidate]
+            waiting = [name for name in runs if not self._reached(name, until)]
+            if waiting or until is None:
+                return runs, waiting, until
+            scores = [self._score(_mean([self._figure(name, until) for name in candidate])) for candidate in entrants]
+            order = sorted((score, place) for place, score in enumerate(scores) if score < math.inf)
+            entrants = [entrants[place] for _, place in order]
+        raise AssertionError
 
     def results(self) -> list[dict[str, Any]]:
         """Return a row for each run: its name, its settings, its state, and its figures in the epoch of its weights.
 
-        The state is ``"complete"``, ``"failed"``, ``"begun"`` or ``"new"``. A failed run has its ``error``.
+        The state is ``"complete"``, ``"failed"``, ``"begun"``, ``"new"``, or ``"dropped"`` by successive halving. A
+        failed run has its ``error``.
         """
         rows = [self._row(name) for name in self.trials]
+        entrants = self._rung()[0]
+        for row in rows:
+            if row["run"] not in entrants and row["state"] == "begun":
+                row["state"] = "dropped"
         columns = dict.fromkeys(key for row in rows for key in row)
         return [{key: row.get(key) for key in columns} for row in rows]
 
     @property
     def best(self) -> RunFolder:
-        """The complete run with the best objective.
+        """The complete run with the best objective; with folds, the first one of the best trial.
 
         Raises:
             SettingsError: There is none yet.
         """
-        ranked = self.ranked()
-        if not ranked or self._score(ranked[0]) == math.inf:
+        best = self.ranked()[0]
+        if self._score(self._final(best)) == math.inf:
             raise SettingsError(f"the sweep {str(self.path)!r} has no complete run with a finite {self.objective} yet")
-        return self._folder(ranked[0]["run"])
+        return self._folder(best["run"] if "folds" not in best else f"{best['run']}-0")
 
     def ranked(self) -> list[dict[str, Any]]:
-        """Return the results, the best first; of equal ones the first trial."""
-        return sorted(self.results(), key=self._score)
+        """Return the results, the best first; of equal ones the first trial.
 
-    def _score(self, row: dict[str, Any]) -> float:
-        """Return a number that is smaller for a better run."""
-        value = row.get(self.objective)
-        if row["state"] != "complete" or value is None or not math.isfinite(value):
+        With folds, there is a row for each trial, with the means of the figures over the folds, and the standard
+        deviation of the objective, that of a sample.
+        """
+        rows, place = self.results(), 0
+        if self.settings.get("folds") is not None:
+            every, rows = rows, []
+            for candidate in self._candidates:
+                rows.append(self._averaged(every[place : place + len(candidate)]))
+                place += len(candidate)
+
+        def rank(row: dict[str, Any]) -> tuple[float, ...]:
+            return self._score(self._final(row)), -(row.get("epochs") or 0), self._score(row.get(self.objective))
+
+        return sorted(rows, key=rank)
+
+    def _averaged(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the row of a trial from those of its folds."""
+        first, states = rows[0], [row["state"] for row in rows]
+        settings = [key for key in first if key in {change.partition("=")[0] for change in self.trials[first["run"]]}]
+        figures = [key for key in first if key not in ("run", "state", "error", *settings)]
+        values = [row.get(self.objective) for row in rows]
+        return {
+            "run": first["run"].rpartition("-")[0],
+            **{key: first[key] for key in settings if key not in ("validation", "fold")},
+            "state": min(states, key=("failed", "dropped", "new", "begun", "complete").index),
+            "folds": states.count("complete"),
+            **{key: _mean([row[key] for row in rows]) for key in figures},
+            "deviation": None if _mean(values) is None else statistics.stdev(v for v in values if v is not None),
+            "error": next((row["error"] for row in rows if row.get("error") is not None), None),
+        }
+
+    def _score(self, value: Any) -> float:
+        """Return a number that is smaller for a better figure."""
+        if value is None or not math.isfinite(value):
             return math.inf
         return float(-value if self.settings["mode"] == "max" else value)
+
+    def _figure(self, name: str, until: int | None) -> Any:
+        """Return the objective of a run at the end of an epoch, or that of its final weights if it ended before."""
+        for row in self._folder(name).history() if self._begun(name) else ():
+            if row.get("epoch") == until:
+                return row.get(self.objective)
+        return self._final(self._row(name))
+
+    def _final(self, row: dict[str, Any]) -> Any:
+        """Return the objective of a complete run; None of others."""
+        return row.get(self.objective) if row["state"] == "complete" else None
 
     def _row(self, name: str) -> dict[str, Any]:
         row: dict[str, Any] = {"run": name, **dict(change.split("=", 1) for change in self.trials[name])}
@@ -243,7 +350,13 @@ class Sweep:
     def _finished(self, name: str) -> bool:
         return self._begun(name) and (self._folder(name).metrics is not None or self._error(name) is not None)
 
-    def _train(self, name: str, claim: Claim) -> None:
+    def _reached(self, name: str, until: int | None) -> bool:
+        """Return whether a run has finished, or made its epochs ``until``."""
+        if self._finished(name) or until is None or not self._begun(name):
+            return self._finished(name)
+        return any(row.get("epoch") == until for row in self._folder(name).history())
+
+    def _train(self, name: str, claim: Claim, until: int | None) -> None:
         """Begin or resume a run, and write down an error that is the run's own."""
         path = self._path(name)
         if not self._begun(name):
@@ -261,8 +374,8 @@ class Sweep:
             self._fail(name, said)
             return
         try:
-            run.train(callbacks=[_Watch(successor=str(claim.successor))])
-        except _Lost:
+            run.train(callbacks=[_Watch(successor=str(claim.successor), until=until)])
+        except _Left:
             return
         except (CheckpointError, OSError):  # which is not the run's own
             raise
@@ -276,26 +389,39 @@ class Sweep:
         write_whole(self._path(name) / FAILED, json.dumps({"error": error}, ensure_ascii=False) + "\n")
 
 
-class _Lost(Exception):  # noqa: N818 (not an error)
-    """Another process has taken over the run, because this one seemed to be dead."""
+class _Left(Exception):  # noqa: N818 (not an error)
+    """The run has reached the end of its rung; or another process has taken it over, because this one seemed dead."""
 
 
 class _Watch(Callback):
-    """Leave a run that another process has taken over.
+    """Leave a run as a kill would: nothing is done that belongs to its end, such as to restore the best weights.
 
     Attributes:
-        successor: The file that shows it.
+        successor: The file that shows that another process has taken over the run.
+        until: The last epoch of the rung.
     """
 
     saves: ClassVar[bool] = True  # after all other callbacks
     observes: ClassVar[bool] = True
 
     successor: str
+    until: int | None
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Look whether the run is still ours."""
-        if Path(self.successor).exists():
-            raise _Lost
+        """Leave before an epoch that is another's."""
+        if run.epoch == self.until or Path(self.successor).exists():
+            raise _Left
+
+
+def _folds(number: int | None) -> list[Trial]:
+    """Return the changes of each fold."""
+    return [()] if number is None else [(f"validation={1 / number!r}", f"fold={fold}") for fold in range(number)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None if a value is missing or not finite."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(finite) if len(finite) == len(values) else None
 
 
 def _judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:

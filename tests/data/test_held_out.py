@@ -88,6 +88,23 @@ def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
         assert not np.array_equal(rows(held), rows(hold_out(table, fraction, seed + 1, "hold_out")[1]))
 
 
+@pytest.mark.parametrize("seed", [3, None])
+@pytest.mark.parametrize("folds", [2, 3, 7])
+@pytest.mark.usefixtures("small")
+def test_over_all_folds_each_row_is_held_out_once(table, folds, seed):
+    parts = [hold_out(table, 1 / folds, seed, "hold_out", fold) for fold in range(folds)]
+    held = [rows(part) for _, part in parts]
+    assert np.array_equal(np.sort(np.concatenate(held)), np.arange(ROWS))
+    for (others, _), each in zip(parts, held, strict=True):
+        assert abs(len(each) - ROWS / folds) < 1 + len(range(0, ROWS, 3000))
+        assert np.array_equal(rows(others), np.setdiff1d(np.arange(ROWS), each))
+        if seed is None:
+            assert np.array_equal(each, np.arange(each[0], each[-1] + 1))
+    arrays = TABLE[["x"]].to_numpy(), TABLE["row"].to_numpy()
+    assert np.array_equal(hold_out(arrays, 1 / folds, seed, "hold_out", 1)[1][1], held[1])
+    assert len({part.fingerprint() for pair in parts for part in pair}) == 2 * folds
+
+
 def sources(folder):
     return {
         "CSV": CSV(folder / "a.csv", target="row"),

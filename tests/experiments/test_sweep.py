@@ -205,6 +205,84 @@ def test_a_folder_of_another_sweep_is_refused_by_name():
         Sweep(".")
 
 
+HALVED = ("--set", f"{RATE}=loguniform(1e-3, 1)", "--random", "9", "--halving", "3", "--set", "trainer.epochs=9")
+SAVERS = """callbacks = [
+    {type = "EarlyStopping", patience = 20, restore_best = true},
+    {type = "Checkpoint", folder = "checkpoints", every = 7},
+]
+"""
+
+
+def test_halving_trains_the_best_third_three_times_as_long():
+    rows = table("points.toml", *HALVED)
+    first = sorted(rows, key=lambda name: histories(name)[0]["val_loss"])
+    second = sorted(first[:3], key=lambda name: histories(name)[2]["val_loss"])
+    assert {name: row["epochs"] for name, row in rows.items()} == {
+        name: 9 if name == second[0] else 3 if name in second else 1 for name in rows
+    }
+    assert next(iter(rows)) == second[0]
+    assert {row["state"] for name, row in rows.items() if name != second[0]} == {"dropped"}
+    assert "--index: successive halving compares all runs" in command(
+        "sweep", "sweeps/points", "--index", "0", status=1
+    )
+
+
+def histories(name):
+    return [json.loads(line) for line in Path("sweeps/points/runs", name, "history.jsonl").read_text().splitlines()]
+
+
+def test_the_rungs_of_halving_leave_no_trace_in_the_run_that_wins():
+    Path("points.toml").write_text(FILE + SAVERS)
+    rows = table("points.toml", *HALVED, "--set", "trainer.optimizer.momentum=0.99")
+    (winner,) = (name for name, row in rows.items() if row["state"] == "complete")
+    assert rows[winner]["epoch"] < 9, "the best weights are from an earlier epoch and were put back"
+    assert state(f"sweeps/points/runs/{winner}") == alone(Sweep("sweeps/points"), winner)
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "eta", "rungs"),
+    [
+        (27, 27, 3, [(27, 1), (9, 3), (3, 9), (1, None)]),
+        (40, 10, 3, [(40, 2), (13, 4), (4, None)]),
+        (5, 100, 2, [(5, 25), (2, 50), (1, None)]),
+        (5, 1, 2, [(5, None)]),
+        (2, 9, 3, [(2, None)]),
+    ],
+)
+def test_the_rungs_depend_on_the_trials_and_the_epochs(count, epochs, eta, rungs):
+    experiment = Experiment.read("points.toml", [f"trainer.epochs={epochs}"])
+    assert Sweep.create("s", experiment, [f"model.seed=int(1, {count})"], random=count, halving=eta).rungs == rungs
+
+
+def test_a_trial_that_diverges_is_not_promoted():
+    flags = ("points.toml", "--set", "trainer.loss=HalfSquaredError", "--set", "model.layers.1.activation=Identity")
+    rows = table(*flags, "--set", f"{RATE}=1e200,0.01,0.02", "--halving", "2", "--set", "trainer.epochs=2")
+    assert (rows["0"]["state"], min(row["state"] for row in rows.values())) == ("failed", "complete")
+
+
+def test_folds_hold_out_every_row_once_and_average():
+    rows = table("points.toml", "--set", f"{RATE}=0.1,0.01", "--folds", "4")
+    sweep = Sweep("sweeps/points")
+    assert [*sweep.trials] == [f"{trial}-{fold}" for trial in (0, 1) for fold in range(4)]
+    parts = [RunFolder(f"sweeps/points/runs/0-{fold}").experiment.parts() for fold in range(4)]
+    held = sorted(pair for _, (x, _) in parts for pair in zip(*(x[name].to_pylist() for name in "xy"), strict=True))
+    with Path("points.csv").open() as file:
+        assert held == sorted((float(row["x"]), float(row["y"])) for row in csv.DictReader(file))
+    for name, row in rows.items():
+        values = [each["val_loss"] for each in sweep.results() if each["run"].startswith(f"{name}-")]
+        assert row["val_loss"] == pytest.approx(np.mean(values), rel=1e-12)
+        assert row["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+        assert (row["folds"], row["state"]) == (4, "complete")
+    assert "--set fold: folds sets it" in command("sweep", "points.toml", "--folds=4", "--set=fold=0,1", status=1)
+
+
+@pytest.mark.parametrize("changes", [["fold=4"], ["validation=0.3", "fold=0"], ["validation=0.9", "fold=0"]])
+def test_a_fold_is_one_of_equal_parts(changes):
+    with pytest.raises(SettingsError, match="setting 'fold' must be one of 0 to K - 1, where 'validation' is 1 / K"):
+        Experiment.read("points.toml", changes)
+    assert Experiment.read("points.toml", ["fold=3"]).fold == 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
     flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--set", f"{RATE}=0.1,0.03", "--random", "40")
