@@ -20,12 +20,13 @@ from click.core import ParameterSource
 
 from framework.checkpoint import load_model
 from framework.errors import FrameworkError
+from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
 from framework.experiments.part_files import is_folder, write_parts
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
-from framework.experiments.reporting import compared, report_runs
+from framework.experiments.reporting import report_runs
 from framework.experiments.schema import schema_of
 from framework.experiments.space import varied
 from framework.experiments.sweep import Sweep

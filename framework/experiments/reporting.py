@@ -13,10 +13,9 @@ from framework.callbacks import on
 from framework.checkpoint import load
 from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError
+from framework.experiments.comparing import compared, named
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
-from framework.experiments.text import without_found
-from framework.reports.comparing import Side, comparison
 from framework.reports.contents import (
     STEPS,
     Cells,
@@ -38,19 +37,8 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
     """
-    runs = [_contents(folder, name) for name, folder in _named(folders).items()]
+    runs = [_contents(folder, name) for name, folder in named(folders).items()]
     write_report(path, runs, compared(folders) if len(folders) > 1 else ())
-
-
-def compared(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Return the comparison of some runs, for which their own classes need not be defined."""
-    return comparison([_side(folder, name) for name, folder in _named(folders).items()])
-
-
-def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
-    """Return folders by name, or by path where two have the same name."""
-    names = {folder.path.name: folder for folder in folders}
-    return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
@@ -84,16 +72,6 @@ def _value(row: Mapping[str, float | None], key: str) -> float | None:
     """Return a value of a row: None if it lacks one, a NaN if it is not finite."""
     value = row.get(key)
     return math.nan if value is None and key in row else value
-
-
-def _side(folder: RunFolder, name: str) -> Side:
-    metrics, rows = folder.metrics, folder.history()
-    row = rows[-1] if rows else {}
-    if metrics is not None and metrics.get("epoch") is None:  # the final weights are from within an epoch
-        row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
-    elif metrics is not None:
-        row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
-    return Side(name, without_found(folder.settings), len(rows), metrics is not None, row)
 
 
 def _about(folder: RunFolder) -> Cells:

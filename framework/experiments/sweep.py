@@ -24,9 +24,9 @@ from typing import Any, ClassVar, Literal
 from framework.callbacks import Callback
 from framework.errors import CheckpointError, FrameworkError, SettingsError, nearest
 from framework.experiments.claims import Claim, Claims
+from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
-from framework.experiments.reporting import compared
 from framework.experiments.space import Trial, trials, varied
 from framework.experiments.text import read_settings, to_toml
 from framework.files import write_whole
@@ -45,7 +45,7 @@ ATTEMPTS = 5
 
 
 class Sweep:
-    """The folder of a sweep.
+    r"""The folder of a sweep.
 
     Every process that runs the same sweep takes the next run that no other one has claimed. A process may be killed at
     any moment: another one resumes its run from the newest checkpoint. A finished run is never repeated.
@@ -56,10 +56,23 @@ class Sweep:
     Raises:
         SettingsError: It is not the folder of a sweep.
 
+    Attributes:
+        path: The folder.
+        settings: What ``create`` has written.
+
     Example:
-        >>> Sweep("no such folder")
-        Traceback (most recent call last):
-        framework.errors.SettingsError: 'no such folder' is not the folder of a sweep: it has no sweep.toml
+        >>> from framework import CSV, Experiment, HalfSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> _ = Path("line.csv").write_text("x,y\n0,1\n1,3\n2,5\n")
+        >>> experiment = Experiment(
+        ...     data=CSV("line.csv", target="y"),
+        ...     model=Neuron(),
+        ...     trainer=Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=9),
+        ... )
+        >>> sweep = Sweep.create("line", experiment, ["trainer.optimizer.learning_rate=0.01,0.3"])
+        >>> [(row["run"], row["state"], row["epochs"]) for row in sweep.run()]
+        [('0', 'complete', 9), ('1', 'complete', 9)]
+        >>> sweep.best.path.name
+        '1'
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
