@@ -21,7 +21,8 @@ def product(flip: int, m: int, n: int, k: int, alpha: Any, a: Array, b: Array, b
     """C <- alpha A B + beta C, row-major: A (m, k), B (k, n), C (m, n); with beta = 0, C is not read.
 
     Args:
-        flip: 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0.
+        flip: 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0. 3 is as 0, without
+            BLAS: the bits of a row of C do not depend on m.
         m: The rows of A and C.
         n: The columns of B and C.
         k: The columns of A, the rows of B.

@@ -69,10 +69,7 @@ def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, 
             share = real(1.0)
 """
 
-LARGE = 1 << 24
-"""Products of more multiplications are OpenBLAS's."""
-
-_LARGE = f"""if m * n * k > {LARGE}:
+_LARGE = """if flip != 3 and m * n * k > 16777216:
         blas(flip, m, n, k, alpha, a, b, beta, c)
         return"""
 

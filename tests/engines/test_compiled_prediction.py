@@ -99,7 +99,7 @@ MODELS = {
     "a neuron": lambda dtype: Neuron(5, Sigmoid(), dtype=dtype),
     "an activation at the end": lambda dtype: Sequential(LayerNorm(5, dtype=dtype), Softmax()),
     "no activation": lambda dtype: Sequential(Dense(5, 9, dtype=dtype), BatchNorm(9, dtype=dtype)),
-    "wide": lambda dtype: Sequential(Dense(5, 600, ReLU(), dtype=dtype), Dense(600, 300, dtype=dtype)),
+    "of a size for BLAS": lambda dtype: Sequential(Dense(5, 600, ReLU(), dtype=dtype), Dense(600, 300, dtype=dtype)),
 }
 
 
@@ -266,6 +266,7 @@ class Centred(Layer):
     [
         (Sequential(Conv2D(filters=2, kernel=3, inputs=1), Flatten()), np.ones((2, 1, 5, 5)), "columns|Conv2D"),
         (Sequential(Dense(5, 3), Centred()), X, "mixes rows, by mean over the rows"),
+        (Sequential(Dense(5, 1025), Dense(1025, 1024)), X[:2], "a layer of 1,049,600 weights"),
     ],
 )
 def test_what_has_no_kernel_is_computed_by_numpy(model, x, reason):

@@ -1,7 +1,8 @@
 """The functions of layers in the kernel language: products, rows of the data, embeddings, descent.
 
 A Dense has the kind "dense". That of a single unit is "unit", whose products are loops, and "place" where it reads the
-rows of the data where they lie. In batches of one row a Dense has the kind "row", whose products are loops too.
+rows of the data where they lie. In batches of one row a Dense has the kind "row", whose products are loops too. In
+prediction it has the kind "alone".
 """
 
 from __future__ import annotations
@@ -132,6 +133,14 @@ def bias_descend(n: int, units: int, rate: real, h: reals, b: reals):
 def dense_forward(n: int, inputs: int, units: int, x: reals, w: reals, b: reals, h: reals):
     """h = x w + b."""
     product(0, n, units, inputs, real(1.0), x, w, real(0.0), h)
+    for i in range(n):
+        for j in range(units):
+            h[i * units + j] += b[j]
+
+
+def alone_forward(n: int, inputs: int, units: int, x: reals, w: reals, b: reals, h: reals):
+    """As dense_forward; a row of h has the same bits whatever n is."""
+    product(3, n, units, inputs, real(1.0), x, w, real(0.0), h)
     for i in range(n):
         for j in range(units):
             h[i * units + j] += b[j]

@@ -19,7 +19,6 @@ from framework.graph.symbol import Symbol
 from framework.models import Model
 from framework.models.rows import predicted
 from framework.native import addresses, available, compiled
-from framework.native.tiles import LARGE
 from framework.settings.messages import warn
 
 FEW_ROWS = 32
@@ -28,8 +27,8 @@ FEW_ROWS = 32
 _SHAPES = 8
 """For how many shapes of few rows memory is kept."""
 
-_ROWS, _NUMBERS = 256, 1 << 17
-"""A kernel takes this many rows at once, and fewer where a matrix of them had more numbers than this."""
+_ROWS, _WEIGHTS = 256, 1 << 20
+"""How many rows a kernel takes at once, and the largest matrix of weights; beyond it, NumPy's products are faster."""
 
 _HEAD = """
 rows = words[0]
@@ -179,7 +178,7 @@ class _Kernel:
         self._version = self._parameters.version
         wiring = _wiring(model)
         self._reads = own_reads(wiring.operations)
-        self._source = source = _Prediction(wiring, model.dtype, _block(wiring))
+        self._source = source = _Prediction(wiring, model.dtype, _ROWS)
         text = source.text()
         self._function = compiled(text, "predict", model.dtype)
         self._constants, self._sizes = np.array([*source.made.constants, 0.0]), np.array([*source.made.sizes, 0])
@@ -280,6 +279,7 @@ class _Prediction(Forward):
     def __init__(self, wiring: Wiring, dtype: str, size: int) -> None:
         passes = tuple(prediction_passes(operation, dtype) for operation in wiring.operations)
         super().__init__(wiring, passes, dtype, size)
+        self.dense = "alone"
         (out,) = wiring.outputs.values()
         last = len(wiring.widths) - 1
         self.h = f"x_{last}"
@@ -322,16 +322,7 @@ def _wiring(model: Model) -> Wiring:
         if operation.writes is None:
             operation.writes = (len(wiring.widths), 0)
             wiring.widths.append(operation.width)
+        size = wiring.widths[operation.reads[0]] * operation.width if operation.affine else 0
+        if size > _WEIGHTS:
+            raise CannotLower(f"NumPy is as fast for a layer of {size:,} weights")
     return wiring
-
-
-def _block(wiring: Wiring) -> int:
-    """Return how many rows a kernel takes at once: so few that its own product, whose bits are one row's, takes them.
-
-    Raises:
-        CannotLower: Not even one row is small enough.
-    """
-    products = [wiring.widths[made.reads[0]] * made.width for made in wiring.operations if made.affine]
-    if max(products, default=1) > LARGE:
-        raise CannotLower(f"a product of {max(products)} weights is as fast with NumPy")
-    return max(1, min(_ROWS, LARGE // max(products, default=1), _NUMBERS // max(wiring.widths)))

@@ -123,6 +123,8 @@ class Forward:
         self.kinds: dict[str, str] = {}
         self._places: dict[Any, int] = {}
         self.slots = 0
+        self.dense = "row" if single else "dense"
+        """The kind of a Dense of several units."""
         self.in_place = False
         """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
         self.squares: set[int] = set()
@@ -246,7 +248,7 @@ class Forward:
         operation = self.wiring.operations[i]
         if operation.width == 1:
             return "place" if self.in_place and operation.reads == (0,) else "unit"
-        return "row" if self.single else "dense"
+        return self.dense
 
     def _product(self, what: str, i: int, *more: str) -> str:
         """Return the call of a product of a layer."""
