@@ -115,7 +115,7 @@ class Engine:
         """Apply the gradients: one step of the optimizer."""
         self.run.optimizer.step()
 
-    def _rates(self, count: int) -> Array:
+    def rates(self, count: int) -> Array:
         """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
         optimizer = self.run.optimizer
         rate, steps = optimizer.learning_rate, optimizer.steps

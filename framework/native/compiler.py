@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn
 
+from framework.native.lanes import LanesTile
 from framework.native.library import library
 from framework.native.tiles import Tile, declarations
 
@@ -179,6 +180,15 @@ class Program:
         if name not in self._made:
             self._made[name] = Signature((), "void")
             self._texts.append(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)).text())
+            self._declared |= dict.fromkeys(declarations(self.real, lanes))
+        return name
+
+    def lanes_tile(self, lanes: int, rows: int, columns: int, shared: int) -> str:
+        """Return the name of a tile over lanes, which is written when it is first asked for."""
+        name = f"lanes_{rows}_{columns}_of_{lanes}{'_shared' if shared else ''}"
+        if name not in self._made:
+            self._made[name] = Signature((), "void")
+            self._texts.append(LanesTile(name, self.real, lanes, rows, columns, shared=bool(shared)).text())
             self._declared |= dict.fromkeys(declarations(self.real, lanes))
         return name
 
@@ -680,6 +690,11 @@ class _Function(ast.NodeVisitor):
         real, name = self.program.real, self.program.tile(lanes.name, rows.name, vectors.name, masked.name)
         array = f"*{real}"
         kinds = (array, "i64", "i64", array, "i64", array, "i64", "i64", real, real, "i64")
+        return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
+
+    def _lanes_tile_of(self, lanes: Value, rows: Value, columns: Value, shared: Value, *rest: Value) -> Value:
+        name, array = self.program.lanes_tile(lanes.name, rows.name, columns.name, shared.name), f"*{self.program.real}"
+        kinds = (array, "i64", "i64", array, "i64", "i64", "i64", "i64", array, array, "i64", "i64")
         return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
 
     def _memory_of(self, count: Value) -> Value:

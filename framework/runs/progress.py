@@ -18,7 +18,8 @@ class Progress:
 
     Attributes:
         seed: The seed of every random number in the run.
-        engine: ``"numpy"``, ``"compiled"`` or ``"jax"``; chosen once, and kept by ``resume``.
+        engine: ``"numpy"``, ``"compiled"``, ``"jax"`` or ``"many"``, that of ``fit_many``; chosen once, and kept by
+            ``resume``.
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the current epoch.

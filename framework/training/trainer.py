@@ -6,7 +6,7 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
+from framework.training.many import fit_many
 from framework.training.preconditions import (
     require_again,
     require_classes,
@@ -259,7 +260,7 @@ class Trainer(Component):
 
     def _load_engine(self, run: Run | None) -> None:
         """Load the compiler where it will be needed: the checks of the data use it too."""
-        if (self.engine if run is None else run.engine) == "compiled":
+        if (self.engine if run is None else run.engine) in ("compiled", "many"):
             from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
 
             require_available()
@@ -317,7 +318,7 @@ class Trainer(Component):
         results = figures.results(run.sums)
         if self.regularizers:
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
-        compiled = held_out is not None and run.engine == "compiled"
+        compiled = held_out is not None and run.engine in ("compiled", "many")
         outputs = self._outputs(run.model, "auto") if compiled else None
         validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs)
         return results | {f"val_{key}": value for key, value in validated.items()}
@@ -344,7 +345,7 @@ class Trainer(Component):
 
             options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
             return JaxEngine(run, self._figures, session.call, **options)
-        if run.engine == "compiled":
+        if run.engine in ("compiled", "many"):
             from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
 
             if not comes_between(self.engine, hooks):
@@ -353,6 +354,55 @@ class Trainer(Component):
         run.engine = "numpy"
         run.recipe.pop("products", None)
         return Engine(run, self._figures, session.call, **options)
+
+    @worded
+    def fit_many(
+        self,
+        models: Iterable[Model],
+        data: Any,
+        validation: Any = None,
+        *,
+        optimizers: Iterable[Optimizer] | None = None,
+        seeds: Iterable[int] | None = None,
+        splits: Iterable[tuple[Any, Any]] | None = None,
+        epochs: int | None = None,
+    ) -> list[Run]:
+        """Train many models of one architecture, and return the run of each: for an ensemble, a sweep, a validation.
+
+        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel; ``run.engine`` is
+        then ``"many"``. Each model becomes what ``fit`` makes of it, up to rounding. It has its own history and stop,
+        and hooks are called for each run. The other engines train one model after another.
+
+        Args:
+            models: The models, which have the same layers; they are trained in place.
+            data: As for ``fit``; the kernel takes arrays.
+            validation: As for ``fit``.
+            optimizers: An optimizer for each model, of one class; None is the trainer's.
+            seeds: A seed for each model, by which its rows are shuffled; None is the trainer's.
+            splits: For each model (rows to train on, rows to validate on), as the splitters of scikit-learn give them;
+                None trains all models on all rows.
+            epochs: How many; None is the trainer's.
+
+        Returns:
+            The runs, in the order of the models.
+
+        Raises:
+            SettingsError: The models differ in more than their weights, the kernel has no form for a part, a callback
+                acts within steps, or an argument has another length.
+            DivergedError: A model diverged; the others have been trained to their end.
+            KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.runs`` holds the runs of all models.
+
+        Example:
+            >>> from framework import Dense, MeanSquaredError, Sequential, SGDOptimizer, Tanh
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=20)
+            >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [[0.0], [1.0], [0.0], [-1.0]]
+            >>> models = [Sequential(Dense(1, 8, Tanh(), seed=seed), Dense(8, 1)) for seed in range(5)]
+            >>> rates = [SGDOptimizer(learning_rate=rate) for rate in (0.001, 0.003, 0.01, 0.03, 0.1)]
+            >>> runs = trainer.fit_many(models, (x, y), optimizers=rates)
+            >>> len(runs), len(runs[0].history)
+            (5, 20)
+        """
+        return fit_many(self, models, data, validation, optimizers, seeds, splits, epochs)
 
     @worded
     def resume(

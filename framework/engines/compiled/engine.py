@@ -85,7 +85,7 @@ class CompiledEngine(Engine):
         first = piece.place // size
         begun = time.perf_counter()
         length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
-        rates = self._rates(min(length, math.ceil(len(rows) / size) - first))
+        rates = self.rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
         kept = [array.copy() for array in arrays] if self.figures.of_metrics else []
         outputs = [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
@@ -150,7 +150,7 @@ class CompiledEngine(Engine):
             self._recipe = recipe
         form = Form(
             single=size == 1,
-            classes=_classes(self.run.loss_function, data[1]),
+            classes=classes_of(self.run.loss_function, data[1]),
             weighted=data[2] is not None,
             keeps=bool(self.figures.of_metrics),
         )
@@ -163,7 +163,7 @@ class CompiledEngine(Engine):
         run = self.run
         try:
             plan = lowered(run.model, run.loss_function, run.optimizer.recipe, self.regularizers)
-            _require_rows(data, plan.wiring)
+            require_rows(data, plan.wiring)
             self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
@@ -199,18 +199,23 @@ class CompiledEngine(Engine):
         return found
 
 
-def _classes(loss: Loss, y: Any) -> bool | tuple[bool, ...]:
+def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:
     """Return whether targets are classes; for each of several outputs."""
     if not isinstance(loss, Losses):
         return loss.by_row and bool(y.ndim == 1)
     found: tuple[bool, ...] = ()
     for name, each in loss.losses.items():
-        inside = _classes(each, y[name])
+        inside = classes_of(each, y[name])
         found += inside if isinstance(inside, tuple) else (inside,)
     return found
 
 
-def _require_rows(data: Batch, wiring: Wiring) -> None:
+def require_rows(data: Batch, wiring: Wiring) -> None:
+    """Refuse rows that are not plain numbers or single ids.
+
+    Raises:
+        CannotLower: Names the input.
+    """
     for path in wiring.inputs:
         ids = any(table.path == path for table in wiring.tables)
         array, name = at(data[0], path), "".join(["x", *(f"[{key!r}]" for key in path)])

@@ -62,6 +62,7 @@ class Loops:
         *,
         narrow: bool = False,
         single: bool = False,
+        by_column: bool = False,
     ) -> None:
         """Write the function.
 
@@ -73,11 +74,12 @@ class Loops:
             totals: The results that are summed up, into ``found``: "total" in double precision.
             narrow: Whether a row has one element.
             single: Whether a batch has one row.
+            by_column: Whether the numbers of a column lie one after another, instead of those of a row.
 
         Raises:
             CannotLower: An operation has no form.
         """
-        self.narrow, self.totals = narrow, [*totals]
+        self.narrow, self.totals, self.by_column = narrow, [*totals], by_column
         self.writer = Writer(dtype, scalar=narrow and single)
         self.reads = {record.inputs[each]: place for each, place in reads.items()}
         self.writes = [(bare(record.outputs[each]), place) for each, place in writes.items()]
@@ -302,7 +304,10 @@ class Loops:
         return f"{self._places[node]}[{'j * most + l' if self.direction == 'rows' else 'i * width + j'}]"
 
     def _full(self, place: Place) -> str:
-        return f"{place.array}[i * {f'stride_{place.array}' if place.strided else 'width'} + j]"
+        return f"{place.array}[{self._index(place)}]"
+
+    def _index(self, place: Place) -> str:
+        return "j * n + i" if self.by_column else f"i * {f'stride_{place.array}' if place.strided else 'width'} + j"
 
     def _load(self, node: Node, full: str, row: str, column: str) -> str:
         place = self.reads[node]
@@ -319,8 +324,7 @@ class Loops:
     def _load_full(self, node: Node) -> str:
         if node.op == "input" and node not in self._places:
             place = self.reads[node]
-            stride = f"stride_{place.array}" if place.strided else "width"
-            return self._load(node, f"i * {stride} + j", "j", "i")
+            return self._load(node, self._index(place), "j", "i")
         self.names[node] = f"v{node.place}" if node.op != "input" else f"{self.reads[node].array}_v"
         return f"{self.names[node]} = {self._loaded(node, self._kept(node))}"
 

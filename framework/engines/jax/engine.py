@@ -113,7 +113,7 @@ class JaxEngine(Engine):
         whole = 1 if size < piece.size else (piece.count - piece.place) // size
         capacity = self._capacity_for(plan, piece) if size == piece.size else 1
         length = 1 if self.watched else max(1, int(self._length))
-        rates = self._rates(min(length, whole, capacity))
+        rates = self.rates(min(length, whole, capacity))
         counts = self._counts(piece, size, len(rates))
         rates = rates[: len(counts)]
         if not len(rates):

@@ -1,0 +1,322 @@
+"""The compiled engine for many models: blocks of models go through their epochs in the lanes of one kernel.
+
+A block holds as many models as a vector has numbers; lanes without a model of their own repeat the first one. Before a
+chunk of steps the parameters of the models are copied into the block, and after it back. If a model diverges in a
+chunk, the kernel makes the steps before that again, and NumPy makes the step for each model of the block, which finds
+the model and raises its error. A model that stops or diverges leaves its block; those that are left fill new blocks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.data.pieces import Piece
+from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
+from framework.engines.compiled.engine import classes_of, require_rows
+from framework.engines.compiled.lanes import (
+    ManyForm,
+    ManySource,
+    lanes_of,
+    many_source,
+    require_clips,
+    require_form,
+    update_of,
+)
+from framework.engines.compiled.lower import Plan, lowered
+from framework.engines.compiled.wiring import Wiring
+from framework.engines.records import CannotLower, rehearsed_update
+from framework.errors import DivergedError
+from framework.losses import Loss
+from framework.models import Model
+from framework.native import addresses, compiled
+from framework.optimizers import Optimizer
+from framework.regularizers import Regularizer
+from framework.runs.run import Run
+
+
+class Member(Protocol):
+    """A model of many in training.
+
+    Attributes:
+        run: Its run.
+        piece: The rows of its epoch.
+        engine: Makes its steps with NumPy, where the kernel cannot.
+    """
+
+    run: Run
+    piece: Piece
+    engine: Engine
+
+    def fail(self, error: DivergedError) -> None:
+        """End the training of this model alone."""
+
+
+def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer]) -> Plan:
+    """Return the plan of a kernel for many models like ``model``.
+
+    Raises:
+        CannotLower: Some part has no form in such a kernel.
+    """
+    plan = lowered(model, loss, optimizer, regularizers)
+    require_form(plan)
+    for classes in {loss.by_row, False}:
+        many_source(plan, ManyForm(shared=False, classes=classes, whole=True))
+    return plan
+
+
+def require_like(plan: Plan, model: Model, optimizer: Optimizer) -> bool:
+    """Return whether a model has the layers of a plan, and check that a kernel can take its optimizer.
+
+    Raises:
+        CannotLower: A part has no form in a kernel.
+    """
+    if optimizer.rate_factors or optimizer.decay_factors:
+        raise CannotLower("a kernel has one learning rate and one decay for all parameters")
+    require_clips(optimizer)
+    rehearsed_update(optimizer, plan.dtype)
+    return model.dtype == plan.dtype and _shape(Wiring.of(model)) == _shape(plan.wiring)
+
+
+def _shape(wiring: Wiring) -> tuple[Any, ...]:
+    return wiring.signature, [operation.activation for operation in wiring.operations]
+
+
+class ManyEngine:
+    """Makes the steps of many models in kernels, each for as many as a vector has lanes.
+
+    Args:
+        plan: What the kernels are made of.
+        size: Rows in a batch.
+    """
+
+    def __init__(self, plan: Plan, size: int) -> None:
+        self.plan, self.size, self.lanes = plan, size, lanes_of(plan.dtype)
+        self._kernels: dict[Any, _Kernel] = {}
+        self._settings: dict[Optimizer, tuple[Any, tuple[float, ...]]] = {}
+        self._arrays: dict[int, tuple[Any, list[Array]]] = {}
+        self._length = 1.0  # of a chunk, in batches; only time depends on it
+
+    def blocks(self, members: Iterable[Member]) -> list[list[Member]]:
+        """Return members in blocks: of one kernel, one number of rows and steps, and rows in one order if possible."""
+        groups: dict[Any, list[Member]] = {}
+        for member in members:
+            run, piece = member.run, member.piece
+            trainable = tuple((part.start, part.stop) for part in run.model.parameters.trainable_runs())
+            update, _ = self._updates(run.optimizer.recipe)
+            key = (update, trainable, piece.count, piece.size, piece.place, run.step, piece.arrays[1].ndim)
+            groups.setdefault(key, []).append(member)
+        found = []
+        for group in groups.values():
+            ordered = sorted(group, key=lambda member: (id(member.piece.arrays[0]), id(member.piece.rows)))
+            found += [ordered[start : start + self.lanes] for start in range(0, len(ordered), self.lanes)]
+        return found
+
+    def advance(self, block: Sequence[Member]) -> None:
+        """Make a chunk of steps of the models of a block, whose rows are not done."""
+        size = block[0].piece.size
+        first = block[0].piece.place // size
+        total = math.ceil(block[0].piece.count / size)
+        rates = [member.engine.rates(min(max(1, int(self._length)), total - first)) for member in block]
+        length = min(map(len, rates))
+        if not length:  # a schedule has failed, and raises its error in this step
+            self._by_numpy(block, 1)
+            return
+        begun = time.perf_counter()
+        kernel, data = self._kernel(block)
+        stop = first + length
+        before = kernel.take(block)
+        reached, sums, losses = kernel.train(first, stop, data, block, rates)
+        if reached < stop or not kernel.finite:
+            kernel.put(before)
+            kept = max(0, reached - first - 1) if reached < stop else 0
+            if kept:
+                _, sums, losses = kernel.train(first, first + kept, data, block, rates)
+            self._count(block, kernel, kept, rates, sums, losses)
+            self._by_numpy(block, (reached if reached < stop else stop - 1) - first - kept + 1)
+            return
+        self._count(block, kernel, length, rates, sums, losses)
+        self._length = min(CHUNK_SECONDS * length / (time.perf_counter() - begun), GROWTH * length)
+
+    def _count(
+        self, block: Sequence[Member], kernel: _Kernel, steps: int, rates: list[Array], sums: Array, losses: Array
+    ) -> None:
+        """Give the models the numbers of the kernel, and count their steps."""
+        if not steps:
+            return
+        loss, width = self.plan.losses[0], self.plan.wiring.operations[-1].width
+        piece = block[0].piece
+        rows = min(piece.count, piece.place + steps * piece.size) - piece.place
+        count = float(rows if loss.by_row else rows * width)
+        for member in block:
+            member.run.optimizer.updating = True  # stays True if it is interrupted here
+        kernel.give(block)
+        for lane, member in enumerate(block):
+            run = member.run
+            total, counted = run.sums.get("loss", (0.0, 0.0))
+            run.sums["loss"] = (total + float(sums[lane]), counted + count)
+            run.batch_loss, run.optimizer.last_rate = float(losses[lane]), float(rates[lane][steps - 1])
+            run.batch += steps
+            run.step += steps
+            member.piece.place += steps * piece.size
+            run.optimizer.steps += steps
+            run.optimizer.updating = False
+
+    def _by_numpy(self, block: Sequence[Member], steps: int) -> None:
+        """Make some steps with NumPy; a model that diverges ends."""
+        for member in block:
+            try:
+                for _ in range(steps):
+                    member.engine.advance(member.piece)
+            except DivergedError as error:
+                member.fail(error)
+
+    def _updates(self, recipe: Optimizer) -> tuple[Any, tuple[float, ...]]:
+        """Return the update of an optimizer, and its numbers that kernels take as arguments."""
+        known = self._settings.get(recipe)
+        if known is None:
+            record = rehearsed_update(recipe, self.plan.dtype)
+            update = update_of(record, self.plan.dtype, self.lanes)
+            known = self._settings[recipe] = (record, update.text), update.constants
+        return known
+
+    def _kernel(self, block: Sequence[Member]) -> tuple[_Kernel, list[Array]]:
+        """Return the kernel of a block, and its data: rows, then x and y, of all or of each model."""
+        pieces = [member.piece for member in block]
+        first = pieces[0]
+        shared = all(piece.arrays is first.arrays and piece.rows is first.rows for piece in pieces)
+        (record, text), _ = self._updates(block[0].run.optimizer.recipe)
+        parameters = block[0].run.model.parameters
+        whole = sum(part.stop - part.start for part in parameters.trainable_runs()) == parameters.vector.size
+        form = ManyForm(shared, bool(classes_of(self.plan.losses[0], first.arrays[1])), whole)
+        key = form, text
+        if key not in self._kernels:
+            self._kernels[key] = _Kernel(replace(self.plan, update=record), form, self.size)
+        kernel = self._kernels[key]
+        settings = [self._updates(member.run.optimizer.recipe)[1] for member in block]
+        kernel.settings = np.array(_filled(settings, self.lanes)).T.ravel()
+        if shared:
+            return kernel, [first.rows, *self._given(first.arrays, form)]
+        rows = np.concatenate(_filled([piece.rows for piece in pieces], self.lanes))
+        return kernel, [
+            rows,
+            *(array for piece in _filled(pieces, self.lanes) for array in self._given(piece.arrays, form)),
+        ]
+
+    def _given(self, arrays: Any, form: ManyForm) -> list[Array]:
+        """Return x and y as a kernel takes them, cast once."""
+        known, found = self._arrays.get(id(arrays), (None, []))
+        if known is not arrays:
+            x, y, _ = arrays
+            dtype = self.plan.dtype
+            found = [np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, np.int64 if form.classes else dtype)]
+            self._arrays[id(arrays)] = arrays, found
+        return found
+
+
+def require_data(plan: Plan, piece: Piece) -> None:
+    """Check that a kernel can take these rows.
+
+    Raises:
+        CannotLower: It cannot, and says why.
+    """
+    require_rows(piece.arrays, plan.wiring)
+    if piece.arrays[2] is not None:
+        raise CannotLower("it takes no weights of rows")
+
+
+def _filled(values: Sequence[Any], count: int) -> list[Any]:
+    """Return values, and the first one again until there are ``count``."""
+    return [*values, *[values[0]] * (count - len(values))]
+
+
+class _Kernel:
+    """A compiled function with the memory of a block."""
+
+    def __init__(self, plan: Plan, form: ManyForm, size: int) -> None:
+        self.plan, self.size = plan, size
+        self.source: ManySource = many_source(plan, form)
+        self._train = compiled(self.source.text, "train", plan.dtype)
+        self.lanes = self.source.lanes
+        self.settings = np.zeros(0)
+        self.sizes = np.array([*self.source.sizes, 0])
+        self.constants = np.array([*self.source.constants, 0.0])
+        self._memory: dict[str, Array] = {}
+        self._done = np.zeros(2, np.int64)
+
+    @property
+    def _state(self) -> list[Array]:
+        """The parameters and the optimizer's memory."""
+        return [self._memory["vector"], *(self._memory[f"memory_{place}"] for place in self._places)]
+
+    @property
+    def _places(self) -> list[int]:
+        """Which arrays of the optimizer's memory the update takes."""
+        return [spec[1] for spec in self.source.memory.values() if spec[0] == "memory"]
+
+    def _state_of(self, run: Run) -> list[Array]:
+        memory = [*run.optimizer.memory.values()]
+        return [run.optimizer.parameters.vector, *(memory[place] for place in self._places)]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all parameters and all memory are finite."""
+        return all(np.isfinite(array.sum()) or np.isfinite(array).all() for array in self._state)
+
+    def _laid(self, numbers: int) -> None:
+        """Lay out the memory for models of this many parameters."""
+        for name, spec in self.source.memory.items():
+            kind = {"found": "float64", "classes": "int64"}.get(name, self.plan.dtype)
+            shape: tuple[int, ...] = (numbers, self.lanes)
+            match spec:
+                case ("shared", int(per_row), int(further)):
+                    shape = (per_row * self.size + further,)
+                case (int(per_row), int(further)):
+                    shape = (per_row * self.size + further, self.lanes)
+                case _:
+                    pass
+            self._memory[name] = np.zeros(shape, kind)
+
+    def take(self, block: Sequence[Member]) -> list[Array]:
+        """Copy the parameters and memory of models into the lanes, and return a copy of them."""
+        if not self._memory:
+            self._laid(block[0].run.model.parameters.vector.size)
+        of_models = _filled([self._state_of(member.run) for member in block], self.lanes)
+        for array, parts in zip(self._state, zip(*of_models, strict=True), strict=True):
+            for lane, part in enumerate(parts):
+                array[:, lane] = part
+        return [array.copy() for array in self._state]
+
+    def put(self, before: Sequence[Array]) -> None:
+        """Put back what ``take`` has returned."""
+        for array, part in zip(self._state, before, strict=True):
+            array[...] = part
+
+    def give(self, block: Sequence[Member]) -> None:
+        """Copy parameters and memory from the lanes to the models."""
+        for lane, member in enumerate(block):
+            for array, part in zip(self._state, self._state_of(member.run), strict=True):
+                part[...] = array[:, lane]
+
+    def train(
+        self, first: int, stop: int, data: list[Array], block: Sequence[Member], rates: list[Array]
+    ) -> tuple[int, Array, Array]:
+        """Train on batches first..stop; return the first batch not done, and the sums and last losses of the lanes."""
+        run, piece = block[0].run, block[0].piece
+        sums, losses = np.zeros((2, self.lanes))
+        runs = np.array([[part.start, part.stop - part.start] for part in run.model.parameters.trainable_runs()])
+        steps = np.array(_filled([each[: stop - first] for each in rates], self.lanes)).T.ravel()
+        settings = self.settings if self.settings.size else np.zeros(1)
+        rows, *arrays = data
+        self._train(
+            *(first, stop, piece.size, piece.count, run.optimizer.steps, len(runs), rows, steps, sums, losses),
+            *(self._done, runs.ravel(), addresses(arrays), addresses(self._memory.values())),
+            *(self.sizes, self.constants, settings),
+        )
+        return int(self._done[0]), sums, losses

@@ -1,0 +1,165 @@
+"""Products of many small matrices at once: the matrices of several models lie in the lanes of vectors.
+
+Each number of a matrix is a vector with that number of every model, so that no product is too small for vectors.
+"""
+
+from __future__ import annotations
+
+from framework.native.tiles import Registers
+
+PLAIN, ADDED, TIMES = range(3)
+"""A product stores its sum, adds it times ``factor`` to C, or multiplies C by it."""
+
+
+_HEAD = """
+def {name}(m: int, n: int, k: int, a: reals, row_a: int, step_a: int, b: reals, row_b: int, step_b: int,
+           how: int, factor: reals, c: reals, row_c: int, column_c: int):
+""".strip()
+
+
+def lanes_text(name: str, lanes: int, registers: Registers, *, shared: bool) -> str:
+    """Return a function in the kernel language: C[p, q] <- sum over k of A[p, k] B[q, k], in each lane.
+
+    Its arguments are ``m, n, k, a, row_a, step_a, b, row_b, step_b, how, factor, c, row_c, column_c``: the sizes, each
+    array with its distances in numbers, and one of PLAIN, ADDED and TIMES.
+
+    Args:
+        name: The function's name.
+        lanes: The numbers in a vector, which are the models.
+        registers: Those of the processor.
+        shared: Whether A has one number for all lanes.
+    """
+    shapes = _SHAPES[registers.number >= _MANY]
+    lines = [_HEAD.format(name=name), "    from_q = 0"]
+    for columns, rows in shapes:
+        lines += [f"    to_q = n - (n - from_q) % {columns}", f"    for q in range(from_q, to_q, {columns}):"]
+        lines += ["        bs, cs, from_p = b[q * row_b:], c[q * column_c:], 0"]
+        for some in dict.fromkeys((rows, 2, 1)):
+            given = f"{lanes}, {some}, {columns}, {int(shared)}, a[p * row_a:], row_a, step_a, bs, row_b, step_b, k"
+            lines += [
+                f"        to_p = m - (m - from_p) % {some}",
+                f"        for p in range(from_p, to_p, {some}):",
+                f"            lanes_tile({given}, how, factor, cs[p * row_c:], row_c, column_c)",
+                "        from_p = to_p",
+            ]
+        lines += ["    from_q = to_q"]
+    return "\n".join(lines)
+
+
+_MANY = 32
+_SHAPES = {True: ((4, 5), (2, 8), (1, 8)), False: ((3, 3), (2, 4), (1, 6))}
+"""Columns and rows of tiles, for many vector registers and for few: what their sums and B need stays in registers."""
+
+
+class LanesTile:
+    """Writes the function C[p, q] <- sum over k of A[p, k] B[q, k] for a few p and q, in registers.
+
+    Args:
+        name: The function's name.
+        real: "double" or "float".
+        lanes: The numbers in a vector.
+        rows: How many p.
+        columns: How many q.
+        shared: Whether A has one number for all lanes.
+    """
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int, *, shared: bool) -> None:
+        self.name, self.real, self.lanes, self.shared = name, real, lanes, shared
+        self.rows, self.columns = range(rows), range(columns)
+        self.cells = [(p, q) for p in self.rows for q in self.columns]
+        self.vector, self.size = f"<{lanes} x {real}>", 4 if real == "float" else 8
+        self.lines: list[str] = []
+
+    def text(self) -> str:
+        """Return the function."""
+        self.lines.append("entry:")
+        for p in self.rows:
+            self._add(f"%by_a.{p} = mul i64 %row_a, {p}")
+            self._place(f"%a.{p}", "%a", f"%by_a.{p}")
+            self._add(f"%by_c.{p} = mul i64 %row_c, {p}")
+        for q in self.columns:
+            self._add(f"%by_b.{q} = mul i64 %row_b, {q}")
+            self._place(f"%b.{q}", "%b", f"%by_b.{q}")
+        for p, q in self.cells:
+            self._add(f"%in_c.{p}.{q} = mul i64 %column_c, {q}")
+            self._add(f"%at_c.{p}.{q} = add i64 %by_c.{p}, %in_c.{p}.{q}")
+            self._place(f"%c.{p}.{q}", "%c", f"%at_c.{p}.{q}")
+        self._add("%some = icmp sgt i64 %k, 0")
+        self._add("br i1 %some, label %loop, label %done")
+        self._loop()
+        self._ends()
+        head = (
+            f"define internal void @{self.name}(ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %row_b, "
+            f"i64 %step_b, i64 %k, i64 %how, ptr noalias %factor, ptr noalias %c, i64 %row_c, i64 %column_c) "
+            "noinline nounwind {"
+        )
+        return "\n".join([head, *self.lines, "}", ""])
+
+    def _loop(self) -> None:
+        self.lines.append("loop:")
+        for name in ("p", "at_a", "at_b"):
+            self._add(f"%{name} = phi i64 [0, %entry], [%{name}.next, %loop]")
+        for p, q in self.cells:
+            self._add(f"%old.{p}.{q} = phi {self.vector} [zeroinitializer, %entry], [%new.{p}.{q}, %loop]")
+        for q in self.columns:
+            self._place(f"%b.{q}.now", f"%b.{q}", "%at_b")
+            self._load(f"%y.{q}", f"%b.{q}.now")
+        for p in self.rows:
+            self._place(f"%a.{p}.now", f"%a.{p}", "%at_a")
+            if self.shared:
+                self._splat(f"%x.{p}", f"%a.{p}.now")
+            else:
+                self._load(f"%x.{p}", f"%a.{p}.now")
+        for p, q in self.cells:
+            self._fused(f"%new.{p}.{q}", f"%x.{p}", f"%y.{q}", f"%old.{p}.{q}")
+        for name, by in (("p", "1"), ("at_a", "%step_a"), ("at_b", "%step_b")):
+            self._add(f"%{name}.next = add i64 %{name}, {by}")
+        self._add("%more = icmp slt i64 %p.next, %k")
+        self._add("br i1 %more, label %loop, label %done")
+
+    def _ends(self) -> None:
+        self.lines.append("done:")
+        for p, q in self.cells:
+            self._add(f"%sum.{p}.{q} = phi {self.vector} [zeroinitializer, %entry], [%new.{p}.{q}, %loop]")
+        self._add(f"switch i64 %how, label %put [i64 {ADDED}, label %add i64 {TIMES}, label %times]")
+        self.lines.append("put:")
+        for p, q in self.cells:
+            self._store(f"%sum.{p}.{q}", f"%c.{p}.{q}")
+        self._add("ret void")
+        self.lines.append("add:")
+        self._load("%factors", "%factor")
+        for p, q in self.cells:
+            self._add(f"%share.{p}.{q} = fmul {self.vector} %factors, %sum.{p}.{q}")
+            self._load(f"%was.{p}.{q}", f"%c.{p}.{q}")
+            self._add(f"%now.{p}.{q} = fadd {self.vector} %was.{p}.{q}, %share.{p}.{q}")
+            self._store(f"%now.{p}.{q}", f"%c.{p}.{q}")
+        self._add("ret void")
+        self.lines.append("times:")
+        for p, q in self.cells:
+            self._load(f"%slope.{p}.{q}", f"%c.{p}.{q}")
+            self._add(f"%product.{p}.{q} = fmul {self.vector} %sum.{p}.{q}, %slope.{p}.{q}")
+            self._store(f"%product.{p}.{q}", f"%c.{p}.{q}")
+        self._add("ret void")
+
+    def _add(self, line: str) -> None:
+        self.lines.append(f"  {line}")
+
+    def _place(self, to: str, at: str, by: str) -> None:
+        self._add(f"{to} = getelementptr {self.real}, ptr {at}, i64 {by}")
+
+    def _splat(self, to: str, at: str) -> None:
+        self._add(f"{to}.one = load {self.real}, ptr {at}")
+        self._add(f"{to}.0 = insertelement {self.vector} poison, {self.real} {to}.one, i64 0")
+        self._add(
+            f"{to} = shufflevector {self.vector} {to}.0, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
+        )
+
+    def _fused(self, to: str, x: str, y: str, z: str) -> None:
+        given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
+        self._add(f"{to} = call {self.vector} @llvm.fmuladd.v{self.lanes}f{8 * self.size}({given})")
+
+    def _load(self, to: str, at: str) -> None:
+        self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
+
+    def _store(self, value: str, at: str) -> None:
+        self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")

@@ -1,0 +1,393 @@
+"""Training of many models of one architecture, in one kernel where the compiled engine is wanted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from framework.data.adapting import adapted
+from framework.data.checks import settling
+from framework.data.pieces import Piece
+from framework.data.sources import ArraySource, Source
+from framework.data.splits import rows_of_parts
+from framework.engines import Engine
+from framework.errors import DivergedError, SettingsError
+from framework.models import Model
+from framework.runs.run import Run
+from framework.settings.messages import brief
+from framework.training.resuming import set_end
+from framework.training.session import Session
+from framework.trees import take
+
+if TYPE_CHECKING:
+    from framework.engines.compiled.lower import Plan
+    from framework.training.trainer import Trainer
+
+NAME = "fit_many"
+WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
+"""The hooks within a step."""
+
+
+def fit_many(
+    trainer: Trainer,
+    models: Iterable[Model],
+    data: Any,
+    validation: Any,
+    optimizers: Iterable[Any] | None,
+    seeds: Iterable[int] | None,
+    splits: Iterable[tuple[Any, Any]] | None,
+    epochs: int | None,
+) -> list[Run]:
+    """Train as ``Trainer.fit_many`` does."""
+    models = [*models]
+    if not models or not all(isinstance(model, Model) for model in models):
+        raise SettingsError(f"{NAME}: argument 'models' must be one or more models; got {brief(models)}")
+    if len({id(model.outermost) for model in models}) < len(models):
+        raise SettingsError(f"{NAME}: argument 'models' must not hold one model twice; use model.copy()")
+    given = {"optimizers": optimizers, "seeds": seeds, "splits": splits}
+    each = {name: None if values is None else [*values] for name, values in given.items()}
+    for name, values in each.items():
+        if values is not None and len(values) != len(models):
+            raise SettingsError(
+                f"{NAME}: argument {name!r} must have one for each of the {len(models)} models; got {len(values)}"
+            )
+    trainers = [trainer] * len(models)
+    for name, setting in (("optimizers", "optimizer"), ("seeds", "seed")):
+        if (values := each[name]) is not None:
+            trainers = [one.replace(**{setting: value}) for one, value in zip(trainers, values, strict=True)]
+    parts = _parts(data, validation, each["splits"], len(models))
+    if trainer.engine in ("numpy", "jax"):
+        return _one_after_another(trainers, models, parts, epochs)
+    with ExitStack() as settled:
+        for model, (rows, _) in zip(models, parts, strict=True):
+            settled.enter_context(settling(model, rows, NAME, None))
+        plan = _plan(trainers, models)
+    with rows_of_parts(validation):
+        members = _members(trainers, models, parts, epochs, plan)
+    return _trained(trainer, members, plan)
+
+
+def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:
+    """Return the data and the validation data of each model; those that share data get the same objects."""
+    data = adapted(data, NAME)
+    if splits is None:
+        return [(data, validation)] * count
+    if validation is not None:
+        raise SettingsError(f"{NAME}: give validation=... or splits=..., whose second rows are the validation data")
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
+    arrays = tuple(np.asarray(part) for part in data)
+    found = []
+    for place, split in enumerate(splits):
+        try:
+            rows, others = (np.asarray(part) for part in split)
+            found.append(tuple(tuple(take(array, part) for array in arrays) for part in (rows, others)))
+        except (TypeError, ValueError, IndexError) as error:
+            raise SettingsError(
+                f"{NAME}: argument 'splits' must have (rows to train on, rows to validate on) for each model, as "
+                f"KFold(5).split(x) of scikit-learn gives them; number {place} is not: {error}"
+            ) from error
+    return found  # type: ignore[return-value]
+
+
+def _one_after_another(
+    trainers: Sequence[Trainer], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
+) -> list[Run]:
+    """Train with the engine that is wanted, which has no form for many models."""
+    runs: list[Run] = []
+    diverged: list[DivergedError] = []
+    try:
+        for trainer, model, (data, validation) in zip(trainers, models, parts, strict=True):
+            try:
+                runs.append(trainer._train(model, data, validation, epochs, None, NAME))
+            except DivergedError as error:
+                diverged.append(error)
+                runs.append(error.run)  # type: ignore[attr-defined]
+    except BaseException as error:
+        error.runs = [*runs, error.run] if hasattr(error, "run") else runs  # type: ignore[attr-defined]
+        raise
+    return _ended(runs, diverged)
+
+
+def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
+    """Return the runs, or raise the error of the first model that diverged; the others have ended as they should."""
+    if not diverged:
+        return runs
+    error = diverged[0]
+    places = [str(place) for place, run in enumerate(runs) if run.error is not None]
+    error.add_note(
+        f"{NAME}: of {len(runs)} models, these diverged: {', '.join(places)}; error.runs has the runs of all"
+    )
+    error.runs = runs  # type: ignore[attr-defined]
+    raise error
+
+
+def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
+    """Check that one kernel can train all models, and return its plan.
+
+    Raises:
+        SettingsError: It cannot; names the part, and says what to do.
+    """
+    from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
+    from framework.engines.compiled.many import many_plan, require_like  # noqa: PLC0415
+    from framework.engines.records import CannotLower  # noqa: PLC0415
+
+    require_available()
+    trainer, first = trainers[0], models[0]
+    _require_trainer(trainer)
+    if any(model.preprocess is not None for model in models):
+        raise _refusal("a model with a Preprocess")
+    try:
+        plan = many_plan(first, trainer.loss, trainer.optimizer, trainer.regularizers)
+        for place, (one, model) in enumerate(zip(trainers, models, strict=True)):
+            if type(one.optimizer) is not type(trainer.optimizer):
+                kinds = f"{type(one.optimizer).__name__} and {type(trainer.optimizer).__name__}"
+                raise SettingsError(f"{NAME}: argument 'optimizers' must have optimizers of one class; got {kinds}")
+            if not require_like(plan, model, one.optimizer):
+                raise SettingsError(
+                    f"{NAME}: argument 'models' must have models of the same layers, activations and dtype; number "
+                    f"{place} is {model!r}, number 0 {first!r}"
+                )
+    except CannotLower as reason:
+        raise _refusal(str(reason)) from None
+    return plan
+
+
+def _refusal(reason: str) -> SettingsError:
+    return SettingsError(
+        f"{NAME}: the kernel for many models has no form for this training: {reason}; Trainer(engine='numpy') trains "
+        "one model after another, as a loop over fit does with any engine"
+    )
+
+
+def _require_trainer(trainer: Trainer) -> None:
+    """Refuse settings that the kernel for many models does not know."""
+    for callback in trainer.callbacks:
+        if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
+            raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
+        if callback.saves:
+            raise _refusal(f"{type(callback).__name__} saves one run, and all models would write to its place")
+    if trainer._figures.of_metrics:
+        raise _refusal(f"the metric {trainer._figures.of_metrics[0].key!r}, which needs the outputs of each batch")
+    if trainer.preprocess is not None:
+        raise _refusal(f"preprocess={trainer.preprocess!r}")
+
+
+class Member:
+    """A model of many in training.
+
+    Attributes:
+        trainer: The trainer with this model's optimizer and seed.
+        run: Its run.
+        source: Its data.
+        held_out: Its validation data.
+        session: What surrounds its training.
+        engine: Makes its steps with NumPy, where the kernel cannot.
+        piece: The rows of its epoch.
+        ended: Whether its training has ended.
+    """
+
+    session: Session
+    engine: Engine
+    piece: Piece
+    ended = False
+
+    def __init__(self, trainer: Trainer, run: Run, source: ArraySource, held_out: Source | None) -> None:
+        self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
+
+    def begin(self) -> None:
+        """Call ``on_train_begin``."""
+        trainer, run = self.trainer, self.run
+        self.session = _Session(run, trainer.callbacks, self._rows, flush_to_zero=trainer.flush_to_zero)
+        self.session._errstate = nullcontext()  # type: ignore[assignment]
+        options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
+        self.engine = Engine(run, trainer._figures, self.session.call, **options)
+        self.session.__enter__()
+
+    def _rows(self) -> Any:
+        return self.source.rows_of(*self.trainer._place(self.run))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the training: ``on_train_end``."""
+        if not self.ended:
+            self.ended = True
+            self.session.__exit__(None if error is None else type(error), error, None)
+
+    def fail(self, error: DivergedError) -> None:
+        """End the training of this model alone."""
+        self.end(error)
+
+
+class _Session(Session):
+    """A session among others: ``_Interrupts`` looks after signals and NumPy's warnings for all of them."""
+
+    def _catch_signals(self) -> None:
+        pass
+
+
+class _Interrupts:
+    """Notes Ctrl-C and SIGTERM until all models are in order; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._errstate = np.errstate(all="ignore")
+
+    def __enter__(self) -> Self:
+        self._errstate.__enter__()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handler = signal.getsignal(number)
+                if handler is not None and handler is not signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._errstate.__exit__(kind, error, at)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        again, self.number = self.number is not None, number
+        if again:
+            raise self.error()
+
+    def error(self) -> BaseException:
+        """Return what a signal raises."""
+        return KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or 0))
+
+    def act(self, members: Iterable[Member]) -> None:
+        """End training if a signal came."""
+        if self.number is None:
+            return
+        for member in members:
+            if member.run.stop_reason is None and not member.ended:
+                member.run.stop("interrupted by Ctrl-C" if self.number == signal.SIGINT else "ended by SIGTERM")
+                member.run.ended = True
+        raise self.error()
+
+
+def _members(
+    trainers: Sequence[Trainer],
+    models: Sequence[Model],
+    parts: Sequence[tuple[Any, Any]],
+    epochs: int | None,
+    plan: Plan,
+) -> list[Member]:
+    """Check data and models before anything is trained, and return the members."""
+    from framework.engines.compiled.many import require_data  # noqa: PLC0415
+    from framework.engines.records import CannotLower  # noqa: PLC0415
+
+    members: list[Member] = []
+    known: dict[Any, Member] = {}
+    for trainer, model, part in zip(trainers, models, parts, strict=True):
+        own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
+        first = known.get(own)
+        if first is None:
+            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME)
+            if not isinstance(source, ArraySource):
+                raise _refusal("data that is not in memory as arrays")
+            try:
+                require_data(plan, next(source.pieces(1, 0, None)))
+            except CannotLower as reason:
+                raise _refusal(str(reason)) from None
+        else:
+            trainer._require(model)
+            source, held_out = first.source, first.held_out
+            run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
+            for callback in trainer.callbacks:
+                callback.require(run)
+            settings = {"optimizer": repr(trainer.optimizer), "seed": repr(trainer.seed)}
+            set_end(run, first.run.recipe, trainer.epochs, epochs)
+            run.layout, run.recipe = first.run.layout, first.run.recipe | settings
+            model.columns, model.target_columns = first.run.model.columns, first.run.model.target_columns
+        run.engine = "many"
+        run.recipe.pop("products", None)
+        members.append(Member(trainer, run, source, held_out))
+        known[own] = members[-1]
+    return members
+
+
+def _trained(trainer: Trainer, members: Sequence[Member], plan: Plan) -> list[Run]:
+    """Train all members; a member that diverges ends alone, another error ends all."""
+    from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
+
+    engine = ManyEngine(plan, trainer._step_rows)
+    runs, diverged = [member.run for member in members], list[DivergedError]()
+    started: list[Member] = []
+    with _Interrupts() as interrupts:
+        try:
+            for member in members:
+                started.append(member)
+                member.begin()
+            while active := [member for member in members if not member.ended]:
+                interrupts.act(members)
+                _epoch(engine, [member for member in active if _begins(member)], lambda: interrupts.act(members))
+            interrupts.act(members)
+        except BaseException as error:
+            for member in started:
+                _end_after(member, error)
+            error.runs = runs  # type: ignore[attr-defined]
+            raise
+    diverged = [run.error for run in runs if isinstance(run.error, DivergedError)]
+    return _ended(runs, diverged)
+
+
+def _begins(member: Member) -> bool:
+    """Begin an epoch, or end the training of a model that has made all of them or is to stop."""
+    if member.session.begin_epoch():
+        return True
+    member.end()
+    return False
+
+
+def _end_after(member: Member, error: BaseException) -> None:
+    """End the training of a model because of an error, perhaps in another model."""
+    own = getattr(error, "run", None)
+    try:
+        if not member.ended:
+            member.end(error)
+    except BaseException as later:  # noqa: BLE001 (the first error is raised)
+        error.add_note(f"then {type(later).__name__}: {later}")
+    if own is not None:
+        error.run = own  # type: ignore[attr-defined]
+
+
+def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) -> None:
+    """Make an epoch of all members, block by block."""
+    orders: dict[Any, Piece] = {}
+    for member in members:
+        size, start, order, epoch = member.trainer._place(member.run)
+        key = id(member.source), order
+        if key not in orders:
+            orders[key] = next(member.source.pieces(size, start, order, epoch))
+            orders[key].rows  # noqa: B018 (made once, for all that share it)
+        shared = orders[key]
+        member.piece = Piece(shared.arrays, shared.size, start, shared._order)
+        member.piece.__dict__["rows"] = shared.rows
+        member.engine.begin_epoch()
+    while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
+        for block in blocks:
+            while not any(member.ended for member in block) and not block[0].piece.done:
+                check()
+                with block[0].session.flushing:
+                    engine.advance(block)
+    for member in members:
+        if not member.ended:
+            _finish(member)
+
+
+def _finish(member: Member) -> None:
+    """End an epoch of a model; one whose weights are not finite has diverged."""
+    try:
+        member.session._require_finite_weights()
+    except DivergedError as error:
+        member.fail(error)
+        return
+    member.session.end_epoch(member.trainer._figured(member.run, member.held_out))

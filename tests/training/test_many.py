@@ -1,0 +1,279 @@
+"""fit_many: each model becomes what a fit of its own makes of it, up to rounding."""
+
+import signal
+
+import numpy as np
+import pytest
+from compiled_pieces import own_cache  # noqa: F401 (a fixture)
+from sklearn.model_selection import KFold
+
+from framework import (
+    L2,
+    Accuracy,
+    AdamOptimizer,
+    AdamWOptimizer,
+    BatchNorm,
+    BinaryCrossEntropy,
+    CosineSchedule,
+    CrossEntropy,
+    CSVLog,
+    Dense,
+    DivergedError,
+    EarlyStopping,
+    HalfSquaredError,
+    MeanSquaredError,
+    Neuron,
+    ReLU,
+    Sequential,
+    SettingsError,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    Tanh,
+    Trainer,
+    on,
+)
+
+pytest.importorskip("llvmlite")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(70, 5))  # in batches of 16 the last one has 6 rows
+NUMBERS = RNG.normal(size=(70, 2))
+CLASSES = (X[:, 0] * X[:, 1] > 0).astype(int)
+PLAIN = SGDOptimizer(learning_rate=0.1)
+
+
+def network(seed, hidden=None, output=None, dtype="float64"):
+    hidden = hidden or Tanh()
+    return Sequential(
+        Dense(5, 7, hidden, seed=seed, dtype=dtype),
+        Dense(7, 3, hidden, seed=seed, dtype=dtype),
+        Dense(3, 2, output, seed=seed, dtype=dtype) if output else Dense(3, 2, seed=seed, dtype=dtype),
+    )
+
+
+def classifier(seed):
+    return network(seed, output=Softmax())
+
+
+def neuron(seed):
+    return Neuron(5, Sigmoid(), seed=seed)
+
+
+def trainer_of(loss, optimizer=PLAIN, **settings):
+    return Trainer(loss=loss, optimizer=optimizer, engine="compiled", **{"batch_size": 16} | settings)
+
+
+def alone(trainer, models, data, optimizers=None, seeds=None, validation=None):
+    """Train copies of the models one after another, and return their runs."""
+    runs = []
+    for place, model in enumerate(models):
+        changes = {} if optimizers is None else {"optimizer": optimizers[place]}
+        changes |= {} if seeds is None else {"seed": seeds[place]}
+        runs.append(trainer.replace(**changes).fit(model.copy(), data, validation))
+        assert runs[-1].engine == "compiled"
+    return runs
+
+
+def require_equal(runs, expected, tolerance=1e-14):
+    for run, one in zip(runs, expected, strict=True):
+        weights = one.model.parameters.vector
+        assert run.engine == "many"
+        np.testing.assert_allclose(run.model.parameters.vector, weights, rtol=0, atol=tolerance * np.abs(weights).max())
+        assert (run.epoch, run.step, run.stop_reason) == (one.epoch, one.step, one.stop_reason)
+        assert run.consistent
+        for row, other in zip(run.history.rows, one.history.rows, strict=True):
+            assert row.keys() == other.keys()
+            for key in row.keys() - {"seconds"}:
+                assert row[key] == pytest.approx(other[key], rel=10 * tolerance)
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "y"),
+    [
+        (classifier, CrossEntropy(), CLASSES),
+        (network, MeanSquaredError(), NUMBERS),
+        (neuron, BinaryCrossEntropy(), CLASSES.astype(float)),
+        (lambda seed: network(seed, ReLU()), HalfSquaredError(), NUMBERS),
+        (lambda seed: network(seed, Softmax()), MeanSquaredError(), NUMBERS),
+    ],
+    ids=["classes", "numbers", "neuron", "relu", "softmax within"],
+)
+@pytest.mark.parametrize("own_orders", [False, True])
+def test_each_model_is_that_of_a_fit_of_its_own(make, loss, y, own_orders):
+    models = [make(seed) for seed in range(11)]
+    rates = [SGDOptimizer(learning_rate=0.01 * (place + 1)) for place in range(11)]
+    seeds = [*range(11)] if own_orders else None
+    trainer = trainer_of(loss)
+    expected = alone(trainer, models, (X, y), rates, seeds)
+    require_equal(trainer.fit_many(models, (X, y), optimizers=rates, seeds=seeds), expected)
+
+
+@pytest.mark.parametrize(
+    "optimizers",
+    [
+        [SGDOptimizer(learning_rate=0.1, momentum=momentum) for momentum in (0.0, 0.5, 0.9)],
+        [AdamOptimizer(learning_rate=0.01, beta1=beta, beta2=0.99) for beta in (0.8, 0.9, 0.99)],
+        [AdamWOptimizer(learning_rate=0.01, weight_decay=decay) for decay in (0.1, 0.01, 0.3)],
+        [SGDOptimizer(learning_rate=CosineSchedule(initial=rate, length=20)) for rate in (0.1, 0.2, 0.3)],
+    ],
+    ids=["momentum", "Adam", "decay", "schedule"],
+)
+def test_each_model_has_its_own_numbers_of_the_optimizer(optimizers):
+    models, trainer = [classifier(seed) for seed in range(3)], trainer_of(CrossEntropy(), optimizers[0], epochs=2)
+    expected = alone(trainer, models, (X, CLASSES), optimizers)
+    require_equal(trainer.fit_many(models, (X, CLASSES), optimizers=optimizers), expected, 1e-12)
+
+
+def test_float32_regularizers_and_frozen_layers_are_those_of_a_fit():
+    models = [network(seed, dtype="float32") for seed in range(20)]
+    for model in models:
+        model.parameters.freeze("1.*")
+    trainer = trainer_of(MeanSquaredError(), regularizers=[L2(strength=0.01)])
+    data = X.astype("float32"), NUMBERS.astype("float32")
+    require_equal(trainer.fit_many([model.copy() for model in models], data), alone(trainer, models, data), 1e-6)
+
+
+def test_one_row_in_a_batch_and_rows_in_order():
+    models, trainer = [network(seed) for seed in range(2)], trainer_of(MeanSquaredError(), batch_size=1, shuffle=False)
+    expected = alone(trainer, models, (X, NUMBERS))
+    require_equal(trainer.fit_many(models, (X, NUMBERS)), expected, 1e-13)
+
+
+def test_splits_train_each_model_on_its_rows_and_validate_on_the_others():
+    models, splits = [classifier(seed) for seed in range(4)], [*KFold(4).split(X)]  # 52, 52, 53 and 53 rows
+    trainer = trainer_of(CrossEntropy(), epochs=3)
+    expected = [
+        trainer.fit(model.copy(), (X[rows], CLASSES[rows]), (X[others], CLASSES[others]))
+        for model, (rows, others) in zip(models, splits, strict=True)
+    ]
+    runs = trainer.fit_many(models, (X, CLASSES), splits=splits)
+    require_equal(runs, expected, 1e-13)
+    assert all("val_loss" in run.history[-1] for run in runs)
+
+
+def test_a_held_out_part_is_drawn_by_the_seed_of_each_model():
+    models, seeds, trainer = [classifier(seed) for seed in range(3)], [0, 5, 5], trainer_of(CrossEntropy(), epochs=2)
+    expected = alone(trainer, models, (X, CLASSES), seeds=seeds, validation=0.3)
+    require_equal(trainer.fit_many(models, (X, CLASSES), 0.3, seeds=seeds), expected, 1e-12)
+
+
+def test_a_model_stops_alone_and_keeps_its_weights():
+    models, rates = [classifier(seed) for seed in range(10)], [SGDOptimizer(learning_rate=2.0**-k) for k in range(10)]
+    stopping = EarlyStopping(monitor="val_loss", patience=1, min_delta=1e-3)
+    trainer = trainer_of(CrossEntropy(), epochs=12, callbacks=[stopping])
+    data, validation = (X[:50], CLASSES[:50]), (X[50:], CLASSES[50:])
+    expected = alone(trainer, models, data, rates, validation=validation)
+    assert len({run.epoch for run in expected}) > 1
+    require_equal(trainer.fit_many(models, data, validation, optimizers=rates), expected, 1e-12)
+
+
+def test_hooks_are_called_with_each_run():
+    found = []
+    hooks = [on(hook)(lambda run, hook=hook: found.append((hook, run))) for hook in ("train_begin", "epoch_end")]
+    trainer = trainer_of(CrossEntropy(), epochs=2, callbacks=hooks)
+    runs = trainer.fit_many([classifier(seed) for seed in range(3)], (X, CLASSES))
+    for run in runs:
+        assert [hook for hook, given in found if given is run] == ["train_begin", "epoch_end", "epoch_end"]
+
+
+def test_a_model_that_diverges_ends_alone_and_its_error_is_raised_at_the_end():
+    models = [network(seed) for seed in range(10)]
+    rates = [SGDOptimizer(learning_rate={3: 1e30, 7: 1e160}.get(place, 0.01)) for place in range(10)]
+    trainer, start = trainer_of(MeanSquaredError(), epochs=3), [model.copy() for model in models]
+    with pytest.raises(DivergedError) as caught:
+        trainer.fit_many(models, (X, NUMBERS), optimizers=rates)
+    runs = caught.value.runs
+    assert [place for place, run in enumerate(runs) if run.error is not None] == [3, 7]
+    assert any("3, 7" in note for note in caught.value.__notes__)
+    assert all(run.consistent and np.isfinite(run.model.parameters.vector).all() for run in runs)
+    good = [place for place in range(10) if place not in (3, 7)]
+    expected = alone(trainer, [start[place] for place in good], (X, NUMBERS), [rates[place] for place in good])
+    require_equal([runs[place] for place in good], expected, 1e-12)
+    for place in (3, 7):
+        with pytest.raises(DivergedError) as one:
+            trainer.replace(optimizer=rates[place]).fit(start[place], (X, NUMBERS))
+        assert (one.value.run.epoch, one.value.run.step) == (runs[place].epoch, runs[place].step)
+
+
+def test_an_error_of_a_callback_leaves_all_runs_consistent_and_they_can_be_resumed():
+    failures = []
+
+    @on("epoch_end")
+    def fails(run):
+        if run.epoch == 2 and run.seed == 1 and failures:
+            raise failures.pop()
+
+    models, seeds = [classifier(seed) for seed in range(3)], [0, 1, 2]
+    trainer = trainer_of(CrossEntropy(), epochs=4, callbacks=[fails])
+    expected = alone(trainer.replace(callbacks=()), models, (X, CLASSES), seeds=seeds)
+    failures.append(RuntimeError("in the hook"))
+    with pytest.raises(RuntimeError, match="in the hook") as caught:
+        trainer.fit_many(models, (X, CLASSES), seeds=seeds)
+    runs = caught.value.runs
+    assert [run.model for run in runs] == models
+    assert all(run.consistent and not run.active for run in runs)
+    for run in runs:
+        trainer.replace(seed=run.seed).resume(run, (X, CLASSES))
+    require_equal(runs, expected, 1e-12)
+
+
+def test_ctrl_c_ends_all_runs_between_steps():
+    @on("epoch_end")
+    def interrupt(run):
+        if run.epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    trainer = trainer_of(CrossEntropy(), epochs=9, callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trainer.fit_many([classifier(seed) for seed in range(1)], (X, CLASSES))
+    assert signal.getsignal(signal.SIGINT) is handler
+    for run in caught.value.runs:
+        assert run.consistent
+        assert (run.epoch, run.stop_reason) == (2, "interrupted by Ctrl-C")
+
+
+def test_other_engines_train_one_model_after_another():
+    models, rates = [classifier(seed) for seed in range(3)], [SGDOptimizer(learning_rate=0.1 * k) for k in (1, 2, 3)]
+    trainer = Trainer(loss=CrossEntropy(), optimizer=PLAIN, metrics=[Accuracy()], batch_size=16)
+    copies = [model.copy() for model in models]
+    runs = trainer.fit_many(models, (X, CLASSES), optimizers=rates)
+    for run, model, optimizer in zip(runs, copies, rates, strict=True):
+        trainer.replace(optimizer=optimizer).fit(model, (X, CLASSES))
+        assert run.engine == "numpy"
+        np.testing.assert_array_equal(run.model.parameters.vector, model.parameters.vector)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "message"),
+    [
+        ({"metrics": [Accuracy()]}, {}, "'accuracy'"),
+        ({"optimizer": SGDOptimizer(learning_rate=0.1, clip_norm=1.0)}, {}, "clip"),
+        ({"callbacks": [on("batch_end")(lambda _run: None)]}, {}, "on_batch_end"),
+        ({"callbacks": [CSVLog(path="log.csv")]}, {}, "CSVLog"),
+        ({"preprocess": Standardize()}, {}, "preprocess"),
+        ({}, {"optimizers": [PLAIN]}, "'optimizers' must have one for each of the 2 models; got 1"),
+        ({}, {"optimizers": [PLAIN, AdamOptimizer()]}, "SGDOptimizer"),
+        ({}, {"seeds": [0]}, "'seeds'"),
+        ({}, {"splits": [1, 2]}, "'splits'"),
+        ({}, {"splits": [*KFold(2).split(X)], "validation": (X, CLASSES)}, "splits"),
+        ({}, {"models": []}, "'models'"),
+        ({}, {"models": [classifier(0), network(0)]}, "same layers"),
+        ({}, {"models": [Sequential(Dense(5, 4, Tanh()), BatchNorm(4), Dense(4, 2, Softmax()))]}, "BatchNorm"),
+        ({}, {"data": (X, CLASSES, np.ones(70))}, "weights"),
+    ],
+)
+def test_what_the_kernel_does_not_know_is_refused_before_anything_changes(settings, given, message):
+    given = {"models": [classifier(0), classifier(1)], "data": (X, CLASSES)} | given
+    before = [model.parameters.vector.copy() for model in given["models"]]
+    with pytest.raises(SettingsError, match=message):
+        trainer_of(CrossEntropy(), **settings).fit_many(**given)
+    for model, vector in zip(given["models"], before, strict=True):
+        np.testing.assert_array_equal(model.parameters.vector, vector)
+
+
+def test_one_model_twice_is_refused():
+    model = classifier(0)
+    with pytest.raises(SettingsError, match=r"model\.copy"):
+        trainer_of(CrossEntropy()).fit_many([model, model], (X, CLASSES))
