@@ -340,3 +340,29 @@ def test_a_run_that_ends_every_process_has_failed():
     Path("wild/runs/1/failed.json").unlink()
     Path("wild/claims/1.5").write_text(f"{_machine()}\n1")  # the last one had made an epoch
     assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
+
+
+def test_a_kill_after_the_last_epoch_costs_nothing():
+    stopping = 'callbacks = [{type = "EarlyStopping", patience = 2, restore_best = true}]\n'
+    Path("points.toml").write_text(FILE.replace("epochs = 4", "epochs = 30") + stopping)
+    flags = ("points.toml", "--set", f"{RATE}=1.0,0.001")
+    table(*flags)
+    before = [state(f"sweeps/points/runs/{name}") for name in "01"]
+    assert len(before[0][1]) < 30, "EarlyStopping has ended it"
+    assert len(before[1][1]) == 30
+    for path in Path("sweeps/points/runs").glob("*/metrics.json"):
+        path.unlink()
+    assert {row["state"] for row in table(*flags).values()} == {"complete"}
+    assert [state(f"sweeps/points/runs/{name}") for name in "01"] == before
+
+
+def work(folder):
+    """What joblib calls in its processes."""
+    return [row["state"] for row in Sweep(folder).run()]
+
+
+def test_joblib_shares_a_sweep():
+    joblib = pytest.importorskip("joblib")
+    Sweep.create("shared", Experiment.read("points.toml"), [f"{RATE}=0.1,0.01,0.001", "model.seed=1,2"])
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(work)("shared") for _ in range(2))
+    assert found == [["complete"] * 6] * 2
