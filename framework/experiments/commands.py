@@ -272,7 +272,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
 
 
 @click.command(short_help="Predict every row of a table, into another table.")
-@click.argument("folder", metavar="FOLDER")
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 @click.argument("data", metavar="DATA")
 @click.option(
     "--out", default="predictions.csv", show_default=True, help="The table to write, .csv or .parquet; or a folder."
@@ -285,7 +285,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
 @click.option("--workers", type=click.IntRange(min=1), help="How many processes write the parts of a folder.")
 @_command
 def predict(
-    folder: str,
+    folders: tuple[str, ...],
     data: str,
     out: str,
     keep: tuple[str, ...],
@@ -293,7 +293,7 @@ def predict(
     overwrite: bool,
     workers: int | None,
 ) -> None:
-    """Predict every row of the table DATA with the model of FOLDER.
+    """Predict every row of the table DATA with the model of FOLDER; of several FOLDERs, with the mean of their models.
 
     The rows stay in their order. For classes, the column of the target has the most probable one, and a column for
     each class, such as income=yes, has its probability.
@@ -302,14 +302,19 @@ def predict(
     a file of OUT, a part. Parts that are there already are skipped. The same command may run several times at once:
     the processes share the parts.
     """
+    runs = [RunFolder(folder) for folder in folders]
+    if is_folder(out) and len(runs) > 1:
+        raise click.ClickException(
+            f"the mean of several runs is written to one file, such as mean.csv; got --out {out}"
+        )
     if is_folder(out):
-        _predict_parts(RunFolder(folder), data, out, keep, changes, overwrite, workers or 1)
+        _predict_parts(runs[0], data, out, keep, changes, overwrite, workers or 1)
         return
     if workers is not None:
         raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
     if Path(out).exists() and not overwrite:
         raise click.ClickException(f"{out} exists already; give --out another file, or --overwrite")
-    rows = write_predictions(RunFolder(folder), data, out, keep, changes)
+    rows = write_predictions(runs, data, out, keep, changes)
     click.echo(f"wrote {out}: {rows} rows")
 
 

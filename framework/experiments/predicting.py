@@ -31,17 +31,19 @@ from framework.files import whole_file
 from framework.models import Model
 from framework.models.rows import places_of
 from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.settings.messages import brief
+from framework.trees import map_leaves
 
 
 def write_predictions(
-    run: RunFolder, data: str, out: str, keep: Sequence[str] = (), changes: Sequence[str] = ()
+    runs: Sequence[RunFolder], data: str, out: str, keep: Sequence[str] = (), changes: Sequence[str] = ()
 ) -> int:
     """Write the predictions of every row of a table, in its order, and return the number of rows.
 
     The file appears when it is complete. Memory is that of 65,536 rows.
 
     Args:
-        run: The run, of whose newest model the predictions are.
+        runs: The runs of whose newest models the predictions are; of several, their mean, with equal weights.
         data: A CSV or Parquet file, which may lack the target.
         out: The file to write: ``.csv`` or ``.parquet``.
         keep: Columns of the table that are written in front of the predictions: of a CSV file its cells as they are
@@ -49,13 +51,27 @@ def write_predictions(
         changes: Settings of how the table is read, such as ``"data.delimiter=;"``; the others are those of the run.
 
     Raises:
-        SettingsError: ``out`` has another ending, cannot be written, or is the table itself.
+        SettingsError: ``out`` has another ending, cannot be written, or is the table itself; or the models of the runs
+            have other columns or classes.
         DataError: The table cannot be read, or lacks a column.
     """
-    model, trained = run.model(), run.experiment.data
+    models, trained = [run.model() for run in runs], runs[0].experiment.data
+    model = models[0]
+    for run, other in zip(runs, models, strict=True):
+        for what, one, two in zip(("columns", "targets", "classes"), _kept(model), _kept(other), strict=True):
+            if one != two:
+                raise SettingsError(
+                    f"the mean of several models needs the same {what} in all of them; {str(run.path)!r} has "
+                    f"{brief(two)}, and {str(runs[0].path)!r} {brief(one)}"
+                )
     require_not_read(table_of(data, trained), f"--out {out}", out)
     table, kept = opened(model, trained, data, keep, changes)
-    return written(Path(out), blocks(model, table, kept, trained.targets, cuts(table)))
+    return written(Path(out), blocks(model, table, kept, trained.targets, cuts(table), models[1:]))
+
+
+def _kept(model: Model) -> tuple[Any, Any, Any]:
+    """Return what models must have alike, for their predictions to be averaged."""
+    return model.columns, model.target_columns, {} if model.preprocess is None else model.preprocess.classes
 
 
 def opened(
@@ -106,24 +122,37 @@ def cuts_within(start: int, stop: int) -> list[int]:
 
 
 def blocks(
-    model: Model, table: TableFile, kept: TableFile | None, targets: Sequence[str], ends: Sequence[int]
+    model: Model,
+    table: TableFile,
+    kept: TableFile | None,
+    targets: Sequence[str],
+    ends: Sequence[int],
+    others: Sequence[Model] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Give the columns of each block of rows, from each of ``ends`` to the next."""
+    """Give the columns of each block of rows, from each of ``ends`` to the next; of the mean with ``others``."""
     for start, stop in pairwise(ends):
         try:
-            prediction = model.predict(table.frame(start, stop))
+            frame = table.frame(start, stop)
+            prediction = model.predict(frame)
+            if others:
+                prediction = map_leaves(_mean, prediction, *(other.predict(frame) for other in others))
         except DataError as error:
             raise type(error)(table.explained(str(error))) from None
         found = columns_of(model, prediction, targets)
         block: dict[str, Any] = {}
-        frame: Any = kept and kept.frame(start, stop)
-        for name in frame.column_names if kept else ():
+        keeps: Any = kept and kept.frame(start, stop)
+        for name in keeps.column_names if kept else ():
             label = f"actual {name}" if name in found else name
             if label in found or label in block:
                 raise SettingsError(f"--keep {name}: the predictions have a column {label!r}; leave it out")
-            cells = frame.column(name)
+            cells = keeps.column(name)
             block[label] = _empty_as_missing(cells) if isinstance(kept, CSV) else cells
         yield block | found
+
+
+def _mean(*predictions: Array) -> Array:
+    mean: Array = np.mean(predictions, axis=0)
+    return mean
 
 
 def _empty_as_missing(cells: Any) -> Any:

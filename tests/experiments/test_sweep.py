@@ -356,6 +356,37 @@ def test_a_kill_after_the_last_epoch_costs_nothing():
     assert [state(f"sweeps/points/runs/{name}") for name in "01"] == before
 
 
+def test_several_runs_predict_their_mean():
+    table("points.toml", "--set", "model.seed=0,1,2")
+    runs = [f"sweeps/points/runs/{name}" for name in "012"]
+    assert command("predict", *runs, "points.csv") == "wrote predictions.csv: 80 rows\n"
+    for name, run in enumerate(runs):
+        command("predict", run, "points.csv", "--out", f"{name}.csv")
+    one, *others = [np.loadtxt(f"{name}.csv", delimiter=",", skiprows=1) for name in ("predictions", *"012")]
+    assert not np.array_equal(others[0], others[1])
+    np.testing.assert_allclose(one, np.mean(others, axis=0), rtol=1e-12)
+    assert "is written to one file" in command("predict", *runs, "points.csv", "--out", "parts", status=1)
+    command("train", "points.toml", '--set=data.columns=["x"]', "--out", "narrow")
+    said = command("predict", runs[0], "narrow", "points.csv", "--out", "both.csv", status=1)
+    assert "the mean of several models needs the same columns in all of them" in said
+    assert not Path("both.csv").exists()
+
+
+def test_the_class_of_several_runs_is_that_of_the_mean_probability():
+    classes = """trainer.preprocess={target = {inside = ["Classes"]}, columns = {"<number>" = ["Standardize"]}}"""
+    table("points.toml", "--set", "model.seed=0,1,2", "--set", classes)
+    runs = [f"sweeps/points/runs/{name}" for name in "012"]
+    command("predict", *runs, "points.csv")
+    found = []
+    for name, run in enumerate(runs):
+        command("predict", run, "points.csv", "--out", f"{name}.csv")
+        found.append(np.genfromtxt(f"{name}.csv", delimiter=",", names=True, deletechars=""))
+    both = np.genfromtxt("predictions.csv", delimiter=",", names=True, deletechars="")
+    mean = np.mean([each["inside=1"] for each in found], axis=0)
+    np.testing.assert_allclose(both["inside=1"], mean, rtol=1e-12)
+    assert np.array_equal(both["inside"], mean > 0.5)
+
+
 def work(folder):
     """What joblib calls in its processes."""
     return [row["state"] for row in Sweep(folder).run()]
