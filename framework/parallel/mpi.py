@@ -28,6 +28,8 @@ PERIOD = 0.2
 """Seconds between two looks of the watchdog."""
 ASKING = 0.8
 """The part of the time-out after which the watchdog asks where the others are."""
+PATIENCE = 0.5
+"""Seconds for one worker to end the job before the others do it too, and for MPI_Abort before the process is killed."""
 STUCK = 70
 """The exit code after a time-out."""
 
@@ -242,11 +244,12 @@ class MPIWorkers(Workers):
     def _end(self, code: int, failed: int, text: str) -> None:
         """Print a cause and end all workers. One worker does so at once, the others only if it does not."""
         if self.rank != (1 if failed == 0 else 0):
-            time.sleep(1.0)
-        killer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL))  # if MPI_Abort hangs
+            time.sleep(PATIENCE)
+        killer = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGKILL))  # if MPI_Abort hangs
         killer.daemon = True
         killer.start()
         os.write(2, f"framework: {text.rstrip()}\nframework: ending all {self.size} workers\n".encode())
         with suppress(Exception):
             sys.stdout.flush()
+        time.sleep(PERIOD)  # mpiexec has to read this before it hears that all is over
         self._world.Abort(code)

@@ -1,57 +1,17 @@
 """A worker that fails, leaves, hangs or is killed ends the job; nothing of it stays behind."""
 
-import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from failing import CAUSES, SCRIPT, left_behind
 
 pytest.importorskip("mpi4py")
-
-SCRIPT = Path(__file__).with_name("failing.py")
-CAUSES = {
-    "raise": "ValueError: of step 20",
-    "exit(0)": "SystemExit: 0",
-    "exit(3)": "SystemExit: 3",
-    "sleep": "time.sleep(1000)",
-    "stop": "worker 1 gives no answer",
-    "kill": "signal 9",
-    "term": "signal 15",
-    "leave": "worker 1 has left while others train",
-}
 
 
 def launched(*arguments, n=2, options=()):
     command = [sys.executable, "-m", "framework", "launch", "-n", str(n), *options, str(SCRIPT), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def alive(pid):
-    """Whether a process runs; one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return sys.platform != "linux" and _known(pid)
-
-
-def _known(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def left_behind(folder):
-    """The workers that still run, after some time to end."""
-    pids = [int(path.name) for path in (folder / "pids").iterdir()]
-    for _ in range(100):
-        if not any(map(alive, pids)):
-            return []
-        time.sleep(0.1)
-    return pids
 
 
 @pytest.mark.many

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,46 @@ from framework.parallel.workers import workers
 SHARDS, STEPS, TIMEOUT = 8, 40, 3.0
 
 
+SCRIPT = Path(__file__)
+CAUSES = {
+    "raise": "ValueError: of step 20",
+    "exit(0)": "SystemExit: 0",
+    "exit(3)": "SystemExit: 3",
+    "sleep": "time.sleep(1000)",
+    "stop": "worker 1 gives no answer",
+    "kill": "EXIT CODE: 9",
+    "term": "EXIT CODE: 15",
+    "leave": "worker 1 has left while others train",
+}
+"""The ways to fail, and the cause that is printed."""
+
+
+def alive(pid):
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return sys.platform != "linux" and _known(pid)
+
+
+def _known(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def left_behind(folder):
+    """The workers that still run, after some time to end."""
+    pids = [int(path.name) for path in (folder / "pids").iterdir()]
+    for _ in range(100):
+        if not any(map(alive, pids)):
+            return []
+        time.sleep(0.1)
+    return pids
+
+
 def fail(kind, folder):
     """Fail in one of the ways."""
     if kind == "raise":
@@ -21,6 +62,8 @@ def fail(kind, folder):
         sys.exit(int(kind[5]))
     elif kind == "sleep":
         time.sleep(1000)
+    elif kind.startswith("run "):
+        subprocess.run(kind.split()[1:], check=True)
     elif kind != "kill once" or not (folder / "killed").exists():
         (folder / "killed").touch()
         number = {"stop": signal.SIGSTOP, "term": signal.SIGTERM}.get(kind, signal.SIGKILL)
@@ -36,7 +79,7 @@ def train(group, kind, folder):
         tree.total()
         if step == 20 and kind == "raise on all":
             raise ValueError
-        if step == 20 and group.rank == 1:
+        if step == 20 and group.rank == 1 and kind != "nothing":
             if kind == "leave":
                 return
             fail(kind, folder)
