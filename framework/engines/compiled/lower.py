@@ -259,15 +259,15 @@ def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[
     nodes = {name: graph.input(name, shapes.get(name, (graph.rows, width))) for name in names}
     with np.errstate(all="ignore"):
         outputs = compute(*map(fixed, nodes.values()))
-    values = rewrite([*nodes.values(), *map(value_of, outputs.values())], _kept_axes)
+    values = rewrite([*nodes.values(), *map(value_of, outputs.values())], _dropped_axes)
     return Lowered(dict(zip(nodes, values, strict=False)), dict(zip(outputs, values[len(nodes) :], strict=True)))
 
 
-def _kept_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    """Return a sum as that with kept axes, so that both are computed once."""
-    if node.op not in REDUCTIONS or node.attributes["keepdims"]:
+def _dropped_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    """Return a sum with kept axes as the one without, so that both are computed once."""
+    if node.op not in REDUCTIONS or not node.attributes["keepdims"]:
         return None
-    found = new.add(node.op, *args, **(node.attributes | {"keepdims": True}))
+    found = new.add(node.op, *args, **(node.attributes | {"keepdims": False}))
     return new.add("reshape", found, shape=node.shape)
 
 
@@ -451,7 +451,7 @@ def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> A
             pass
     if drawn and node.op in COMPARISONS:
         return new.add(node.op, *(arg if isinstance(arg, Node) else float(np.float32(arg)) for arg in args))
-    return _kept_axes(new, node, args)
+    return _dropped_axes(new, node, args)
 
 
 def _coupled(activation: Activation) -> bool:
