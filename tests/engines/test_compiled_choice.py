@@ -20,10 +20,12 @@ from framework import (
     SGDOptimizer,
     Tanh,
     UsageError,
+    on,
 )
 from framework.engines.compiled import choice
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
+from framework.engines.compiled.wiring import Wiring
 from framework.engines.records import CannotLower
 
 pytest.importorskip("llvmlite")
@@ -68,6 +70,21 @@ def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):
         with pytest.raises(UsageError, match="needs llvmlite: pip install llvmlite"):
             action()
     assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
+
+
+def test_a_fit_lowers_its_formulas_once_unless_a_hook_changes_a_setting(monkeypatch):
+    models, of = [], Wiring.of
+    monkeypatch.setattr(Wiring, "of", lambda model: models.append(model) or of(model))
+    plain = trainer().fit(NEURON.copy(), (X, Y))
+    assert (plain.engine, len(models)) == ("compiled", 1)
+
+    def clip(run):
+        run.optimizer.clip_norm = 1e-3
+
+    run = trainer(callbacks=[on("train_begin")(clip)]).fit(NEURON.copy(), (X, Y))
+    assert (run.engine, len(models)) == ("compiled", 3)
+    expected = trainer(optimizer=PLAIN.replace(clip_norm=1e-3)).fit(NEURON.copy(), (X, Y)).model.weights
+    assert run.model.weights.tobytes() == expected.tobytes() != plain.model.weights.tobytes()
 
 
 class Forgets(SGDOptimizer):

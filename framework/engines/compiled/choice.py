@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from framework.engines.compiled.lower import lowered
+from framework.engines.compiled.lower import keep_plan, lowered
 from framework.engines.records import CannotLower
 from framework.errors import UsageError
 from framework.extras import installing
@@ -24,7 +24,7 @@ def choose(
     if wanted == "auto" and not available():
         return "numpy"
     try:
-        lowered(model, loss, optimizer, regularizers)
+        keep_plan(model, lowered(model, loss, optimizer, regularizers))
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")

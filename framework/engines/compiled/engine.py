@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Batch
+from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
 from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.compiled.kernel import Kernel
-from framework.engines.compiled.lower import Plan, lowered
+from framework.engines.compiled.lower import Plan, kept_plan
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower, require_unchanged
@@ -87,7 +87,7 @@ class CompiledEngine(Engine):
         length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
         rates = self.rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
-        kept = [array.copy() for array in arrays] if self.figures.of_metrics else []
+        kept = [(array, array.copy()) for array in arrays if self.figures.of_metrics]
         outputs = [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
         before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
@@ -98,7 +98,7 @@ class CompiledEngine(Engine):
             )
             metrics = self._metrics(kernel, piece, first, stop)
         except BaseException as error:  # a kernel raises nothing: from before the first step, from a metric, or Ctrl-C
-            for array, before_chunk in zip(arrays, kept, strict=False):
+            for array, before_chunk in kept:
                 array[:] = before_chunk
             # A second Ctrl-C acts as soon as the kernel returns; without copies, its steps are made but not counted.
             optimizer.updating = not (kept or isinstance(error, Exception))
@@ -110,8 +110,7 @@ class CompiledEngine(Engine):
             self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
         if made:
             run.sums["loss"] = (float(sums[0]), float(sums[1]))
-            totals = dict(zip((figure.path for figure in outputs), sums[3:], strict=True))
-            run.sums |= self._of_outputs(kernel, totals, sums[1])
+            run.sums |= self._of_outputs(kernel, outputs, sums) if outputs else {}
             run.batch_loss, optimizer.last_rate = float(sums[2]), float(rates[made - 1])
         for batch_sums in metrics:
             add_sums(run.sums, batch_sums)
@@ -126,9 +125,10 @@ class CompiledEngine(Engine):
             self.call("on_batch_end")
         return stop > first
 
-    def _of_outputs(self, kernel: Kernel, totals: dict[Path, Any], count: Any) -> Sums:
-        """Return the sums of the losses of several outputs, given the total of each output by its path."""
-        per_row = {path: kernel.per_row(path) for path in totals}
+    def _of_outputs(self, kernel: Kernel, outputs: list[Any], sums: Array) -> Sums:
+        """Return the sums of the losses of several outputs, given the kernel's sums."""
+        totals = dict(zip((figure.path for figure in outputs), sums[3:], strict=True))
+        per_row, count = {path: kernel.per_row(path) for path in totals}, sums[1]
 
         def sums_of(loss: Loss, path: Path) -> tuple[float, float]:
             if not isinstance(loss, Losses):
@@ -162,7 +162,7 @@ class CompiledEngine(Engine):
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            plan = lowered(run.model, run.loss_function, run.optimizer.recipe, self.regularizers)
+            plan = kept_plan(run.model, run.loss_function, run.optimizer.recipe, self.regularizers)
             require_rows(data, plan.wiring)
             self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)

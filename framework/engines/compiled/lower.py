@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from operator import is_
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -48,6 +49,7 @@ from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
+from framework.settings.component import Component
 from framework.settings.messages import is_ours
 
 ELEMENTS = 4
@@ -87,6 +89,7 @@ class Plan:
     """Everything that the source of a kernel depends on.
 
     Attributes:
+        of: The loss, the optimizer and the regularizers.
         wiring: The operations, and which reads what.
         losses: The loss of each output, in the order of the wiring's.
         shares: The weight of each of them in the sum; None where the model has one output.
@@ -98,6 +101,7 @@ class Plan:
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
     """
 
+    of: tuple[Component, ...]
     wiring: Wiring
     losses: tuple[Loss, ...]
     shares: tuple[float, ...] | None
@@ -131,6 +135,11 @@ class Plan:
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
 
+    def serves(self, *components: Component) -> bool:
+        """Return whether it is of these components themselves, and nothing that they read has changed."""
+        same = len(components) == len(self.of) and all(map(is_, components, self.of))
+        return same and all(reads.changed() is None for _, reads in self.reads)
+
 
 def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()) -> Plan:
     """Return the plan of a kernel that trains ``model``.
@@ -150,7 +159,8 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
     update = rehearsed_update(optimizer, model.dtype)
     penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
     reads = _reads(*formulas, optimizer)
-    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads)
+    of = loss, optimizer, *regularizers
+    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
@@ -160,6 +170,24 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
+
+
+def keep_plan(model: Model, plan: Plan) -> None:
+    """Keep the plan of a model that a run begins with, for its first kernel."""
+    model._built().plan = plan
+
+
+def kept_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer]) -> Plan:
+    """Return the plan that a model keeps, if it is of the same formulas, and forget it; otherwise lower them.
+
+    Raises:
+        CannotLower: Some part has no form that a kernel can compute.
+    """
+    state = model._built()
+    plan, state.plan = state.plan, None
+    if plan is not None and plan.serves(loss, optimizer, *regularizers):
+        return cast("Plan", plan)
+    return lowered(model, loss, optimizer, regularizers)
 
 
 def _passes(operation: Operation, dtype: str) -> Passes | None:
