@@ -52,7 +52,7 @@ API: dict[str, tuple[str, tuple[str, ...]]] = {
     "Metrics": ("metrics", ("metrics",)),
     "Models and layers": ("models", ("models",)),
     "Optimizers, schedules, penalties": ("optimizers", ("optimizers", "schedules", "regularizers")),
-    "Training": ("training", ("training", "engines", "runs", "trace", "gradients", "experiments")),
+    "Training": ("training", ("training", "engines", "parallel", "runs", "trace", "gradients", "experiments")),
     "Callbacks": ("callbacks", ("callbacks",)),
     "Checkpoints": ("checkpoints", ("checkpoint",)),
     "Data": ("data", ("data", "datasets")),

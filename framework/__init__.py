@@ -95,6 +95,7 @@ from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
 from framework.optimizers.descent import LionOptimizer, SGDOptimizer
+from framework.parallel.strategy import DataParallel
 from framework.preprocessing import ColumnStep
 from framework.preprocessing.categories import Classes, Levels, OneHot
 from framework.preprocessing.dates import Dates
@@ -174,6 +175,7 @@ __all__ = [
     "Count",
     "CrossEntropy",
     "DataError",
+    "DataParallel",
     "Dataset",
     "Dates",
     "Dense",

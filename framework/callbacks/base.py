@@ -35,8 +35,8 @@ class Callback(Component):
     ``run.epoch`` and ``run.step`` count finished epochs and steps, so in the first ``on_epoch_end`` ``run.epoch`` is 1.
 
     Attributes:
-        saves: Whether the callback saves the run, or sends it to a tracker; those that do come last, whatever the list
-            says.
+        writes: Whether the callback saves the run, sends it to a tracker, or shows it. Those that do come last,
+            whatever the list says; of several workers the first one alone calls them.
         observes: Whether the callback changes nothing in the training, so that a resume without it, or with other
             settings, gives no warning.
 
@@ -54,7 +54,7 @@ class Callback(Component):
         framework.errors.CallbackError: Wrong.on_epoch_ends is not a hook; did you mean 'on_epoch_end'? Hooks: ...
     """
 
-    saves: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
     observes: ClassVar[bool] = False
     keeps: ClassVar[str] = "what a callback remembers goes into run.memory(self)['name']"
 

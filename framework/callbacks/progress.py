@@ -36,6 +36,7 @@ class ProgressBar(Callback):
         https://tqdm.github.io
     """
 
+    writes: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
     batches: bool = False

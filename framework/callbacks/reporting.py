@@ -81,7 +81,7 @@ class Sender(Callback):
     It comes after other callbacks, so that a row has the columns that those add. A resumed run sends all its rows.
     """
 
-    saves: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
     def on_train_begin(self, run: Run) -> None:

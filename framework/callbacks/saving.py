@@ -74,7 +74,7 @@ class Checkpoint(Callback):
         'step-000000003.safetensors'
     """
 
-    saves: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
     folder: Annotated[str, BeforeValidator(text_of_path)]

@@ -143,10 +143,10 @@ def _redefined(one: Any, other: Any) -> str | None:
 def _require_between_steps(run: Run) -> None:
     if run.in_step:
         raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
-    if waiting := [repr(callback) for callback in run.waiting if not callback.saves]:
+    if waiting := [repr(callback) for callback in run.waiting if not callback.writes]:
         raise UsageError(
             f"save: {run.hook} of {', '.join(waiting)} has not been called yet, and would be lost; write "
-            "'saves = True' in your callback, or put it last in the trainer's callbacks"
+            "'writes = True' in your callback, or put it last in the trainer's callbacks"
         )
     if not run.consistent:
         raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")

@@ -50,6 +50,11 @@ class Piece:
         """Whether no rows are left."""
         return self.place >= self.count
 
+    @property
+    def next_rows(self) -> int:
+        """How many rows the next batch has."""
+        return min(self.size, self.count - self.place)
+
     @cached_property
     def rows(self) -> Array:
         """Which rows of the arrays make up the batches, in order."""
@@ -60,8 +65,12 @@ class Piece:
         rows = slice(start, stop)
         return rows_of_batch(self.arrays, rows if self._order is None else self._order[rows])
 
-    def take(self) -> Batch:
-        """Return the next batch: views in the data's own order, gathered into reused memory when shuffled."""
+    def take(self, own: slice | None = None) -> Batch:
+        """Return the next batch: views in the data's own order, gathered into reused memory when shuffled.
+
+        Args:
+            own: The rows of it that will be used; what x and y hold in others means nothing. None is all of them.
+        """
         x, y, weight = self.arrays
         part = slice(self.place, self.place + self.size)
         self.place += self.size
@@ -69,19 +78,20 @@ class Piece:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
         return (
-            self._gather(("x",), x, rows),
-            self._gather(("y",), y, rows),
+            self._gather(("x",), x, rows, own),
+            self._gather(("y",), y, rows, own),
             None if weight is None else self._gather(("weight",), weight, rows),
         )
 
-    def _gather(self, path: Path, array: Any, rows: Array) -> Any:
+    def _gather(self, path: Path, array: Any, rows: Array, own: slice | None = None) -> Any:
         if type(array) is dict:
-            return {name: self._gather((*path, name), part, rows) for name, part in array.items()}
+            return {name: self._gather((*path, name), part, rows, own) for name, part in array.items()}
         kept = self._memory.get(path)
         if kept is None or len(kept) < len(rows):
             kept = self._memory[path] = np.empty((self.size, *array.shape[1:]), array.dtype)
         out = kept[: len(rows)]
-        array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
+        taken, into = (rows, out) if own is None else (rows[own], out[own])
+        array.take(taken, axis=0, out=into, mode="clip")  # "clip" because the default mode copies out first
         return out
 
 

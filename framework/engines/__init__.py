@@ -1,5 +1,5 @@
-"""Engines make the steps of a run; a strategy combines the gradients of several workers."""
+"""Engines make the steps of a run."""
 
-from framework.engines.base import Engine, Strategy
+from framework.engines.base import Engine
 
-__all__ = ["Engine", "Strategy"]
+__all__ = ["Engine"]

@@ -14,8 +14,9 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
+from framework.parallel.strategy import Strategy, Sums
 from framework.regularizers import Regularizer
-from framework.runs.figures import Figures, Sums, add_sums
+from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
@@ -28,18 +29,6 @@ GROWTH = 32.0
 """How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 
-class Strategy:
-    """How the gradients of workers that share a batch are combined. Here one worker has all rows."""
-
-    def total(self, count: float) -> float:
-        """Return the sum of a count over all workers."""
-        return count
-
-    def reduce(self, gradient: Array, sums: Sums) -> Sums:
-        """Add up the gradient of all workers in place, and return the sums over all workers."""
-        return sums
-
-
 class Engine:
     """Makes the steps of a run with NumPy.
 
@@ -49,7 +38,8 @@ class Engine:
         call: Calls a hook of every callback, by its name.
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
-        strategy: How the gradients of several workers are combined.
+        strategy: How a batch is shared out to workers, and how what they compute is added up.
+        whole: Whether this worker reads batches whole, and not only the rows that it computes.
     """
 
     def __init__(
@@ -61,11 +51,12 @@ class Engine:
         part_rows: int,
         regularizers: Sequence[Regularizer] = (),
         strategy: Strategy | None = None,
+        whole: bool = True,
     ) -> None:
         """Prepare for a run."""
         self.run, self.figures, self.call = run, figures, call
         self.part_rows, self.regularizers = part_rows, regularizers
-        self.strategy = Strategy() if strategy is None else strategy
+        self.strategy, self.whole = Strategy() if strategy is None else strategy, whole
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
 
@@ -80,13 +71,19 @@ class Engine:
 
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
-        run, batch = self.run, piece.take()
+        run, start = self.run, piece.place
+        batch = piece.take() if self.whole else piece.take(self.strategy.own(piece.next_rows))
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
             return
         run.begin_step(batch)
         self.call("on_batch_begin")
-        sums = self.gradient(batch)
+        try:
+            sums = self.gradient(batch)
+        except Exception:
+            if not self.whole:
+                run.current = piece.part(start, piece.place)  # for the search of what is to blame
+            raise
         self.call("on_gradients")
         self.update()
         run.finish_step(sums)
@@ -94,22 +91,31 @@ class Engine:
 
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
-        run, model, loss = self.run, self.run.model, self.run.loss_function
+        run, loss = self.run, self.run.loss_function
         rows = rows_in(batch[1])
-        own = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
-        count, total = self.strategy.total(own), 0.0
-        metrics: Sums = {}
+        count = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
+
+        def fill(part: slice | None, *place: int) -> Sums:
+            return self._of_rows(batch if part is None else rows_of_batch(batch, part), count, (*run.key, *place))
+
+        sums = self.strategy.gradient(rows, fill, run.model.parameters.gradient)
+        run.batch_loss = sums["loss"][0] / count
+        for regularizer in self.regularizers:
+            regularizer.backward(run.model)
+        return sums
+
+    def _of_rows(self, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
+        """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``."""
+        model, loss, total, metrics = self.run.model, self.run.loss_function, 0.0, Sums()
+        rows = rows_in(batch[1])
         for place, (x, y, weight) in enumerate(self._parts(batch, rows)):
-            model.forward(x, key=(*run.key, place) if place else run.key, copy=False)
+            model.forward(x, key=(*key, place) if place else key, copy=False)
             record = model.recorded() if self.figures.summed else None
             total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
             if record is not None:
                 add_sums(metrics, self.figures.training_sums(model, record, y, weight))
-        sums = self.strategy.reduce(model.parameters.gradient, {"loss": (total, own)} | metrics)
-        run.batch_loss = sums["loss"][0] / count
-        for regularizer in self.regularizers:
-            regularizer.backward(model)
-        return sums
+        own = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
+        return {"loss": (total, own)} | metrics
 
     def update(self) -> None:
         """Apply the gradients: one step of the optimizer."""

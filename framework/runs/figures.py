@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import reduce
 from operator import add
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch, Record
-from framework.data.pieces import copied, joined, read_only
-from framework.data.sources import Source, batches
+from framework.data.pieces import Piece, copied, joined, read_only, rows_of_batch
+from framework.data.sources import Source
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
 from framework.losses.requirements import require_one_output
@@ -22,10 +22,8 @@ from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS
+from framework.parallel.strategy import Strategy, Sums
 from framework.trees import at, map_leaves, rows_in
-
-Sums = dict[str, tuple[float, ...]]
-"""The sums of some rows, by the name of the figure that is made of them."""
 
 
 class Figures:
@@ -124,27 +122,40 @@ class Figures:
         return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
 
     def evaluated(
-        self, model: Model, source: Source, compute: Callable[[Any], tuple[Any, Any]] | None = None
+        self,
+        model: Model,
+        source: Source,
+        compute: Callable[[Any], tuple[Any, Any]] | None = None,
+        strategy: Strategy | None = None,
     ) -> dict[str, float]:
-        """Return every figure of a model over a source of data; ``compute`` gives (h, a) of a batch, None is NumPy."""
-        totals: Sums = {}
+        """Return every figure of a model over a source of data.
+
+        Args:
+            model: The model.
+            source: The data.
+            compute: Gives (h, a) of a batch; None is NumPy.
+            strategy: How the data is shared out to workers; None computes all of it here.
+        """
         kept: list[Batch] = []
-        activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
-        record = model.take_record(rows)
-        with closing(batches(source, EVALUATION_ROWS)) as parts:
-            for x, y, weight in parts:
-                with np.errstate(all="ignore"):
-                    h, a = model.output(x, record) if compute is None else compute(x)
-                    sums = self.metric_sums(activation, h, a, y, weight, self.summed)
-                    if isinstance(self.loss, Losses):
-                        outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
-                        loss = self.loss.joined(outputs, a)
-                    else:
-                        loss = self.loss.output_sums(activation, h, a, y, weight)
-                    add_sums(totals, {"loss": loss} | sums)
-                if self.whole:
-                    kept.append(copied((a, y, weight)))
-        model.keep_record(record, rows)
+        # Of a metric that needs all rows at once, each worker computes all of them.
+        plan = Strategy() if strategy is None or self.whole else strategy
+
+        def sums() -> dict[int, Sums]:
+            totals: dict[int, Sums] = {}
+            activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
+            record = model.take_record(rows)
+            with closing(source.pieces(EVALUATION_ROWS, 0, None)) as pieces:
+                for batch, part in _parts(pieces, plan):
+                    with np.errstate(all="ignore"):
+                        h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
+                        found = self._output_sums(activation, h, a, *batch[1:])
+                    add_sums(totals.setdefault(part, {}), found)
+                    if self.whole:
+                        kept.append(copied((a, *batch[1:])))
+            model.keep_record(record, rows)
+            return totals
+
+        totals = plan.total(sums)
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)
@@ -153,6 +164,24 @@ class Figures:
             for key, path, formula in self.whole
             if isinstance(formula, WholeMetric)
         }
+
+    def _output_sums(self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
+        """Return the sums of every figure over a batch, given a model's outputs."""
+        sums = self.metric_sums(activation, h, a, y, weight, self.summed)
+        if isinstance(self.loss, Losses):
+            outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
+            return {"loss": self.loss.joined(outputs, a)} | sums
+        return {"loss": self.loss.output_sums(activation, h, a, y, weight)} | sums
+
+
+def _parts(pieces: Iterable[Piece], strategy: Strategy) -> Iterator[tuple[Batch, int]]:
+    """Give the parts of each batch that this worker computes, and their numbers."""
+    for piece in pieces:
+        while not piece.done:
+            rows = piece.next_rows
+            batch = piece.take(strategy.own(rows))
+            for number, part in strategy.parts(rows):
+                yield batch if part is None else rows_of_batch(batch, part), number
 
 
 def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:

@@ -17,11 +17,12 @@ from framework.errors import CallbackError, DataError, SettingsError, UsageError
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
+from framework.parallel.strategy import Sums
 from framework.random_streams import random_generator
 from framework.reports.comparing import comparison, side_of
 from framework.reports.contents import Confusion, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
-from framework.runs.figures import Sums, add_sums
+from framework.runs.figures import add_sums
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress

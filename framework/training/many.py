@@ -19,6 +19,7 @@ from framework.data.splits import rows_of_parts
 from framework.engines import Engine
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
+from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
 from framework.training.resuming import set_end
@@ -62,7 +63,7 @@ def fit_many(
         if (values := each[name]) is not None:
             trainers = [one.replace(**{setting: value}) for one, value in zip(trainers, values, strict=True)]
     parts = _parts(data, validation, each["splits"], len(models))
-    if trainer.engine in ("numpy", "jax"):
+    if trainer.engine in ("numpy", "jax") or trainer.strategy is not None:
         return _one_after_another(trainers, models, parts, epochs)
     with ExitStack() as settled:
         for model, (rows, _) in zip(models, parts, strict=True):
@@ -171,8 +172,8 @@ def _require_trainer(trainer: Trainer) -> None:
     for callback in trainer.callbacks:
         if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
             raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
-        if callback.saves:
-            raise _refusal(f"{type(callback).__name__} saves one run, and all models would write to its place")
+        if callback.writes:
+            raise _refusal(f"{type(callback).__name__} writes about one run, and all models would write to its place")
     if trainer._figures.of_metrics:
         raise _refusal(f"the metric {trainer._figures.of_metrics[0].key!r}, which needs the outputs of each batch")
     if trainer.preprocess is not None:
@@ -290,7 +291,7 @@ def _members(
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME)
+            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME, Workers())
             if not isinstance(source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
@@ -390,4 +391,4 @@ def _finish(member: Member) -> None:
     except DivergedError as error:
         member.fail(error)
         return
-    member.session.end_epoch(member.trainer._figured(member.run, member.held_out))
+    member.session.end_epoch(member.trainer._figured(member.run, member.held_out, member.engine.strategy))

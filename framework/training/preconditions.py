@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
 from framework.errors import SettingsError, ShapeError, UsageError, nearest
-from framework.models import Model
+from framework.losses.several import Figure
+from framework.models import Layer, Model
+from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
@@ -29,6 +31,19 @@ def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: st
                     f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint} "
                     f"Columns: {', '.join(keys)}"
                 )
+
+
+def require_validation(whole: Iterable[Figure], validated: bool, name: str) -> None:
+    """Refuse a metric that needs all rows at once where there is no validation data.
+
+    Raises:
+        SettingsError: Names the metric.
+    """
+    for metric in () if validated else whole:
+        raise SettingsError(
+            f"{name}: metric '{metric.key}' needs all rows at once, so it is computed in validation only; "
+            f"give {name} validation=(x, y)"
+        )
 
 
 def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None], name: str) -> None:
@@ -178,3 +193,19 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
             f"{name}: {rows} rows in batches of {size} leave a last batch of {last}, and the model needs "
             f"{model.minimum_rows} rows or more to train; choose another batch_size"
         )
+
+
+def require_rows_alone(model: Model, strategy: DataParallel | None, name: str) -> None:
+    """Refuse layers whose outputs or buffers depend on the other rows of a batch, where shards are computed alone.
+
+    Raises:
+        SettingsError: Names the layer.
+    """
+    for place, part in () if strategy is None else model.placed():
+        if isinstance(part, Layer) and (part.mixes_rows or part._initial_buffers()):
+            where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
+            what = "mixes the rows of a batch" if part.mixes_rows else "keeps buffers that a batch changes"
+            raise SettingsError(
+                f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}; use a "
+                "layer of each row alone, such as LayerNorm, or leave the strategy out"
+            )

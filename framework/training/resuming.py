@@ -13,6 +13,9 @@ import numpy as np
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
+from framework.parallel.arithmetic import arithmetic
+from framework.parallel.strategy import DataParallel
+from framework.parallel.workers import Workers
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
@@ -34,9 +37,16 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
+        **({} if (strategy := settings["strategy"]) is None else _spread(strategy)),
         **({"device": _device()} if engine == "jax" else {}),
         **({"products": _products()} if engine == "compiled" else {}),
     }
+
+
+def _spread(strategy: DataParallel) -> dict[str, str]:
+    """Return what the bits depend on that do not depend on the number of workers."""
+    setting = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
+    return {"strategy": f"DataParallel({setting})", "arithmetic": arithmetic()}
 
 
 def _device() -> str:
@@ -95,12 +105,36 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
         raise UsageError("resume: the run was interrupted in the middle of an update; start again with fit")
 
 
-def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[str, str]) -> None:
-    """Refuse to finish an epoch in another way than it began.
+def require_alike(workers: Workers, run: Run, recipe: Mapping[str, str]) -> None:
+    """Refuse workers that would not train the same model on the same data with the same arithmetic.
 
     Raises:
-        UsageError: The unfinished epoch had other batches, or counted other figures.
+        UsageError: They differ; says in what.
     """
+    if workers.size == 1:
+        return
+    workers.require_equal("fit: the names of the settings", ", ".join(recipe))
+    for setting, text in recipe.items():
+        workers.require_equal(f"fit: {setting}", text)
+    workers.require_equal("fit: the position in the run", (run.epoch, run.step, run.batch))
+    workers.require_equal("fit: the model's parameters", run.model.parameters.vector)
+    for name, memory in run.optimizer.memory.items():
+        workers.require_equal(f"fit: the optimizer's {name}", memory)
+    run.identity = workers.broadcast(run.identity)
+
+
+def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[str, str]) -> None:
+    """Refuse to continue with other shards, and to finish an epoch in another way than it began.
+
+    Raises:
+        UsageError: The run has other shards; or the unfinished epoch had other batches, or counted other figures.
+    """
+    before, now = run.recipe.get("strategy"), recipe.get("strategy")
+    if before and now and before != now:
+        raise UsageError(
+            f"resume: the run has strategy={before}; got {now}; continue with the same shards, which give the same "
+            "bits on any number of workers"
+        )
     if run.epoch_begun and layout != run.layout:
         raise UsageError(
             f"resume: the unfinished epoch has {_laid_out(run.layout)}; got {_laid_out(layout)}; finish it with the "

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -15,7 +16,8 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data.pieces import Piece
-from framework.errors import DivergedError
+from framework.errors import DivergedError, FrameworkError, UsageError
+from framework.parallel.workers import Workers
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.training.flushing import Flushing
@@ -36,19 +38,24 @@ class Session:
         rows: Callable[[], Array] | None = None,
         *,
         flush_to_zero: bool = False,
+        workers: Workers | None = None,
     ) -> None:
-        """Order the callbacks: those that save come last; ``rows`` numbers the rows of the current batch."""
-        self.run = run
+        """Order the callbacks: those that write come last; ``rows`` numbers the rows of the current batch."""
+        self.run, self.workers = run, Workers() if workers is None else workers
         self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
         self._rows = rows
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.saves)
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.writes)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
+        heard = self.workers.gather({hook for _, hooks in found for hook in hooks})
+        self._heard = {hook for hooks in heard for hook in hooks}  # of all workers: they call a hook together
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
-            hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks] for hook in HOOKS
+            hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks and self._calls(callback)]
+            for hook in HOOKS
         }
         self._started: list[Callback] = []
         self._pieces: Generator[Piece] | None = None
-        self._signal: int | None = None
+        self._signal: int | None = None  # one that has come, and acts at the next batch boundary
+        self._noted: int | None = None  # one that has come to this worker, of which the others may not know yet
         self._signals = 0
         self._ending = False
         self._handlers: dict[int, Any] = {}
@@ -98,6 +105,7 @@ class Session:
             self._errstate.__exit__(None, None, None)
             for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once
                 signal.signal(number, handler)
+        self._signal = self._signal or self._noted
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
@@ -148,18 +156,60 @@ class Session:
                 self.run.error.add_note(f"then {type(error).__name__}: {error}{where}")
 
     def hears(self, *hooks: str) -> bool:
-        """Return whether some callback has one of these hooks."""
-        return any(self._hooks[hook] for hook in hooks)
+        """Return whether some callback has one of these hooks, on any worker."""
+        return not self._heard.isdisjoint(hooks)
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
-        calls = self._hooks[hook]
-        if not calls:
+        if hook not in self._heard:
             return
-        with self.flushing.lifted():
+        with self.flushing.lifted(), self.together():
+            calls = self._hooks[hook]
             for place, (callback, function) in enumerate(calls, 1):
                 self.run.waiting = [later for later, _ in calls[place:]]
                 self._call(callback, function, hook)
+
+    def _calls(self, callback: Callback) -> bool:
+        """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
+        return self.workers.rank == 0 or not callback.writes
+
+    @property
+    def noted(self) -> bool:
+        """Whether a signal has come to this worker of which the others may not know."""
+        return self._noted is not None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do something on all workers; an error on one of them is raised on all."""
+        if self.workers.size == 1:
+            yield
+            return
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (raised there)
+            self.agree(error)
+        else:
+            self.agree()
+
+    def agree(self, error: Exception | None = None) -> None:
+        """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
+        run, workers = self.run, self.workers
+        if workers.size > 1:
+            failure = None if error is None else (type(error), str(error))
+            told = workers.gather((failure, run.stop_reason, self._noted))
+            reasons = [reason for _, reason, _ in told if reason is not None]
+            signals = [number for _, _, number in told if number is not None]
+            if reasons:
+                run.stop_reason = reasons[0]
+            if signals:
+                self._signal = max(signals)  # SIGTERM before Ctrl-C
+            failed = [(rank, *each) for rank, (each, _, _) in enumerate(told) if each is not None]
+            if failed and error is None:
+                rank, kind, text = failed[0]
+                kind = kind if issubclass(kind, FrameworkError) else UsageError
+                raise kind(f"worker {rank}: {text}")
+        if error is not None:
+            raise error
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
@@ -196,8 +246,16 @@ class Session:
         self._raise_signal()
 
     def end_epoch(self, results: dict[str, float]) -> None:
-        """Add the row of a finished epoch to the history, and call ``on_epoch_end``."""
+        """Add the row of a finished epoch to the history, and call ``on_epoch_end``.
+
+        Raises:
+            UsageError: The workers have other parameters.
+        """
         self._tick()
+        if self.workers.size > 1:
+            self.workers.require_equal("the model's parameters", self.run.model.parameters.vector)
+            self.run.seconds = self.workers.broadcast(self.run.seconds)
+            self.agree()
         self.run.finish_epoch(results)
         self.call("on_epoch_end")
         self.run.require_savable()
@@ -216,10 +274,13 @@ class Session:
                 self._handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
+        self._noted = number
+        if self.workers.size == 1:
+            self._signal = number
         self._signals += 1
         # The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
         if (self._signals >= 2 and not self._ending) or (self._signals >= 3 and self.run.hook is not None):
+            self._signal = number
             self._raise_signal()
 
     def _raise_signal(self) -> None:

@@ -6,7 +6,8 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,9 @@ from framework.metrics import Metric
 from framework.models import Model
 from framework.models.rows import predicted
 from framework.optimizers import BoundOptimizer, Optimizer
+from framework.parallel.arithmetic import one_thread
+from framework.parallel.strategy import DataParallel, Sharded, Strategy
+from framework.parallel.workers import Workers, workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer
@@ -45,12 +49,21 @@ from framework.training.preconditions import (
     require_inputs,
     require_last_batch,
     require_modes,
+    require_rows_alone,
     require_same_preprocess,
     require_untrained,
+    require_validation,
     require_vocabularies,
 )
 from framework.training.rates import LearningRateSearch, searched
-from framework.training.resuming import recipe_of, require_own, require_same_epoch, set_end, tell_differences
+from framework.training.resuming import (
+    recipe_of,
+    require_alike,
+    require_own,
+    require_same_epoch,
+    set_end,
+    tell_differences,
+)
 from framework.training.session import Session
 
 
@@ -86,6 +99,9 @@ class Trainer(Component):
             since they make many processors slow; hooks, validation and steps that you write yourself keep them. It
             needs Linux with glibc, on x86-64 or AArch64. JAX does so on a CPU in any case. What really happened is in
             ``run.recipe``.
+        strategy: ``DataParallel(shards=8)`` trains on all the processes that ``mpiexec`` has started, with the same
+            weights to the last bit on any number of them. The NumPy engine makes its steps. None trains in this process
+            alone.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -114,6 +130,7 @@ class Trainer(Component):
     preprocess: Preprocess | None = None
     engine: Literal["auto", "numpy", "compiled", "jax"] = "numpy"
     flush_to_zero: bool = True
+    strategy: DataParallel | None = None
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -182,24 +199,40 @@ class Trainer(Component):
 
     def _train(self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str) -> Run:
         """Train as ``fit`` does; ``name`` is the caller's, for messages."""
-        with rows_of_parts(validation):
-            run, source, held_out = self._prepared(model, data, validation, epochs, run, name)
-        with Session(
-            run, self.callbacks, lambda: source.rows_of(*self._place(run)), flush_to_zero=self.flush_to_zero
-        ) as session:
-            engine = self._engine(session)
-            while session.begin_epoch():
-                engine.begin_epoch()
-                for piece in session.unfinished(source.pieces(*self._place(run), run.read)):
-                    run.read = piece.read
-                    engine.advance(piece)
-                run.layout = self._layout(run, source)
-                if run.batch == run.batches > 0:
-                    session.end_epoch(self._figured(run, held_out))
+        with self._workers() as team:
+            with rows_of_parts(validation):
+                run, source, held_out = self._prepared(model, data, validation, epochs, run, name, team)
+            with Session(
+                run,
+                self.callbacks,
+                lambda: source.rows_of(*self._place(run)),
+                flush_to_zero=self.flush_to_zero,
+                workers=team,
+            ) as session:
+                engine = self._engine(session)
+                while session.begin_epoch():
+                    engine.begin_epoch()
+                    for piece in session.unfinished(source.pieces(*self._place(run), run.read)):
+                        run.read = piece.read
+                        engine.advance(piece)
+                    run.layout = self._layout(run, source)
+                    if run.batch == run.batches > 0:
+                        session.end_epoch(self._figured(run, held_out, engine.strategy))
         return run
 
+    @contextmanager
+    def _workers(self) -> Iterator[Workers]:
+        """Give the workers that train together, with one thread of BLAS each, as the bits depend on their number."""
+        if self.strategy is None:
+            yield Workers()
+            return
+        timeout = self.strategy.timeout
+        team = workers(timeout)
+        with team.guard(timeout), one_thread():
+            yield team
+
     def _prepared(
-        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
+        self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str, team: Workers
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
         data, validation = self._both(data, validation, self.seed if run is None else run.seed, name)
@@ -227,15 +260,11 @@ class Trainer(Component):
                 held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
             for regularizer in self.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
-            keys = self._keys(validated=held_out is not None)
-            if held_out is None and (whole := [metric.key for metric in figures.whole]):
-                raise SettingsError(
-                    f"{name}: metric '{whole[0]}' needs all rows at once, so it is computed in validation only; "
-                    f"give {name} validation=(x, y)"
-                )
-            require_columns(self.callbacks, keys, name)
+            require_validation(figures.whole, held_out is not None, name)
+            require_columns(self.callbacks, self._keys(validated=held_out is not None), name)
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
+            require_rows_alone(model, self.strategy, name)
             layout = self._layout(run, source)
             engine = self._chosen(model, run)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint(), engine)
@@ -244,8 +273,10 @@ class Trainer(Component):
             else:
                 require_same_epoch(run, layout, recipe)
                 tell_differences(run, recipe)
+            require_alike(team, run, recipe)
             for callback in self.callbacks:
-                callback.require(run)
+                if team.rank == 0 or not callback.writes:
+                    callback.require(run)
             set_end(run, recipe, self.epochs, epochs)
             run.layout = layout
             run.recipe = recipe | run.recipe
@@ -268,6 +299,10 @@ class Trainer(Component):
     def _chosen(self, model: Model, run: Run | None) -> str:
         """Return the engine of a run, which is kept when it is resumed."""
         engine = self.engine if run is None else run.engine
+        if self.strategy is not None:
+            if engine in ("compiled", "jax"):
+                warn(f"engine={engine!r}: falling back to NumPy, which makes the steps of DataParallel")
+            return "numpy"
         if engine in ("numpy", "jax"):
             return engine
         from framework.engines.compiled import choose  # noqa: PLC0415 (slow, and seldom needed)
@@ -312,7 +347,7 @@ class Trainer(Component):
         val_keys = [f"val_{key}" for key in [*figures.keys, *(metric.key for metric in figures.whole)] if validated]
         return ["epoch", *figures.keys, *penalty, *val_keys, "learning_rate", "seconds"]
 
-    def _figured(self, run: Run, held_out: Source | None) -> dict[str, float]:
+    def _figured(self, run: Run, held_out: Source | None, strategy: Strategy) -> dict[str, float]:
         """Return the columns of a finished epoch."""
         figures = self._figures
         results = figures.results(run.sums)
@@ -320,7 +355,7 @@ class Trainer(Component):
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
         compiled = held_out is not None and run.engine in ("compiled", "many")
         outputs = self._outputs(run.model, "auto") if compiled else None
-        validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs)
+        validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs, strategy)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
     def _layout(self, run: Run | None, source: Source) -> tuple[int, int, bool]:
@@ -340,6 +375,10 @@ class Trainer(Component):
         hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
         watched = session.hears("on_batch_end")
+        if self.strategy is not None:
+            strategy = Sharded(self.strategy, session.workers, lambda: session.noted, session.agree)
+            options |= {"strategy": strategy, "whole": watched or bool(hooks)}
+            run.engine = "numpy"
         if run.engine == "jax":
             from framework.engines.jax import JaxEngine  # noqa: PLC0415
 

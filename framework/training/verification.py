@@ -28,7 +28,7 @@ def verify_resume(
 
     It trains a copy of ``model`` for some epochs, and saves it after the first step, at the end of the first epoch, in
     the middle of the second, and before the last step; each file is resumed to the end in a new process. Callbacks that
-    save are left out; one that writes files for itself, such as CSVLog, writes them here too. Trainer and data travel
+    write are left out. Trainer and data travel
     to the new process by pickle, so define your classes and functions in a module, or in a script whose calls are
     under ``if __name__ == "__main__":``.
 
@@ -54,7 +54,7 @@ def verify_resume(
     """
     if epochs < 2:
         raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
-    callbacks = [callback for callback in trainer.callbacks if not callback.saves]
+    callbacks = [callback for callback in trainer.callbacks if not callback.writes]
     recipe = trainer.replace(epochs=epochs, callbacks=callbacks)
     with tempfile.TemporaryDirectory() as folder:
         saving = recipe.replace(callbacks=[*callbacks, _SaveAtEdges(folder=folder)])
@@ -81,7 +81,7 @@ def _edges(run: Run) -> list[int]:
 class _SaveAtEdges(Callback):
     """Save the run after certain steps, as a kill at that moment would leave it."""
 
-    saves = True
+    writes = True
     observes = True
 
     folder: str

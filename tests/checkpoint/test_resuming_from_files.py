@@ -76,7 +76,7 @@ def test_a_run_is_not_saved_while_a_later_callback_has_not_seen_the_epoch(path):
         recipe(saving, EarlyStopping(monitor="loss")).fit(network(), (X, Y))
 
     class Saver(Callback):
-        saves = True
+        writes = True
 
         def on_epoch_end(self, run):
             save(run, path)
@@ -228,7 +228,7 @@ def test_an_epoch_is_finished_with_the_metrics_that_it_began_with(path):
 
 def test_a_fit_with_epochs_of_its_own_goes_on_to_them_after_a_kill(path):
     class Saver(Callback):
-        saves = True
+        writes = True
 
         def on_epoch_end(self, run):
             if run.epoch == 2:
@@ -249,7 +249,7 @@ def test_the_number_of_epochs_that_counts_is_that_of_the_trainer_which_set_it_la
 
 def test_a_resume_that_is_refused_changes_nothing(path):
     class Stop(Callback):
-        saves = True
+        writes = True
 
         def on_epoch_end(self, run):
             run.stop("enough")
@@ -274,7 +274,7 @@ def test_a_stop_that_was_to_come_when_the_run_was_saved_still_comes(path):
     """As when the process is killed just after the save: the run would have ended there."""
 
     class Saver(Callback):
-        saves = True
+        writes = True
 
         def on_epoch_end(self, run):
             save(run, path)

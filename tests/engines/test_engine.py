@@ -22,7 +22,8 @@ from framework import (
     Trainer,
 )
 from framework.data.sources import batches, prepare
-from framework.engines import Engine, Strategy
+from framework.engines import Engine
+from framework.parallel.strategy import Strategy
 from framework.runs.figures import Figures
 from framework.runs.run import Run
 
@@ -102,35 +103,26 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
     assert results == {key: fitted.history[0][key] for key in ("loss", "accuracy")}
 
 
-class TwoWorkers(Strategy):
-    """The other worker's rows are those that ``other`` gives a gradient for."""
+class Halves(Strategy):
+    """Two workers with half of the rows each, one after the other in this process."""
 
-    def __init__(self, other):
-        self.other = other
-
-    def total(self, count):
-        return 2 * count
-
-    def reduce(self, gradient, sums):
-        theirs = self.other.gradient(self.other.batch)
-        gradient += self.other.run.model.parameters.gradient
-        return {key: tuple(a + b for a, b in zip(sums[key], theirs[key], strict=True)) for key in sums}
+    def gradient(self, rows, fill, gradient):
+        first = fill(slice(0, rows // 2), 0)
+        kept = gradient.copy()
+        second = fill(slice(rows // 2, rows), 1)
+        gradient += kept
+        return {key: tuple(a + b for a, b in zip(first[key], second[key], strict=True)) for key in first}
 
 
 def test_two_workers_with_half_the_rows_each_have_the_gradient_of_all_rows():
-    class Doubled(Strategy):
-        def total(self, count):
-            return 2 * count
-
-    whole, mine, theirs = classifier(), classifier(), classifier()
+    whole, halves = classifier(), classifier()
     loss, penalty = CrossEntropy(), (L2(strength=0.1),)
     _, alone = engine_for(whole, loss, regularizers=penalty)
-    sums = alone.gradient((X[:16], CLASSES[:16], None))
-    _, other = engine_for(theirs, loss, strategy=Doubled())
-    other.batch = (X[8:16], CLASSES[8:16], None)
-    run, engine = engine_for(mine, loss, regularizers=penalty, strategy=TwoWorkers(other))
-    shared = engine.gradient((X[:8], CLASSES[:8], None))
-    np.testing.assert_allclose(mine.parameters.gradient, whole.parameters.gradient, rtol=1e-12, atol=1e-15)
+    batch = (X[:16], CLASSES[:16], None)
+    sums = alone.gradient(batch)
+    run, engine = engine_for(halves, loss, regularizers=penalty, strategy=Halves())
+    shared = engine.gradient(batch)
+    np.testing.assert_allclose(halves.parameters.gradient, whole.parameters.gradient, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(shared["loss"], sums["loss"], rtol=1e-12)
     assert run.batch_loss == pytest.approx(sums["loss"][0] / sums["loss"][1], rel=1e-12)
 

@@ -64,7 +64,7 @@ def test_callbacks_are_called_in_the_lists_order_and_those_that_save_last():
     seen = []
 
     class Saver(Callback):
-        saves: ClassVar[bool] = True
+        writes: ClassVar[bool] = True
 
         def on_epoch_end(self, run):
             seen.append(("saver", "on_epoch_end"))

@@ -21,7 +21,8 @@ from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.runs.figures import Figures, Sums, add_sums
+from framework.parallel.strategy import Sums
+from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
 from framework.trees import at, rows_in

@@ -18,9 +18,10 @@ from framework.engines.jax.program import Chunk, Figures, State, compiled
 from framework.engines.records import CannotLower, require_unchanged
 from framework.errors import DerivativeError
 from framework.extras import required
+from framework.parallel.strategy import Sums
 from framework.random_streams import random_generator
 from framework.runs.figures import Figures as FiguresOfRun
-from framework.runs.figures import Sums, add_sums
+from framework.runs.figures import add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in

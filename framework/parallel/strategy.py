@@ -1,0 +1,178 @@
+"""DataParallel: how each batch is cut into shards, whose gradients and sums are added up over all workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.parallel.workers import Tree, Workers
+from framework.settings.component import Component, Count, Positive
+
+Sums = dict[str, tuple[float, ...]]
+"""The sums of some rows, by the name of the figure that is made of them."""
+
+
+class DataParallel(Component):
+    """Train one model on all the processes that ``mpiexec`` has started; without it, in this one.
+
+    Each batch is cut into ``shards`` parts of consecutive rows. A worker computes a range of them, and the gradients
+    and the sums of loss and metrics are added up by a fixed tree. So the trained weights are the same to the last bit
+    on any number of workers, one included.
+
+    Attributes:
+        shards: The parts of a batch. They belong to the experiment: another number gives other last bits. There is
+            work for as many workers.
+        deterministic: False takes one part for each worker. It is faster, and the last bits depend on the number of
+            workers.
+        timeout: How many seconds the workers wait for one of them, before all end with an error.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
+        >>> trainer = Trainer(
+        ...     loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), strategy=DataParallel(shards=4)
+        ... )
+        >>> trainer.fit(Neuron(1), ([[1.0], [2.0]], [2.0, 4.0])).step
+        1
+    """
+
+    shards: Count = 8
+    deterministic: bool = True
+    timeout: Positive = 600.0
+
+
+class Strategy:
+    """How a batch is shared out to workers, and how what they compute is added up. Here one worker has all rows."""
+
+    def own(self, rows: int) -> slice | None:
+        """Return which of the rows of a batch this worker needs; None is all of them."""
+        return None
+
+    def parts(self, rows: int) -> list[tuple[int, slice | None]]:
+        """Return the number and the rows of each part of a batch that this worker computes."""
+        return [(0, None)]
+
+    def gradient(self, rows: int, fill: Callable[..., Sums], gradient: Array) -> Sums:
+        """Fill ``gradient`` with the sum over all parts of a batch, and return the sums of their figures.
+
+        Args:
+            rows: The rows of the batch.
+            fill: Called with some rows of the batch, and the number of the part where there are several: fills
+                ``gradient`` with theirs, and returns their sums.
+            gradient: The gradient of the model.
+        """
+        return fill(None)
+
+    def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
+        """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
+        return sums().get(0, {})
+
+
+class Sharded(Strategy):
+    """The shards of ``DataParallel``, of which a worker computes a range.
+
+    A worker that has an error, or wants all to stop, says so in its sums. Then all of them call ``agree``.
+    """
+
+    def __init__(
+        self,
+        settings: DataParallel,
+        workers: Workers,
+        noted: Callable[[], bool] = lambda: False,
+        agree: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        """Take a range of the shards.
+
+        Args:
+            settings: The settings.
+            workers: The workers.
+            noted: Returns whether something has happened that all workers have to hear of.
+            agree: Tells all workers of it, or of an error, which is raised on all; None raises an error here alone.
+        """
+        self.shards = settings.shards if settings.deterministic else workers.size
+        self.workers, self._noted, self._agree = workers, noted, agree or _raised
+        self._own = workers.leaves(self.shards)
+        self._tree: Tree | None = None
+        self._layout: list[tuple[str, int]] = []
+
+    def _start(self, rows: int, shard: int) -> int:
+        """Return the first row of a shard. Shard 0 always has rows, from which all learn the form of the sums."""
+        return -(-rows * shard // self.shards)
+
+    def own(self, rows: int) -> slice:
+        return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
+
+    def parts(self, rows: int) -> list[tuple[int, slice | None]]:
+        bounds = [self._start(rows, shard) for shard in range(self._own.start, self._own.stop + 1)]
+        places = zip(self._own, bounds, bounds[1:], strict=False)
+        return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
+
+    def gradient(self, rows: int, fill: Callable[..., Sums], gradient: Array) -> Sums:
+        tree, error, parts = self._tree, None, dict(self.parts(rows))
+        for shard in self._own:
+            sums: Sums = {}
+            if shard in parts and error is None:
+                try:
+                    sums = fill(parts[shard], shard)
+                except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum that they wait for)
+                    error = raised
+            if tree is None:
+                tree = self._planned(sums, len(gradient), gradient.dtype)
+            self._put(tree, shard, gradient, sums, error)
+        if tree is None:  # there are more workers than shards
+            tree = self._planned({}, len(gradient), gradient.dtype)
+        vector, found = self._added(tree, error)
+        gradient[...], self._tree = vector, tree
+        return found
+
+    def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
+        error, found = None, dict[int, Sums]()
+        try:
+            found = dict(sums())
+        except Exception as raised:  # noqa: BLE001 (as above)
+            error = raised
+        nothing = np.zeros(0)
+        kept = self._layout
+        tree = self._planned(next(iter(found.values()), {}), 0, nothing.dtype)
+        for shard in self._own:
+            self._put(tree, shard, nothing, found.get(shard, {}), error)
+        total = self._added(tree, error)[1]
+        self._layout = kept
+        return total
+
+    def _planned(self, sums: Sums, length: int, dtype: Any) -> Tree:
+        """Return a tree for what a shard gives; a worker may have no rows, and learns the form of the sums here."""
+        layouts = self.workers.gather([(key, len(values)) for key, values in sums.items()])
+        self._layout = next(filter(None, layouts), [])
+        return self.workers.tree(self.shards, length, dtype, 1 + sum(size for _, size in self._layout))
+
+    def _put(self, tree: Tree, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
+        """Write what a shard gives into the tree; the first number of its tail calls for attention."""
+        vector, tail = tree.leaf(shard)
+        if sums:
+            vector[...] = gradient
+            tail[1:] = [value for key, _ in self._layout for value in sums[key]]
+        else:
+            vector[...] = 0
+        tail[0] = error is not None or self._noted()
+
+    def _added(self, tree: Tree, error: Exception | None) -> tuple[Array, Sums]:
+        vector, tail = tree.total()
+        attention, *values = tail.tolist()
+        if attention:
+            self._agree(error)
+        found, place = {}, 0
+        for key, size in self._layout:
+            found[key] = tuple(values[place : place + size])
+            place += size
+        return vector, found
+
+
+def _raised(error: Exception | None) -> None:
+    if error is not None:
+        raise error

@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import parallel_pieces as pieces
+import pytest
+
+from framework import (
+    AdamOptimizer,
+    BatchNorm,
+    DataParallel,
+    Dense,
+    Sequential,
+    SettingsError,
+    Softmax,
+    UsageError,
+    on,
+)
+from framework.data.pieces import Piece
+
+needs_mpi = pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed")
+
+
+@pytest.fixture(scope="module")
+def serial():
+    """The digest of each case in one process, with as many threads of BLAS as the workers have."""
+    (line,) = pieces.launched(0)
+    return json.loads(line)
+
+
+@needs_mpi
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("case", [*pieces.CASES, "divergence"])
+def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
+    assert pieces.digests(count)[case] == serial[case]
+
+
+@needs_mpi
+def test_workers_without_a_shard_take_part(serial):
+    assert pieces.digests(9) == serial
+
+
+@needs_mpi
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 3)])
+def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp_path):
+    pieces.launched(before, "stopped", tmp_path)
+    assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
+
+
+def test_shards_train_as_the_whole_batch_does():
+    straight, parts = pieces.network("float64", rate=0.0), pieces.network("float64", rate=0.0)
+    settings = {"epochs": 5, "optimizer": AdamOptimizer(learning_rate=0.01)}
+    data = (pieces.X, pieces.CLASSES, pieces.WEIGHTS), pieces.VALIDATION
+    plain = pieces.trainer(strategy=None, **settings).fit(straight, *data)
+    sharded = pieces.trainer(**settings).fit(parts, *data)
+    np.testing.assert_allclose(parts.parameters.vector, straight.parameters.vector, rtol=1e-9, atol=1e-12)
+    for key in ("loss", "val_loss"):
+        np.testing.assert_allclose(sharded.history[key], plain.history[key], rtol=1e-12)
+
+
+def test_every_shard_has_its_own_random_numbers():
+    model = pieces.network("float64", rate=0.5)
+    x, y = np.ones((16, 12)), np.zeros(16, int)
+    one = pieces.trainer(batch_size=16, epochs=1, strategy=DataParallel(shards=16)).fit(model.copy(), (x, y))
+    other = pieces.trainer(batch_size=1, epochs=1, strategy=DataParallel(shards=1)).fit(model.copy(), (x[:1], y[:1]))
+    assert one.history[0]["loss"] != other.history[0]["loss"]
+
+
+def test_a_run_is_not_continued_with_other_shards():
+    data = pieces.X, pieces.CLASSES
+    run = pieces.trainer(epochs=1).fit(pieces.network(), data)
+    with pytest.raises(UsageError, match=r"has strategy=DataParallel\(shards=8\); got DataParallel\(shards=4\)"):
+        pieces.trainer(strategy=DataParallel(shards=4)).resume(run, data)
+    again = pieces.trainer(strategy=DataParallel(shards=8, timeout=5.0)).resume(run, data)  # a time-out changes no bit
+    assert again.epoch == 3
+
+
+def test_a_layer_that_mixes_rows_is_refused_by_name():
+    model = Sequential(Dense(12, 4), BatchNorm(4), Dense(4, 3, Softmax()))
+    with pytest.raises(SettingsError, match=r"layer 1, BatchNorm, mixes the rows"):
+        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "jax"])
+def test_other_engines_fall_back_to_numpy_by_name(engine):
+    with pytest.warns(UserWarning, match=f"engine='{engine}': falling back to NumPy"):
+        run = pieces.trainer(engine=engine, epochs=1).fit(pieces.network(), (pieces.X, pieces.CLASSES))
+    assert run.engine == "numpy"
+
+
+def test_callbacks_within_a_step_see_the_whole_batch():
+    seen = []
+    look = on("gradients")(lambda run: seen.append(run.current[0].copy()))
+    pieces.trainer(shuffle=False, batch_size=32, epochs=1, callbacks=[look]).fit(
+        pieces.network(), (pieces.X, pieces.CLASSES)
+    )
+    np.testing.assert_array_equal(np.concatenate(seen), pieces.X.astype(np.float32))
+
+
+def test_a_worker_reads_its_own_rows_alone():
+    class Watched(np.ndarray):
+        read: list
+
+        def take(self, rows, **options):
+            self.read.extend(rows)
+            return self.view(np.ndarray).take(rows, **options)
+
+    x = np.arange(20.0)[:, None].view(Watched)
+    x.read = []
+    order = np.arange(20)[::-1]
+    weight = np.arange(20.0)
+    piece = Piece((x, np.arange(20.0), weight), 10, 0, order)
+    taken = piece.take(slice(2, 5))
+    assert x.read == [17, 16, 15]
+    assert taken[0][2:5, 0].tolist() == taken[1][2:5].tolist() == [17.0, 16.0, 15.0]
+    assert taken[2].tolist() == weight[order[:10]].tolist()
+
+
+@needs_mpi
+def test_different_workers_are_refused_before_the_training(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import parallel_pieces as pieces\n"
+        "from framework.parallel.workers import workers\n"
+        "try:\n"
+        "    rank = workers().rank\n"
+        "    pieces.trainer(seed=rank).fit(pieces.network(), (pieces.X, pieces.CLASSES))\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    lines = pieces.launched(3, program=program)
+    told = "fit: seed must be equal on all workers; worker 0 has '0', and workers 1, 2 have '1', '2'"
+    assert lines == [f"UsageError {told}"] * 3
+
+
+def test_the_package_is_imported_without_mpi():
+    code = "import sys, framework; framework.DataParallel(); print('mpi4py' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n"

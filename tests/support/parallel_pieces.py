@@ -1,0 +1,200 @@
+"""Trainings with DataParallel, run in this process and by ``mpiexec -n N python parallel_pieces.py``."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from framework import (
+    GRU,
+    L2,
+    R2,
+    Accuracy,
+    AdamOptimizer,
+    Checkpoint,
+    Conv2D,
+    CrossEntropy,
+    DataParallel,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    Flatten,
+    MeanSquaredError,
+    Metric,
+    ReLU,
+    Reshape,
+    Sequential,
+    SGDOptimizer,
+    Softmax,
+    StepSchedule,
+    Trainer,
+    load,
+    on,
+)
+from framework.parallel.workers import workers
+
+ROWS = 203
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(ROWS, 12))
+CLASSES = (X[:, :3] + RNG.normal(size=(ROWS, 3))).argmax(axis=1)
+WEIGHTS = RNG.uniform(size=ROWS) * (RNG.uniform(size=ROWS) > 0.2)
+VALIDATION = X[:50], CLASSES[:50]
+SHARDS = DataParallel(shards=8, timeout=20)
+
+
+def digest(run):
+    """Return a digest of everything that a training has made, but for the time it took."""
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in run.history]
+    made = [rows, run.sums, run.stop_reason, run.epoch, run.step, run.batch_loss, run.memories, run.optimizer.last_rate]
+    found = hashlib.sha256(repr(made).encode())
+    for array in (run.model.parameters.vector, *run.optimizer.memory.values(), *run.model.buffers.values()):
+        found.update(array.tobytes())
+    return found.hexdigest()[:16]
+
+
+def trainer(optimizer=None, **settings):
+    optimizer = optimizer or SGDOptimizer(learning_rate=0.1, momentum=0.9)
+    return Trainer(**{"loss": CrossEntropy(), "optimizer": optimizer, "epochs": 3, "strategy": SHARDS} | settings)
+
+
+def network(dtype="float32", *, rate=0.3):
+    return Sequential(
+        Dense(12, 16, ReLU(), dtype=dtype), Dropout(rate, dtype=dtype), Dense(16, 3, Softmax(), dtype=dtype)
+    )
+
+
+def dropout_and_momentum():
+    return trainer(metrics=[Accuracy()]).fit(network(), (X, CLASSES), VALIDATION)
+
+
+def adam_weights_and_early_stopping():
+    stopping = EarlyStopping(monitor="val_loss", patience=2)
+    optimizer = AdamOptimizer(learning_rate=StepSchedule(initial=0.05, decay=0.7, every=10), clip_norm=0.5)
+    settings = {"epochs": 40, "batch_size": 50, "callbacks": [stopping], "regularizers": [L2(strength=0.01)]}
+    run = trainer(optimizer, **settings).fit(network("float64"), (X, CLASSES, WEIGHTS), VALIDATION)
+    assert run.epoch < 40
+    return run
+
+
+def convolution():
+    last = Dense(units=3, activation=Softmax())
+    model = Sequential(Reshape((1, 4, 3)), Conv2D(filters=4, kernel=3), ReLU(), Flatten(), last)
+    return trainer(batch_size=20).fit(model, (X, CLASSES))
+
+
+def gru():
+    model = Sequential(Reshape((4, 3)), GRU(units=6), Dense(units=1))
+    return trainer(loss=MeanSquaredError(), metrics=[R2()]).fit(model, (X, X[:, 0]), (X[:30], X[:30, 0]))
+
+
+def parts_of_shards_drawn_by_weight():
+    settings = {"batch_size": 3, "accumulate": 9, "sampling": "weighted"}
+    return trainer(**settings).fit(network(), (X, CLASSES, WEIGHTS))
+
+
+def fewer_rows_than_shards():
+    return trainer(batch_size=5, epochs=2).fit(network(), (X[:13], CLASSES[:13]), (X[:3], CLASSES[:3]))
+
+
+def a_metric_of_all_rows():
+    worst = Metric.of(lambda prediction, target: prediction.max() + target.min())
+    return trainer(metrics=[worst]).fit(network(), (X, CLASSES), VALIDATION)
+
+
+def a_stop_within_an_epoch():
+    @on("batch_end")
+    def enough(run):
+        if run.batch_loss < 1.0 and run.epoch:
+            run.stop("enough")
+
+    return trainer(batch_size=10, callbacks=[enough]).fit(network(), (X, CLASSES))
+
+
+def a_stop_of_one_worker():
+    """The last worker alone asks for the stop."""
+
+    @on("batch_end")
+    def mine(run):
+        if run.step == 9 and workers().rank == workers().size - 1:
+            run.stop("the last worker has had enough")
+
+    return trainer(callbacks=[mine]).fit(network(), (X, CLASSES))
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        dropout_and_momentum,
+        adam_weights_and_early_stopping,
+        convolution,
+        gru,
+        parts_of_shards_drawn_by_weight,
+        fewer_rows_than_shards,
+        a_metric_of_all_rows,
+        a_stop_within_an_epoch,
+        a_stop_of_one_worker,
+    )
+}
+
+
+def stopped(folder):
+    """Train into the second epoch, and leave a checkpoint."""
+    stop = on("batch_end")(lambda run: run.stop("for now") if run.step == 10 else None)
+    return trainer(callbacks=[stop, Checkpoint(folder=folder)]).fit(network(), (X, CLASSES), VALIDATION)
+
+
+def unbroken():
+    """Train to the end at once."""
+    return trainer().fit(network(), (X, CLASSES), VALIDATION)
+
+
+def continued(folder):
+    """Train on from the checkpoint to the end."""
+    return trainer().resume(load(next(Path(folder).glob("*.safetensors"))), (X, CLASSES), VALIDATION)
+
+
+def divergence_of_one_shard():
+    """Only the last shard of a batch has a row whose loss overflows: all workers raise the error."""
+    x = np.ones((64, 1))
+    x[63] = 1e200
+    model = Sequential(Dense(1, 1))
+    try:
+        trainer(loss=MeanSquaredError(), shuffle=False, batch_size=64).fit(model, (x, np.ones(64)))
+    except ArithmeticError as error:
+        return f"{type(error).__name__} in step {error.run.step + 1}"
+
+
+def launched(count, *arguments, program=__file__, code=0, timeout=60):
+    """Return what ``mpiexec -n count`` prints, line by line, and check its exit code; 0 runs without mpiexec."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parents[1]), str(here)])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
+    command = [sys.executable, str(program), *map(str, arguments)]
+    if count:
+        command = [str(Path(sys.executable).parent / "mpiexec"), "-n", str(count), *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout.splitlines()
+
+
+@lru_cache
+def digests(count):
+    """Return the digest of each case on ``count`` workers; all workers must agree."""
+    found = [json.loads(line) for line in launched(count)]
+    assert len(found) == count
+    assert all(each == found[0] for each in found)
+    return found[0]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.stdout.write(digest(globals()[sys.argv[1]](*sys.argv[2:])) + "\n")
+    else:
+        found = {name: digest(case()) for name, case in CASES.items()}
+        further = {"unbroken": digest(unbroken()), "divergence": divergence_of_one_shard()}
+        sys.stdout.write(json.dumps(found | further) + "\n")
