@@ -245,9 +245,10 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
 
 def refresh(component: Component) -> None:
     """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
-    programs = {} if wholly_ours(component) else programs_of(component)  # the library's own read settings alone
-    if any(program.reads.changed() is not None for program in programs.values()):
-        programs.clear()
+    if wholly_ours(component):  # which reads its settings alone, and whose derivatives have tests
+        return
+    if any(program.reads.changed() is not None for program in programs_of(component).values()):
+        programs_of(component).clear()
     require_derivative = getattr(type(component), "require_derivative", None)
     if require_derivative is not None and is_checked(component):
         require_derivative(component)  # which remembers its result and the values that were read

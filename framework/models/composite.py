@@ -359,8 +359,7 @@ class Composite(Model):
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _require_gradients(self) -> None:
-        sizes = map(math.prod, self.layout().values())
-        if ":" in self.tag() and is_checked(self) and sum(sizes) <= _CHECKED_SIZE:
+        if ":" in self.tag() and is_checked(self) and sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
             require_checked(self, at_once=True)
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
