@@ -17,6 +17,7 @@ EXTRAS = {
     "mpi": ("mpi4py", "mpich"),
     "watch": ("rich",),
     "tensorboard": ("tensorboardX", "crc32c"),
+    "optuna": ("optuna",),
     "mlflow": ("mlflow-skinny", "sqlalchemy", "alembic"),
 }
 """The packages of each extra, as in pyproject.toml."""

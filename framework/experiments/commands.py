@@ -201,6 +201,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N trials. [default: all combinations]")
 @click.option("--halving", type=click.IntRange(min=2), metavar="ETA", help="Train the best 1/ETA ETA times as long.")
 @click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate each trial, with K parts.")
+@click.option("--optuna", type=click.IntRange(min=1), metavar="N", help="Let Optuna suggest N trials.")
 @click.option("--seed", default=0, show_default=True, help="The seed of the draws.")
 @click.option("--objective", metavar="COLUMN", help="The figure that counts. [default: a callback's monitor, val_loss]")
 @click.option("--mode", type=click.Choice(["min", "max"]), help="Which is better. [default: as the metric says]")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from framework.errors import SettingsError
 from framework.experiments.text import alternatives, parse_change
@@ -46,13 +47,22 @@ class Varied:
             return self.values[int(share * len(self.values))]
         low, high = map(float, self.values)
         if self.kind == "uniform":
-            return repr(float(f"{low + share * (high - low):.6g}"))
+            return self.written(low + share * (high - low))
         if self.kind == "loguniform":
-            return repr(min(max(float(f"{low * (high / low) ** share:.6g}"), low), high))
+            return self.written(low * (high / low) ** share)
         if self.kind == "int":
-            return str(int(low) + int(share * (high - low + 1)))
+            return self.written(low + int(share * (high - low + 1)))
         ratio = (high + 0.5) / (low - 0.5)  # each whole number has the part of the log scale that rounds to it
-        return str(min(max(round((low - 0.5) * ratio**share), int(low)), int(high)))
+        return self.written((low - 0.5) * ratio**share)
+
+    def written(self, value: Any) -> str:
+        """Return a value of a range, with six digits, and not beyond its ends; another as it is."""
+        if self.kind == "values":
+            return str(value)
+        low, high = map(float, self.values)
+        if self.kind in ("int", "logint"):
+            return str(int(min(max(round(value), low), high)))
+        return repr(min(max(float(f"{value:.6g}"), low), high))
 
 
 def varied(text: str) -> Varied:
@@ -86,6 +96,16 @@ def varied(text: str) -> Varied:
     return Varied(setting, ends, kind)
 
 
+def by_setting(trial: Trial) -> dict[str, str]:
+    """Return the value of each setting of a trial.
+
+    Example:
+        >>> by_setting(("trainer.epochs=5", "model.seed=1"))
+        {'trainer.epochs': '5', 'model.seed': '1'}
+    """
+    return dict(alternatives(change)[:2] for change in trial)
+
+
 def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial]:
     """Return the trials of a sweep, which depend on the arguments alone.
 
@@ -112,11 +132,16 @@ def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial
             )
         return [*itertools.product(*([f"{each.setting}={value}" for value in each.values] for each in space))]
     if number > size:
-        raise SettingsError(f"--random {number}: the settings have {size:g} combinations; leave --random out for all")
-    found: dict[Trial, None] = {}
-    for count in itertools.count():  # a draw that has come before is left out
-        if len(found) == number:
-            return [*found]
+        raise SettingsError(f"{number} trials: the settings have {size:g} combinations; leave the number out for all")
+    return [*itertools.islice(draws(space, seed), number)]
+
+
+def draws(space: Sequence[Varied], seed: int) -> Iterator[Trial]:
+    """Give different trials, each drawn by the seed and its number, as long as there are any."""
+    found: set[Trial] = set()
+    for count in itertools.count():
         shares = (random_generator(seed, f"sweep {each.setting}", count).random() for each in space)
-        found[tuple(f"{each.setting}={each.drawn(share)}" for each, share in zip(space, shares, strict=True))] = None
-    raise AssertionError
+        trial = tuple(f"{each.setting}={each.drawn(share)}" for each, share in zip(space, shares, strict=True))
+        if trial not in found:
+            found.add(trial)
+            yield trial

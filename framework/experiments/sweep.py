@@ -4,6 +4,7 @@ sweep.toml        what is varied, and by which figure runs are judged
 base.toml         the experiment
 runs/NAME/        the folder of each run; failed.json in it says why it failed
 claims/NAME.1     which process works on a run
+trials/NAME.json  what Optuna has suggested
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from framework.experiments.claims import Claim, Claims
 from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
-from framework.experiments.space import Trial, trials, varied
+from framework.experiments.space import Trial, Varied, by_setting, trials, varied
+from framework.experiments.suggesting import suggested
 from framework.experiments.text import read_settings, to_toml
+from framework.extras import required
 from framework.files import write_whole
 from framework.reports.comparing import differing_settings
 from framework.runs.run import Run
@@ -92,6 +95,7 @@ class Sweep:
         random: int | None = None,
         halving: int | None = None,
         folds: int | None = None,
+        optuna: int | None = None,
         seed: int = 0,
         objective: str | None = None,
         mode: Literal["min", "max"] | None = None,
@@ -109,6 +113,7 @@ class Sweep:
                 them three times as long, and so on, up to the trainer's ``epochs``. None trains all of them so long.
             folds: Cross-validation: the number of parts of the data. Each trial is trained once for each part, which is
                 held out. None trains it once.
+            optuna: How many trials Optuna suggests, each from the figures of those before.
             seed: The seed of the draws.
             objective: The column of the history by which runs are judged. None is that of the experiment's first
                 callback with a ``monitor``, else ``"val_loss"``, or ``"loss"`` without validation.
@@ -130,8 +135,14 @@ class Sweep:
                 raise SettingsError(f"sweep: argument '{argument}' must be 2 or more; got {number}")
             if number is not None and (twice := fixed & {*names}):
                 raise SettingsError(f"--set {twice.pop()}: {argument} sets it; leave it out, or give one value")
-        settings = {"set": [*changes], "random": random, "halving": halving, "folds": folds, "seed": seed}
-        drawn = [(*trial, *fold) for trial in trials(space, random, seed) for fold in _folds(folds)]
+        if optuna is not None:
+            if random is not None or halving is not None or not space:
+                raise SettingsError("--optuna N needs varied settings, and neither --random nor --halving")
+            required("optuna", "--optuna")
+        settings = {"set": [*changes], "random": random, "halving": halving, "folds": folds, "optuna": optuna}
+        settings["seed"] = seed
+        some = trials(space, random if optuna is None else min(optuna, 20), seed)  # of Optuna, they are examples
+        drawn = [(*trial, *fold) for trial in some for fold in _folds(folds)]
         judged = {_judged(experiment.changed(trial), objective, mode) for trial in drawn}
         if len(judged) != 1:
             raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
@@ -158,17 +169,66 @@ class Sweep:
     @cached_property
     def trials(self) -> dict[str, Trial]:
         """The changes of each run, by the name of its folder."""
-        return {name: trial for candidate in self._candidates for name, trial in candidate.items()}
+        return {name: self._changes(name) for candidate in self._candidates for name in candidate}
 
     @cached_property
-    def _candidates(self) -> list[dict[str, Trial]]:
-        """The runs of each trial, by name: one, or one for each fold."""
-        found = trials([*map(varied, self.settings["set"])], self.settings.get("random"), self.settings["seed"])
-        folds, width = _folds(self.settings.get("folds")), len(str(len(found) - 1))
-        return [
-            {f"{number:0{width}}{f'-{place}' * bool(fold)}": (*trial, *fold) for place, fold in enumerate(folds)}
-            for number, trial in enumerate(found)
-        ]
+    def _space(self) -> list[Varied]:
+        return [varied(text) for text in self.settings["set"]]
+
+    @cached_property
+    def _drawn(self) -> list[Trial] | None:
+        """The trials; None if Optuna suggests them."""
+        if "optuna" in self.settings:
+            return None
+        return trials(self._space, self.settings.get("random"), self.settings["seed"])
+
+    @cached_property
+    def _candidates(self) -> list[list[str]]:
+        """The names of the runs of each trial: one, or one for each fold."""
+        count = self.settings["optuna"] if self._drawn is None else len(self._drawn)
+        folds, width = self.settings.get("folds"), len(str(count - 1))
+        marks = [""] if folds is None else [f"-{fold}" for fold in range(folds)]
+        return [[f"{number:0{width}}{mark}" for mark in marks] for number in range(count)]
+
+    def _changes(self, name: str) -> Trial:
+        """Return the changes of a run; none if Optuna has not suggested them yet."""
+        number, _, fold = name.partition("-")
+        trial = self._suggested(number) if self._drawn is None else self._drawn[int(number)]
+        return () if trial is None else (*trial, *_folds(self.settings.get("folds"))[int(fold or 0)])
+
+    def _suggested(self, number: str) -> Trial | None:
+        """Return the trial of a number that Optuna has suggested."""
+        try:
+            return tuple(json.loads((self.path / "trials" / f"{number}.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def _suggest(self, number: str) -> None:
+        """Write down a suggestion of Optuna, one process at a time."""
+        while self._suggested(number) is None:
+            claim = self._claims.take("suggest", "")
+            if claim is None:
+                time.sleep(WAIT)
+                continue
+            with claim:
+                if self._suggested(number) is None:
+                    before = [
+                        (trial, self._worth(candidate))
+                        for candidate in self._candidates
+                        if (trial := self._suggested(candidate[0].partition("-")[0])) is not None
+                    ]
+                    trial = suggested(self._space, before, self.settings["mode"], self.settings["seed"])
+                    write_whole(self.path / "trials" / f"{number}.json", json.dumps(trial, ensure_ascii=False) + "\n")
+
+    def _worth(self, candidate: Sequence[str]) -> float | None:
+        """Return the figure of a trial, None while it is trained; the worst one if a run has failed."""
+        rows = [self._row(name) for name in candidate]
+        if any(row["state"] == "failed" for row in rows):
+            return -math.inf if self.settings["mode"] == "max" else math.inf
+        if any(row["state"] != "complete" for row in rows):
+            return None
+        mean = _mean([self._final(row) for row in rows])
+        return mean if mean is not None else -math.inf if self.settings["mode"] == "max" else math.inf
 
     def name(self, number: int) -> str:
         """Return the name of a run.
@@ -242,7 +302,7 @@ class Sweep:
 
         It depends on the figures of finished epochs alone, so every process finds the same.
         """
-        entrants = [[*candidate] for candidate in self._candidates] if names is None else [[*names]]
+        entrants = self._candidates if names is None else [[*names]]
         for count, until in self.rungs:
             entrants = entrants[:count]
             runs = [name for candidate in entrants for name in candidate]
@@ -301,7 +361,7 @@ class Sweep:
     def _averaged(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the row of a trial from those of its folds."""
         first, states = rows[0], [row["state"] for row in rows]
-        settings = [key for key in first if key in {change.partition("=")[0] for change in self.trials[first["run"]]}]
+        settings = [*by_setting(self._changes(first["run"]))]
         figures = [key for key in first if key not in ("run", "state", "error", *settings)]
         values = [row.get(self.objective) for row in rows]
         return {
@@ -332,7 +392,7 @@ class Sweep:
         return row.get(self.objective) if row["state"] == "complete" else None
 
     def _row(self, name: str) -> dict[str, Any]:
-        row: dict[str, Any] = {"run": name, **dict(change.split("=", 1) for change in self.trials[name])}
+        row: dict[str, Any] = {"run": name, **by_setting(self._changes(name))}
         error = self._error(name)
         if not self._begun(name):
             return row | {"state": "new" if error is None else "failed", "error": error}
@@ -376,7 +436,9 @@ class Sweep:
             new = path.with_name(f".{name}.new")  # so that a folder is whole or not there
             for each in (new, path):
                 shutil.rmtree(each, ignore_errors=True)
-            trial, base = self.trials[name], self.path / BASE
+            if self._drawn is None:
+                self._suggest(name.partition("-")[0])
+            trial, base = self._changes(name), self.path / BASE
             flags = [flag for change in trial for flag in ("--set", change)]
             RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
             new.rename(path)
@@ -471,7 +533,7 @@ def _put(folder: Path, files: dict[str, str], name: str) -> None:
     try:
         for file, text in files.items():
             (new / file).write_text(text, encoding="utf-8", newline="\n")
-        for inner in ("runs", "claims"):
+        for inner in ("runs", "claims", "trials"):
             (new / inner).mkdir()
         new.chmod(0o755)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():

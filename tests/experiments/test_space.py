@@ -43,7 +43,7 @@ def test_draws_depend_on_the_seed_and_the_number_of_the_trial_alone():
 def test_every_combination_is_drawn_once():
     space = [varied("a=int(1, 3)"), varied("b=x,y")]
     assert sorted(trials(space, 6, 0)) == sorted((f"a={a}", f"b={b}") for a in "123" for b in "xy")
-    with pytest.raises(SettingsError, match="--random 7: the settings have 6 combinations"):
+    with pytest.raises(SettingsError, match="7 trials: the settings have 6 combinations"):
         trials(space, 7, 0)
 
 

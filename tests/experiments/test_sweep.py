@@ -356,6 +356,13 @@ def test_a_kill_after_the_last_epoch_costs_nothing():
     assert [state(f"sweeps/points/runs/{name}") for name in "01"] == before
 
 
+def test_optuna_is_asked_for_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    said = command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.2", "--optuna", "2", status=1)
+    assert "--optuna needs optuna: pip install optuna" in said
+    assert not Path("sweeps").exists()
+
+
 def test_several_runs_predict_their_mean():
     table("points.toml", "--set", "model.seed=0,1,2")
     runs = [f"sweeps/points/runs/{name}" for name in "012"]
