@@ -41,6 +41,7 @@ ALSO = (
     "framework/datasets/README.md",
     "framework/datasets/LICENSE-*",
     "examples/*.py",
+    "examples/cluster/[!R]*",
     "examples/course/*.md",
     "examples/course/lesson_*.py",
 )

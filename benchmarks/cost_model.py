@@ -1,0 +1,229 @@
+"""A cost model of training on several workers: fitted to measured times, checked against runs, extrapolated on paper.
+
+    python -m benchmarks.cost_model
+
+It needs mpi4py and mpich, and takes some minutes. With S shards, B rows a batch, n workers and a gradient of V bytes:
+
+    step(n)     = u + ceil(S / n) (a + b B / S) + exchange(n)
+    exchange(n) = 2 (n - 1) latency + 2 V (n - 1) / n / bandwidth
+
+u is what every worker does (the update), a the cost of a shard, b that of a row. They are fitted to steps of one
+worker, latency and bandwidth to exchanges of two workers, through shared memory and through TCP on the loopback
+interface. The exchange is an Alltoallv and an Allgatherv: each worker sends n - 1 messages and V (n - 1) / n bytes in
+each of them. With more workers than cores, the first two terms are multiplied by workers per core.
+
+Times are minima, so that other programs on the machine disturb them less. The steps of one worker are fitted in
+processor time, which does not count while another program has the core.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from framework import CrossEntropy, DataParallel, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
+from framework.parallel.workers import workers
+
+CORES = len(os.sched_getaffinity(0))
+TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo", "MPIR_CVAR_NOLOCAL": "1"}
+"""Makes MPICH use TCP within a machine."""
+SECONDS = 3
+"""How long each figure is measured."""
+BYTES = (4_000, 40_000, 400_000, 4_000_000)
+NETWORKS = {"10 Gbit/s Ethernet": (25e-6, 1.1e9), "100 Gbit/s InfiniBand": (2e-6, 11e9)}
+"""Assumed latencies in seconds and bandwidths in bytes/s, for the table on paper."""
+
+
+class Work(NamedTuple):
+    """A network, and the batches that its times are fitted to.
+
+    Attributes:
+        sizes: The inputs and the units of each layer, float32.
+        fitted: (rows of a batch, shards).
+        checked: The same, for the runs of several workers.
+        paper: The same, for hundreds of workers.
+    """
+
+    sizes: tuple[int, ...]
+    fitted: tuple[tuple[int, int], ...]
+    checked: tuple[int, int]
+    paper: tuple[int, int]
+
+    @property
+    def bytes(self):
+        """The size of the gradient."""
+        return 4 * sum((inputs + 1) * units for inputs, units in pairwise(self.sizes))
+
+
+DENSE = ((8, 1), (8, 8), (256, 1), (256, 8), (512, 1), (512, 8))
+WORK = {
+    "784-256-10": Work((784, 256, 10), DENSE, (512, 8), (16_384, 256)),
+    "784-1024-1024-10": Work((784, 1024, 1024, 10), DENSE, (512, 8), (16_384, 256)),
+    "1,000,000-2": Work((1_000_000, 2), ((1, 1), (4, 1), (4, 4), (8, 1), (8, 8)), (8, 8), (4096, 256)),
+}
+
+
+def step(name, batch, shards):
+    """Return the shortest time of a step: on the clock, and of the processor."""
+    sizes = WORK[name].sizes
+    layers = [
+        Dense(inputs, units, Softmax() if units == sizes[-1] else ReLU(), dtype="float32")
+        for inputs, units in pairwise(sizes)
+    ]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2 * batch, sizes[0]), dtype=np.float32)
+    y = rng.integers(0, sizes[-1], len(x))
+    start, last, best = time.perf_counter(), np.zeros(2), np.full(2, np.inf)
+
+    @on("batch_end")
+    def look(run):
+        now = np.array([time.perf_counter(), time.thread_time()])
+        if run.step > 4 and run.step % 2 == 0:  # two batches of one epoch
+            best[:] = np.minimum(best, now - last)
+        last[:] = now
+        if now[0] - start > SECONDS and run.step > 20:
+            run.stop("measured")
+
+    trainer = Trainer(
+        loss=CrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=1e-4),
+        epochs=100_000,
+        batch_size=batch,
+        strategy=DataParallel(shards=shards),
+        callbacks=[look],
+    )
+    trainer.fit(Sequential(*layers), (x, y))
+    return best.tolist()
+
+
+def exchanges():
+    """Return the shortest time of an exchange of each of BYTES."""
+    team, found = workers(), []
+    with team.guard(120):
+        for size in BYTES:
+            tree, best = team.tree(team.size, size // 4, np.float32, tail=1), np.inf
+            end, over = time.perf_counter() + SECONDS, False
+            while not over:
+                tree.leaf(team.rank).tail[0] = time.perf_counter() > end
+                start = time.perf_counter()
+                over = tree.total().tail[0] > 0
+                best = min(best, time.perf_counter() - start)
+            found.append(best)
+    return found
+
+
+def measured(count, task, *arguments, tcp=False):
+    """Return what worker 0 of some workers measures."""
+    command = [sys.executable, "-m", "mpi4py", "-m", "benchmarks.cost_model", task, *map(str, arguments)]
+    if count > 1:
+        command = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(count), *command]
+    else:
+        del command[1:3]
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = {**os.environ, **one, **(TCP if tcp else {})}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def least_squares(rows, times):
+    """Return the coefficients, none below 0, with the least squares of relative errors."""
+    rows, used = np.array(rows) / np.array(times)[:, None], list(range(len(rows[0])))
+    while True:
+        found = np.zeros(rows.shape[1])
+        found[used] = np.linalg.lstsq(rows[:, used], np.ones(len(rows)), rcond=None)[0]
+        if (found >= 0).all():
+            return found
+        used.remove(int(found.argmin()))
+
+
+def exchange(network, count, size):
+    """Return the predicted seconds of an exchange."""
+    latency, bandwidth = network
+    return 2 * (count - 1) * latency + 2 * size * (count - 1) / count / bandwidth
+
+
+def predicted(costs, work, batch_and_shards, network, count, cores=np.inf):
+    """Return the predicted seconds of a step."""
+    (u, a, b), (batch, shards) = costs, batch_and_shards
+    own = u + -(-shards // count) * (a + b * batch / shards)
+    return own * max(1, count / cores) + exchange(network, count, work.bytes)
+
+
+def table(head, lines):
+    """Print a table as Markdown."""
+    for line in (head, ["---"] * len(head), *lines):
+        print("|", " | ".join(map(str, line)), "|")
+    print()
+
+
+def milliseconds(seconds):
+    """Return a time as text."""
+    return f"{1000 * seconds:.3g}"
+
+
+def main():
+    """Measure, fit, check, extrapolate."""
+    print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}\n")
+    networks = {}
+    lines = []
+    for name, tcp in {"shared memory": False, "TCP loopback": True}.items():
+        two, four = (measured(count, "exchanges", tcp=tcp) for count in (2, 4))
+        fitted = least_squares([[2, size] for size in BYTES], two)
+        networks[name] = fitted[0], 1 / fitted[1]
+        for place, size in enumerate(BYTES):
+            pairs = [(each[place], exchange(networks[name], count, size)) for count, each in ((2, two), (4, four))]
+            lines.append([name, f"{size:,}", *(milliseconds(each) for pair in pairs for each in pair)])
+        print(f"{name}: latency {1e6 * fitted[0]:.3g} us, bandwidth {networks[name][1] / 1e9:.3g} GB/s")
+    print()
+    table(["exchange", "bytes", "2 workers, ms", "model", "4 workers, ms", "model"], lines)
+    costs, lines = {}, []
+    for name, work in WORK.items():
+        times = [measured(1, "step", name, batch, shards)[1] for batch, shards in work.fitted]
+        costs[name] = least_squares([[1, shards, batch] for batch, shards in work.fitted], times)
+        for (batch, shards), found in zip(work.fitted, times, strict=True):
+            model = predicted(costs[name], work, (batch, shards), (0, np.inf), 1)
+            lines.append([name, batch, shards, 1, "", milliseconds(found), milliseconds(model), f"{found / model:.2f}"])
+        for count in (2, 4):
+            for network, tcp in {"shared memory": False, "TCP loopback": True}.items():
+                found = measured(count, "step", name, *work.checked, tcp=tcp)[0]
+                model = predicted(costs[name], work, work.checked, networks[network], count, CORES)
+                line = [name, *work.checked, count, network, milliseconds(found), milliseconds(model)]
+                lines.append([*line, f"{found / model:.2f}"])
+    for name, (u, a, b) in costs.items():
+        print(f"{name}: u {1000 * u:.3g} ms, a {1000 * a:.3g} ms, b {1e6 * b:.3g} us, {WORK[name].bytes:,} bytes")
+    print()
+    table(["network", "rows", "shards", "workers", "exchange", "step, ms", "model, ms", "ratio"], lines)
+    for name, work in WORK.items():
+        print(f"{name}, batches of {work.paper[0]:,} rows, {work.paper[1]} shards: predicted ms per step, speed-up\n")
+        lines, counts = [], [2**power for power in range(work.paper[1].bit_length())]
+        links = {"TCP loopback": networks["TCP loopback"], **NETWORKS}
+        times = {
+            link: [predicted(costs[name], work, work.paper, network, count) for count in counts]
+            for link, network in links.items()
+        }
+        for place, count in enumerate(counts):
+            cells = [f"{milliseconds(each[place])}, {each[0] / each[place]:.3g}" for each in times.values()]
+            lines.append([count, *cells])
+        halves = [
+            max(count for count, each in zip(counts, found, strict=True) if found[0] / each >= count / 2)
+            for found in times.values()
+        ]
+        lines.append(["at least half of n up to", *halves])
+        lines.append(["fastest", *(counts[int(np.argmin(found))] for found in times.values())])
+        table(["workers", *times], lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        task, *given = sys.argv[1:]
+        result = exchanges() if task == "exchanges" else step(given[0], *map(int, given[1:]))
+        if workers().rank == 0:
+            print(json.dumps(result))
+    else:
+        main()
