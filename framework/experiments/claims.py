@@ -74,6 +74,11 @@ class Claims:
         texts = [self._path(name, number).read_text(encoding="utf-8") for number in self._numbers(name)[:-1]]
         return [text.partition("\n")[2] for text in texts]
 
+    def forget(self, name: str) -> None:
+        """Remove the dead claims on a name; only the holder of the newest claim may do so."""
+        for number in self._numbers(name)[:-1]:
+            self._path(name, number).unlink(missing_ok=True)
+
     def _numbers(self, name: str) -> list[int]:
         found = (path.name.rpartition(".") for path in self.folder.iterdir())
         return sorted(int(number) for stem, _, number in found if stem == name)

@@ -208,10 +208,18 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 @click.option("--out", metavar="FOLDER", help="The folder of the sweep. [default: sweeps/NAME]")
 @click.option("--index", type=click.IntRange(min=0), metavar="I", help="Train run I alone, as in an array of jobs.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes.")
+@click.option("--retry", is_flag=True, help="Train failed runs again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @_command
 def sweep_runs(
-    path: str, changes: tuple[str, ...], out: str | None, index: int | None, workers: int, as_json: bool, **options: Any
+    path: str,
+    changes: tuple[str, ...],
+    out: str | None,
+    index: int | None,
+    workers: int,
+    retry: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train the experiment PATH once for each combination of the varied settings; or continue the sweep of folder PATH.
 
@@ -232,6 +240,8 @@ def sweep_runs(
         sweep = Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
     if index is not None and sweep.settings.get("halving") is not None:
         raise click.ClickException("--index: successive halving compares all runs; start the command without it")
+    if retry:
+        sweep.retry()
     shown, well = _relative(sweep.path), True
     try:
         if workers > 1:

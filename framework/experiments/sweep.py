@@ -15,7 +15,6 @@ import math
 import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -314,6 +313,15 @@ class Sweep:
             entrants = [entrants[place] for _, place in order]
         raise AssertionError
 
+    def retry(self) -> None:
+        """Take back that runs have failed, so that they are trained again, or resumed; for a cause that is gone."""
+        for name in self.trials:
+            claim = None if self._error(name) is None else self._claims.take(name, "")
+            if claim is not None:
+                with claim:
+                    self._claims.forget(name)
+                    (self._path(name) / FAILED).unlink(missing_ok=True)
+
     def results(self) -> list[dict[str, Any]]:
         """Return a row for each run: its name, its settings, its state, and its figures in the epoch of its weights.
 
@@ -529,13 +537,13 @@ def _put(folder: Path, files: dict[str, str], name: str) -> None:
     if (folder / SWEEP).exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}")
+    new.mkdir()
     try:
         for file, text in files.items():
             (new / file).write_text(text, encoding="utf-8", newline="\n")
         for inner in ("runs", "claims", "trials"):
             (new / inner).mkdir()
-        new.chmod(0o755)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():
             raise SettingsError(f"the folder {name!r} must be new or empty, or that of a sweep; give --out another")
         if folder.is_dir():

@@ -239,6 +239,20 @@ def test_the_rungs_of_halving_leave_no_trace_in_the_run_that_wins():
     assert state(f"sweeps/points/runs/{winner}") == alone(Sweep("sweeps/points"), winner)
 
 
+def test_halving_by_killed_processes_has_the_same_runs():
+    Path("points.toml").write_text(FILE + SAVERS)
+    deadline = time.monotonic() + 120
+    for begun in (3, 8):
+        process = start("points.toml", *HALVED, "--out", "killed")
+        while len([*Path("killed/runs").glob("[0-9]/checkpoints/step*")]) < begun:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        end(process)
+    command("sweep", "points.toml", *HALVED, "--out", "killed")
+    rows = table("points.toml", *HALVED)
+    assert [state(f"killed/runs/{name}") for name in rows] == [state(f"sweeps/points/runs/{name}") for name in rows]
+
+
 @pytest.mark.parametrize(
     ("count", "epochs", "eta", "rungs"),
     [
@@ -337,9 +351,21 @@ def test_a_run_that_ends_every_process_has_failed():
         (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n0")
     assert [row["state"] for row in sweep.run()] == ["complete", "failed"]
     assert sweep.results()[1]["error"] == "5 processes ended while they trained it, after 0 epochs"
-    Path("wild/runs/1/failed.json").unlink()
-    Path("wild/claims/1.5").write_text(f"{_machine()}\n1")  # the last one had made an epoch
+    sweep.retry()
+    assert [row["state"] for row in sweep.results()] == ["complete", "begun"]
+    for number in range(1, 6):  # the last one had made an epoch
+        (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n{number // 5}")
     assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
+
+
+def test_failed_runs_are_trained_again_when_the_cause_is_gone():
+    Path("points.csv").rename("gone.csv")
+    flags = ("points.toml", "--set", "model.seed=1,2")
+    assert {row["error"][:26] for row in table(*flags, status=1).values()} == {"CSV: no file has the path "}
+    Path("gone.csv").rename("points.csv")
+    assert {row["state"] for row in table(*flags, status=1).values()} == {"failed"}
+    assert {row["state"] for row in table(*flags, "--retry").values()} == {"complete"}
+    assert state("sweeps/points/runs/1") == alone(Sweep("sweeps/points"), "1")
 
 
 def test_a_kill_after_the_last_epoch_costs_nothing():
