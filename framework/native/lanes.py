@@ -76,14 +76,9 @@ class LanesTile:
         for p in self.rows:
             self._add(f"%by_a.{p} = mul i64 %row_a, {p}")
             self._place(f"%a.{p}", "%a", f"%by_a.{p}")
-            self._add(f"%by_c.{p} = mul i64 %row_c, {p}")
         for q in self.columns:
             self._add(f"%by_b.{q} = mul i64 %row_b, {q}")
             self._place(f"%b.{q}", "%b", f"%by_b.{q}")
-        for p, q in self.cells:
-            self._add(f"%in_c.{p}.{q} = mul i64 %column_c, {q}")
-            self._add(f"%at_c.{p}.{q} = add i64 %by_c.{p}, %in_c.{p}.{q}")
-            self._place(f"%c.{p}.{q}", "%c", f"%at_c.{p}.{q}")
         self._add("%some = icmp sgt i64 %k, 0")
         self._add("br i1 %some, label %loop, label %done")
         self._loop()
@@ -122,24 +117,30 @@ class LanesTile:
         for p, q in self.cells:
             self._add(f"%sum.{p}.{q} = phi {self.vector} [zeroinitializer, %entry], [%new.{p}.{q}, %loop]")
         self._add(f"switch i64 %how, label %put [i64 {ADDED}, label %add i64 {TIMES}, label %times]")
-        self.lines.append("put:")
-        for p, q in self.cells:
-            self._store(f"%sum.{p}.{q}", f"%c.{p}.{q}")
-        self._add("ret void")
-        self.lines.append("add:")
-        self._load("%factors", "%factor")
-        for p, q in self.cells:
-            self._add(f"%share.{p}.{q} = fmul {self.vector} %factors, %sum.{p}.{q}")
-            self._load(f"%was.{p}.{q}", f"%c.{p}.{q}")
-            self._add(f"%now.{p}.{q} = fadd {self.vector} %was.{p}.{q}, %share.{p}.{q}")
-            self._store(f"%now.{p}.{q}", f"%c.{p}.{q}")
-        self._add("ret void")
-        self.lines.append("times:")
-        for p, q in self.cells:
-            self._load(f"%slope.{p}.{q}", f"%c.{p}.{q}")
-            self._add(f"%product.{p}.{q} = fmul {self.vector} %sum.{p}.{q}, %slope.{p}.{q}")
-            self._store(f"%product.{p}.{q}", f"%c.{p}.{q}")
-        self._add("ret void")
+        for block in ("put", "add", "times"):
+            self.lines.append(f"{block}:")
+            if block == "add":
+                self._load("%factors", "%factor")
+            for p in self.rows:
+                self._add(f"%{block}.by.{p} = mul i64 %row_c, {p}")
+                self._place(f"%{block}.c.{p}.0", "%c", f"%{block}.by.{p}")
+                for q in self.columns:
+                    self._result(block, p, q)
+            self._add("ret void")
+
+    def _result(self, block: str, p: int, q: int) -> None:
+        """Store a sum, next to that of the column before."""
+        place, name, found = f"%{block}.c.{p}.{q}", f"%{block}.{p}.{q}", f"%sum.{p}.{q}"
+        if q:
+            self._place(place, f"%{block}.c.{p}.{q - 1}", "%column_c")
+        if block != "put":
+            self._load(f"{name}.old", place)
+        if block == "add":
+            self._add(f"{name}.part = fmul {self.vector} %factors, {found}")
+            self._add(f"{name}.new = fadd {self.vector} {name}.old, {name}.part")
+        elif block == "times":
+            self._add(f"{name}.new = fmul {self.vector} {found}, {name}.old")
+        self._store(found if block == "put" else f"{name}.new", place)
 
     def _add(self, line: str) -> None:
         self.lines.append(f"  {line}")

@@ -22,7 +22,7 @@ from framework.models import Model
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.resuming import set_end
+from framework.training.resuming import set_end, shown
 from framework.training.session import Session
 from framework.trees import take
 
@@ -304,7 +304,7 @@ def _members(
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
             for callback in trainer.callbacks:
                 callback.require(run)
-            settings = {"optimizer": repr(trainer.optimizer), "seed": repr(trainer.seed)}
+            settings = {"optimizer": shown(trainer.optimizer), "seed": repr(trainer.seed)}
             set_end(run, first.run.recipe, trainer.epochs, epochs)
             run.layout, run.recipe = first.run.layout, first.run.recipe | settings
             model.columns, model.target_columns = first.run.model.columns, first.run.model.target_columns

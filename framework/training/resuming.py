@@ -31,9 +31,9 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
     callbacks = settings.pop("callbacks")
     names = names_of(callbacks)
     return {
-        **{name: _shown(value) for name, value in settings.items() if value is not None},
+        **{name: shown(value) for name, value in settings.items() if value is not None},
         "flush_to_zero": _flushes(engine, wanted=settings["flush_to_zero"]),
-        **{f"callback {names[id(callback)]}": _shown(callback) for callback in callbacks if not callback.observes},
+        **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
@@ -68,7 +68,7 @@ def _flushes(engine: str, *, wanted: bool) -> str:
     return "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return the repr without what differs from process to process."""
     text = repr(value)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text

@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from framework.engines.compiled.expressions import Writer, boolean
+from framework.engines.compiled.layers import AHEAD, layers_source
 from framework.engines.compiled.loops import Loops, Place, indented
 from framework.engines.compiled.lower import Plan
+from framework.engines.compiled.source import Make
 from framework.engines.records import CannotLower, Lowered
 from framework.native.lanes import ADDED, PLAIN, TIMES, lanes_text
 from framework.native.machine import processor
@@ -29,9 +31,10 @@ losses: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes
 """
 
 _TEXT = '''
-def gather(n: int, width: int, rows: ints, x: reals, to: reals):
+def gather_rows(n: int, width: int, left: int, rows: ints, x: reals, to: reals):
     """Copy the rows of a batch, with a 1 behind each."""
     for r in range(n):
+        fetch_row(x, rows[min(r + {ahead}, left - 1)] * width, width)
         copy(to[r * (width + 1):], x[rows[r] * width:], width)
         to[r * (width + 1) + width] = real(1.0)
 
@@ -64,11 +67,6 @@ def spread_classes(n: int, x: ints):
     for r in range(n):
         for lane in range(1, {lanes}):
             x[r * {lanes} + lane] = x[r * {lanes}]
-
-
-def fill(n: int, value: real, x: reals):
-    for i in range(n):
-        x[i] = value
 
 
 def negative(rates: floats, to: reals):
@@ -108,6 +106,11 @@ class ManyForm(NamedTuple):
     shared: bool
     classes: bool
     whole: bool
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return False
 
 
 @dataclass
@@ -222,7 +225,12 @@ def many_source(plan: Plan, form: ManyForm) -> ManySource:
     Raises:
         CannotLower: An operation has no form in a kernel.
     """
-    return _Kernel(plan, form).source()
+    return _written(Make(plan, form, 0))
+
+
+@lru_cache(maxsize=64)
+def _written(make: Make) -> ManySource:
+    return _Kernel(*make.of[:2]).source()
 
 
 class _Kernel:
@@ -251,7 +259,8 @@ class _Kernel:
         products = [lanes_text("many", self.lanes, registers, shared=False)]
         products += [lanes_text("one", self.lanes, registers, shared=True)] if self.form.shared else []
         text = "\n\n\n".join([*products, *self.functions.values(), "\n".join(train), ""])
-        self.made.text = _TEXT.format(lanes=self.lanes) + "\n\n" + text
+        text = f"{_TEXT.format(lanes=self.lanes, ahead=AHEAD)}\n\n{text}"
+        self.made.text = f"{layers_source(text, self.plan.dtype)}\n\n\n{text}"
         return self.made
 
     def _array(self, name: str, spec: Any) -> str:
@@ -308,6 +317,8 @@ class _Kernel:
         return f"{name}({', '.join(arguments[each] for each in loops.arguments)})"
 
     def _loops(self, record: Lowered, reads: dict[str, Place], writes: dict[str, Place]) -> Loops:
+        if any(node.op == "rows" for node in record.nodes):
+            raise CannotLower("a formula counts the rows of a batch")
         return Loops(record, self.plan.dtype, reads, writes, by_column=True)
 
     def _gather(self) -> list[str]:
@@ -321,7 +332,7 @@ class _Kernel:
             lines += [
                 "data_x: reals = data[0]",
                 f"data_y: {of_y} = data[1]",
-                f"gather(n, {inputs}, rows[begin:], data_x, {x})",
+                f"gather_rows(n, {inputs}, count_of_rows - begin, rows[begin:], data_x, {x})",
                 f"{kind}_lane(n, {columns}rows[begin:], data_y, {y})",
                 f"spread_classes(n, {y})" if self.form.classes else f"spread(n * {units}, {y})",
             ]

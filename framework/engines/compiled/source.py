@@ -68,13 +68,14 @@ def kernel_source(plan: Plan, form: Form, size: int = 1) -> KernelSource:
     Raises:
         CannotLower: An operation has no form in a kernel.
     """
-    return _written(_Make(plan, form, size))
+    return _written(Make(plan, form, size))
 
 
-class _Make:
+class Make:
     """A plan with the form of its batches, equal to that of another model of the same layers."""
 
-    def __init__(self, plan: Plan, form: Form, size: int) -> None:
+    def __init__(self, plan: Plan, form: Any, size: int) -> None:
+        """Collect what the source depends on."""
         self.of = plan, form, size
         optimizer, wiring = plan.optimizer, plan.wiring
         records = [plan.update, *(plan.output(place, weighted=form.weighted) for place in range(len(plan.losses)))]
@@ -88,14 +89,14 @@ class _Make:
         self.key = form, size, plan.dtype, plan.shares, clips, by_row, wiring.signature, spans, names, *map(id, records)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Make) and self.key == other.key
+        return isinstance(other, Make) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
 
 @lru_cache(maxsize=64)
-def _written(make: _Make) -> KernelSource:
+def _written(make: Make) -> KernelSource:
     return _Kernel(*make.of).source()
 
 
