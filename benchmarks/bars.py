@@ -39,6 +39,7 @@ BARS = (
     *both("online", "sklearn", "framework-compiled", 2, 2.5),
     *both("logistic", "peers", "framework-compiled", 1.4, 1.8),
     *both("small", "peers", "framework-compiled", 1.25, 2.2),
+    *both("many", "framework-compiled", "framework-many", 4, 4),
     *both("own", "peers", "framework-compiled", 1.25, 2.2),
     *both("fashion-32", "peers", "framework-compiled", 1.05, 1.15),
     *both("fashion-128", "peers", "framework-compiled", 1.05, 1.15),

@@ -170,7 +170,8 @@ class Bench:
     def compare_losses(self, work: Workload) -> None:
         """Refuse a contender whose final loss is not that of plain NumPy after the same rows; of layers, of ours."""
         expected: dict[int, float] = {}
-        reference = "framework" if work.kind in ("fit", "layers", "passes") else "numpy"
+        references = {"many": "framework-compiled", **dict.fromkeys(("fit", "layers", "passes"), "framework")}
+        reference = references.get(work.kind, "numpy")
         for name in (reference, *CONTENDERS):
             bench = self.results.get(f"{work.name} {name}")
             facts = report.about(bench) if bench else {}

@@ -28,7 +28,7 @@ class Workload:
     Attributes:
         name: What it is called on the command line.
         kind: Which function of a contender does it: "step", "neuron", "network", "fit", "memory", "layers",
-            "passes" or "inference".
+            "passes", "inference" or "many".
         what: A line for people.
         sizes: Inputs, then the units of each layer; one unit is a sigmoid with binary cross-entropy, more are softmax.
             For "fit", "layers" and "passes" the shape of a sample.
@@ -41,6 +41,7 @@ class Workload:
         warm: Epochs before those that are timed.
         more: How many seconds further epochs take together, roughly; there is at least one.
         file: The data of "memory".
+        models: How many models are trained, each with a rate of its own.
     """
 
     name: str
@@ -56,16 +57,22 @@ class Workload:
     warm: int = 0
     more: float = 0.3
     file: str = ""
+    models: int = 1
 
     @property
     def steps(self) -> float:
-        """Steps in an epoch; the smaller last batch counts as its share."""
-        return self.rows / self.batch
+        """Steps of all models in an epoch; the smaller last batch counts as its share."""
+        return self.models * self.rows / self.batch
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rate of each model, from 0.5 to 1 of that of the workload, which the last one has."""
+        return [self.rate * (self.models + place) / (2 * self.models - 1) for place in range(self.models)]
 
     @property
     def has_epochs(self) -> bool:
         """Whether it is training by epochs, of which the first one and the further ones are measured."""
-        return self.kind in ("neuron", "network", "fit") and not self.name.startswith("growth")
+        return self.kind in ("neuron", "network", "fit", "many") and not self.name.startswith("growth")
 
     @property
     def multiplications(self) -> int:
@@ -216,6 +223,7 @@ WORKLOADS = {
             momentum=0.9,
             warm=5,
         ),
+        replace(SMALL, name="many", kind="many", what=f"16 models at once, each as small: {SMALL.what}", models=16),
         replace(SMALL, name="growth-base", what="small, what the others grow from"),
         replace(SMALL, name="growth-rows", what="small, ten times the rows", rows=200_000),
         replace(SMALL, name="growth-features", what="small, ten times the features", sizes=(200, 16, 2)),

@@ -67,6 +67,7 @@ CONTENDERS = {
     "framework": Contender("framework", {"engine": "numpy"}, few_rows=20_000),
     "framework-compiled": Contender("framework", {"engine": "compiled"}),
     "framework-jax": Contender("framework", {"engine": "jax"}, quick=("gru-fit",)),
+    "framework-many": Contender("framework", {"engine": "many"}),
     "framework-subnormal": Contender("framework", {"engine": "numpy", "flush": False}),
     "framework-compiled-subnormal": Contender("framework", {"engine": "compiled", "flush": False}),
     "limit": Contender("limit"),
@@ -79,7 +80,7 @@ CONTENDERS = {
     "keras": Contender("keras", few_rows=2_000, quick=("small",)),
     "onnxruntime": Contender("onnxruntime"),
 }
-OURS = ("framework", "framework-compiled", "framework-jax")
+OURS = ("framework", "framework-compiled", "framework-jax", "framework-many")
 SUBNORMAL = ("framework-subnormal", "framework-compiled-subnormal")
 """Ours without flush to zero."""
 PEERS = tuple(name for name in CONTENDERS if name not in {*OURS, *SUBNORMAL, "limit"})
@@ -92,7 +93,9 @@ FEW = ("framework", "framework-compiled", "numpy")
 EAGER = ("framework", "numpy", "torch")
 """Who does layers and passes."""
 FIT = ("framework", "framework-jax", "jax-scan", "jax-jit", "torch")
-MOMENTUM = (*OURS, *SUBNORMAL, "numpy", "jax-scan", "torch")
+MANY = ("framework-compiled", "framework-many", "jax-scan")
+"""Who does many: the first one trains one model after another."""
+MOMENTUM = (*OURS[:3], *SUBNORMAL, "numpy", "jax-scan", "torch")
 INFERENCE = ("framework", "framework-compiled", "numpy", "jax-jit", "torch", "sklearn", "onnxruntime")
 
 
@@ -104,10 +107,12 @@ def of(work: Workload) -> dict[str, Contender]:
         names = FIT
     elif work.kind == "inference":
         names = INFERENCE
+    elif work.kind == "many":
+        names = MANY
     elif work.momentum:
         names = MOMENTUM
     elif work.kind == "memory" or work.name.startswith("growth"):
         names = FEW
     else:
-        names = tuple(name for name in CONTENDERS if name not in {*SUBNORMAL, "onnxruntime"})
+        names = tuple(name for name in CONTENDERS if name not in {*SUBNORMAL, "framework-many", "onnxruntime"})
     return {name: CONTENDERS[name] for name in names}

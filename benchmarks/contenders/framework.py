@@ -139,6 +139,35 @@ def training(work: Workload, data, engine: str, *, flush: bool = True) -> Task:
     return Task(begin, run, weights, INCLUDES)
 
 
+def many(work: Workload, engine: str) -> Task:
+    """Epochs of many models with rates of their own, all at once or one after another."""
+    trainer = Trainer(
+        loss=CrossEntropy(),
+        optimizer=SGDOptimizer(learning_rate=work.rate),
+        batch_size=work.batch,
+        seed=SEED,
+        engine="compiled",
+    )
+    data, optimizers = work.data(), [SGDOptimizer(learning_rate=rate) for rate in work.rates]
+    models = []
+
+    def begin() -> None:
+        models[:] = [build(work) for _ in optimizers]
+
+    def run(epochs: int = 1, _start: int = 0) -> None:
+        if engine == "many":
+            runs = trainer.fit_many(models, data, optimizers=optimizers, epochs=epochs)
+        else:
+            pairs = zip(models, optimizers, strict=True)
+            runs = [trainer.replace(optimizer=each).fit(model, data, epochs=epochs) for model, each in pairs]
+        if {run.engine for run in runs} != {engine}:
+            raise SkipError(f"Trainer chose the engine {runs[0].engine!r}")
+
+    return Task(
+        begin, run, lambda: [array for layer in models[-1].layers for array in (layer.weights, layer.bias)], INCLUDES
+    )
+
+
 def build(work: Workload) -> Neuron | Sequential:
     """Return a new model with the first weights."""
     if work.kind == "fit":

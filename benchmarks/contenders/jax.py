@@ -77,6 +77,40 @@ def network(work: Workload, *, scan: bool) -> Task:
     return Task(begin, run, lambda: [np.asarray(array) for array in state["carry"][0]], includes)
 
 
+def many(work: Workload, *, scan: bool) -> Task:
+    """The epoch of one model in a scan, mapped over the weights and the rates of all models."""
+    if not scan:
+        raise SkipError("all models are one function")
+    jax.config.update("jax_enable_x64", work.dtype == "float64")
+    x, y, rates = (jnp.asarray(array) for array in (*work.data(), work.rates))
+    full = work.rows // work.batch * work.batch
+    state = {}
+
+    def train(weights, rate, rows):
+        gradients = jax.grad(loss)(weights, x[rows], y[rows], work)
+        return [array - rate * gradient for array, gradient in zip(weights, gradients, strict=True)]
+
+    train_each = jax.vmap(train, in_axes=(0, 0, None))
+
+    def epoch(weights, order):
+        batches = order[:full].reshape(-1, work.batch)
+        weights, _ = jax.lax.scan(lambda weights, rows: (train_each(weights, rates, rows), None), weights, batches)
+        return train_each(weights, rates, order[full:]) if full < work.rows else weights
+
+    train_all = jax.jit(epoch, donate_argnums=0)
+
+    def begin() -> None:
+        state["weights"] = [jnp.stack([jnp.array(array)] * work.models) for array in work.weights()]
+
+    def run(*epochs: int) -> None:
+        for order in work.orders(*epochs):
+            state["weights"] = train_all(state["weights"], order)
+        jax.block_until_ready(state["weights"])
+
+    includes = "order and its copy to the device, gather in the scan; no loss"
+    return Task(begin, run, lambda: [np.asarray(array[-1]) for array in state["weights"]], includes)
+
+
 def judged(weights, x, y, work: Workload) -> float:
     """Return the loss on the first rows."""
     return float(loss(weights, x[:JUDGED_ROWS], y[:JUDGED_ROWS], work))
