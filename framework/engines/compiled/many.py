@@ -35,6 +35,7 @@ from framework.engines.records import CannotLower, rehearsed_update
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model
+from framework.models.parameters import Parameters
 from framework.native import addresses, compiled
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
@@ -99,7 +100,8 @@ class ManyEngine:
     def __init__(self, plan: Plan, size: int) -> None:
         self.plan, self.size, self.lanes = plan, size, lanes_of(plan.dtype)
         self._kernels: dict[Any, _Kernel] = {}
-        self._settings: dict[Optimizer, tuple[Any, tuple[float, ...]]] = {}
+        self._settings: dict[int, tuple[Optimizer, tuple[Any, tuple[float, ...]]]] = {}
+        self._spans: dict[int, tuple[Any, int, tuple[tuple[int, int], ...]]] = {}
         self._arrays: dict[int, tuple[Any, list[Array]]] = {}
         self._length = 1.0  # of a chunk, in batches; only time depends on it
 
@@ -108,14 +110,29 @@ class ManyEngine:
         groups: dict[Any, list[Member]] = {}
         for member in members:
             run, piece = member.run, member.piece
-            trainable = tuple((part.start, part.stop) for part in run.model.parameters.trainable_runs())
             update, _ = self._updates(run.optimizer.recipe)
-            key = (update, trainable, piece.count, piece.size, piece.place, run.step, piece.arrays[1].ndim)
+            key = (
+                update,
+                self._trainable(run.model.parameters),
+                piece.count,
+                piece.size,
+                piece.place,
+                run.step,
+                piece.arrays[1].ndim,
+            )
             groups.setdefault(key, []).append(member)
         found = []
         for group in groups.values():
             ordered = sorted(group, key=lambda member: (id(member.piece.arrays[0]), id(member.piece.rows)))
             found += [ordered[start : start + self.lanes] for start in range(0, len(ordered), self.lanes)]
+        return found
+
+    def _trainable(self, parameters: Parameters) -> tuple[tuple[int, int], ...]:
+        """Return the first number and the count of the runs of numbers that are trained, found once."""
+        known, version, found = self._spans.get(id(parameters), (None, -1, ()))
+        if known is not parameters or version != parameters.version:
+            found = tuple((part.start, part.stop - part.start) for part in parameters.trainable_runs())
+            self._spans[id(parameters)] = parameters, parameters.version, found
         return found
 
     def advance(self, block: Sequence[Member]) -> None:
@@ -179,12 +196,13 @@ class ManyEngine:
 
     def _updates(self, recipe: Optimizer) -> tuple[Any, tuple[float, ...]]:
         """Return the update of an optimizer, and its numbers that kernels take as arguments."""
-        known = self._settings.get(recipe)
-        if known is None:
+        known, found = self._settings.get(id(recipe), (None, (None, ())))
+        if known is not recipe:
             record = rehearsed_update(recipe, self.plan.dtype)
             update = update_of(record, self.plan.dtype, self.lanes)
-            known = self._settings[recipe] = (record, update.text), update.constants
-        return known
+            found = (record, update.text), update.constants
+            self._settings[id(recipe)] = recipe, found
+        return found
 
     def _kernel(self, block: Sequence[Member]) -> tuple[_Kernel, list[Array]]:
         """Return the kernel of a block, and its data: rows, then x and y, of all or of each model."""
@@ -193,12 +211,14 @@ class ManyEngine:
         shared = all(piece.arrays is first.arrays and piece.rows is first.rows for piece in pieces)
         (record, text), _ = self._updates(block[0].run.optimizer.recipe)
         parameters = block[0].run.model.parameters
-        whole = sum(part.stop - part.start for part in parameters.trainable_runs()) == parameters.vector.size
+        trainable = self._trainable(parameters)
+        whole = sum(count for _, count in trainable) == parameters.vector.size
         form = ManyForm(shared, bool(classes_of(self.plan.losses[0], first.arrays[1])), whole)
         key = form, text
         if key not in self._kernels:
             self._kernels[key] = _Kernel(replace(self.plan, update=record), form, self.size)
         kernel = self._kernels[key]
+        kernel.trainable = np.array(trainable).ravel()
         settings = [self._updates(member.run.optimizer.recipe)[1] for member in block]
         kernel.settings = np.array(_filled(settings, self.lanes)).T.ravel()
         if shared:
@@ -244,7 +264,7 @@ class _Kernel:
         self.source: ManySource = many_source(plan, form)
         self._train = compiled(self.source.text, "train", plan.dtype)
         self.lanes = self.source.lanes
-        self.settings = np.zeros(0)
+        self.settings = self.trainable = np.zeros(0)
         self.sizes = np.array([*self.source.sizes, 0])
         self.constants = np.array([*self.source.constants, 0.0])
         self._memory: dict[str, Array] = {}
@@ -281,7 +301,7 @@ class _Kernel:
                     shape = (per_row * self.size + further, self.lanes)
                 case _:
                     pass
-            self._memory[name] = np.zeros(shape, kind)
+            self._memory[name] = _aligned(shape, kind)
 
     def take(self, block: Sequence[Member]) -> list[Array]:
         """Copy the parameters and memory of models into the lanes, and return a copy of them."""
@@ -310,13 +330,21 @@ class _Kernel:
         """Train on batches first..stop; return the first batch not done, and the sums and last losses of the lanes."""
         run, piece = block[0].run, block[0].piece
         sums, losses = np.zeros((2, self.lanes))
-        runs = np.array([[part.start, part.stop - part.start] for part in run.model.parameters.trainable_runs()])
         steps = np.array(_filled([each[: stop - first] for each in rates], self.lanes)).T.ravel()
         settings = self.settings if self.settings.size else np.zeros(1)
         rows, *arrays = data
+        memory = addresses(self._memory.values())
         self._train(
-            *(first, stop, piece.size, piece.count, run.optimizer.steps, len(runs), rows, steps, sums, losses),
-            *(self._done, runs.ravel(), addresses(arrays), addresses(self._memory.values())),
+            *(first, stop, piece.size, piece.count, run.optimizer.steps, len(self.trainable) // 2),
+            *(rows, steps, sums, losses, self._done, self.trainable, addresses(arrays), memory),
             *(self.sizes, self.constants, settings),
         )
         return int(self._done[0]), sums, losses
+
+
+def _aligned(shape: tuple[int, ...], dtype: str) -> Array:
+    """Return zeros that begin at a multiple of 64 bytes, so that no vector lies in two lines of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
