@@ -14,14 +14,13 @@ from framework.data.pieces import Piece
 from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.jax.graph import Draw
 from framework.engines.jax.plan import Plan, padded, values_in_row
-from framework.engines.jax.program import Chunk, Figures, State, compiled
+from framework.engines.jax.program import Chunk, Results, State, compiled
 from framework.engines.records import CannotLower, require_unchanged
 from framework.errors import DerivativeError
 from framework.extras import required
 from framework.parallel.strategy import Sums
 from framework.random_streams import random_generator
-from framework.runs.figures import Figures as FiguresOfRun
-from framework.runs.figures import add_sums
+from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in
@@ -53,7 +52,7 @@ class JaxEngine(Engine):
     def __init__(
         self,
         run: Run,
-        figures: FiguresOfRun,
+        figures: Figures,
         call: Callable[[str], None],
         *,
         watched: bool = False,
@@ -122,7 +121,7 @@ class JaxEngine(Engine):
         with self._mode():
             program = plan.program(size, self.part_rows)
             train, _ = compiled(program)
-            state, figures = plan.state(optimizer), plan.figures(capacity, size)
+            state = plan.state(optimizer)
             chunk = Chunk(
                 self._on_device(piece.arrays),
                 self._ordered(piece),
@@ -134,26 +133,26 @@ class JaxEngine(Engine):
                 self._drawn(plan, len(rates), capacity, size),
             )
             if (key := (program, capacity, self._room)) not in self._compiled:
-                self._called(train, state, figures, chunk._replace(steps=np.int32(0)))
+                self._called(train, state, chunk._replace(steps=np.int32(0)))
                 self._compiled.add(key)
                 begun = time.perf_counter()
             copied = time.perf_counter()
-            found = self._plan and self._called(train, state, figures, chunk)
+            found = self._plan and self._called(train, state, chunk)
             while found and 0 < found[0] < chunk.steps:
                 chunk = chunk._replace(steps=found[0])
-                found = self._called(train, state, figures, chunk)
+                found = self._called(train, state, chunk)
             computed = time.perf_counter()
         if not found or not found[0]:
             return False
-        made, state, figures = found
+        made, state, results = found
         steps = int(made)
         try:
-            metrics = self._metrics(plan, piece, figures.outputs, size, steps)
+            metrics = self._metrics(plan, piece, results.outputs, size, steps)
         except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
             self._length = 1.0
             return False
         self._commit(plan, state)
-        self._count(plan, piece, figures, counts[:steps], rates, metrics, size)
+        self._count(plan, piece, results, counts[:steps], rates, metrics, size)
         ended = time.perf_counter()
         copies = ended - begun - (computed - copied)
         seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
@@ -183,20 +182,20 @@ class JaxEngine(Engine):
             model.parameters.gradients[name][...] = gradient
 
     def _count(
-        self, plan: Plan, piece: Piece, figures: Figures, counts: Array, rates: Array, metrics: list[Sums], size: int
+        self, plan: Plan, piece: Piece, results: Results, counts: Array, rates: Array, metrics: list[Sums], size: int
     ) -> None:
         """Count the steps of a chunk, and add up their sums one after another, as the NumPy engine does."""
         run, optimizer, steps = self.run, self.run.optimizer, len(counts)
         rows = counts / plan.per_row
         keys = ["loss", *(figure.key for figure in plan.totals)]
         weighted = [counts, *(rows * each for each in plan.per_total)]
-        for key, totals, divisors in zip(keys, figures.totals, weighted, strict=True):
+        for key, totals, divisors in zip(keys, results.totals, weighted, strict=True):
             before = run.sums.get(key, (0.0, 0.0))
             pairs = zip(before, (totals[:steps], divisors), strict=True)
             run.sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
         for sums in metrics:
             add_sums(run.sums, sums)
-        run.batch_loss, optimizer.last_rate = float(figures.totals[0][steps - 1] / counts[-1]), float(rates[steps - 1])
+        run.batch_loss, optimizer.last_rate = float(results.totals[0][steps - 1] / counts[-1]), float(rates[steps - 1])
         run.batch += steps
         run.step += steps
         piece.place += steps * size

@@ -13,14 +13,14 @@ from framework.arrays import Array, Batch
 from framework.emit.jax import Source
 from framework.emit.programs import parts_of, wholly_ours
 from framework.engines.jax.graph import StepGraph
-from framework.engines.jax.program import Figures, Program, State, Update
+from framework.engines.jax.program import Program, State, Update
 from framework.graph.node import Node, nodes_in
 from framework.graph.reads import Reads
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.optimizers import BoundOptimizer
 from framework.regularizers import Regularizer
-from framework.runs.figures import Figures as FiguresOfRun
+from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.component import Component
 from framework.settings.messages import is_ours
@@ -43,7 +43,7 @@ class Plan:
         bytes_per_row: How much memory a row of a step takes for what is kept of it.
     """
 
-    def __init__(self, run: Run, regularizers: Sequence[Regularizer], figures: FiguresOfRun, batch: Batch) -> None:
+    def __init__(self, run: Run, regularizers: Sequence[Regularizer], figures: Figures, batch: Batch) -> None:
         """Trace the step and the update.
 
         Raises:
@@ -107,6 +107,7 @@ class Plan:
             trained=self.trained,
             totals=len(step.totals),
             buffers=len(step.buffers),
+            kept=tuple(node.shape[1:] if isinstance(node, Node) else None for node in self._kept),
             clips=(self.recipe.clip_norm, self.recipe.clip_value),
         )
 
@@ -121,7 +122,7 @@ class Plan:
         parameters, buffers = self.model.parameters, self.model.buffers
         values = tuple(parameters.views[name] for name in self.names)
         memory = tuple(self.memory(optimizer, name) for name in self.names)
-        return State(values, memory, tuple(buffers.values()), tuple(np.zeros_like(value) for value in values))
+        return State(values, memory, tuple(buffers.values()))
 
     def memory(self, optimizer: BoundOptimizer, name: str) -> tuple[Array, ...]:
         """Return the views of the optimizer's memory of a parameter."""
@@ -140,13 +141,6 @@ class Plan:
             found.append(padded(made.astype(self.model.dtype), capacity))
         return tuple(found)
 
-    def figures(self, capacity: int, rows: int) -> Figures:
-        """Return arrays for what is kept of each step."""
-        dtype, step = self.model.dtype, self.graph.step
-        totals = tuple(np.zeros(capacity, dtype) for _ in (step.total, *step.totals))
-        shapes = [node.shape if isinstance(node, Node) else () for node in self._kept]
-        return Figures(totals, tuple(np.zeros((capacity, *_sized(shape, rows)), dtype) for shape in shapes))
-
     def output_trees(self, outputs: Sequence[Array]) -> tuple[Any, Any]:
         """Return (h, a) of the outputs of a batch."""
         count = len(outputs) // 2
@@ -156,10 +150,6 @@ class Plan:
         ]
         takes = iter(h), iter(outputs[count:])
         return tuple(map_leaves(lambda _, take=take: next(take), self.graph.outputs) for take in takes)
-
-
-def _sized(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
-    return (rows, *shape[1:]) if shape else ()
 
 
 _FORMULAS = (
