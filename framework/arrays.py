@@ -7,7 +7,8 @@ array of the model's dtype. Anything else is refused, with the first value that 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ Batch = tuple[Any, Any, Array | None]
 
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
+
+SUM_OVER_SHARDS: ContextVar[Callable[[Array], Array] | None] = ContextVar("sum over shards", default=None)
+"""In a part of a batch, a function that adds up an array (n,) over all parts; None where a batch is computed whole."""
 
 LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each dtype that formulas are computed in."""

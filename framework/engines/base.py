@@ -14,6 +14,7 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
+from framework.models import Model
 from framework.parallel.strategy import Strategy, Sums
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
@@ -95,18 +96,19 @@ class Engine:
         rows = rows_in(batch[1])
         count = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
 
-        def fill(part: slice | None, *place: int) -> Sums:
-            return self._of_rows(batch if part is None else rows_of_batch(batch, part), count, (*run.key, *place))
+        def fill(model: Model, part: slice | None, *place: int) -> Sums:
+            some = batch if part is None else rows_of_batch(batch, part)
+            return self._of_rows(model, some, count, (*run.key, *place))
 
-        sums = self.strategy.gradient(rows, fill, run.model.parameters.gradient)
+        sums = self.strategy.gradient(rows, fill, run.model)
         run.batch_loss = sums["loss"][0] / count
         for regularizer in self.regularizers:
             regularizer.backward(run.model)
         return sums
 
-    def _of_rows(self, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
+    def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``."""
-        model, loss, total, metrics = self.run.model, self.run.loss_function, 0.0, Sums()
+        loss, total, metrics = self.run.loss_function, 0.0, Sums()
         rows = rows_in(batch[1])
         for place, (x, y, weight) in enumerate(self._parts(batch, rows)):
             model.forward(x, key=(*key, place) if place else key, copy=False)

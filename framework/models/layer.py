@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
-from framework.arrays import Array, Record, require_finite, require_ids
+from framework.arrays import SUM_OVER_SHARDS, Array, Record, require_finite, require_ids
 from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
@@ -383,7 +383,24 @@ class Layer(Model):
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
 
+    def apply_shard(
+        self, x: Any, values: Mapping[str, Array], record: Record, total: Callable[[Array], Array]
+    ) -> Array:
+        """Return the outputs for a part of a batch whose rows are mixed; ``total`` adds up arrays (n,) over all parts.
+
+        A layer that mixes rows has this method and ``apply_shard_backward``, or cannot be trained by ``DataParallel``.
+        """
+        raise NotImplementedError
+
+    def apply_shard_backward(
+        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
+    ) -> Array:
+        """Fill ``gradients`` with those of a part of a batch, and return dL/dx of its rows."""
+        raise NotImplementedError
+
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+        if self.mixes_rows and record.training and (total := SUM_OVER_SHARDS.get()) is not None:
+            return self.apply_shard(x, values, record, total)
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
         if record.training and (rows := len(given[0])) < self.minimum_rows:
@@ -432,6 +449,8 @@ class Layer(Model):
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
+        if self.mixes_rows and SUM_OVER_SHARDS.get() is not None:
+            return self.apply_shard_backward(gradient, values, record, gradients)
         program, x, given, extra, saved = record["passes"]
         emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
         found = emitted.function(

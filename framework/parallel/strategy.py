@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from framework.arrays import Array
+from framework.models import Model
+from framework.parallel.turns import Turns
 from framework.parallel.workers import Tree, Workers
 from framework.settings.component import Component, Count, Positive
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
+
+
+_Computed: TypeAlias = tuple[int, Sums, Array, Exception | None]
+"""A shard, its sums, its gradient with the new buffers, and an error so far."""
 
 
 class DataParallel(Component):
@@ -57,16 +64,16 @@ class Strategy:
         """Return the number and the rows of each part of a batch that this worker computes."""
         return [(0, None)]
 
-    def gradient(self, rows: int, fill: Callable[..., Sums], gradient: Array) -> Sums:
-        """Fill ``gradient`` with the sum over all parts of a batch, and return the sums of their figures.
+    def gradient(self, rows: int, fill: Callable[..., Sums], model: Model) -> Sums:
+        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
         Args:
             rows: The rows of the batch.
-            fill: Called with some rows of the batch, and the number of the part where there are several: fills
-                ``gradient`` with theirs, and returns their sums.
-            gradient: The gradient of the model.
+            fill: Called with a model, with some rows of the batch, and with the number of the part where there are
+                several: fills the model's gradient with theirs, and returns their sums.
+            model: The model.
         """
-        return fill(None)
+        return fill(model, None)
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
@@ -83,6 +90,8 @@ class Sharded(Strategy):
         self,
         settings: DataParallel,
         workers: Workers,
+        *,
+        mixes_rows: bool = False,
         noted: Callable[[], bool] = lambda: False,
         agree: Callable[[Exception | None], None] | None = None,
     ) -> None:
@@ -91,6 +100,7 @@ class Sharded(Strategy):
         Args:
             settings: The settings.
             workers: The workers.
+            mixes_rows: Whether a layer needs sums over all rows of a batch.
             noted: Returns whether something has happened that all workers have to hear of.
             agree: Tells all workers of it, or of an error, which is raised on all; None raises an error here alone.
         """
@@ -98,6 +108,7 @@ class Sharded(Strategy):
         self.workers, self._noted, self._agree = workers, noted, agree or _raised
         self._own = workers.leaves(self.shards)
         self._tree: Tree | None = None
+        self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self.shards), dict[int, Model]()
         self._layout: list[tuple[str, int]] = []
 
     def _start(self, rows: int, shard: int) -> int:
@@ -112,23 +123,56 @@ class Sharded(Strategy):
         places = zip(self._own, bounds, bounds[1:], strict=False)
         return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
 
-    def gradient(self, rows: int, fill: Callable[..., Sums], gradient: Array) -> Sums:
-        tree, error, parts = self._tree, None, dict(self.parts(rows))
+    def gradient(self, rows: int, fill: Callable[..., Sums], model: Model) -> Sums:
+        gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixes else ()
+        length = gradient.size + sum(buffer.size for buffer in buffers)
+        tree, error = self._tree, None
+        compute = self._together if self._mixes else self._one_by_one
+        for shard, sums, numbers, error in compute(rows, fill, model):
+            tree = tree or self._planned(sums, length, gradient.dtype)
+            self._put(tree, shard, numbers, sums, error)
+        tree = tree or self._planned({}, length, gradient.dtype)  # there are more workers than shards
+        vector, found = self._added(tree, error)
+        gradient[...], self._tree = vector[: gradient.size], tree
+        place = gradient.size
+        for buffer in buffers:
+            buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
+            place += buffer.size
+        return found
+
+    def _one_by_one(self, rows: int, fill: Callable[..., Sums], model: Model) -> Iterator[_Computed]:
+        """Compute one shard after another with the model itself."""
+        error, parts = None, dict(self.parts(rows))
         for shard in self._own:
             sums: Sums = {}
             if shard in parts and error is None:
                 try:
-                    sums = fill(parts[shard], shard)
+                    sums = fill(model, parts[shard], shard)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum that they wait for)
                     error = raised
-            if tree is None:
-                tree = self._planned(sums, len(gradient), gradient.dtype)
-            self._put(tree, shard, gradient, sums, error)
-        if tree is None:  # there are more workers than shards
-            tree = self._planned({}, len(gradient), gradient.dtype)
-        vector, found = self._added(tree, error)
-        gradient[...], self._tree = vector, tree
-        return found
+            yield shard, sums, model.parameters.gradient, error
+
+    def _together(self, rows: int, fill: Callable[..., Sums], model: Model) -> Iterator[_Computed]:
+        """Compute the shards in turns, each with a copy of the model; shard 0 gives the new buffers too."""
+        parts = dict(self.parts(rows))
+        for shard in parts:
+            twin = self._twins.get(shard)
+            if twin is None or twin.parameters.frozen != model.parameters.frozen:
+                self._twins[shard] = model.copy()
+            else:
+                twin.parameters.vector = model.parameters.vector
+                for name, buffer in model.buffers.items():
+                    twin.buffers[name][...] = buffer
+        found, error = self._turns.run(
+            {shard: partial(fill, self._twins[shard], part, shard) for shard, part in parts.items()}
+        )
+        for shard in self._own:
+            numbers: Array = np.zeros(0)
+            if shard in found:
+                twin = self._twins[shard]
+                new = [buffer if shard == 0 else np.zeros_like(buffer) for buffer in twin.buffers.values()]
+                numbers = np.concatenate([twin.parameters.gradient, *map(np.ravel, new)])
+            yield shard, found.get(shard, {}), numbers, error
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         error, found = None, dict[int, Sums]()

@@ -13,6 +13,7 @@ from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
+from framework.settings.component import belongs_to
 from framework.settings.messages import brief
 
 
@@ -195,17 +196,30 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
         )
 
 
-def require_rows_alone(model: Model, strategy: DataParallel | None, name: str) -> None:
-    """Refuse layers whose outputs or buffers depend on the other rows of a batch, where shards are computed alone.
+def mixing(model: Model) -> bool:
+    """Return whether a layer of the model mixes the rows of a batch, as BatchNorm does."""
+    return any(isinstance(part, Layer) and part.mixes_rows for _, part in model.placed())
+
+
+def require_shards(model: Model, strategy: DataParallel | None, accumulate: int, name: str) -> None:
+    """Refuse layers whose outputs or buffers depend on the other rows of a batch, but for those that know of shards.
 
     Raises:
         SettingsError: Names the layer.
     """
     for place, part in () if strategy is None else model.placed():
-        if isinstance(part, Layer) and (part.mixes_rows or part._initial_buffers()):
-            where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
+        if not isinstance(part, Layer) or not (part.mixes_rows or part._initial_buffers()):
+            continue
+        where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
+        knows = type(part).apply_shard is not Layer.apply_shard and belongs_to(type(part), "apply_shard", "formula")
+        if not knows:
             what = "mixes the rows of a batch" if part.mixes_rows else "keeps buffers that a batch changes"
             raise SettingsError(
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}; use a "
                 "layer of each row alone, such as LayerNorm, or leave the strategy out"
+            )
+        if accumulate > 1:
+            raise SettingsError(
+                f"{name}: strategy=DataParallel computes a batch at once for {where} which mixes its rows; got "
+                f"accumulate={accumulate}; leave accumulate out"
             )

@@ -43,14 +43,15 @@ from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
 from framework.training.many import fit_many
 from framework.training.preconditions import (
+    mixing,
     require_again,
     require_classes,
     require_columns,
     require_inputs,
     require_last_batch,
     require_modes,
-    require_rows_alone,
     require_same_preprocess,
+    require_shards,
     require_untrained,
     require_validation,
     require_vocabularies,
@@ -264,7 +265,7 @@ class Trainer(Component):
             require_columns(self.callbacks, self._keys(validated=held_out is not None), name)
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
-            require_rows_alone(model, self.strategy, name)
+            require_shards(model, self.strategy, self.accumulate, name)
             layout = self._layout(run, source)
             engine = self._chosen(model, run)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint(), engine)
@@ -376,7 +377,13 @@ class Trainer(Component):
         options: dict[str, Any] = {"part_rows": self.batch_size, "regularizers": self.regularizers}
         watched = session.hears("on_batch_end")
         if self.strategy is not None:
-            strategy = Sharded(self.strategy, session.workers, lambda: session.noted, session.agree)
+            strategy = Sharded(
+                self.strategy,
+                session.workers,
+                mixes_rows=mixing(run.model),
+                noted=lambda: session.noted,
+                agree=session.agree,
+            )
             options |= {"strategy": strategy, "whole": watched or bool(hooks)}
             run.engine = "numpy"
         if run.engine == "jax":

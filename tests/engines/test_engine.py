@@ -106,11 +106,11 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
 class Halves(Strategy):
     """Two workers with half of the rows each, one after the other in this process."""
 
-    def gradient(self, rows, fill, gradient):
-        first = fill(slice(0, rows // 2), 0)
-        kept = gradient.copy()
-        second = fill(slice(rows // 2, rows), 1)
-        gradient += kept
+    def gradient(self, rows, fill, model):
+        first = fill(model, slice(0, rows // 2), 0)
+        kept = model.parameters.gradient.copy()
+        second = fill(model, slice(rows // 2, rows), 1)
+        model.parameters.gradient += kept
         return {key: tuple(a + b for a, b in zip(first[key], second[key], strict=True)) for key in first}
 
 

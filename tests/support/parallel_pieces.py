@@ -16,6 +16,7 @@ from framework import (
     R2,
     Accuracy,
     AdamOptimizer,
+    BatchNorm,
     Checkpoint,
     Conv2D,
     CrossEntropy,
@@ -28,10 +29,12 @@ from framework import (
     Metric,
     ReLU,
     Reshape,
+    Residual,
     Sequential,
     SGDOptimizer,
     Softmax,
     StepSchedule,
+    Tanh,
     Trainer,
     load,
     on,
@@ -87,6 +90,25 @@ def convolution():
     return trainer(batch_size=20).fit(model, (X, CLASSES))
 
 
+def normalized(dtype="float64", *, rate=0.2):
+    """A network with BatchNorm at its front, in the middle, and in a branch around which x is added."""
+    return Sequential(
+        BatchNorm(12, dtype=dtype),
+        Dense(12, 8, ReLU(), dtype=dtype),
+        Residual(Dense(8, 8, dtype=dtype), BatchNorm(8, dtype=dtype), Tanh()),
+        Dropout(rate, dtype=dtype),
+        Dense(8, 3, Softmax(), dtype=dtype),
+    )
+
+
+def batch_norm():
+    return trainer(AdamOptimizer(learning_rate=0.01)).fit(normalized("float32"), (X, CLASSES, WEIGHTS), VALIDATION)
+
+
+def batch_norm_with_fewer_rows_than_shards():
+    return trainer(batch_size=5).fit(normalized(), (X[:13], CLASSES[:13]))
+
+
 def gru():
     model = Sequential(Reshape((4, 3)), GRU(units=6), Dense(units=1))
     return trainer(loss=MeanSquaredError(), metrics=[R2()]).fit(model, (X, X[:, 0]), (X[:30], X[:30, 0]))
@@ -133,6 +155,8 @@ CASES = {
         adam_weights_and_early_stopping,
         convolution,
         gru,
+        batch_norm,
+        batch_norm_with_fewer_rows_than_shards,
         parts_of_shards_drawn_by_weight,
         fewer_rows_than_shards,
         a_metric_of_all_rows,
@@ -162,11 +186,13 @@ def divergence_of_one_shard():
     """Only the last shard of a batch has a row whose loss overflows: all workers raise the error."""
     x = np.ones((64, 1))
     x[63] = 1e200
-    model = Sequential(Dense(1, 1))
-    try:
-        trainer(loss=MeanSquaredError(), shuffle=False, batch_size=64).fit(model, (x, np.ones(64)))
-    except ArithmeticError as error:
-        return f"{type(error).__name__} in step {error.run.step + 1}"
+    said = []
+    for model in (Sequential(Dense(1, 1)), Sequential(Dense(1, 1), BatchNorm(1), Dense(1, 1))):
+        try:
+            trainer(loss=MeanSquaredError(), shuffle=False, batch_size=64).fit(model, (x, np.ones(64)))
+        except ArithmeticError as error:
+            said.append(f"{type(error).__name__} in step {error.run.step + 1}")
+    return said
 
 
 def launched(count, *arguments, program=__file__, code=0, timeout=60):

@@ -1,0 +1,119 @@
+"""Turns: shards that need sums over all rows of their batch. Each is computed up to such a sum, then the next one."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from framework.arrays import SUM_OVER_SHARDS, Array
+from framework.parallel.workers import Tree, Workers
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """Computes the shards of this worker in turns: one exchange with the other workers for each sum."""
+
+    def __init__(self, workers: Workers, shards: int) -> None:
+        """Know nothing about the sums; the first call of ``run`` learns how many there are, and how long they are."""
+        self._workers, self._shards, self._own = workers, shards, workers.leaves(shards)
+        self._trees: list[Tree | None] = []  # None where the computation ends
+
+    def run(self, jobs: Mapping[int, Callable[[], Result]]) -> tuple[dict[int, Result], Exception | None]:
+        """Return what the jobs of the shards give, and the error of one of them.
+
+        If a shard of any worker has an error, all workers break off, and may have no results.
+        """
+        turns = {shard: _Turn(job) for shard, job in jobs.items()}
+        found: Array | None = None
+        try:
+            for number in count():
+                for turn in turns.values():
+                    turn.move(found)
+                error = next((turn.error for turn in turns.values() if turn.error is not None), None)
+                wanted = {shard: turn.wanted for shard, turn in turns.items() if turn.wanted is not None}
+                if number == len(self._trees) and not self._learn(wanted, failed=error is not None):
+                    return {}, error
+                tree = self._trees[number]
+                if tree is None:
+                    return {shard: turn.results[0] for shard, turn in turns.items() if turn.results}, error
+                for shard in self._own:
+                    vector, tail = tree.leaf(shard)
+                    vector[...], tail[0] = wanted.get(shard, 0.0), error is not None
+                total, failures = tree.total()
+                if failures[0]:
+                    return {}, error
+                found = total.copy()
+        finally:
+            for turn in turns.values():
+                turn.leave()
+        raise AssertionError
+
+    def _learn(self, wanted: Mapping[int, Array], *, failed: bool) -> bool:
+        """Plan the next sum, and return whether all workers could."""
+        form = next(((len(array), array.dtype.str) for array in wanted.values()), None)
+        told = self._workers.gather((form, failed))
+        if any(each for _, each in told):
+            return False
+        forms = [each for each, _ in told if each is not None]
+        self._trees.append(self._workers.tree(self._shards, *forms[0], tail=1) if forms else None)
+        return True
+
+
+class _Left(BaseException):
+    """Ends the computation of a shard in the middle."""
+
+
+class _Turn(Generic[Result]):
+    """The computation of one shard, in a thread that runs only within ``move``."""
+
+    def __init__(self, job: Callable[[], Result]) -> None:
+        self.wanted: Array | None = None
+        self.error: Exception | None = None
+        self.results: list[Result] = []
+        self._sum: Array | None = None
+        self._job, self._ended, self._leaving = job, False, False
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        context: Any = contextvars.copy_context()  # NumPy's errstate
+        self._thread = threading.Thread(target=context.run, args=(self._work,), daemon=True)
+        self._thread.start()
+
+    def move(self, total: Array | None) -> None:
+        """Compute up to the next sum, or to the end, given the sum that was wanted last."""
+        if not self._ended:
+            self.wanted, self._sum = None, total
+            self._go.release()
+            self._stopped.acquire()
+
+    def leave(self) -> None:
+        """End the thread."""
+        if not self._ended:
+            self._leaving = True
+            self._go.release()
+        self._thread.join()
+
+    def _work(self) -> None:
+        SUM_OVER_SHARDS.set(self._total)
+        try:
+            self._wait()
+            self.results.append(self._job())
+        except _Left:
+            return
+        except Exception as error:  # noqa: BLE001 (raised by the thread that has started this one)
+            self.error = error
+        self._ended = True
+        self._stopped.release()
+
+    def _wait(self) -> None:
+        self._go.acquire()
+        if self._leaving:
+            raise _Left
+
+    def _total(self, array: Array) -> Any:
+        self.wanted = array
+        self._stopped.release()
+        self._wait()
+        return self._sum
