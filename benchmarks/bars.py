@@ -69,7 +69,7 @@ BARS = (
     Bar("predict-1 ours", "", 2e-6, least=False),
     *(
         Bar(f"{name} {peer}", f"{name} ours", 1)
-        for name in ("predict-1", "predict-1000")
+        for name in ("predict-1", "predict-32", "predict-1000")
         for peer in ("torch", "onnxruntime", "sklearn")
     ),
     Bar("cold first use of Dense", "", 0.004, least=False),

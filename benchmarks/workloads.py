@@ -250,7 +250,7 @@ WORKLOADS = {
                 rows=calls * rows,
                 dtype="float32",
             )
-            for rows, calls, text in ((1, 2000, "one row"), (1000, 200, "1,000 rows"))
+            for rows, calls, text in ((1, 2000, "one row"), (32, 1000, "32 rows"), (1000, 200, "1,000 rows"))
         ),
         Workload("cold", "cold", "whole processes: an import, a first step", (20, 16, 2)),
         replace(
@@ -268,7 +268,7 @@ WORKLOADS = {
 GROUPS = {
     "page": [name for name, work in WORKLOADS.items() if work.kind in ("step", "inference", "cold") or work.has_epochs],
     "fit": ["lenet-fit", "gru-fit", "attention-fit"],
-    "predict": ["predict-1", "predict-1000"],
+    "predict": ["predict-1", "predict-32", "predict-1000"],
     "layers": [name for name, work in WORKLOADS.items() if work.kind in ("layers", "passes")],
     "fashion": ["fashion-128", "fashion-32"],
     "growth": ["growth-base", "growth-rows", "growth-features", "growth-units", "growth-layers"],

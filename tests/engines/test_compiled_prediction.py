@@ -206,22 +206,32 @@ def test_a_layer_of_another_size_is_compiled_anew():
 
 
 FACTOR = 2.0
+FACTORS = {"further": 1.0}
 
 
 class Scaled(Activation):
-    """An activation that reads a global."""
+    """An activation that reads globals."""
 
     def __call__(self, h):
-        return FACTOR * h
+        return FACTOR * FACTORS["further"] * h
 
 
-def test_a_global_that_changes_is_seen(monkeypatch):
+@pytest.mark.parametrize(("names", "name"), [(globals(), "FACTOR"), (FACTORS, "further")], ids=["bound", "in place"])
+def test_a_global_that_changes_is_seen(monkeypatch, names, name):
     model = Dense(5, 2, Scaled())
     fast = compile_model(model)
-    before = [fast(X[0]), fast(X)]
-    monkeypatch.setitem(globals(), "FACTOR", 3.0)
-    np.testing.assert_allclose(fast(X[0]), 1.5 * before[0], rtol=1e-14)
-    np.testing.assert_allclose(fast(X), 1.5 * before[1], rtol=1e-14)
+    assert fast.engine == "compiled"
+    before = fast(X)
+    monkeypatch.setitem(names, name, 4.0 * names[name])
+    if names is FACTORS:  # which each call would take too long to look into
+        compile_model(model)
+    for x in (X[0], X[:3], X):
+        np.testing.assert_allclose(fast(x), model(x), rtol=1e-13)
+    np.testing.assert_allclose(fast(X), 4.0 * before, rtol=1e-13)
+    Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01)).fit(model, (X, X[:, :2]))
+    assert compile_model(model) is fast
+    assert fast.engine == "compiled"
+    np.testing.assert_allclose(fast(X), model(X), rtol=1e-13)
 
 
 def test_threads_may_call_at_once():

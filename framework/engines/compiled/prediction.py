@@ -117,6 +117,11 @@ class CompiledModel:
             self._kernel = self._made()
         return self._kernel
 
+    def refresh(self) -> None:
+        """Make the kernel again if the model, or anything that its formulas read, has changed, or if there is none."""
+        if self._kernel is None or self._kernel.is_changed():
+            self._kernel = self._made()
+
     def _made(self) -> _Kernel | None:
         self.reason: str | None = None
         try:
@@ -141,7 +146,8 @@ def compiled_model(model: Model, name: str = "") -> CompiledModel:
     if state.compiled is None:
         state.compiled = CompiledModel(model)
     found: CompiledModel = state.compiled
-    if found._current() is None and name:
+    found.refresh()
+    if found.reason is not None and name:
         warn(f"{name}: falling back to NumPy: {found.reason}")
     return found
 
@@ -193,10 +199,14 @@ class _Kernel:
         self._blocks: list[_Work] = []
 
     def is_old(self) -> bool:
-        """Return whether the weights lie elsewhere now, or a user's formula would compute something else."""
+        """Return whether the weights lie elsewhere now, or a name in a user's formula is bound to another object."""
         if self._parameters.version != self._version or self.model._state is not self.state:
             return True
-        return bool(self._reads) and any(reads.changed() is not None for reads in self._reads)
+        return bool(self._reads) and any(reads.moved() for reads in self._reads)
+
+    def is_changed(self) -> bool:
+        """As ``is_old``, but also of what changed in place; this takes 0.1 ms for each formula of a user."""
+        return self.is_old() or any(reads.changed() is not None for reads in self._reads)
 
     def few(self, x: Array) -> Any:
         """Predict for a sample or a few rows, and keep the memory for the next ones of this shape."""
