@@ -19,8 +19,9 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from framework import plots
 from framework.callbacks import Callback
 from framework.errors import CheckpointError, FrameworkError, SettingsError, nearest
 from framework.experiments.claims import Claim, Claims
@@ -34,6 +35,9 @@ from framework.extras import required
 from framework.files import write_whole
 from framework.reports.comparing import differing_settings
 from framework.runs.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SWEEP = "sweep.toml"
 BASE = "base.toml"
@@ -365,6 +369,10 @@ class Sweep:
             return self._score(self._final(row)), -(row.get("epochs") or 0), self._score(row.get(self.objective))
 
         return sorted(rows, key=rank)
+
+    def plot(self, setting: str | None = None, *, axis: Axes | None = None) -> Axes:
+        """Draw the objective over a setting, None is the first one that varies; see ``plots.trials``."""
+        return plots.trials(self.ranked(), setting or self._space[0].setting, self.objective, axis=axis)
 
     def _averaged(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the row of a trial from those of its folds."""

@@ -9,6 +9,7 @@ from framework.plots.curves import compare_runs, learning_curves, learning_rate_
 from framework.plots.decisions import calibration, confusion_matrix, decision_boundary
 from framework.plots.functions import activation, loss_surface
 from framework.plots.graphs import graph
+from framework.plots.trials import trials
 from framework.plots.weights import weights
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "learning_rate_search",
     "loss_surface",
     "norms",
+    "trials",
     "weights",
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from experiment_pieces import command
+from matplotlib.figure import Figure
 
 from framework import Experiment, SettingsError, latest, load
 from framework.experiments.claims import _machine
@@ -387,6 +388,13 @@ def test_optuna_is_asked_for_where_it_is_not_installed(monkeypatch):
     said = command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.2", "--optuna", "2", status=1)
     assert "--optuna needs optuna: pip install optuna" in said
     assert not Path("sweeps").exists()
+
+
+def test_the_objective_is_drawn_over_a_setting():
+    table("points.toml", "--set", f"{RATE}=0.1,0.01,0.001", "--folds", "2")
+    sweep = Sweep("sweeps/points")
+    drawn = sweep.plot(axis=Figure().subplots()).lines[0].get_xydata()
+    assert drawn.tolist() == [[float(row[RATE]), row["val_loss"]] for row in sweep.ranked()]
 
 
 def test_several_runs_predict_their_mean():

@@ -25,6 +25,7 @@ DRAWN = {
     ),
     "graph": lambda axis: Sequential(Dense(2, 3, ReLU()), Dense(3, 1)).plot(axis=axis),
     "learning_curves": lambda axis: HISTORY.plot(axis=axis),
+    "trials": lambda axis: plots.trials([{"rate": 0.1, "loss": 2.0}], "rate", "loss", axis=axis),
     "weights": lambda axis: plots.weights(Dense(64, 16), axis=axis),
 }
 
