@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 from compiled_pieces import NEURON, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
 
-from framework import Accuracy, Metric, Schedule, SettingsError, SGDOptimizer, UsageError, on
+from framework import (
+    L2,
+    Accuracy,
+    DivergedError,
+    Loss,
+    Metric,
+    Neuron,
+    Schedule,
+    SettingsError,
+    SGDOptimizer,
+    Trainer,
+    UsageError,
+    on,
+)
 from framework.engines.compiled import engine as compiled_engine
 from framework.engines.compiled.kernel import Kernel
 from framework.native.compiler import KernelError
@@ -127,3 +140,26 @@ def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
     reason = "function f, line 3 of the kernel: no function cosine"
     expected = [f"the compiled engine falls back to NumPy: {reason}"] if engine == "compiled" else []
     assert [str(notice.message) for notice in notices] == expected
+
+
+class Limited(Loss):
+    """A loss that is infinite for targets above 5, with a finite slope, so that only its value tells."""
+
+    def value(self, prediction, target):
+        return 0.5 * (prediction - target) ** 2 - np.log(np.where(target > 5.0, 0.0, 1.0))
+
+
+@pytest.mark.parametrize("regularizers", [[], [L2(strength=0.1)]], ids=["plain", "with a penalty"])
+def test_a_step_on_one_row_whose_loss_is_infinite_is_not_made(regularizers):
+    x, y = np.random.default_rng(0).normal(size=(50, 3)), np.linspace(0.0, 1.0, 50)
+    y[37] = 6.0
+    settings = {"loss": Limited(), "optimizer": SGDOptimizer(learning_rate=0.1), "batch_size": 1, "shuffle": False}
+    runs = []
+    for engine in ("numpy", "compiled"):
+        trainer = Trainer(engine=engine, regularizers=regularizers, **settings)
+        with pytest.raises(DivergedError) as caught:
+            trainer.fit(Neuron.from_weights([0.1, 0.2, 0.3]), (x, y))
+        runs.append(caught.value.run)
+    numpy, native = runs
+    assert (native.engine, native.step, numpy.step) == ("compiled", 37, 37)
+    np.testing.assert_allclose(native.model.parameters.vector, numpy.model.parameters.vector, rtol=1e-12)

@@ -13,6 +13,9 @@ from framework.engines.compiled.lower import Passes, Plan
 from framework.engines.compiled.wiring import Operation, Wiring
 from framework.engines.records import Lowered
 
+_FEW_INPUTS = 256
+"""A neuron of up to this many makes a step on one row before its loss is known, and keeps the weights of before."""
+
 LEAST_ROWS, SCRATCH_NUMBERS = 16, 4096
 """A formula over rows takes this many numbers at once, and at least this many rows."""
 
@@ -366,6 +369,10 @@ class _Kernel(Forward):
         """Whether the loss is a sum over outputs by name."""
         self.classes = form.classes if isinstance(form.classes, tuple) else (form.classes,)
         self.in_place = self.wiring.in_line and self.wiring.operations[0].width == 1
+        alone = self.in_place and self.outputs[0].operation == 0 == len(self.wiring.operations) - 1
+        self.late = alone and form.single and plan.descends and self.wiring.widths[0] <= _FEW_INPUTS
+        """Whether a plain step comes before its loss, which the next step need not wait for then."""
+        self._total: list[str] = []
         self.begun: set[int] = set()
         self.squared = {m for operation in self.wiring.operations if operation.affine for m in operation.reads}
 
@@ -452,7 +459,11 @@ class _Kernel(Forward):
                 lines.append(f"share_{place} = {self._constants([share]).replace(':]', ']')}{each}")
                 scale = f"share_{place}"
             lines += self._output(place, f"real({scale} / count)")
-            lines.append(f"total += total_{place} * share_{place}" if self.several else "total = total_0")
+            if not self.late:
+                lines.append(f"total += total_{place} * share_{place}" if self.several else "total = total_0")
+        if self.late:
+            lines += ["total = 0.0", "loss = 0.0", "if fold != 1:"]
+            return [*lines, *indented([*self._total, *self._stop("isfinite(loss)")])]
         return [*lines, "loss = total / count", *self._stop("isfinite(loss)")]
 
     def _output(self, place: int, scale: str) -> list[str]:
@@ -489,6 +500,14 @@ class _Kernel(Forward):
             given |= {"kept": f"{self._data('kept_a')}[{at}:]", "stride_kept": total}
             lines.append(f"keep(n, {width}, {total}, {h}, {self._data('kept_h')}[{at}:])")
         record = self.plan.output(place, weighted=self.form.weighted)
+        if self.late:
+            kept = self._array("kept", (1, 0))
+            loops = self._loops(record, reads, writes, "change", narrow=narrow)
+            lines += [f"{kept}[0] = {h}[0]", *self._call(loops, (width, 1), given), f"change_0 = {self._found(1)}"]
+            loops = self._loops(record, reads, {}, "total", narrow=narrow)
+            self._total = [*self._call(loops, (width, 1), given | {"h": kept}), f"total = {self._found(1)}"]
+            self._total.append("loss = total / count")
+            return lines
         loops = self._loops(record, reads, writes, "total", "change", narrow=narrow)
         lines += self._call(loops, (width, out.width), given)
         return [*lines, f"total_{place} = {self._found(2)}", f"change_{place} = {self._found(1)}"]
@@ -627,6 +646,9 @@ class _Kernel(Forward):
             descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
         gradients += self._slopes("real(1.0)", "gradient")
         descent[1:1] = self._slopes("-rate", "vector")
+        if self.late:
+            w, b, inputs, before = self._before()
+            descent = [f"copy({before}, {w}, {inputs})", f"{before}[{inputs}] = {b}[0]", *descent]
         update = [*self._clip(), *self._update()]
         if self.plan.descends:
             # The sums are the same whether a callback reads the gradients or not, so it changes no bit.
@@ -637,9 +659,22 @@ class _Kernel(Forward):
         for i, passes in enumerate(self.passes):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
+        late = self._late() if self.late else []
         count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
         count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
-        return [*penalties, *gradients, *update, *new, *count]
+        return [*penalties, *gradients, *update, *new, *late, *count]
+
+    def _late(self) -> list[str]:
+        """Compute the loss after a plain step; where it is not finite, undo the step, and stop."""
+        w, b, inputs, before = self._before()
+        condition, *stop = self._stop("isfinite(loss)")
+        undo = indented([f"copy({w}, {before}, {inputs})", f"{b}[0] = {before}[{inputs}]"])
+        return ["if fold == 1:", *indented([*self._total, condition, *undo, *stop])]
+
+    def _before(self) -> tuple[str, str, str, str]:
+        """Return the weights, the bias, the number of inputs, and the array that keeps both from before a step."""
+        before = self._array("before", (0, self.wiring.widths[0] + 1))
+        return self._parameter(0, "weights"), self._parameter(0, "bias"), self._width(0), before
 
     def _update(self) -> list[str]:
         text, constants = update_source(self.plan.update, self.dtype)
