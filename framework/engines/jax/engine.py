@@ -186,10 +186,7 @@ class JaxEngine(Engine):
     ) -> None:
         """Count the steps of a chunk, and add up their sums one after another, as the NumPy engine does."""
         run, optimizer, steps = self.run, self.run.optimizer, len(counts)
-        rows = counts / plan.per_row
-        keys = ["loss", *(figure.key for figure in plan.totals)]
-        weighted = [counts, *(rows * each for each in plan.per_total)]
-        for key, totals, divisors in zip(keys, results.totals, weighted, strict=True):
+        for (key, divisors), totals in zip(_divisors(plan, counts).items(), results.totals, strict=True):
             before = run.sums.get(key, (0.0, 0.0))
             pairs = zip(before, (totals[:steps], divisors), strict=True)
             run.sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
@@ -338,9 +335,15 @@ class JaxEngine(Engine):
             return None
         self._take(plan, state)
         run.batch_loss = float(totals[0] / counts[0])
-        keys = ["loss", *(figure.key for figure in plan.totals)]
-        divisors = [counts[0], *(counts[0] / plan.per_row * each for each in plan.per_total)]
-        sums: Sums = {key: (float(total), float(by)) for key, total, by in zip(keys, totals, divisors, strict=True)}
+        divisors = _divisors(plan, counts).items()
+        sums: Sums = {key: (float(total), float(by[0])) for (key, by), total in zip(divisors, totals, strict=True)}
         for found_sums in self._metrics(plan, piece, tuple(output[None] for output in outputs), rows, 1):
             sums |= found_sums
         return sums
+
+
+def _divisors(plan: Plan, counts: Array) -> dict[str, Array]:
+    """Return what the total of each figure is divided by in each step, by its column."""
+    rows = counts / plan.per_row
+    figures = zip(plan.totals, plan.per_total, strict=True)
+    return {"loss": counts} | {figure.key: rows * each for figure, each in figures}
