@@ -63,7 +63,7 @@ def fit_many(
         if (values := each[name]) is not None:
             trainers = [one.replace(**{setting: value}) for one, value in zip(trainers, values, strict=True)]
     parts = _parts(data, validation, each["splits"], len(models))
-    if trainer.engine in ("numpy", "jax") or trainer.strategy is not None:
+    if trainer.engine in ("numpy", "jax"):
         return _one_after_another(trainers, models, parts, epochs)
     with ExitStack() as settled:
         for model, (rows, _) in zip(models, parts, strict=True):
@@ -174,10 +174,10 @@ def _require_trainer(trainer: Trainer) -> None:
             raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
         if callback.writes:
             raise _refusal(f"{type(callback).__name__} writes about one run, and all models would write to its place")
-    if trainer._figures.of_metrics:
-        raise _refusal(f"the metric {trainer._figures.of_metrics[0].key!r}, which needs the outputs of each batch")
     if trainer.preprocess is not None:
         raise _refusal(f"preprocess={trainer.preprocess!r}")
+    if trainer.strategy is not None:
+        raise _refusal(f"strategy={trainer.strategy!r}")
 
 
 class Member:
@@ -319,7 +319,7 @@ def _trained(trainer: Trainer, members: Sequence[Member], plan: Plan) -> list[Ru
     """Train all members; a member that diverges ends alone, another error ends all."""
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
-    engine = ManyEngine(plan, trainer._step_rows)
+    engine = ManyEngine(plan, trainer._step_rows, trainer._figures)
     runs, diverged = [member.run for member in members], list[DivergedError]()
     started: list[Member] = []
     with _Interrupts() as interrupts:

@@ -17,13 +17,17 @@ from framework import (
     CosineSchedule,
     CrossEntropy,
     CSVLog,
+    DataParallel,
     Dense,
     DivergedError,
     EarlyStopping,
     HalfSquaredError,
+    MeanAbsoluteError,
     MeanSquaredError,
+    Metric,
     Neuron,
     ReLU,
+    RootMeanSquaredError,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -31,6 +35,7 @@ from framework import (
     Softmax,
     Standardize,
     Tanh,
+    TopK,
     Trainer,
     on,
 )
@@ -158,6 +163,39 @@ def test_a_held_out_part_is_drawn_by_the_seed_of_each_model():
     require_equal(trainer.fit_many(models, (X, CLASSES), 0.3, seeds=seeds), expected, 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("make", "loss", "y", "metrics"),
+    [
+        (classifier, CrossEntropy(), CLASSES, [Accuracy(), TopK(k=1)]),
+        (network, MeanSquaredError(), NUMBERS, [RootMeanSquaredError(), MeanAbsoluteError()]),
+        (neuron, BinaryCrossEntropy(), CLASSES.astype(float), [Accuracy()]),
+    ],
+    ids=["classes", "numbers", "neuron"],
+)
+@pytest.mark.parametrize("own_orders", [False, True])
+def test_metrics_are_those_of_a_fit(make, loss, y, metrics, own_orders):
+    models, seeds = [make(seed) for seed in range(3)], [0, 1, 2] if own_orders else None
+    trainer = trainer_of(loss, metrics=metrics, epochs=2)
+    expected = alone(trainer, models, (X, y), seeds=seeds, validation=(X, y))
+    require_equal(trainer.fit_many(models, (X, y), (X, y), seeds=seeds), expected, 1e-12)
+
+
+def test_an_error_of_a_metric_is_raised_in_its_step():
+    class Fails(Metric):
+        def sums(self, prediction, target, weight=None):
+            if len(target) < 16:
+                raise RuntimeError("in the metric")
+            return (1.0,)
+
+        def result(self, *sums):
+            return sums[0]
+
+    with pytest.raises(RuntimeError, match="in the metric") as caught:
+        trainer_of(CrossEntropy(), metrics=[Fails()]).fit_many([classifier(0), classifier(1)], (X, CLASSES))
+    assert caught.value.runs[0].step == 4
+    assert all(run.consistent for run in caught.value.runs)
+
+
 def test_a_model_stops_alone_and_keeps_its_weights():
     models, rates = [classifier(seed) for seed in range(10)], [SGDOptimizer(learning_rate=2.0**-k) for k in range(10)]
     stopping = EarlyStopping(monitor="val_loss", patience=1, min_delta=1e-3)
@@ -248,11 +286,11 @@ def test_other_engines_train_one_model_after_another():
 @pytest.mark.parametrize(
     ("settings", "given", "message"),
     [
-        ({"metrics": [Accuracy()]}, {}, "'accuracy'"),
         ({"optimizer": SGDOptimizer(learning_rate=0.1, clip_norm=1.0)}, {}, "clip"),
         ({"callbacks": [on("batch_end")(lambda _run: None)]}, {}, "on_batch_end"),
         ({"callbacks": [CSVLog(path="log.csv")]}, {}, "CSVLog"),
         ({"preprocess": Standardize()}, {}, "preprocess"),
+        ({"strategy": DataParallel(shards=2)}, {}, "strategy"),
         ({}, {"optimizers": [PLAIN]}, "'optimizers' must have one for each of the 2 models; got 1"),
         ({}, {"optimizers": [PLAIN, AdamOptimizer()]}, "SGDOptimizer"),
         ({}, {"seeds": [0]}, "'seeds'"),

@@ -101,11 +101,13 @@ class ManyForm(NamedTuple):
         shared: Whether all models take the same rows in the same order.
         classes: Whether targets are classes.
         whole: Whether all parameters are trainable.
+        keeps: Whether the outputs are kept, for metrics.
     """
 
     shared: bool
     classes: bool
     whole: bool
+    keeps: bool
 
     @property
     def weighted(self) -> bool:
@@ -388,8 +390,15 @@ class _Kernel:
         writes = {"delta": Place("h"), "each": Place("each", "column")}
         given = {"h": self._h(i), "target": "classes" if self.form.classes else "target"}
         given |= {"scale": "real(1.0 / count)", "each": self._array("each", (1, 0))}
+        kept: list[str] = []
+        if self.form.keeps:
+            first, numbers = 2 if self.form.shared else 2 * self.lanes, f"{units} * {self.lanes}"
+            kept = [f"kept_{name}: reals = data[{first + place}]" for place, name in enumerate("ha")]
+            kept += [f"at = (batch - first) * size * {numbers}", f"copy(kept_h[at:], {self._h(i)}, n * {numbers})"]
+            writes["a"], given["kept"] = Place("kept"), "kept_a[at:]"
         return [
             f"count = {count}",
+            *kept,
             self._call(self._loops(record, reads, writes), (units, width), given),
             "wrong = totals(n, each, found)",
             "if not wrong == 0.0:",
@@ -461,4 +470,4 @@ def _by_row(record: Lowered) -> Lowered:
     total = record.outputs["total"]
     if total.shape[-1:] == record.inputs["h"].shape[-1:] and len(total.shape) == len(record.inputs["h"].shape):
         total = total.graph.add("sum", total, axes=(1,), keepdims=True)
-    return Lowered(record.inputs, {"each": total, "delta": record.outputs["delta"]})
+    return Lowered(record.inputs, record.outputs | {"each": total})

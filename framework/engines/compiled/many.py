@@ -20,6 +20,7 @@ from framework.arrays import Array
 from framework.data.pieces import Piece
 from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.compiled.engine import classes_of, require_rows
+from framework.engines.compiled.kernel import KEPT_NUMBERS
 from framework.engines.compiled.lanes import (
     ManyForm,
     ManySource,
@@ -38,7 +39,9 @@ from framework.models import Model
 from framework.models.parameters import Parameters
 from framework.native import addresses, compiled
 from framework.optimizers import Optimizer
+from framework.parallel.strategy import Sums
 from framework.regularizers import Regularizer
+from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 
 
@@ -68,7 +71,7 @@ def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequ
     plan = lowered(model, loss, optimizer, regularizers)
     require_form(plan)
     for classes in {loss.by_row, False}:
-        many_source(plan, ManyForm(shared=False, classes=classes, whole=True))
+        many_source(plan, ManyForm(shared=False, classes=classes, whole=True, keeps=False))
     return plan
 
 
@@ -95,10 +98,13 @@ class ManyEngine:
     Args:
         plan: What the kernels are made of.
         size: Rows in a batch.
+        figures: The loss and the metrics.
     """
 
-    def __init__(self, plan: Plan, size: int) -> None:
-        self.plan, self.size, self.lanes = plan, size, lanes_of(plan.dtype)
+    def __init__(self, plan: Plan, size: int, figures: Figures) -> None:
+        self.plan, self.size, self.lanes, self.figures = plan, size, lanes_of(plan.dtype), figures
+        numbers = size * self.lanes * plan.wiring.operations[-1].width
+        self._longest = max(1, KEPT_NUMBERS // numbers) if figures.of_metrics else math.inf
         self._kernels: dict[Any, _Kernel] = {}
         self._settings: dict[int, tuple[Optimizer, tuple[Any, tuple[float, ...]]]] = {}
         self._spans: dict[int, tuple[Any, int, tuple[tuple[int, int], ...]]] = {}
@@ -140,7 +146,8 @@ class ManyEngine:
         size = block[0].piece.size
         first = block[0].piece.place // size
         total = math.ceil(block[0].piece.count / size)
-        rates = [member.engine.rates(min(max(1, int(self._length)), total - first)) for member in block]
+        longest = max(1, int(min(self._length, self._longest)))
+        rates = [member.engine.rates(min(longest, total - first)) for member in block]
         length = min(map(len, rates))
         if not length:  # a schedule has failed, and raises its error in this step
             self._by_numpy(block, 1)
@@ -150,16 +157,40 @@ class ManyEngine:
         stop = first + length
         before = kernel.take(block)
         reached, sums, losses = kernel.train(first, stop, data, block, rates)
+        steps, by_numpy = length, 0
         if reached < stop or not kernel.finite:
             kernel.put(before)
-            kept = max(0, reached - first - 1) if reached < stop else 0
-            if kept:
-                _, sums, losses = kernel.train(first, first + kept, data, block, rates)
-            self._count(block, kernel, kept, rates, sums, losses)
-            self._by_numpy(block, (reached if reached < stop else stop - 1) - first - kept + 1)
+            steps = max(0, reached - first - 1) if reached < stop else 0
+            by_numpy = (reached if reached < stop else stop - 1) - first - steps + 1
+            if steps:
+                _, sums, losses = kernel.train(first, first + steps, data, block, rates)
+        try:
+            metrics = self._metrics(block, kernel, first, steps)
+        except Exception:  # noqa: BLE001 (a metric's own error, which NumPy raises in the step that it belongs to)
+            self._by_numpy(block, length)
             return
-        self._count(block, kernel, length, rates, sums, losses)
+        self._count(block, kernel, steps, rates, sums, losses)
+        for member, found in zip(block, metrics, strict=True):
+            for batch_sums in found:
+                add_sums(member.run.sums, batch_sums)
+        if by_numpy:
+            self._by_numpy(block, by_numpy)
+            return
         self._length = min(CHUNK_SECONDS * length / (time.perf_counter() - begun), GROWTH * length)
+
+    def _metrics(self, block: Sequence[Member], kernel: _Kernel, first: int, steps: int) -> list[list[Sums]]:
+        """Return the metrics' sums of each model and batch."""
+        metrics, found = self.figures.of_metrics, list[list[Sums]]()
+        for lane, member in enumerate(block):
+            found.append([])
+            piece, model = member.piece, member.run.model
+            for batch in range(steps if metrics else 0):
+                start = (first + batch) * piece.size
+                _, y, weight = piece.part(start, start + piece.size)
+                h, a = kernel.outputs(batch * piece.size, len(y), lane, model.output_shape)
+                sums = self.figures.metric_sums(model.output_activation, h, a, y, weight, metrics)
+                found[-1].append(sums)
+        return found
 
     def _count(
         self, block: Sequence[Member], kernel: _Kernel, steps: int, rates: list[Array], sums: Array, losses: Array
@@ -213,7 +244,9 @@ class ManyEngine:
         parameters = block[0].run.model.parameters
         trainable = self._trainable(parameters)
         whole = sum(count for _, count in trainable) == parameters.vector.size
-        form = ManyForm(shared, bool(classes_of(self.plan.losses[0], first.arrays[1])), whole)
+        form = ManyForm(
+            shared, bool(classes_of(self.plan.losses[0], first.arrays[1])), whole, bool(self.figures.of_metrics)
+        )
         key = form, text
         if key not in self._kernels:
             self._kernels[key] = _Kernel(replace(self.plan, update=record), form, self.size)
@@ -269,6 +302,8 @@ class _Kernel:
         self.constants = np.array([*self.source.constants, 0.0])
         self._memory: dict[str, Array] = {}
         self._done = np.zeros(2, np.int64)
+        self._keeps, self._width = form.keeps, plan.wiring.operations[-1].width
+        self._kept = [np.zeros(0, plan.dtype)] * 2
 
     @property
     def _state(self) -> list[Array]:
@@ -333,6 +368,11 @@ class _Kernel:
         steps = np.array(_filled([each[: stop - first] for each in rates], self.lanes)).T.ravel()
         settings = self.settings if self.settings.size else np.zeros(1)
         rows, *arrays = data
+        if self._keeps:
+            self._kept = [
+                np.empty((stop - first) * piece.size * self._width * self.lanes, self.plan.dtype) for _ in "ha"
+            ]
+            arrays += self._kept
         memory = addresses(self._memory.values())
         self._train(
             *(first, stop, piece.size, piece.count, run.optimizer.steps, len(self.trainable) // 2),
@@ -340,6 +380,13 @@ class _Kernel:
             *(self.sizes, self.constants, settings),
         )
         return int(self._done[0]), sums, losses
+
+    def outputs(self, place: int, rows: int, lane: int, shape: Any) -> list[Array]:
+        """Return (h, a) of a model and some rows from a place of the last chunk on, in the model's shape."""
+        numbers = self._width * self.lanes
+        start = place * numbers
+        parts = [kept[start : start + rows * numbers].reshape(self._width, rows, self.lanes) for kept in self._kept]
+        return [np.ascontiguousarray(part[:, :, lane].T).reshape(rows, *shape) for part in parts]
 
 
 def _aligned(shape: tuple[int, ...], dtype: str) -> Array:
