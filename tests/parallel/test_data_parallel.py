@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ from framework import (
     SettingsError,
     Softmax,
     UsageError,
+    latest,
+    load,
     on,
 )
 from framework.data.pieces import Piece
@@ -50,6 +53,23 @@ def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp
     assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
 
 
+@needs_mpi
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_a_run_continues_after_a_worker_was_killed(after, serial, tmp_path):
+    pieces.launched(4, "killed", tmp_path, code=signal.SIGKILL)
+    assert latest(tmp_path).name == "step-000000008.safetensors"
+    assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
+
+
+@needs_mpi
+def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
+    lines = pieces.launched(3, "interrupted", tmp_path)
+    assert len(lines) == 3
+    assert len(set(lines)) == 1
+    assert lines[0].startswith("143 ended by SIGTERM, step ")
+    assert f"step {load(latest(tmp_path)).step}," in lines[0]
+
+
 @pytest.mark.parametrize("network", [pieces.network, pieces.normalized])
 @pytest.mark.parametrize("rows", [pieces.ROWS, 6])
 def test_shards_train_as_the_whole_batch_does(network, rows):
@@ -63,6 +83,15 @@ def test_shards_train_as_the_whole_batch_does(network, rows):
         np.testing.assert_allclose(parts.buffers[name], buffer, rtol=1e-9, atol=1e-12)
     for key in ("loss", "val_loss"):
         np.testing.assert_allclose(sharded.history[key], plain.history[key], rtol=1e-9)
+
+
+@needs_mpi
+def test_one_part_for_each_worker_trains_as_the_whole_batch_does():
+    *lines, last = pieces.launched(2, "one_part_each")
+    assert lines == [last]
+    straight = pieces.network("float64", rate=0.0)
+    pieces.trainer(strategy=None).fit(straight, (pieces.X, pieces.CLASSES))
+    np.testing.assert_allclose(json.loads(last), straight.parameters.vector, rtol=1e-9, atol=1e-12)
 
 
 def test_every_shard_has_its_own_random_numbers():

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,8 +27,11 @@ from framework import (
     Dropout,
     EarlyStopping,
     Flatten,
+    Heads,
+    Losses,
     MeanSquaredError,
     Metric,
+    OutputMetric,
     ReLU,
     Reshape,
     Residual,
@@ -34,8 +39,10 @@ from framework import (
     SGDOptimizer,
     Softmax,
     StepSchedule,
+    Stream,
     Tanh,
     Trainer,
+    latest,
     load,
     on,
 )
@@ -119,6 +126,32 @@ def parts_of_shards_drawn_by_weight():
     return trainer(**settings).fit(network(), (X, CLASSES, WEIGHTS))
 
 
+def several_outputs():
+    model = Sequential(Dense(12, 8, Tanh()), Heads(kind=Dense(units=3, activation=Softmax()), size=Dense(units=1)))
+    loss = Losses(kind=CrossEntropy(), size=MeanSquaredError(), weights={"size": 0.2})
+    metrics = [OutputMetric("kind", Accuracy())]
+    return trainer(loss=loss, metrics=metrics).fit(model, (X, {"kind": CLASSES, "size": X[:, 0]}, WEIGHTS), 0.2)
+
+
+def a_stream_in_windows():
+    def read(epoch):
+        for start in range(0, ROWS, 30):
+            yield X[start : start + 30] + epoch, CLASSES[start : start + 30]
+
+    return trainer().fit(network(), Stream(read, window=70), VALIDATION)
+
+
+def a_dataset():
+    class Squares:
+        def __len__(self):
+            return ROWS
+
+        def read(self, start, stop):
+            return X[start:stop], CLASSES[start:stop]
+
+    return trainer().fit(network(), Squares(), 0.2)
+
+
 def fewer_rows_than_shards():
     return trainer(batch_size=5, epochs=2).fit(network(), (X[:13], CLASSES[:13]), (X[:3], CLASSES[:3]))
 
@@ -158,6 +191,9 @@ CASES = {
         batch_norm,
         batch_norm_with_fewer_rows_than_shards,
         parts_of_shards_drawn_by_weight,
+        several_outputs,
+        a_stream_in_windows,
+        a_dataset,
         fewer_rows_than_shards,
         a_metric_of_all_rows,
         a_stop_within_an_epoch,
@@ -179,7 +215,36 @@ def unbroken():
 
 def continued(folder):
     """Train on from the checkpoint to the end."""
-    return trainer().resume(load(next(Path(folder).glob("*.safetensors"))), (X, CLASSES), VALIDATION)
+    return trainer().resume(load(latest(folder)), (X, CLASSES), VALIDATION)
+
+
+def one_part_each():
+    """Train with one part of a batch for each worker, and return the weights."""
+    strategy = DataParallel(deterministic=False, timeout=20)
+    run = trainer(strategy=strategy).fit(network("float64", rate=0.0), (X, CLASSES))
+    return json.dumps(run.model.parameters.vector.tolist())
+
+
+def killed(folder):
+    """Train until the last worker is killed in the second epoch; checkpoints are there."""
+
+    @on("batch_end")
+    def end(run):
+        if run.step == 11 and workers().rank == workers().size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return trainer(callbacks=[end, Checkpoint(folder=folder, every=4)]).fit(network(), (X, CLASSES), VALIDATION)
+
+
+def interrupted(folder):
+    """Train until a signal comes to the last worker, at any moment; all of them stop at the same step and save."""
+    if workers().rank == workers().size - 1:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        trainer(epochs=100_000, callbacks=[Checkpoint(folder=folder)]).fit(network(), (X, CLASSES))
+    except SystemExit as error:
+        run = error.run
+        return f"{error.code} {run.stop_reason}, step {run.step}, {digest(run)}"
 
 
 def divergence_of_one_shard():
@@ -219,7 +284,8 @@ def digests(count):
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.stdout.write(digest(globals()[sys.argv[1]](*sys.argv[2:])) + "\n")
+        made = globals()[sys.argv[1]](*sys.argv[2:])
+        sys.stdout.write((made if isinstance(made, str) else digest(made)) + "\n")
     else:
         found = {name: digest(case()) for name, case in CASES.items()}
         further = {"unbroken": digest(unbroken()), "divergence": divergence_of_one_shard()}
