@@ -81,12 +81,12 @@ class Engine:
         self.call("on_batch_begin")
         try:
             sums = self.gradient(batch)
+            self.call("on_gradients")
+            self.update()
         except Exception:
             if not self.whole:
                 run.current = piece.part(start, piece.place)  # for the search of what is to blame
             raise
-        self.call("on_gradients")
-        self.update()
         run.finish_step(sums)
         self.call("on_batch_end")
 

@@ -74,6 +74,7 @@ class Session:
                 if id(callback) in hooks:
                     self._call(callback, hooks[id(callback)], "on_train_begin")
                 self._started.append(callback)
+            self.agree()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise

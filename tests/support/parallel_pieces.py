@@ -248,15 +248,16 @@ def interrupted(folder):
 
 
 def divergence_of_one_shard():
-    """Only the last shard of a batch has a row whose loss overflows: all workers raise the error."""
+    """Return the errors of all workers where the loss or the gradient of a single row overflows."""
     x = np.ones((64, 1))
-    x[63] = 1e200
     said = []
-    for model in (Sequential(Dense(1, 1)), Sequential(Dense(1, 1), BatchNorm(1), Dense(1, 1))):
+    x[63] = 1e200
+    for weight, *layers in ((1.0,), (1.0, BatchNorm(1), Dense(1, 1)), (1e-50,)):
+        model = Sequential(Dense.from_weights([[weight]]), *layers)
         try:
-            trainer(loss=MeanSquaredError(), shuffle=False, batch_size=64).fit(model, (x, np.ones(64)))
+            trainer(loss=MeanSquaredError(), batch_size=64).fit(model, (x, np.ones(64)))
         except ArithmeticError as error:
-            said.append(f"{type(error).__name__} in step {error.run.step + 1}")
+            said.append([type(error).__name__, error.run.step, *error.__notes__])
     return said
 
 
