@@ -11,7 +11,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.models import Model
 from framework.parallel.turns import Turns
-from framework.parallel.workers import Tree, Workers
+from framework.parallel.workers import AllReduce, Tree, Workers
 from framework.settings.component import Component, Count, Positive
 
 Sums = dict[str, tuple[float, ...]]
@@ -107,8 +107,11 @@ class Sharded(Strategy):
         self.shards = settings.shards if settings.deterministic else workers.size
         self.workers, self._noted, self._agree = workers, noted, agree or _raised
         self._own = workers.leaves(self.shards)
-        self._tree: Tree | None = None
-        self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self.shards), dict[int, Model]()
+        self._new: Callable[..., Tree | AllReduce] = partial(AllReduce, workers)
+        if settings.deterministic:
+            self._new = partial(workers.tree, self.shards)
+        self._tree: Tree | AllReduce | None = None
+        self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self._own, self._new), dict[int, Model]()
         self._layout: list[tuple[str, int]] = []
 
     def _start(self, rows: int, shard: int) -> int:
@@ -189,13 +192,13 @@ class Sharded(Strategy):
         self._layout = kept
         return total
 
-    def _planned(self, sums: Sums, length: int, dtype: Any) -> Tree:
+    def _planned(self, sums: Sums, length: int, dtype: Any) -> Tree | AllReduce:
         """Return a tree for what a shard gives; a worker may have no rows, and learns the form of the sums here."""
         layouts = self.workers.gather([(key, len(values)) for key, values in sums.items()])
         self._layout = next(filter(None, layouts), [])
-        return self.workers.tree(self.shards, length, dtype, 1 + sum(size for _, size in self._layout))
+        return self._new(length, dtype, 1 + sum(size for _, size in self._layout))
 
-    def _put(self, tree: Tree, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
+    def _put(self, tree: Tree | AllReduce, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
         """Write what a shard gives into the tree; the first number of its tail calls for attention."""
         vector, tail = tree.leaf(shard)
         if sums:
@@ -205,7 +208,7 @@ class Sharded(Strategy):
             vector[...] = 0
         tail[0] = error is not None or self._noted()
 
-    def _added(self, tree: Tree, error: Exception | None) -> tuple[Array, Sums]:
+    def _added(self, tree: Tree | AllReduce, error: Exception | None) -> tuple[Array, Sums]:
         vector, tail = tree.total()
         attention, *values = tail.tolist()
         if attention:

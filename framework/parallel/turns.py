@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, Generic, TypeVar
 
 from framework.arrays import SUM_OVER_SHARDS, Array
-from framework.parallel.workers import Tree, Workers
+from framework.parallel.workers import AllReduce, Tree, Workers
 
 Result = TypeVar("Result")
 
@@ -17,10 +17,16 @@ Result = TypeVar("Result")
 class Turns:
     """Computes the shards of this worker in turns: one exchange with the other workers for each sum."""
 
-    def __init__(self, workers: Workers, shards: int) -> None:
-        """Know nothing about the sums; the first call of ``run`` learns how many there are, and how long they are."""
-        self._workers, self._shards, self._own = workers, shards, workers.leaves(shards)
-        self._trees: list[Tree | None] = []  # None where the computation ends
+    def __init__(self, workers: Workers, own: Iterable[int], new: Callable[..., Tree | AllReduce]) -> None:
+        """Know nothing about the sums; the first call of ``run`` learns how many there are, and how long they are.
+
+        Args:
+            workers: The workers.
+            own: The shards of this worker.
+            new: Makes a sum over all shards, given its length, its dtype, and the length of its tail.
+        """
+        self._workers, self._own, self._new = workers, own, new
+        self._trees: list[Tree | AllReduce | None] = []  # None where the computation ends
 
     def run(self, jobs: Mapping[int, Callable[[], Result]]) -> tuple[dict[int, Result], Exception | None]:
         """Return what the jobs of the shards give, and the error of one of them.
@@ -59,7 +65,7 @@ class Turns:
         if any(each for _, each in told):
             return False
         forms = [each for each, _ in told if each is not None]
-        self._trees.append(self._workers.tree(self._shards, *forms[0], tail=1) if forms else None)
+        self._trees.append(self._new(*forms[0], 1) if forms else None)
         return True
 
 

@@ -209,6 +209,25 @@ class Tree:
         return self._sum
 
 
+class AllReduce:
+    """The sum of one leaf of each worker, in the order that MPI chooses."""
+
+    def __init__(self, workers: Workers, length: int, dtype: Any, tail: int = 0) -> None:
+        """Allocate the buffers, which are the leaf and then the sum."""
+        self._workers = workers
+        self._sum = Leaf(np.zeros(length, dtype), np.zeros(tail))
+
+    def leaf(self, i: int) -> Leaf:
+        """Return the buffers for the worker's leaf."""
+        self._sum.tail.fill(0.0)
+        return self._sum
+
+    def total(self) -> Leaf:
+        """Return the sum over all workers, in the same buffers."""
+        self._workers.sum(*self._sum)
+        return self._sum
+
+
 class _Plan(NamedTuple):
     """How consecutive nodes are added up, each as (its first leaf, the leaf after its last)."""
 

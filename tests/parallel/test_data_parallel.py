@@ -1,5 +1,4 @@
 import json
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -54,14 +53,6 @@ def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp
 
 
 @needs_mpi
-@pytest.mark.parametrize("after", [1, 3, 4])
-def test_a_run_continues_after_a_worker_was_killed(after, serial, tmp_path):
-    pieces.launched(4, "killed", tmp_path, code=signal.SIGKILL)
-    assert latest(tmp_path).name == "step-000000008.safetensors"
-    assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
-
-
-@needs_mpi
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     lines = pieces.launched(3, "interrupted", tmp_path)
     assert len(lines) == 3
@@ -87,9 +78,9 @@ def test_shards_train_as_the_whole_batch_does(network, rows):
 
 @needs_mpi
 def test_one_part_for_each_worker_trains_as_the_whole_batch_does():
-    *lines, last = pieces.launched(2, "one_part_each")
-    assert lines == [last]
-    straight = pieces.network("float64", rate=0.0)
+    *lines, last = pieces.launched(3, "one_part_each")
+    assert lines == [last] * 2
+    straight = pieces.normalized(rate=0.0)
     pieces.trainer(strategy=None).fit(straight, (pieces.X, pieces.CLASSES))
     np.testing.assert_allclose(json.loads(last), straight.parameters.vector, rtol=1e-9, atol=1e-12)
 

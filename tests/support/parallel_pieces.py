@@ -221,19 +221,8 @@ def continued(folder):
 def one_part_each():
     """Train with one part of a batch for each worker, and return the weights."""
     strategy = DataParallel(deterministic=False, timeout=20)
-    run = trainer(strategy=strategy).fit(network("float64", rate=0.0), (X, CLASSES))
+    run = trainer(strategy=strategy).fit(normalized(rate=0.0), (X, CLASSES), VALIDATION)
     return json.dumps(run.model.parameters.vector.tolist())
-
-
-def killed(folder):
-    """Train until the last worker is killed in the second epoch; checkpoints are there."""
-
-    @on("batch_end")
-    def end(run):
-        if run.step == 11 and workers().rank == workers().size - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return trainer(callbacks=[end, Checkpoint(folder=folder, every=4)]).fit(network(), (X, CLASSES), VALIDATION)
 
 
 def interrupted(folder):
