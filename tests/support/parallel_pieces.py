@@ -214,8 +214,8 @@ def unbroken():
 
 
 def continued(folder):
-    """Train on from the checkpoint to the end."""
-    return trainer().resume(load(latest(folder)), (X, CLASSES), VALIDATION)
+    """Train from the newest checkpoint, in the second of three epochs, to the end."""
+    return trainer().resume(load(latest(folder)), (X, CLASSES), VALIDATION, epochs=2)
 
 
 def one_part_each():
