@@ -9,13 +9,18 @@ from compiled_pieces import NEURON, X, Y, own_cache, require_same, trainer  # no
 from framework import (
     L2,
     Accuracy,
+    Dense,
     DivergedError,
     Loss,
+    MeanSquaredError,
     Metric,
     Neuron,
     Schedule,
+    Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
+    Softmax,
     Trainer,
     UsageError,
     on,
@@ -163,3 +168,15 @@ def test_a_step_on_one_row_whose_loss_is_infinite_is_not_made(regularizers):
     numpy, native = runs
     assert (native.engine, native.step, numpy.step) == ("compiled", 37, 37)
     np.testing.assert_allclose(native.model.parameters.vector, numpy.model.parameters.vector, rtol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [2, 4, 7])
+def test_rows_of_another_width_raise_where_the_first_layer_takes_any(columns):
+    model, x = Sequential(Softmax(), Dense(3, 2)), np.ones((20, columns))
+    before = model.parameters.vector.copy()
+    with (
+        pytest.warns(UserWarning, match=f"a kernel for 3 columns; got {columns}"),
+        pytest.raises(ShapeError, match=rf"Dense takes samples of shape \(3,\); got \({columns},\)"),
+    ):
+        trainer(loss=MeanSquaredError()).fit(model, (x, np.zeros((20, 2))))
+    np.testing.assert_array_equal(model.parameters.vector, before)

@@ -152,6 +152,26 @@ def test_errors_are_those_of_the_model(x, error):
     assert messages[2] == messages[3]
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 6), (50, 4), (50, 6), (2, 3, 5)])
+def test_a_model_that_leaves_its_width_open_refuses_what_a_later_layer_cannot_take(shape):
+    model, x = Sequential(Softmax(), Dropout(0.5), Dense(5, 3, Softmax())), np.ones(shape)
+    assert model.input_shape == (None,)
+    fast = compile_model(model)
+    assert fast.engine == "compiled"
+    for _ in range(2):
+        if shape[-1] == 5:
+            np.testing.assert_array_equal(fast(x), model(x))
+            continue
+        with pytest.raises(ShapeError, match="Dense takes samples of shape"):
+            fast(x)
+        with pytest.raises(ShapeError):
+            fast.predict(x)
+        with pytest.raises(ShapeError):
+            trainer("compiled").predict(model, x)
+        with pytest.raises(ShapeError):
+            trainer("compiled").evaluate(model, (x, np.zeros(len(x), int)))
+
+
 def test_numbers_that_are_not_finite_are_refused_by_predict_and_pass_through_a_call():
     fast = compile_model(Dense(5, 2))
     bad = np.full((2, 5), np.nan)

@@ -212,7 +212,7 @@ def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:
 
 
 def require_rows(data: Batch, wiring: Wiring) -> None:
-    """Refuse rows that are not plain numbers or single ids.
+    """Refuse rows that are not plain numbers or single ids, or that have another width than the model's matrices.
 
     Raises:
         CannotLower: Names the input.
@@ -224,3 +224,8 @@ def require_rows(data: Batch, wiring: Wiring) -> None:
             raise CannotLower(f"an Embedding in a kernel has a single id a row; got {name} of shape {array.shape}")
         if array.ndim != 2 and not (path and array.ndim == 1):
             raise CannotLower(f"a kernel takes samples of one axis; got {name} of shape {array.shape}")
+    for columns in wiring.columns:
+        array = at(data[0], columns.path)
+        found = array.shape[1] if array.ndim == 2 else 1
+        if found != columns.width:  # of a model that leaves its width open; NumPy names the layer
+            raise CannotLower(f"a kernel for {columns.width} columns; got {found}")

@@ -97,7 +97,7 @@ class CompiledModel:
     def outputs(self, x: Any) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype; both are new arrays."""
         kernel = self._current()
-        if kernel is None or x.ndim != 2:
+        if kernel is None or x.shape[1:] != kernel.sample:
             return self.model.output(x)
         return kernel.outputs(x)
 
@@ -107,7 +107,8 @@ class CompiledModel:
         if kernel is None or isinstance(x, Symbol):
             return self.model(x)
         x, sample = self.model._accept(x, kernel.state)
-        if x.ndim != (1 if sample else 2):
+        shape = x.shape if sample else x.shape[1:]
+        if shape != kernel.sample:  # further axes, or an error where the model leaves its width open
             return self.model(x)
         return kernel.few(x) if sample or len(x) <= FEW_ROWS else kernel.outputs(x)[1]
 
@@ -170,6 +171,7 @@ class _Kernel:
     Attributes:
         state: The model's state, which it reads.
         dtype: That of the model.
+        sample: The shape of the samples that it takes.
         ready: By the shape of x, memory that no prediction uses at this moment.
     """
 
@@ -183,6 +185,7 @@ class _Kernel:
         self.dtype, self._parameters = self.state.dtype, self.state.parameters
         self._version = self._parameters.version
         wiring = _wiring(model)
+        self.sample = (wiring.widths[0],)
         self._reads = own_reads(wiring.operations)
         self._source = source = _Prediction(wiring, model.dtype, _ROWS)
         text = source.text()
