@@ -226,26 +226,17 @@ def sweep_runs(
     Start the same command several times, also on several machines with a shared folder: each takes the next run. Any
     of them may be killed; its run is resumed by another.
     """
-    context = click.get_current_context()
-    if Path(path).is_dir():
-        for name in ("changes", "out", *options):
-            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-                flag = name.replace("changes", "set")
-                raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
-        sweep = Sweep(path)
-    else:
-        fixed = [change for change in changes if varied(change).size == 1]
-        experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
-        varying = [change for change in changes if change not in fixed]
-        sweep = Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
+    sweep = _sweep_of(path, changes, out, options)
     if index is not None and sweep.settings.get("halving") is not None:
         raise click.ClickException("--index: successive halving compares all runs; start the command without it")
+    if index is not None and workers > 1:
+        raise click.ClickException("--index trains one run, in this process; leave --workers out")
     if retry:
         sweep.retry()
     shown, well = _relative(sweep.path), True
     try:
         if workers > 1:
-            well = work_together(sweep, workers, context.params["imports"])
+            well = work_together(sweep, workers, click.get_current_context().params["imports"])
         else:
             for row in sweep.work(None if index is None else [sweep.name(index)]):
                 figure = f"{sweep.objective} {_cell(row.get(sweep.objective))}"
@@ -261,6 +252,21 @@ def sweep_runs(
         columns = [name for name in rows[0] if name != "error"]
         click.echo(as_text([columns, *([_cell(row[name]) for name in columns] for row in rows)]))
     sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
+
+
+def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dict[str, Any]) -> Sweep:
+    """Return the sweep of a folder, or that of an experiment's file, whose folder is made if it is not there."""
+    context = click.get_current_context()
+    if Path(path).is_dir():
+        for name in ("changes", "out", *options):
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                flag = name.replace("changes", "set")
+                raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
+        return Sweep(path)
+    fixed = [change for change in changes if varied(change).size == 1]
+    experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
+    varying = [change for change in changes if change not in fixed]
+    return Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
 
 
 @click.command(short_help="Print the loss and the metrics of a run's model.")

@@ -152,6 +152,7 @@ def test_one_run_of_an_array_of_jobs():
     rows = table(*flags, "--index", "1")
     assert {name: row["state"] for name, row in rows.items()} == {"0": "new", "1": "complete", "2": "new"}
     assert "the sweep has 3 runs, from 0; got 3" in command("sweep", *flags, "--index", "3", status=1)
+    assert "leave --workers out" in command("sweep", *flags, "--index", "2", "--workers", "2", status=1)
 
 
 def test_a_run_that_diverges_has_failed_and_the_sweep_goes_to_the_next():
