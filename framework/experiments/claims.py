@@ -42,49 +42,37 @@ class Claims:
 
     Example:
         >>> Path("claims").mkdir()
-        >>> with Claims("claims").take("07", "") as claim:
-        ...     Claims("claims").take("07", "") is None
+        >>> with Claims("claims").take("07") as claim:
+        ...     Claims("claims").take("07") is None
         True
-        >>> Claims("claims").dead("07")
-        []
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._seen: dict[Path, tuple[int, float]] = {}  # when a claim was touched, and since when that is known
 
-    def take(self, name: str, note: str) -> Claim | None:
+    def take(self, name: str, note: str = "") -> Claim | None:
         """Return a new claim on a name, or None if another process holds it.
 
         Args:
-            name: The name.
+            name: The name, which may begin with folders that exist.
             note: A text without line breaks that stays in the claim.
         """
-        numbers = self._numbers(name)
-        newest = numbers[-1] if numbers else 0
-        if newest and self._alive(self._path(name, newest)):
+        first = self.first(name)
+        paths = [path for path in first.parent.iterdir() if path.stem == first.stem]
+        paths.sort(key=_number)
+        if paths and self._alive(paths[-1]):
             return None
+        newest = _number(paths[-1]) if paths else 0
+        path, successor = (first.with_suffix(f".{newest + step}") for step in (1, 2))
         try:
-            return Claim(self._path(name, newest + 1), self._path(name, newest + 2), note)
+            return Claim(path, successor, paths, note)
         except FileExistsError:
             return None
 
-    def dead(self, name: str) -> list[str]:
-        """Return the notes of the dead claims on a name, the oldest first, for the holder of the newest claim."""
-        texts = [self._path(name, number).read_text(encoding="utf-8") for number in self._numbers(name)[:-1]]
-        return [text.partition("\n")[2] for text in texts]
-
-    def forget(self, name: str) -> None:
-        """Remove the dead claims on a name; only the holder of the newest claim may do so."""
-        for number in self._numbers(name)[:-1]:
-            self._path(name, number).unlink(missing_ok=True)
-
-    def _numbers(self, name: str) -> list[int]:
-        found = (path.name.rpartition(".") for path in self.folder.iterdir())
-        return sorted(int(number) for stem, _, number in found if stem == name)
-
-    def _path(self, name: str, number: int) -> Path:
-        return self.folder / f"{name}.{number}"
+    def first(self, name: str) -> Path:
+        """Return the path of the first claim on a name, which stays if its holder is killed."""
+        return self.folder / f"{name}.1"
 
     def _alive(self, path: Path) -> bool:
         """Return whether the holder of a claim is at work, as far as can be known."""
@@ -102,6 +90,10 @@ class Claims:
         return time.monotonic() - self._seen[path][1] < SILENCE
 
 
+def _number(path: Path) -> int:
+    return int(path.suffix[1:])
+
+
 def _locked(file: IO[bytes]) -> bool:
     """Return whether another holds the lock of a file."""
     try:
@@ -117,13 +109,14 @@ class Claim:
     Attributes:
         path: Its file.
         successor: The file of the claim that follows, if this one is taken for dead.
+        before: The files of the dead claims on the same name, the oldest first.
 
     Raises:
         FileExistsError: Another process was faster.
     """
 
-    def __init__(self, path: Path, successor: Path, note: str) -> None:
-        self.path, self.successor = path, successor
+    def __init__(self, path: Path, successor: Path, before: list[Path], note: str) -> None:
+        self.path, self.successor, self.before = path, successor, before
         self._file = path.open("x", encoding="utf-8")
         if fcntl is not None:
             with contextlib.suppress(OSError):
@@ -147,6 +140,15 @@ class Claim:
         self._file.close()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+    def notes(self) -> list[str]:
+        """Return the notes of the dead claims on the same name, the oldest first."""
+        return [path.read_text(encoding="utf-8").partition("\n")[2] for path in self.before]
+
+    def forget(self) -> None:
+        """Remove the dead claims on the same name."""
+        for path in reversed(self.before):
+            path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT):

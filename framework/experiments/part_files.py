@@ -1,20 +1,18 @@
 """Predictions of many Parquet files, as a folder of part files, by any number of processes.
 
-A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim, a file
-beside the part, keeps two processes from doing the same part. Nothing depends on it but the time: a part that is
-written twice is the same.
+A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim beside the
+part keeps two processes from doing the same part. Nothing depends on it but the time: a part that is written twice is
+the same.
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import hashlib
 import json
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +21,12 @@ from framework.data.files import File, located
 from framework.data.parquet import Parquet, row_groups
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
+from framework.experiments.claims import Claims
 from framework.experiments.folder import RunFolder
 from framework.experiments.predicting import blocks, cuts_within, opened, written
 from framework.experiments.tables import table_of
 from framework.extras import required
 from framework.models import Model
-
-STALE = 300.0
-"""Seconds after which the claim of another machine is taken over, if it was not renewed; each block renews it."""
 
 WAIT = 0.5
 """Seconds between two looks at parts that other processes have claimed."""
@@ -130,11 +126,6 @@ class _Part(NamedTuple):
     stop: int
     about: dict[str, Any]
 
-    @property
-    def claim(self) -> Path:
-        """A file that is there while a process writes the part."""
-        return self.path.with_name(f".{self.path.name}.claim")
-
 
 class _Parts:
     """The parts of a folder, and what is needed to write them."""
@@ -154,7 +145,7 @@ class _Parts:
         self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._said: set[str] = set()
-        self._seen: dict[Path, tuple[int, float]] = {}  # claims of others: when they were renewed, when that was seen
+        self._claims = Claims(folder)
         self.complete = self.rows = self.written = self.failed = 0
 
     def write(self, files: Sequence[File]) -> None:
@@ -202,16 +193,26 @@ class _Parts:
 
     def _finished(self, file: File, part: _Part) -> bool:
         """Return whether a part is there, after writing it if no other process does."""
-        if self._is_whole(part) and not part.claim.exists():
+        path = part.path.relative_to(self._folder)
+        name = str(path.with_name(f".{path.name}.claim"))
+        if self._is_whole(part) and not self._claims.first(name).exists():
             return True
-        with self._claimed(part) as claimed:
-            if claimed and not self._is_whole(part):  # the last holder of the claim may have written it
+        try:
+            part.path.parent.mkdir(parents=True, exist_ok=True)
+            claim = self._claims.take(name)
+        except OSError as error:
+            raise SettingsError(f"{part.path} cannot be written: {error}") from None
+        if claim is None:
+            return False
+        with claim:
+            if not self._is_whole(part):  # the last holder of the claim may have written it
                 self._write(file, part)
                 self.written += 1
-            if claimed:
-                for remains in part.path.parent.glob(f".{glob.escape(part.path.name)}.*.new"):  # of killed processes
+            if claim.before:  # of killed processes
+                for remains in part.path.parent.glob(f".{glob.escape(part.path.name)}.*.new"):
                     remains.unlink(missing_ok=True)
-        return claimed
+                claim.forget()
+        return True
 
     def _is_whole(self, part: _Part) -> bool:
         """Return whether a part is there; False too for a damaged one, and for one that must be replaced.
@@ -244,69 +245,10 @@ class _Parts:
                 self._open = file, opened(self._model, self._trained, file.url, self._about["keep"], self._changes)
             table, kept = self._open[1]
             found = blocks(self._model, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
-            written(part.path, _renewing(part.claim, found), {ABOUT: json.dumps(part.about)})
+            written(part.path, found, {ABOUT: json.dumps(part.about)})
         except FrameworkError as error:
             if self._is_whole(part):  # written by a process that has taken the claim over
                 return
             if file.url in str(error):
                 raise
             raise type(error)(f"{file.url}, row group {part.about['row group']}: {error}") from None
-
-    @contextlib.contextmanager
-    def _claimed(self, part: _Part) -> Iterator[bool]:
-        """Claim a part, or take over the claim of a process that has ended; give whether it succeeded."""
-        try:
-            part.claim.parent.mkdir(parents=True, exist_ok=True)
-            if self._is_stale(part.claim):
-                part.claim.unlink(missing_ok=True)
-            with part.claim.open("x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()}")
-        except FileExistsError:
-            yield False
-            return
-        except OSError as error:
-            raise SettingsError(f"{part.path} cannot be written: {error}") from None
-        try:
-            yield True
-        finally:
-            part.claim.unlink(missing_ok=True)
-
-    def _is_stale(self, claim: Path) -> bool:
-        """Return whether the holder of a claim has ended, or has not renewed it for long.
-
-        The time is that of this process, because the clocks of two machines may differ.
-        """
-        try:
-            renewed = claim.stat().st_mtime_ns
-            host, _, process = claim.read_text().partition(" ")
-        except OSError:
-            return False  # there is none
-        if host == socket.gethostname() and process.isdigit() and not _is_other(int(process)):
-            return True
-        now = time.monotonic()
-        known, since = self._seen.get(claim, (0, now))
-        if known != renewed:
-            self._seen[claim] = renewed, now
-            return False
-        return now - since > STALE
-
-
-def _is_other(process: int) -> bool:
-    """Return whether a process of this machine runs; of this one, False: it holds no claim while it looks at one."""
-    if process == os.getpid() or os.name != "posix":
-        return process != os.getpid()
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
-def _renewing(claim: Path, found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Give blocks, and renew a claim before each."""
-    for block in found:
-        with contextlib.suppress(OSError):  # it was taken over
-            os.utime(claim)
-        yield block

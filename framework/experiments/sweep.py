@@ -209,7 +209,7 @@ class Sweep:
     def _suggest(self, number: str) -> None:
         """Write down a suggestion of Optuna, one process at a time."""
         while self._suggested(number) is None:
-            claim = self._claims.take("suggest", "")
+            claim = self._claims.take("suggest")
             if claim is None:
                 time.sleep(WAIT)
                 continue
@@ -320,10 +320,10 @@ class Sweep:
     def retry(self) -> None:
         """Take back that runs have failed, so that they are trained again, or resumed; for a cause that is gone."""
         for name in self.trials:
-            claim = None if self._error(name) is None else self._claims.take(name, "")
+            claim = None if self._error(name) is None else self._claims.take(name)
             if claim is not None:
                 with claim:
-                    self._claims.forget(name)
+                    claim.forget()
                     (self._path(name) / FAILED).unlink(missing_ok=True)
 
     def results(self) -> list[dict[str, Any]]:
@@ -460,7 +460,7 @@ class Sweep:
             new.rename(path)
         run = self._folder(name)
         epochs = str(self._epochs(name))
-        if self._claims.dead(name)[-ATTEMPTS:] == [epochs] * ATTEMPTS:
+        if claim.notes()[-ATTEMPTS:] == [epochs] * ATTEMPTS:
             said = f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs"
             self._fail(name, said)
             return

@@ -30,30 +30,30 @@ def holder(tmp_path):
 
 
 def test_a_claim_is_held_until_it_is_given_back(tmp_path):
-    with Claims(tmp_path).take("a", ""):
-        assert Claims(tmp_path).take("a", "") is None
-        with Claims(tmp_path).take("b", "") as other:
+    with Claims(tmp_path).take("a"):
+        assert Claims(tmp_path).take("a") is None
+        with Claims(tmp_path).take("b") as other:
             assert other is not None
-    with Claims(tmp_path).take("a", "") as again:
+    with Claims(tmp_path).take("a") as again:
         assert again.path.name == "a.1"
     assert not [*tmp_path.iterdir()]
 
 
 def test_a_claim_of_a_killed_process_is_taken_over_at_once(tmp_path, holder):
     ours = Claims(tmp_path)
-    assert ours.take("a", "") is None
+    assert ours.take("a") is None
     holder.kill()
     holder.wait(timeout=30)
-    with ours.take("a", "") as claim:
+    with ours.take("a") as claim:
         assert (claim.path.name, claim.successor.name) == ("a.2", "a.3")
-        assert ours.dead("a") == ["3"]
-        assert Claims(tmp_path).take("a", "") is None
+        assert claim.notes() == ["3"]
+        assert Claims(tmp_path).take("a") is None
 
 
 def test_a_stopped_process_keeps_its_claim(tmp_path, holder, monkeypatch):
     monkeypatch.setattr(claims, "SILENCE", 0.0)
     os.kill(holder.pid, 19)  # SIGSTOP
-    assert Claims(tmp_path).take("a", "") is None
+    assert Claims(tmp_path).take("a") is None
 
 
 def test_a_claim_of_another_machine_is_dead_when_it_is_silent(tmp_path, monkeypatch):
@@ -62,20 +62,20 @@ def test_a_claim_of_another_machine_is_dead_when_it_is_silent(tmp_path, monkeypa
     os.utime(path, (9e9, 9e9))  # by a clock that is wrong
     monkeypatch.setattr(claims, "SILENCE", 0.2)
     ours = Claims(tmp_path)
-    assert ours.take("a", "") is None
+    assert ours.take("a") is None
     time.sleep(0.15)
     os.utime(path)
-    assert ours.take("a", "") is None
+    assert ours.take("a") is None
     time.sleep(0.15)
-    assert ours.take("a", "") is None, "it was touched since the first look"
+    assert ours.take("a") is None, "it was touched since the first look"
     time.sleep(0.1)
-    with ours.take("a", "") as claim:
+    with ours.take("a") as claim:
         assert claim.path.name == "a.2"
 
 
 def test_a_claim_is_touched(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "BEAT", 0.01)
-    with Claims(tmp_path).take("a", "") as claim:
+    with Claims(tmp_path).take("a") as claim:
         os.utime(claim.path, (0, 0))
         for _ in range(500):
             time.sleep(0.01)
