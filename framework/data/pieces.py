@@ -90,8 +90,10 @@ class Piece:
         if kept is None or len(kept) < len(rows):
             kept = self._memory[path] = np.empty((self.size, *array.shape[1:]), array.dtype)
         out = kept[: len(rows)]
-        taken, into = (rows, out) if own is None else (rows[own], out[own])
-        array.take(taken, axis=0, out=into, mode="clip")  # "clip" because the default mode copies out first
+        if own is None:
+            array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
+        else:
+            array.take(rows[own], axis=0, out=out[own], mode="clip")
         return out
 
 

@@ -72,7 +72,7 @@ class Engine:
 
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
-        run, start = self.run, piece.place
+        run = self.run
         batch = piece.take() if self.whole else piece.take(self.strategy.own(piece.next_rows))
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
@@ -85,39 +85,38 @@ class Engine:
             self.update()
         except Exception:
             if not self.whole:
-                run.current = piece.part(start, piece.place)  # for the search of what is to blame
+                run.current = piece.part(piece.place - piece.size, piece.place)  # for the search of what is to blame
             raise
         run.finish_step(sums)
         self.call("on_batch_end")
 
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
-        run, loss = self.run, self.run.loss_function
-        rows = rows_in(batch[1])
-        count = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
-
-        def fill(model: Model, part: slice | None, *place: int) -> Sums:
-            some = batch if part is None else rows_of_batch(batch, part)
-            return self._of_rows(model, some, count, (*run.key, *place))
-
-        sums = self.strategy.gradient(rows, fill, run.model)
-        run.batch_loss = sums["loss"][0] / count
+        run, model, y = self.run, self.run.model, batch[1]
+        count = run.loss_function.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
+        sums = self.strategy.gradient(self._of_rows, model, batch, count, run.key)
+        total = sums["loss"][0]
+        sums["loss"] = total, count
+        run.batch_loss = total / count
         for regularizer in self.regularizers:
-            regularizer.backward(run.model)
+            regularizer.backward(model)
         return sums
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
-        """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``."""
-        loss, total, metrics = self.run.loss_function, 0.0, Sums()
-        rows = rows_in(batch[1])
-        for place, (x, y, weight) in enumerate(self._parts(batch, rows)):
+        """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``.
+
+        Returns:
+            The sum of the loss, without ``count``, and the sums of the metrics.
+        """
+        loss, total = self.run.loss_function, 0.0
+        metrics: Sums = {}
+        for place, (x, y, weight) in enumerate(self._parts(batch, rows_in(batch[1]))):
             model.forward(x, key=(*key, place) if place else key, copy=False)
             record = model.recorded() if self.figures.summed else None
             total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
             if record is not None:
                 add_sums(metrics, self.figures.training_sums(model, record, y, weight))
-        own = loss.count(batch[1].shape if type(batch[1]) is np.ndarray else (rows,), batch[2])
-        return {"loss": (total, own)} | metrics
+        return {"loss": (total,)} | metrics
 
     def update(self) -> None:
         """Apply the gradients: one step of the optimizer."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, Batch
+from framework.data.pieces import rows_of_batch
 from framework.models import Model
 from framework.parallel.turns import Turns
 from framework.parallel.workers import AllReduce, Tree, Workers
 from framework.settings.component import Component, Count, Positive
+from framework.trees import rows_in
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
 
+_Jobs: TypeAlias = Mapping[int, Callable[[Model], Sums]]
+"""By shard, what fills a model's gradient with that of its rows, and returns their sums."""
 
 _Computed: TypeAlias = tuple[int, Sums, Array, Exception | None]
 """A shard, its sums, its gradient with the new buffers, and an error so far."""
@@ -60,20 +64,24 @@ class Strategy:
         """Return which of the rows of a batch this worker needs; None is all of them."""
         return None
 
-    def parts(self, rows: int) -> list[tuple[int, slice | None]]:
+    def parts(self, rows: int) -> Sequence[tuple[int, slice | None]]:
         """Return the number and the rows of each part of a batch that this worker computes."""
         return [(0, None)]
 
-    def gradient(self, rows: int, fill: Callable[..., Sums], model: Model) -> Sums:
+    def gradient(
+        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+    ) -> Sums:
         """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
         Args:
-            rows: The rows of the batch.
-            fill: Called with a model, with some rows of the batch, and with the number of the part where there are
-                several: fills the model's gradient with theirs, and returns their sums.
+            fill: Called with a model, some rows, ``count`` and a key: fills the model's gradient with theirs, and
+                returns their sums.
             model: The model.
+            batch: The batch.
+            count: What the loss of all rows is divided by.
+            key: The key of the batch's random numbers. Of several parts, each adds its number to it.
         """
-        return fill(model, None)
+        return fill(model, batch, count, key)
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
@@ -121,17 +129,23 @@ class Sharded(Strategy):
     def own(self, rows: int) -> slice:
         return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
 
-    def parts(self, rows: int) -> list[tuple[int, slice | None]]:
+    def parts(self, rows: int) -> list[tuple[int, slice]]:
         bounds = [self._start(rows, shard) for shard in range(self._own.start, self._own.stop + 1)]
         places = zip(self._own, bounds, bounds[1:], strict=False)
         return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
 
-    def gradient(self, rows: int, fill: Callable[..., Sums], model: Model) -> Sums:
+    def gradient(
+        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+    ) -> Sums:
+        jobs = {
+            shard: partial(fill, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
+            for shard, part in self.parts(rows_in(batch[1]))
+        }
         gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixes else ()
         length = gradient.size + sum(buffer.size for buffer in buffers)
         tree, error = self._tree, None
         compute = self._together if self._mixes else self._one_by_one
-        for shard, sums, numbers, error in compute(rows, fill, model):
+        for shard, sums, numbers, error in compute(jobs, model):
             tree = tree or self._planned(sums, length, gradient.dtype)
             self._put(tree, shard, numbers, sums, error)
         tree = tree or self._planned({}, length, gradient.dtype)  # there are more workers than shards
@@ -143,22 +157,21 @@ class Sharded(Strategy):
             place += buffer.size
         return found
 
-    def _one_by_one(self, rows: int, fill: Callable[..., Sums], model: Model) -> Iterator[_Computed]:
+    def _one_by_one(self, jobs: _Jobs, model: Model) -> Iterator[_Computed]:
         """Compute one shard after another with the model itself."""
-        error, parts = None, dict(self.parts(rows))
+        error = None
         for shard in self._own:
             sums: Sums = {}
-            if shard in parts and error is None:
+            if shard in jobs and error is None:
                 try:
-                    sums = fill(model, parts[shard], shard)
+                    sums = jobs[shard](model)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum that they wait for)
                     error = raised
             yield shard, sums, model.parameters.gradient, error
 
-    def _together(self, rows: int, fill: Callable[..., Sums], model: Model) -> Iterator[_Computed]:
+    def _together(self, jobs: _Jobs, model: Model) -> Iterator[_Computed]:
         """Compute the shards in turns, each with a copy of the model; shard 0 gives the new buffers too."""
-        parts = dict(self.parts(rows))
-        for shard in parts:
+        for shard in jobs:
             twin = self._twins.get(shard)
             if twin is None or twin.parameters.frozen != model.parameters.frozen:
                 self._twins[shard] = model.copy()
@@ -166,9 +179,7 @@ class Sharded(Strategy):
                 twin.parameters.vector = model.parameters.vector
                 for name, buffer in model.buffers.items():
                     twin.buffers[name][...] = buffer
-        found, error = self._turns.run(
-            {shard: partial(fill, self._twins[shard], part, shard) for shard, part in parts.items()}
-        )
+        found, error = self._turns.run({shard: partial(job, self._twins[shard]) for shard, job in jobs.items()})
         for shard in self._own:
             numbers: Array = np.zeros(0)
             if shard in found:

@@ -21,6 +21,7 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.data.pieces import rows_of_batch
 from framework.data.sources import batches, prepare
 from framework.engines import Engine
 from framework.parallel.strategy import Strategy
@@ -106,10 +107,11 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
 class Halves(Strategy):
     """Two workers with half of the rows each, one after the other in this process."""
 
-    def gradient(self, rows, fill, model):
-        first = fill(model, slice(0, rows // 2), 0)
+    def gradient(self, fill, model, batch, count, key):
+        half = len(batch[1]) // 2
+        first = fill(model, rows_of_batch(batch, slice(0, half)), count, (*key, 0))
         kept = model.parameters.gradient.copy()
-        second = fill(model, slice(rows // 2, rows), 1)
+        second = fill(model, rows_of_batch(batch, slice(half, None)), count, (*key, 1))
         model.parameters.gradient += kept
         return {key: tuple(a + b for a, b in zip(first[key], second[key], strict=True)) for key in first}
 
