@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import json
 import shlex
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -236,7 +234,12 @@ def sweep_runs(
     shown, well = _relative(sweep.path), True
     try:
         if workers > 1:
-            well = work_together(sweep, workers, click.get_current_context().params["imports"])
+            flags = [f"--import={module}" for module in click.get_current_context().params["imports"]]
+            runs = len(sweep.trials)
+            codes = work_together(
+                ["sweep", str(sweep.path), "--json", *flags], min(workers, runs), restarts=5 * runs, stderr=None
+            )
+            well = not any(codes)
         else:
             for row in sweep.work(None if index is None else [sweep.name(index)]):
                 figure = f"{sweep.objective} {_cell(row.get(sweep.objective))}"
@@ -346,26 +349,21 @@ def _predict_parts(
 ) -> None:
     given = click.get_current_context().params
     flags = {"--import": given["imports"], "--keep": keep, "--set": changes}
-    command = [sys.executable, "-m", "framework", "predict", str(run.path), data, "--out", out]
+    command = ["predict", str(run.path), data, "--out", out, *["--overwrite"] * overwrite]
     command += [text for flag, values in flags.items() for value in values for text in (flag, value)]
-    command += ["--overwrite"] * overwrite
 
     def report(error: FrameworkError) -> None:
         click.echo(f"Error: {printable(with_flags(str(error)))}", err=True)
 
-    with contextlib.ExitStack() as stack:
-        # Each of them meets the errors that this process meets, which prints them.
-        null, others = subprocess.DEVNULL, list[subprocess.Popen[bytes]]()
-        for _ in range(workers - 1):
-            others.append(stack.enter_context(subprocess.Popen(command, stdin=null, stdout=null, stderr=null)))
-            stack.callback(others[-1].terminate)
-        found = write_parts(run, data, out, keep, changes, overwrite=overwrite, report=report)
-        ends = [other.wait() for other in others]
-    if killed := [end for end in ends if end not in (0, 1)]:
-        click.echo(f"Warning: {len(killed)} of {workers} processes were ended; the others wrote their parts", err=True)
+    codes = work_together(command, workers) if workers > 1 else []
+    if killed := [code for code in codes if code not in (0, 1)]:
+        click.echo(f"Warning: {len(killed)} of {workers} processes were ended; this one writes missing parts", err=True)
+    # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
+    found = write_parts(run, data, out, keep, changes, overwrite=overwrite, report=report)
     if found.failed:
         raise click.ClickException(f"{out}: {found.failed} files or parts of {data} have no predictions")
-    click.echo(f"{out}: {found.parts} parts, {found.rows} rows; this process wrote {found.written} parts")
+    written = "" if codes else f"; this process wrote {found.written} parts"
+    click.echo(f"{out}: {found.parts} parts, {found.rows} rows{written}")
 
 
 @click.command(short_help="Print an experiment or a run, with every setting.")

@@ -90,7 +90,6 @@ class RunFolder:
             "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": [*command],
-            "process": os.getpid(),
             "folder": str(Path.cwd()),
             "versions": _versions(),
         }

@@ -268,12 +268,22 @@ def test_two_processes_write_each_part_once():
 
 
 @pytest.mark.usefixtures("workplace")
-def test_a_worker_that_is_killed_is_told_and_its_parts_are_written():
+def test_workers_write_all_parts_and_errors_are_told_once():
+    Path("data", "text.parquet").write_text("no table")
+    printed = command("predict", "run", "data", "--out", "parts", "--workers", "2", status=1)
+    assert printed.count("data/text.parquet is not a Parquet file") == 1
+    require_right()
+    Path("data", "text.parquet").unlink()
+    assert command("predict", "run", "data", "--out", "parts").endswith("; this process wrote 0 parts\n")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_parts_of_killed_workers_are_written():
     Path("dies.py").write_text(
         f"import os, signal\nif os.getpid() != {os.getpid()}:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     printed = command("predict", "run", "data", "--out", "parts", "--workers", "2", "--import", "dies")
-    assert "Warning: 1 of 2 processes were ended; the others wrote their parts\n" in printed
+    assert "Warning: 2 of 2 processes were ended; this one writes missing parts\n" in printed
     require_right()
 
 
