@@ -17,21 +17,17 @@ from functools import lru_cache
 from typing import Any
 
 _DOUBLE = '''
-def scale_of_two(n):
-    """Return 2^n for a whole number -1022 <= n <= 1023, written into the bits of the exponent."""
-    return number((bits(n + 6755399441055744.0) << 52) + 4607182418800017408)
-
-
 def reduced_exponential(x):
-    """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2."""
-    n = (x * 1.4426950408889634 + 6755399441055744.0) - 6755399441055744.0  # leaves no fraction
+    """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2; n where a number has its exponent."""
+    shifted = x * 1.4426950408889634 + 6755399441055744.0  # leaves no fraction
+    n = shifted - 6755399441055744.0
     r = (x - n * 0.693145751953125) - n * 1.4286068203094172e-6
     p = 2.5100424157005067e-8 * r + 2.7620138719733994e-7
     p = (p * r + 2.7557268378684192e-6) * r + 2.480152119021773e-5
     p = (p * r + 1.9841269863105968e-4) * r + 1.3888888917281794e-3
     p = (p * r + 8.333333333330051e-3) * r + 4.166666666662399e-2
     p = (p * r + 1.6666666666666669e-1) * r + 5.000000000000001e-1
-    return n, p * (r * r) + r
+    return bits(shifted) << 52, p * (r * r) + r
 
 
 def log(x):
@@ -58,19 +54,15 @@ def log(x):
 '''
 
 _SINGLE = '''
-def scale_of_two(n):
-    """Return 2^n for a whole number -126 <= n <= 127, written into the bits of the exponent."""
-    return number((bits(n + 12582912.0) << 23) + 1065353216)
-
-
 def reduced_exponential(x):
-    """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2."""
-    n = (x * 1.4426950408889634 + 12582912.0) - 12582912.0  # leaves no fraction
+    """Return (n, exp(r) - 1) with x = n log 2 + r, |r| <= log(2) / 2; n where a number has its exponent."""
+    shifted = x * 1.4426950408889634 + 12582912.0  # leaves no fraction
+    n = shifted - 12582912.0
     r = (x - n * 0.693359375) + n * 2.12194440e-4
     p = 1.9875691500e-4 * r + 1.3981999507e-3
     p = (p * r + 8.3334519073e-3) * r + 4.1665795894e-2
     p = (p * r + 1.6666665459e-1) * r + 5.0000001201e-1
-    return n, p * (r * r) + r
+    return bits(shifted) << 23, p * (r * r) + r
 
 
 def log(x):
@@ -99,24 +91,23 @@ def log(x):
 
 _TRANSCENDENTAL = '''
 def exp(x):
-    """Return the exponential."""
-    x = {high} if x > {high} else x
-    x = {low} if x < {low} else x
-    n, change = reduced_exponential(x)
-    half = (0.5 * n + {whole}) - {whole}
-    return (1.0 + change) * scale_of_two(half) * scale_of_two(n - half)
+    """Return the exponential. n is added to the bits of the exponent; 64 more where the result is tiny."""
+    least = {low} if x < {low} else x
+    n, change = reduced_exponential(least)
+    tiny = x < {tiny}
+    scaled = number(bits(1.0 + change) + (n + {shift} if tiny else n))
+    scaled = scaled * 5.421010862427522e-20 if tiny else scaled
+    return scaled if x <= {high} else x + inf
 
 
 def expm1(x):
     """Return exp(x) - 1."""
-    x = {high} if x > {high} else x
-    x = {least} if x < {least} else x
-    n, change = reduced_exponential(x)
-    half = (0.5 * n + {whole}) - {whole}
-    first, second = scale_of_two(half), scale_of_two(n - half)
-    scale = first * second
-    small, large = change * scale + (scale - 1.0), (1.0 + change) * first * second
-    return copysign(large if n > 60.0 else small, x)
+    least = {least} if x < {least} else x
+    n, change = reduced_exponential(least)
+    scale = number(n + {one})
+    small, large = change * scale + (scale - 1.0), number(bits(1.0 + change) + n)
+    large = large if x <= {high} else x + inf
+    return copysign(small if x < 41.9 else large, x)
 
 
 def log1p(x):
@@ -323,13 +314,15 @@ def _polynomial(coefficients: tuple[float, ...]) -> str:
 
 
 _FORMS: dict[str, dict[str, Any]] = {
-    "double": {"high": 710.0, "least": -40.0, "low": -746.0, "whole": 6755399441055744.0}
-    | {"far": 28.0, "half": -(1 << 27), "erf": _polynomial(_ERF_DOUBLE), "erfc": _polynomial(_ERFC_DOUBLE)},
-    "float": {"high": 89.0, "least": -20.0, "low": -104.0, "whole": 12582912.0}
-    | {"far": 11.0, "half": -(1 << 12), "erf": _polynomial(_ERF_SINGLE), "erfc": _polynomial(_ERFC_SINGLE)},
+    "double": {"high": 709.782712893384, "least": -40.0, "low": -746.0, "tiny": -708.0}
+    | {"one": 1023 << 52, "shift": 64 << 52, "far": 28.0, "half": -(1 << 27)}
+    | {"erf": _polynomial(_ERF_DOUBLE), "erfc": _polynomial(_ERFC_DOUBLE)},
+    "float": {"high": 88.72283, "least": -20.0, "low": -104.0, "tiny": -87.0}
+    | {"one": 127 << 23, "shift": 64 << 23, "far": 11.0, "half": -(1 << 12)}
+    | {"erf": _polynomial(_ERF_SINGLE), "erfc": _polynomial(_ERFC_SINGLE)},
 }
-"""Where exp is infinite, exp(x) - 1 is -1, exp is 0; a number that leaves no fraction when it is added; where erfc is
-0; a mask of half the bits of a number."""
+"""The largest x with a finite exp(x); where exp(x) - 1 is -1, exp is 0, exp may be subnormal; the bits of 1, and of 64
+in the exponent; where erfc is 0; a mask of half the bits of a number."""
 
 
 @lru_cache

@@ -80,6 +80,24 @@ def test_special_values_are_those_of_numpy(dtype):
 
 
 @DTYPES
+def test_exponentials_are_finite_up_to_the_last_number_with_a_finite_one(dtype):
+    last = {"float64": 709.782712893384, "float32": 88.72283}[dtype]  # log of the largest number
+    x = np.array([last, np.nextafter(np.dtype(dtype).type(last), np.dtype(dtype).type(np.inf))], dtype)
+    for name in ("exp", "expm1"):
+        assert np.isfinite(values(f"{name}(x)", x)).tolist() == [True, False], name
+
+
+@DTYPES
+def test_exponentials_of_any_nan_are_nan(dtype):
+    kind, bits = {"float64": (np.uint64, 52), "float32": (np.uint32, 23)}[dtype]
+    quiet, negative = kind(2 ** (bits - 1)), kind(2 ** (np.dtype(dtype).itemsize * 8 - 1))
+    payloads = np.arange(1, 4096, dtype=kind) | kind(np.array(np.inf, dtype).view(kind)) | quiet
+    x = np.concatenate([payloads, payloads | negative]).view(dtype)
+    for name in ("exp", "expm1", "tanh"):
+        assert np.isnan(values(f"{name}(x)", x)).all(), name
+
+
+@DTYPES
 def test_a_function_of_one_number_is_the_same_as_of_many(dtype):
     x = np.linspace(-3, 3, 67, dtype=dtype)
     for formula in EXACT:
