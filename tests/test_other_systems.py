@@ -62,7 +62,7 @@ def test_an_llvmlite_that_cannot_be_imported_is_a_reason_to_fall_back(tmp_path):
     (tmp_path / "llvmlite.py").write_text("raise ImportError('llvmlite needs another LLVM')")
     printed, warned = output(TRAINING, tmp_path, "compiled")
     assert printed == "4 numpy"
-    assert "falls back to NumPy: llvmlite needs another LLVM" in warned
+    assert "falling back to NumPy: llvmlite needs another LLVM" in warned
 
 
 def test_numbers_of_a_checkpoint_have_the_byte_order_of_the_machine():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +19,7 @@ from framework.data.splits import rows_of_parts
 from framework.engines import Engine
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
+from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
@@ -46,13 +47,16 @@ def fit_many(
     epochs: int | None,
 ) -> list[Run]:
     """Train as ``Trainer.fit_many`` does."""
-    models = [*models]
-    if not models or not all(isinstance(model, Model) for model in models):
-        raise SettingsError(f"{NAME}: argument 'models' must be one or more models; got {brief(models)}")
+    models = models if isinstance(models, Model) else [*models]
+    if isinstance(models, Model) or not models or not all(isinstance(model, Model) for model in models):
+        raise SettingsError(f"{NAME}: argument 'models' must be a list of models; got {brief(models)}")
     if len({id(model.outermost) for model in models}) < len(models):
         raise SettingsError(f"{NAME}: argument 'models' must not hold one model twice; use model.copy()")
     given = {"optimizers": optimizers, "seeds": seeds, "splits": splits}
-    each = {name: None if values is None else [*values] for name, values in given.items()}
+    each = {
+        name: None if values is None else [values] if isinstance(values, Optimizer) else [*values]
+        for name, values in given.items()
+    }
     for name, values in each.items():
         if values is not None and len(values) != len(models):
             raise SettingsError(
@@ -69,8 +73,8 @@ def fit_many(
         for model, (rows, _) in zip(models, parts, strict=True):
             settled.enter_context(settling(model, rows, NAME, None))
         plan = _plan(trainers, models)
-    with rows_of_parts(validation):
-        members = _members(trainers, models, parts, epochs, plan)
+        with rows_of_parts(validation):
+            members = _members(trainers, models, parts, epochs, plan)
     return _trained(trainer, members, plan)
 
 
@@ -191,13 +195,13 @@ class Member:
         session: What surrounds its training.
         engine: Makes its steps with NumPy, where the kernel cannot.
         piece: The rows of its epoch.
-        ended: Whether its training has ended.
+        ended: Whether its training has ended, or has not begun.
     """
 
     session: Session
     engine: Engine
     piece: Piece
-    ended = False
+    ended = True
 
     def __init__(self, trainer: Trainer, run: Run, source: ArraySource, held_out: Source | None) -> None:
         self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
@@ -210,6 +214,7 @@ class Member:
         options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
         self.engine = Engine(run, trainer._figures, self.session.call, **options)
         self.session.__enter__()
+        self.ended = False
 
     def _rows(self) -> Any:
         return self.source.rows_of(*self.trainer._place(self.run))
@@ -220,9 +225,13 @@ class Member:
             self.ended = True
             self.session.__exit__(None if error is None else type(error), error, None)
 
-    def fail(self, error: DivergedError) -> None:
-        """End the training of this model alone."""
-        self.end(error)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """End the training of this model alone where it diverges."""
+        try:
+            yield
+        except DivergedError as error:
+            self.end(error)
 
 
 class _Session(Session):
@@ -320,19 +329,18 @@ def _trained(trainer: Trainer, members: Sequence[Member], plan: Plan) -> list[Ru
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
     engine = ManyEngine(plan, trainer._step_rows, trainer._figures)
-    runs, diverged = [member.run for member in members], list[DivergedError]()
-    started: list[Member] = []
+    runs = [member.run for member in members]
     with _Interrupts() as interrupts:
         try:
             for member in members:
-                started.append(member)
-                member.begin()
+                with member.alone():
+                    member.begin()
             while active := [member for member in members if not member.ended]:
                 interrupts.act(members)
                 _epoch(engine, [member for member in active if _begins(member)], lambda: interrupts.act(members))
             interrupts.act(members)
         except BaseException as error:
-            for member in started:
+            for member in members:
                 _end_after(member, error)
             error.runs = runs  # type: ignore[attr-defined]
             raise
@@ -341,10 +349,11 @@ def _trained(trainer: Trainer, members: Sequence[Member], plan: Plan) -> list[Ru
 
 
 def _begins(member: Member) -> bool:
-    """Begin an epoch, or end the training of a model that has made all of them or is to stop."""
-    if member.session.begin_epoch():
-        return True
-    member.end()
+    """Begin an epoch, and return whether to make it; end the training of a model that is done or is to stop."""
+    with member.alone():
+        if member.session.begin_epoch():
+            return member.run.stop_reason is None  # of on_epoch_begin
+        member.end()
     return False
 
 
@@ -378,7 +387,9 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
             while not any(member.ended for member in block) and not block[0].piece.done:
                 check()
                 with block[0].session.flushing:
-                    engine.advance(block)
+                    diverged = engine.advance(block)
+                for member, error in diverged:
+                    member.end(error)
     for member in members:
         if not member.ended:
             _finish(member)
@@ -386,9 +397,6 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
 
 def _finish(member: Member) -> None:
     """End an epoch of a model; one whose weights are not finite has diverged."""
-    try:
+    with member.alone():
         member.session._require_finite_weights()
-    except DivergedError as error:
-        member.fail(error)
-        return
-    member.session.end_epoch(member.trainer._figured(member.run, member.held_out, member.engine.strategy))
+        member.session.end_epoch(member.trainer._figured(member.run, member.held_out, member.engine.strategy))

@@ -143,7 +143,7 @@ def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
         run = trainer(engine=engine, epochs=2).fit(NEURON.copy(), (X, Y))
     assert (run.engine, run.step) == ("numpy", 14)
     reason = "function f, line 3 of the kernel: no function cosine"
-    expected = [f"the compiled engine falls back to NumPy: {reason}"] if engine == "compiled" else []
+    expected = [f"engine='compiled': falling back to NumPy: {reason}"] if engine == "compiled" else []
     assert [str(notice.message) for notice in notices] == expected
 
 

@@ -78,7 +78,7 @@ def test_samples_of_several_axes_have_no_form():
 def test_samples_of_several_axes_fall_back_with_a_reason():
     pytest.importorskip("llvmlite")
     x, y = RNG.normal(size=(6, 5, 3)), RNG.normal(size=(6, 5, 2))
-    with pytest.warns(UserWarning, match=r"falls back to NumPy: a kernel takes samples of one axis; got x"):
+    with pytest.warns(UserWarning, match=r"falling back to NumPy: a kernel takes samples of one axis; got x"):
         run = trainer(loss=HalfSquaredError()).fit(Dense(3, 2), (x, y))
     assert run.engine == "numpy"
 

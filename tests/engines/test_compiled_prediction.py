@@ -271,6 +271,15 @@ def test_threads_may_call_at_once():
     assert wrong == []
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda fast: pickle.loads(pickle.dumps(fast))])
+def test_a_compiled_model_can_be_copied_and_pickled(copied):
+    fast = compile_model(network())
+    other = copied(fast)
+    np.testing.assert_array_equal(other(X), fast(X))
+    other.model.parameters.vector[:] = 0.0
+    assert not np.array_equal(other(X), fast(X))
+
+
 def test_copies_and_files_have_their_own_weights():
     model = network()
     fast = compile_model(model)

@@ -1,6 +1,7 @@
 """fit_many: each model becomes what a fit of its own makes of it, up to rounding."""
 
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from framework import (
     CosineSchedule,
     CrossEntropy,
     CSVLog,
+    DataError,
     DataParallel,
     Dense,
     DivergedError,
@@ -39,6 +41,7 @@ from framework import (
     Trainer,
     on,
 )
+from framework.training.flushing import flushes
 
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
@@ -206,6 +209,79 @@ def test_a_model_stops_alone_and_keeps_its_weights():
     require_equal(trainer.fit_many(models, data, validation, optimizers=rates), expected, 1e-12)
 
 
+def test_a_stop_before_an_epoch_ends_training_at_once():
+    @on("epoch_begin")
+    def stop(run):
+        if (run.epoch, run.seed) == (1, 2):
+            run.stop("enough")
+
+    models, seeds = [classifier(seed) for seed in range(3)], [1, 2, 3]
+    trainer = trainer_of(CrossEntropy(), epochs=3, callbacks=[stop])
+    expected = alone(trainer, models, (X, CLASSES), seeds=seeds)
+    assert [run.epoch for run in expected] == [3, 1, 3]
+    require_equal(trainer.fit_many(models, (X, CLASSES), seeds=seeds), expected, 1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"clip_norm": 0.01}, {"rate_factors": (("0.*", 0.1),)}], ids=["clip", "factors"])
+def test_settings_without_a_kernel_that_a_hook_assigns_fall_back_to_numpy(changes):
+    @on("epoch_end")
+    def assign(run):
+        if run.seed == 2:
+            run.optimizer.recipe = run.optimizer.recipe.replace(**changes)
+
+    models, seeds = [classifier(seed) for seed in range(3)], [1, 2, 3]
+    trainer = trainer_of(CrossEntropy(), epochs=2, callbacks=[assign])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = alone(trainer, models, (X, CLASSES), seeds=seeds)
+    with pytest.warns(UserWarning, match="fit_many: falling back to NumPy: "):
+        runs = trainer.fit_many(models, (X, CLASSES), seeds=seeds)
+    require_equal(runs, expected, 1e-12)
+
+
+def test_an_error_when_training_begins_ends_each_callback_once():
+    ended = []
+
+    @on("train_begin")
+    def fails(_run):
+        raise ValueError("at the start")
+
+    trainer = trainer_of(CrossEntropy(), callbacks=[on("train_end")(ended.append), fails])
+    with pytest.raises(ValueError, match="at the start") as caught:
+        trainer.fit_many([classifier(0), classifier(1)], (X, CLASSES))
+    assert ended == [caught.value.run]
+
+
+@pytest.mark.parametrize("hook", ["train_begin", "epoch_begin", "epoch_end", "train_end"])
+def test_a_hook_that_finds_a_divergence_ends_its_model_alone(hook):
+    @on(hook)
+    def finds(run):
+        if run.seed == 2:
+            raise DivergedError("found by a hook")
+
+    models, seeds = [classifier(seed) for seed in range(3)], [1, 2, 3]
+    trainer = trainer_of(CrossEntropy(), epochs=2)
+    expected = alone(trainer, models, (X, CLASSES), seeds=seeds)
+    with pytest.raises(DivergedError, match="found by a hook") as caught:
+        trainer.replace(callbacks=[finds]).fit_many(models, (X, CLASSES), seeds=seeds)
+    notes = caught.value.__notes__
+    assert len(notes) == len(set(notes))
+    runs = caught.value.runs
+    require_equal([runs[0], runs[2]], [expected[0], expected[2]], 1e-12)
+
+
+@pytest.mark.skipif(not flushes(wanted=True), reason="the platform has no such mode")
+def test_hooks_keep_subnormal_numbers_where_another_model_of_the_block_diverges():
+    kept = []
+    hook = on("train_end")(lambda run: kept.append(bool(np.float64(1e-310) * (run.seed + 0.5) > 0)))
+    rates = [SGDOptimizer(learning_rate=rate) for rate in (0.01, 1e300, 0.02)]
+    with pytest.raises(DivergedError):
+        trainer_of(MeanSquaredError(), callbacks=[hook], epochs=2).fit_many(
+            [network(seed) for seed in range(3)], (X, NUMBERS), optimizers=rates
+        )
+    assert kept == [True] * 3
+
+
 def test_hooks_are_called_with_each_run():
     found = []
     hooks = [on(hook)(lambda run, hook=hook: found.append((hook, run))) for hook in ("train_begin", "epoch_end")]
@@ -296,6 +372,7 @@ def test_other_engines_train_one_model_after_another():
         ({}, {"seeds": [0]}, "'seeds'"),
         ({}, {"splits": [1, 2]}, "'splits'"),
         ({}, {"splits": [*KFold(2).split(X)], "validation": (X, CLASSES)}, "splits"),
+        ({}, {"optimizers": PLAIN}, "'optimizers' must have one for each of the 2 models; got 1"),
         ({}, {"models": []}, "'models'"),
         ({}, {"models": [classifier(0), network(0)]}, "same layers"),
         ({}, {"models": [Sequential(Dense(5, 4, Tanh()), BatchNorm(4), Dense(4, 2, Softmax()))]}, "BatchNorm"),
@@ -309,6 +386,25 @@ def test_what_the_kernel_does_not_know_is_refused_before_anything_changes(settin
         trainer_of(CrossEntropy(), **settings).fit_many(**given)
     for model, vector in zip(given["models"], before, strict=True):
         np.testing.assert_array_equal(model.parameters.vector, vector)
+
+
+def test_a_data_error_of_one_split_leaves_all_models_as_they_were():
+    models = [Sequential(Dense(units=4, activation=Tanh()), Dense(units=2, activation=Softmax())) for _ in range(2)]
+    x = X.copy()
+    x[60, 0] = np.nan
+    before = [repr(model) for model in models]
+    with pytest.raises(DataError, match="finite"):
+        trainer_of(CrossEntropy()).fit_many(
+            models, (x, CLASSES), splits=[(range(20), range(40)), (range(70), range(9))]
+        )
+    assert [repr(model) for model in models] == before
+    assert [model.input_shape for model in models] == [(None,)] * 2
+
+
+@pytest.mark.parametrize("model", [classifier(0), neuron(0)], ids=["network", "neuron"])
+def test_one_model_without_a_list_is_refused_as_such(model):
+    with pytest.raises(SettingsError, match=f"must be a list of models; got {type(model).__name__}"):
+        trainer_of(CrossEntropy()).fit_many(model, (X, CLASSES))
 
 
 def test_one_model_twice_is_refused():

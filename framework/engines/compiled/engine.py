@@ -175,7 +175,7 @@ class CompiledEngine(Engine):
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
             if run.step or not self.quiet:
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                warn(f"the compiled engine falls back to NumPy: {reason}")
+                warn(f"engine='compiled': falling back to NumPy: {reason}")
             if not run.step:
                 run.engine = "numpy"
                 run.recipe.pop("products", None)

@@ -20,7 +20,6 @@ from framework.engines.compiled.source import Make
 from framework.engines.records import CannotLower, Lowered
 from framework.native.lanes import ADDED, PLAIN, TIMES, lanes_text
 from framework.native.machine import processor
-from framework.optimizers import Optimizer
 
 ROWS = 1024
 """A formula over rows takes this many numbers of a column at once."""
@@ -164,17 +163,6 @@ def require_form(plan: Plan) -> None:
             raise CannotLower("it takes layers one after another")
     if not wiring.in_line or plan.shares is not None:
         raise CannotLower("it takes models of one input and one output")
-    require_clips(plan.optimizer)
-
-
-def require_clips(optimizer: Optimizer) -> None:
-    """Refuse an optimizer that clips gradients.
-
-    Raises:
-        CannotLower: It does.
-    """
-    if optimizer.clip_norm is not None or optimizer.clip_value is not None:
-        raise CannotLower(f"it does not clip gradients, as {type(optimizer).__name__} is to do")
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 A block holds as many models as a vector has numbers; lanes without a model of their own repeat the first one. Before a
 chunk of steps the parameters of the models are copied into the block, and after it back. If a model diverges in a
 chunk, the kernel makes the steps before that again, and NumPy makes the step for each model of the block, which finds
-the model and raises its error. A model that stops or diverges leaves its block; those that are left fill new blocks.
+the model and its error. A model that stops or diverges leaves its block; those that are left fill new blocks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from framework.engines.compiled.lanes import (
     ManySource,
     lanes_of,
     many_source,
-    require_clips,
     require_form,
     update_of,
 )
 from framework.engines.compiled.lower import Plan, lowered
 from framework.engines.compiled.wiring import Wiring
-from framework.engines.records import CannotLower, rehearsed_update
+from framework.engines.records import CannotLower, Lowered, rehearsed_update
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model
@@ -43,6 +42,7 @@ from framework.parallel.strategy import Sums
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
+from framework.settings.messages import warn
 
 
 class Member(Protocol):
@@ -57,9 +57,6 @@ class Member(Protocol):
     run: Run
     piece: Piece
     engine: Engine
-
-    def fail(self, error: DivergedError) -> None:
-        """End the training of this model alone."""
 
 
 def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer]) -> Plan:
@@ -81,11 +78,21 @@ def require_like(plan: Plan, model: Model, optimizer: Optimizer) -> bool:
     Raises:
         CannotLower: A part has no form in a kernel.
     """
+    _record_of(optimizer, plan.dtype)
+    return model.dtype == plan.dtype and _shape(Wiring.of(model)) == _shape(plan.wiring)
+
+
+def _record_of(optimizer: Optimizer, dtype: str) -> Lowered:
+    """Return the record of an update that a kernel can make for several models.
+
+    Raises:
+        CannotLower: There is none.
+    """
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
-    require_clips(optimizer)
-    rehearsed_update(optimizer, plan.dtype)
-    return model.dtype == plan.dtype and _shape(Wiring.of(model)) == _shape(plan.wiring)
+    if optimizer.clip_norm is not None or optimizer.clip_value is not None:
+        raise CannotLower(f"it does not clip gradients, as {type(optimizer).__name__} is to do")
+    return rehearsed_update(optimizer, dtype)
 
 
 def _shape(wiring: Wiring) -> tuple[Any, ...]:
@@ -141,17 +148,20 @@ class ManyEngine:
             self._spans[id(parameters)] = parameters, parameters.version, found
         return found
 
-    def advance(self, block: Sequence[Member]) -> None:
-        """Make a chunk of steps of the models of a block, whose rows are not done."""
+    def advance(self, block: Sequence[Member]) -> list[tuple[Member, DivergedError]]:
+        """Make a chunk of steps of a block, whose rows are not done; return the models that diverge, with their errors.
+
+        Where a hook has assigned settings of an optimizer that have no kernel, NumPy makes the steps.
+        """
         size = block[0].piece.size
         first = block[0].piece.place // size
         total = math.ceil(block[0].piece.count / size)
         longest = max(1, int(min(self._length, self._longest)))
         rates = [member.engine.rates(min(longest, total - first)) for member in block]
         length = min(map(len, rates))
-        if not length:  # a schedule has failed, and raises its error in this step
-            self._by_numpy(block, 1)
-            return
+        record, _ = self._updates(block[0].run.optimizer.recipe)
+        if not length or record is None:  # of a schedule that fails, NumPy raises the error
+            return self._by_numpy(block, 1)
         begun = time.perf_counter()
         kernel, data = self._kernel(block)
         stop = first + length
@@ -167,16 +177,15 @@ class ManyEngine:
         try:
             metrics = self._metrics(block, kernel, first, steps)
         except Exception:  # noqa: BLE001 (a metric's own error, which NumPy raises in the step that it belongs to)
-            self._by_numpy(block, length)
-            return
+            return self._by_numpy(block, length)
         self._count(block, kernel, steps, rates, sums, losses)
         for member, found in zip(block, metrics, strict=True):
             for batch_sums in found:
                 add_sums(member.run.sums, batch_sums)
         if by_numpy:
-            self._by_numpy(block, by_numpy)
-            return
+            return self._by_numpy(block, by_numpy)
         self._length = min(CHUNK_SECONDS * length / (time.perf_counter() - begun), GROWTH * length)
+        return []
 
     def _metrics(self, block: Sequence[Member], kernel: _Kernel, first: int, steps: int) -> list[list[Sums]]:
         """Return the metrics' sums of each model and batch."""
@@ -216,22 +225,28 @@ class ManyEngine:
             run.optimizer.steps += steps
             run.optimizer.updating = False
 
-    def _by_numpy(self, block: Sequence[Member], steps: int) -> None:
-        """Make some steps with NumPy; a model that diverges ends."""
+    def _by_numpy(self, block: Sequence[Member], steps: int) -> list[tuple[Member, DivergedError]]:
+        """Make some steps with NumPy, and return the models that diverge."""
+        diverged = []
         for member in block:
             try:
                 for _ in range(steps):
                     member.engine.advance(member.piece)
             except DivergedError as error:
-                member.fail(error)
+                diverged.append((member, error))
+        return diverged
 
     def _updates(self, recipe: Optimizer) -> tuple[Any, tuple[float, ...]]:
-        """Return the update of an optimizer, and its numbers that kernels take as arguments."""
+        """Return the update of an optimizer, or None, and its numbers that kernels take as arguments."""
         known, found = self._settings.get(id(recipe), (None, (None, ())))
         if known is not recipe:
-            record = rehearsed_update(recipe, self.plan.dtype)
-            update = update_of(record, self.plan.dtype, self.lanes)
-            found = (record, update.text), update.constants
+            try:
+                record = _record_of(recipe, self.plan.dtype)
+                update = update_of(record, self.plan.dtype, self.lanes)
+                found = (record, update.text), update.constants
+            except CannotLower as reason:  # settings that a hook has assigned
+                warn(f"fit_many: falling back to NumPy: {reason}")
+                found = None, ()
             self._settings[id(recipe)] = recipe, found
         return found
 

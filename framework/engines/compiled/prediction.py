@@ -59,6 +59,10 @@ class CompiledModel:
         self.model = model
         self._kernel = self._made()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the model alone; the copy is compiled anew."""
+        return compiled_model, (self.model,)
+
     @property
     def engine(self) -> str:
         """The engine of the predictions: "compiled" or "numpy"."""
