@@ -16,6 +16,7 @@ from framework.data.checks import settling
 from framework.data.pieces import Piece
 from framework.data.sources import ArraySource, Source
 from framework.data.splits import rows_of_parts
+from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
@@ -148,6 +149,8 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     _require_trainer(trainer)
     if any(model.preprocess is not None for model in models):
         raise _refusal("a model with a Preprocess")
+    for component in (trainer.loss, *models, *trainer.regularizers):
+        refresh(component)
     try:
         plan = many_plan(first, trainer.loss, trainer.optimizer, trainer.regularizers)
         for place, (one, model) in enumerate(zip(trainers, models, strict=True)):

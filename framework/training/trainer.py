@@ -243,10 +243,10 @@ class Trainer(Component):
         require_inputs(model, preprocess, name)
         with settling(model, data, name, preprocess):
             require_vocabularies(model, preprocess, name)
-            self._require(model)
-            require_classes(model, preprocess, name)
             for component in (self.loss, model, *self.regularizers):
                 refresh(component)
+            self._require(model)
+            require_classes(model, preprocess, name)
             if run is not None:
                 require_own(run, model, self.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)

@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold
 from framework import (
     L2,
     Accuracy,
+    Activation,
     AdamOptimizer,
     AdamWOptimizer,
     BatchNorm,
@@ -24,6 +25,7 @@ from framework import (
     DivergedError,
     EarlyStopping,
     HalfSquaredError,
+    Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     Metric,
@@ -280,6 +282,41 @@ def test_hooks_keep_subnormal_numbers_where_another_model_of_the_block_diverges(
             [network(seed) for seed in range(3)], (X, NUMBERS), optimizers=rates
         )
     assert kept == [True] * 3
+
+
+FACTOR = 1.0
+
+
+class Scaled(Loss):
+    """A loss that reads a global."""
+
+    def value(self, prediction, target):
+        return FACTOR * (prediction - target) ** 2
+
+
+class ScaledTanh(Activation):
+    """An activation that reads a global."""
+
+    def __call__(self, h):
+        return FACTOR * np.tanh(h)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["fit", "fit_many"])
+def test_a_further_fit_computes_with_the_new_value_of_a_global(monkeypatch, many):
+    def weights():
+        train = trainer.fit_many if many else lambda models, data: trainer.fit(models[0], data)
+        for value in (1.0, 2.0):
+            monkeypatch.setitem(globals(), "FACTOR", value)
+            start = model.parameters.vector.copy()
+            train([model], (X, NUMBERS))
+        return start, model.parameters.vector
+
+    trainer, model = trainer_of(Scaled(), SGDOptimizer(learning_rate=0.01)), network(0, ScaledTanh())
+    start, found = weights()
+    fresh = network(0, ScaledTanh())  # made with the new value
+    fresh.parameters.vector[:] = start
+    trainer.replace(loss=Scaled()).fit(fresh, (X, NUMBERS))
+    np.testing.assert_allclose(found, fresh.parameters.vector, rtol=1e-12)
 
 
 def test_hooks_are_called_with_each_run():

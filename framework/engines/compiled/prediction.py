@@ -60,7 +60,7 @@ class CompiledModel:
         self._kernel = self._made()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the model alone; the copy is compiled anew."""
+        """Copy and pickle the model; the copy makes its own kernel."""
         return compiled_model, (self.model,)
 
     @property
