@@ -25,7 +25,7 @@ from framework.parallel.workers import Workers
 Value = TypeVar("Value")
 
 PERIOD = 0.2
-"""Seconds between two looks of the watchdog."""
+"""Seconds between two checks of the watchdog."""
 ASKING = 0.8
 """The part of the time-out after which the watchdog asks where the others are."""
 PATIENCE = 0.5
@@ -161,7 +161,7 @@ class MPIWorkers(Workers):
             stop.set()
 
     def _watch(self, stop: threading.Event) -> None:
-        """End the job when this worker waits in vain."""
+        """End the job when the operation in which this worker waits cannot complete."""
         while not stop.wait(min(PERIOD, self._timeout / 4)):
             if self._threads:
                 self._receive()
@@ -229,17 +229,18 @@ class MPIWorkers(Workers):
         if self._control is None:
             return
         with self._lock:
-            status = self._mpi.Status()
-            while self._control.Iprobe(status=status):
-                message = self._control.recv(source=status.source)
-                if isinstance(message, _Gone):
-                    self._gone[status.source] = message
-                elif isinstance(message, _Place):
-                    self._places[status.source] = message
-                else:
-                    frame = sys._current_frames().get(self._thread)
-                    stack = "".join(traceback.format_stack(frame)[-6:])
-                    self._send(_Place(self._calls, stack), status.source)
+            for rank in range(self.size):
+                # The next failure of a worker counts only when this worker has failed as often.
+                while rank not in self._gone and self._control.Iprobe(source=rank):
+                    message = self._control.recv(source=rank)
+                    if isinstance(message, _Gone):
+                        self._gone[rank] = message
+                    elif isinstance(message, _Place):
+                        self._places[rank] = message
+                    else:
+                        frame = sys._current_frames().get(self._thread)
+                        stack = "".join(traceback.format_stack(frame)[-6:])
+                        self._send(_Place(self._calls, stack), rank)
 
     def _end(self, code: int, failed: int, text: str) -> None:
         """Print a cause and end all workers. One worker does so at once, the others only if it does not."""

@@ -91,7 +91,7 @@ class Strategy:
 class Sharded(Strategy):
     """The shards of ``DataParallel``, of which a worker computes a range.
 
-    A worker that has an error, or wants all to stop, says so in its sums. Then all of them call ``agree``.
+    The first number of each sum is above 0 if a worker has an error or a signal. Then all workers call ``agree``.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Sharded(Strategy):
         self._layout: list[tuple[str, int]] = []
 
     def _start(self, rows: int, shard: int) -> int:
-        """Return the first row of a shard. Shard 0 always has rows, from which all learn the form of the sums."""
+        """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
         return -(-rows * shard // self.shards)
 
     def own(self, rows: int) -> slice:

@@ -18,7 +18,7 @@ class Turns:
     """Computes the shards of this worker in turns: one exchange with the other workers for each sum."""
 
     def __init__(self, workers: Workers, own: Iterable[int], new: Callable[..., Tree | AllReduce]) -> None:
-        """Know nothing about the sums; the first call of ``run`` learns how many there are, and how long they are.
+        """Plan no sums yet: the first call of ``run`` finds their number and their lengths.
 
         Args:
             workers: The workers.

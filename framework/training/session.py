@@ -70,11 +70,11 @@ class Session:
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
             self._catch_signals()
-            for callback in self.callbacks:
-                if id(callback) in hooks:
-                    self._call(callback, hooks[id(callback)], "on_train_begin")
-                self._started.append(callback)
-            self.agree()
+            with self.together():
+                for callback in self.callbacks:
+                    if id(callback) in hooks:
+                        self._call(callback, hooks[id(callback)], "on_train_begin")
+                    self._started.append(callback)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -97,8 +97,7 @@ class Session:
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
                     self._attempt(partial(self._call, callback, function, "on_train_end"))
-            if run.error is None:
-                self._attempt(run.require_savable)
+            self._attempt(partial(self._end_together, error))
         finally:
             run.end()
             if error is None:  # after on_train_end, so that what is saved there still has the stop to come
@@ -118,6 +117,14 @@ class Session:
         """End a thread that reads ahead."""
         if self._pieces is not None:
             self._pieces.close()
+
+    def _end_together(self, error: BaseException | None) -> None:
+        """Check that the run can be saved; an error of one worker's end is raised on all, if training had no error."""
+        if self.run.error is None:
+            self._attempt(self.run.require_savable)
+        late = self.run.error
+        if error is None and (late is None or isinstance(late, Exception)):  # else the others may still be in a step
+            self.agree(late)
 
     def _tell(self, error: BaseException | None) -> None:
         """Restore buffers after an error; annotate where divergence began."""

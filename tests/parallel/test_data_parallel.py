@@ -200,6 +200,51 @@ def test_different_workers_are_refused_before_the_training(tmp_path):
     assert lines == [f"UsageError {told}"] * 3
 
 
+@needs_mpi
+@pytest.mark.parametrize("hook", ["train_begin", "epoch_end", "train_end"])
+def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "import parallel_pieces as pieces\n"
+        "from framework import on\n"
+        "from framework.parallel.workers import workers\n"
+        "@on(sys.argv[1])\n"
+        "def fail(run):\n"
+        "    if workers().rank == 1:\n"
+        "        raise ValueError('the disk is full')\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        pieces.trainer(callbacks=[fail]).fit(pieces.network(), (pieces.X, pieces.CLASSES))\n"
+        "    except Exception as error:\n"
+        "        os.write(1, f'{workers().rank} {type(error).__name__} {error}\\n'.encode())\n"
+    )
+    lines = pieces.launched(3, hook, program=program)
+    others = [f"{rank} UsageError worker 1: the disk is full" for rank in (0, 2)]
+    assert sorted(lines) == sorted(["1 ValueError the disk is full", *others] * 2)
+
+
+@needs_mpi
+@pytest.mark.parametrize("count", [2, 3])
+def test_workers_may_fail_several_times_in_a_row(count, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from framework.parallel.workers import workers\n"
+        "team = workers()\n"
+        "for _ in range(20):\n"
+        "    for _ in range(5):\n"
+        "        try:\n"
+        "            with team.guard(5):\n"
+        "                raise ValueError\n"
+        "        except ValueError:\n"
+        "            pass\n"
+        "    with team.guard(5):\n"
+        "        team.gather(1)\n"
+        "print('ended')\n"
+    )
+    assert pieces.launched(count, program=program) == ["ended"] * count
+
+
 def test_the_package_is_imported_without_mpi():
     code = "import sys, framework; framework.DataParallel(); print('mpi4py' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
