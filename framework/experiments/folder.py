@@ -30,13 +30,14 @@ from framework.callbacks.stopping import EarlyStopping
 from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
-from framework.errors import DataError, SettingsError
+from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.experiment import Experiment
 from framework.experiments.labelled import labelled
 from framework.experiments.tables import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.experiments.text import read_settings
 from framework.files import write_whole
 from framework.models import Model
+from framework.parallel.workers import started
 from framework.reports.comparing import epoch_of_weights
 from framework.runs.run import Run
 
@@ -80,7 +81,9 @@ class RunFolder:
 
         Raises:
             SettingsError: The folder has contents, or cannot be written.
+            UsageError: The experiment has a strategy, and this process is one of several.
         """
+        require_one_process(experiment)
         folder = Path(path).absolute()
         experiment = _with_savers(experiment)
         text = experiment.to_toml()  # first: what it refuses leaves no folder behind
@@ -127,8 +130,12 @@ class RunFolder:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
                 EarlyStopping has ended, it counts its patience again from there.
             callbacks: More callbacks than the experiment's.
+
+        Raises:
+            UsageError: The experiment has a strategy, and this process is one of several.
         """
         experiment = self.experiment
+        require_one_process(experiment)
         trainer = experiment.trainer
         own = [_inside(callback, self.path) for callback in trainer.callbacks]
         trainer = trainer.replace(callbacks=[*own, *callbacks])
@@ -253,6 +260,16 @@ class RunFolder:
             return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))[name])
         except (OSError, ValueError, LookupError, TypeError):
             raise SettingsError(f"{self.path / ABOUT} must be as the run has written it, with its {name}") from None
+
+
+def require_one_process(experiment: Experiment) -> None:
+    """Refuse to train the folder of a run by several workers, of which each would make and write it."""
+    if experiment.trainer.strategy is not None and (count := started()) > 1:
+        raise UsageError(
+            f"an experiment with a strategy is trained by one process, with the same bits; this one is one of {count} "
+            "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "
+            f"-n {count} script.py"
+        )
 
 
 def _patient(checkpoint: Path) -> Run:

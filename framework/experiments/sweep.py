@@ -27,7 +27,7 @@ from framework.errors import CheckpointError, FrameworkError, SettingsError, nea
 from framework.experiments.claims import Claim, Claims
 from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
-from framework.experiments.folder import SETTINGS, RunFolder
+from framework.experiments.folder import METRICS, SETTINGS, RunFolder, require_one_process
 from framework.experiments.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.suggesting import suggested
 from framework.experiments.text import read_settings, to_toml
@@ -282,6 +282,7 @@ class Sweep:
 
         Raises:
             CheckpointError: A run cannot be saved, for instance because the disk is full.
+            UsageError: The experiment has a strategy, and this process is one of several.
         """
         while (rung := self._rung(names))[1]:
             _, waiting, until = rung
@@ -459,13 +460,15 @@ class Sweep:
             RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
             new.rename(path)
         run = self._folder(name)
+        require_one_process(run.experiment)
         epochs = str(self._epochs(name))
         if claim.notes()[-ATTEMPTS:] == [epochs] * ATTEMPTS:
             said = f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs"
             self._fail(name, said)
             return
         try:
-            run.train(callbacks=[_Watch(successor=str(claim.successor), until=until)])
+            others = str(claim.successor), str(path / METRICS)
+            run.train(callbacks=[_Watch(others=others, until=until)])
         except _Left:
             return
         except (CheckpointError, OSError):  # which is not the run's own
@@ -488,19 +491,19 @@ class _Watch(Callback):
     """Leave a run as a kill would: nothing is done that belongs to its end, such as to restore the best weights.
 
     Attributes:
-        successor: The file that shows that another process has taken over the run.
+        others: Files that show that another process has taken over the run, or finished it since.
         until: The last epoch of the rung.
     """
 
-    saves: ClassVar[bool] = True  # after all other callbacks
+    writes: ClassVar[bool] = True  # after all other callbacks
     observes: ClassVar[bool] = True
 
-    successor: str
+    others: tuple[str, ...]
     until: int | None
 
     def on_epoch_begin(self, run: Run) -> None:
         """Leave before an epoch that is another's."""
-        if run.epoch == self.until or Path(self.successor).exists():
+        if run.epoch == self.until or any(Path(path).exists() for path in self.others):
             raise _Left
 
 

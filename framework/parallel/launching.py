@@ -71,19 +71,26 @@ def _command(count: int, script: list[str]) -> list[str]:
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
     """Run a command, and pass on Ctrl-C and SIGTERM; return its exit code, and whether such a signal came."""
     signals = list[int]()
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    process: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
+        if process is not None:  # else it comes when the process has started
+            send(process)
+
+    def send(process: subprocess.Popen[bytes]) -> None:
         if len(signals) > 1:
             process.kill()
         else:
-            process.send_signal(number)
+            process.send_signal(signals[0])
             signal.alarm(int(GRACE))
 
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     handlers = {number: signal.signal(number, forward) for number in handled}
     try:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        if signals:
+            send(process)
         code = process.wait()
     finally:
         signal.alarm(0)

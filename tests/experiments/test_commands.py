@@ -305,6 +305,15 @@ def test_an_interrupted_run_says_how_to_continue(workplace, number, status):
 
 
 @pytest.mark.usefixtures("workplace")
+def test_one_of_several_workers_makes_no_folder(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "4")
+    said = command("train", "points.toml", "--set", "trainer.strategy=DataParallel", "--out", "run", status=1)
+    assert "this one is one of 4 that mpiexec or srun started" in said
+    assert "framework launch -n 4 script.py" in said
+    assert not Path("run").exists()
+
+
+@pytest.mark.usefixtures("workplace")
 def test_what_fit_refuses_leaves_no_folder():
     for change in ("data.path=none.csv", "model.layers.1={type='Dense',units=3}", "data.target=insid"):
         assert command("train", "points.toml", "--set", change, "--out", "run", status=1).startswith("Error: ")

@@ -17,7 +17,7 @@ import pytest
 from experiment_pieces import command
 from matplotlib.figure import Figure
 
-from framework import Experiment, SettingsError, latest, load
+from framework import Callback, Checkpoint, Experiment, SettingsError, UsageError, latest, load
 from framework.experiments.claims import _machine
 from framework.experiments.folder import RunFolder
 from framework.experiments.sweep import Sweep
@@ -241,6 +241,27 @@ def test_the_rungs_of_halving_leave_no_trace_in_the_run_that_wins():
     assert state(f"sweeps/points/runs/{winner}") == alone(Sweep("sweeps/points"), winner)
 
 
+class Begun(Callback):
+    """Counts the epochs that begin, as one of the callbacks that come last."""
+
+    writes = True
+
+    def on_epoch_begin(self, run):
+        memory = run.memory(self)
+        memory["count"] = memory.get("count", 0) + 1
+
+
+def test_the_rungs_of_halving_call_every_hook_of_an_epoch_once():
+    experiment = Experiment.read("points.toml", ["trainer.epochs=9"])
+    callbacks = [Begun(), Checkpoint(folder="checkpoints", every=10**6)]
+    experiment = experiment.replace(trainer=experiment.trainer.replace(callbacks=callbacks))
+    sweep = Sweep.create("halved", experiment, [f"{RATE}=0.3,0.1,0.03"], halving=3)
+    sweep.run()
+    run = load(sweep.best.newest)
+    (memory,) = (each for name, each in run.memories.items() if "Begun" in name)
+    assert (run.epoch, memory["count"]) == (9, 9)
+
+
 def test_halving_by_killed_processes_has_the_same_runs():
     Path("points.toml").write_text(FILE + SAVERS)
     deadline = time.monotonic() + 120
@@ -346,6 +367,30 @@ def test_two_sweeps_on_one_folder_share_the_work():
     assert sum(said) == len(sweep.trials)
     assert all(said)
     assert all(len(state(sweep.path / "runs" / name)[1]) == 40 for name in sweep.trials)
+
+
+def test_a_process_that_seemed_dead_leaves_a_run_that_another_one_has_finished(monkeypatch):
+    save = Checkpoint.on_epoch_end
+
+    def finish(callback, run):
+        save(callback, run)
+        if run.epoch == 2:
+            made = {"epochs": 4, "epoch": 4, "stop_reason": None, "validation": {}}
+            Path(callback.folder).with_name("metrics.json").write_text(json.dumps(made))
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", finish)
+    command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.01")
+    assert [len(histories(name)) for name in "01"] == [2, 2]
+
+
+def test_a_sweep_with_a_strategy_is_refused_in_one_of_several_processes(monkeypatch):
+    Path("points.toml").write_text(f'{FILE}strategy = "DataParallel"\n')
+    sweep = Sweep.create("rates", Experiment.read("points.toml"), [f"{RATE}=0.1,0.01"])
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(UsageError, match="one of 2 that mpiexec or srun started"):
+        sweep.run()
+    monkeypatch.delenv("PMI_SIZE")
+    assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
 
 
 def test_a_run_that_ends_every_process_has_failed():
