@@ -184,6 +184,9 @@ def _held(value: Any) -> list[Any]:
     else:
         return []
     call = getattr(type(value), "__call__", None)  # noqa: B004 (the method itself)
+    if isinstance(call, FunctionType) and _constant(call.__globals__.get("__name__")):
+        inner = getattr(call, "__wrapped__", None)  # a user's formula in a function of the library's
+        call = inner if isinstance(inner, FunctionType) else call
     own = [MethodType(call, value)] if isinstance(call, FunctionType) and not _constant(call.__module__) else []
     return [*own, *(part for part in held if callable(part) and not isinstance(part, type))]
 

@@ -20,6 +20,7 @@ from framework import (
     Trainer,
     on,
 )
+from framework.graph.reads import Reads
 
 H = np.array([0.1, -0.2, 0.3])
 X = np.ones((4, 3))
@@ -196,3 +197,12 @@ def test_a_global_with_the_name_of_an_attribute_is_not_read():
     before = activation.derivative(H)
     globals()["shape"] = 2.0
     assert np.array_equal(activation.derivative(H), before)
+
+
+def test_a_formula_that_reads_nothing_leaves_nothing_to_watch():
+    class Swish(Activation):
+        def __call__(self, h):
+            return h / (1 + np.exp(-h))
+
+    reads = Reads([Swish()._formula], Swish)
+    assert (reads.values, reads.bound) == ({}, [])
