@@ -14,40 +14,34 @@ import json
 import math
 import os
 import shutil
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from framework import plots
-from framework.callbacks import Callback
-from framework.errors import CheckpointError, FrameworkError, SettingsError, nearest
-from framework.experiments.claims import Claim, Claims
+from framework.errors import SettingsError
+from framework.experiments.claims import Claims
 from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
-from framework.experiments.folder import METRICS, SETTINGS, RunFolder, require_one_process
+from framework.experiments.folder import RunFolder
+from framework.experiments.judging import averaged, judged, mean
 from framework.experiments.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.suggesting import suggested
+from framework.experiments.sweep_runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
 from framework.experiments.text import read_settings, to_toml
 from framework.extras import required
 from framework.files import write_whole
 from framework.reports.comparing import differing_settings
-from framework.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SWEEP = "sweep.toml"
 BASE = "base.toml"
-FAILED = "failed.json"
-
 WAIT = 0.2
 """Seconds between two looks at runs that other processes train."""
-
-ATTEMPTS = 5
-"""After so many processes that ended while they trained a run, without a new epoch, it has failed."""
 
 
 class Sweep:
@@ -146,10 +140,10 @@ class Sweep:
         settings["seed"] = seed
         some = trials(space, random if optuna is None else min(optuna, 20), seed)  # of Optuna, they are examples
         drawn = [(*trial, *fold) for trial in some for fold in _folds(folds)]
-        judged = {_judged(experiment.changed(trial), objective, mode) for trial in drawn}
-        if len(judged) != 1:
+        columns = {judged(experiment.changed(trial), objective, mode) for trial in drawn}
+        if len(columns) != 1:
             raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
-        column, direction = judged.pop()
+        column, direction = columns.pop()
         text, base = to_toml(settings | {"objective": column, "mode": direction}), to_toml(experiment.bare())
         folder = Path(path).absolute()
         try:
@@ -230,8 +224,8 @@ class Sweep:
             return -math.inf if self.settings["mode"] == "max" else math.inf
         if any(row["state"] != "complete" for row in rows):
             return None
-        mean = _mean([self._final(row) for row in rows])
-        return mean if mean is not None else -math.inf if self.settings["mode"] == "max" else math.inf
+        figure = mean([self._final(row) for row in rows])
+        return figure if figure is not None else -math.inf if self.settings["mode"] == "max" else math.inf
 
     def name(self, number: int) -> str:
         """Return the name of a run.
@@ -288,15 +282,18 @@ class Sweep:
             _, waiting, until = rung
             worked = False
             for name in waiting:
-                claim = None if self._reached(name, until) else self._claims.take(name, str(self._epochs(name)))
+                path = self._path(name)
+                claim = None if has_reached(path, until) else self._claims.take(name, str(epochs_of(path)))
                 if claim is None:
                     continue
                 worked = True
                 with claim:
-                    if self._reached(name, until):  # by another, before the claim
+                    if has_reached(path, until):  # by another, before the claim
                         continue
-                    self._train(name, claim, until)
-                if self._finished(name):
+                    if not is_begun(path):
+                        self._begin(name)
+                    train(path, claim, until)
+                if is_finished(path):
                     yield self._row(name)
             if not worked:
                 time.sleep(WAIT)
@@ -310,10 +307,10 @@ class Sweep:
         for count, until in self.rungs:
             entrants = entrants[:count]
             runs = [name for candidate in entrants for name in candidate]
-            waiting = [name for name in runs if not self._reached(name, until)]
+            waiting = [name for name in runs if not has_reached(self._path(name), until)]
             if waiting or until is None:
                 return runs, waiting, until
-            scores = [self._score(_mean([self._figure(name, until) for name in candidate])) for candidate in entrants]
+            scores = [self._score(mean([self._figure(name, until) for name in candidate])) for candidate in entrants]
             order = sorted((score, place) for place, score in enumerate(scores) if score < math.inf)
             entrants = [entrants[place] for _, place in order]
         raise AssertionError
@@ -321,7 +318,7 @@ class Sweep:
     def retry(self) -> None:
         """Take back that runs have failed, so that they are trained again, or resumed; for a cause that is gone."""
         for name in self.trials:
-            claim = None if self._error(name) is None else self._claims.take(name)
+            claim = None if error_of(self._path(name)) is None else self._claims.take(name)
             if claim is not None:
                 with claim:
                     claim.forget()
@@ -363,7 +360,8 @@ class Sweep:
         if self.settings.get("folds") is not None:
             every, rows = rows, []
             for candidate in self._candidates:
-                rows.append(self._averaged(every[place : place + len(candidate)]))
+                settings = [*by_setting(self._changes(candidate[0]))]
+                rows.append(averaged(every[place : place + len(candidate)], settings, self.objective))
                 place += len(candidate)
 
         def rank(row: dict[str, Any]) -> tuple[float, ...]:
@@ -375,22 +373,6 @@ class Sweep:
         """Draw the objective over a setting, None is the first one that varies; see ``plots.trials``."""
         return plots.trials(self.ranked(), setting or self._space[0].setting, self.objective, axis=axis)
 
-    def _averaged(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the row of a trial from those of its folds."""
-        first, states = rows[0], [row["state"] for row in rows]
-        settings = [*by_setting(self._changes(first["run"]))]
-        figures = [key for key in first if key not in ("run", "state", "error", *settings)]
-        values = [row.get(self.objective) for row in rows]
-        return {
-            "run": first["run"].rpartition("-")[0],
-            **{key: first[key] for key in settings if key not in ("validation", "fold")},
-            "state": min(states, key=("failed", "dropped", "new", "begun", "complete").index),
-            "folds": states.count("complete"),
-            **{key: _mean([row[key] for row in rows]) for key in figures},
-            "deviation": None if _mean(values) is None else statistics.stdev(v for v in values if v is not None),
-            "error": next((row["error"] for row in rows if row.get("error") is not None), None),
-        }
-
     def _score(self, value: Any) -> float:
         """Return a number that is smaller for a better figure."""
         if value is None or not math.isfinite(value):
@@ -399,7 +381,7 @@ class Sweep:
 
     def _figure(self, name: str, until: int | None) -> Any:
         """Return the objective of a run at the end of an epoch, or that of its final weights if it ended before."""
-        for row in self._folder(name).history() if self._begun(name) else ():
+        for row in self._folder(name).history() if is_begun(self._path(name)) else ():
             if row.get("epoch") == until:
                 return row.get(self.objective)
         return self._final(self._row(name))
@@ -410,8 +392,8 @@ class Sweep:
 
     def _row(self, name: str) -> dict[str, Any]:
         row: dict[str, Any] = {"run": name, **by_setting(self._changes(name))}
-        error = self._error(name)
-        if not self._begun(name):
+        error = error_of(self._path(name))
+        if not is_begun(self._path(name)):
             return row | {"state": "new" if error is None else "failed", "error": error}
         found = compared([self._folder(name)])[0]
         complete = found.pop("complete")
@@ -424,118 +406,23 @@ class Sweep:
     def _folder(self, name: str) -> RunFolder:
         return RunFolder(self._path(name))
 
-    def _begun(self, name: str) -> bool:
-        return (self._path(name) / SETTINGS).is_file()
-
-    def _epochs(self, name: str) -> int:
-        return len(self._folder(name).history()) if self._begun(name) else 0
-
-    def _error(self, name: str) -> str | None:
-        """Return why a run has failed; None if it has not."""
-        try:
-            return str(json.loads((self._path(name) / FAILED).read_text(encoding="utf-8"))["error"])
-        except FileNotFoundError:
-            return None
-
-    def _finished(self, name: str) -> bool:
-        return self._begun(name) and (self._folder(name).metrics is not None or self._error(name) is not None)
-
-    def _reached(self, name: str, until: int | None) -> bool:
-        """Return whether a run has finished, or made its epochs ``until``."""
-        if self._finished(name) or until is None or not self._begun(name):
-            return self._finished(name)
-        return any(row.get("epoch") == until for row in self._folder(name).history())
-
-    def _train(self, name: str, claim: Claim, until: int | None) -> None:
-        """Begin or resume a run, and write down an error that is the run's own."""
-        path = self._path(name)
-        if not self._begun(name):
-            new = path.with_name(f".{name}.new")  # so that a folder is whole or not there
-            for each in (new, path):
-                shutil.rmtree(each, ignore_errors=True)
-            if self._drawn is None:
-                self._suggest(name.partition("-")[0])
-            trial, base = self._changes(name), self.path / BASE
-            flags = [flag for change in trial for flag in ("--set", change)]
-            RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
-            new.rename(path)
-        run = self._folder(name)
-        require_one_process(run.experiment)
-        epochs = str(self._epochs(name))
-        if claim.notes()[-ATTEMPTS:] == [epochs] * ATTEMPTS:
-            said = f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs"
-            self._fail(name, said)
-            return
-        try:
-            others = str(claim.successor), str(path / METRICS)
-            run.train(callbacks=[_Watch(others=others, until=until)])
-        except _Left:
-            return
-        except (CheckpointError, OSError):  # which is not the run's own
-            raise
-        except Exception as error:  # noqa: BLE001 (the sweep goes to the next run)
-            if claim.successor.exists():
-                return
-            kind = "" if isinstance(error, FrameworkError) else f"{type(error).__name__}: "
-            self._fail(name, f"{kind}{error}")
-
-    def _fail(self, name: str, error: str) -> None:
-        write_whole(self._path(name) / FAILED, json.dumps({"error": error}, ensure_ascii=False) + "\n")
-
-
-class _Left(Exception):  # noqa: N818 (not an error)
-    """The run has reached the end of its rung; or another process has taken it over, because this one seemed dead."""
-
-
-class _Watch(Callback):
-    """Leave a run as a kill would: nothing is done that belongs to its end, such as to restore the best weights.
-
-    Attributes:
-        others: Files that show that another process has taken over the run, or finished it since.
-        until: The last epoch of the rung.
-    """
-
-    writes: ClassVar[bool] = True  # after all other callbacks
-    observes: ClassVar[bool] = True
-
-    others: tuple[str, ...]
-    until: int | None
-
-    def on_epoch_begin(self, run: Run) -> None:
-        """Leave before an epoch that is another's."""
-        if run.epoch == self.until or any(Path(path).exists() for path in self.others):
-            raise _Left
+    def _begin(self, name: str) -> None:
+        """Make the folder of a run."""
+        path, base = self._path(name), self.path / BASE
+        new = path.with_name(f".{name}.new")  # so that a folder is whole or not there
+        for each in (new, path):
+            shutil.rmtree(each, ignore_errors=True)
+        if self._drawn is None:
+            self._suggest(name.partition("-")[0])
+        trial = self._changes(name)
+        flags = [flag for change in trial for flag in ("--set", change)]
+        RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
+        new.rename(path)
 
 
 def _folds(number: int | None) -> list[Trial]:
     """Return the changes of each fold."""
     return [()] if number is None else [(f"validation={1 / number!r}", f"fold={fold}") for fold in range(number)]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None if a value is missing or not finite."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    return statistics.fmean(finite) if len(finite) == len(values) else None
-
-
-def _judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
-    """Return the column by which runs of an experiment are judged, and its mode."""
-    columns = experiment.trainer._keys(validated=experiment.validation is not None)
-    judged = {key: value for callback in experiment.trainer.callbacks for key, value in callback.judged().items()}
-    if objective is None:
-        objective = next(iter(judged), "val_loss" if "val_loss" in columns else "loss")
-    if objective not in columns:
-        raise SettingsError(
-            f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
-            f"Columns: {', '.join(columns)}"
-        )
-    better = experiment.trainer._figures.better.get(objective.removeprefix("val_"))
-    known = {"greater": "max", "smaller": "min"}.get(better or "", mode or judged.get(objective))
-    if known is None:
-        raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")
-    if mode not in (None, known):
-        raise SettingsError(f"--mode {mode}: {objective} is better when it is {better}; leave --mode out")
-    return objective, known
 
 
 def _put(folder: Path, files: dict[str, str], name: str) -> None:
