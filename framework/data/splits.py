@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,6 +129,22 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int 
         np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
     )
     return _taken(data, trees, train), _taken(data, trees, held)
+
+
+def taking(data: tuple[Any, ...] | list[Any], name: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that gives some rows of data in memory, by their numbers or a mask; tables stay tables.
+
+    Raises:
+        ShapeError: The arrays differ in rows.
+
+    Example:
+        >>> take = taking((np.arange(4.0), np.arange(4)), "take")
+        >>> take([0, 3])
+        (array([0., 3.]), array([0, 3]))
+    """
+    trees = _trees(data, name)
+    every = np.arange(_rows_of(trees, name))
+    return lambda rows: _taken(data, trees, every[np.asarray(rows)])
 
 
 @contextmanager

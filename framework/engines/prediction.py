@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from framework.errors import SettingsError
 from framework.models import Model
+from framework.settings.messages import brief
 
 if TYPE_CHECKING:
     from framework.engines.compiled.prediction import CompiledModel
@@ -19,6 +21,7 @@ def compile_model(model: Model) -> CompiledModel:
     the rows beside it. Several threads may call it.
 
     Raises:
+        SettingsError: ``model`` is not a model.
         UsageError: llvmlite is not installed, or a number of inputs is not known.
 
     Example:
@@ -27,6 +30,8 @@ def compile_model(model: Model) -> CompiledModel:
         >>> fast.engine, fast([0.1, 0.2, 0.3, 0.4]).shape, fast.predict([[0.1, 0.2, 0.3, 0.4]]).shape
         ('compiled', (3,), (1, 3))
     """
+    if not isinstance(model, Model):
+        raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}")
     from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
 
     return compiled_model(model, "compile_model")

@@ -15,7 +15,7 @@ from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Piece
 from framework.data.sources import ArraySource, Source
-from framework.data.splits import rows_of_parts
+from framework.data.splits import rows_of_parts, taking
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.errors import DivergedError, SettingsError
@@ -26,7 +26,6 @@ from framework.runs.run import Run
 from framework.settings.messages import brief
 from framework.training.resuming import set_end, shown
 from framework.training.session import Session
-from framework.trees import take
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
@@ -88,18 +87,17 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
         raise SettingsError(f"{NAME}: give validation=... or splits=..., whose second rows are the validation data")
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
-    arrays = tuple(np.asarray(part) for part in data)
-    found = []
+    take, found = taking(data, NAME), list[tuple[Any, Any]]()
     for place, split in enumerate(splits):
         try:
-            rows, others = (np.asarray(part) for part in split)
-            found.append(tuple(tuple(take(array, part) for array in arrays) for part in (rows, others)))
+            rows, others = split
+            found.append((take(rows), take(others)))
         except (TypeError, ValueError, IndexError) as error:
             raise SettingsError(
                 f"{NAME}: argument 'splits' must have (rows to train on, rows to validate on) for each model, as "
                 f"KFold(5).split(x) of scikit-learn gives them; number {place} is not: {error}"
             ) from error
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _one_after_another(

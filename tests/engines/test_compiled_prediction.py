@@ -31,6 +31,7 @@ from framework import (
     ReLU,
     Residual,
     Sequential,
+    SettingsError,
     SGDOptimizer,
     ShapeError,
     Sigmoid,
@@ -269,6 +270,19 @@ def test_threads_may_call_at_once():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("output", [None, Softmax(), ReLU()])
+def test_outputs_are_the_preactivations_and_the_predictions(output):
+    model = Sequential(Dense(5, 3, Tanh()), Dense(3, 2, output) if output else Dense(3, 2))
+    for x in (X, X[:1]):
+        for found, expected in zip(compile_model(model).outputs(x), model.output(x), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_only_a_model_can_be_compiled():
+    with pytest.raises(SettingsError, match="'model' must be a model; got 5"):
+        compile_model(5)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fast: pickle.loads(pickle.dumps(fast))])

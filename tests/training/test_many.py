@@ -4,6 +4,7 @@ import signal
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 from sklearn.model_selection import KFold
@@ -35,6 +36,7 @@ from framework import (
     Sequential,
     SettingsError,
     SGDOptimizer,
+    ShapeError,
     Sigmoid,
     Softmax,
     Standardize,
@@ -160,6 +162,20 @@ def test_splits_train_each_model_on_its_rows_and_validate_on_the_others():
     runs = trainer.fit_many(models, (X, CLASSES), splits=splits)
     require_equal(runs, expected, 1e-13)
     assert all("val_loss" in run.history[-1] for run in runs)
+
+
+def test_splits_of_data_of_other_lengths_are_refused():
+    with pytest.raises(ShapeError, match="same number of rows"):
+        trainer_of(CrossEntropy()).fit_many([classifier(0)], (X, CLASSES[:60]), splits=[(range(20), range(20, 30))])
+
+
+def test_splits_of_a_table_keep_its_columns():
+    model, table = classifier(0), pd.DataFrame(X, columns=[*"abcde"]).assign(label=CLASSES)
+    splits = [(range(20), range(20, 30))]
+    run = trainer_of(CrossEntropy()).fit_many([model], (table, "label"), splits=splits)[0]
+    assert model.columns == (*"abcde",)
+    other = trainer_of(CrossEntropy()).fit_many([classifier(0)], (X, CLASSES), splits=splits)[0]
+    np.testing.assert_array_equal(run.model.parameters.vector, other.model.parameters.vector)
 
 
 def test_a_held_out_part_is_drawn_by_the_seed_of_each_model():
@@ -410,6 +426,8 @@ def test_other_engines_train_one_model_after_another():
         ({}, {"splits": [1, 2]}, "'splits'"),
         ({}, {"splits": [*KFold(2).split(X)], "validation": (X, CLASSES)}, "splits"),
         ({}, {"optimizers": PLAIN}, "'optimizers' must have one for each of the 2 models; got 1"),
+        ({}, {"splits": [([], [0]), ([0], [1])]}, "'splits'"),
+        ({}, {"splits": [([0], [70]), ([0], [1])]}, "'splits'.*number 0 is not: index 70"),
         ({}, {"models": []}, "'models'"),
         ({}, {"models": [classifier(0), network(0)]}, "same layers"),
         ({}, {"models": [Sequential(Dense(5, 4, Tanh()), BatchNorm(4), Dense(4, 2, Softmax()))]}, "BatchNorm"),

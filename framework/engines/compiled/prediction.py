@@ -240,7 +240,7 @@ class _Kernel:
         except IndexError:
             work = _Work(self, self._source.size)
         a = np.empty((len(x), *self.model.output_shape), self.dtype)
-        h = np.empty_like(a) if self._source.h in self._source.aliases else a
+        h = np.empty_like(a) if self._source.h_width else a
         work.give(len(x), a, h)
         self._function(work.words, x)
         self._blocks.append(work)
@@ -289,7 +289,7 @@ class _Prediction(Forward):
 
     Attributes:
         h: The name of the array that holds h of the output.
-        h_width: How many numbers of a row it has.
+        h_width: How many numbers of a row it has; 0 if it is the input or the output.
         aliases: By name, the arrays that a block finds in those of all rows.
     """
 
