@@ -435,6 +435,7 @@ class Trainer(Component):
         Raises:
             SettingsError: The models differ in more than their weights, the kernel has no form for a part, a callback
                 acts within steps, or an argument has another length.
+            DataError: As for ``fit``; every model is left as it was.
             DivergedError: A model diverged; the others have been trained to their end.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.runs`` holds the runs of all models.
 
