@@ -228,11 +228,13 @@ class Member:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """End the training of this model alone where it diverges."""
+        """End the training of this model at an error, which goes no further if the model has diverged."""
         try:
             yield
-        except DivergedError as error:
+        except BaseException as error:
             self.end(error)
+            if not isinstance(error, DivergedError):
+                raise
 
 
 class _Session(Session):
@@ -382,7 +384,8 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
         shared = orders[key]
         member.piece = Piece(shared.arrays, shared.size, start, shared._order)
         member.piece.__dict__["rows"] = shared.rows
-        member.engine.begin_epoch()
+        with member.alone():
+            member.engine.begin_epoch()
     while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
         for block in blocks:
             while not any(member.ended for member in block) and not block[0].piece.done:

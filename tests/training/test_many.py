@@ -385,6 +385,19 @@ def test_an_error_of_a_callback_leaves_all_runs_consistent_and_they_can_be_resum
     require_equal(runs, expected, 1e-12)
 
 
+@pytest.mark.parametrize("hook", ["train_begin", "epoch_begin", "epoch_end", "train_end"])
+def test_an_error_of_a_hook_has_the_run_that_it_was_called_with(hook):
+    @on(hook)
+    def fails(run):
+        if run.seed == 1:
+            raise RuntimeError("in the hook")
+
+    trainer = trainer_of(CrossEntropy(), callbacks=[fails])
+    with pytest.raises(RuntimeError, match="in the hook") as caught:
+        trainer.fit_many([classifier(seed) for seed in range(3)], (X, CLASSES), seeds=[0, 1, 2])
+    assert caught.value.run is caught.value.runs[1]
+
+
 def test_ctrl_c_ends_all_runs_between_steps():
     @on("epoch_end")
     def interrupt(run):

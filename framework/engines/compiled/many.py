@@ -234,6 +234,9 @@ class ManyEngine:
                     member.engine.advance(member.piece)
             except DivergedError as error:
                 diverged.append((member, error))
+            except Exception as error:
+                error.run = member.run  # type: ignore[attr-defined]
+                raise
         return diverged
 
     def _updates(self, recipe: Optimizer) -> tuple[Any, tuple[float, ...]]:
