@@ -38,12 +38,6 @@ def gather_rows(n: int, width: int, left: int, rows: ints, x: reals, to: reals):
         to[r * (width + 1) + width] = real(1.0)
 
 
-def gather_row(width: int, x: reals, to: reals):
-    for k in range(width):
-        to[k * {lanes}] = x[k]
-    to[width * {lanes}] = real(1.0)
-
-
 def targets_lane(n: int, width: int, rows: ints, y: reals, to: reals):
     for r in range(n):
         for k in range(width):
@@ -312,7 +306,7 @@ class _Kernel:
         return Loops(record, self.plan.dtype, reads, writes, by_column=True)
 
     def _gather(self) -> list[str]:
-        """Copy the rows of a batch."""
+        """Copy the rows of a batch; where each model has its own, column by column, so that a store is a vector."""
         lanes, inputs, units = self.lanes, self._size(self.wiring.widths[0]), self._size(self._outputs)
         x, lines = self._x(0), ["begin = batch * size", "n = min(size, count_of_rows - begin)"]
         kind, columns = ("classes", "") if self.form.classes else ("targets", f"{units}, ")
@@ -332,11 +326,16 @@ class _Kernel:
             f"for lane in range({lanes}):",
             f"    data_y: {of_y} = data[2 * lane + 1]",
             f"    {kind}_lane(n, {columns}rows[lane * count_of_rows + begin:], data_y, {y}[lane:])",
+            *(f"data_{lane}: reals = data[{2 * lane}]" for lane in range(lanes)),
+            *(f"rows_{lane} = rows[{lane} * count_of_rows:]" for lane in range(lanes)),
             "for r in range(n):",
-            f"    for lane in range({lanes}):",
-            "        data_x: reals = data[2 * lane]",
-            f"        from_x = data_x[rows[lane * count_of_rows + begin + r] * {inputs}:]",
-            f"        gather_row({inputs}, from_x, {x}[r * ({inputs} + 1) * {lanes} + lane:])",
+            "    later = min(begin + r + 4, count_of_rows - 1)",
+            f"    to_x = {x}[r * ({inputs} + 1) * {lanes}:]",
+            *(f"    fetch_row(data_{lane}, rows_{lane}[later] * {inputs}, {inputs})" for lane in range(lanes)),
+            *(f"    row_{lane} = data_{lane}[rows_{lane}[begin + r] * {inputs}:]" for lane in range(lanes)),
+            f"    for k in range({inputs}):",
+            *(f"        to_x[k * {lanes} + {lane}] = row_{lane}[k]" for lane in range(lanes)),
+            f"    fill({lanes}, real(1.0), to_x[{inputs} * {lanes}:])",
         ]
 
     @property
