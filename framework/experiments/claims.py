@@ -59,8 +59,10 @@ class Claims:
             note: A text without line breaks that stays in the claim.
         """
         first = self.first(name)
-        paths = [path for path in first.parent.iterdir() if path.stem == first.stem]
-        paths.sort(key=_number)
+        start = f"{first.stem}."
+        with os.scandir(first.parent) as entries:  # faster than Path.iterdir, in a folder of many parts
+            found = [entry.name for entry in entries if entry.name.startswith(start)]
+        paths = sorted((first.with_name(each) for each in found if each[len(start) :].isdecimal()), key=_number)
         if paths and self._alive(paths[-1]):
             return None
         newest = _number(paths[-1]) if paths else 0
@@ -143,7 +145,11 @@ class Claim:
 
     def notes(self) -> list[str]:
         """Return the notes of the dead claims on the same name, the oldest first."""
-        return [path.read_text(encoding="utf-8").partition("\n")[2] for path in self.before]
+        found = []
+        for path in self.before:
+            with contextlib.suppress(FileNotFoundError):  # given back at last, by a process that was stopped
+                found.append(path.read_text(encoding="utf-8").partition("\n")[2])
+        return found
 
     def forget(self) -> None:
         """Remove the dead claims on the same name."""
