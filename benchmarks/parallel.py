@@ -1,6 +1,6 @@
 """Two workers against one, and against PyTorch's DistributedDataParallel.
 
-    python -m benchmarks.parallel [--quick] [--rounds 5]
+    python -m benchmarks.parallel [--quick] [--rounds 5] [--works fashion] [--engine compiled]
 
 Every contender trains the same network on rows of the same distribution, with plain SGD, in float32 and with one thread
 for each worker. A global batch is divided among the workers. Each measurement is a process of its own, or two; the
@@ -66,7 +66,7 @@ def data(work: Work) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.integers(0, max(work.sizes[-1], 2), work.rows)
 
 
-def ours(contender: str, work: Work) -> list[float]:
+def ours(contender: str, work: Work, engine: Any) -> list[float]:
     """Return the times at which the steps end."""
     from framework import (  # noqa: PLC0415 (not in PyTorch's processes)
         BinaryCrossEntropy,
@@ -89,12 +89,15 @@ def ours(contender: str, work: Work) -> list[float]:
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
     shards = 8 if "8 shards" in contender else work.shards
     strategy = DataParallel(shards=shards, deterministic="not" not in contender) if "two" in contender else None
+    if engine == "compiled" and strategy is None:
+        strategy = DataParallel(shards=1)  # a kernel by itself makes many steps at once, which cannot be timed here
     trainer = Trainer(
         loss=loss,
         optimizer=SGDOptimizer(learning_rate=0.01),
         epochs=work.epochs,
         batch_size=work.batch,
         strategy=strategy,
+        engine=engine,
     )
     finish = Run.finish_step
 
@@ -142,10 +145,10 @@ def torchs(work: Work) -> list[float]:
     return times
 
 
-def measure(contender: str, name: str, *, quick: bool) -> float:
+def measure(contender: str, name: str, *, quick: bool, engine: str) -> float:
     """Return the milliseconds of a step, from processes of their own."""
     command = [sys.executable, "-m", "benchmarks.parallel", "--contender", contender, "--work", name]
-    command += ["--quick"] if quick else []
+    command += ["--engine", engine, *(["--quick"] if quick else [])]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if CONTENDERS[contender] == 1:
         commands, places = [command], [{}]
@@ -179,12 +182,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing of the speed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--works", nargs="+", choices=[*WORKS, "overhead"], default=[*WORKS, "overhead"])
+    parser.add_argument("--engine", choices=["numpy", "compiled"], default="numpy", help="that of the workers")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         work = works(quick=options.quick)[options.work]
-        times = torchs(work) if "PyTorch" in options.contender else ours(options.contender, work)
+        times = torchs(work) if "PyTorch" in options.contender else ours(options.contender, work, options.engine)
         sys.stdout.write(f"{1000 * np.percentile(np.diff(times), 10)}\n")
         return
     chosen = [name for name in CONTENDERS if "PyTorch" not in name or find_spec("torch")]
@@ -193,7 +197,7 @@ def main() -> None:
         found = {contender: list[float]() for contender in chosen}
         for _ in range(rounds):
             for contender, values in found.items():
-                values.append(measure(contender, name, quick=options.quick))
+                values.append(measure(contender, name, quick=options.quick, engine=options.engine))
         one = statistics.median(found["one worker"])
         print(f"{name}: ms a step, median of {rounds}; speed against one worker")
         for contender, values in found.items():
@@ -203,8 +207,8 @@ def main() -> None:
     for name in OVERHEADS if "overhead" in options.works else ():
         pairs = [
             (
-                measure("two workers, 2 shards", name, quick=options.quick),
-                measure("one worker", f"{name}/2", quick=options.quick),
+                measure("two workers, 2 shards", name, quick=options.quick, engine=options.engine),
+                measure("one worker", f"{name}/2", quick=options.quick, engine=options.engine),
             )
             for _ in range(rounds)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -38,8 +38,11 @@ def _openblas(name: str, result: Any = ctypes.c_int) -> Any:
     return function
 
 
-def arithmetic() -> str:
+def arithmetic(*, compiled: bool = False) -> str:
     """Return what decides on the last bits here: workers whose texts are equal compute equal bits.
+
+    Args:
+        compiled: Whether kernels are compiled for this processor.
 
     Example:
         >>> arithmetic().split(",")[0] == f"NumPy {np.__version__}"
@@ -55,6 +58,11 @@ def arithmetic() -> str:
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         threads = {name: os.environ[name] for name in THREADS if name in os.environ}
         parts += [f"{blas.get('name')} {blas.get('version')}", f"BLAS threads {threads or 'not set'}"]
+    if compiled:
+        from framework.native.machine import processor  # noqa: PLC0415 (slow, and seldom needed)
+
+        with suppress(ImportError):  # llvmlite is broken: NumPy makes the steps
+            parts.append(f"kernels for {processor().name}")
     return ", ".join(parts)
 
 

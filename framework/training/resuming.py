@@ -37,16 +37,16 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
-        **({} if (strategy := settings["strategy"]) is None else _spread(strategy)),
+        **({} if (strategy := settings["strategy"]) is None else _spread(strategy, engine)),
         **({"device": _device()} if engine == "jax" else {}),
         **({"products": _products()} if engine == "compiled" else {}),
     }
 
 
-def _spread(strategy: DataParallel) -> dict[str, str]:
+def _spread(strategy: DataParallel, engine: str) -> dict[str, str]:
     """Return what the bits depend on that do not depend on the number of workers."""
     setting = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
-    return {"strategy": f"DataParallel({setting})", "arithmetic": arithmetic()}
+    return {"strategy": f"DataParallel({setting})", "arithmetic": arithmetic(compiled=engine == "compiled")}
 
 
 def _device() -> str:

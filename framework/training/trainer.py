@@ -101,8 +101,8 @@ class Trainer(Component):
             needs Linux with glibc, on x86-64 or AArch64. JAX does so on a CPU in any case. What really happened is in
             ``run.recipe``.
         strategy: ``DataParallel(shards=8)`` trains on all the processes that ``mpiexec`` has started, with the same
-            weights to the last bit on any number of them. The NumPy engine makes its steps. None trains in this process
-            alone.
+            weights to the last bit on any number of them. NumPy or the compiled engine computes its gradients. None
+            trains in this process alone.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.
@@ -300,9 +300,10 @@ class Trainer(Component):
     def _chosen(self, model: Model, run: Run | None) -> str:
         """Return the engine of a run, which is kept when it is resumed."""
         engine = self.engine if run is None else run.engine
-        if self.strategy is not None:
+        if self.strategy is not None and (engine == "jax" or mixing(model)):
             if engine in ("compiled", "jax"):
-                warn(f"engine={engine!r}: falling back to NumPy, which makes the steps of DataParallel")
+                what = "" if engine == "jax" else " with a layer that mixes rows, such as BatchNorm"
+                warn(f"engine={engine!r}: falling back to NumPy, which makes the steps of DataParallel{what}")
             return "numpy"
         if engine in ("numpy", "jax"):
             return engine
@@ -385,7 +386,7 @@ class Trainer(Component):
                 agree=session.agree,
             )
             options |= {"strategy": strategy, "whole": watched or bool(hooks)}
-            run.engine = "numpy"
+            run.engine = "numpy" if run.engine == "jax" or mixing(run.model) else run.engine
         if run.engine == "jax":
             from framework.engines.jax import JaxEngine  # noqa: PLC0415
 
@@ -394,7 +395,7 @@ class Trainer(Component):
         if run.engine in ("compiled", "many"):
             from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
 
-            if not comes_between(self.engine, hooks):
+            if self.strategy is not None or not comes_between(self.engine, hooks):
                 options |= {"watched": watched, "quiet": self.engine == "auto"}
                 return CompiledEngine(run, self._figures, session.call, **options)
         run.engine = "numpy"

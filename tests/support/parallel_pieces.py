@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,14 @@ def network(dtype="float32", *, rate=0.3):
     )
 
 
-def dropout_and_momentum():
-    return trainer(metrics=[Accuracy()]).fit(network(), (X, CLASSES), VALIDATION)
+def dropout_and_momentum(**settings):
+    return trainer(metrics=[Accuracy()], **settings).fit(network(), (X, CLASSES), VALIDATION)
 
 
-def adam_weights_and_early_stopping():
+def adam_weights_and_early_stopping(**settings):
     stopping = EarlyStopping(monitor="val_loss", patience=2)
     optimizer = AdamOptimizer(learning_rate=StepSchedule(initial=0.05, decay=0.7, every=10), clip_norm=0.5)
-    settings = {"epochs": 40, "batch_size": 50, "callbacks": [stopping], "regularizers": [L2(strength=0.01)]}
+    settings |= {"epochs": 40, "batch_size": 50, "callbacks": [stopping], "regularizers": [L2(strength=0.01)]}
     run = trainer(optimizer, **settings).fit(network("float64"), (X, CLASSES, WEIGHTS), VALIDATION)
     assert run.epoch < 40
     return run
@@ -126,11 +127,13 @@ def parts_of_shards_drawn_by_weight():
     return trainer(**settings).fit(network(), (X, CLASSES, WEIGHTS))
 
 
-def several_outputs():
+def several_outputs(**settings):
     model = Sequential(Dense(12, 8, Tanh()), Heads(kind=Dense(units=3, activation=Softmax()), size=Dense(units=1)))
     loss = Losses(kind=CrossEntropy(), size=MeanSquaredError(), weights={"size": 0.2})
     metrics = [OutputMetric("kind", Accuracy())]
-    return trainer(loss=loss, metrics=metrics).fit(model, (X, {"kind": CLASSES, "size": X[:, 0]}, WEIGHTS), 0.2)
+    return trainer(loss=loss, metrics=metrics, **settings).fit(
+        model, (X, {"kind": CLASSES, "size": X[:, 0]}, WEIGHTS), 0.2
+    )
 
 
 def a_stream_in_windows():
@@ -152,8 +155,8 @@ def a_dataset():
     return trainer().fit(network(), Squares(), 0.2)
 
 
-def fewer_rows_than_shards():
-    return trainer(batch_size=5, epochs=2).fit(network(), (X[:13], CLASSES[:13]), (X[:3], CLASSES[:3]))
+def fewer_rows_than_shards(**settings):
+    return trainer(batch_size=5, epochs=2, **settings).fit(network(), (X[:13], CLASSES[:13]), (X[:3], CLASSES[:3]))
 
 
 def a_metric_of_all_rows():
@@ -200,6 +203,24 @@ CASES = {
         a_stop_of_one_worker,
     )
 }
+
+KERNELS = [
+    dropout_and_momentum,
+    adam_weights_and_early_stopping,
+    several_outputs,
+    fewer_rows_than_shards,
+]
+"""The cases that are also trained with ``engine="compiled"``."""
+
+
+def compiled(case):
+    run = case(engine="compiled")
+    assert run.engine == "compiled"
+    return run
+
+
+if find_spec("llvmlite") is not None:
+    CASES |= {f"compiled_{case.__name__}": partial(compiled, case) for case in KERNELS}
 
 
 def stopped(folder):

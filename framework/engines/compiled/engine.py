@@ -19,9 +19,10 @@ from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower, require_unchanged
 from framework.losses import Loss
 from framework.losses.several import Losses
+from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Sums
+from framework.parallel.strategy import Sharded, Sums
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -55,6 +56,7 @@ class CompiledEngine(Engine):
         super().__init__(run, figures, call, **options)
         self.watched, self.quiet = watched, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self._of_shards: Kernel | None = None
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
@@ -72,9 +74,31 @@ class CompiledEngine(Engine):
             require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
-        """Make a chunk of steps in the kernel, or one with NumPy."""
-        if not self._chunk(piece):
+        """Make a chunk of steps in the kernel, or one with NumPy; of shards, the kernel computes the gradients."""
+        if isinstance(self.strategy, Sharded):
+            size = -(-piece.size // self.strategy.shards)
+            self._of_shards = self._kernel(piece.arrays, size)  # on each worker, also on one without rows
             super().advance(piece)
+        elif not self._chunk(piece):
+            super().advance(piece)
+
+    def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
+        """Fill the gradients of a shard in the kernel; NumPy does it where they may not be finite."""
+        kernel = self._of_shards
+        if kernel is not None:
+            rows, outputs, optimizer = np.arange(rows_in(batch[1])), self._losses_of_outputs, self.run.optimizer
+            sums = np.zeros(3 + len(outputs))
+            _, made = kernel.train(0, 1, batch, rows, np.array([float(count)]), optimizer, sums, seen=True, key=key)
+            if made:
+                found: Sums = {"loss": (float(sums[0]),)}
+                found |= self._of_outputs(kernel, outputs, sums) if outputs else {}
+                return found | (self._metric_sums(kernel, 0, batch) if self.figures.of_metrics else {})
+        return super()._of_rows(model, batch, count, key)
+
+    @property
+    def _losses_of_outputs(self) -> list[Any]:
+        """The losses of several outputs whose sums the kernel gives."""
+        return [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
 
     def _chunk(self, piece: Piece) -> bool:
         """Make a chunk of steps, and return whether the kernel made any; NumPy makes those in which a metric fails."""
@@ -89,7 +113,7 @@ class CompiledEngine(Engine):
         rates = self.rates(min(length, math.ceil(len(rows) / size) - first))
         arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
         kept = [(array, array.copy()) for array in arrays if self.figures.of_metrics]
-        outputs = [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
+        outputs = self._losses_of_outputs
         before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
         optimizer.updating = True  # stays True if the kernel's steps are not counted
@@ -154,6 +178,7 @@ class CompiledEngine(Engine):
             classes=classes_of(self.run.loss_function, data[1]),
             weighted=data[2] is not None,
             keeps=bool(self.figures.of_metrics),
+            part=isinstance(self.strategy, Sharded),
         )
         if form not in self._kernels:
             self._kernels[form] = self._made(form, data, size)
@@ -192,12 +217,16 @@ class CompiledEngine(Engine):
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
         found: list[Sums] = []
         for batch in range(first, stop) if self.figures.of_metrics else ():
-            _, y, weight = piece.part(batch * kernel.size, (batch + 1) * kernel.size)
-            if weight is None or weight.any():
-                h, a = kernel.outputs((batch - first) * kernel.size, rows_in(y))
-                activation, metrics = self.run.model.output_activation, self.figures.of_metrics
-                found.append(self.figures.metric_sums(activation, h, a, y, weight, metrics))
+            part = piece.part(batch * kernel.size, (batch + 1) * kernel.size)
+            if part[2] is None or part[2].any():
+                found.append(self._metric_sums(kernel, (batch - first) * kernel.size, part))
         return found
+
+    def _metric_sums(self, kernel: Kernel, start: int, batch: Batch) -> Sums:
+        """Return the metrics' sums of some rows, whose outputs the kernel keeps from ``start`` on."""
+        _, y, weight = batch
+        h, a = kernel.outputs(start, rows_in(y))
+        return self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight, self.figures.of_metrics)
 
 
 def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:

@@ -101,7 +101,8 @@ class Kernel:
         """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
 
         A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
-        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers.
+        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers. Of a part
+        of a batch, it computes the gradient alone, and ``rates`` holds what the sum of the loss is divided by.
         """
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
@@ -176,12 +177,12 @@ class Kernel:
 
         A batch without weight makes no step, so the next one has its key.
         """
-        seed, epoch, step = key
+        seed, epoch, step, *shard = key
         found = np.empty(((stop - first) * self.size, operation.width), self._plan.dtype)
         for batch in range(first, stop):
             part = rows[batch * self.size : (batch + 1) * self.size]
             if weight is None or weight[part].any():
-                rng = random_generator(seed, name, epoch, step, *operation.key)
+                rng = random_generator(seed, name, epoch, step, *shard, *operation.key)
                 start, step = (batch - first) * self.size, step + 1
                 found[start : start + len(part)] = rng.random((len(part), operation.width), dtype=np.float32)
         return found

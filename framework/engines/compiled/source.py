@@ -29,12 +29,15 @@ class Form:
         classes: Whether targets are classes (rows,), not rows of numbers; for each of several outputs.
         weighted: Whether rows have weights.
         keeps: Whether the outputs are kept, for metrics.
+        part: Whether the rows are a part of a batch. The kernel then computes their gradient and their sums, and makes
+            no step; ``rates[0]`` is what the sum of the loss is divided by.
     """
 
     single: bool
     classes: bool | tuple[bool, ...]
     weighted: bool
     keeps: bool
+    part: bool = False
 
 
 _ARGUMENTS = """
@@ -370,7 +373,8 @@ class _Kernel(Forward):
         self.classes = form.classes if isinstance(form.classes, tuple) else (form.classes,)
         self.in_place = self.wiring.in_line and self.wiring.operations[0].width == 1
         alone = self.in_place and self.outputs[0].operation == 0 == len(self.wiring.operations) - 1
-        self.late = alone and form.single and plan.descends and self.wiring.widths[0] <= _FEW_INPUTS
+        few = self.wiring.widths[0] <= _FEW_INPUTS
+        self.late = alone and form.single and plan.descends and few and not form.part
         """Whether a plain step comes before its loss, which the next step need not wait for then."""
         self._total: list[str] = []
         self.begun: set[int] = set()
@@ -400,13 +404,11 @@ class _Kernel(Forward):
         width = "1" if self.several or self.plan.losses[0].by_row else self._output_width(0)
         if self.form.weighted:
             weight = self._array("weight", (1, 0))
-            lines += [
-                f"count = weights(n, rows[begin:], {self._data('weight')}, {weight}) * float({width})",
-                "if count == 0.0:",
-                "    continue",
-            ]
+            lines.append(f"own = weights(n, rows[begin:], {self._data('weight')}, {weight}) * float({width})")
+            lines += [] if self.form.part else ["if own == 0.0:", "    continue"]
         else:
-            lines += [f"count = float(n * {width})"]
+            lines.append(f"own = float(n * {width})")
+        lines.append("count = rates[0]" if self.form.part else "count = own")
         for place, out in enumerate(self.outputs):
             y = self._data("y", place)
             if self.classes[place]:
@@ -627,7 +629,7 @@ class _Kernel(Forward):
 
     def _step(self) -> list[str]:
         """Find every gradient, once every delta is known, and update the parameters."""
-        penalties = self._penalties()
+        penalties = [] if self.form.part else self._penalties()
         affine = [i for i, operation in reversed([*enumerate(self.wiring.operations)]) if operation.affine]
         gradients = [self._product("weights", i) for i in affine]
         descent = ["rate = real(rates[made])", *(self._product("descend", i, "rate") for i in affine)]
@@ -644,6 +646,10 @@ class _Kernel(Forward):
             gradients += [f"fill({all_numbers}, real(0.0), {gradient})"]
             gradients += [f"embed_add({sizes}, real(1.0), {ids}, {change}, {gradient})"]
             descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
+        count = ["made += 1", "sums[0] += total", "sums[1] += own", "sums[2] = loss"]
+        count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
+        if self.form.part:
+            return [*gradients, *count]
         gradients += self._slopes("real(1.0)", "gradient")
         descent[1:1] = self._slopes("-rate", "vector")
         if self.late:
@@ -660,8 +666,6 @@ class _Kernel(Forward):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         late = self._late() if self.late else []
-        count = ["made += 1", "sums[0] += total", "sums[1] += count", "sums[2] = loss"]
-        count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
         return [*penalties, *gradients, *update, *new, *late, *count]
 
     def _late(self) -> list[str]:

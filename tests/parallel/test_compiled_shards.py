@@ -1,0 +1,167 @@
+"""The compiled engine computes the gradients and sums of shards; the NumPy engine is the oracle."""
+
+import numpy as np
+import parallel_pieces as pieces
+import pytest
+
+from framework import (
+    L2,
+    Accuracy,
+    AdamOptimizer,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DataParallel,
+    Dense,
+    DivergedError,
+    Dropout,
+    Embedding,
+    Heads,
+    Input,
+    Join,
+    LayerNorm,
+    Losses,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Neuron,
+    OutputMetric,
+    ReLU,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    on,
+)
+from framework.engines.base import Engine
+
+pytest.importorskip("llvmlite")
+
+ROWS = 37
+X = pieces.X[:ROWS]
+CLASSES = pieces.CLASSES[:ROWS]
+WEIGHTS = np.where(np.arange(ROWS) < 10, 0.0, pieces.WEIGHTS[:ROWS])  # the first two of eight shards have no weight
+MODELS = {
+    "dropout": (CrossEntropy(), lambda: pieces.network("float64"), X, CLASSES),
+    "layer_norm": (
+        MeanAbsoluteError(),
+        lambda: Sequential(Dense(12, 5, Tanh()), LayerNorm(5), Dropout(0.5), Dense(5, 2)),
+        X,
+        X[:, :2],
+    ),
+    "neuron": (BinaryCrossEntropy(), lambda: Neuron(12, Sigmoid()), X, (X[:, 0] > 0).astype(float)),
+    "embedding": (
+        MeanSquaredError(),
+        lambda: Sequential(Join(id=Embedding(3, 4), row=Input(12)), Dense(16, 6, ReLU()), Dense(6, 1)),
+        {"id": CLASSES, "row": X},
+        X[:, :1],
+    ),
+    "heads": (
+        Losses(kind=CrossEntropy(), size=MeanSquaredError(), weights={"size": 0.2}),
+        lambda: Sequential(Dense(12, 8, Tanh()), Heads(kind=Dense(8, 3, Softmax()), size=Dense(8, 2))),
+        X,
+        {"kind": CLASSES, "size": X[:, :2]},
+    ),
+}
+
+
+@pytest.fixture
+def kernels_alone(monkeypatch):
+    """Let the NumPy engine compute no gradient while ``engine="compiled"`` trains."""
+    compute = Engine._of_rows
+
+    def refused(self, *arguments, **named):
+        assert type(self) is Engine, "NumPy computed a shard"
+        return compute(self, *arguments, **named)
+
+    monkeypatch.setattr(Engine, "_of_rows", refused)
+
+
+def both(model, loss, data, **settings):
+    """Return the runs of both engines, which train copies of a model."""
+    trainer = pieces.trainer(**{"loss": loss, "optimizer": SGDOptimizer(learning_rate=0.1)} | settings)
+    return [trainer.replace(engine=engine).fit(model.copy(), data) for engine in ("numpy", "compiled")]
+
+
+@pytest.mark.usefixtures("kernels_alone")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shards", [1, 8, 64])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_that_of_numpy(name, shards, weighted):
+    loss, model, x, y = MODELS[name]
+    settings = {"epochs": 1, "batch_size": ROWS, "strategy": DataParallel(shards=shards)}
+    data = (x, y, WEIGHTS) if weighted else (x, y)
+    plain, made = both(model(), loss, data, regularizers=[L2(strength=0.1)], **settings)
+    assert (made.engine, made.step) == ("compiled", 1)
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(made.model.parameters.gradient, plain.model.parameters.gradient, rtol=0, atol=1e-12)
+    for key, value in plain.history[0].items():
+        if key != "seconds":
+            assert made.history[0][key] == pytest.approx(value, rel=1e-12), key
+
+
+@pytest.mark.usefixtures("kernels_alone")
+def test_metrics_and_further_steps_are_those_of_numpy():
+    loss, model, x, y = MODELS["heads"]
+    settings = {"batch_size": 10, "metrics": [OutputMetric("kind", Accuracy())], "accumulate": 2}
+    plain, made = both(model(), loss, (x, y), optimizer=AdamOptimizer(learning_rate=0.01), **settings)
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=1e-10)
+    for before, after in zip(plain.history, made.history, strict=True):
+        for key in ("loss", "kind_loss", "size_loss", "kind_accuracy"):
+            assert after[key] == pytest.approx(before[key], rel=1e-10)
+
+
+@pytest.mark.usefixtures("kernels_alone")
+def test_a_callback_may_change_the_gradient():
+    @on("gradients")
+    def halve(run):
+        run.model.parameters.gradient *= 0.5
+
+    loss, model, x, y = MODELS["dropout"]
+    plain, made = both(model(), loss, (x, y), callbacks=[halve], epochs=1, batch_size=ROWS)
+    assert made.engine == "compiled"
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("kernels_alone")
+def test_frozen_parameters_stay():
+    loss, model, x, y = MODELS["dropout"]
+    network = model()
+    network.parameters.freeze("0.*")
+    plain, made = both(network, loss, (x, y), epochs=1, batch_size=ROWS)
+    name = "0.weights"
+    np.testing.assert_array_equal(made.model.parameters.views[name], network.parameters.views[name])
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
+
+
+def test_a_resumed_run_has_the_bits_of_one_trained_at_once():
+    trainer, data = pieces.trainer(engine="compiled"), (pieces.X, pieces.CLASSES)
+    model = pieces.network()
+    whole = trainer.fit(model.copy(), data)
+    first = trainer.replace(epochs=1).fit(model, data)
+    assert pieces.digest(trainer.resume(first, data, epochs=2)) == pieces.digest(whole)
+
+
+def test_numpy_computes_a_shard_that_may_not_be_finite():
+    x = np.ones((64, 1))
+    x[63] = 1e200
+    model = Sequential(Dense.from_weights([[1.0]]))
+    said = []
+    for engine in ("numpy", "compiled"):
+        with pytest.raises(DivergedError) as raised:
+            pieces.trainer(loss=MeanSquaredError(), batch_size=64, engine=engine).fit(model.copy(), (x, np.ones(64)))
+        said.append([str(raised.value), raised.value.run.step, *raised.value.__notes__])
+    assert said[0] == said[1]
+
+
+def test_a_network_with_batch_norm_falls_back_to_numpy_by_name():
+    with pytest.warns(UserWarning, match="engine='compiled': falling back to NumPy, .* such as BatchNorm"):
+        run = pieces.trainer(engine="compiled", epochs=1).fit(pieces.normalized(), (pieces.X, pieces.CLASSES))
+    assert run.engine == "numpy"
+
+
+def test_random_layers_with_accumulate_fall_back_to_numpy_by_name():
+    with pytest.warns(UserWarning, match="falling back to NumPy: Dropout with accumulate"):
+        run = pieces.trainer(engine="compiled", batch_size=3, accumulate=9, epochs=1).fit(
+            pieces.network(), (pieces.X, pieces.CLASSES)
+        )
+    assert run.engine == "numpy"
