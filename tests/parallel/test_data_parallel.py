@@ -228,6 +228,7 @@ def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
 def test_workers_may_fail_several_times_in_a_row(count, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
+        "import os\n"
         "from framework.parallel.workers import workers\n"
         "team = workers()\n"
         "for _ in range(20):\n"
@@ -239,7 +240,7 @@ def test_workers_may_fail_several_times_in_a_row(count, tmp_path):
         "            pass\n"
         "    with team.guard(5):\n"
         "        team.gather(1)\n"
-        "print('ended')\n"
+        "os.write(1, b'ended\\n')\n"
     )
     assert pieces.launched(count, program=program) == ["ended"] * count
 
