@@ -1,8 +1,7 @@
 """Predictions of many Parquet files, as a folder of part files, by any number of processes.
 
-A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim beside the
-part keeps two processes from doing the same part. Nothing depends on it but the time: a part that is written twice is
-the same.
+A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim keeps two
+processes from doing the same part. Nothing depends on it but the time: a part that is written twice is the same.
 """
 
 from __future__ import annotations
@@ -30,6 +29,9 @@ from framework.models import Model
 
 WAIT = 0.5
 """Seconds between two looks at parts that other processes have claimed."""
+
+CLAIMS = ".claims"
+"""The folder of the claims, within that of the parts. A folder of thousands of parts is slow to list."""
 
 ABOUT = "framework.predictions"
 """The key of a part's metadata under which the file says what it was made of."""
@@ -145,7 +147,7 @@ class _Parts:
         self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._said: set[str] = set()
-        self._claims = Claims(folder)
+        self._claims = Claims(folder / CLAIMS)
         self.complete = self.rows = self.written = self.failed = 0
 
     def write(self, files: Sequence[File]) -> None:
@@ -193,12 +195,13 @@ class _Parts:
 
     def _finished(self, file: File, part: _Part) -> bool:
         """Return whether a part is there, after writing it if no other process does."""
-        path = part.path.relative_to(self._folder)
-        name = str(path.with_name(f".{path.name}.claim"))
-        if self._is_whole(part) and not self._claims.first(name).exists():
+        name = str(part.path.relative_to(self._folder))
+        first = self._claims.first(name)
+        if self._is_whole(part) and not first.exists():
             return True
         try:
-            part.path.parent.mkdir(parents=True, exist_ok=True)
+            for each in (part.path, first):
+                each.parent.mkdir(parents=True, exist_ok=True)
             claim = self._claims.take(name)
         except OSError as error:
             raise SettingsError(f"{part.path} cannot be written: {error}") from None
