@@ -186,13 +186,14 @@ def test_a_worker_reads_its_own_rows_alone():
 def test_different_workers_are_refused_before_the_training(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
+        "import os\n"
         "import parallel_pieces as pieces\n"
         "from framework.parallel.workers import workers\n"
         "try:\n"
         "    rank = workers().rank\n"
         "    pieces.trainer(seed=rank).fit(pieces.network(), (pieces.X, pieces.CLASSES))\n"
         "except Exception as error:\n"
-        "    print(type(error).__name__, error)\n"
+        "    os.write(1, f'{type(error).__name__} {error}\\n'.encode())\n"
     )
     lines = pieces.launched(3, program=program)
     told = "fit: seed must be equal on all workers; worker 0 has '0', and workers 1, 2 have '1', '2'"
