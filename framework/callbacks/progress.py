@@ -210,7 +210,7 @@ class _Lines:
         self.lines += 1
         done, seconds = self.shown - self.start, self.written - self.begun
         if done > 0 and seconds > 0:
-            each, left = seconds / done, run.target_epoch - self.shown
+            each, left = seconds / done, 0 if run.stop_reason is not None else run.target_epoch - self.shown
             rate = f"{figure(float(f'{1 / each:.3g}'))} epochs/s" if each < 1 else f"{duration(each)} an epoch"
             text += f" ({rate}, {duration(each * left)} left)" if left > 0 else f" ({rate}, {duration(seconds)} in all)"
         _write(sys.stderr, text)

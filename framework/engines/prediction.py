@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from framework.errors import SettingsError
@@ -31,7 +32,9 @@ def compile_model(model: Model) -> CompiledModel:
         ('compiled', (3,), (1, 3))
     """
     if not isinstance(model, Model):
-        raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}")
+        hint = "; write run.model" if isinstance(getattr(model, "model", None), Model) else ""
+        hint = "; load_model reads one from a file" if isinstance(model, str | os.PathLike) else hint
+        raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}{hint}")
     from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
 
     return compiled_model(model, "compile_model")

@@ -21,7 +21,7 @@ from framework.errors import FrameworkError
 from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder
-from framework.experiments.part_files import is_folder, write_parts
+from framework.experiments.part_files import SHOWN, is_folder, write_parts
 from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.reporting import report_runs
@@ -361,7 +361,8 @@ def _predict_parts(
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
     found = write_parts(run, data, out, keep, changes, overwrite=overwrite, report=report)
     if found.failed:
-        raise click.ClickException(f"{out}: {found.failed} files or parts of {data} have no predictions")
+        which = f"the first {SHOWN} errors are above" if found.failed > SHOWN else "see above"
+        raise click.ClickException(f"{out}: files or parts of {data} without predictions: {found.failed}; {which}")
     written = "" if codes else f"; this process wrote {found.written} parts"
     click.echo(f"{out}: {found.parts} parts, {found.rows} rows{written}")
 

@@ -67,6 +67,8 @@ class RunFolder:
         self.path = Path(path).absolute()  # a hook may change the working directory
         if not (self.path / SETTINGS).is_file():
             hint = "; framework train makes one of an experiment" if self.path.is_file() else ""
+            if (self.path / "sweep.toml").is_file():
+                hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
 
     @classmethod

@@ -26,12 +26,16 @@ from framework.experiments.predicting import blocks, cuts_within, opened, writte
 from framework.experiments.tables import table_of
 from framework.extras import required
 from framework.models import Model
+from framework.settings.messages import brief
 
 WAIT = 0.5
 """Seconds between two looks at parts that other processes have claimed."""
 
 CLAIMS = ".claims"
 """The folder of the claims, within that of the parts. A folder of thousands of parts is slow to list."""
+
+SHOWN = 10
+"""How many different errors are reported: those of parts of another model differ in the names of the parts alone."""
 
 ABOUT = "framework.predictions"
 """The key of a part's metadata under which the file says what it was made of."""
@@ -175,7 +179,8 @@ class _Parts:
         self.failed += 1
         if str(error) not in self._said:  # one may come with each part of a file
             self._said.add(str(error))
-            self._report(error)
+            if len(self._said) <= SHOWN:
+                self._report(error)
 
     def _unfinished(self, file: File, parts: Sequence[_Part]) -> list[_Part]:
         """Write the parts of a file that no other process writes; return those that another does."""
@@ -236,8 +241,9 @@ class _Parts:
         if self._overwrite:
             return False
         others = [name for name, value in part.about.items() if made_of.get(name) != value]
+        values = f": {brief(made_of.get('keep'))} there, {brief(part.about['keep'])} now" if others == ["keep"] else ""
         raise SettingsError(
-            f"{part.path} is a part with another {', '.join(others)}; give --out another folder, or --overwrite"
+            f"{part.path} is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
         )
 
     def _write(self, file: File, part: _Part) -> None:

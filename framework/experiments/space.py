@@ -132,7 +132,7 @@ def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial
             )
         return [*itertools.product(*([f"{each.setting}={value}" for value in each.values] for each in space))]
     if number > size:
-        raise SettingsError(f"{number} trials: the settings have {size:g} combinations; leave the number out for all")
+        raise SettingsError(f"{number} trials: the settings have {size:g} combinations; leave --random out for all")
     return [*itertools.islice(draws(space, seed), number)]
 
 

@@ -370,7 +370,13 @@ class Sweep:
         return sorted(rows, key=rank)
 
     def plot(self, setting: str | None = None, *, axis: Axes | None = None) -> Axes:
-        """Draw the objective over a setting, None is the first one that varies; see ``plots.trials``."""
+        """Draw the objective over a setting, None is the first one that varies; see ``plots.trials``.
+
+        Raises:
+            SettingsError: No trial has this setting, or no setting varies.
+        """
+        if setting is None and not self._space:
+            raise SettingsError("plot: no setting varies in this sweep; write setting=..., a column of results()")
         return plots.trials(self.ranked(), setting or self._space[0].setting, self.objective, axis=axis)
 
     def _score(self, value: Any) -> float:

@@ -49,6 +49,8 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
         kind = type(like) if like is not None else held[0] if len(held) == 1 else None
     if kind is None:
         hint = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
+        if not ending and not Path(path).exists():
+            hint = "; there is no folder of this name"
         raise SettingsError(f"the table {path!r} must end in .csv or .parquet{hint}")
     if isinstance(like, kind):
         return like.replace(path=path, **settings)

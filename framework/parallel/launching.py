@@ -49,7 +49,8 @@ def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> 
         code, signalled = _run(command, environment)
         if code == 0 or signalled or not left:
             sys.exit(code)
-        click.echo(f"framework launch: exit code {code}; starting again, {left} of {restarts} restarts left", err=True)
+        number = restarts - left + 1
+        click.echo(f"framework launch: exit code {code}; starting again, restart {number} of {restarts}", err=True)
 
 
 def _command(count: int, script: list[str]) -> list[str]:

@@ -366,7 +366,8 @@ class Component(BaseModel, metaclass=ComponentType):
         for name, value in settings.items():
             if isinstance(value, dict) and not isinstance(value.get("type"), str) and name not in cls.named:
                 if name not in cls.model_fields and cls.model_config["extra"] == "forbid":
-                    return settings | {name: brief(value)}  # which is refused by its name
+                    settings = settings | {name: brief(value)}  # which is refused by its name
+                    continue
                 raise SettingsError(
                     f"setting '{name}' must not be a dict, which could be changed in place; write a tuple; "
                     f"got {brief(value)}"

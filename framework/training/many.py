@@ -158,7 +158,7 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
             if not require_like(plan, model, one.optimizer):
                 raise SettingsError(
                     f"{NAME}: argument 'models' must have models of the same layers, activations and dtype; number "
-                    f"{place} is {model!r}, number 0 {first!r}"
+                    f"{place} is {model!r}, number 0 {first!r}; train it in another call"
                 )
     except CannotLower as reason:
         raise _refusal(str(reason)) from None

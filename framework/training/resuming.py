@@ -132,8 +132,8 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
     before, now = run.recipe.get("strategy"), recipe.get("strategy")
     if before and now and before != now:
         raise UsageError(
-            f"resume: the run has strategy={before}; got {now}; continue with the same shards, which give the same "
-            "bits on any number of workers"
+            f"resume: the run has strategy={before}; got {now}; continue with strategy={before}: only the number "
+            "of workers may change"
         )
     if run.epoch_begun and layout != run.layout:
         raise UsageError(

@@ -203,7 +203,7 @@ class Session:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
         if workers.size > 1:
-            failure = None if error is None else (type(error), str(error))
+            failure = None if error is None else (type(error), str(error) or repr(error))
             told = workers.gather((failure, run.stop_reason, self._noted))
             reasons = [reason for _, reason, _ in told if reason is not None]
             signals = [number for _, _, number in told if number is not None]
@@ -214,7 +214,8 @@ class Session:
             failed = [(rank, *each) for rank, (each, _, _) in enumerate(told) if each is not None]
             if failed and error is None:
                 rank, kind, text = failed[0]
-                kind = kind if issubclass(kind, FrameworkError) else UsageError
+                if not issubclass(kind, FrameworkError):
+                    kind, text = UsageError, f"{kind.__name__}: {text}"
                 raise kind(f"worker {rank}: {text}")
         if error is not None:
             raise error

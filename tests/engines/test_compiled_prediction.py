@@ -385,3 +385,12 @@ def test_a_trainer_falls_back_by_name_and_auto_does_so_silently():
             warnings.simplefilter("error")
             again = call(trainer("auto"))
         np.testing.assert_equal(found, again)
+
+
+def test_compile_model_says_what_to_give_in_place_of_a_run_or_a_file():
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    run = trainer.fit(Neuron(), (np.arange(4.0)[:, None], np.arange(4.0)))
+    with pytest.raises(SettingsError, match=r"argument 'model' must be a model; got Run\(.*; write run\.model"):
+        compile_model(run)
+    with pytest.raises(SettingsError, match=r"got 'run\.safetensors'; load_model reads one from a file"):
+        compile_model("run.safetensors")

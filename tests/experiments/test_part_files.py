@@ -157,7 +157,7 @@ def test_a_part_of_something_else_is_an_error_until_it_is_replaced(change, diffe
     before = state()
     printed = command("predict", "run", "data", "--out", "parts", status=1)
     assert f"parts/a.parquet.00000.parquet is a part with another {difference}" in printed
-    assert f"Error: parts: {len(before)} files or parts of data have no predictions\n" in printed
+    assert f"Error: parts: files or parts of data without predictions: {len(before)}; see above\n" in printed
     assert {name: value for name, value in state().items() if name in before} == before
     assert sorted(parts()) == sorted({*before, *PARTS} if len(before) > 1 else PARTS)
     printed = command("predict", "run", "data", "--out", "parts", "--overwrite")
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_predicted_is_named_and_the_others_are_written():
     missing, unreadable = "data/short.parquet must have the columns", "data/text.parquet is not a Parquet file"
     assert printed.count(missing) == printed.count(unreadable) == 1
     assert printed.count("Error: data/nan.parquet, row group 1: ") == 1
-    assert printed.endswith("Error: parts: 6 files or parts of data have no predictions\n")
+    assert printed.endswith("Error: parts: files or parts of data without predictions: 6; see above\n")
     Path("parts", "nan.parquet.00000.parquet").unlink()
     require_right()
 
@@ -386,3 +386,13 @@ def test_a_part_says_what_it_was_made_of():
         "row group": 2,
         "rows": 37,
     }
+
+
+@pytest.mark.usefixtures("workplace")
+def test_of_many_different_errors_ten_are_printed():
+    Path("bad").mkdir()
+    for number in range(12):
+        Path("bad", f"{number:02}.parquet").write_bytes(b"damaged")
+    printed = command("predict", "run", "bad", "--out", "parts", status=1)
+    assert printed.count("is not a Parquet file") == 10
+    assert printed.endswith("without predictions: 12; the first 10 errors are above\n")

@@ -444,6 +444,17 @@ def test_the_objective_is_drawn_over_a_setting():
     assert drawn.tolist() == [[float(row[RATE]), row["val_loss"]] for row in sweep.ranked()]
 
 
+def test_a_sweep_of_one_setting_has_nothing_to_draw():
+    with pytest.raises(SettingsError, match="plot: no setting varies in this sweep; write setting="):
+        Sweep.create("sweeps/alone", Experiment.read("points.toml"), []).plot()
+
+
+def test_commands_for_a_run_name_the_runs_of_a_sweep():
+    Sweep.create("sweeps/alone", Experiment.read("points.toml"), [])
+    with pytest.raises(SettingsError, match="it is a sweep: give one of its runs, such as sweeps/alone/runs/0"):
+        RunFolder("sweeps/alone")
+
+
 def test_several_runs_predict_their_mean():
     table("points.toml", "--set", "model.seed=0,1,2")
     runs = [f"sweeps/points/runs/{name}" for name in "012"]

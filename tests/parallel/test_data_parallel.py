@@ -220,7 +220,7 @@ def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
         "        os.write(1, f'{workers().rank} {type(error).__name__} {error}\\n'.encode())\n"
     )
     lines = pieces.launched(3, hook, program=program)
-    others = [f"{rank} UsageError worker 1: the disk is full" for rank in (0, 2)]
+    others = [f"{rank} UsageError worker 1: ValueError: the disk is full" for rank in (0, 2)]
     assert sorted(lines) == sorted(["1 ValueError the disk is full", *others] * 2)
 
 

@@ -44,8 +44,8 @@ def test_a_worker_that_ends_before_it_trains_ends_the_job(tmp_path):
 def test_a_killed_job_starts_again(tmp_path):
     done = launched(tmp_path, "kill", options=("--restarts", "3"))
     assert done.returncode != 0
-    assert "3 of 3 restarts left" in done.stderr
-    assert "1 of 3 restarts left" in done.stderr
+    assert "restart 1 of 3" in done.stderr
+    assert "restart 3 of 3" in done.stderr
     assert len([*(tmp_path / "pids").iterdir()]) == 8
     done = launched(tmp_path / "once", "kill once", options=("--restarts", "3"))
     assert done.returncode == 0

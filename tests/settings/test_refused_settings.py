@@ -252,3 +252,11 @@ def test_rates_of_any_real_kind_are_rates():
 def test_an_unknown_setting_is_named_whatever_its_value():
     with pytest.raises(SettingsError, match=r"Dense: unknown setting 'unit'; did you mean 'units'\?"):
         Dense(3, 2, unit={"a": 1})
+
+
+def test_an_unknown_table_is_the_only_error():
+    """Lists beside it are as good as without it."""
+    with pytest.raises(SettingsError) as caught:
+        recipe(optimiser={"learning_rate": 0.1}, metrics=[Accuracy()])
+    assert str(caught.value).startswith("Trainer: unknown setting 'optimiser'; did you mean 'optimizer'? Settings: ")
+    assert "\n" not in str(caught.value)
