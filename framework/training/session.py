@@ -203,7 +203,7 @@ class Session:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
         if workers.size > 1:
-            failure = None if error is None else (type(error), str(error) or repr(error))
+            failure = None if error is None else (type(error), str(error))
             told = workers.gather((failure, run.stop_reason, self._noted))
             reasons = [reason for _, reason, _ in told if reason is not None]
             signals = [number for _, _, number in told if number is not None]
