@@ -32,7 +32,9 @@ def test_the_stored_values_are_those_of_the_installed_pytorch(name):
             kept = stored(name)[case][key]
             assert (kept.dtype, kept.shape) == (array.dtype, array.shape)
             if array.dtype.kind == "f":
-                np.testing.assert_allclose(kept, array, rtol=1e-10, atol=1e-11, err_msg=f"{case}/{key}")
+                # PyTorch's float32 differs by two units in the last place between kinds of processor.
+                near = {"rtol": 1e-6, "atol": 1e-7} if array.dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-11}
+                np.testing.assert_allclose(kept, array, **near, err_msg=f"{case}/{key}")
             else:
                 assert np.array_equal(kept, array), f"{case}/{key}"
 
