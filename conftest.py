@@ -76,7 +76,7 @@ pytest_collect_file = Sybil(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option for other versions of Python and of the dependencies."""
-    parser.addoption("--few", action="store_true", help="Run each fifth case of the tests marked as many.")
+    parser.addoption("--few", action="store_true", help="Run each fifth case of many alike, no test of many processes.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,9 +110,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     The files that take longest come first, so that all processes end at about the same time.
     """
     if config.option.few:
-        left_out = [item for item in items if item.stash.get(CASE, 0) % 5]
-        items[:] = [item for item in items if item.stash.get(CASE, 0) % 5 == 0]
-        config.hook.pytest_deselected(items=left_out)
+        left_out = {item for item in items if item.stash.get(CASE, 0) % 5 or item.get_closest_marker("processes")}
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=[*left_out])
     turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}
 
     def place(item: pytest.Item) -> tuple[bool, int, int]:

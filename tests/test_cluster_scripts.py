@@ -137,4 +137,6 @@ def test_the_jobs_of_an_array_share_predictions(job):
     pq.write_table(pq.read_table("known.parquet"), "data/a.parquet", row_group_size=10)
     jobs = [job("predict.sbatch", "run", "data", "predicted") for _ in range(2)]
     assert [each.wait(timeout=120) for each in jobs] == [0, 0]
-    assert sorted(each.name for each in Path("predicted").iterdir()) == [f"a.parquet.0000{i}.parquet" for i in range(4)]
+    assert sorted(each.name for each in Path("predicted").glob("*.parquet")) == [
+        f"a.parquet.0000{i}.parquet" for i in range(4)
+    ]

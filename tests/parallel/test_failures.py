@@ -14,7 +14,7 @@ def launched(*arguments, n=2, options=()):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.many
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", CAUSES)
 def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
     for folder in (tmp_path / "first", tmp_path / "second"):

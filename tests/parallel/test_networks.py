@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from failing import CAUSES, SCRIPT, left_behind
 
 pytest.importorskip("mpi4py")
+pytestmark = pytest.mark.processes
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 HOSTS = {"10.77.0.1": "a", "10.77.0.2": "b"}
 
@@ -23,7 +25,17 @@ exec ip netns exec $space sh -c "$*"
 
 
 def ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+def wait_for_link(name):
+    """Wait until the link can be used: the kernel looks for its carrier, and for addresses that come twice."""
+    for _ in range(100):
+        states = [ip("-n", name + end, "address", "show", "dev", "wire") for end in "ab"]
+        if all("state UP" in state and "tentative" not in state for state in states):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the link does not come up: {states}")
 
 
 @pytest.fixture
@@ -42,7 +54,8 @@ def network(tmp_path):
                 for device in ("wire", "lo"):
                     ip("-n", name + end, "link", "set", device, "up")
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"network namespaces are not allowed here: {error.stderr.decode().strip()}")
+            pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
+        wait_for_link(name)
         (tmp_path / "shell").write_text(SHELL % (name, name))
         (tmp_path / "shell").chmod(0o755)
         yield name
