@@ -76,7 +76,7 @@ pytest_collect_file = Sybil(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option for other versions of Python and of the dependencies."""
-    parser.addoption("--few", action="store_true", help="Run each fifth case of many alike, no test of many processes.")
+    parser.addoption("--few", action="store_true", help="Run each fifth case of a test, and no test of many processes.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,11 +97,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Count the cases of each test that is marked as many, in the order of the file."""
-    if item.get_closest_marker("many"):
-        test = item.nodeid.partition("[")[0]
-        item.stash[CASE] = cases[test]
-        cases[test] += 1
+    """Count the cases of each test, in the order of the file."""
+    test = item.nodeid.partition("[")[0]
+    item.stash[CASE] = cases[test]
+    cases[test] += 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -110,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     The files that take longest come first, so that all processes end at about the same time.
     """
     if config.option.few:
-        left_out = {item for item in items if item.stash.get(CASE, 0) % 5 or item.get_closest_marker("processes")}
+        left_out = {item for item in items if item.stash[CASE] % 5 or item.get_closest_marker("processes")}
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=[*left_out])
     turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}

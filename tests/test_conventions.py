@@ -17,7 +17,6 @@ from contributing import DIFFS, git_apply
 import framework
 from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, Sequential, SGDOptimizer, Trainer
 
-pytestmark = pytest.mark.many  # they read the same files with every version of Python
 PACKAGE = Path(framework.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [

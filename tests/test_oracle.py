@@ -136,7 +136,6 @@ PAIRS = [  # output, loss, JAX's loss, targets
 NAMES = [f"{type(loss).__name__}-{output}-{kind}" for output, loss, _, kind in PAIRS]
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize(("output", "loss", "jax_loss", "kind"), PAIRS, ids=NAMES)
 def test_networks_with_every_output_and_loss(output, loss, jax_loss, kind, depth):
@@ -170,7 +169,6 @@ SETTINGS = {
 }
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_of_sgd_is_pytorchs(name, depth):

@@ -269,7 +269,6 @@ def expected(formula, rows):
         return arrays, g, [np.asarray(part) for part in quickly(pulled)(g, *(arrays[name] for name in names))]
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__name__)
 def test_values_and_gradients_are_those_of_jax(formula, dtype):

@@ -78,7 +78,6 @@ CHAINS = [catalogue(Activation)[start::6] for start in range(6)]
 """Several activations share a kernel, because one takes seconds to compile."""
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: "-".join(cls.__name__ for cls in chain))
 def test_every_activation(chain):
     sizes = [3, *[4] * len(chain)]
@@ -105,14 +104,12 @@ def problem(loss):
     return Neuron(3, Softplus() if isinstance(loss, Poisson) else Identity()), first
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("cls", [cls for cls in catalogue(Loss) if cls is not Losses], ids=lambda cls: cls.__name__)
 def test_every_loss(cls):
     model, y = problem(cls())
     require_agreement(both(model.copy, cls(), PLAIN, (X, y, WEIGHTS)))
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("cls", catalogue(Optimizer), ids=lambda cls: cls.__name__)
 def test_every_optimizer(cls):
     require_agreement(both(lambda: Dense(3, 2, Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS)))
@@ -139,7 +136,6 @@ def test_every_elementwise_operation():
     require_agreement(both(lambda: network(Activation.of(every_operation)), HalfSquaredError(), PLAIN, (X, NUMBERS)))
 
 
-@pytest.mark.many
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -85,7 +85,6 @@ def require_rows_alone(fast, x, found):
             assert type(fast(x[row])) is type(fast.model(x[row]))
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("cls", catalogue(Activation), ids=lambda cls: cls.__name__)
 def test_every_activation_within_and_at_the_end(cls, dtype):

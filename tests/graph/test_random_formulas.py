@@ -18,7 +18,6 @@ COMPARED = {name for name, row in OPERATIONS.items() if row.elementwise and any(
 """Operations that ``test_tangent`` compares with JAX one by one."""
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_formula_agrees_with_jax(seed):
     steps, rng = random_steps(seed), np.random.default_rng([seed, 1])

@@ -14,7 +14,6 @@ def test_the_table_is_as_long_as_it_should_be():
     assert all(any(letter.isdigit() for letter in entry.source) for entry in LAYERS.values()), "a year for each"
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("name", LAYERS)
 def test_value_and_gradients_of_a_textbook_layer(name):
     entry = LAYERS[name]

@@ -34,7 +34,6 @@ def serial():
 
 
 @needs_mpi
-@pytest.mark.many
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):

@@ -69,7 +69,6 @@ def by_halves(leaves, start, size):
     return left if right is None else (left[0] + right[0], left[1] + right[1])
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("shards", range(1, 33))
 def test_the_sum_has_the_same_bits_for_any_number_of_workers(shards):
     rng = np.random.default_rng(shards)

@@ -84,7 +84,6 @@ CASES = [
 ]
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(("hidden", "output", "loss", "kind"), CASES)
@@ -102,7 +101,6 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("settings", SETTINGS, ids="+".join)
 def test_no_setting_of_sgd_needs_more_than_its_blocks(settings, size):
