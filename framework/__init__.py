@@ -47,7 +47,7 @@ from framework.errors import (
     UsageError,
 )
 from framework.experiments.experiment import Experiment
-from framework.experiments.sweep import Sweep
+from framework.experiments.sweeps.sweep import Sweep
 from framework.export import export_onnx, export_python, from_sklearn, load_torch, save_torch, to_torch
 from framework.gradients import check_gradients, compare_steps
 from framework.graph.loop import loop

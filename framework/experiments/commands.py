@@ -26,8 +26,8 @@ from framework.experiments.predicting import write_predictions
 from framework.experiments.proposing import proposal
 from framework.experiments.reporting import report_runs
 from framework.experiments.schema import schema_of
-from framework.experiments.space import varied
-from framework.experiments.sweep import Sweep
+from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.sweep import Sweep
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.watching import watch
 from framework.experiments.workers import work_together

@@ -10,8 +10,8 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment, Sweep
-from framework.experiments.space import varied
-from framework.experiments.suggesting import suggested
+from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.suggesting import suggested
 
 optuna = pytest.importorskip("optuna")
 

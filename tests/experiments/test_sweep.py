@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from framework import Callback, Checkpoint, Experiment, SettingsError, UsageError, latest, load
 from framework.experiments.claims import _machine
 from framework.experiments.folder import RunFolder
-from framework.experiments.sweep import Sweep
+from framework.experiments.sweeps.sweep import Sweep
 
 FILE = """\
 validation = 0.25

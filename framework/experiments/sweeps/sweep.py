@@ -26,10 +26,10 @@ from framework.experiments.claims import Claims
 from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import RunFolder
-from framework.experiments.judging import averaged, judged, mean
-from framework.experiments.space import Trial, Varied, by_setting, trials, varied
-from framework.experiments.suggesting import suggested
-from framework.experiments.sweep_runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
+from framework.experiments.sweeps.judging import averaged, judged, mean
+from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
+from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
+from framework.experiments.sweeps.suggesting import suggested
 from framework.experiments.text import read_settings, to_toml
 from framework.extras import required
 from framework.files import write_whole

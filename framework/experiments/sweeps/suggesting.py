@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from framework.experiments.space import Trial, Varied, by_setting, draws
+from framework.experiments.sweeps.space import Trial, Varied, by_setting, draws
 from framework.extras import required
 from framework.random_streams import random_generator
 

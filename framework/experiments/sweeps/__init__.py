@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one experiment with varied settings, each in a folder of its own."""
