@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from experiment_pieces import command
+from experiment_pieces import POINTS, command, write_points
 
 import framework
 from framework import (
@@ -29,18 +29,9 @@ from framework import (
     save,
 )
 
-FILE = """\
-validation = 0.25
-
-[data]
-type = "CSV"
-path = "points.csv"
-target = "inside"
-
-[model]
-type = "Sequential"
-layers = [{type = "Dense", units = 4, activation = "Tanh"}, {type = "Neuron", activation = "Sigmoid"}]
-
+FILE = (
+    POINTS
+    + """
 [trainer]
 loss = "BinaryCrossEntropy"
 optimizer = {type = "AdamOptimizer", learning_rate = 0.01}
@@ -49,17 +40,14 @@ batch_size = 16
 metrics = ["Accuracy"]
 callbacks = [{type = "EarlyStopping", patience = 2}]
 """
+)
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A working directory with a table and an experiment."""
     monkeypatch.chdir(tmp_path)
-    x = np.random.default_rng(0).normal(size=(80, 2)).round(3)
-    rows = [[*row, int(np.hypot(*row) < 1)] for row in x.tolist()]
-    with Path("points.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["x", "y", "inside"], *rows])
-    Path("points.toml").write_text(FILE)
+    write_points(FILE)
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_pieces import command
+from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
 from framework import Callback, Checkpoint, Experiment, SettingsError, UsageError, latest, load
@@ -22,18 +22,9 @@ from framework.experiments.claims import _machine
 from framework.experiments.folder import RunFolder
 from framework.experiments.sweeps.sweep import Sweep
 
-FILE = """\
-validation = 0.25
-
-[data]
-type = "CSV"
-path = "points.csv"
-target = "inside"
-
-[model]
-type = "Sequential"
-layers = [{type = "Dense", units = 4, activation = "Tanh"}, {type = "Neuron", activation = "Sigmoid"}]
-
+FILE = (
+    POINTS
+    + """
 [trainer]
 loss = "BinaryCrossEntropy"
 optimizer = {type = "SGDOptimizer", learning_rate = 0.1, momentum = 0.9}
@@ -41,6 +32,7 @@ epochs = 4
 batch_size = 16
 metrics = ["Accuracy"]
 """
+)
 
 RATE = "trainer.optimizer.learning_rate"
 
@@ -49,11 +41,7 @@ RATE = "trainer.optimizer.learning_rate"
 def workplace(tmp_path, monkeypatch):
     """A working directory with a table and an experiment."""
     monkeypatch.chdir(tmp_path)
-    x = np.random.default_rng(0).normal(size=(80, 2)).round(3)
-    rows = [[*row, int(np.hypot(*row) < 1)] for row in x.tolist()]
-    with Path("points.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["x", "y", "inside"], *rows])
-    Path("points.toml").write_text(FILE)
+    write_points(FILE)
     return tmp_path
 
 
