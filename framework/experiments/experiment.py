@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -105,17 +105,18 @@ class Experiment(Component):
         made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
 
-    def changed(self, changes: Iterable[str]) -> Self:
-        """Return the experiment with changes such as ``"trainer.epochs=20"``, in any order; the model is new.
+    def variants(self, trials: Iterable[Iterable[str]]) -> Iterator[Self]:
+        """Give the experiment with the changes of each trial, such as ``"trainer.epochs=20"``; each model is new.
 
         Numbers of inputs that came from the units of a layer before come from them again.
 
         Raises:
             SettingsError: A setting is unknown or wrong.
         """
-        given = {text: parse_change(text) for text in changes}
-        made: Self = build(changed(self.bare(), given), type(self), places("the experiment", {}, given))
-        return made
+        bare = self.bare()
+        for changes in trials:
+            given = {text: parse_change(text) for text in changes}
+            yield build(changed(bare, given), type(self), places("the experiment", {}, given))
 
     def bare(self) -> dict[str, Any]:
         """Return the settings as the tables of a file, without numbers of inputs that the layers before give."""

@@ -140,7 +140,7 @@ class Sweep:
         settings["seed"] = seed
         some = trials(space, random if optuna is None else min(optuna, 20), seed)  # of Optuna, they are examples
         drawn = [(*trial, *fold) for trial in some for fold in _folds(folds)]
-        columns = {judged(experiment.changed(trial), objective, mode) for trial in drawn}
+        columns = {judged(each, objective, mode) for each in experiment.variants(drawn)}
         if len(columns) != 1:
             raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
         column, direction = columns.pop()
