@@ -323,11 +323,11 @@ def predict(
     the processes share the parts.
     """
     runs = [RunFolder(folder) for folder in folders]
-    if is_folder(out) and len(runs) > 1:
-        raise click.ClickException(
-            f"the mean of several runs is written to one file, such as mean.csv; got --out {out}"
-        )
     if is_folder(out):
+        if len(runs) > 1:
+            raise click.ClickException(
+                f"the mean of several runs is written to one file, such as mean.csv; got --out {out}"
+            )
         _predict_parts(runs[0], data, out, keep, changes, overwrite, workers or 1)
         return
     if workers is not None:

@@ -20,16 +20,16 @@ def mean(values: Sequence[float | None]) -> float | None:
 def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
     columns = experiment.trainer._keys(validated=experiment.validation is not None)
-    judged = {key: value for callback in experiment.trainer.callbacks for key, value in callback.judged().items()}
+    monitored = {key: value for callback in experiment.trainer.callbacks for key, value in callback.judged().items()}
     if objective is None:
-        objective = next(iter(judged), "val_loss" if "val_loss" in columns else "loss")
+        objective = next(iter(monitored), "val_loss" if "val_loss" in columns else "loss")
     if objective not in columns:
         raise SettingsError(
             f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
             f"Columns: {', '.join(columns)}"
         )
     better = experiment.trainer._figures.better.get(objective.removeprefix("val_"))
-    known = {"greater": "max", "smaller": "min"}.get(better or "", mode or judged.get(objective))
+    known = {"greater": "max", "smaller": "min"}.get(better or "", mode or monitored.get(objective))
     if known is None:
         raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")
     if mode not in (None, known):

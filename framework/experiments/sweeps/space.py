@@ -34,12 +34,17 @@ class Varied:
     kind: str = "values"
 
     @property
+    def whole(self) -> bool:
+        """Whether this is a range of whole numbers."""
+        return self.kind in ("int", "logint")
+
+    @property
     def size(self) -> float:
         """How many values there are."""
         if self.kind == "values":
             return len(self.values)
         low, high = map(float, self.values)
-        return high - low + 1 if self.kind in ("int", "logint") else math.inf
+        return high - low + 1 if self.whole else math.inf
 
     def drawn(self, share: float) -> str:
         """Return the value at a share of the whole, from 0 to 1."""
@@ -60,7 +65,7 @@ class Varied:
         if self.kind == "values":
             return str(value)
         low, high = map(float, self.values)
-        if self.kind in ("int", "logint"):
+        if self.whole:
             return str(int(min(max(round(value), low), high)))
         return repr(min(max(float(f"{value:.6g}"), low), high))
 
@@ -83,17 +88,17 @@ def varied(text: str) -> Varied:
         for each in values:
             parse_change(f"{setting}={each}")
         return Varied(setting, values)
-    kind, ends = found[1], (found[2].strip(), found[3].strip())
-    whole = kind.endswith("int")
+    kind = found[1]
+    made = Varied(setting, (found[2].strip(), found[3].strip()), kind)
     try:
-        low, high = map(int if whole else float, ends)
+        low, high = map(int if made.whole else float, made.values)
     except ValueError:
         low, high = 1, 0
-    lowest = -math.inf if kind in ("uniform", "int") else 1 if whole else math.ulp(0.0)
+    lowest = -math.inf if "log" not in kind else 1 if made.whole else math.ulp(0.0)
     if not lowest <= low < high < math.inf or not math.isfinite(low):
-        numbers = f"{'positive ' if 'log' in kind else ''}{'whole ' if whole else ''}numbers"
+        numbers = f"{'positive ' if 'log' in kind else ''}{'whole ' if made.whole else ''}numbers"
         raise SettingsError(f"--set {text}: {kind}(LOW, HIGH) needs two {numbers}, the smaller one first")
-    return Varied(setting, ends, kind)
+    return made
 
 
 def by_setting(trial: Trial) -> dict[str, str]:

@@ -62,11 +62,11 @@ def _distribution(distributions: Any, each: Varied) -> Any:
     """Return a setting as Optuna has it."""
     if each.kind == "values":
         return distributions.CategoricalDistribution(each.values)
-    if each.kind.endswith("int"):
+    if each.whole:
         return distributions.IntDistribution(*map(int, each.values), log=each.kind == "logint")
     return distributions.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
 
 
 def _value(each: Varied, text: str) -> Any:
     """Return a value as Optuna has it."""
-    return text if each.kind == "values" else int(text) if each.kind.endswith("int") else float(text)
+    return text if each.kind == "values" else int(text) if each.whole else float(text)

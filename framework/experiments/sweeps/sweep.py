@@ -219,13 +219,13 @@ class Sweep:
 
     def _worth(self, candidate: Sequence[str]) -> float | None:
         """Return the figure of a trial, None while it is trained; the worst one if a run has failed."""
-        rows = [self._row(name) for name in candidate]
+        rows, worst = [self._row(name) for name in candidate], -math.inf if self.settings["mode"] == "max" else math.inf
         if any(row["state"] == "failed" for row in rows):
-            return -math.inf if self.settings["mode"] == "max" else math.inf
+            return worst
         if any(row["state"] != "complete" for row in rows):
             return None
         figure = mean([self._final(row) for row in rows])
-        return figure if figure is not None else -math.inf if self.settings["mode"] == "max" else math.inf
+        return worst if figure is None else figure
 
     def name(self, number: int) -> str:
         """Return the name of a run.
