@@ -73,8 +73,10 @@ def test_a_sweep_by_optuna_is_continued_with_the_same_trials():
         if number == 6:
             break
     assert [row["state"] for row in sweep.results()].count("new") == 5
+    assert [*sweep.trials.values()].count(()) == 5
     rows = Sweep("parts").run()
     assert {row["state"] for row in rows} == {"complete"}
+    assert () not in sweep.trials.values()
     whole = Sweep("whole").results()
     assert [(row[RATE], row["loss"]) for row in rows] == [(row[RATE], row["loss"]) for row in whole]
     assert Sweep("parts").best.experiment.trainer.optimizer.learning_rate > 0.01

@@ -163,10 +163,10 @@ class Sweep:
         if said:
             raise SettingsError(f"the folder {path!r} has another sweep: {'; '.join(said)}. Give --out another folder")
 
-    @cached_property
+    @property
     def trials(self) -> dict[str, Trial]:
-        """The changes of each run, by the name of its folder."""
-        return {name: self._changes(name) for candidate in self._candidates for name in candidate}
+        """The changes of each run, by the name of its folder; empty until Optuna has suggested them."""
+        return {name: self._changes(name) for name in self._names}
 
     @cached_property
     def _space(self) -> list[Varied]:
@@ -186,6 +186,11 @@ class Sweep:
         folds, width = self.settings.get("folds"), len(str(count - 1))
         marks = [""] if folds is None else [f"-{fold}" for fold in range(folds)]
         return [[f"{number:0{width}}{mark}" for mark in marks] for number in range(count)]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The names of all runs."""
+        return [name for candidate in self._candidates for name in candidate]
 
     def _changes(self, name: str) -> Trial:
         """Return the changes of a run; none if Optuna has not suggested them yet."""
@@ -233,9 +238,9 @@ class Sweep:
         Raises:
             SettingsError: There is no run of this number.
         """
-        if not 0 <= number < len(self.trials):
-            raise SettingsError(f"the sweep has {len(self.trials)} runs, from 0; got {number}")
-        return [*self.trials][number]
+        if not 0 <= number < len(self._names):
+            raise SettingsError(f"the sweep has {len(self._names)} runs, from 0; got {number}")
+        return self._names[number]
 
     @cached_property
     def rungs(self) -> list[tuple[int, int | None]]:
@@ -317,7 +322,7 @@ class Sweep:
 
     def retry(self) -> None:
         """Take back that runs have failed, so that they are trained again, or resumed; for a cause that is gone."""
-        for name in self.trials:
+        for name in self._names:
             claim = None if error_of(self._path(name)) is None else self._claims.take(name)
             if claim is not None:
                 with claim:
@@ -330,7 +335,7 @@ class Sweep:
         The state is ``"complete"``, ``"failed"``, ``"begun"``, ``"new"``, or ``"dropped"`` by successive halving. A
         failed run has its ``error``.
         """
-        rows = [self._row(name) for name in self.trials]
+        rows = [self._row(name) for name in self._names]
         entrants = self._rung()[0]
         for row in rows:
             if row["run"] not in entrants and row["state"] == "begun":
