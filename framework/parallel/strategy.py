@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -88,6 +88,19 @@ class Strategy:
         return sums().get(0, {})
 
 
+class _Planned(NamedTuple):
+    """A sum over all shards, which each step fills again.
+
+    Attributes:
+        tree: Adds up a vector and a tail.
+        layout: The names of the sums in the tail, and how many numbers each has. The first number of the tail is not
+            theirs: it calls for attention.
+    """
+
+    tree: Tree | AllReduce
+    layout: Sequence[tuple[str, int]]
+
+
 class Sharded(Strategy):
     """The shards of ``DataParallel``, of which a worker computes a range.
 
@@ -118,9 +131,8 @@ class Sharded(Strategy):
         self._new: Callable[..., Tree | AllReduce] = partial(AllReduce, workers)
         if settings.deterministic:
             self._new = partial(workers.tree, self.shards)
-        self._tree: Tree | AllReduce | None = None
+        self._planned: _Planned | None = None  # for gradients; their length is known at the first step
         self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self._own, self._new), dict[int, Model]()
-        self._layout: list[tuple[str, int]] = []
 
     def _start(self, rows: int, shard: int) -> int:
         """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
@@ -143,14 +155,14 @@ class Sharded(Strategy):
         }
         gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixes else ()
         length = gradient.size + sum(buffer.size for buffer in buffers)
-        tree, error = self._tree, None
+        planned, error = self._planned, None
         compute = self._together if self._mixes else self._one_by_one
         for shard, sums, numbers, error in compute(jobs, model):
-            tree = tree or self._planned(sums, length, gradient.dtype)
-            self._put(tree, shard, numbers, sums, error)
-        tree = tree or self._planned({}, length, gradient.dtype)  # there are more workers than shards
-        vector, found = self._added(tree, error)
-        gradient[...], self._tree = vector[: gradient.size], tree
+            planned = planned or self._plan(sums, length, gradient.dtype)
+            self._put(planned, shard, numbers, sums, error)
+        planned = planned or self._plan({}, length, gradient.dtype)  # there are more workers than shards
+        vector, found = self._added(planned, error)
+        gradient[...], self._planned = vector[: gradient.size], planned
         place = gradient.size
         for buffer in buffers:
             buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
@@ -195,37 +207,34 @@ class Sharded(Strategy):
         except Exception as raised:  # noqa: BLE001 (as above)
             error = raised
         nothing = np.zeros(0)
-        kept = self._layout
-        tree = self._planned(next(iter(found.values()), {}), 0, nothing.dtype)
+        planned = self._plan(next(iter(found.values()), {}), 0, nothing.dtype)
         for shard in self._own:
-            self._put(tree, shard, nothing, found.get(shard, {}), error)
-        total = self._added(tree, error)[1]
-        self._layout = kept
-        return total
+            self._put(planned, shard, nothing, found.get(shard, {}), error)
+        return self._added(planned, error)[1]
 
-    def _planned(self, sums: Sums, length: int, dtype: Any) -> Tree | AllReduce:
-        """Return a tree for what a shard gives; a worker may have no rows, and learns the form of the sums here."""
+    def _plan(self, sums: Sums, length: int, dtype: Any) -> _Planned:
+        """Plan the sum of the results of all shards; a worker without rows learns the layout from the others."""
         layouts = self.workers.gather([(key, len(values)) for key, values in sums.items()])
-        self._layout = next(filter(None, layouts), [])
-        return self._new(length, dtype, 1 + sum(size for _, size in self._layout))
+        layout = next(filter(None, layouts), [])
+        return _Planned(self._new(length, dtype, 1 + sum(size for _, size in layout)), layout)
 
-    def _put(self, tree: Tree | AllReduce, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
-        """Write what a shard gives into the tree; the first number of its tail calls for attention."""
-        vector, tail = tree.leaf(shard)
+    def _put(self, planned: _Planned, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
+        """Write the results of a shard into the tree."""
+        vector, tail = planned.tree.leaf(shard)
         if sums:
             vector[...] = gradient
-            tail[1:] = [value for key, _ in self._layout for value in sums[key]]
+            tail[1:] = [value for key, _ in planned.layout for value in sums[key]]
         else:
             vector[...] = 0
         tail[0] = error is not None or self._noted()
 
-    def _added(self, tree: Tree | AllReduce, error: Exception | None) -> tuple[Array, Sums]:
-        vector, tail = tree.total()
+    def _added(self, planned: _Planned, error: Exception | None) -> tuple[Array, Sums]:
+        vector, tail = planned.tree.total()
         attention, *values = tail.tolist()
         if attention:
             self._agree(error)
         found, place = {}, 0
-        for key, size in self._layout:
+        for key, size in planned.layout:
             found[key] = tuple(values[place : place + size])
             place += size
         return vector, found
