@@ -194,8 +194,8 @@ class MPIWorkers(Workers):
     def _fail(self, error: BaseException) -> None:
         """Tell the others of an error, and wait until all of them fail too or one of them ends the job."""
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-        cause = "".join(traceback.format_exception(error))[-4000:]
-        self._send(_Gone(self._calls, code or 1, f"failed:\n{cause}", final=False))
+        code, cause = code or 1, _traceback(error)
+        self._send(_Gone(self._calls, code, f"failed:\n{cause}", final=False))
         end = time.monotonic() + self._timeout
         while True:
             self._receive()
@@ -204,7 +204,7 @@ class MPIWorkers(Workers):
                     self._gone = {rank: gone for rank, gone in self._gone.items() if gone.final}
                     return
             if time.monotonic() > end:
-                self._end(code or 1, -1, f"worker {self.rank} failed, and the others did not end:\n{cause}")
+                self._end(code, -1, f"worker {self.rank} failed, and the others did not end:\n{cause}")
             time.sleep(0.005)
 
     def _leave(self) -> None:
@@ -212,8 +212,8 @@ class MPIWorkers(Workers):
         if self._control is None or self._mpi.Is_finalized():
             return
         error = getattr(sys, "last_value", None)
-        cause = "".join(traceback.format_exception(error))[-4000:] if error else ""
-        self._send(_Gone(self._calls, 1, f"failed:\n{cause}" if error else "has left while others train", final=True))
+        cause = f"failed:\n{_traceback(error)}" if error else "has left while others train"
+        self._send(_Gone(self._calls, 1, cause, final=True))
         end = time.monotonic() + 1.0
         while time.monotonic() < end and not all(request.Test() for request in self._requests):
             time.sleep(0.005)
@@ -254,3 +254,8 @@ class MPIWorkers(Workers):
             sys.stdout.flush()
         time.sleep(PERIOD)  # mpiexec has to read this before it hears that all is over
         self._world.Abort(code)
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback of an error; of a long one, its end."""
+    return "".join(traceback.format_exception(error))[-4000:]

@@ -152,9 +152,7 @@ class Tree:
         self._slices = (widths, starts)
         numbers = max(0, min(bounds[rank + 1], used) - start)
         tail = max(0, vector - start) if rank == size - 1 else wide
-        self._parts = [
-            (row[:numbers].view(dtype), row[tail:].view(np.float64)) for row in _rows_of(self._received, wide)
-        ]
+        self._parts = [(row[:numbers].view(dtype), row[tail:].view(np.float64)) for row in self._received]
         self._pairs = _plan([node for plan in plans for node in plan.nodes], self._shards).pairs
         self._result = _aligned(1, width)[0]
         self._sum = Leaf(self._result[:used].view(dtype), self._result[vector:].view(np.float64))
@@ -275,10 +273,6 @@ def _aligned(rows: int, width: int) -> Array:
     memory = np.zeros(rows * full + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + rows * full].reshape(rows, full)[:, :width]
-
-
-def _rows_of(array: Array, width: int) -> list[Array]:
-    return [row[:width] for row in array]
 
 
 def _fingerprint(value: Any) -> str:
