@@ -202,17 +202,18 @@ def mixing(model: Model) -> bool:
 
 
 def require_shards(model: Model, strategy: DataParallel | None, accumulate: int, name: str) -> None:
-    """Refuse layers whose outputs or buffers depend on the other rows of a batch, but for those that know of shards.
+    """Refuse layers whose outputs or buffers depend on the other rows of a batch, unless they have ``apply_shard``.
 
     Raises:
         SettingsError: Names the layer.
     """
-    for place, part in () if strategy is None else model.placed():
+    if strategy is None:
+        return
+    for place, part in model.placed():
         if not isinstance(part, Layer) or not (part.mixes_rows or part._initial_buffers()):
             continue
         where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
-        knows = type(part).apply_shard is not Layer.apply_shard and belongs_to(type(part), "apply_shard", "formula")
-        if not knows:
+        if type(part).apply_shard is Layer.apply_shard or not belongs_to(type(part), "apply_shard", "formula"):
             what = "mixes the rows of a batch" if part.mixes_rows else "keeps buffers that a batch changes"
             raise SettingsError(
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}; use a "
