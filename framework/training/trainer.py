@@ -279,7 +279,7 @@ class Trainer(Component):
                 if team.rank == 0 or not callback.writes:
                     callback.require(run)
             set_end(run, recipe, self.epochs, epochs)
-            run.layout = layout
+            run.layout, run.engine = layout, engine
             run.recipe = recipe | run.recipe
             if run.step == 0:
                 state = model._built()
@@ -386,7 +386,6 @@ class Trainer(Component):
                 agree=session.agree,
             )
             options |= {"strategy": strategy, "whole": watched or bool(hooks)}
-            run.engine = "numpy" if run.engine == "jax" or mixing(run.model) else run.engine
         if run.engine == "jax":
             from framework.engines.jax import JaxEngine  # noqa: PLC0415
 
