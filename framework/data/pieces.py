@@ -69,7 +69,7 @@ class Piece:
         """Return the next batch: views in the data's own order, gathered into reused memory when shuffled.
 
         Args:
-            own: The rows of it that will be used; what x and y hold in others means nothing. None is all of them.
+            own: The rows of it that will be used; the other rows of x and y are undefined. None is all of them.
         """
         x, y, weight = self.arrays
         part = slice(self.place, self.place + self.size)

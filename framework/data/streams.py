@@ -113,7 +113,7 @@ class Stream:
         """x, y and weight of the first batch.
 
         Raises:
-            DataError: There is none, or it has another form.
+            DataError: The stream gives no rows in epoch 0, or an item of another form.
         """
         items = self._items(0)
         for part in items:

@@ -96,7 +96,7 @@ class LayerProgram:
 
     @cached_property
     def forward(self) -> Emitted:
-        """The forward pass: as ``predict``, then what the backward pass reads, and what a loss reads of a softmax."""
+        """The forward pass: as ``predict``, then the values that the backward pass reads, and those of ``softmax``."""
         lowered = self._graph
         results = {**lowered.results, **lowered.further, **lowered.softmax}
         return emit(results, lowered.inputs, name="forward", share=True)
@@ -148,8 +148,8 @@ class _Lowered:
         gradients: The gradients of x and the parameters by name, for each seed.
         saved: The values of the forward pass that the backward pass reads.
         further: Those of them that are not among the results, by name.
-        softmax: What the softmax that ends the formula divides: h less its largest number in the row, and the sum of
-            exp of it; by name.
+        softmax: For a loss, if the formula ends in a softmax: h less its largest number in the row, and the sum of exp
+            of that; by name.
         kept: The places of ``saved`` in the results and ``further``.
     """
 

@@ -39,8 +39,8 @@ class Engine:
         call: Calls a hook of every callback, by its name.
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
-        strategy: How a batch is shared out to workers, and how what they compute is added up.
-        whole: Whether this worker reads batches whole, and not only the rows that it computes.
+        strategy: Shares out a batch to workers, and adds up their results.
+        whole: Whether this worker reads whole batches. Otherwise it reads only the rows that it computes.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Engine:
             self.update()
         except Exception:
             if not self.whole:
-                run.current = piece.part(piece.place - piece.size, piece.place)  # for the search of what is to blame
+                run.current = piece.part(piece.place - piece.size, piece.place)  # the whole batch, to find the cause
             raise
         run.finish_step(sums)
         self.call("on_batch_end")

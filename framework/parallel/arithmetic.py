@@ -1,4 +1,4 @@
-"""Everything besides the numbers that decides on the last bits of a sum: the BLAS, its threads, the instructions."""
+"""The arithmetic of this process, which decides the last bits of a sum: the BLAS, its threads, the instructions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _openblas(name: str, result: Any = ctypes.c_int) -> Any:
 
 
 def arithmetic(*, compiled: bool = False) -> str:
-    """Return what decides on the last bits here: workers whose texts are equal compute equal bits.
+    """Describe the BLAS, its threads and the instructions: workers with equal descriptions compute equal bits.
 
     Args:
         compiled: Whether kernels are compiled for this processor.
@@ -68,7 +68,7 @@ def arithmetic(*, compiled: bool = False) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let NumPy's OpenBLAS use one thread within this block: how it divides a product decides on the last bits.
+    """Let NumPy's OpenBLAS use one thread within this block: the last bits depend on how threads divide a product.
 
     Another BLAS keeps its threads; set its variable, such as MKL_NUM_THREADS=1, before Python starts.
 

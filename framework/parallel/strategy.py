@@ -20,7 +20,7 @@ Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
 
 _Jobs: TypeAlias = Mapping[int, Callable[[Model], Sums]]
-"""By shard, what fills a model's gradient with that of its rows, and returns their sums."""
+"""By shard, a function that fills a model's gradient with that of the shard's rows, and returns their sums."""
 
 _Computed: TypeAlias = tuple[int, Sums, Array, Exception | None]
 """A shard, its sums, its gradient with the new buffers, and an error so far."""
@@ -58,7 +58,7 @@ class DataParallel(Component):
 
 
 class Strategy:
-    """How a batch is shared out to workers, and how what they compute is added up. Here one worker has all rows."""
+    """Share out a batch to workers, and add up their results. In this base class one worker has all rows."""
 
     def own(self, rows: int) -> slice | None:
         """Return which of the rows of a batch this worker needs; None is all of them."""
@@ -122,8 +122,8 @@ class Sharded(Strategy):
             settings: The settings.
             workers: The workers.
             mixes_rows: Whether a layer needs sums over all rows of a batch.
-            noted: Returns whether something has happened that all workers have to hear of.
-            agree: Tells all workers of it, or of an error, which is raised on all; None raises an error here alone.
+            noted: Returns whether a signal has come to this worker of which the others may not know.
+            agree: Sends the signal or an error to all workers, which raise the error; None raises it here alone.
         """
         self.shards = settings.shards if settings.deterministic else workers.size
         self.workers, self._noted, self._agree = workers, noted, agree or _raised
@@ -177,7 +177,7 @@ class Sharded(Strategy):
             if shard in jobs and error is None:
                 try:
                     sums = jobs[shard](model)
-                except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum that they wait for)
+                except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
             yield shard, sums, model.parameters.gradient, error
 

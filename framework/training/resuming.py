@@ -44,7 +44,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
 
 
 def _spread(strategy: DataParallel, engine: str) -> dict[str, str]:
-    """Return what the bits depend on that do not depend on the number of workers."""
+    """Return the settings that decide the bits, whatever the number of workers: the shards and the arithmetic."""
     setting = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
     return {"strategy": f"DataParallel({setting})", "arithmetic": arithmetic(compiled=engine == "compiled")}
 

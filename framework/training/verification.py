@@ -28,9 +28,8 @@ def verify_resume(
 
     It trains a copy of ``model`` for some epochs, and saves it after the first step, at the end of the first epoch, in
     the middle of the second, and before the last step; each file is resumed to the end in a new process. Callbacks that
-    write are left out. Trainer and data travel
-    to the new process by pickle, so define your classes and functions in a module, or in a script whose calls are
-    under ``if __name__ == "__main__":``.
+    write are left out. Trainer and data travel to the new process by pickle, so define your classes and functions in a
+    module, or in a script whose calls are under ``if __name__ == "__main__":``.
 
     Args:
         trainer: The trainer, with its callbacks.

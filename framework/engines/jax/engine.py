@@ -343,7 +343,7 @@ class JaxEngine(Engine):
 
 
 def _divisors(plan: Plan, counts: Array) -> dict[str, Array]:
-    """Return what the total of each figure is divided by in each step, by its column."""
+    """Return the divisors of each figure's totals, one for each step, by its column."""
     rows = counts / plan.per_row
     figures = zip(plan.totals, plan.per_total, strict=True)
     return {"loss": counts} | {figure.key: rows * each for figure, each in figures}

@@ -39,7 +39,7 @@ class Plan:
         totals: The figures of which each step gives the total: the losses of several outputs, and metrics.
         per_total: How many values of a row each of them is the mean over.
         metrics: The metrics that NumPy computes from the outputs.
-        reads: By class, what the formulas of users' classes read.
+        reads: By class, the values that the formulas of users' classes read.
         bytes_per_row: How much memory a row of a step takes for what is kept of it.
     """
 
