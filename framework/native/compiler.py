@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from framework.native.lanes import LanesTile
 from framework.native.library import library
-from framework.native.tiles import Tile, declarations
+from framework.native.tiles import Block, Tile, declarations
 
 FAST, ORDERED = "contract reassoc nsz", "contract"
 """The flags of arithmetic in a function, and in a formula. Never nnan or ninf: divergence must be seen."""
@@ -175,22 +175,22 @@ class Program:
         return self.types[text]
 
     def tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
-        """Return the name of a tile, which is written when it is first asked for."""
+        """Return the name of a tile."""
         name = f"tile_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
-        if name not in self._made:
-            self._made[name] = Signature((), "void")
-            self._texts.append(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)).text())
-            self._declared |= dict.fromkeys(declarations(self.real, lanes))
-        return name
+        return self._written(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
 
     def lanes_tile(self, lanes: int, rows: int, columns: int, shared: int) -> str:
-        """Return the name of a tile over lanes, which is written when it is first asked for."""
+        """Return the name of a tile over lanes."""
         name = f"lanes_{rows}_{columns}_of_{lanes}{'_shared' if shared else ''}"
-        if name not in self._made:
-            self._made[name] = Signature((), "void")
-            self._texts.append(LanesTile(name, self.real, lanes, rows, columns, shared=bool(shared)).text())
-            self._declared |= dict.fromkeys(declarations(self.real, lanes))
-        return name
+        return self._written(LanesTile(name, self.real, lanes, rows, columns, shared=bool(shared)))
+
+    def _written(self, tile: Block) -> str:
+        """Write a tile when it is first asked for, and return its name."""
+        if tile.name not in self._made:
+            self._made[tile.name] = Signature((), "void")
+            self._texts.append(tile.text())
+            self._declared |= dict.fromkeys(declarations(self.real, tile.lanes))
+        return tile.name
 
     def interleaved(self) -> str:
         """Return the mark of a loop that adds up several sums at a time, so that none waits for the one before."""

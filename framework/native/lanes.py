@@ -5,7 +5,7 @@ Each number of a matrix is a vector with that number of every model, so that no 
 
 from __future__ import annotations
 
-from framework.native.tiles import Registers
+from framework.native.tiles import Block, Registers
 
 PLAIN, ADDED, TIMES = range(3)
 """A product stores its sum, adds it times ``factor`` to C, or multiplies C by it."""
@@ -51,7 +51,7 @@ _SHAPES = {True: ((4, 5), (2, 8), (1, 8)), False: ((3, 3), (2, 4), (1, 6))}
 """Columns and rows of tiles, for many vector registers and for few: what their sums and B need stays in registers."""
 
 
-class LanesTile:
+class LanesTile(Block):
     """Writes the function C[p, q] <- sum over k of A[p, k] B[q, k] for a few p and q, in registers.
 
     Args:
@@ -63,59 +63,38 @@ class LanesTile:
         shared: Whether A has one number for all lanes.
     """
 
-    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int, *, shared: bool) -> None:
-        self.name, self.real, self.lanes, self.shared = name, real, lanes, shared
-        self.rows, self.columns = range(rows), range(columns)
-        self.cells = [(p, q) for p in self.rows for q in self.columns]
-        self.vector, self.size = f"<{lanes} x {real}>", 4 if real == "float" else 8
-        self.lines: list[str] = []
+    arguments = (
+        "ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %row_b, i64 %step_b, i64 %k, i64 %how, "
+        "ptr noalias %factor, ptr noalias %c, i64 %row_c, i64 %column_c"
+    )
 
-    def text(self) -> str:
-        """Return the function."""
-        self.lines.append("entry:")
+    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int, *, shared: bool) -> None:
+        super().__init__(name, real, lanes, rows, columns)
+        self.shared = shared
+
+    def _places(self) -> None:
         for p in self.rows:
             self._add(f"%by_a.{p} = mul i64 %row_a, {p}")
             self._place(f"%a.{p}", "%a", f"%by_a.{p}")
         for q in self.columns:
             self._add(f"%by_b.{q} = mul i64 %row_b, {q}")
             self._place(f"%b.{q}", "%b", f"%by_b.{q}")
-        self._add("%some = icmp sgt i64 %k, 0")
-        self._add("br i1 %some, label %loop, label %done")
-        self._loop()
-        self._ends()
-        head = (
-            f"define internal void @{self.name}(ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %row_b, "
-            f"i64 %step_b, i64 %k, i64 %how, ptr noalias %factor, ptr noalias %c, i64 %row_c, i64 %column_c) "
-            "noinline nounwind {"
-        )
-        return "\n".join([head, *self.lines, "}", ""])
 
-    def _loop(self) -> None:
-        self.lines.append("loop:")
-        for name in ("p", "at_a", "at_b"):
-            self._add(f"%{name} = phi i64 [0, %entry], [%{name}.next, %loop]")
-        for p, q in self.cells:
-            self._add(f"%old.{p}.{q} = phi {self.vector} [zeroinitializer, %entry], [%new.{p}.{q}, %loop]")
+    def _factors(self) -> None:
+        """Load a vector of A for each p, and one of B for each q."""
         for q in self.columns:
             self._place(f"%b.{q}.now", f"%b.{q}", "%at_b")
             self._load(f"%y.{q}", f"%b.{q}.now")
         for p in self.rows:
             self._place(f"%a.{p}.now", f"%a.{p}", "%at_a")
             if self.shared:
-                self._splat(f"%x.{p}", f"%a.{p}.now")
+                self._add(f"%x.{p}.one = load {self.real}, ptr %a.{p}.now")
+                self._splat(f"%x.{p}", self.real, f"%x.{p}.one")
             else:
                 self._load(f"%x.{p}", f"%a.{p}.now")
-        for p, q in self.cells:
-            self._fused(f"%new.{p}.{q}", f"%x.{p}", f"%y.{q}", f"%old.{p}.{q}")
-        for name, by in (("p", "1"), ("at_a", "%step_a"), ("at_b", "%step_b")):
-            self._add(f"%{name}.next = add i64 %{name}, {by}")
-        self._add("%more = icmp slt i64 %p.next, %k")
-        self._add("br i1 %more, label %loop, label %done")
 
     def _ends(self) -> None:
-        self.lines.append("done:")
-        for p, q in self.cells:
-            self._add(f"%sum.{p}.{q} = phi {self.vector} [zeroinitializer, %entry], [%new.{p}.{q}, %loop]")
+        """Store the cells as ``how`` says."""
         self._add(f"switch i64 %how, label %put [i64 {ADDED}, label %add i64 {TIMES}, label %times]")
         for block in ("put", "add", "times"):
             self.lines.append(f"{block}:")
@@ -141,26 +120,3 @@ class LanesTile:
         elif block == "times":
             self._add(f"{name}.new = fmul {self.vector} {found}, {name}.old")
         self._store(found if block == "put" else f"{name}.new", place)
-
-    def _add(self, line: str) -> None:
-        self.lines.append(f"  {line}")
-
-    def _place(self, to: str, at: str, by: str) -> None:
-        self._add(f"{to} = getelementptr {self.real}, ptr {at}, i64 {by}")
-
-    def _splat(self, to: str, at: str) -> None:
-        self._add(f"{to}.one = load {self.real}, ptr {at}")
-        self._add(f"{to}.0 = insertelement {self.vector} poison, {self.real} {to}.one, i64 0")
-        self._add(
-            f"{to} = shufflevector {self.vector} {to}.0, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
-        )
-
-    def _fused(self, to: str, x: str, y: str, z: str) -> None:
-        given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
-        self._add(f"{to} = call {self.vector} @llvm.fmuladd.v{self.lanes}f{8 * self.size}({given})")
-
-    def _load(self, to: str, at: str) -> None:
-        self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
-
-    def _store(self, value: str, at: str) -> None:
-        self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")

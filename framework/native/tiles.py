@@ -5,6 +5,7 @@ Which of the two depends on the sizes alone, so that results do not depend on a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 
@@ -115,98 +116,68 @@ def declarations(real: str, lanes: int) -> list[str]:
     ]
 
 
-class Tile:
-    """Writes the function C <- alpha A B + beta C for some rows by some vectors of C, which stay in registers.
+class Block(ABC):
+    """Writes a function of LLVM's language that keeps the sums x y along k in registers, one vector a cell.
 
-    Its arguments are ``a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left``: arrays, the distances of rows and
-    of steps along k in numbers, and how many numbers of the last vector count.
-
-    Args:
+    Attributes:
         name: The function's name.
         real: "double" or "float".
         lanes: The numbers in a vector.
-        rows: The rows of C.
-        vectors: The vectors in a row.
-        masked: Whether the last vector may have fewer numbers.
+        cells: The numbers of x and y of each sum.
+        arguments: The function's arguments; ``k``, ``step_a`` and ``step_b`` are among them.
     """
 
-    def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
-        self.name, self.real, self.lanes, self.rows, self.vectors = name, real, lanes, rows, vectors
-        self.masked = vectors - 1 if masked else None
+    arguments: str
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int) -> None:
+        self.name, self.real, self.lanes = name, real, lanes
+        self.rows, self.columns = range(rows), range(columns)
+        self.cells = [(row, column) for row in self.rows for column in self.columns]
         self.vector, self.size = f"<{lanes} x {real}>", 4 if real == "float" else 8
         self.kind = f"v{lanes}f{8 * self.size}"
-        self.cells = [(r, v) for r in range(rows) for v in range(vectors)]
         self.lines: list[str] = []
 
     def text(self) -> str:
         """Return the function."""
-        self._places()
-        self._loop()
-        self._ends()
-        real = self.real
-        head = (
-            f"define internal void @{self.name}(ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %step_b, "
-            f"ptr noalias %c, i64 %row_c, i64 %k, {real} %alpha, {real} %beta, i64 %left) noinline nounwind {{"
-        )
-        return "\n".join([head, *self.lines, "}", ""])
-
-    def _places(self) -> None:
-        """Find out where the rows begin."""
         self.lines.append("entry:")
-        if self.masked is not None:
-            self._splat("%most", "i64", "%left")
-            numbers = ", ".join(f"i64 {i}" for i in range(self.lanes))
-            self._add(f"%mask = icmp ugt <{self.lanes} x i64> %most, <{numbers}>")
-        for r in range(self.rows):
-            self._add(f"%to_a.{r} = mul i64 %row_a, {r}")
-            self._place(f"%a.{r}", "%a", f"%to_a.{r}")
-            self._add(f"%to_c.{r} = mul i64 %row_c, {r}")
-            self._place(f"%c.{r}", "%c", f"%to_c.{r}")
+        self._places()
         self._add("%some = icmp sgt i64 %k, 0")
         self._add("br i1 %some, label %loop, label %done")
+        self._loop()
+        self.lines.append("done:")
+        for x, y in self.cells:
+            self._add(f"%sum.{x}.{y} = phi {self.vector} [zeroinitializer, %entry], [%new.{x}.{y}, %loop]")
+        self._ends()
+        head = f"define internal void @{self.name}({self.arguments}) noinline nounwind {{"
+        return "\n".join([head, *self.lines, "}", ""])
+
+    @abstractmethod
+    def _places(self) -> None:
+        """Find out where the rows begin."""
+
+    @abstractmethod
+    def _factors(self) -> None:
+        """Load each ``%x`` and ``%y`` of a step, ``%at_a`` and ``%at_b`` numbers behind where its row begins."""
+
+    @abstractmethod
+    def _ends(self) -> None:
+        """Store each ``%sum``, and return."""
 
     def _loop(self) -> None:
-        """Add the product of a number of A and a vector of B to each cell, step by step along k."""
+        """Add a product to each cell, step by step along k."""
         self.lines.append("loop:")
         steps = {"p": "1", "at_a": "%step_a", "at_b": "%step_b"}
         for name in steps:
             self._add(f"%{name} = phi i64 [0, %entry], [%{name}.next, %loop]")
-        for r, v in self.cells:
-            self._add(f"%old.{r}.{v} = phi {self.vector} [zeroinitializer, %entry], [%new.{r}.{v}, %loop]")
-        self._place("%b.now", "%b", "%at_b")
-        for v in range(self.vectors):
-            self._load(f"%y.{v}", "%b.now", v)
-        for r in range(self.rows):
-            self._place(f"%a.{r}.now", f"%a.{r}", "%at_a")
-            self._add(f"%number.{r} = load {self.real}, ptr %a.{r}.now")
-            self._splat(f"%x.{r}", self.real, f"%number.{r}")
-        for r, v in self.cells:
-            self._fused(f"%new.{r}.{v}", f"%x.{r}", f"%y.{v}", f"%old.{r}.{v}")
+        for x, y in self.cells:
+            self._add(f"%old.{x}.{y} = phi {self.vector} [zeroinitializer, %entry], [%new.{x}.{y}, %loop]")
+        self._factors()
+        for x, y in self.cells:
+            self._fused(f"%new.{x}.{y}", f"%x.{x}", f"%y.{y}", f"%old.{x}.{y}")
         for name, by in steps.items():
             self._add(f"%{name}.next = add i64 %{name}, {by}")
         self._add("%more = icmp slt i64 %p.next, %k")
         self._add("br i1 %more, label %loop, label %done")
-
-    def _ends(self) -> None:
-        """Store the cells; C is not read where beta is 0."""
-        self.lines.append("done:")
-        for r, v in self.cells:
-            self._add(f"%sum.{r}.{v} = phi {self.vector} [zeroinitializer, %entry], [%new.{r}.{v}, %loop]")
-        self._splat("%factor", self.real, "%alpha")
-        self._splat("%share", self.real, "%beta")
-        self._add(f"%reads = fcmp une {self.real} %beta, 0.0")
-        self._add("br i1 %reads, label %add, label %put")
-        for block in ("add", "put"):
-            self.lines.append(f"{block}:")
-            for r, v in self.cells:
-                value = f"%{block}.{r}.{v}"
-                self._add(f"{value} = fmul {self.vector} %factor, %sum.{r}.{v}")
-                if block == "add":
-                    self._load(f"%c.{r}.{v}.old", f"%c.{r}", v)
-                    self._fused(f"%c.{r}.{v}.new", "%share", f"%c.{r}.{v}.old", value)
-                    value = f"%c.{r}.{v}.new"
-                self._store(value, f"%c.{r}", v)
-            self._add("ret void")
 
     def _add(self, line: str) -> None:
         self.lines.append(f"  {line}")
@@ -223,18 +194,89 @@ class Tile:
         given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
         self._add(f"{to} = call {self.vector} @llvm.fmuladd.{self.kind}({given})")
 
-    def _load(self, to: str, row: str, v: int) -> None:
+    def _load(self, to: str, at: str) -> None:
+        self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
+
+    def _store(self, value: str, at: str) -> None:
+        self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")
+
+
+class Tile(Block):
+    """Writes the function C <- alpha A B + beta C for some rows by some vectors of C, which stay in registers.
+
+    Its arguments are ``a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left``: arrays, the distances of rows and
+    of steps along k in numbers, and how many numbers of the last vector count.
+
+    Args:
+        name: The function's name.
+        real: "double" or "float".
+        lanes: The numbers in a vector.
+        rows: The rows of C.
+        vectors: The vectors in a row.
+        masked: Whether the last vector may have fewer numbers.
+    """
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
+        super().__init__(name, real, lanes, rows, vectors)
+        self.masked = vectors - 1 if masked else None
+        self.arguments = (
+            "ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %step_b, "
+            f"ptr noalias %c, i64 %row_c, i64 %k, {real} %alpha, {real} %beta, i64 %left"
+        )
+
+    def _places(self) -> None:
+        if self.masked is not None:
+            self._splat("%most", "i64", "%left")
+            numbers = ", ".join(f"i64 {i}" for i in range(self.lanes))
+            self._add(f"%mask = icmp ugt <{self.lanes} x i64> %most, <{numbers}>")
+        for r in self.rows:
+            self._add(f"%to_a.{r} = mul i64 %row_a, {r}")
+            self._place(f"%a.{r}", "%a", f"%to_a.{r}")
+            self._add(f"%to_c.{r} = mul i64 %row_c, {r}")
+            self._place(f"%c.{r}", "%c", f"%to_c.{r}")
+
+    def _factors(self) -> None:
+        """Load a number of A for each row, and the vectors of a row of B."""
+        self._place("%b.now", "%b", "%at_b")
+        for v in self.columns:
+            self._load_part(f"%y.{v}", "%b.now", v)
+        for r in self.rows:
+            self._place(f"%a.{r}.now", f"%a.{r}", "%at_a")
+            self._add(f"%number.{r} = load {self.real}, ptr %a.{r}.now")
+            self._splat(f"%x.{r}", self.real, f"%number.{r}")
+
+    def _ends(self) -> None:
+        """Store the cells; C is not read where beta is 0."""
+        self._splat("%factor", self.real, "%alpha")
+        self._splat("%share", self.real, "%beta")
+        self._add(f"%reads = fcmp une {self.real} %beta, 0.0")
+        self._add("br i1 %reads, label %add, label %put")
+        for block in ("add", "put"):
+            self.lines.append(f"{block}:")
+            for r, v in self.cells:
+                value = f"%{block}.{r}.{v}"
+                self._add(f"{value} = fmul {self.vector} %factor, %sum.{r}.{v}")
+                if block == "add":
+                    self._load_part(f"%c.{r}.{v}.old", f"%c.{r}", v)
+                    self._fused(f"%c.{r}.{v}.new", "%share", f"%c.{r}.{v}.old", value)
+                    value = f"%c.{r}.{v}.new"
+                self._store_part(value, f"%c.{r}", v)
+            self._add("ret void")
+
+    def _load_part(self, to: str, row: str, v: int) -> None:
+        """Load a vector of a row."""
         self._place(f"{to}.place", row, str(v * self.lanes))
         if v == self.masked:
             given = f"ptr {to}.place, i32 {self.size}, <{self.lanes} x i1> %mask, {self.vector} zeroinitializer"
             self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({given})")
         else:
-            self._add(f"{to} = load {self.vector}, ptr {to}.place, align {self.size}")
+            self._load(to, f"{to}.place")
 
-    def _store(self, value: str, row: str, v: int) -> None:
+    def _store_part(self, value: str, row: str, v: int) -> None:
+        """Store a vector of a row."""
         self._place(f"{value}.place", row, str(v * self.lanes))
         if v == self.masked:
             given = f"{self.vector} {value}, ptr {value}.place, i32 {self.size}, <{self.lanes} x i1> %mask"
             self._add(f"call void @llvm.masked.store.{self.kind}.p0({given})")
         else:
-            self._add(f"store {self.vector} {value}, ptr {value}.place, align {self.size}")
+            self._store(value, f"{value}.place")
