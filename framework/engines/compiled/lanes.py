@@ -168,11 +168,11 @@ def update_of(record: Lowered, dtype: str, lanes: int) -> Update:
     head = writer.statements(once, names, once=True, prefix="w")
     kept: dict[str, str] = {}
     for place, node in enumerate(once):
-        head.append(f"kept[{place * lanes} + lane] = {f'real({names[node]})' if not boolean(node) else '0.0'}")
-        if boolean(node):
-            head[-1] = f"kept[{place * lanes} + lane] = real(1.0) if {names[node]} else real(0.0)"
+        at = f"kept[{place * lanes} + lane]"
+        number = f"real(1.0) if {names[node]} else real(0.0)" if boolean(node) else f"real({names[node]})"
+        head.append(f"{at} = {number}")
         names[node] = f"once_{place}"
-        kept[names[node]] = f"kept[{place * lanes} + lane]" + (" != real(0.0)" if boolean(node) else "")
+        kept[names[node]] = f"{at} != real(0.0)" if boolean(node) else at
     arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
     for argument in arrays:
         names[record.inputs[argument]] = f"{argument}_i"
