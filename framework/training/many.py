@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +24,7 @@ from framework.runs.run import Run
 from framework.settings.messages import brief
 from framework.training.resuming import set_end, shown
 from framework.training.session import Session
+from framework.training.signals import Handlers, error_of, stop_by
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
@@ -210,8 +209,7 @@ class Member:
     def begin(self) -> None:
         """Call ``on_train_begin``."""
         trainer, run = self.trainer, self.run
-        self.session = _Session(run, trainer.callbacks, self._rows, flush_to_zero=trainer.flush_to_zero)
-        self.session._errstate = nullcontext()  # type: ignore[assignment]
+        self.session = Session(run, trainer.callbacks, self._rows, flush_to_zero=trainer.flush_to_zero, surrounded=True)
         options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
         self.engine = Engine(run, trainer._figures, self.session.call, **options)
         self.session.__enter__()
@@ -237,53 +235,36 @@ class Member:
                 raise
 
 
-class _Session(Session):
-    """A session among others: ``_Interrupts`` looks after signals and NumPy's warnings for all of them."""
-
-    def _catch_signals(self) -> None:
-        pass
-
-
 class _Interrupts:
-    """Notes Ctrl-C and SIGTERM until all models are in order; the second one acts at once."""
+    """Handles Ctrl-C and SIGTERM for all models: the first acts between two steps, the second at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._handlers = Handlers(self._note)
         self._errstate = np.errstate(all="ignore")
 
     def __enter__(self) -> Self:
         self._errstate.__enter__()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                handler = signal.getsignal(number)
-                if handler is not None and handler is not signal.SIG_IGN:
-                    self._handlers[number] = signal.signal(number, self._note)
+        self._handlers.install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._errstate.__exit__(kind, error, at)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._handlers.restore()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
         if again:
-            raise self.error()
-
-    def error(self) -> BaseException:
-        """Return what a signal raises."""
-        return KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + (self.number or 0))
+            raise error_of(number)
 
     def act(self, members: Iterable[Member]) -> None:
         """End training if a signal came."""
         if self.number is None:
             return
         for member in members:
-            if member.run.stop_reason is None and not member.ended:
-                member.run.stop("interrupted by Ctrl-C" if self.number == signal.SIGINT else "ended by SIGTERM")
-                member.run.ended = True
-        raise self.error()
+            if not member.ended:
+                stop_by(self.number, member.run)
+        raise error_of(self.number)
 
 
 def _members(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -21,6 +19,7 @@ from framework.parallel.workers import Workers
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.training.flushing import Flushing
+from framework.training.signals import Handlers, error_of, stop_by
 
 
 class Session:
@@ -39,8 +38,13 @@ class Session:
         *,
         flush_to_zero: bool = False,
         workers: Workers | None = None,
+        surrounded: bool = False,
     ) -> None:
-        """Order the callbacks: those that write come last; ``rows`` numbers the rows of the current batch."""
+        """Order the callbacks: those that write come last; ``rows`` numbers the rows of the current batch.
+
+        Where sessions of several runs are open at once, they are ``surrounded`` by what handles signals and NumPy's
+        warnings for all of them.
+        """
         self.run, self.workers = run, Workers() if workers is None else workers
         self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
         self._rows = rows
@@ -58,10 +62,10 @@ class Session:
         self._noted: int | None = None  # one that has come to this worker, of which the others may not know yet
         self._signals = 0
         self._ending = False
-        self._handlers: dict[int, Any] = {}
+        self._handlers, self._surrounded = Handlers(self._note_signal), surrounded
         self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
-        self._errstate = np.errstate(all="ignore")
+        self._errstate: AbstractContextManager[Any] = nullcontext() if surrounded else np.errstate(all="ignore")
 
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
@@ -69,7 +73,8 @@ class Session:
         self._errstate.__enter__()
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
-            self._catch_signals()
+            if not self._surrounded:
+                self._handlers.install()
             with self.together():
                 for callback in self.callbacks:
                     if id(callback) in hooks:
@@ -103,8 +108,7 @@ class Session:
             if error is None:  # after on_train_end, so that what is saved there still has the stop to come
                 run.ended = True
             self._errstate.__exit__(None, None, None)
-            for number, handler in self._handlers.items():  # Ctrl-C's last: from there on it may act at once
-                signal.signal(number, handler)
+            self._handlers.restore()
         self._signal = self._signal or self._noted
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
@@ -274,14 +278,6 @@ class Session:
         self.run.seconds += now - self._since
         self._since = now
 
-    def _catch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # only the main thread may set handlers, and only it receives Ctrl-C
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            if handler is not None and handler is not signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, self._note_signal)
-
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self._noted = number
         if self.workers.size == 1:
@@ -297,7 +293,5 @@ class Session:
         if self._signal is None:
             return
         self._ending = True  # a further signal is noted, and acts when all is in order
-        if self.run.stop_reason is None:  # unlike a stop that a callback asked for, this one is over at once
-            self.run.stop("interrupted by Ctrl-C" if self._signal == signal.SIGINT else "ended by SIGTERM")
-            self.run.ended = True
-        raise KeyboardInterrupt if self._signal == signal.SIGINT else SystemExit(128 + self._signal)
+        stop_by(self._signal, self.run)
+        raise error_of(self._signal)
