@@ -42,6 +42,26 @@ def adapted(data: Any, name: str) -> Any:
     return BareStream(data) if hasattr(data, "__iter__") else data
 
 
+_BEFORE = {"fit_many": "models, ", "resume": "run, ", "split": ""}
+"""The argument before the data, of functions that do not take a model first."""
+
+
+def call_of(name: str, data: str) -> str:
+    """Return how a function is given data, for messages.
+
+    Args:
+        name: The function, or the function and "validation", as in messages.
+        data: The data.
+
+    Example:
+        >>> call_of("fit", "(x, y)"), call_of("fit_many", "(x, y)"), call_of("fit: validation", "(x, y)")
+        ('fit(model, (x, y))', 'fit_many(models, (x, y))', 'validation=(x, y)')
+    """
+    if name.endswith("validation"):
+        return f"validation={data}"
+    return f"{name}({_BEFORE.get(name, 'model, ')}{data})"
+
+
 def _of_loader(loader: Any, name: str) -> Stream:
     """Return the batches of a DataLoader, whose order is the same in each epoch, as a Stream."""
     samplers = [type(each).__name__ for each in (loader.sampler, loader.batch_sampler)]
@@ -51,7 +71,7 @@ def _of_loader(loader: Any, name: str) -> Stream:
         kind = samplers[0] if samplers[0] != "SequentialSampler" else samplers[1]
         raise DataError(
             f"{name}: argument 'data' must be a DataLoader with shuffle=False; got a {kind}, whose order resume cannot "
-            f"repeat; write {name}(model, loader.dataset): the trainer shuffles it, and cuts its batches"
+            f"repeat; write {call_of(name, 'loader.dataset')}: the trainer shuffles it, and cuts its batches"
         )
     rows = len(loader) * loader.batch_size if loader.drop_last else len(loader.dataset)
     return Stream(_Batches(loader), rows)

@@ -18,7 +18,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch, column_names
 from framework.data import sizes
-from framework.data.adapting import adapted
+from framework.data.adapting import adapted, call_of
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
@@ -391,7 +391,7 @@ def prepare(
         return StreamSource(data, checks, sampling)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
         return DatasetSource(data, checks, chances)
-    hint = f"write {name}(model, (x, y)), with x and y in brackets"
+    hint = f"write {call_of(name, '(x, y)')}, with x and y in brackets"
     if name.endswith("validation"):
         pair = "(table, 'target'), with the name of the target's column" if is_frame(data) else "(x, y)"
         if name == "report: validation":  # of data that the model was not trained on
@@ -400,11 +400,11 @@ def prepare(
             hint = f"write validation=0.2 to hold out a part of the data, or validation={pair}"
             hint = f"write epochs={data}" if type(data) is int else hint
     elif callable(data) and not isinstance(data, type):
-        hint = (
-            f"write {name}(model, Stream({getattr(data, '__name__', 'function')})) for a function that gives an epoch"
-        )
+        stream = f"Stream({getattr(data, '__name__', 'function')})"
+        hint = f"write {call_of(name, stream)} for a function that gives an epoch"
     elif is_frame(data):
-        hint = f"write {name}(model, (table, 'target')), with the name of the target's column"
+        table = "(table, 'target')"
+        hint = f"write {call_of(name, table)}, with the name of the target's column"
     raise DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"

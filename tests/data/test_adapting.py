@@ -118,6 +118,8 @@ def test_pytorch():
 
     with pytest.raises(DataError, match=r"got a RandomSampler, whose order .* write fit\(model, loader.dataset\)"):
         regression(DataLoader(data, batch_size=7, shuffle=True))
+    with pytest.raises(DataError, match=r"write validation=loader.dataset"):
+        trainer.fit(run.model, (X, Y), DataLoader(data, batch_size=7, shuffle=True))
 
     class Numbers(IterableDataset):
         def __iter__(self):

@@ -1,5 +1,6 @@
 """fit_many: each model becomes what a fit of its own makes of it, up to rounding."""
 
+import re
 import signal
 import warnings
 
@@ -467,6 +468,16 @@ def test_a_data_error_of_one_split_leaves_all_models_as_they_were():
         )
     assert [repr(model) for model in models] == before
     assert [model.input_shape for model in models] == [(None,)] * 2
+
+
+@pytest.mark.parametrize(
+    ("data", "call"),
+    [(X, "(x, y)"), (pd.DataFrame(X), "(table, 'target')"), (lambda _: [(X, CLASSES)], "Stream(<lambda>)")],
+    ids=["array", "table", "function"],
+)
+def test_data_of_another_form_is_refused_with_the_call_to_write(data, call):
+    with pytest.raises(DataError, match=re.escape(f"write fit_many(models, {call})")):
+        trainer_of(CrossEntropy()).fit_many([classifier(0)], data)
 
 
 @pytest.mark.parametrize("model", [classifier(0), neuron(0)], ids=["network", "neuron"])
