@@ -270,7 +270,7 @@ def require_unchanged(component: Component, when: str = "while training") -> Non
     """Check that every formula reads the same values as when it was traced.
 
     Raises:
-        DerivativeError: One does; names the value.
+        DerivativeError: One reads another value; names it.
     """
     for part in parts_of(component):
         require_unchanged(part, when)

@@ -65,7 +65,7 @@ class Engine:
         """Check that every formula reads the same values as when it was traced.
 
         Raises:
-            DerivativeError: One does; names the value.
+            DerivativeError: One reads another value; names it.
         """
         for component in self._watched:
             require_unchanged(component)

@@ -1,4 +1,4 @@
-"""Predictions as one native function, which is made on request."""
+"""Compile the predictions of a model into one native function."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compile_model(model: Model) -> CompiledModel:
 
     Raises:
         SettingsError: ``model`` is not a model.
-        UsageError: llvmlite is not installed, or a number of inputs is not known.
+        UsageError: llvmlite is not installed, or the model's number of inputs is not known yet.
 
     Example:
         >>> from framework import Dense, ReLU, Sequential, Softmax

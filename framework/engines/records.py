@@ -1,7 +1,7 @@
 """Record a formula as a graph, for the engines that compile.
 
-A record is made by calling the formula on symbols of ``graph``. Both engines use that of an optimizer's update. Raise
-``CannotLower`` if a formula cannot be recorded.
+A record is made by calling the formula on symbols of ``graph``. The compiled engine and the JAX engine share the record
+of an optimizer's update. Raise ``CannotLower`` if a formula cannot be recorded.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def folder() -> Path | None:
 
 
 def kept(name: str, make: Callable[[], bytes]) -> bytes:
-    """Return the contents of a file of the cache; where there is none that can be trusted, make and write it.
+    """Return the contents of a file of the cache; if it is missing or cannot be trusted, make and write it.
 
     Args:
         name: The file's name, which says all that the contents depend on.

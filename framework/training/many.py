@@ -1,4 +1,4 @@
-"""Training of many models of one architecture, in one kernel where the compiled engine is wanted."""
+"""Training of many models of one architecture, in one kernel with the compiled engine."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
 def _one_after_another(
     trainers: Sequence[Trainer], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
 ) -> list[Run]:
-    """Train with the engine that is wanted, which has no form for many models."""
+    """Train one model after another, with an engine that has no kernel for many models."""
     runs: list[Run] = []
     diverged: list[DivergedError] = []
     try:
@@ -119,7 +119,7 @@ def _one_after_another(
 
 
 def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
-    """Return the runs, or raise the error of the first model that diverged; the others have ended as they should."""
+    """Return the runs of all models, or raise the error of the first one that diverged."""
     if not diverged:
         return runs
     error = diverged[0]
@@ -135,7 +135,7 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     """Check that one kernel can train all models, and return its plan.
 
     Raises:
-        SettingsError: It cannot; names the part, and says what to do.
+        SettingsError: A part has no form in the kernel, or the models differ; the message says what to do.
     """
     from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
     from framework.engines.compiled.many import many_plan, require_like  # noqa: PLC0415
@@ -192,7 +192,7 @@ class Member:
         run: Its run.
         source: Its data.
         held_out: Its validation data.
-        session: What surrounds its training.
+        session: Calls its hooks, and cleans up at the end.
         engine: Makes its steps with NumPy, where the kernel cannot.
         piece: The rows of its epoch.
         ended: Whether its training has ended, or has not begun.
@@ -226,7 +226,7 @@ class Member:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """End the training of this model at an error, which goes no further if the model has diverged."""
+        """End the training of this model at an error; that of a divergence is not raised further."""
         try:
             yield
         except BaseException as error:

@@ -67,7 +67,7 @@ class CompiledEngine(Engine):
         """Check that every formula reads the same values as when its kernel was made.
 
         Raises:
-            DerivativeError: One does; names the value.
+            DerivativeError: One reads another value; names it.
         """
         super().begin_epoch()
         if self._plan is not None:

@@ -145,7 +145,7 @@ def require_form(plan: Plan) -> None:
     """Check that a kernel can train several models of this plan at once.
 
     Raises:
-        CannotLower: Some part has no form; says which.
+        CannotLower: A part has no form in such a kernel; the message names it.
     """
     wiring = plan.wiring
     for place, operation in enumerate(wiring.operations):

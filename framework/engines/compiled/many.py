@@ -86,7 +86,7 @@ def _record_of(optimizer: Optimizer, dtype: str) -> Lowered:
     """Return the record of an update that a kernel can make for several models.
 
     Raises:
-        CannotLower: There is none.
+        CannotLower: The optimizer has factors or clips gradients, or its update cannot be recorded.
     """
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
@@ -295,7 +295,7 @@ def require_data(plan: Plan, piece: Piece) -> None:
     """Check that a kernel can take these rows.
 
     Raises:
-        CannotLower: It cannot, and says why.
+        CannotLower: The rows have weights, or are not plain numbers of the model's width.
     """
     require_rows(piece.arrays, plan.wiring)
     if piece.arrays[2] is not None:

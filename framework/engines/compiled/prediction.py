@@ -123,7 +123,7 @@ class CompiledModel:
         return self._kernel
 
     def refresh(self) -> None:
-        """Make the kernel again if the model, or anything that its formulas read, has changed, or if there is none."""
+        """Make the kernel if it is missing, or if the model or anything that its formulas read has changed."""
         if self._kernel is None or self._kernel.is_changed():
             self._kernel = self._made()
 
@@ -141,7 +141,7 @@ def compiled_model(model: Model, name: str = "") -> CompiledModel:
 
     Args:
         model: The model.
-        name: The caller, for the warning where NumPy computes the predictions; without it there is none.
+        name: The caller, for the warning where NumPy computes the predictions; "" gives no warning.
 
     Raises:
         UsageError: llvmlite is not installed.
