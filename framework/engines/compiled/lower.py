@@ -147,8 +147,7 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
     Raises:
         CannotLower: Some part has no form that a kernel can compute.
     """
-    if optimizer.rate_factors or optimizer.decay_factors:
-        raise CannotLower("a kernel has one learning rate and one decay for all parameters")
+    require_one_rate(optimizer)
     wiring = Wiring.of(model)
     losses, shares = _losses(loss, wiring)
     activations = [operation.activation for operation in wiring.operations]
@@ -170,6 +169,16 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
+
+
+def require_one_rate(optimizer: Optimizer) -> None:
+    """Check that an optimizer has the same learning rate and decay for all parameters.
+
+    Raises:
+        CannotLower: It has factors for some of them.
+    """
+    if optimizer.rate_factors or optimizer.decay_factors:
+        raise CannotLower("a kernel has one learning rate and one decay for all parameters")
 
 
 def keep_plan(model: Model, plan: Plan) -> None:

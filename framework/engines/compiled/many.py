@@ -29,7 +29,7 @@ from framework.engines.compiled.lanes import (
     require_form,
     update_of,
 )
-from framework.engines.compiled.lower import Plan, lowered
+from framework.engines.compiled.lower import Plan, lowered, require_one_rate
 from framework.engines.compiled.wiring import Wiring
 from framework.engines.records import CannotLower, Lowered, rehearsed_update
 from framework.errors import DivergedError
@@ -88,8 +88,7 @@ def _record_of(optimizer: Optimizer, dtype: str) -> Lowered:
     Raises:
         CannotLower: The optimizer has factors or clips gradients, or its update cannot be recorded.
     """
-    if optimizer.rate_factors or optimizer.decay_factors:
-        raise CannotLower("a kernel has one learning rate and one decay for all parameters")
+    require_one_rate(optimizer)
     if optimizer.clip_norm is not None or optimizer.clip_value is not None:
         raise CannotLower(f"it does not clip gradients, as {type(optimizer).__name__} is to do")
     return rehearsed_update(optimizer, dtype)
