@@ -164,11 +164,12 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     return plan
 
 
-def _refusal(reason: str) -> SettingsError:
-    return SettingsError(
-        f"{NAME}: the kernel for many models has no form for this training: {reason}; Trainer(engine='numpy') trains "
-        "one model after another, as a loop over fit does with any engine"
-    )
+INSTEAD = "Trainer(engine='numpy') trains one model after another, as a loop over fit does with any engine"
+"""The advice for a training that the kernel for many models cannot do."""
+
+
+def _refusal(reason: str, instead: str = INSTEAD) -> SettingsError:
+    return SettingsError(f"{NAME}: the kernel for many models has no form for this training: {reason}; {instead}")
 
 
 def _require_trainer(trainer: Trainer) -> None:
@@ -177,7 +178,10 @@ def _require_trainer(trainer: Trainer) -> None:
         if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
             raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
         if callback.writes:
-            raise _refusal(f"{type(callback).__name__} writes about one run, and all models would write to its place")
+            raise _refusal(
+                f"{type(callback).__name__} writes about one run, and all models would write to its place",
+                "write a loop over fit, where each model has a callback with a place of its own",
+            )
     if trainer.preprocess is not None:
         raise _refusal(f"preprocess={trainer.preprocess!r}")
     if trainer.strategy is not None:

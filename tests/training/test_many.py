@@ -431,7 +431,7 @@ def test_other_engines_train_one_model_after_another():
     [
         ({"optimizer": SGDOptimizer(learning_rate=0.1, clip_norm=1.0)}, {}, "clip"),
         ({"callbacks": [on("batch_end")(lambda _run: None)]}, {}, "on_batch_end"),
-        ({"callbacks": [CSVLog(path="log.csv")]}, {}, "CSVLog"),
+        ({"callbacks": [CSVLog(path="log.csv")]}, {}, "CSVLog writes about one run.*; write a loop over fit"),
         ({"preprocess": Standardize()}, {}, "preprocess"),
         ({"strategy": DataParallel(shards=2)}, {}, "strategy"),
         ({}, {"optimizers": [PLAIN]}, "'optimizers' must have one for each of the 2 models; got 1"),
