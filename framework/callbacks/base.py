@@ -28,6 +28,17 @@ HOOKS = (
 )
 """The hooks in the order in which they come."""
 
+_OTHER_HOOKS = {
+    "on_fit_start on_train_start": "on_train_begin",
+    "on_train_epoch_start on_epoch_start": "on_epoch_begin",
+    "on_train_batch_begin on_train_batch_start on_batch_start on_step_begin": "on_batch_begin",
+    "on_after_backward on_before_optimizer_step on_pre_optimizer_step": "on_gradients",
+    "on_train_batch_end on_step_end": "on_batch_end",
+    "on_train_epoch_end on_validation_end on_validation_epoch_end on_evaluate": "on_epoch_end",
+    "on_fit_end on_exception": "on_train_end",
+}
+"""The hooks here for those of other libraries."""
+
 
 class Callback(Component):
     """The base of callbacks: override the hooks that you need.
@@ -126,7 +137,9 @@ def _require_hook(cls: type[Callback], name: str) -> None:
     hooks = {_bare(hook): hook for hook in HOOKS}
     like = difflib.get_close_matches(_bare(name), hooks, n=1, cutoff=0.85)
     if name.startswith("on_") or like:
-        hint = f"; did you mean '{hooks[like[0]]}'?" if like else nearest(name, HOOKS) or "."
+        meant = next((hook for names, hook in _OTHER_HOOKS.items() if name in names.split()), None)
+        meant = meant or (hooks[like[0]] if like else None)
+        hint = f"; did you mean '{meant}'?" if meant else nearest(name, HOOKS) or "."
         raise CallbackError(f"{cls.__name__}.{name} is not a hook{hint} Hooks: {', '.join(HOOKS)}")
 
 

@@ -43,11 +43,17 @@ def test_a_users_callback_is_four_lines():
         ("on_epoch_ends", "on_epoch_end"),
         ("epoch_end", "on_epoch_end"),
         ("onEpochEnd", "on_epoch_end"),
-        ("on_train_start", None),
+        ("on_train_start", "on_train_begin"),
         ("on_gradient", "on_gradients"),
         ("batch_begin", "on_batch_begin"),
-        ("on_exception", None),
-        ("on_validation_end", None),
+        ("on_train_batch_begin", "on_batch_begin"),  # Keras's
+        ("on_train_batch_end", "on_batch_end"),
+        ("on_train_epoch_end", "on_epoch_end"),  # Lightning's
+        ("on_before_optimizer_step", "on_gradients"),
+        ("on_exception", "on_train_end"),
+        ("on_validation_end", "on_epoch_end"),
+        ("on_step_end", "on_batch_end"),  # that of transformers
+        ("on_anything", None),
     ],
 )
 @pytest.mark.parametrize("mixed_in", [False, True])
