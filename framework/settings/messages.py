@@ -30,8 +30,20 @@ def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...], 
             if base := next((getattr(base, field) for base in bases if hasattr(base, field)), None):
                 kind, write = ("property", "@property, def") if isinstance(base, property) else ("method", "def")
                 return f"{name}.{field} must be a {kind}: write {write} {field}(self): return {brief(value)}"
-            return f"{name}: '{field} = {brief(value)}' has no type; write {field}: {type_of(value)} = {brief(value)}"
+            return f"{name}: '{field} = {brief(value)}' {_untyped(field, value, bases)}"
     return f"{name}: {text}"
+
+
+def _untyped(field: str, value: object, bases: tuple[type, ...]) -> str:
+    """Say what to write instead of a value without a type: another name for an attribute of the class, or a setting."""
+    if advice := next(filter(None, (elsewhere(base, field) for base in bases)), None):
+        return f"is not a setting: {advice}"
+    attributes = [(base, name) for base in bases for name in sorted(getattr(base, "__class_vars__", ()))]
+    flags = [name for base, name in attributes if isinstance(value, bool) and isinstance(getattr(base, name), bool)]
+    setting = f"write {field}: {type_of(value)} = {brief(value)}"
+    if hint := nearest(field, flags):
+        return f"has no type{hint} For a new setting, {setting}"
+    return f"has no type; {setting}"
 
 
 def is_ours(module: str | None) -> bool:
@@ -131,6 +143,7 @@ _ELSEWHERE = {
         "get_weights set_weights named_parameters": "read and write model.parameters, arrays by name",
         "to cuda cpu": "leave it out: NumPy computes on the processor",
         "zero_grad": _NO_GRADIENT_TO_CLEAR,
+        "stop_training": "write run.stop('the reason') in a callback",
         "trainable requires_grad requires_grad_ freeze": "write model.parameters.freeze(names), e.g. freeze('0.*')",
     },
     "framework": {
@@ -179,6 +192,11 @@ _ELSEWHERE = {
         "from_logits": "leave it out: with its activation in the model, the loss works on the logits",
         "reduction": "leave it out: a loss is a mean, and model.backward takes any gradient",
         "__call__ forward": "write value(self, prediction, target), from which it comes",
+    },
+    "Callback": {
+        "saves": "write writes = True, and the callback is called last",
+        "model": "write run.model",
+        "trainer": "write run, which has model, optimizer and history",
     },
     "Metric": {"__call__ forward": "write sums(self, prediction, target, weight=None) and result"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR, "minimize apply_gradients": "write optimizer.step()"},

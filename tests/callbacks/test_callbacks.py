@@ -66,6 +66,33 @@ def test_a_misspelt_hook_is_refused_when_the_class_is_made(name, meant, mixed_in
     assert str(caught.value).endswith(f"Hooks: {', '.join(HOOKS)}")
 
 
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("saves", "is not a setting: write writes = True, and the callback is called last"),
+        ("write", "has no type; did you mean 'writes'? For a new setting, write write: bool = True"),
+        ("observe", "has no type; did you mean 'observes'? For a new setting, write observe: bool = True"),
+        ("fast", "has no type; write fast: bool = True"),
+    ],
+)
+def test_an_attribute_of_another_name_is_answered_with_the_one_that_there_is(written, advice):
+    with pytest.raises(SettingsError) as caught:
+        type("Own", (Callback,), {written: True})
+    assert str(caught.value) == f"Own: '{written} = True' {advice}"
+
+
+def test_a_keras_callback_that_stops_its_model_hears_how_to_stop_the_run():
+    class Own(Callback):
+        def on_epoch_end(self, run):
+            self.model.stop_training = True
+
+    with pytest.raises(AttributeError, match=r"Own has no 'model': write run\.model"):
+        recipe(Own()).fit(Neuron(1), (X, Y))
+    stop = on("epoch_end")(lambda run: setattr(run.model, "stop_training", True))
+    with pytest.raises(SettingsError, match=r"Neuron has no setting 'stop_training': write run\.stop\('the reason'\)"):
+        recipe(stop).fit(Neuron(1), (X, Y))
+
+
 def test_helpers_settings_and_properties_may_have_any_other_name():
     class Fine(Callback):
         epoch_ends: int = 3

@@ -22,6 +22,7 @@ from framework import (
     ExponentialSchedule,
     Glorot,
     HalfSquaredError,
+    Layer,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -273,6 +274,11 @@ def test_a_setting_that_could_be_changed_in_place_is_refused_when_the_class_is_m
 def test_a_setting_without_a_type_is_answered_with_how_to_write_it(value, hint):
     with pytest.raises(SettingsError, match=f"Bad: 'alpha = .*' has no type; write alpha: {hint}"):
         type("Bad", (Component,), {"alpha": value, "__module__": __name__})
+
+
+def test_a_name_of_another_library_without_a_type_is_answered_with_what_to_write_here():
+    with pytest.raises(SettingsError, match=r"'trainable = False' is not a setting: write model\.parameters\.freeze"):
+        type("Bad", (Layer,), {"trainable": False, "__module__": __name__})
 
 
 def test_a_method_belongs_to_the_formula_it_was_written_with():
