@@ -104,8 +104,8 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int 
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the draw; None holds out the last rows.
         name: The caller and its argument, for messages.
-        fold: Which of 1 / fraction parts, from 0, in which each row is held out once: of the drawn order, or of the
-            order of the data without a seed. None is one part, drawn or the last.
+        fold: The number of a part, from 0 to 1 / fraction - 1: over all folds, each row is held out once. The parts
+            follow the drawn order, or without a seed the order of the data. None holds out one part, drawn or the last.
 
     Raises:
         SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
@@ -176,7 +176,7 @@ class _Draw:
         return min(start + SEGMENT_ROWS, self.count)
 
     def _held(self, start: int) -> slice:
-        """Return which places in the order of a segment are held out."""
+        """Return the held-out places in the order of a segment."""
         size, folds = self.end(start) - start, round(1 / self.fraction)
         if self.seed is None:
             first, last = self.count - round(self.count * self.fraction), self.count

@@ -28,7 +28,7 @@ SILENCE = 120.0
 
 
 def _machine() -> str:
-    """Return what the processes of one machine since its start have in common."""
+    """Return the boot identifier of this machine; without /proc, its host name."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return platform.node()

@@ -216,7 +216,7 @@ class RunFolder:
         """Return the model of the newest checkpoint.
 
         Raises:
-            SettingsError: There is none.
+            SettingsError: The run has no whole checkpoint yet.
         """
         return load_model(self.checkpoint())
 
@@ -224,7 +224,7 @@ class RunFolder:
         """Return the newest whole checkpoint.
 
         Raises:
-            SettingsError: There is none.
+            SettingsError: The run has no whole checkpoint yet.
         """
         newest = self.newest
         if newest is None:

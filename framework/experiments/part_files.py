@@ -1,7 +1,7 @@
 """Predictions of many Parquet files, as a folder of part files, by any number of processes.
 
 A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim keeps two
-processes from doing the same part. Nothing depends on it but the time: a part that is written twice is the same.
+processes from doing the same part. It only saves time: a part that is written twice is the same.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ CLAIMS = ".claims"
 """The folder of the claims, within that of the parts. A folder of thousands of parts is slow to list."""
 
 SHOWN = 10
-"""How many different errors are reported: those of parts of another model differ in the names of the parts alone."""
+"""How many different errors are reported. In a folder of another model, each part has one."""
 
 ABOUT = "framework.predictions"
-"""The key of a part's metadata under which the file says what it was made of."""
+"""The key in the metadata of a part for its checkpoint, row group and columns."""
 
 
 class Written(NamedTuple):
@@ -83,7 +83,7 @@ def write_parts(
         keep: Columns of the table that are written in front of the predictions.
         changes: Settings of how the table is read.
         overwrite: Replace parts that were made of something else; without it, they are errors.
-        report: It gets each error of a file or a part. The others are written.
+        report: A function that gets each error of a file or a part; the other parts are written.
 
     Raises:
         SettingsError: ``out`` cannot be written, or is within the folder that is read; or ``data`` is not Parquet.
@@ -124,7 +124,7 @@ class _Part(NamedTuple):
         path: The part.
         start: The first row of the row group in its file.
         stop: The row after its last.
-        about: What the part was made of.
+        about: The checkpoint, the row group and the columns that the part is made of.
     """
 
     path: Path

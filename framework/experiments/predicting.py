@@ -70,7 +70,7 @@ def write_predictions(
 
 
 def _kept(model: Model) -> tuple[Any, Any, Any]:
-    """Return what models must have alike, for their predictions to be averaged."""
+    """Return the columns, targets and classes, which must be equal for a mean of predictions."""
     return model.columns, model.target_columns, {} if model.preprocess is None else model.preprocess.classes
 
 
@@ -206,7 +206,7 @@ def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str
     Args:
         path: The file, ``.csv`` or ``.parquet``.
         found: The blocks.
-        about: What the metadata of a Parquet file says.
+        about: The metadata of a Parquet file.
     """
     arrow = required("pyarrow", "a table")
     module, kind = {".csv": ("pyarrow.csv", "CSVWriter"), ".parquet": ("pyarrow.parquet", "ParquetWriter")}.get(

@@ -258,7 +258,7 @@ def alternatives(text: str) -> tuple[str, str, tuple[str, ...]]:
     scanner, _ = _key_of(text)
     setting, value = text[: scanner.at - 1].strip(), text[scanner.at :].strip()
     found: list[str] = []
-    with suppress(AssertionError, IndexError):  # from what is not TOML: text without quotes
+    with suppress(AssertionError, IndexError):  # text without quotes is not TOML
         while not found or scanner.take(","):
             scanner.ended()
             start = scanner.at

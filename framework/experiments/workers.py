@@ -37,7 +37,7 @@ def work_together(
     Args:
         arguments: The command.
         workers: How many processes.
-        restarts: How many killed processes are started again; these have no exit code.
+        restarts: How many times a killed process is started again; its exit code is left out.
         stderr: Where they write errors; None is where this process does.
     """
     environment = dict.fromkeys(THREADS, "1") | os.environ

@@ -16,7 +16,7 @@ from framework.runs.run import Run
 FAILED = "failed.json"
 
 ATTEMPTS = 5
-"""After so many processes that ended while they trained a run, without a new epoch, it has failed."""
+"""A run has failed when this many processes have ended while they trained it, without a new epoch."""
 
 
 def is_begun(path: Path) -> bool:
@@ -92,6 +92,6 @@ class _Watch(Callback):
     until: int | None
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Leave before an epoch that is another's."""
+        """Leave at the end of the rung, or when another process has taken over the run."""
         if run.epoch == self.until or any(Path(path).exists() for path in self.others):
             raise _Left

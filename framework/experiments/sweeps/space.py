@@ -1,4 +1,4 @@
-"""The settings that a sweep varies: lists and ranges of values, and the trials that come of them."""
+"""The settings that a sweep varies: lists and ranges of values, and the trials made of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Varied:
         return self.written((low - 0.5) * ratio**share)
 
     def written(self, value: Any) -> str:
-        """Return a value of a range, with six digits, and not beyond its ends; another as it is."""
+        """Return a value of a range with six digits and within its ends; any other value as it is."""
         if self.kind == "values":
             return str(value)
         low, high = map(float, self.values)

@@ -10,7 +10,7 @@ from framework.extras import required
 from framework.random_streams import random_generator
 
 ATTEMPTS = 10
-"""So often a suggestion may come that has come before; then a trial is drawn."""
+"""After this many repeated suggestions, a trial is drawn."""
 
 
 def suggested(
@@ -59,7 +59,7 @@ def suggested(
 
 
 def _distribution(distributions: Any, each: Varied) -> Any:
-    """Return a setting as Optuna has it."""
+    """Return the values of a setting as a distribution of Optuna."""
     if each.kind == "values":
         return distributions.CategoricalDistribution(each.values)
     if each.whole:
@@ -68,5 +68,5 @@ def _distribution(distributions: Any, each: Varied) -> Any:
 
 
 def _value(each: Varied, text: str) -> Any:
-    """Return a value as Optuna has it."""
+    """Return a value as Optuna's distribution holds it: text or a number."""
     return text if each.kind == "values" else int(text) if each.whole else float(text)

@@ -1,10 +1,10 @@
 """Sweep: many runs of one experiment with varied settings, shared by any number of processes.
 
-sweep.toml        what is varied, and by which figure runs are judged
+sweep.toml        the varied settings, and the figure by which runs are judged
 base.toml         the experiment
 runs/NAME/        the folder of each run; failed.json in it says why it failed
-claims/NAME.1     which process works on a run
-trials/NAME.json  what Optuna has suggested
+claims/NAME.1     the process that works on a run
+trials/NAME.json  a trial that Optuna has suggested
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Sweep:
 
     Attributes:
         path: The folder.
-        settings: What ``create`` has written.
+        settings: The settings that ``create`` has written.
 
     Example:
         >>> from framework import CSV, Experiment, HalfSquaredError, Neuron, SGDOptimizer, Trainer
@@ -101,7 +101,7 @@ class Sweep:
 
         Args:
             path: A folder that does not exist yet, or is empty, or has this sweep.
-            experiment: What all runs have in common.
+            experiment: The settings that all runs share.
             changes: The varied settings: values such as ``"trainer.epochs=5,10"``, or ranges of numbers such as
                 ``"trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)"``; also ``uniform``, and ``int`` and
                 ``logint`` for whole numbers, with both ends.
@@ -155,7 +155,7 @@ class Sweep:
         return sweep
 
     def _require_same(self, settings: str, base: str, path: str) -> None:
-        """Refuse a folder with another sweep; names what differs."""
+        """Refuse a folder with another sweep, and name the settings that differ."""
         said = []
         for name, text in ((SWEEP, settings), (BASE, base)):
             both = [read_settings(each, name)[0] for each in ((self.path / name).read_text(encoding="utf-8"), text)]
@@ -244,7 +244,7 @@ class Sweep:
 
     @cached_property
     def rungs(self) -> list[tuple[int, int | None]]:
-        """How many trials are trained up to which epoch; None is the last one of the experiment.
+        """The number of trials and the last epoch of each rung; None is the last epoch of the experiment.
 
         With halving by eta, k from 0 to s: n // eta^k trials up to ceil(epochs / eta^(s-k)), where eta^s is at most n
         and at most the epochs.
@@ -271,7 +271,7 @@ class Sweep:
         return self.results()
 
     def work(self, names: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Train what no other process has claimed, until all runs are finished, also those of others.
+        """Train each run that no other process has claimed, until all runs are finished, also those of others.
 
         Args:
             names: The runs; None is all.
@@ -321,7 +321,7 @@ class Sweep:
         raise AssertionError
 
     def retry(self) -> None:
-        """Take back that runs have failed, so that they are trained again, or resumed; for a cause that is gone."""
+        """Forget the errors of failed runs, so that they are trained again or resumed when the cause is gone."""
         for name in self._names:
             claim = None if error_of(self._path(name)) is None else self._claims.take(name)
             if claim is not None:
@@ -348,7 +348,7 @@ class Sweep:
         """The complete run with the best objective; with folds, the first one of the best trial.
 
         Raises:
-            SettingsError: There is none yet.
+            SettingsError: No run is complete with a finite objective yet.
         """
         best = self.ranked()[0]
         if self._score(self._final(best)) == math.inf:
