@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import is_not
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,6 +116,7 @@ class ManyEngine:
         self._settings: dict[int, tuple[Optimizer, tuple[Any, tuple[float, ...]]]] = {}
         self._spans: dict[int, tuple[Any, int, tuple[tuple[int, int], ...]]] = {}
         self._arrays: dict[int, tuple[Any, list[Array]]] = {}
+        self._joined: tuple[list[Piece], Array] = [], np.zeros(0, np.int64)
         self._length = 1.0  # of a chunk, in batches; only time depends on it
 
     def blocks(self, members: Iterable[Member]) -> list[list[Member]]:
@@ -273,11 +275,18 @@ class ManyEngine:
         kernel.settings = np.array(_filled(settings, self.lanes)).T.ravel()
         if shared:
             return kernel, [first.rows, *self._given(first.arrays, form)]
-        rows = np.concatenate(_filled([piece.rows for piece in pieces], self.lanes))
         return kernel, [
-            rows,
+            self._rows(pieces),
             *(array for piece in _filled(pieces, self.lanes) for array in self._given(piece.arrays, form)),
         ]
+
+    def _rows(self, pieces: list[Piece]) -> Array:
+        """Return the rows of each model one after another, joined once for all chunks of a block."""
+        known, found = self._joined
+        if len(known) != len(pieces) or any(map(is_not, known, pieces)):
+            found = np.concatenate(_filled([piece.rows for piece in pieces], self.lanes))
+            self._joined = pieces, found
+        return found
 
     def _given(self, arrays: Any, form: ManyForm) -> list[Array]:
         """Return x and y as a kernel takes them, cast once."""
