@@ -22,7 +22,7 @@ from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.resuming import set_end, shown
+from framework.training.resuming import shown
 from framework.training.session import Session
 from framework.training.signals import Handlers, error_of, stop_by
 
@@ -64,7 +64,10 @@ def fit_many(
     trainers = [trainer] * len(models)
     for name, setting in (("optimizers", "optimizer"), ("seeds", "seed")):
         if (values := each[name]) is not None:
-            trainers = [one.replace(**{setting: value}) for one, value in zip(trainers, values, strict=True)]
+            trainers = [
+                _with(one, setting, value, name, place)
+                for place, (one, value) in enumerate(zip(trainers, values, strict=True))
+            ]
     parts = _parts(data, validation, each["splits"], len(models))
     if trainer.engine in ("numpy", "jax"):
         return _one_after_another(trainers, models, parts, epochs)
@@ -75,6 +78,15 @@ def fit_many(
         with rows_of_parts(validation):
             members = _members(trainers, models, parts, epochs, plan)
     return _trained(trainer, members, plan)
+
+
+def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int) -> Trainer:
+    """Return a trainer with an optimizer or a seed of its own."""
+    try:
+        return trainer.replace(**{setting: value})
+    except SettingsError as error:
+        said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
+        raise SettingsError(f"{NAME}: argument {argument!r}, number {place}, {said}") from None
 
 
 def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:
@@ -282,13 +294,13 @@ def _members(
     from framework.engines.compiled.many import require_data  # noqa: PLC0415
     from framework.engines.records import CannotLower  # noqa: PLC0415
 
-    members: list[Member] = []
+    team, members = Workers(), list[Member]()
     known: dict[Any, Member] = {}
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME, Workers())
+            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME, team)
             if not isinstance(source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
@@ -299,12 +311,8 @@ def _members(
             trainer._require(model)
             source, held_out = first.source, first.held_out
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
-            for callback in trainer.callbacks:
-                callback.require(run)
-            settings = {"optimizer": shown(trainer.optimizer), "seed": repr(trainer.seed)}
-            set_end(run, first.run.recipe, trainer.epochs, epochs)
-            run.layout, run.recipe = first.run.layout, first.run.recipe | settings
-            model.columns, model.target_columns = first.run.model.columns, first.run.model.target_columns
+            settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
+            trainer._complete(run, source, first.run.recipe | settings, "many", epochs, team)
         run.engine = "many"
         run.recipe.pop("products", None)
         members.append(Member(trainer, run, source, held_out))

@@ -275,20 +275,34 @@ class Trainer(Component):
                 require_same_epoch(run, layout, recipe)
                 tell_differences(run, recipe)
             require_alike(team, run, recipe)
-            for callback in self.callbacks:
-                if team.rank == 0 or not callback.writes:
-                    callback.require(run)
-            set_end(run, recipe, self.epochs, epochs)
-            run.layout, run.engine = layout, engine
-            run.recipe = recipe | run.recipe
-            if run.step == 0:
-                state = model._built()
-                trained = state.columns.trained and preprocess is model.preprocess
-                model.preprocess = preprocess
-                state.columns = state.columns._replace(trained=trained)
-            model.columns = source.columns.inputs or model.columns
-            model.target_columns = source.columns.targets or model.target_columns
+            self._complete(run, source, recipe, engine, epochs, team, preprocess)
             return run, source, held_out
+
+    def _complete(
+        self,
+        run: Run,
+        source: Source,
+        recipe: dict[str, str],
+        engine: str,
+        epochs: int | None,
+        team: Workers,
+        preprocess: FittedPreprocess | None = None,
+    ) -> None:
+        """Check that the callbacks can begin, and give a run the rest: its recipe, layout, engine, end and columns."""
+        model = run.model
+        for callback in self.callbacks:
+            if team.rank == 0 or not callback.writes:
+                callback.require(run)
+        set_end(run, recipe, self.epochs, epochs)
+        run.layout, run.engine = self._layout(run, source), engine
+        run.recipe = recipe | run.recipe
+        if run.step == 0:
+            state = model._built()
+            trained = state.columns.trained and preprocess is model.preprocess
+            model.preprocess = preprocess
+            state.columns = state.columns._replace(trained=trained)
+        model.columns = source.columns.inputs or model.columns
+        model.target_columns = source.columns.targets or model.target_columns
 
     def _load_engine(self, run: Run | None) -> None:
         """Load the compiler where it will be needed: the checks of the data use it too."""
