@@ -105,7 +105,8 @@ class Sender(Callback):
         """Send what is left, and close."""
         if "sent" in run.live(self):
             try:
-                self._send_new(run)
+                if not run.lost:
+                    self._send_new(run)
             finally:
                 self._close(run)
 

@@ -147,7 +147,7 @@ class Checkpoint(Callback):
     def on_train_end(self, run: Run) -> None:
         """Save the newest state, also the best weights that EarlyStopping has restored, unless it is saved already."""
         with run.live(self)["claim"]:
-            if run.live(self)["saved"] != _state(run) and run.consistent:
+            if run.live(self)["saved"] != _state(run) and run.consistent and not run.lost:
                 self._save(run)
 
     def _is_best(self, run: Run, key: str) -> bool:

@@ -2,7 +2,8 @@
 
 A claim is a file that only one process can create. Its holder locks it and touches it every few seconds. A claim is
 dead if its lock is free on the machine of its holder, or if nobody has touched it for two minutes. A dead claim stays:
-the file with the next number follows it, which again only one process can create.
+the file with the next number follows it, which again only one process can create. A claim that follows a dead one stays
+too, marked as given back. So a process that was suspended sees by the next number that it has lost its claim.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import time
 from pathlib import Path
 from typing import IO, Self
 
+from framework.errors import SettingsError
+from framework.files import reason
+
 try:
     import fcntl
 except ImportError:  # Windows, and Python in a browser
@@ -25,6 +29,9 @@ BEAT = 10.0
 
 SILENCE = 120.0
 """Seconds without a touch after which the claim of another machine is dead. No clocks are compared."""
+
+GIVEN_BACK = "given back"
+"""The first line of a claim that its holder has given back; else it is the machine of the holder."""
 
 
 def _machine() -> str:
@@ -57,6 +64,9 @@ class Claims:
         Args:
             name: The name, which may begin with folders that exist.
             note: A text without line breaks that stays in the claim.
+
+        Raises:
+            SettingsError: The claim cannot be written, for instance because the disk is full.
         """
         first = self.first(name)
         start = f"{first.stem}."
@@ -71,6 +81,8 @@ class Claims:
             return Claim(path, successor, paths, note)
         except FileExistsError:
             return None
+        except OSError as error:
+            raise SettingsError(f"the claim {str(path)!r} cannot be written: {reason(error)}") from error
 
     def first(self, name: str) -> Path:
         """Return the path of the first claim on a name, which stays if its holder is killed."""
@@ -82,10 +94,12 @@ class Claims:
             with path.open("rb") as file:  # on network drives, to open a file asks the server for its times
                 machine = file.readline().decode().strip()
                 touched = os.fstat(file.fileno()).st_mtime_ns
+                if machine == GIVEN_BACK:
+                    return False
                 if fcntl is not None and machine == _machine():
                     with contextlib.suppress(OSError):  # a file system without locks
                         return _locked(file)
-        except FileNotFoundError:  # given back at this moment
+        except FileNotFoundError:  # removed at this moment
             return True
         if self._seen.get(path, (None, 0.0))[0] != touched:
             self._seen[path] = touched, time.monotonic()
@@ -111,7 +125,7 @@ class Claim:
     Attributes:
         path: Its file.
         successor: The file of the claim that follows, if this one is taken for dead.
-        before: The files of the dead claims on the same name, the oldest first.
+        before: The files of earlier claims on the same name, the oldest first: dead, or given back after a dead one.
 
     Raises:
         FileExistsError: Another process was faster.
@@ -119,12 +133,16 @@ class Claim:
 
     def __init__(self, path: Path, successor: Path, before: list[Path], note: str) -> None:
         self.path, self.successor, self.before = path, successor, before
-        self._file = path.open("x", encoding="utf-8")
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._file.write(f"{_machine()}\n{note}")  # only now: where there is text, there is a lock
-        self._file.flush()
+        self._file = path.open("xb", buffering=0)
+        try:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write(f"{_machine()}\n{note}")  # only now: where there is text, there is a lock
+        except OSError:
+            self._file.close()
+            path.unlink()
+            raise
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -137,24 +155,40 @@ class Claim:
         """Give the claim back."""
         self._end.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # on Windows an open file cannot be removed
-            self.path.unlink()
+        if self.before:
+            with contextlib.suppress(OSError):
+                self._write(f"{GIVEN_BACK}\n")
+        else:
+            with contextlib.suppress(OSError):  # on Windows an open file cannot be removed
+                self.path.unlink()
         self._file.close()
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        if not self.before:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken the claim over, because this one seemed dead."""
+        return self.successor.exists()
 
     def notes(self) -> list[str]:
-        """Return the notes of the dead claims on the same name, the oldest first."""
+        """Return the notes of the earlier claims on the same name, the oldest first; "" of one that was given back."""
         found = []
         for path in self.before:
-            with contextlib.suppress(FileNotFoundError):  # given back at last, by a process that was stopped
+            with contextlib.suppress(FileNotFoundError):  # its holder was suspended, and has given it back now
                 found.append(path.read_text(encoding="utf-8").partition("\n")[2])
         return found
 
     def forget(self) -> None:
-        """Remove the dead claims on the same name."""
+        """Remove the earlier claims on the same name, where work that is done twice does no harm."""
         for path in reversed(self.before):
             path.unlink(missing_ok=True)
+        self.before = []
+
+    def _write(self, text: str) -> None:
+        self._file.seek(0)
+        self._file.write(text.encode())
+        self._file.truncate()
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT):

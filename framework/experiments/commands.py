@@ -252,8 +252,10 @@ def sweep_runs(
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     else:
+        settings = {each.setting for each in map(varied, sweep.settings["set"])}
         columns = [name for name in rows[0] if name != "error"]
-        click.echo(as_text([columns, *([_cell(row[name]) for name in columns] for row in rows)]))
+        cells = [[(_written if name in settings else _cell)(row[name]) for name in columns] for row in rows]
+        click.echo(as_text([columns, *cells]))
     sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
 
 
@@ -495,6 +497,11 @@ def _print_figures(figures: dict[str, Any], model: Model) -> None:
         click.echo(f"{name:<{width}}  {_cell(value)}")
     if model.preprocess is not None and (unit := model.preprocess.unit):
         click.echo(f"These figures are of {unit}; predict gives the target in its own unit.")
+
+
+def _written(value: Any) -> str:
+    """Return a setting as --set takes it."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
 def _cell(value: Any) -> str:

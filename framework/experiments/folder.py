@@ -71,6 +71,12 @@ class RunFolder:
                 hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
 
+    def __repr__(self) -> str:
+        epochs = 0
+        with contextlib.suppress(SettingsError):  # it was removed, or damaged
+            epochs = len(self.history())
+        return f"RunFolder({str(self.path)!r}): {epochs} epochs, {'not ' if self.metrics is None else ''}complete"
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], experiment: Experiment, command: Sequence[str] = ()) -> RunFolder:
         """Make the folder of a new run, with its settings.
@@ -150,6 +156,8 @@ class RunFolder:
                 run = trainer.fit(experiment.model, data, validation, epochs=epochs)
             else:
                 run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
+        if run.lost:  # the other process writes them
+            return run
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
         kept = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
         write_whole(self.path / METRICS, json.dumps(kept | {"validation": figures}, indent=2) + "\n")

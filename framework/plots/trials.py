@@ -70,6 +70,8 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
 
 def _numbers(values: Sequence[Any]) -> list[float] | None:
     """Return values as numbers; None if one is not."""
+    if any(isinstance(value, bool) for value in values):
+        return None
     try:
         return [float(value) for value in values]
     except (TypeError, ValueError):

@@ -59,6 +59,7 @@ class Run(Progress):
         hook: The hook that is being called, or None.
         waiting: The callbacks that this hook has not been called for yet.
         error: The exception that ended training, in ``on_train_end``; else None.
+        lost: True if another process trains the run now: this one leaves its logs and checkpoints as they are.
 
     Example:
         >>> from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
@@ -84,6 +85,7 @@ class Run(Progress):
         self.hook: str | None = None
         self.waiting: list[Any] = []
         self.error: BaseException | None = None
+        self.lost = False
         self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
         self._callbacks: tuple[Labelled, ...] = ()

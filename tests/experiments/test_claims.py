@@ -1,5 +1,6 @@
 """Claims of processes that may be killed at any moment."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import pytest
 
+from framework import SettingsError
 from framework.experiments import claims
 from framework.experiments.claims import Claims
 
@@ -48,6 +50,39 @@ def test_a_claim_of_a_killed_process_is_taken_over_at_once(tmp_path, holder):
         assert (claim.path.name, claim.successor.name) == ("a.2", "a.3")
         assert claim.notes() == ["3"]
         assert Claims(tmp_path).take("a") is None
+
+
+def test_a_claim_that_was_taken_over_and_given_back_is_lost_for_good(tmp_path, monkeypatch):
+    first = Claims(tmp_path).take("a", "3")
+    first.path.write_text("another machine\n3")  # as the others see it while this process is suspended
+    monkeypatch.setattr(claims, "SILENCE", -1.0)
+    assert not first.lost
+    for number in (2, 3):
+        with Claims(tmp_path).take("a", "3") as claim:
+            assert claim.path.name == f"a.{number}"
+            assert claim.notes() == ["3", ""][: number - 1]
+        assert first.lost
+    with first:
+        pass
+    with Claims(tmp_path).take("a") as claim:
+        assert claim.path.name == "a.4"
+
+
+def test_claims_begin_again_where_the_earlier_ones_are_forgotten(tmp_path):
+    (tmp_path / "a.1").write_text(f"{claims._machine()}\n3")
+    with Claims(tmp_path).take("a") as claim:
+        claim.forget()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_full_disk_leaves_no_claim(tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(claims.Claim, "_write", fill)
+    with pytest.raises(SettingsError, match=r"the claim '.*/a\.1' cannot be written: No space left on device"):
+        Claims(tmp_path).take("a")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_stopped_process_keeps_its_claim(tmp_path, holder, monkeypatch):

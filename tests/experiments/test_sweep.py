@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
 from framework import Callback, Checkpoint, Experiment, SettingsError, UsageError, latest, load
+from framework.experiments import claims
 from framework.experiments.claims import _machine
 from framework.experiments.folder import RunFolder
 from framework.experiments.sweeps.sweep import Sweep
@@ -103,13 +106,43 @@ def test_a_grid_trains_every_combination_as_a_run_by_itself():
     rows = table("points.toml", "--set", f"{RATE}=0.1,0.01", "--set", "model.layers.0.units=2,3")
     assert [row["run"] for row in rows.values()] == sorted(rows, key=lambda name: rows[name]["val_loss"])
     assert {name: (row[RATE], row["model.layers.0.units"]) for name, row in rows.items()} == {
-        str(number): pair for number, pair in enumerate(itertools.product(("0.1", "0.01"), "23"))
+        str(number): pair for number, pair in enumerate(itertools.product((0.1, 0.01), (2, 3)))
     }
     sweep = Sweep("sweeps/points")
     assert all(row["state"] == "complete" and row["epochs"] == 4 for row in rows.values())
     assert sweep.best.path.name == next(iter(rows))
     for name in sweep.trials:
         assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
+
+
+def test_results_have_numbers_where_settings_are_numbers():
+    sweep = Sweep.create(
+        "rates", Experiment.read("points.toml"), [f"{RATE}=1e-2,1", "model.layers.0.activation=Tanh,ReLU"]
+    )
+    table = pd.DataFrame(sweep.results())
+    assert table[RATE].tolist() == [0.01, 0.01, 1.0, 1.0]
+    assert table[RATE].dtype == np.float64
+    assert table["model.layers.0.activation"].tolist() == ["Tanh", "ReLU"] * 2
+    printed = command("sweep", "points.toml", "--set", "model.seed=1234,true", "--set", f"{RATE}=1e-2", status=1)
+    assert "--set model.seed=true" in printed
+    printed = command("sweep", "points.toml", "--set", "model.seed=1234,5", "--set", "trainer.shuffle=true,false")
+    assert {tuple(line.split()[1:3]) for line in printed.splitlines()[-4:]} == {
+        ("1234", "true"),
+        ("1234", "false"),
+        ("5", "true"),
+        ("5", "false"),
+    }
+
+
+def test_a_sweep_and_a_run_say_what_they_are():
+    sweep = Sweep.create("rates", Experiment.read("points.toml"), [f"{RATE}=0.1,0.01"])
+    assert repr(sweep) == f"Sweep('{Path.cwd()}/rates'): 0 of 2 runs finished, judged by val_loss"
+    next(sweep.work())
+    assert "1 of 2 runs finished" in repr(sweep)
+    run = RunFolder("rates/runs/0")
+    assert repr(run) == f"RunFolder('{Path.cwd()}/rates/runs/0'): 4 epochs, complete"
+    shutil.rmtree("rates")
+    assert ("0 of 2 runs finished" in repr(sweep), repr(run)[-22:]) == (True, "0 epochs, not complete")
 
 
 def test_a_setting_with_one_value_is_set_for_all_runs():
@@ -124,7 +157,7 @@ def test_random_trials_are_drawn_from_ranges():
     assert len({row[RATE] for row in rows.values()}) == 3
     for name, row in rows.items():
         experiment = RunFolder(f"sweeps/points/runs/{name}").experiment
-        assert 1e-3 <= experiment.trainer.optimizer.learning_rate == float(row[RATE]) <= 1
+        assert 1e-3 <= experiment.trainer.optimizer.learning_rate == row[RATE] <= 1
 
 
 def test_a_finished_run_is_not_repeated():
@@ -180,8 +213,13 @@ def test_a_folder_of_another_sweep_is_refused_by_name():
     before = written("sweeps/points")
     said = command("sweep", "points.toml", *flags, "--set", "trainer.epochs=5", "--seed", "1", status=1)
     assert (
-        "the folder 'sweeps/points' has another sweep: seed is 0 there, now 1; trainer.epochs is 4 there, now 5" in said
-    )
+        "the folder 'sweeps/points' has a sweep with other settings: --seed: 0 there, 1 now; trainer.epochs: 4 there, "
+        "5 now. To continue that sweep: framework sweep sweeps/points; to start this one, give another folder with "
+        "--out"
+    ) in said
+    said = command("sweep", "points.toml", "--random", "2", "--set", f"{RATE}=uniform(0, 1)", status=1)
+    assert f"--set: {RATE}=0.1,0.01 there, {RATE}=uniform(0, 1) now; --random: none there, 2 now." in said
+    assert f"--set: {RATE}=0.1,0.01 there, none now." in command("sweep", "points.toml", status=1)
     assert "--seed: the folder sweeps/points has the settings" in command(
         "sweep", "sweeps/points", "--seed", "1", status=1
     )
@@ -360,18 +398,60 @@ def test_two_sweeps_on_one_folder_share_the_work():
     assert all(len(state(sweep.path / "runs" / name)[1]) == 40 for name in sweep.trials)
 
 
-def test_a_process_that_seemed_dead_leaves_a_run_that_another_one_has_finished(monkeypatch):
-    save = Checkpoint.on_epoch_end
+class Suspended(Callback):
+    """What happens on other machines while this process is suspended in the third epoch of a run."""
 
-    def finish(callback, run):
-        save(callback, run)
-        if run.epoch == 2:
-            made = {"epochs": 4, "epoch": 4, "stop_reason": None, "validation": {}}
-            Path(callback.folder).with_name("metrics.json").write_text(json.dumps(made))
+    observes = True
 
-    monkeypatch.setattr(Checkpoint, "on_epoch_end", finish)
-    command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.01")
-    assert [len(histories(name)) for name in "01"] == [2, 2]
+    folder: str
+    ends: str
+
+    def on_epoch_end(self, run):
+        if run.epoch == 3 and not list(Path(self.folder).glob("claims/*.[2-9]")):
+            (own,) = Path(self.folder).glob("claims/*.1")
+            path = Path(self.folder) / "runs" / own.stem
+            own.write_text("another machine\n0")  # which is silent, as seen from there
+            others = Sweep(self.folder)
+            with others._claims.take(own.stem, "2") as claim:
+                assert claim is not None
+                if self.ends == "failed":
+                    (path / "failed.json").write_text(json.dumps({"error": "no memory"}))
+            if self.ends == "failed":
+                others.retry()
+            (path / "history.jsonl").write_text("theirs")
+            Path(self.folder, "before").write_text(json.dumps(written(path)))
+
+
+@pytest.mark.parametrize("ends", ["given back", "failed"])
+def test_a_process_that_seemed_dead_writes_nothing_into_a_run_that_others_have_taken_over(ends, monkeypatch):
+    experiment = Experiment.read("points.toml")
+    callbacks = [Suspended(folder=str(Path("sweeps/points").absolute()), ends=ends)]
+    experiment = experiment.replace(trainer=experiment.trainer.replace(callbacks=callbacks))
+    sweep = Sweep.create("sweeps/points", experiment, ["model.seed=1"])
+    monkeypatch.setattr(claims, "SILENCE", -1.0)
+    monkeypatch.setattr(Sweep, "_rung", once(Sweep._rung))
+    with pytest.warns(UserWarning, match=r"the run '.*/runs/0' is trained by another process: .* it leaves the run"):
+        assert [*sweep.work()] == []
+    assert written(sweep.path / "runs/0") == json.loads((sweep.path / "before").read_text())
+    assert Path("sweeps/points/runs/0/history.jsonl").read_text() == "theirs"
+
+
+def once(rung):
+    """Let a process look for runs once."""
+    calls = itertools.count()
+    return lambda sweep, names=None: rung(sweep, names) if next(calls) == 0 else ([], [], None)
+
+
+def test_a_process_that_seemed_dead_keeps_a_run_that_another_one_has_begun(monkeypatch):
+    create = RunFolder.create
+
+    def beaten(path, experiment, command=()):
+        create(Path(path).with_name("0"), experiment, command)
+        return create(path, experiment, command)
+
+    monkeypatch.setattr(RunFolder, "create", beaten)
+    sweep = Sweep.create("sweeps/points", Experiment.read("points.toml"), ["model.seed=1"])
+    assert [row["state"] for row in sweep.run()] == ["complete"]
 
 
 def test_a_sweep_with_a_strategy_is_refused_in_one_of_several_processes(monkeypatch):
@@ -392,8 +472,8 @@ def test_a_run_that_ends_every_process_has_failed():
     assert sweep.results()[1]["error"] == "5 processes ended while they trained it, after 0 epochs"
     sweep.retry()
     assert [row["state"] for row in sweep.results()] == ["complete", "begun"]
-    for number in range(1, 6):  # the last one had made an epoch
-        (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n{number // 5}")
+    for number in range(8, 13):  # the last one had made an epoch
+        (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n{number // 12}")
     assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
 
 
@@ -432,7 +512,7 @@ def test_the_objective_is_drawn_over_a_setting():
     table("points.toml", "--set", f"{RATE}=0.1,0.01,0.001", "--folds", "2")
     sweep = Sweep("sweeps/points")
     drawn = sweep.plot(axis=Figure().subplots()).lines[0].get_xydata()
-    assert drawn.tolist() == [[float(row[RATE]), row["val_loss"]] for row in sweep.ranked()]
+    assert drawn.tolist() == [[row[RATE], row["val_loss"]] for row in sweep.ranked()]
 
 
 def test_a_sweep_of_one_setting_has_nothing_to_draw():

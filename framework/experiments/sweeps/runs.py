@@ -9,9 +9,10 @@ from typing import ClassVar
 from framework.callbacks import Callback
 from framework.errors import CheckpointError, FrameworkError
 from framework.experiments.claims import Claim
-from framework.experiments.folder import METRICS, SETTINGS, RunFolder, require_one_process
+from framework.experiments.folder import SETTINGS, RunFolder, require_one_process
 from framework.files import write_whole
 from framework.runs.run import Run
+from framework.settings.messages import warn
 
 FAILED = "failed.json"
 
@@ -50,23 +51,31 @@ def has_reached(path: Path, until: int | None) -> bool:
 
 
 def train(path: Path, claim: Claim, until: int | None) -> None:
-    """Train or resume a run up to the epoch ``until``, and write down an error that is the run's own."""
+    """Train or resume a run up to the epoch ``until``, and write down an error that is the run's own.
+
+    Raises:
+        CheckpointError, OSError: The folder cannot be written, for instance because the disk is full.
+    """
     run, epochs = RunFolder(path), str(epochs_of(path))
     require_one_process(run.experiment)
     if claim.notes()[-ATTEMPTS:] == [epochs] * ATTEMPTS:
         _fail(path, f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs")
         return
     try:
-        others = str(claim.successor), str(path / METRICS)
-        run.train(callbacks=[_Watch(others=others, until=until)])
+        run.train(callbacks=[_Claimed(successor=str(claim.successor)), _Rung(until=until)])
     except _Left:
-        return
-    except (CheckpointError, OSError):  # which is not the run's own
-        raise
-    except Exception as error:  # noqa: BLE001 (the sweep goes to the next run)
-        if not claim.successor.exists():
+        pass
+    except Exception as error:
+        if not claim.lost:
+            if isinstance(error, CheckpointError | OSError):  # which is not the run's own
+                raise
             kind = "" if isinstance(error, FrameworkError) else f"{type(error).__name__}: "
             _fail(path, f"{kind}{error}")
+    if claim.lost:
+        warn(
+            f"the run {str(path)!r} is trained by another process: this one seemed dead, because it did not touch its "
+            "claim for two minutes, perhaps while it was suspended; it leaves the run, and goes to the next one"
+        )
 
 
 def _fail(path: Path, error: str) -> None:
@@ -74,24 +83,47 @@ def _fail(path: Path, error: str) -> None:
 
 
 class _Left(Exception):  # noqa: N818 (not an error)
-    """The run has reached the end of its rung; or another process has taken it over, because this one seemed dead."""
+    """Ends training as a kill would: nothing is done that belongs to the end, such as to restore the best weights."""
 
 
-class _Watch(Callback):
-    """Leave a run as a kill would: nothing is done that belongs to its end, such as to restore the best weights.
+class _Claimed(Callback):
+    """Leave a run that another process has taken over, before logs and checkpoints are written.
 
     Attributes:
-        others: Files that show that another process has taken over the run, or finished it since.
-        until: The last epoch of the rung.
+        successor: The file that shows it.
+    """
+
+    observes: ClassVar[bool] = True
+
+    successor: str
+
+    def on_train_begin(self, run: Run) -> None:
+        self._leave_if_lost(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        self._leave_if_lost(run)
+
+    def on_train_end(self, run: Run) -> None:
+        run.lost = run.lost or Path(self.successor).exists()
+
+    def _leave_if_lost(self, run: Run) -> None:
+        if Path(self.successor).exists():
+            run.lost = True
+            raise _Left
+
+
+class _Rung(Callback):
+    """Leave a run at the end of its rung.
+
+    Attributes:
+        until: The last epoch of the rung; None is that of the run.
     """
 
     writes: ClassVar[bool] = True  # after all other callbacks
     observes: ClassVar[bool] = True
 
-    others: tuple[str, ...]
     until: int | None
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Leave at the end of the rung, or when another process has taken over the run."""
-        if run.epoch == self.until or any(Path(path).exists() for path in self.others):
+        if run.epoch == self.until:
             raise _Left

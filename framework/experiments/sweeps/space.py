@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framework.errors import SettingsError
+from framework.errors import SettingsError, nearest
 from framework.experiments.text import alternatives, parse_change
 from framework.random_streams import random_generator
 
 Trial = tuple[str, ...]
 """The changes of one trial, such as ``trainer.optimizer.learning_rate=0.1``."""
 
-_RANGE = re.compile(r"(uniform|loguniform|int|logint)\(([^,]+),([^,]+)\)")
+_RANGES = ("uniform", "loguniform", "int", "logint")
+_CALL = re.compile(r"(\w+)\s*\((.*)\)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def varied(text: str) -> Varied:
     """Return the setting of a text such as ``trainer.epochs=5,10`` or ``model.seed=int(0, 9)``.
 
     Raises:
-        SettingsError: The text has no ``=``, a value is not TOML, or a range is empty.
+        SettingsError: The text has no ``=``, a value is not TOML, a range is unknown, or it is empty.
 
     Example:
         >>> varied("trainer.epochs=5,10")
@@ -83,15 +84,21 @@ def varied(text: str) -> Varied:
         '0.00316228'
     """
     setting, value, values = alternatives(text)
-    found = _RANGE.fullmatch(value)
-    if found is None:
+    call = _CALL.fullmatch(value)
+    kind, ends = ("", ()) if call is None else (call[1], tuple(end.strip() for end in call[2].split(",")))
+    if kind not in _RANGES:
+        if len(ends) > 1:
+            known = ", ".join(f"{each}(LOW, HIGH)" for each in _RANGES)
+            hint = nearest(kind, _RANGES) or "."
+            raise SettingsError(
+                f"--set {text}: {kind!r} is not a range{hint} Ranges: {known}; text with a comma goes in quotes"
+            )
         for each in values:
             parse_change(f"{setting}={each}")
         return Varied(setting, values)
-    kind = found[1]
-    made = Varied(setting, (found[2].strip(), found[3].strip()), kind)
+    made = Varied(setting, ends, kind)
     try:
-        low, high = map(int if made.whole else float, made.values)
+        low, high = map(int if made.whole else float, ends)
     except ValueError:
         low, high = 1, 0
     lowest = -math.inf if "log" not in kind else 1 if made.whole else math.ulp(0.0)
@@ -101,14 +108,24 @@ def varied(text: str) -> Varied:
     return made
 
 
-def by_setting(trial: Trial) -> dict[str, str]:
-    """Return the value of each setting of a trial.
+def texts(trial: Trial) -> dict[str, str]:
+    """Return the value of each setting of a trial, as it was written.
 
     Example:
-        >>> by_setting(("trainer.epochs=5", "model.seed=1"))
+        >>> texts(("trainer.epochs=5", "model.seed=1"))
         {'trainer.epochs': '5', 'model.seed': '1'}
     """
     return dict(alternatives(change)[:2] for change in trial)
+
+
+def by_setting(trial: Trial) -> dict[str, Any]:
+    """Return the value of each setting of a trial: a number, text, or what else TOML has.
+
+    Example:
+        >>> by_setting(("trainer.optimizer.learning_rate=1e-2", "trainer.loss=CrossEntropy"))
+        {'trainer.optimizer.learning_rate': 0.01, 'trainer.loss': 'CrossEntropy'}
+    """
+    return {setting: parse_change(f"{setting}={value}")[1] for setting, value in texts(trial).items()}
 
 
 def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from framework.experiments.sweeps.space import Trial, Varied, by_setting, draws
+from framework.experiments.sweeps.space import Trial, Varied, draws, texts
 from framework.extras import required
 from framework.random_streams import random_generator
 
@@ -43,8 +43,8 @@ def suggested(
             sampler = optuna.samplers.TPESampler(seed=number, constant_liar=True)  # which avoids those in training
             study = optuna.create_study(sampler=sampler, direction={"min": "minimize", "max": "maximize"}[mode])
             for trial, figure in before:
-                texts = by_setting(trial)
-                values = {each.setting: _value(each, texts[each.setting]) for each in space}
+                written = texts(trial)
+                values = {each.setting: _value(each, written[each.setting]) for each in space}
                 state = optuna.trial.TrialState.RUNNING if figure is None else optuna.trial.TrialState.COMPLETE
                 study.add_trial(
                     optuna.trial.create_trial(state=state, value=figure, params=values, distributions=distributions)

@@ -34,6 +34,7 @@ from framework.experiments.text import read_settings, to_toml
 from framework.extras import required
 from framework.files import write_whole
 from framework.reports.comparing import differing_settings
+from framework.settings.messages import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,6 +82,10 @@ class Sweep:
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}")
         self.settings, _ = read_settings((self.path / SWEEP).read_text(encoding="utf-8"), str(self.path / SWEEP))
         self._claims = Claims(self.path / "claims")
+
+    def __repr__(self) -> str:
+        finished = sum(is_finished(self._path(name)) for name in self._names)
+        return f"Sweep({str(self.path)!r}): {finished} of {len(self._names)} runs finished, judged by {self.objective}"
 
     @classmethod
     def create(
@@ -157,11 +162,16 @@ class Sweep:
     def _require_same(self, settings: str, base: str, path: str) -> None:
         """Refuse a folder with another sweep, and name the settings that differ."""
         said = []
-        for name, text in ((SWEEP, settings), (BASE, base)):
+        for name, text, flag in ((SWEEP, settings, "--"), (BASE, base, "")):
             both = [read_settings(each, name)[0] for each in ((self.path / name).read_text(encoding="utf-8"), text)]
-            said += [f"{key} is {was!r} there, now {now!r}" for key, (was, now) in differing_settings(both)]
+            for key, values in differing_settings(both):
+                was, now = ("none" if value in (None, "") else brief(value).strip("'") for value in values)
+                said.append(f"{flag}{key}: {was} there, {now} now")
         if said:
-            raise SettingsError(f"the folder {path!r} has another sweep: {'; '.join(said)}. Give --out another folder")
+            raise SettingsError(
+                f"the folder {path!r} has a sweep with other settings: {'; '.join(said)}. To continue that sweep: "
+                f"framework sweep {path}; to start this one, give another folder with --out"
+            )
 
     @property
     def trials(self) -> dict[str, Trial]:
@@ -220,7 +230,9 @@ class Sweep:
                         if (trial := self._suggested(candidate[0].partition("-")[0])) is not None
                     ]
                     trial = suggested(self._space, before, self.settings["mode"], self.settings["seed"])
-                    write_whole(self.path / "trials" / f"{number}.json", json.dumps(trial, ensure_ascii=False) + "\n")
+                    if not claim.lost:
+                        text = json.dumps(trial, ensure_ascii=False)
+                        write_whole(self.path / "trials" / f"{number}.json", f"{text}\n")
 
     def _worth(self, candidate: Sequence[str]) -> float | None:
         """Return the figure of a trial, None while it is trained; the worst one if a run has failed."""
@@ -298,7 +310,7 @@ class Sweep:
                     if not is_begun(path):
                         self._begin(name)
                     train(path, claim, until)
-                if is_finished(path):
+                if is_finished(path) and not claim.lost:
                     yield self._row(name)
             if not worked:
                 time.sleep(WAIT)
@@ -325,12 +337,14 @@ class Sweep:
         for name in self._names:
             claim = None if error_of(self._path(name)) is None else self._claims.take(name)
             if claim is not None:
-                with claim:
-                    claim.forget()
+                with claim:  # which comes between those of ended processes, so they are counted from here
                     (self._path(name) / FAILED).unlink(missing_ok=True)
 
     def results(self) -> list[dict[str, Any]]:
         """Return a row for each run: its name, its settings, its state, and its figures in the epoch of its weights.
+
+        ``pandas.DataFrame(sweep.results())`` makes a table of them. Settings and figures are numbers, except for
+        settings that are something else, such as the name of a class.
 
         The state is ``"complete"``, ``"failed"``, ``"begun"``, ``"new"``, or ``"dropped"`` by successive halving. A
         failed run has its ``error``.
@@ -420,15 +434,19 @@ class Sweep:
     def _begin(self, name: str) -> None:
         """Make the folder of a run."""
         path, base = self._path(name), self.path / BASE
-        new = path.with_name(f".{name}.new")  # so that a folder is whole or not there
-        for each in (new, path):
-            shutil.rmtree(each, ignore_errors=True)
+        for remains in path.parent.glob(f".{name}.*.new"):  # of killed processes
+            shutil.rmtree(remains, ignore_errors=True)
+        new = path.with_name(f".{name}.{os.urandom(8).hex()}.new")  # so that a folder is whole or not there
         if self._drawn is None:
             self._suggest(name.partition("-")[0])
         trial = self._changes(name)
         flags = [flag for change in trial for flag in ("--set", change)]
-        RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
-        new.rename(path)
+        try:
+            RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
+            new.rename(path)
+        except (SettingsError, OSError):
+            if not is_begun(path):  # else by another process, because this one seemed dead
+                raise
 
 
 def _folds(number: int | None) -> list[Trial]:
