@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,21 @@ Batch = tuple[Any, Any, Array | None]
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
 
-SUM_OVER_SHARDS: ContextVar[Callable[[Array], Array] | None] = ContextVar("sum over shards", default=None)
-"""In a part of a batch, a function that adds up an array (n,) over all parts; None where a batch is computed whole."""
+
+class WholeBatch(NamedTuple):
+    """The batch of which a shard is a part.
+
+    Attributes:
+        rows: Its number of rows.
+        total: Adds up an array (n,) over all shards.
+    """
+
+    rows: int
+    total: Callable[[Array], Array]
+
+
+WHOLE_BATCH: ContextVar[WholeBatch | None] = ContextVar("whole batch", default=None)
+"""Where a shard is computed, its batch; None where a batch is computed whole."""
 
 LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each dtype that formulas are computed in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -17,8 +18,8 @@ from framework.graph.lower import is_columns, lower, recognise
 from framework.graph.node import Node, needed, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
-from framework.graph.rows import mixing
-from framework.graph.trace import ROWS, trace
+from framework.graph.rows import mixing, over_shards
+from framework.graph.trace import ROWS, Traced, trace
 
 _FREE = frozenset({"constant", "rows", "row_numbers"})
 """Operations without arguments, which are computed again instead of saved."""
@@ -82,6 +83,27 @@ class LayerProgram:
         self.activates_input = self.call is not None and self.call.argument is traced.inputs.get("x")
         self.sample_shape = output.shape[1:]
         self._variants: dict[tuple[bool, bool], Emitted] = {}
+
+    @cached_property
+    def of_shards(self) -> LayerProgram:
+        """The passes for a shard, a part of a batch: sums over rows go over all shards.
+
+        Raises:
+            DerivativeError: The formula mixes rows by something else.
+        """
+        if mixed := mixing(*nodes_in(self.traced.outputs), summing=False):
+            raise DerivativeError(
+                f"the formula mixes rows, by {mixed}; parts of a batch can be computed apart where np.sum, np.mean, "
+                "np.var or np.std over the rows alone mix them"
+            )
+        twin, names = copy(self), [*self.traced.inputs]
+        for name in [name for name, value in vars(LayerProgram).items() if isinstance(value, cached_property)]:
+            twin.__dict__.pop(name, None)
+        found = over_shards([*self.traced.outputs, *self.traced.inputs.values()])
+        outputs, inputs = found[: -len(names)], found[-len(names) :]
+        twin.traced = Traced(dict(zip(names, inputs, strict=True)), tuple(outputs))
+        twin.call, twin._variants = twin.traced.graph.calls.get(twin.traced.output), {}
+        return twin
 
     @cached_property
     def _graph(self) -> _Lowered:

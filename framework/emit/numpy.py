@@ -13,7 +13,7 @@ import numpy as np
 
 from framework.emit.lives import Home, Lives, Shape, shared_stack
 from framework.emit.memory import Layout, Memory
-from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, windows
+from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.emit.text import entry_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
@@ -22,7 +22,7 @@ from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
 
-_CALLED = (choose, chosen, erf, erfc, fold, gather, masked, scatter_add, windows)
+_CALLED = (choose, chosen, erf, erfc, fold, gather, masked, scatter_add, total, windows)
 _NAMESPACE: dict[str, Any] = {"np": np, "inf": np.inf, "nan": np.nan, **{f.__name__: f for f in _CALLED}}
 _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
@@ -178,6 +178,7 @@ class _Writer:
         self.aims: dict[str, Node] = {}  # the node that an output's array is the target of
         self.unread: set[Node] = set()  # views of such nodes that need no line
         self.ones: dict[int, str] = {}  # names of arrays of ones whose length depends on the number of rows
+        self.totals: dict[int, list[Node]] = {}  # over shards, by their phase
         self.begun: dict[Node, tuple[str, set[Node]]] = {}  # arrays of "place" nodes, and the parts computed there
 
     # the function
@@ -195,6 +196,7 @@ class _Writer:
         missing = [node.name for node in order if node.op == "input"]
         if missing:
             raise DerivativeError(f"the results need the input '{missing[0]}', which is not among the inputs given")
+        order = self._in_phases(order)
         self.lives.follow(order)
         for output in nodes_in(outputs.values()):
             self.lives.last[self.lives.home[output]] = _NEVER
@@ -208,6 +210,16 @@ class _Writer:
         self._line(f"return {', '.join(results)}")
         head = [*(["memory"] if self.layout else []), *parameters.values()]
         return "\n".join([f"def {name}({', '.join(head)}):", *self._beginning(inputs), *self.lines, ""])
+
+    def _in_phases(self, order: list[Node]) -> list[Node]:
+        """Return an order of computation in which totals over shards that do not need one another come together."""
+        phase: dict[Node, int] = {}
+        for node in order:
+            before = (phase[arg] + (arg.op == "total") for arg in nodes_in(node.args) if arg in phase)
+            phase[node] = max(before, default=0)
+            if node.op == "total":
+                self.totals.setdefault(phase[node], []).append(node)
+        return sorted(order, key=lambda node: (phase[node], node.op == "total")) if self.totals else order
 
     def _beginning(self, inputs: Mapping[str, Node]) -> list[str]:
         """Return the lines that find the number of rows, and the working arrays for it."""
@@ -593,6 +605,16 @@ class _Writer:
             index[axis] = text
         self._define(node, f"{x}[{', '.join(index)}]")
 
+    def _total(self, node: Node) -> None:
+        """Write all totals of a phase with the first one: one exchange."""
+        if node in self.names:
+            return
+        together = next(nodes for nodes in self.totals.values() if node in nodes)
+        given = ", ".join(self._text(each.args[0]) for each in together)
+        for each in together:
+            self.names[each], self.values = f"v{self.values}", self.values + 1
+        self._line(f"{', '.join(self.names[each] for each in together)}, = total(real, {given})")
+
     def _python(self, node: Node) -> None:
         name = f"c{len(self.constants)}"
         self.constants[name] = node.attributes["function"]
@@ -719,6 +741,7 @@ _SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
     "fold": _Writer._fold,
     "gather": _Writer._gather,
     "python": _Writer._python,
+    "total": _Writer._total,
     "loop": lambda writer, node: _Loop(writer, node).write(),
     "part": _Writer._part,
 }

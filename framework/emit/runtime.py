@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from framework.arrays import WHOLE_BATCH
+
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
@@ -35,6 +37,18 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
             index[axis] = slice(start, start + step * (g.shape[axis] - 1) + 1, step)
         out[tuple(index)] += g[(..., *place)]
     return out
+
+
+def total(dtype: Any, *parts: Any) -> tuple[Array, ...]:
+    """Return the sums of some arrays over all shards of the batch, added up in one exchange."""
+    whole = WHOLE_BATCH.get()
+    assert whole is not None
+    sums, start, found = whole.total(np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
+    for part in parts:
+        stop = start + np.size(part)
+        found.append(sums[start:stop].reshape(np.shape(part)))
+        start = stop
+    return tuple(found)
 
 
 def gather(x: Array, index: Array, axis: int, out: Array) -> Any:

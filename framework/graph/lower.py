@@ -220,6 +220,11 @@ def _var(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) ->
     return new.add("divide", total, new.add("subtract", new.lift(count), ddof) if ddof else count)
 
 
+def _total(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Forget whether a gradient goes through a total, so that equal ones are computed once."""
+    return new.add("total", *args, passes=False) if node.attributes["passes"] else None
+
+
 def _matmul(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
     """Multiply any number of axes by one matrix as one product of two matrices."""
     a, b = args
@@ -468,6 +473,7 @@ _RULES: dict[str, _Rule] = {
     "sum": _sum,
     "mean": _mean,
     "var": _var,
+    "total": _total,
     "matmul": _matmul,
     "reshape": _reshape,
     "fold": _fold,

@@ -1,12 +1,21 @@
-"""Rows: whether a formula treats each row alone."""
+"""Rows: whether a formula treats each row alone, and how it computes a part of a batch where sums mix them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from framework.graph.graph import Call, Graph, rewrite
 from framework.graph.node import Node, nodes_in, ordered
 
 
-def mixing(*outputs: Node) -> str | None:
+def mixing(*outputs: Node, summing: bool = True) -> str | None:
     """Return the operation by which a row's outputs depend on other rows, or None.
+
+    Args:
+        outputs: The outputs.
+        summing: Whether sums, means and variances over the rows, and their number, are among these operations.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
@@ -15,9 +24,52 @@ def mixing(*outputs: Node) -> str | None:
     """
     for node in ordered(outputs):
         found = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)
-        if found is not None:
+        if found is not None and (summing or node.op not in _SUMMED):
             return found
     return None
+
+
+def over_shards(outputs: Iterable[Any]) -> list[Any]:
+    """Return the outputs for the rows of a shard, a part of a batch, in a new graph.
+
+    Each sum over rows becomes the sum over the shard's rows, then ``total``, the sum over all shards. The number of
+    rows is such a total too. The gradient of a total by a shard's part is the total of the shards' gradients. So the
+    chain rule gives each shard dL/dx of its rows, and of a parameter its part of the gradient.
+
+    Example:
+        >>> from framework.graph.trace import ROWS, trace
+        >>> over_shards(trace(lambda x: x.sum(axis=0), {"x": (ROWS, 3)}).outputs)[0].graph.nodes
+        [x()(10007, 3), sum(v0)(1, 3), total(v1)(1, 3), reshape(v2)(3,)]
+    """
+    outputs = list(outputs)
+    calls = next((node.graph.calls for node in nodes_in(outputs)), {})
+    found = rewrite([*outputs, *calls, *(call.argument for call in calls.values())], _over_shards)
+    results, arguments = found[len(outputs) : len(outputs) + len(calls)], found[len(outputs) + len(calls) :]
+    for result, argument, call in zip(results, arguments, calls.values(), strict=True):
+        if isinstance(result, Node) and isinstance(argument, Node):
+            result.graph.calls[result] = Call(call.activation, argument, call.pullback)
+    return found[: len(outputs)]
+
+
+def _over_shards(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    if node.op == "rows":
+        return new.add("total", new.copy_of(node), passes=False)
+    if node.op not in _SUMMED or not _mixes(node):
+        return None
+    (x,), axes = args, node.attributes["axes"]
+
+    def total(x: Any, *, passes: bool = True) -> Any:
+        return new.add("total", new.add("sum", x, axes=axes, keepdims=True), passes=passes)
+
+    if node.op == "sum":
+        return new.add("reshape", total(x), shape=node.shape)
+    count = new.add("total", new.lift(math.prod(node.args[0].shape[axis] for axis in axes)), passes=False)
+    found, divisor = total(x), count
+    if node.op == "var":
+        mean = new.add("divide", total(x, passes=False), count)  # the deviations add up to 0, and so do their gradients
+        found = total(new.add("square", new.add("subtract", x, mean)))
+        divisor = new.add("subtract", count, node.attributes["ddof"])
+    return new.add("reshape", new.add("divide", found, divisor), shape=node.shape)
 
 
 def _mixes(node: Node) -> str | None:
@@ -46,6 +98,7 @@ def _mixes(node: Node) -> str | None:
     return "the number of rows" if node.op == "rows" else None
 
 
+_SUMMED = frozenset({"sum", "mean", "var", "rows"})
 _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all", "argmax", "argmin", "softmax"})
 
 

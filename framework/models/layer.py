@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
-from framework.arrays import SUM_OVER_SHARDS, Array, Record, require_finite, require_ids
+from framework.arrays import WHOLE_BATCH, Array, Record, require_finite, require_ids
 from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
@@ -383,27 +383,25 @@ class Layer(Model):
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
 
-    def apply_shard(
-        self, x: Any, values: Mapping[str, Array], record: Record, total: Callable[[Array], Array]
-    ) -> Array:
-        """Return the outputs for a part of a batch whose rows are mixed; ``total`` adds up arrays (n,) over all parts.
+    def require_shards(self) -> None:
+        """Check that parts of a batch can be computed apart, where a shape of samples is known.
 
-        A layer that mixes rows has this method and ``apply_shard_backward``, or cannot be trained by ``DataParallel``.
+        Raises:
+            DerivativeError: They cannot: says why.
         """
-        raise NotImplementedError
-
-    def apply_shard_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Fill ``gradients`` with those of a part of a batch, and return dL/dx of its rows."""
-        raise NotImplementedError
+        if type(self).apply is not Layer.apply:
+            raise DerivativeError("it writes apply, and sums over all rows are found in a formula alone")
+        self._any_program()
+        for (_, training), program in programs_of(self).items():
+            _ = training and program.of_shards
 
     def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
-        if self.mixes_rows and record.training and (total := SUM_OVER_SHARDS.get()) is not None:
-            return self.apply_shard(x, values, record, total)
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
-        if record.training and (rows := len(given[0])) < self.minimum_rows:
+        buffers, rows = (self._state or self._built()).buffers, len(given[0])
+        if record.training and (self.mixes_rows or buffers) and (whole := WHOLE_BATCH.get()) is not None:
+            program, rows = program.of_shards, whole.rows
+        if record.training and rows < self.minimum_rows:
             raise ShapeError(
                 f"{self._label} needs {self.minimum_rows} rows or more in training; got {rows}: choose a batch_size "
                 "that leaves no smaller batch at the end; model(x) predicts for one row"
@@ -413,7 +411,6 @@ class Layer(Model):
             arrays = flatten(x, name)
             for leaf, count in self._cardinality(name).items():
                 require_ids(arrays[leaf], count, leaf)
-        buffers = (self._state or self._built()).buffers
         extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
         if buffers:
             extra += [value.copy() if record.training else value for value in buffers.values()]  # backward reads them
@@ -449,8 +446,6 @@ class Layer(Model):
         self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
     ) -> Any:
         """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
-        if self.mixes_rows and SUM_OVER_SHARDS.get() is not None:
-            return self.apply_shard_backward(gradient, values, record, gradients)
         program, x, given, extra, saved = record["passes"]
         emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
         found = emitted.function(

@@ -6,14 +6,14 @@ variance inside the formula is that of the numbers at hand, divided by their cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Unpack
 
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Array, Record
-from framework.errors import SettingsError, ShapeError
+from framework.arrays import Array
+from framework.errors import SettingsError
 from framework.models.initializers import Constant, Initializer
 from framework.models.layer import Layer, LayerSettings
 from framework.settings.component import Count, Fraction, Positive
@@ -92,46 +92,6 @@ class BatchNorm(_Normalization):
             "running_mean": running_mean + self.momentum * (mean - running_mean),
             "running_variance": running_variance + self.momentum * (unbiased - running_variance),
         }
-
-    def apply_shard(
-        self, x: Array, values: Mapping[str, Array], record: Record, total: Callable[[Array], Array]
-    ) -> Array:
-        """Return the outputs for a part of a batch, by the formula with the mean and the variance of the whole one."""
-        sums = total(np.concatenate((x.sum(axis=0), [len(x)]), dtype=x.dtype))
-        rows = sums[-1]
-        if rows < self.minimum_rows:
-            raise ShapeError(f"{self._label} needs {self.minimum_rows} rows or more in training; got {rows:g}")
-        mean = sums[:-1] / rows
-        deviation = x - mean
-        squares = total((deviation * deviation).sum(axis=0))
-        spread = np.sqrt(squares / rows + self.epsilon)
-        normal = deviation / spread
-        running_mean, running_variance = self.buffers.values()
-        output: Array = values["scale"] * normal + values["shift"]
-        new = (
-            running_mean + self.momentum * (mean - running_mean),
-            running_variance + self.momentum * (squares / (rows - 1) - running_variance),
-        )
-        self._take_buffers(dict(zip(self.buffers, new, strict=True)), output)
-        record["shard"] = normal, spread, rows, total
-        return output
-
-    def apply_shard_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
-        """Return dL/dx = scale / spread * (g - mean(g) - n mean(g n)), where n is the normalized x.
-
-        Source:
-            Ioffe and Szegedy, Batch normalization (2015), section 3, where the chain rule is written out.
-        """
-        normal, spread, rows, total = record["shard"]
-        gradients["shift"][...] = gradient.sum(axis=0)
-        gradients["scale"][...] = (gradient * normal).sum(axis=0)
-        if not record.needs_input_gradient:
-            return gradient
-        of_shift, of_scale = total(np.concatenate((gradients["shift"], gradients["scale"]))).reshape(2, -1) / rows
-        dx: Array = values["scale"] / spread * (gradient - of_shift - normal * of_scale)
-        return dx
 
     def predict_formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
         return (x - running_mean) * (scale / np.sqrt(running_variance + self.epsilon)) + shift

@@ -149,15 +149,16 @@ class Sharded(Strategy):
     def gradient(
         self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
     ) -> Sums:
+        rows = rows_in(batch[1])
         jobs = {
             shard: partial(fill, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
-            for shard, part in self.parts(rows_in(batch[1]))
+            for shard, part in self.parts(rows)
         }
         gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixes else ()
         length = gradient.size + sum(buffer.size for buffer in buffers)
         planned, error = self._planned, None
         compute = self._together if self._mixes else self._one_by_one
-        for shard, sums, numbers, error in compute(jobs, model):
+        for shard, sums, numbers, error in compute(jobs, model, rows):
             planned = planned or self._plan(sums, length, gradient.dtype)
             self._put(planned, shard, numbers, sums, error)
         planned = planned or self._plan({}, length, gradient.dtype)  # there are more workers than shards
@@ -169,7 +170,7 @@ class Sharded(Strategy):
             place += buffer.size
         return found
 
-    def _one_by_one(self, jobs: _Jobs, model: Model) -> Iterator[_Computed]:
+    def _one_by_one(self, jobs: _Jobs, model: Model, _rows: int) -> Iterator[_Computed]:
         """Compute one shard after another with the model itself."""
         error = None
         for shard in self._own:
@@ -181,7 +182,7 @@ class Sharded(Strategy):
                     error = raised
             yield shard, sums, model.parameters.gradient, error
 
-    def _together(self, jobs: _Jobs, model: Model) -> Iterator[_Computed]:
+    def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
         """Compute the shards in turns, each with a copy of the model; shard 0 gives the new buffers too."""
         for shard in jobs:
             twin = self._twins.get(shard)
@@ -191,7 +192,7 @@ class Sharded(Strategy):
                 twin.parameters.vector = model.parameters.vector
                 for name, buffer in model.buffers.items():
                     twin.buffers[name][...] = buffer
-        found, error = self._turns.run({shard: partial(job, self._twins[shard]) for shard, job in jobs.items()})
+        found, error = self._turns.run({shard: partial(job, self._twins[shard]) for shard, job in jobs.items()}, rows)
         for shard in self._own:
             numbers: Array = np.zeros(0)
             if shard in found:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-from framework.arrays import SUM_OVER_SHARDS, Array
+from framework.arrays import WHOLE_BATCH, Array, WholeBatch
 from framework.parallel.workers import AllReduce, Tree, Workers
 
 Result = TypeVar("Result")
@@ -28,12 +28,12 @@ class Turns:
         self._workers, self._own, self._new = workers, own, new
         self._trees: list[Tree | AllReduce | None] = []  # None where the computation ends
 
-    def run(self, jobs: Mapping[int, Callable[[], Result]]) -> tuple[dict[int, Result], Exception | None]:
+    def run(self, jobs: Mapping[int, Callable[[], Result]], rows: int) -> tuple[dict[int, Result], Exception | None]:
         """Return what the jobs of the shards give, and the error of one of them.
 
         If a shard of any worker has an error, all workers break off, and may have no results.
         """
-        turns = {shard: _Turn(job) for shard, job in jobs.items()}
+        turns = {shard: _Turn(job, rows) for shard, job in jobs.items()}
         found: Array | None = None
         try:
             for number in count():
@@ -76,12 +76,12 @@ class _Left(BaseException):
 class _Turn(Generic[Result]):
     """The computation of one shard, in a thread that runs only within ``move``."""
 
-    def __init__(self, job: Callable[[], Result]) -> None:
+    def __init__(self, job: Callable[[], Result], rows: int) -> None:
         self.wanted: Array | None = None
         self.error: Exception | None = None
         self.results: list[Result] = []
         self._sum: Array | None = None
-        self._job, self._ended, self._leaving = job, False, False
+        self._job, self._rows, self._ended, self._leaving = job, rows, False, False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         context: Any = contextvars.copy_context()  # NumPy's errstate
         self._thread = threading.Thread(target=context.run, args=(self._work,), daemon=True)
@@ -102,7 +102,7 @@ class _Turn(Generic[Result]):
         self._thread.join()
 
     def _work(self) -> None:
-        SUM_OVER_SHARDS.set(self._total)
+        WHOLE_BATCH.set(WholeBatch(self._rows, self._total))
         try:
             self._wait()
             self.results.append(self._job())

@@ -20,7 +20,7 @@ from framework.losses.several import Figure, Losses, about
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
-from framework.models import Model
+from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS
 from framework.parallel.strategy import Strategy, Sums
 from framework.trees import at, map_leaves, rows_in
@@ -137,8 +137,8 @@ class Figures:
             strategy: How the data is shared out to workers; None computes all of it here.
         """
         kept: list[Batch] = []
-        # Of a metric that needs all rows at once, each worker computes all of them.
-        plan = Strategy() if strategy is None or self.whole else strategy
+        # Where a metric or a prediction needs all rows at once, each worker computes all of them.
+        plan = Strategy() if strategy is None or self.whole or _mixes_in_prediction(model) else strategy
 
         def sums() -> dict[int, Sums]:
             totals: dict[int, Sums] = {}
@@ -172,6 +172,12 @@ class Figures:
             outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
             return {"loss": self.loss.joined(outputs, a)} | sums
         return {"loss": self.loss.output_sums(activation, h, a, y, weight)} | sums
+
+
+def _mixes_in_prediction(model: Model) -> bool:
+    """Return whether a layer predicts by the formula that mixes rows in training."""
+    layers = [part for _, part in model.placed() if isinstance(part, Layer)]
+    return any(each.mixes_rows and type(each).predict_formula is Layer.predict_formula for each in layers)
 
 
 def _parts(pieces: Iterable[Piece], strategy: Strategy) -> Iterator[tuple[Batch, int]]:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
-from framework.errors import SettingsError, ShapeError, UsageError, nearest
+from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.losses.several import Figure
 from framework.models import Layer, Model
 from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
-from framework.settings.component import belongs_to
 from framework.settings.messages import brief
 
 
@@ -197,12 +196,12 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
 
 
 def mixing(model: Model) -> bool:
-    """Return whether a layer of the model mixes the rows of a batch, as BatchNorm does."""
-    return any(isinstance(part, Layer) and part.mixes_rows for _, part in model.placed())
+    """Return whether a layer of the model needs all rows of a batch, for its outputs or its buffers, as BatchNorm."""
+    return any(isinstance(part, Layer) and (part.mixes_rows or part._initial_buffers()) for _, part in model.placed())
 
 
 def require_shards(model: Model, strategy: DataParallel | None, accumulate: int, name: str) -> None:
-    """Refuse layers whose outputs or buffers depend on the other rows of a batch, unless they have ``apply_shard``.
+    """Refuse layers that need all rows of a batch, unless their formula says how parts of it are computed.
 
     Raises:
         SettingsError: Names the layer.
@@ -213,12 +212,14 @@ def require_shards(model: Model, strategy: DataParallel | None, accumulate: int,
         if not isinstance(part, Layer) or not (part.mixes_rows or part._initial_buffers()):
             continue
         where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
-        if type(part).apply_shard is Layer.apply_shard or not belongs_to(type(part), "apply_shard", "formula"):
+        try:
+            part.require_shards()
+        except DerivativeError as error:
             what = "mixes the rows of a batch" if part.mixes_rows else "keeps buffers that a batch changes"
             raise SettingsError(
-                f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}; use a "
-                "layer of each row alone, such as LayerNorm, or leave the strategy out"
-            )
+                f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}: {error}; "
+                "or use a layer of each row alone, such as LayerNorm, or leave the strategy out"
+            ) from None
         if accumulate > 1:
             raise SettingsError(
                 f"{name}: strategy=DataParallel computes a batch at once for {where} which mixes its rows; got "

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 
 from framework import (
     L2,
-    BatchNorm,
     DataParallel,
     Dense,
     Layer,
@@ -61,10 +61,14 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     assert f"step {load(latest(tmp_path)).step}," in lines[0]
 
 
-@pytest.mark.parametrize("network", [pieces.network, pieces.normalized])
+@pytest.mark.parametrize(
+    "network",
+    [partial(pieces.network, "float64"), pieces.normalized, pieces.of_own_layers],
+    ids=["plain", "norm", "own"],
+)
 @pytest.mark.parametrize("rows", [pieces.ROWS, 6])
 def test_shards_train_as_the_whole_batch_does(network, rows):
-    straight, parts = network("float64", rate=0.0), network("float64", rate=0.0)
+    straight, parts = network(rate=0.0), network(rate=0.0)
     settings = {"epochs": 5, "regularizers": [L2(strength=0.01)]}  # SGD: Adam blows up the rounding of a zero gradient
     data = (pieces.X[:rows], pieces.CLASSES[:rows], pieces.WEIGHTS[:rows]), pieces.VALIDATION
     plain = pieces.trainer(strategy=None, **settings).fit(straight, *data)
@@ -102,42 +106,57 @@ def test_a_run_is_not_continued_with_other_shards():
     assert again.epoch == 3
 
 
-class Centred(Layer):
-    """Mixes rows by a formula of its own."""
+class Mixing(Layer):
+    """Mixes rows by what is given."""
 
     mixes_rows = True
+    how: str
 
     def formula(self, x):
-        return x - x.mean(axis=0)
+        ways = {
+            "max": lambda: x - x.max(axis=0),
+            "product": lambda: x @ (x.T @ x),
+            "softmax": lambda: Softmax()(x.T).T,
+            "pairs": lambda: (x @ x.T) @ x,
+        }
+        return ways[self.how]()
 
 
-class Sharper(BatchNorm):
-    """Has another formula than the method for shards that it inherits."""
-
-    def formula(self, x, scale, shift, running_mean, running_variance):
-        output, buffers = super().formula(x, scale, shift, running_mean, running_variance)
-        return 2.0 * output, buffers
-
-
-class Counted(Layer):
-    """Keeps a buffer that each batch changes."""
+class Largest(Layer):
+    """Keeps a buffer of all rows, which no sum gives."""
 
     def initial_buffers(self):
-        return {"largest": np.zeros(())}
+        return {"largest": np.zeros(4)}
 
     def formula(self, x, largest):
-        return x, {"largest": largest + 1.0}
+        return x, {"largest": x.max(axis=0)}
+
+
+class Written(Layer):
+    """Writes its passes itself."""
+
+    mixes_rows = True
+    check = "off"
+
+    def apply(self, x, values, record):
+        return x - x.mean(axis=0)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient - gradient.mean(axis=0)
 
 
 @pytest.mark.parametrize(
     ("layer", "told"),
     [
-        (Centred(), "layer 1, Centred, mixes the rows"),
-        (Sharper(4), "layer 1, Sharper, mixes the rows"),
-        (Counted(), "layer 1, Counted, keeps buffers"),
+        (Mixing(how="max"), "layer 1, Mixing, mixes the rows of a batch: the formula mixes rows, by max over the rows"),
+        (Mixing(how="product"), "layer 1, Mixing, .* by a product over the rows"),
+        (Mixing(how="softmax"), "layer 1, Mixing, .* by max over the rows"),
+        (Mixing(how="pairs"), "layer 1, Mixing, .* by pairs of rows"),
+        (Largest(), "layer 1, Largest, keeps buffers that a batch changes: .* by max over the rows"),
+        (Written(), "layer 1, Written, mixes the rows of a batch: it writes apply"),
     ],
 )
-def test_a_layer_that_mixes_rows_is_refused_by_name(layer, told):
+def test_a_layer_that_mixes_rows_by_more_than_sums_is_refused_by_name(layer, told):
     model = Sequential(Dense(12, 4), layer, Dense(4, 3, Softmax()))
     with pytest.raises(SettingsError, match=told):
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))

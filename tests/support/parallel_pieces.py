@@ -21,6 +21,7 @@ from framework import (
     AdamOptimizer,
     BatchNorm,
     Checkpoint,
+    Constant,
     Conv2D,
     CrossEntropy,
     DataParallel,
@@ -29,6 +30,7 @@ from framework import (
     EarlyStopping,
     Flatten,
     Heads,
+    Layer,
     Losses,
     MeanSquaredError,
     Metric,
@@ -107,6 +109,44 @@ def normalized(dtype="float64", *, rate=0.2):
         Dropout(rate, dtype=dtype),
         Dense(8, 3, Softmax(), dtype=dtype),
     )
+
+
+class Weighed(Layer):
+    """Mixes rows by sums with a parameter inside, over further axes too, and counts them; an activation ends it."""
+
+    mixes_rows = True
+    units: int
+
+    def shapes(self):
+        return {"w": (self.units,)}
+
+    def initializers(self):
+        return {"w": Constant(value=0.5)}
+
+    def initial_buffers(self):
+        return {"seen": np.zeros(()), "mean": np.zeros(self.units)}
+
+    def formula(self, x, w, seen, mean):
+        found = (x * w).mean(axis=tuple(range(x.ndim - 1)))
+        power = np.square(x - found).sum(axis=0) / len(x)
+        spread = np.sqrt(power + x.var(axis=0) * w) + 1.0
+        return Tanh()((x - found) / spread), {"seen": seen + len(x), "mean": 0.5 * (mean + found)}
+
+
+def of_own_layers(rate=0.2):
+    return Sequential(
+        Reshape((4, 3)),
+        Weighed(units=3),
+        Flatten(),
+        Dense(12, 8, ReLU()),
+        Dropout(rate),
+        Residual(Weighed(units=8)),
+        Dense(8, 3, Softmax()),
+    )
+
+
+def own_layers_that_mix_rows():
+    return trainer().fit(of_own_layers(), (X, CLASSES, WEIGHTS), VALIDATION)
 
 
 def batch_norm():
@@ -193,6 +233,7 @@ CASES = {
         gru,
         batch_norm,
         batch_norm_with_fewer_rows_than_shards,
+        own_layers_that_mix_rows,
         parts_of_shards_drawn_by_weight,
         several_outputs,
         a_stream_in_windows,

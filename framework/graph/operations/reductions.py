@@ -74,6 +74,10 @@ REDUCTIONS: dict[str, Operation] = {
         "cumsum({0}, axis={axis})",
         r"\operatorname{{cumsum}}_{{\mathrm{{axis}} = {axis}}}\left({0}\right)",
     ),
+    # the sum over the shards of a batch; passes says whether a gradient goes through it
+    "total": Operation(
+        same_shape, (), lambda g, y, x, *, passes: (g.record("total", passes=False) if passes else None,)
+    ),
     # exp(x - max(x)) / sum(exp(x - max(x))) over the axes, recognised: no gradient goes through the maximum
     "softmax": Operation(
         same_shape,
