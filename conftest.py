@@ -33,6 +33,7 @@ document = ExitStack()
 cases: Counter[str] = Counter()
 CASE = pytest.StashKey[int]()
 examples = Path(__file__).parent / "examples"
+LONG = {"checkpoint", "engines", "experiments", "graph", "parallel"}
 
 
 def start(namespace: dict[str, Any]) -> None:
@@ -60,10 +61,10 @@ def console(example: Example) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def folder_of_its_own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder_of_its_own(request: pytest.FixtureRequest) -> None:
     """Runs the examples of docstrings in a temporary folder, where they may write files."""
     if isinstance(request.node, pytest.DoctestItem):
-        monkeypatch.chdir(tmp_path)
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
 
 
 pytest_collect_file = Sybil(
@@ -106,7 +107,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the blocks of each document together and in order again, after pytest-randomly has shuffled all tests.
 
-    The files that take longest come first, so that all processes end at about the same time.
+    The folders with the files that take longest come first, so that all processes end at about the same time.
     """
     if config.option.few:
         left_out = {item for item in items if item.stash[CASE] % 5 or item.get_closest_marker("processes")}
@@ -116,6 +117,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def place(item: pytest.Item) -> tuple[bool, int, int]:
         line = item.example.line if isinstance(item, SybilItem) else 0
-        return item.path.parent.name != "engines", turns[item.path], line
+        return item.path.parent.name not in LONG, turns[item.path], line
 
     items.sort(key=place)

@@ -57,7 +57,7 @@ X = RNG.normal(size=(ROWS, 12))
 CLASSES = (X[:, :3] + RNG.normal(size=(ROWS, 3))).argmax(axis=1)
 WEIGHTS = RNG.uniform(size=ROWS) * (RNG.uniform(size=ROWS) > 0.2)
 VALIDATION = X[:50], CLASSES[:50]
-SHARDS = DataParallel(shards=8, timeout=20)
+SHARDS = DataParallel(shards=int(os.environ.get("SHARDS", "8")), timeout=20)
 
 
 def digest(run):
@@ -312,11 +312,16 @@ def divergence_of_one_shard():
     return said
 
 
-def launched(count, *arguments, program=__file__, code=0, timeout=60):
+def launched(count, *arguments, program=__file__, code=0, timeout=60, shards=8):
     """Return what ``mpiexec -n count`` prints, line by line, and check its exit code; 0 runs without mpiexec."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[1]), str(here)])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "SHARDS": str(shards),
+    }
     command = [sys.executable, str(program), *map(str, arguments)]
     if count:
         command = [str(Path(sys.executable).parent / "mpiexec"), "-n", str(count), *command]
@@ -326,9 +331,9 @@ def launched(count, *arguments, program=__file__, code=0, timeout=60):
 
 
 @lru_cache
-def digests(count):
+def digests(count, shards=8):
     """Return the digest of each case on ``count`` workers; all workers must agree."""
-    found = [json.loads(line) for line in launched(count)]
+    found = [json.loads(line) for line in launched(count, shards=shards)]
     assert len(found) == count
     assert all(each == found[0] for each in found)
     return found[0]
