@@ -289,10 +289,14 @@ def one_part_each():
 
 def interrupted(folder):
     """Train until a signal comes to the last worker, at any moment; all of them stop at the same step and save."""
-    if workers().rank == workers().size - 1:
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    @on("train_begin")
+    def signalled(_run):
+        if workers().rank == workers().size - 1:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
     try:
-        trainer(epochs=100_000, callbacks=[Checkpoint(folder=folder)]).fit(network(), (X, CLASSES))
+        trainer(epochs=100_000, callbacks=[Checkpoint(folder=folder), signalled]).fit(network(), (X, CLASSES))
     except SystemExit as error:
         run = error.run
         return f"{error.code} {run.stop_reason}, step {run.step}, {digest(run)}"
