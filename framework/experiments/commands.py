@@ -361,7 +361,7 @@ def _predict_parts(
     if killed := [code for code in codes if code not in (0, 1)]:
         click.echo(f"Warning: {len(killed)} of {workers} processes were ended; this one writes missing parts", err=True)
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
-    found = write_parts(run, data, out, keep, changes, overwrite=overwrite, report=report)
+    found = write_parts(run, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
     if found.failed:
         which = f"the first {SHOWN} errors are above" if found.failed > SHOWN else "see above"
         raise click.ClickException(f"{out}: files or parts of {data} without predictions: {found.failed}; {which}")

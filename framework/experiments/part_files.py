@@ -1,7 +1,8 @@
 """Predictions of many Parquet files, as a folder of part files, by any number of processes.
 
 A row group is a task: its part appears when it is complete, so a process may be killed at any time. A claim keeps two
-processes from doing the same part. It only saves time: a part that is written twice is the same.
+processes from doing the same part. It only saves time: a part that is written twice is the same. A part that is there
+already is read once, by one of the processes, to compare the checksums of its pages.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
 from framework.experiments.claims import Claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.predicting import blocks, cuts_within, opened, written
+from framework.experiments.predicting import COLUMNS, blocks, columns_text, cuts_within, opened, written
 from framework.experiments.tables import table_of
 from framework.extras import required
 from framework.models import Model
+from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import brief
 
 WAIT = 0.5
@@ -68,6 +70,7 @@ def write_parts(
     changes: Sequence[str] = (),
     *,
     overwrite: bool = False,
+    checked: bool = False,
     report: Callable[[FrameworkError], None],
 ) -> Written:
     """Write the predictions of each row group of some Parquet files to a file of its own, and wait for all of them.
@@ -83,6 +86,7 @@ def write_parts(
         keep: Columns of the table that are written in front of the predictions.
         changes: Settings of how the table is read.
         overwrite: Replace parts that were made of something else; without it, they are errors.
+        checked: Whether other processes have checked the parts a moment ago, which are not read again then.
         report: A function that gets each error of a file or a part; the other parts are written.
 
     Raises:
@@ -105,7 +109,7 @@ def write_parts(
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     about = {"checkpoint": digest, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
     parts = _Parts(load_model(checkpoint), trained, Path(out), about, changes, overwrite, report)
-    parts.write(files)
+    parts.write(files, checked=checked)
     return Written(parts.complete, parts.rows, parts.written, parts.failed)
 
 
@@ -154,10 +158,14 @@ class _Parts:
         self._claims = Claims(folder / CLAIMS)
         self.complete = self.rows = self.written = self.failed = 0
 
-    def write(self, files: Sequence[File]) -> None:
-        """Write the parts that are not there, and wait for those that others write."""
+    def write(self, files: Sequence[File], *, checked: bool) -> None:
+        """Write the parts that are not there or damaged, and wait for those that others write or check."""
         left = [(file, self._of(file)) for file in files]
-        while left := [(file, rest) for file, parts in left if (rest := self._unfinished(file, parts))]:
+        while True:
+            left = [(file, rest) for file, parts in left if (rest := self._unfinished(file, parts, checked=checked))]
+            if not left:
+                return
+            checked = True
             time.sleep(WAIT)
 
     def _of(self, file: File) -> list[_Part]:
@@ -182,12 +190,12 @@ class _Parts:
             if len(self._said) <= SHOWN:
                 self._report(error)
 
-    def _unfinished(self, file: File, parts: Sequence[_Part]) -> list[_Part]:
+    def _unfinished(self, file: File, parts: Sequence[_Part], *, checked: bool) -> list[_Part]:
         """Write the parts of a file that no other process writes; return those that another does."""
         left = []
         for part in parts:
             try:
-                finished = self._finished(file, part)
+                finished = self._finished(file, part, checked=checked)
             except FrameworkError as error:
                 self._fail(error)
                 continue
@@ -198,11 +206,11 @@ class _Parts:
                 left.append(part)
         return left
 
-    def _finished(self, file: File, part: _Part) -> bool:
-        """Return whether a part is there, after writing it if no other process does."""
+    def _finished(self, file: File, part: _Part, *, checked: bool) -> bool:
+        """Return whether a part is there, after checking or writing it if no other process does."""
         name = str(part.path.relative_to(self._folder))
         first = self._claims.first(name)
-        if self._is_whole(part) and not first.exists():
+        if checked and self._is_there(part) and not first.exists():
             return True
         try:
             for each in (part.path, first):
@@ -213,7 +221,7 @@ class _Parts:
         if claim is None:
             return False
         with claim:
-            if not self._is_whole(part):  # the last holder of the claim may have written it
+            if not (self._is_there(part) and self._is_sound(part)):
                 self._write(file, part)
                 self.written += 1
             if claim.before:  # of killed processes
@@ -222,15 +230,26 @@ class _Parts:
                 claim.forget()
         return True
 
-    def _is_whole(self, part: _Part) -> bool:
-        """Return whether a part is there; False too for a damaged one, and for one that must be replaced.
+    def _is_sound(self, part: _Part) -> bool:
+        """Return whether the checksums and the columns of a part are those with which it was written."""
+        try:
+            with self._parquet.ParquetFile(part.path, page_checksum_verification=True) as file:
+                rows = sum(map(len, file.iter_batches(BLOCK_ROWS, use_threads=False)))
+                schema = file.schema_arrow
+        except (OSError, ValueError, self._arrow.ArrowException):
+            return False
+        columns = (schema.metadata or {}).get(COLUMNS.encode())
+        return rows == part.stop - part.start and columns == columns_text(schema).encode()
+
+    def _is_there(self, part: _Part) -> bool:
+        """Return whether a part is there; False too for one with a damaged end, and for one that must be replaced.
 
         Raises:
             SettingsError: It was made of something else, and must not be replaced.
         """
         try:
             metadata = self._parquet.read_schema(part.path).metadata or {}
-        except (OSError, self._arrow.ArrowInvalid):
+        except (OSError, ValueError, self._arrow.ArrowException):
             return False
         try:
             made_of = json.loads(metadata[ABOUT.encode()])
@@ -256,7 +275,7 @@ class _Parts:
             found = blocks(self._model, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
             written(part.path, found, {ABOUT: json.dumps(part.about)})
         except FrameworkError as error:
-            if self._is_whole(part):  # written by a process that has taken the claim over
+            if self._is_there(part):  # written by a process that has taken the claim over
                 return
             if file.url in str(error):
                 raise

@@ -209,17 +209,30 @@ def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str
         about: The metadata of a Parquet file.
     """
     arrow = required("pyarrow", "a table")
-    module, kind = {".csv": ("pyarrow.csv", "CSVWriter"), ".parquet": ("pyarrow.parquet", "ParquetWriter")}.get(
-        path.suffix.lower(), ("", "")
-    )
+    module, kind, options = {
+        ".csv": ("pyarrow.csv", "CSVWriter", {}),
+        ".parquet": ("pyarrow.parquet", "ParquetWriter", {"write_page_checksum": True}),
+    }.get(path.suffix.lower(), ("", "", {}))
     if not module:
         raise SettingsError(f"--out {path}: the predictions must be written as .csv or .parquet")
     rows, writer = 0, None
     with whole_file(path) as new, contextlib.ExitStack() as stack:
         for block in found:
-            table = arrow.table(block).replace_schema_metadata(about)
+            table = arrow.table(block)
+            if about is not None:
+                table = table.replace_schema_metadata({**about, COLUMNS: columns_text(table.schema)})
             if writer is None:
-                writer = stack.enter_context(getattr(required(module, "a table"), kind)(str(new), table.schema))
+                make = getattr(required(module, "a table"), kind)
+                writer = stack.enter_context(make(str(new), table.schema, **options))
             writer.write_table(table)
             rows += table.num_rows
     return rows
+
+
+COLUMNS = "framework.columns"
+"""The key in the metadata of a part for the names and types of its columns, which no checksum covers."""
+
+
+def columns_text(schema: Any) -> str:
+    """Return the names and types of the columns of a table's schema."""
+    return str(schema.remove_metadata())

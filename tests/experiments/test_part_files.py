@@ -136,6 +136,32 @@ def test_a_damaged_part_is_written_again(left):
     require_right()
 
 
+@pytest.mark.usefixtures("workplace")
+def test_a_part_with_flipped_bits_is_written_again():
+    command("predict", "run", "data/a.parquet", "--out", "parts", "--keep", "key")
+    part = Path("parts", "a.parquet.00002.parquet")
+    sound, expected, draws = part.read_bytes(), pq.read_table(part), random.Random(7)
+    again = 0
+    for place in draws.sample(range(len(sound)), 20):
+        flipped = bytearray(sound)
+        flipped[place] ^= 1 << draws.randrange(8)
+        part.write_bytes(flipped)
+        said = command("predict", "run", "data/a.parquet", "--out", "parts", "--keep", "key", "--overwrite")
+        again += "wrote 1 parts" in said
+        assert pq.read_table(part).equals(expected), place
+    assert again > 10
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_part_with_another_column_is_written_again():
+    command("predict", "run", "data/a.parquet", "--out", "parts")
+    part = Path("parts", "a.parquet.00002.parquet")
+    table = pq.read_table(part)
+    pq.write_table(table.rename_columns(["y"]).replace_schema_metadata(table.schema.metadata), part)
+    assert command("predict", "run", "data/a.parquet", "--out", "parts").endswith("wrote 1 parts\n")
+    assert pq.read_table(part).equals(table)
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
