@@ -55,7 +55,9 @@ def _answering(file: str | None) -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
-        except (FrameworkError, ImportError, MemoryError) as error:
+        except (FrameworkError, ImportError, MemoryError, OSError) as error:
+            if isinstance(error, BrokenPipeError):  # the reader of the output has ended
+                raise
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
             said = with_flags(f"{str(error) or type(error).__name__}{notes}", file)
             raise click.ClickException(printable(said)) from None

@@ -1,6 +1,7 @@
 """Sweeps: many runs of one experiment, by processes of which any may be killed."""
 
 import csv
+import errno
 import hashlib
 import itertools
 import json
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
-from framework import Callback, Checkpoint, Experiment, SettingsError, UsageError, latest, load
+from framework import Callback, Checkpoint, Experiment, JSONLog, SettingsError, UsageError, latest, load
 from framework.experiments import claims
 from framework.experiments.claims import _machine
 from framework.experiments.folder import RunFolder
@@ -196,6 +198,15 @@ def test_mistakes_are_found_before_any_folder_is_made():
         ([f"--set={RATE}=1,2", "--objective=seconds"], "--objective seconds: give --mode min or max"),
     ]:
         assert message in command("sweep", "points.toml", *flags, status=1)
+    for given, message in [
+        ({"random": 0}, "argument 'random' must be a whole number, 1 or more; got 0"),
+        ({"optuna": 2.5}, "argument 'optuna' must be a whole number, 1 or more; got 2.5"),
+        ({"folds": 1}, "argument 'folds' must be a whole number, 2 or more; got 1"),
+        ({"seed": "a"}, "argument 'seed' must be a whole number, 0 or more; got 'a'"),
+        ({"objective": "seconds", "mode": "maximum"}, "argument 'mode' must be 'min' or 'max'; got 'maximum'"),
+    ]:
+        with pytest.raises(SettingsError, match=message):
+            Sweep.create("sweeps/points", Experiment.read("points.toml"), [f"{RATE}=uniform(0, 1)"], **given)
     assert not Path("sweeps").exists()
 
 
@@ -485,6 +496,22 @@ def test_failed_runs_are_trained_again_when_the_cause_is_gone():
     assert {row["state"] for row in table(*flags, status=1).values()} == {"failed"}
     assert {row["state"] for row in table(*flags, "--retry").values()} == {"complete"}
     assert state("sweeps/points/runs/1") == alone(Sweep("sweeps/points"), "1")
+
+
+@pytest.mark.parametrize("callback", ["JSONLog", "Checkpoint"])
+def test_a_full_disk_ends_the_process_and_no_run_has_failed(callback, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if callback == "JSONLog":
+        monkeypatch.setattr(JSONLog, "_send", full)
+    else:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)  # with which Checkpoint looks whether it can write
+    said = command("sweep", "points.toml", "--set", "model.seed=1,2", status=1)
+    assert "No space left on device" in said
+    sweep = Sweep("sweeps/points")
+    monkeypatch.undo()  # of the working directory too
+    assert {row["state"] for row in sweep.results()} == {"begun", "new"}
 
 
 def test_a_kill_after_the_last_epoch_costs_nothing():

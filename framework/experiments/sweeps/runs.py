@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import ClassVar
 
 from framework.callbacks import Callback
-from framework.errors import CheckpointError, FrameworkError
+from framework.errors import FrameworkError
 from framework.experiments.claims import Claim
 from framework.experiments.folder import SETTINGS, RunFolder, require_one_process
 from framework.files import write_whole
@@ -15,6 +16,9 @@ from framework.runs.run import Run
 from framework.settings.messages import warn
 
 FAILED = "failed.json"
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of a disk that is full, can only be read, or is broken."""
 
 ATTEMPTS = 5
 """A run has failed when this many processes have ended while they trained it, without a new epoch."""
@@ -67,7 +71,7 @@ def train(path: Path, claim: Claim, until: int | None) -> None:
         pass
     except Exception as error:
         if not claim.lost:
-            if isinstance(error, CheckpointError | OSError):  # which is not the run's own
+            if _is_of_the_disk(error):  # which is not the run's own
                 raise
             kind = "" if isinstance(error, FrameworkError) else f"{type(error).__name__}: "
             _fail(path, f"{kind}{error}")
@@ -76,6 +80,16 @@ def train(path: Path, claim: Claim, until: int | None) -> None:
             f"the run {str(path)!r} is trained by another process: this one seemed dead, because it did not touch its "
             "claim for two minutes, perhaps while it was suspended; it leaves the run, and goes to the next one"
         )
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Return whether an error, or one that it comes from, says that the disk cannot be read or written."""
+    if isinstance(error, OSError):
+        return True
+    cause = error.__cause__ or error.__context__
+    while cause is not None and getattr(cause, "errno", None) not in DISK:
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _fail(path: Path, error: str) -> None:

@@ -129,14 +129,21 @@ class Sweep:
         names = [each.setting for each in space]
         if len({*names}) < len(names):
             raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
-        for argument, number, fixed in (
-            ("halving", halving, {"trainer.epochs"}),
-            ("folds", folds, {"validation", "fold"}),
+        for argument, number, least, fixed in (
+            ("random", random, 1, set()),
+            ("halving", halving, 2, {"trainer.epochs"}),
+            ("folds", folds, 2, {"validation", "fold"}),
+            ("optuna", optuna, 1, set()),
+            ("seed", seed, 0, set()),
         ):
-            if number is not None and number < 2:
-                raise SettingsError(f"sweep: argument '{argument}' must be 2 or more; got {number}")
+            if (number is not None or argument == "seed") and (type(number) is not int or number < least):
+                raise SettingsError(
+                    f"sweep: argument '{argument}' must be a whole number, {least} or more; got {number!r}"
+                )
             if number is not None and (twice := fixed & {*names}):
                 raise SettingsError(f"--set {twice.pop()}: {argument} sets it; leave it out, or give one value")
+        if mode not in (None, "min", "max"):
+            raise SettingsError(f"sweep: argument 'mode' must be 'min' or 'max'; got {mode!r}")
         if optuna is not None:
             if random is not None or halving is not None or not space:
                 raise SettingsError("--optuna N needs varied settings, and neither --random nor --halving")
