@@ -28,9 +28,11 @@ class Piece:
         place: How many rows are done.
         count: How many rows there are.
         read: Of a stream, how many windows of the epoch are read up to the last row, and a digest of their rows.
+        reread: Reads the whole batch that begins at a row, if only a part of its rows is in memory; else None.
     """
 
     read: tuple[int, str] = UNREAD
+    reread: Callable[[int], Batch] | None = None
 
     def __init__(
         self,
@@ -61,7 +63,12 @@ class Piece:
         return np.arange(self.count) if self._order is None else self._order
 
     def part(self, start: int, stop: int) -> Batch:
-        """Return some rows of the order of training: views in the data's own order, else copies."""
+        """Return some rows of the order of training: views in the data's own order, else copies.
+
+        Where rows are to be read again, it is the batch that begins at ``start``.
+        """
+        if self.reread is not None:
+            return self.reread(start)
         rows = slice(start, stop)
         return rows_of_batch(self.arrays, rows if self._order is None else self._order[rows])
 

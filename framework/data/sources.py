@@ -22,8 +22,20 @@ from framework.data.adapting import adapted, call_of
 from framework.data.ahead import ahead
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_shape, transformed
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import UNREAD, Path, Piece, cut, filled, permutation, read_only, rows_of_batch
+from framework.data.pieces import (
+    UNREAD,
+    Path,
+    Piece,
+    copied,
+    cut,
+    filled,
+    joined,
+    permutation,
+    read_only,
+    rows_of_batch,
+)
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
+from framework.data.shares import Own, Slots, Window, by_place, every, shared
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, FrameworkError, ShapeError
 from framework.frames import is_frame
@@ -32,7 +44,7 @@ from framework.losses.several import Figure
 from framework.metrics import Metric
 from framework.models import Model
 from framework.models.parameters import Columns
-from framework.parts import parts
+from framework.parts import parted, parts
 from framework.settings.messages import warn
 from framework.shapes import is_known
 from framework.trees import leaves, map_leaves, rows_in, sample_shape
@@ -99,23 +111,39 @@ class ArraySource:
             self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
 
     def pieces(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+        self,
+        size: int,
+        start: int,
+        order: tuple[int, int] | None,
+        epoch: int = 0,
+        before: tuple[int, str] = UNREAD,
+        own: Own | None = None,
     ) -> Generator[Piece]:
         """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
 
         The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
+        With ``own`` the rows of each batch are in the order of the data, and only those that it names need be taken.
         """
-        yield Piece(self.arrays, min(size, self.rows), start, self._ordered(order), self._memory)
+        size = min(size, self.rows)
+        yield Piece(self.arrays, size, start, self._ordered(size, order, shared=own is not None), self._memory)
 
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
+    def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
+        """Give the rows start..stop in the data's own order."""
+        yield Piece(rows_of_batch(self.arrays, slice(start, stop)), size)
+
+    def rows_of(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
+    ) -> Array:
         """Return which rows of the data the first of those batches holds, in its order."""
-        rows = self._ordered(order)
+        rows = self._ordered(min(size, self.rows), order, shared=shared)
         return (np.arange(self.rows) if rows is None else rows)[start : start + size]
 
-    def _ordered(self, order: tuple[int, int] | None) -> Array | None:
-        if order is not None and self._chances is not None:
-            return drawn(self._chances, self.rows, *order)
-        return None if order is None else permutation(self.rows, *order)
+    def _ordered(self, size: int, order: tuple[int, int] | None, *, shared: bool) -> Array | None:
+        if order is None:
+            return None
+        chances = self._chances
+        rows = permutation(self.rows, *order) if chances is None else drawn(chances, self.rows, *order)
+        return by_place(rows, size) if shared else rows
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
@@ -132,6 +160,7 @@ class DatasetSource:
         """
         self.dataset, self.checks, self.chances = dataset, checks, chances
         self._told = False
+        self._none: Batch | None = None  # no rows, in the form of those that were read
         name = checks.name
         try:
             self.rows = len(dataset)
@@ -159,15 +188,30 @@ class DatasetSource:
         return self.checks.columns
 
     def pieces(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+        self,
+        size: int,
+        start: int,
+        order: tuple[int, int] | None,
+        epoch: int = 0,
+        before: tuple[int, str] = UNREAD,
+        own: Own | None = None,
     ) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
 
-        A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead.
+        A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead. With ``own`` the rows of each batch
+        are in the order of the windows, and only those that it names are read. All are read where each worker needs
+        them: the weights of a batch, or the chances of its rows.
         """
         if order is not None:
             self._tell_large_parts()
-        pieces = self._pieces(min(size, self.rows), start, order)
+        size = min(size, self.rows)
+        return self._ahead(self._pieces(size, start, order) if own is None else self._shared(size, start, order, own))
+
+    def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
+        """Give the rows start..stop in the data's own order; no others are read."""
+        return self._ahead(self._between(size, start, stop))
+
+    def _ahead(self, pieces: Generator[Piece]) -> Generator[Piece]:
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
 
     def _pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
@@ -176,6 +220,51 @@ class DatasetSource:
             if self.chances is not None:
                 piece.arrays = self.chances.without(piece.arrays)
             yield piece
+
+    def _between(self, size: int, start: int, stop: int) -> Generator[Piece]:
+        clipped = (
+            [(max(first, start), min(last, stop)) for first, last in window if first < stop and last > start]
+            for window in self._windows(None)
+        )
+        windows = ((_rows_in(window), partial(self._read, window, 0, None)) for window in clipped if window)
+        yield from cut(windows, size, 0)
+
+    def _shared(self, size: int, start: int, order: tuple[int, int] | None, own: Own) -> Generator[Piece]:
+        if self._none is None:
+            self._read_block(0, 1)
+        if self.checks.weighted or self.chances is not None:
+            own = every
+        windows = (self._window(window, count, order) for window, count in self._counted(order))
+        done = start
+        for piece in shared(windows, size, start, self.rows, own):
+            if self.chances is not None:
+                piece.arrays = self.chances.without(piece.arrays)
+            if own is not every:
+                piece.reread = partial(self._whole, size, done, order)
+            done += piece.count
+            yield piece
+
+    def _whole(self, size: int, first: int, order: tuple[int, int] | None, place: int) -> Batch:
+        """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
+        with closing(self._shared(size, first + place, order, every)) as pieces:
+            return copied(next(pieces).take())
+
+    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> Window:
+        if order is None or self.chances is None:
+            places = partial(permutation, count, *(order or ()), *self._key(window))
+            return Window(count, (lambda: None) if order is None else places, partial(self._read_some, window))
+        held: list[Batch] = []  # rows that had to be read to know the order
+
+        def drawn_places() -> Array | None:
+            batch, places = self._read(window, count, order, None)
+            held.append(batch)
+            return places
+
+        def read(rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
+            batch = held.pop()
+            return (batch if rest is None else joined([rest, batch])), None
+
+        return Window(count, drawn_places, read)
 
     def _tell_large_parts(self) -> None:
         """Warn, once, of parts whose rows are not mixed over the whole part."""
@@ -197,22 +286,31 @@ class DatasetSource:
         sums = np.array([sum(self._sums[start] for start, _ in window) for window in windows])
         yield from zip(windows, map(int, shared_out(sums, self.rows, *order)), strict=True)
 
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
+    def rows_of(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
+    ) -> Array:
         """Return which rows of the data the batch from ``start`` holds; it may span windows."""
         parts: list[Array] = []
-        stop = 0
+        size = min(size, self.rows - start)
+        slots = Slots(size, size, every)
+        found, stop = np.zeros(size, np.intp), 0
         for window, count in self._counted(order):
             first, stop = stop, stop + count
             if stop > start:
                 rows = np.concatenate([np.arange(begin, end) for begin, end in window])
+                places: Any = np.arange(count)
                 if self.chances is not None and order is not None:
-                    rows = rows[self._read(window, count, order, None)[1]]
+                    places = self._read(window, count, order, None)[1]
                 elif order is not None:
-                    rows = rows[permutation(count, *order, *self._key(window))]
-                parts.append(rows[max(0, start - first) : start + size - first])
+                    places = permutation(count, *order, *self._key(window))
+                places = places[max(0, start - first) : start + size - first]
+                parts.append(rows[places])
+                if shared and order is not None:
+                    arranged = slots.arranged(places, shuffled=True)
+                    found[arranged.slots] = rows[arranged.places]
             if stop >= start + size:
                 break
-        return np.concatenate(parts)
+        return found if shared and order is not None else np.concatenate(parts)
 
     def fingerprint(self) -> str:
         """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""
@@ -291,12 +389,66 @@ class DatasetSource:
         chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
         return batch, drawn(chances, count, *order, *self._key(window))
 
+    def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array | None]:
+        """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
+
+        Of each block the rows between the first and the last place are read; of a Dataset that has ``take``, only those
+        at the places.
+        """
+        if places is None:
+            return self._read(window, 0, None, rest)[0], None
+        if not len(places):
+            assert self._none is not None
+            return (self._none if rest is None else rest), places
+        takes = hasattr(self.dataset, "take")
+        chunks: list[Array] = []
+        held: list[Array] = []
+        at, before = 0, -1
+        for start, stop in window:
+            first, last = np.searchsorted(places, (at, at + stop - start))
+            rows = places[first:last] + (start - at)
+            if len(rows):
+                rows = rows if takes else np.arange(rows[0], rows[-1] + 1)
+                held.append(rows + (at - start))
+                joins = start == before and (takes or rows[0] == chunks[-1][-1] + 1)
+                if joins and rows[-1] - chunks[-1][0] < self._most:
+                    chunks[-1] = np.concatenate([chunks[-1], rows])
+                else:
+                    chunks.append(rows)
+                before = stop if hasattr(self.dataset, "starts") else -1
+            at += stop - start
+        found = np.concatenate(held)
+        whole = len(found) + (0 if rest is None else rows_in(rest[1]))
+        return filled(chain([] if rest is None else [rest], map(self._take, chunks)), whole), found
+
+    def _take(self, rows: Array) -> Batch:
+        """Return some rows, ascending."""
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        if stop - start == len(rows):
+            return self._read_block(start, stop)
+        name = f"{type(self.dataset).__name__}.take of rows from {start} to {stop - 1}"
+        dataset: Any = self.dataset
+        part = parted(dataset.take(rows.tolist()), f"{self.checks.name}: {name}")
+        try:
+            batch = self.checks(part, name)
+        except DataError:
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
+            raise
+        if (found := rows_in(batch[1])) != len(rows):
+            raise ShapeError(f"{self.checks.name}: {name} must return {len(rows)} rows; got {found}")
+        return batch
+
+    @property
+    def _most(self) -> int:
+        """The most rows that are read at once."""
+        return sizes.READ_NUMBERS // self._width
+
     def _runs(self, window: Ranges) -> Iterator[tuple[int, int]]:
         """Join blocks that follow one another: a table of many columns is read faster so."""
         first, last = window[0]
-        most = sizes.READ_NUMBERS // self._width
         for start, stop in window[1:]:
-            if start != last or stop - first > most:
+            if start != last or stop - first > self._most:
                 yield first, last
                 first = start
             last = stop
@@ -311,6 +463,8 @@ class DatasetSource:
             raise self._told_of(error) from None
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
+        if self._none is None:
+            self._none = copied(rows_of_batch(batch, slice(0)))
         return batch
 
     def _told_of(self, error: DataError) -> DataError:

@@ -233,6 +233,8 @@ class HeldOut:
         self._draw.require(name)
         self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
         self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
+        if hasattr(dataset, "take"):
+            self.take = self._take
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -245,12 +247,16 @@ class HeldOut:
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop, as the Dataset gives them."""
-        pieces: list[tuple[Any, ...]] = []
-        while start < stop or not pieces:
-            place = min(int(np.searchsorted(self._ends, start, side="right")), len(self._ends) - 1)
-            begin, end = int(self._ends[place - 1]) if place else 0, min(stop, int(self._ends[place]))
-            pieces.append(self._read(self._rows(place)[start - begin : end - begin]))
-            start = end
+        return self._take(range(start, stop))
+
+    def _take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of some rows, ascending, as the Dataset gives them."""
+        numbers = np.asarray(rows, np.int64)
+        places = np.minimum(np.searchsorted(self._ends, numbers, side="right"), len(self._ends) - 1)
+        pieces = [
+            self._read(self._rows(place)[numbers[places == place] - (self._ends[place - 1] if place else 0)])
+            for place in np.unique(places).tolist() or [len(self._ends) - 1]
+        ]
         return tuple(map_leaves(concatenated, *parts) for parts in zip(*pieces, strict=True))
 
     def _rows(self, place: int) -> Array:

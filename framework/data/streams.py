@@ -18,6 +18,7 @@ from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
 from framework.data.pieces import UNREAD, Piece, Window, copied, cut, filled, joined, permutation, rows_of_batch
 from framework.data.sampling import Sampling
+from framework.data.shares import Own
 from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
 from framework.models.parameters import Columns
 from framework.parts import parted, rows_in_part, stacked
@@ -215,9 +216,15 @@ class StreamSource:
         return self.checks.columns
 
     def pieces(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, before: tuple[int, str] = UNREAD
+        self,
+        size: int,
+        start: int,
+        order: tuple[int, int] | None,
+        epoch: int = 0,
+        before: tuple[int, str] = UNREAD,
+        own: Own | None = None,
     ) -> Generator[Piece]:
-        """Give a window after another; rows before ``start`` are read and left out.
+        """Give a window after another; rows before ``start`` are read and left out. All rows are read.
 
         Each piece knows how many windows of the epoch have been read up to its last row, and a digest of their rows.
         ``before`` is what a run knew before it was resumed, to be compared.
@@ -240,7 +247,9 @@ class StreamSource:
             piece.read = self._read_so_far
             yield piece
 
-    def rows_of(self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0) -> Array:
+    def rows_of(
+        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
+    ) -> Array:
         """Return which rows of the epoch the batch from ``start`` holds; it may span windows."""
         rows, window = self.rows or start + size, self.stream.window
         parts: list[Array] = []

@@ -164,12 +164,27 @@ class TableFile(Component):
         Raises:
             DataError: A file cannot be read or was changed; or there is no target.
         """
+        self._require_target()
+        return self._parted(self.rows.read(start, stop))
+
+    def take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of some rows, ascending; those between them are decoded too.
+
+        Raises:
+            DataError: A file cannot be read or was changed; or there is no target.
+        """
+        self._require_target()
+        return self._parted(self.rows.read(rows[0], rows[-1] + 1).take([row - rows[0] for row in rows]))
+
+    def _require_target(self) -> None:
         if self.target is None:
             raise DataError(
                 f"{type(self).__name__}: setting 'target' must name the column to predict. Columns: "
                 f"{listed(self.rows.names)}"
             )
-        table = self.rows.read(start, stop)
+
+    def _parted(self, table: Any) -> tuple[Any, ...]:
+        """Return a table as x, y and perhaps weight."""
         y = table.column(self.target) if isinstance(self.target, str) else table.select(self.target)
         parts = (table.select(self.names), y)
         return parts if self.weight is None else (*parts, table.column(self.weight))

@@ -60,9 +60,9 @@ class DataParallel(Component):
 class Strategy:
     """Share out a batch to workers, and add up their results. In this base class one worker has all rows."""
 
-    def own(self, rows: int) -> slice | None:
-        """Return which of the rows of a batch this worker needs; None is all of them."""
-        return None
+    def own(self, rows: int) -> slice:
+        """Return which of the rows of a batch this worker needs."""
+        return slice(0, rows)
 
     def parts(self, rows: int) -> Sequence[tuple[int, slice | None]]:
         """Return the number and the rows of each part of a batch that this worker computes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import reduce
 from operator import add
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch, Record
-from framework.data.pieces import Piece, copied, joined, read_only, rows_of_batch
-from framework.data.sources import Source
+from framework.data.pieces import copied, joined, read_only, rows_of_batch
+from framework.data.sources import Source, batches
+from framework.data.streams import StreamSource
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
 from framework.losses.requirements import require_one_output
@@ -144,14 +145,13 @@ class Figures:
             totals: dict[int, Sums] = {}
             activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
             record = model.take_record(rows)
-            with closing(source.pieces(EVALUATION_ROWS, 0, None)) as pieces:
-                for batch, part in _parts(pieces, plan):
-                    with np.errstate(all="ignore"):
-                        h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
-                        found = self._output_sums(activation, h, a, *batch[1:])
-                    add_sums(totals.setdefault(part, {}), found)
-                    if self.whole:
-                        kept.append(copied((a, *batch[1:])))
+            for batch, part in _parts(source, plan):
+                with np.errstate(all="ignore"):
+                    h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
+                    found = self._output_sums(activation, h, a, *batch[1:])
+                add_sums(totals.setdefault(part, {}), found)
+                if self.whole:
+                    kept.append(copied((a, *batch[1:])))
             model.keep_record(record, rows)
             return totals
 
@@ -180,14 +180,22 @@ def _mixes_in_prediction(model: Model) -> bool:
     return any(each.mixes_rows and type(each).predict_formula is Layer.predict_formula for each in layers)
 
 
-def _parts(pieces: Iterable[Piece], strategy: Strategy) -> Iterator[tuple[Batch, int]]:
-    """Give the parts of each batch that this worker computes, and their numbers."""
-    for piece in pieces:
-        while not piece.done:
-            rows = piece.next_rows
-            batch = piece.take(strategy.own(rows))
-            for number, part in strategy.parts(rows):
-                yield batch if part is None else rows_of_batch(batch, part), number
+def _parts(source: Source, strategy: Strategy) -> Iterator[tuple[Batch, int]]:
+    """Give the batches that this worker computes, and the part of the data that each is of.
+
+    The parts are those of the whole data, so that a worker reads only its own; of a stream, those of each batch.
+    """
+    if isinstance(source, StreamSource):
+        for batch in batches(source, EVALUATION_ROWS):
+            for number, rows in strategy.parts(rows_in(batch[1])):
+                yield batch if rows is None else rows_of_batch(batch, rows), number
+        return
+    for number, rows in strategy.parts(source.rows):
+        start, stop = (0, source.rows) if rows is None else (rows.start, rows.stop)
+        with closing(source.between(EVALUATION_ROWS, start, stop)) as pieces:
+            for piece in pieces:
+                while not piece.done:
+                    yield piece.take(), number
 
 
 def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:

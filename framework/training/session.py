@@ -248,7 +248,11 @@ class Session:
     def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
         self._pieces = pieces
-        for piece in pieces:
+        while True:
+            with self.together():  # an error in rows that one worker alone reads is raised on all
+                piece = next(pieces, None)
+            if piece is None:
+                break
             with self.flushing:
                 while not piece.done:
                     self._raise_signal()

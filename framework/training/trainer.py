@@ -20,6 +20,7 @@ from framework.checkpoint import load
 from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.sampling import Sampling
+from framework.data.shares import every
 from framework.data.sources import Source, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
@@ -206,14 +207,15 @@ class Trainer(Component):
             with Session(
                 run,
                 self.callbacks,
-                lambda: source.rows_of(*self._place(run)),
+                lambda: source.rows_of(*self._place(run), shared=self.strategy is not None),
                 flush_to_zero=self.flush_to_zero,
                 workers=team,
             ) as session:
                 engine = self._engine(session)
+                own = None if self.strategy is None else every if engine.whole else engine.strategy.own
                 while session.begin_epoch():
                     engine.begin_epoch()
-                    for piece in session.unfinished(source.pieces(*self._place(run), run.read)):
+                    for piece in session.unfinished(source.pieces(*self._place(run), run.read, own)):
                         run.read = piece.read
                         engine.advance(piece)
                     run.layout = self._layout(run, source)

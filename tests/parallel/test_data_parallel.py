@@ -35,7 +35,7 @@ def serial():
 
 @needs_mpi
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-@pytest.mark.parametrize("case", [*pieces.CASES, "divergence"])
+@pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
     assert pieces.digests(count)[case] == serial[case]
 
@@ -200,6 +200,30 @@ def test_a_worker_reads_its_own_rows_alone():
     assert x.read == [17, 16, 15]
     assert taken[0][2:5, 0].tolist() == taken[1][2:5].tolist() == [17.0, 16.0, 15.0]
     assert taken[2].tolist() == weight[order[:10]].tolist()
+
+
+@needs_mpi
+def test_a_worker_asks_a_dataset_for_its_own_rows_alone():
+    ends = [13, 13]  # the first and the last block, which each worker reads before for the fingerprint
+    alone = json.loads(*pieces.launched(0, "rows_asked_for"))
+    assert alone == 2 * [ends, *3 * [[pieces.ROWS, pieces.ROWS]]]
+    both = np.array([json.loads(line) for line in pieces.launched(2, "rows_asked_for")])
+    by_number, by_block = both[:, :4], both[:, 4:]
+    for found in (by_number, by_block):
+        np.testing.assert_array_equal(found[:, 0], 2 * [ends])
+        assert found[:, 1:].max() <= 0.55 * pieces.ROWS
+        np.testing.assert_array_equal(found[:, 1:, 1].sum(axis=0), pieces.ROWS)
+    np.testing.assert_array_equal(by_number[:, 1:, 0].sum(axis=0), pieces.ROWS)
+
+
+@needs_mpi
+def test_a_row_that_one_worker_reads_is_named_on_all():
+    told = "fit: ByNumber.read(150, 15"
+    first, second = sorted(pieces.launched(2, "a_bad_row", 150))
+    assert told in first
+    assert "nan at x[0, 0]" in first
+    assert first.endswith("rows count from row 150 of the data")
+    assert second == first.replace("DataError ", "DataError worker 0: ")
 
 
 @needs_mpi

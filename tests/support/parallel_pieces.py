@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ from framework import (
     Constant,
     Conv2D,
     CrossEntropy,
+    DataError,
     DataParallel,
     Dense,
     Dropout,
@@ -49,6 +51,7 @@ from framework import (
     load,
     on,
 )
+from framework.data import sizes
 from framework.parallel.workers import workers
 
 ROWS = 203
@@ -195,6 +198,95 @@ def a_dataset():
     return trainer().fit(network(), Squares(), 0.2)
 
 
+class Asked:
+    """A Dataset that counts the rows which it is asked for; ``bad`` is a row that is not finite."""
+
+    def __init__(self, bad=None):
+        self.x = X.copy()
+        self.asked = []
+        if bad is not None:
+            self.x[bad] = np.nan
+
+    def __len__(self):
+        return ROWS
+
+    def read(self, start, stop):
+        self.asked += range(start, stop)
+        return self.x[start:stop], CLASSES[start:stop]
+
+
+class ByNumber(Asked):
+    """The same, whose rows can be read by number."""
+
+    def take(self, rows):
+        self.asked += rows
+        return self.x[rows], CLASSES[rows]
+
+
+@contextmanager
+def small_windows():
+    """Blocks of 10 rows and windows of 60, so that batches span windows."""
+    before = sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS
+    sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS = 10, 60 * X.shape[1]
+    try:
+        yield
+    finally:
+        sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS = before
+
+
+def a_dataset_in_windows(kind=Asked, **settings):
+    with small_windows():
+        return trainer(**settings).fit(network(), kind(), kind())
+
+
+def rows_by_number_in_windows(**settings):
+    return a_dataset_in_windows(ByNumber, **settings)
+
+
+def rows_by_number_in_order():
+    return a_dataset_in_windows(ByNumber, shuffle=False)
+
+
+def a_dataset_drawn_by_class():
+    return a_dataset_in_windows(ByNumber, sampling="balanced")
+
+
+def a_divergence_in_a_dataset():
+    """Return the error of all workers where the output for one row of a Dataset overflows."""
+    data = ByNumber()
+    data.x[150] = 1e200
+    try:
+        with small_windows():
+            trainer(loss=MeanSquaredError()).fit(Dense(12, 1), data)
+    except ArithmeticError as error:
+        return [type(error).__name__, error.run.step, *error.__notes__]
+
+
+def rows_asked_for():
+    """Return how many rows this worker was asked for in each epoch: in training and validation, by number, by block."""
+    found = []
+    for kind in ByNumber, Asked:
+        data, validation = kind(), kind()
+
+        def look(_, both=(data, validation)):
+            found.append([len(each.asked) for each in both])
+            for each in both:
+                each.asked.clear()
+
+        with small_windows():
+            trainer(callbacks=[on("train_begin")(look), on("epoch_end")(look)]).fit(network(), data, validation)
+    return json.dumps(found)
+
+
+def a_bad_row(number):
+    """Train on data with a bad row, which one worker alone reads, and return the error."""
+    try:
+        with small_windows():
+            trainer().fit(network(), ByNumber(int(number)))
+    except DataError as error:
+        return f"{type(error).__name__} {error}"
+
+
 def fewer_rows_than_shards(**settings):
     return trainer(batch_size=5, epochs=2, **settings).fit(network(), (X[:13], CLASSES[:13]), (X[:3], CLASSES[:3]))
 
@@ -238,6 +330,10 @@ CASES = {
         several_outputs,
         a_stream_in_windows,
         a_dataset,
+        a_dataset_in_windows,
+        rows_by_number_in_windows,
+        rows_by_number_in_order,
+        a_dataset_drawn_by_class,
         fewer_rows_than_shards,
         a_metric_of_all_rows,
         a_stop_within_an_epoch,
@@ -249,6 +345,7 @@ KERNELS = [
     dropout_and_momentum,
     adam_weights_and_early_stopping,
     several_outputs,
+    rows_by_number_in_windows,
     fewer_rows_than_shards,
 ]
 """The cases that are also trained with ``engine="compiled"``."""
@@ -349,5 +446,6 @@ if __name__ == "__main__":
         sys.stdout.write((made if isinstance(made, str) else digest(made)) + "\n")
     else:
         found = {name: digest(case()) for name, case in CASES.items()}
-        further = {"unbroken": digest(unbroken()), "divergence": divergence_of_one_shard()}
+        errors = {"divergence": divergence_of_one_shard(), "divergence in a dataset": a_divergence_in_a_dataset()}
+        further = {"unbroken": digest(unbroken())} | errors
         sys.stdout.write(json.dumps(found | further) + "\n")
