@@ -4,6 +4,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("on a busy machine too", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("on a busy machine too")
 
 
 @pytest.fixture(autouse=True, scope="module")

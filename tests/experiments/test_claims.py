@@ -95,15 +95,16 @@ def test_a_claim_of_another_machine_is_dead_when_it_is_silent(tmp_path, monkeypa
     path = tmp_path / "a.1"
     path.write_text("another machine\n0")
     os.utime(path, (9e9, 9e9))  # by a clock that is wrong
-    monkeypatch.setattr(claims, "SILENCE", 0.2)
+    clock = [1000.0]
+    monkeypatch.setattr(claims.time, "monotonic", lambda: clock[0])
     ours = Claims(tmp_path)
     assert ours.take("a") is None
-    time.sleep(0.15)
+    clock[0] += 0.75 * claims.SILENCE
     os.utime(path)
     assert ours.take("a") is None
-    time.sleep(0.15)
+    clock[0] += 0.75 * claims.SILENCE
     assert ours.take("a") is None, "it was touched since the first look"
-    time.sleep(0.1)
+    clock[0] += 0.5 * claims.SILENCE
     with ours.take("a") as claim:
         assert claim.path.name == "a.2"
 

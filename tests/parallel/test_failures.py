@@ -11,7 +11,7 @@ pytest.importorskip("mpi4py")
 
 def launched(*arguments, n=2, options=()):
     command = [sys.executable, "-m", "framework", "launch", "-n", str(n), *options, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.processes

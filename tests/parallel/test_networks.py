@@ -70,7 +70,7 @@ def trained(network, folder, kind):
     command = ["ip", "netns", "exec", f"{network}a", str(MPIEXEC), "-launcher", "ssh"]
     command += ["-launcher-exec", str(folder / "shell"), "-hosts", ",".join(HOSTS), "-localhost", "10.77.0.1"]
     command += ["-n", "2", sys.executable, "-m", "mpi4py", str(SCRIPT), str(folder), kind]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 
 def test_workers_train_over_tcp(network, tmp_path):

@@ -23,7 +23,7 @@ def command(n, *arguments):
 
 
 def launched(n, *arguments, **options):
-    return subprocess.run(command(n, *arguments), capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run(command(n, *arguments), capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,6 @@ def test_a_signal_lets_the_workers_save(tmp_path):
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143, errors
     assert latest(tmp_path / "runs") is not None

@@ -63,7 +63,7 @@ def test_a_process_that_cannot_begin_is_told_also_with_much_data(tmp_path):
         "trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01))\n"
         "verify_resume(trainer, Neuron(50), (np.ones((2000, 50)), np.ones(2000)))\n"  # without a main guard
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert "put the call under if __name__ == '__main__'" in done.stderr
     assert done.returncode == 1
 
