@@ -328,11 +328,7 @@ def predict(
     """
     runs = [RunFolder(folder) for folder in folders]
     if is_folder(out):
-        if len(runs) > 1:
-            raise click.ClickException(
-                f"the mean of several runs is written to one file, such as mean.csv; got --out {out}"
-            )
-        _predict_parts(runs[0], data, out, keep, changes, overwrite, workers or 1)
+        _predict_parts(runs, data, out, keep, changes, overwrite, workers or 1)
         return
     if workers is not None:
         raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
@@ -343,7 +339,7 @@ def predict(
 
 
 def _predict_parts(
-    run: RunFolder,
+    runs: list[RunFolder],
     data: str,
     out: str,
     keep: tuple[str, ...],
@@ -353,7 +349,7 @@ def _predict_parts(
 ) -> None:
     given = click.get_current_context().params
     flags = {"--import": given["imports"], "--keep": keep, "--set": changes}
-    command = ["predict", str(run.path), data, "--out", out, *["--overwrite"] * overwrite]
+    command = ["predict", *(str(run.path) for run in runs), data, "--out", out, *["--overwrite"] * overwrite]
     command += [text for flag, values in flags.items() for value in values for text in (flag, value)]
 
     def report(error: FrameworkError) -> None:
@@ -363,7 +359,7 @@ def _predict_parts(
     if killed := [code for code in codes if code not in (0, 1)]:
         click.echo(f"Warning: {len(killed)} of {workers} processes were ended; this one writes missing parts", err=True)
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
-    found = write_parts(run, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
+    found = write_parts(runs, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
     if found.failed:
         which = f"the first {SHOWN} errors are above" if found.failed > SHOWN else "see above"
         raise click.ClickException(f"{out}: files or parts of {data} without predictions: {found.failed}; {which}")

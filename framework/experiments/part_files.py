@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from framework.checkpoint import load_model
 from framework.data.files import File, located
 from framework.data.parquet import Parquet, row_groups
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
 from framework.experiments.claims import Claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.predicting import COLUMNS, blocks, columns_text, cuts_within, opened, written
+from framework.experiments.predicting import COLUMNS, blocks, columns_text, cuts_within, models_of, opened, written
 from framework.experiments.tables import table_of
 from framework.extras import required
 from framework.models import Model
@@ -63,7 +62,7 @@ def is_folder(out: str) -> bool:
 
 
 def write_parts(
-    run: RunFolder,
+    runs: Sequence[RunFolder],
     data: str,
     out: str,
     keep: Sequence[str] = (),
@@ -80,7 +79,7 @@ def write_parts(
     file (with its size and time) and which columns it was made of.
 
     Args:
-        run: The run, of whose newest model the predictions are.
+        runs: The runs of whose newest models the predictions are; of several, their mean, with equal weights.
         data: A Parquet file, a folder or a pattern of them.
         out: The folder of the parts.
         keep: Columns of the table that are written in front of the predictions.
@@ -90,10 +89,11 @@ def write_parts(
         report: A function that gets each error of a file or a part; the other parts are written.
 
     Raises:
-        SettingsError: ``out`` cannot be written, or is within the folder that is read; or ``data`` is not Parquet.
+        SettingsError: ``out`` cannot be written, or is within the folder that is read; ``data`` is not Parquet; or the
+            models of the runs have other columns or classes.
         DataError: There is no such file.
     """
-    trained = run.experiment.data
+    trained = runs[0].experiment.data
     if (table := table_of(data, Parquet(data))).ending != ".parquet":
         raise SettingsError(
             f"--out {out} is a folder, which is written from Parquet files; got {data}; write one file with --out "
@@ -105,10 +105,10 @@ def write_parts(
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {out} must be a folder that can be written; {error}") from None
-    checkpoint = run.checkpoint()
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    about = {"checkpoint": digest, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
-    parts = _Parts(load_model(checkpoint), trained, Path(out), about, changes, overwrite, report)
+    checkpoints = [run.checkpoint() for run in runs]
+    digests = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints)
+    about = {"checkpoint": digests, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
+    parts = _Parts(models_of(checkpoints), trained, Path(out), about, changes, overwrite, report)
     parts.write(files, checked=checked)
     return Written(parts.complete, parts.rows, parts.written, parts.failed)
 
@@ -142,7 +142,7 @@ class _Parts:
 
     def __init__(
         self,
-        model: Model,
+        models: Sequence[Model],
         trained: TableFile,
         folder: Path,
         about: dict[str, Any],
@@ -150,7 +150,7 @@ class _Parts:
         overwrite: bool,
         report: Callable[[FrameworkError], None],
     ) -> None:
-        self._model, self._trained, self._folder, self._about = model, trained, folder, about
+        self._models, self._trained, self._folder, self._about = models, trained, folder, about
         self._changes, self._overwrite, self._report = changes, overwrite, report
         self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
@@ -270,9 +270,9 @@ class _Parts:
             raise DataError(f"{file.url} was changed after the command began; start the command again")
         try:
             if self._open[0] != file:
-                self._open = file, opened(self._model, self._trained, file.url, self._about["keep"], self._changes)
+                self._open = file, opened(self._models[0], self._trained, file.url, self._about["keep"], self._changes)
             table, kept = self._open[1]
-            found = blocks(self._model, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
+            found = blocks(self._models, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
             written(part.path, found, {ABOUT: json.dumps(part.about)})
         except FrameworkError as error:
             if self._is_there(part):  # written by a process that has taken the claim over

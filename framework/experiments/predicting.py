@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
+from framework.checkpoint import load_model
 from framework.data.csv import CSV
 from framework.data.parquet import Parquet
 from framework.data.table_files import TableFile
@@ -55,18 +56,27 @@ def write_predictions(
             have other columns or classes.
         DataError: The table cannot be read, or lacks a column.
     """
-    models, trained = [run.model() for run in runs], runs[0].experiment.data
-    model = models[0]
-    for run, other in zip(runs, models, strict=True):
-        for what, one, two in zip(("columns", "targets", "classes"), _kept(model), _kept(other), strict=True):
+    models, trained = models_of([run.checkpoint() for run in runs]), runs[0].experiment.data
+    require_not_read(table_of(data, trained), f"--out {out}", out)
+    table, kept = opened(models[0], trained, data, keep, changes)
+    return written(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
+
+
+def models_of(checkpoints: Sequence[Path]) -> list[Model]:
+    """Return the models of some checkpoints.
+
+    Raises:
+        SettingsError: They have other columns or classes, so there is no mean of their predictions.
+    """
+    models = [load_model(path) for path in checkpoints]
+    for path, model in zip(checkpoints, models, strict=True):
+        for what, one, two in zip(("columns", "targets", "classes"), _kept(models[0]), _kept(model), strict=True):
             if one != two:
                 raise SettingsError(
-                    f"the mean of several models needs the same {what} in all of them; {str(run.path)!r} has "
-                    f"{brief(two)}, and {str(runs[0].path)!r} {brief(one)}"
+                    f"the mean of several models needs the same {what} in all of them; {str(path)!r} has "
+                    f"{brief(two)}, and {str(checkpoints[0])!r} {brief(one)}"
                 )
-    require_not_read(table_of(data, trained), f"--out {out}", out)
-    table, kept = opened(model, trained, data, keep, changes)
-    return written(Path(out), blocks(model, table, kept, trained.targets, cuts(table), models[1:]))
+    return models
 
 
 def _kept(model: Model) -> tuple[Any, Any, Any]:
@@ -122,23 +132,21 @@ def cuts_within(start: int, stop: int) -> list[int]:
 
 
 def blocks(
-    model: Model,
+    models: Sequence[Model],
     table: TableFile,
     kept: TableFile | None,
     targets: Sequence[str],
     ends: Sequence[int],
-    others: Sequence[Model] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Give the columns of each block of rows, from each of ``ends`` to the next; of the mean with ``others``."""
+    """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
     for start, stop in pairwise(ends):
         try:
             frame = table.frame(start, stop)
-            prediction = model.predict(frame)
-            if others:
-                prediction = map_leaves(_mean, prediction, *(other.predict(frame) for other in others))
+            predictions = [model.predict(frame) for model in models]
         except DataError as error:
             raise type(error)(table.explained(str(error))) from None
-        found = columns_of(model, prediction, targets)
+        prediction = predictions[0] if len(models) == 1 else map_leaves(_mean, *predictions)
+        found = columns_of(models[0], prediction, targets)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)
         for name in keeps.column_names if kept else ():

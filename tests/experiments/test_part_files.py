@@ -108,6 +108,26 @@ def test_each_row_group_becomes_a_part_in_the_order_of_the_rows():
 
 
 @pytest.mark.usefixtures("workplace")
+def test_several_runs_write_the_mean_of_their_predictions_and_any_process_may_be_killed():
+    for run in ("run", "other"):
+        command("predict", run, "data", "--out", f"of_{run}")
+    flags = ["predict", "run", "other", "data", "--out", "parts", "--workers", "2"]
+    command(*flags)
+    name = "a.parquet.00001.parquet"
+    Path("parts", name).unlink()
+    Path("parts/.claims", f"{name}.1").write_text(f"{claims._machine()}\n")  # of a killed process
+    assert command(*flags).startswith(f"parts: {len(PARTS)} parts, ")
+    assert sorted(parts()) == PARTS
+    for name in PARTS:
+        one, two = (pq.read_table(Path(folder, name)).column("z").to_numpy() for folder in ("of_run", "of_other"))
+        mean = pq.read_table(Path("parts", name)).column("z").to_numpy()
+        np.testing.assert_array_equal(mean, np.mean([one, two], axis=0))
+        assert not len(one) or not np.array_equal(one, two)
+    said = command("predict", "run", "data", "--out", "parts", status=1)
+    assert "is a part with another checkpoint" in said
+
+
+@pytest.mark.usefixtures("workplace")
 def test_a_pattern_and_a_file_have_the_parts_of_their_folder():
     command("predict", "run", "data/**/*.parquet", "--out", "parts")
     require_right()
@@ -257,7 +277,7 @@ if place == "block":
     predicting.columns_of = dying(False, predicting.columns_of)  # with a part of a file written
 else:
     os.replace = dying(place == "after", os.replace)
-part_files.write_parts(RunFolder("run"), "data", "parts", report=print)
+part_files.write_parts([RunFolder("run")], "data", "parts", report=print)
 """
 
 
@@ -322,7 +342,7 @@ def claimed(machine, name="a.parquet.00000.parquet"):
 
 
 def write():
-    return write_parts(RunFolder("run"), "data", "parts", report=pytest.fail)
+    return write_parts([RunFolder("run")], "data", "parts", report=pytest.fail)
 
 
 @pytest.mark.usefixtures("workplace")
@@ -355,7 +375,7 @@ def test_a_claim_is_taken_over_when_it_has_not_been_renewed_for_long(monkeypatch
 
 @pytest.mark.usefixtures("workplace")
 def test_a_part_that_another_process_writes_is_awaited(monkeypatch):
-    write_parts(RunFolder("run"), "data", "theirs", report=pytest.fail)
+    write_parts([RunFolder("run")], "data", "theirs", report=pytest.fail)
     claim = claimed("elsewhere")
 
     def sleep(_):
@@ -394,7 +414,7 @@ def test_a_file_that_changes_meanwhile_is_an_error(monkeypatch):
 
     monkeypatch.setattr(part_files, "written", changing)
     errors = []
-    found = write_parts(RunFolder("run"), "data/a.parquet", "parts", report=errors.append)
+    found = write_parts([RunFolder("run")], "data/a.parquet", "parts", report=errors.append)
     assert (found.written, found.failed) == (1, 3)
     assert [*map(str, errors)] == ["data/a.parquet was changed after the command began; start the command again"]
 

@@ -359,6 +359,25 @@ def test_a_fold_is_one_of_equal_parts(changes):
 
 
 @pytest.mark.processes
+def test_a_cross_validation_of_killed_processes_has_the_same_folds():
+    flags = ("points.toml", "--folds", "4", "--set", "trainer.epochs=60")
+    deadline, draws = time.monotonic() + 120, random.Random(5)
+    for begun in (1, 3):
+        process = start(*flags, "--out", "killed")
+        while len([*Path("killed/runs").glob("[0-9]*/checkpoints/step*")]) < begun:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(0.05 * draws.random())
+        end(process)
+    (row,) = table(*flags, "--out", "killed", "--workers", "2").values()
+    (expected,) = table(*flags).values()
+    assert row == expected
+    assert (row["state"], row["folds"], row["epochs"]) == ("complete", 4, 60)
+    for fold in range(4):
+        assert state(f"killed/runs/0-{fold}") == state(f"sweeps/points/runs/0-{fold}")
+
+
+@pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
     flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--set", f"{RATE}=0.1,0.03", "--random", "40")
@@ -562,7 +581,6 @@ def test_several_runs_predict_their_mean():
     one, *others = [np.loadtxt(f"{name}.csv", delimiter=",", skiprows=1) for name in ("predictions", *"012")]
     assert not np.array_equal(others[0], others[1])
     np.testing.assert_allclose(one, np.mean(others, axis=0), rtol=1e-12)
-    assert "is written to one file" in command("predict", *runs, "points.csv", "--out", "parts", status=1)
     command("train", "points.toml", '--set=data.columns=["x"]', "--out", "narrow")
     said = command("predict", runs[0], "narrow", "points.csv", "--out", "both.csv", status=1)
     assert "the mean of several models needs the same columns in all of them" in said
