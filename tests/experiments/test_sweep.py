@@ -244,6 +244,32 @@ def test_a_folder_of_another_sweep_is_refused_by_name():
         Sweep(".")
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("sweep.toml", "0.1,0.01", "0.5,0.1,0.01"),
+        ("base.toml", "epochs = 4", "epochs = 5"),
+        ("sweep.toml", "checksum", "c"),
+    ],
+)
+def test_a_sweep_whose_settings_were_edited_is_refused(file, old, new):
+    flags = ("points.toml", "--set", f"{RATE}=0.1,0.01")
+    command("sweep", *flags)
+    path = Path("sweeps/points", file)
+    path.write_text(path.read_text().replace(old, new))
+    for start in (flags, ["sweeps/points"]):
+        said = command("sweep", *start, status=1)
+        assert "'sweeps/points' is a sweep whose sweep.toml or base.toml was changed after it was made" in said
+
+
+def test_the_data_of_a_sweep_may_be_moved():
+    sweep = Sweep.create("rates", Experiment.read("points.toml").moved("."), [f"{RATE}=0.1,0.01"])
+    Path("points.csv").rename("moved.csv")
+    base = sweep.path / "base.toml"
+    base.write_text(base.read_text().replace("points.csv", "moved.csv"))
+    assert [row["state"] for row in Sweep("rates").run()] == ["complete", "complete"]
+
+
 HALVED = ("--set", f"{RATE}=loguniform(1e-3, 1)", "--random", "9", "--halving", "3", "--set", "trainer.epochs=9")
 SAVERS = """callbacks = [
     {type = "EarlyStopping", patience = 20, restore_best = true},

@@ -9,6 +9,7 @@ trials/NAME.json  a trial that Optuna has suggested
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -55,7 +56,7 @@ class Sweep:
         path: The folder; ``create`` makes a new one.
 
     Raises:
-        SettingsError: It is not the folder of a sweep.
+        SettingsError: It is not the folder of a sweep, or its settings were changed after it was made.
 
     Attributes:
         path: The folder.
@@ -80,7 +81,14 @@ class Sweep:
         self.path = Path(path).absolute()
         if not (self.path / SWEEP).is_file():
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}")
-        self.settings, _ = read_settings((self.path / SWEEP).read_text(encoding="utf-8"), str(self.path / SWEEP))
+        text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
+        self.settings, _ = read_settings(text, str(self.path / SWEEP))
+        if self.settings.pop("checksum", None) != _checksum(text, base):
+            raise SettingsError(
+                f"{os.fspath(path)!r} is a sweep whose {SWEEP} or {BASE} was changed after it was made, so its runs "
+                "would not be those of its table; undo the change, or make another sweep in another folder. Only the "
+                "paths of the data may change"
+            )
         self._claims = Claims(self.path / "claims")
 
     def __repr__(self) -> str:
@@ -157,6 +165,7 @@ class Sweep:
             raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
         column, direction = columns.pop()
         text, base = to_toml(settings | {"objective": column, "mode": direction}), to_toml(experiment.bare())
+        text += to_toml({"checksum": _checksum(text, base)})
         folder = Path(path).absolute()
         try:
             _put(folder, {SWEEP: text, BASE: base}, os.fspath(path))
@@ -171,6 +180,8 @@ class Sweep:
         said = []
         for name, text, flag in ((SWEEP, settings, "--"), (BASE, base, "")):
             both = [read_settings(each, name)[0] for each in ((self.path / name).read_text(encoding="utf-8"), text)]
+            for each in both:
+                each.pop("checksum", None)
             for key, values in differing_settings(both):
                 was, now = ("none" if value in (None, "") else brief(value).strip("'") for value in values)
                 said.append(f"{flag}{key}: {was} there, {now} now")
@@ -454,6 +465,16 @@ class Sweep:
         except (SettingsError, OSError):
             if not is_begun(path):  # else by another process, because this one seemed dead
                 raise
+
+
+def _checksum(settings: str, base: str) -> str:
+    """Return a text that changes with the settings of a sweep and of its experiment, except for the paths of data."""
+    fixed, shared = read_settings(settings, SWEEP)[0], read_settings(base, BASE)[0]
+    fixed.pop("checksum", None)
+    for name in ("data", "validation"):
+        if isinstance(table := shared.get(name), dict):
+            table.pop("path", None)
+    return hashlib.sha256(json.dumps([fixed, shared], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _folds(number: int | None) -> list[Trial]:
