@@ -34,7 +34,7 @@ def serial():
 
 
 @needs_mpi
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, pytest.param(4, marks=pytest.mark.processes)])
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
     assert pieces.digests(count)[case] == serial[case]
