@@ -1,6 +1,7 @@
-"""The job scripts of examples/cluster, with variables as Slurm sets them and stand-ins for srun and scontrol.
+"""The job scripts of examples/cluster, with variables as Slurm sets them and stand-ins for its commands.
 
-Slurm is not there. Of the lines of #SBATCH the tests check only that they stand where Slurm reads them.
+docs/clusters.md says how they ran with Slurm, which is not there in these tests. Of the lines of #SBATCH the tests
+check only that they stand where Slurm reads them.
 """
 
 import hashlib
@@ -26,8 +27,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on L
 CLUSTER = Path(__file__).parents[1] / "examples" / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sbatch"))
 SRUN = """#!/bin/bash
-# Runs a command as srun does with -N 1 -n 1 on this node.
+# Runs a command as srun does: on all tasks of the job, or with -N 1 -n 1 on this node.
 echo "$@" >> srun.log
+if [[ $1 == --kill-on-bad-exit=1 ]]; then
+    echo $$ > step.pid
+    exec mpiexec -n "$SLURM_NTASKS" "${@:2}"
+fi
 while [[ $1 == -* ]]; do shift 2; done
 SLURM_PROCID=0 SLURM_NODEID=0 exec "$@"
 """
@@ -42,9 +47,12 @@ def job(tmp_path, monkeypatch):
     (tools / "activate").write_text(f'PATH="{tools}:$PATH"\n')
     (tools / "srun").write_text(SRUN)
     (tools / "scontrol").write_text('#!/bin/bash\necho "$@" >> scontrol.log\n')
+    (tools / "scancel").write_text('#!/bin/bash\necho "$@" >> scancel.log\nkill -TERM "$(<step.pid)"\n')
     (tools / "framework").write_text(f'#!/bin/bash\nexec "{sys.executable}" -m framework "$@"\n')
-    for tool in ("srun", "scontrol", "framework"):
-        (tools / tool).chmod(0o755)
+    for tool in ("python", "mpiexec"):
+        (tools / tool).write_text(f'#!/bin/bash\nexec "{Path(sys.executable).with_name(tool)}" "$@"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
     shutil.copy(CLUSTER / "train.py", tmp_path)
     slurm = {
         "SLURM_SUBMIT_DIR": str(tmp_path),
@@ -86,9 +94,10 @@ def test_bash_accepts_a_script_and_slurm_reads_all_of_its_lines(script):
     assert not any("#SBATCH" in line for line in lines[first:])
 
 
-def test_a_job_trains_on_its_tasks_what_one_process_trains(job, tmp_path):
+@pytest.mark.parametrize("script", ["train.sbatch", "train-srun.sbatch"])
+def test_a_job_trains_on_its_tasks_what_one_process_trains(script, job, tmp_path):
     pytest.importorskip("mpi4py")
-    assert job("train.sbatch", "2").wait(timeout=120) == 0
+    assert job(script, "2").wait(timeout=120) == 0
     assert "hydra_pmi_proxy" in Path("srun.log").read_text()  # mpiexec has started the workers by srun
     found = sha()
     (tmp_path / "alone").mkdir()
@@ -98,16 +107,18 @@ def test_a_job_trains_on_its_tasks_what_one_process_trains(job, tmp_path):
     assert not Path("scontrol.log").exists()
 
 
-def test_a_job_at_the_end_of_its_time_is_saved_and_queued_again(job):
+@pytest.mark.parametrize("script", ["train.sbatch", "train-srun.sbatch"])
+def test_a_job_at_the_end_of_its_time_is_saved_and_queued_again(script, job):
     pytest.importorskip("mpi4py")
-    running = job("train.sbatch", "100000")
+    running = job(script, "100000")
     deadline = time.monotonic() + 100
     while latest("checkpoints") is None and time.monotonic() < deadline:
         time.sleep(0.1)
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=60) != 0
     assert Path("scontrol.log").read_text() == "requeue 7\n"
-    assert load(latest("checkpoints")).step > 0
+    assert load(latest("checkpoints")).stop_reason is not None
+    assert Path("scancel.log").exists() == (script == "train-srun.sbatch")
 
 
 @pytest.fixture

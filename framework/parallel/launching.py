@@ -21,6 +21,9 @@ from framework.parallel.workers import started
 RUN = "from mpi4py import MPI, run; run.main()"
 """As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""
 
+OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+"""Lets Open MPI 5 and 4 start more workers than cores, as MPICH does."""
+
 GRACE = 30.0
 """Seconds that workers have to save and end after a signal, as under Slurm."""
 
@@ -44,7 +47,7 @@ def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> 
     if started() > 1:
         raise click.ClickException("this process is a worker itself; run framework launch outside of mpiexec and srun")
     command = _command(count, [script, *arguments])
-    environment = dict.fromkeys(THREADS, "1") | os.environ
+    environment = dict.fromkeys(THREADS, "1") | OVERSUBSCRIBE | os.environ
     for left in range(restarts, -1, -1):
         code, signalled = _run(command, environment)
         if code == 0 or signalled or not left:

@@ -85,7 +85,8 @@ class MPIWorkers(Workers):
             raise UsageError(
                 f"{count} processes were started together, but mpi4py counts {self._world.size}: its library, "
                 f"{mpi.Get_library_version().split(',')[0].splitlines()[0]!r}, is not that of the command that started "
-                f"them. Use `framework launch`, or the mpiexec that belongs to this library"
+                f"them. Use `framework launch`, the mpiexec that belongs to this library, or srun with its plugin: "
+                f"--mpi=pmix for Open MPI, --mpi=pmi2 for MPICH"
             )
         self.rank, self.size = self._world.rank, self._world.size
         self._threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE

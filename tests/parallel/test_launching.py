@@ -51,14 +51,29 @@ def test_workers_get_the_arguments_and_one_thread_unless_it_is_set(n, threads, s
     assert done.stdout.splitlines() == [f"{threads or 1} ['-n', '7', '--restarts', 'x']"] * n
 
 
+def test_open_mpi_may_start_more_workers_than_cores(tmp_path, monkeypatch):
+    pytest.importorskip("mpi4py")
+    mpiexec = tmp_path / "mpiexec"  # in place of that of Open MPI: it says what it was told
+    mpiexec.write_text(
+        '#!/bin/sh\necho "$PRTE_MCA_rmaps_default_mapping_policy $OMPI_MCA_rmaps_base_oversubscribe" > told\n'
+    )
+    mpiexec.chmod(0o755)
+    (tmp_path / "script.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for given, told in {"": ":oversubscribe 1\n", ":nooversubscribe": ":nooversubscribe 1\n"}.items():
+        if given:
+            monkeypatch.setenv("PRTE_MCA_rmaps_default_mapping_policy", given)
+        assert CliRunner().invoke(main, ["launch", "-n", "2", "script.py"]).exit_code == 0
+        assert (tmp_path / "told").read_text() == told
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, pathlib, sys, time\n"
-        "pathlib.Path(sys.argv[1], os.environ['PMI_RANK']).write_text(str(os.getpid()))\n"
-        "time.sleep(1000)\n"
+        "import os, pathlib, sys, time\npathlib.Path(sys.argv[1], str(os.getpid())).touch()\ntime.sleep(1000)\n"
     )
     folder = tmp_path / "pids"
     folder.mkdir()
