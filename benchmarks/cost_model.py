@@ -8,9 +8,10 @@ It needs mpi4py and mpich, and takes some minutes. With S shards, B rows a batch
     exchange(n) = 2 (n - 1) latency + 2 V (n - 1) / n / bandwidth
 
 u is what every worker does (the update), a the cost of a shard, b that of a row. They are fitted to steps of one
-worker, latency and bandwidth to exchanges of two workers, through shared memory and through TCP on the loopback
-interface. The exchange is an Alltoallv and an Allgatherv: each worker sends n - 1 messages and V (n - 1) / n bytes in
-each of them. With more workers than cores, the first two terms are multiplied by workers per core.
+worker, latency and bandwidth to exchanges of two workers. These go through shared memory, through TCP on the loopback
+interface, and, for root on Linux, through a link of 1 Gbit/s between two network namespaces, as between two machines.
+The exchange is an Alltoallv and an Allgatherv: each worker sends n - 1 messages and V (n - 1) / n bytes in each of
+them. With at least four cores, exchanges and steps of four workers are compared with the model too.
 
 Times are minima, so that other programs on the machine disturb them less. What a worker computes by itself is measured
 in processor time, which does not count while another program has the core. Exchanges and steps are measured on the
@@ -19,9 +20,12 @@ clock.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +38,15 @@ from framework.parallel.workers import Tree, started, workers
 CORES = len(os.sched_getaffinity(0))
 TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo", "MPIR_CVAR_NOLOCAL": "1"}
 """Makes MPICH use TCP within a machine."""
+HOSTS = {"10.79.0.1": "a", "10.79.0.2": "b"}
+"""The addresses of two network namespaces."""
+SHELL = """#!/bin/sh
+# in place of ssh: run a command on the host of an address
+while [ "${1#-}" != "$1" ]; do shift; done
+case $1 in 10.79.0.1) space=%sa;; *) space=%sb;; esac
+shift
+exec ip netns exec $space sh -c "$*"
+"""
 SECONDS = 3
 """How long each figure is measured."""
 BYTES = (4_000, 40_000, 400_000, 4_000_000)
@@ -129,15 +142,59 @@ def exchanges():
     return found
 
 
-def measured(count, task, *arguments, tcp=False):
+class Start(NamedTuple):
+    """How mpiexec starts workers that exchange by one of the networks."""
+
+    before: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
+
+
+@contextmanager
+def link(rate):
+    """Make two network namespaces with a link that sends at most ``rate``; give the start of workers in them."""
+    name = f"cost{os.getpid()}"
+    with tempfile.TemporaryDirectory() as folder:
+        shell = Path(folder, "shell")
+        shell.write_text(SHELL % (name, name))
+        shell.chmod(0o755)
+        try:
+            for end in HOSTS.values():
+                ip("netns", "add", name + end)
+            ip("link", "add", "wire", "netns", f"{name}a", "type", "veth", "peer", "name", "wire", "netns", f"{name}b")
+            for address, end in HOSTS.items():
+                ip("-n", name + end, "address", "add", f"{address}/24", "dev", "wire")
+                for device in ("wire", "lo"):
+                    ip("-n", name + end, "link", "set", device, "up")
+                limit = ["root", "tbf", "rate", rate, "burst", "512kb", "limit", "2mb"]
+                subprocess.run(["tc", "-n", name + end, "qdisc", "add", "dev", "wire", *limit], check=True, timeout=20)
+            time.sleep(3)  # until the kernel has checked the addresses
+            options = ("-launcher", "ssh", "-launcher-exec", str(shell), "-hosts", ",".join(HOSTS))
+            options = (*options, "-localhost", next(iter(HOSTS)))
+            environment = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+            yield Start(("ip", "netns", "exec", f"{name}a"), options, environment)
+        finally:
+            for end in HOSTS.values():
+                subprocess.run(
+                    ["ip", "netns", "delete", name + end], check=False, stderr=subprocess.DEVNULL, timeout=20
+                )
+
+
+def ip(*arguments):
+    """Run the command of that name."""
+    subprocess.run(["ip", *arguments], check=True, timeout=20)
+
+
+def measured(count, task, *arguments, start=Start()):  # noqa: B008 (it is immutable)
     """Return what worker 0 of some workers measures."""
     command = [sys.executable, "-m", "mpi4py", "-m", "benchmarks.cost_model", task, *map(str, arguments)]
     if count > 1:
-        command = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(count), *command]
+        mpiexec = str(Path(sys.executable).with_name("mpiexec"))
+        command = [*start.before, mpiexec, *start.options, "-n", str(count), *command]
     else:
         del command[1:3]
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **one, **(TCP if tcp else {})}
+    environment = {**os.environ, **one, **start.environment}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -159,11 +216,10 @@ def exchange(network, count, size):
     return 2 * (count - 1) * latency + 2 * size * (count - 1) / count / bandwidth
 
 
-def predicted(costs, work, batch_and_shards, network, count, cores=np.inf):
+def predicted(costs, work, batch_and_shards, network, count):
     """Return the predicted seconds of a step."""
     (u, a, b), (batch, shards) = costs, batch_and_shards
-    own = u + -(-shards // count) * (a + b * batch / shards)
-    return own * max(1, count / cores) + exchange(network, count, work.bytes)
+    return u + -(-shards // count) * (a + b * batch / shards) + exchange(network, count, work.bytes)
 
 
 def table(head, lines):
@@ -179,20 +235,33 @@ def milliseconds(seconds):
 
 
 def main():
+    """Measure with each of the networks there are."""
+    starts = {"shared memory": Start(), "TCP loopback": Start(environment=TCP)}
+    if os.geteuid() == 0 and shutil.which("tc"):
+        with link("1gbit") as start:
+            report({**starts, "1 Gbit/s link": start})
+    else:
+        report(starts)
+
+
+def report(starts):
     """Measure, fit, check, extrapolate."""
+    counts = [count for count in (2, 4) if count <= CORES]
     print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}\n")
     networks = {}
     lines = []
-    for name, tcp in {"shared memory": False, "TCP loopback": True}.items():
-        two, four = (measured(count, "exchanges", tcp=tcp) for count in (2, 4))
-        fitted = least_squares([[2, size] for size in BYTES], two)
+    for name, start in starts.items():
+        found = [measured(count, "exchanges", start=start) for count in counts]
+        fitted = least_squares([[2, size] for size in BYTES], found[0])
         networks[name] = fitted[0], 1 / fitted[1]
         for place, size in enumerate(BYTES):
-            pairs = [(each[place], exchange(networks[name], count, size)) for count, each in ((2, two), (4, four))]
+            pairs = [
+                (each[place], exchange(networks[name], count, size)) for count, each in zip(counts, found, strict=True)
+            ]
             lines.append([name, f"{size:,}", *(milliseconds(each) for pair in pairs for each in pair)])
         print(f"{name}: latency {1e6 * fitted[0]:.3g} us, bandwidth {networks[name][1] / 1e9:.3g} GB/s")
     print()
-    table(["exchange", "bytes", "2 workers, ms", "model", "4 workers, ms", "model"], lines)
+    table(["exchange", "bytes", *(text for count in counts for text in (f"{count} workers, ms", "model"))], lines)
     costs, lines = {}, []
     for name, work in WORK.items():
         times = [measured(1, "step", name, batch, shards)[1] for batch, shards in work.fitted]
@@ -201,10 +270,10 @@ def main():
             model = predicted(costs[name], work, (batch, shards), (0, np.inf), 1)
             line = [name, batch, shards, 1, milliseconds(found), milliseconds(model), f"{found / model:.2f}"]
             lines.append([*line, "", "", "", ""])
-        for count in (2, 4):
-            for network, tcp in {"shared memory": False, "TCP loopback": True}.items():
-                clock, own = measured(count, "step", name, *work.checked, tcp=tcp)
-                model = predicted(costs[name], work, work.checked, networks[network], count, CORES)
+        for count in counts:
+            for network, start in starts.items():
+                clock, own = measured(count, "step", name, *work.checked, start=start)
+                model = predicted(costs[name], work, work.checked, networks[network], count)
                 alone = predicted(costs[name], work, work.checked, (0, np.inf), count)
                 line = [name, *work.checked, count, milliseconds(own), milliseconds(alone), f"{own / alone:.2f}"]
                 lines.append([*line, network, milliseconds(clock), milliseconds(model), f"{clock / model:.2f}"])
