@@ -114,14 +114,7 @@ class Parameters(Mapping[str, Array]):
         """Point at these flat arrays and make the views."""
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "gradient", gradient)
-        views: dict[str, Array] = {}
-        gradients: dict[str, Array] = {}
-        start = 0
-        for name, shape in shapes.items():
-            place = slice(start, start := start + math.prod(shape))
-            views[name] = vector[place].reshape(shape)
-            gradients[name] = gradient[place].reshape(shape)
-        self.views, self.gradients = Views(views), Views(gradients)
+        self.views, self.gradients = _views(shapes, vector), _views(shapes, gradient)
         self._refresh()
 
     def __call__(self, *_: object) -> NoReturn:
@@ -151,6 +144,13 @@ class Parameters(Mapping[str, Array]):
         """Move the parts into one vector, of which they become views."""
         if self._parts:
             self._move(*(np.zeros(self._size, self.vector.dtype) for _ in range(2)))
+
+    def _of(self, gradient: Array) -> Iterator[tuple[Parameters, Array, Views]]:
+        """Return these parameters and their parts, each with its part of another flat gradient and its views."""
+        yield self, gradient, _views(self._shapes, gradient)
+        start = 0
+        for part in self._parts.values():
+            yield from part._of(gradient[start : (start := start + part._size)])
 
     def _move(self, vector: Array, gradient: Array) -> None:
         """Copy the values into a part of a larger vector, and become a view of it."""
@@ -252,6 +252,47 @@ class Parameters(Mapping[str, Array]):
         frozen = self.frozen
         rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
         return f"Parameters({rows})"
+
+
+def _views(shapes: Mapping[str, tuple[int, ...]], vector: Array) -> Views:
+    """Return views into a flat array, by name."""
+    views, start = dict[str, Array](), 0
+    for name, shape in shapes.items():
+        views[name] = vector[start : (start := start + math.prod(shape))].reshape(shape)
+    return Views(views)
+
+
+class OtherGradient:
+    """Another flat array for the gradient: within ``with``, it takes the place of ``parameters.gradient``.
+
+    Example:
+        >>> parameters, other = Parameters({"weights": (2,)}, "float64"), np.zeros(2)
+        >>> with OtherGradient(parameters, other):
+        ...     parameters.gradients["weights"][...] = [1.0, 2.0]
+        >>> other, parameters.gradient
+        (array([1., 2.]), array([0., 0.]))
+    """
+
+    def __init__(self, parameters: Parameters, gradient: Array) -> None:
+        """Make the views, which hold until ``parameters.version`` changes."""
+        self._held: list[tuple[Parameters, Array, Views, tuple[Array, ...]]] = [
+            (each, part, views, tuple(views[name] for name in each.frozen))
+            for each, part, views in parameters._of(gradient)
+        ]
+
+    def __enter__(self) -> None:
+        """Take the gradient's place."""
+        self._exchange()
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self._exchange()
+
+    def _exchange(self) -> None:
+        for place, (each, gradient, views, frozen) in enumerate(self._held):
+            self._held[place] = each, each.gradient, each.gradients, each.frozen_gradients
+            object.__setattr__(each, "gradient", gradient)  # an assignment would copy into the array
+            each.gradients, each.frozen_gradients = views, frozen
 
 
 class Columns(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import mmap
 import os
 import signal
 import sys
@@ -14,8 +15,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from framework.arrays import Array
 from framework.errors import UsageError
@@ -32,6 +37,10 @@ PATIENCE = 0.5
 """Seconds for one worker to end the job before the others do it too, and for MPI_Abort before the process is killed."""
 STUCK = 70
 """The exit code after a time-out."""
+LOOKS = 50
+"""How often a worker looks whether all have come to a barrier, about 1 us each, before it offers its core to others."""
+SHARED = "/dev/shm"
+"""The folder of files in memory, where there is one. A file is unlinked as soon as all workers have opened it."""
 
 
 class _Gone(NamedTuple):
@@ -92,6 +101,7 @@ class MPIWorkers(Workers):
         self._threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
         self._comm: Any = None
         self._control: Any = None  # for messages of workers that are gone
+        self._together = False  # whether all run on one machine
         self._depth, self._timeout = 0, 0.0
         self._calls = 0
         self._waiting: tuple[int, float] | None = None  # the number of the operation, and since when
@@ -115,6 +125,28 @@ class MPIWorkers(Workers):
     def gather(self, value: Value) -> list[Value]:
         with self._operation():
             return self._comm.allgather(value)  # type: ignore[no-any-return]
+
+    def share(self, size: int) -> Array | None:
+        memory = None
+        with ExitStack() as stack:
+            path = ""
+            if self.rank == 0 and self._together:
+                with suppress(OSError):  # there is no such folder, or not enough memory
+                    created = stack.enter_context(NamedTemporaryFile(prefix="framework-", dir=SHARED))
+                    os.posix_fallocate(created.fileno(), 0, size)
+                    path = created.name
+            if path := self.broadcast(path):
+                with suppress(OSError), Path(path).open("r+b") as file:
+                    memory = np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
+            return memory if all(self.gather(memory is not None)) else None
+
+    def barrier(self) -> None:
+        with self._operation():
+            request, looks = self._comm.Ibarrier(), 0
+            while not request.Test():  # MPI's own Barrier keeps the core, which a worker that is late may need
+                looks += 1
+                if looks > LOOKS:
+                    os.sched_yield()
 
     def alltoall(self, sent: Array, places: Sequence[Array], received: Array, origins: Sequence[Array]) -> None:
         byte = self._mpi.BYTE
@@ -152,6 +184,9 @@ class MPIWorkers(Workers):
                 with self._operation():
                     self._control = self._world.Dup()
                     self._comm = self._world.Dup()
+                    local = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
+                    self._together = local.size == self.size
+                    local.Free()
             yield
         except BaseException as error:
             self._fail(error)

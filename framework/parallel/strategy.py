@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import rows_of_batch
 from framework.models import Model
+from framework.models.parameters import OtherGradient, Parameters
 from framework.parallel.turns import Turns
 from framework.parallel.workers import AllReduce, Tree, Workers
 from framework.settings.component import Component, Count, Positive
@@ -132,6 +134,7 @@ class Sharded(Strategy):
         if settings.deterministic:
             self._new = partial(workers.tree, self.shards)
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
+        self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
         self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self._own, self._new), dict[int, Model]()
 
     def _start(self, rows: int, shard: int) -> int:
@@ -161,9 +164,11 @@ class Sharded(Strategy):
         for shard, sums, numbers, error in compute(jobs, model, rows):
             planned = planned or self._plan(sums, length, gradient.dtype)
             self._put(planned, shard, numbers, sums, error)
-        planned = planned or self._plan({}, length, gradient.dtype)  # there are more workers than shards
-        vector, found = self._added(planned, error)
-        gradient[...], self._planned = vector[: gradient.size], planned
+        self._planned = planned = planned or self._plan({}, length, gradient.dtype)  # for more workers than shards
+        vector = np.empty(length, gradient.dtype) if buffers else gradient
+        found = self._total(planned, vector, error)
+        if buffers:
+            gradient[...] = vector[: gradient.size]
         place = gradient.size
         for buffer in buffers:
             buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
@@ -171,16 +176,27 @@ class Sharded(Strategy):
         return found
 
     def _one_by_one(self, jobs: _Jobs, model: Model, _rows: int) -> Iterator[_Computed]:
-        """Compute one shard after another with the model itself."""
-        error = None
+        """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile."""
+        error, parameters = None, model.parameters
         for shard in self._own:
             sums: Sums = {}
+            numbers = parameters.gradient if self._planned is None else self._planned.tree.leaf(shard).vector
             if shard in jobs and error is None:
                 try:
-                    sums = jobs[shard](model)
+                    with self._other(parameters, numbers):
+                        sums = jobs[shard](model)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
-            yield shard, sums, model.parameters.gradient, error
+            yield shard, sums, numbers, error
+
+    def _other(self, parameters: Parameters, gradient: Array) -> AbstractContextManager[None]:
+        """Return what puts a leaf of the tree in the place of the gradient."""
+        if gradient is parameters.gradient:
+            return nullcontext()
+        known = self._others.get(id(gradient))
+        if known is None or known[0] != parameters.version:
+            known = self._others[id(gradient)] = parameters.version, OtherGradient(parameters, gradient)
+        return known[1]
 
     def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
         """Compute the shards in turns, each with a copy of the model; shard 0 gives the new buffers too."""
@@ -211,7 +227,7 @@ class Sharded(Strategy):
         planned = self._plan(next(iter(found.values()), {}), 0, nothing.dtype)
         for shard in self._own:
             self._put(planned, shard, nothing, found.get(shard, {}), error)
-        return self._added(planned, error)[1]
+        return self._total(planned, nothing, error)
 
     def _plan(self, sums: Sums, length: int, dtype: Any) -> _Planned:
         """Plan the sum of the results of all shards; a worker without rows learns the layout from the others."""
@@ -223,22 +239,23 @@ class Sharded(Strategy):
         """Write the results of a shard into the tree."""
         vector, tail = planned.tree.leaf(shard)
         if sums:
-            vector[...] = gradient
+            if vector is not gradient:
+                vector[...] = gradient
             tail[1:] = [value for key, _ in planned.layout for value in sums[key]]
         else:
             vector[...] = 0
         tail[0] = error is not None or self._noted()
 
-    def _added(self, planned: _Planned, error: Exception | None) -> tuple[Array, Sums]:
-        vector, tail = planned.tree.total()
-        attention, *values = tail.tolist()
+    def _total(self, planned: _Planned, vector: Array, error: Exception | None) -> Sums:
+        """Write the sum over all shards into ``vector``, and return the sums."""
+        attention, *values = planned.tree.total(vector).tolist()
         if attention:
             self._agree(error)
         found, place = {}, 0
         for key, size in planned.layout:
             found[key] = tuple(values[place : place + size])
             place += size
-        return vector, found
+        return found
 
 
 def _raised(error: Exception | None) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from framework.arrays import WHOLE_BATCH, Array, WholeBatch
 from framework.parallel.workers import AllReduce, Tree, Workers
 
@@ -26,7 +28,7 @@ class Turns:
             new: Makes a sum over all shards, given its length, its dtype, and the length of its tail.
         """
         self._workers, self._own, self._new = workers, own, new
-        self._trees: list[Tree | AllReduce | None] = []  # None where the computation ends
+        self._trees: list[tuple[Tree | AllReduce, int, str] | None] = []  # with length and dtype; None is the end
 
     def run(self, jobs: Mapping[int, Callable[[], Result]], rows: int) -> tuple[dict[int, Result], Exception | None]:
         """Return what the jobs of the shards give, and the error of one of them.
@@ -43,16 +45,15 @@ class Turns:
                 wanted = {shard: turn.wanted for shard, turn in turns.items() if turn.wanted is not None}
                 if number == len(self._trees) and not self._learn(wanted, failed=error is not None):
                     return {}, error
-                tree = self._trees[number]
-                if tree is None:
+                if (planned := self._trees[number]) is None:
                     return {shard: turn.results[0] for shard, turn in turns.items() if turn.results}, error
+                tree, length, dtype = planned
                 for shard in self._own:
                     vector, tail = tree.leaf(shard)
                     vector[...], tail[0] = wanted.get(shard, 0.0), error is not None
-                total, failures = tree.total()
-                if failures[0]:
+                found = np.empty(length, dtype)
+                if tree.total(found)[0]:
                     return {}, error
-                found = total.copy()
         finally:
             for turn in turns.values():
                 turn.leave()
@@ -65,7 +66,7 @@ class Turns:
         if any(each for _, each in told):
             return False
         forms = [each for each, _ in told if each is not None]
-        self._trees.append(self._new(*forms[0], 1) if forms else None)
+        self._trees.append((self._new(*forms[0], 1), *forms[0]) if forms else None)
         return True
 
 

@@ -52,9 +52,8 @@ class Kernel:
         self._kept = (np.zeros((0, self._width), plan.dtype), np.zeros((0, self._width), plan.dtype))
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
-        self._runs = self._addresses = np.zeros(0, np.int64)
-        self._version = -1
-        self._placed: list[Array] = []
+        self._runs = self._none = np.zeros(0, np.int64)
+        self._places: dict[int, tuple[int, list[Array], Array]] = {}
 
     @property
     def buffers(self) -> list[Array]:
@@ -106,12 +105,11 @@ class Kernel:
         """
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
-        if self._version != parameters.version or any(map(is_not, state, self._placed)):
-            self._placed = state
+        version, placed, place = self._places.get(id(parameters.gradient), (-1, [], self._none))
+        if version != parameters.version or any(map(is_not, state, placed)):
             self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
-            self._version = parameters.version
-            arrays = [self._array(name, spec, optimizer) for name, spec in self._source.memory.items()]
-            self._addresses = addresses(arrays)
+            place = addresses([self._array(name, spec, optimizer) for name, spec in self._source.memory.items()])
+            self._places[id(parameters.gradient)] = parameters.version, state, place
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
@@ -135,7 +133,7 @@ class Kernel:
             self._done,
             self._runs,
             addresses(given),
-            self._addresses,
+            place,
             self._sizes,
             self.constants,
         )
