@@ -1,12 +1,13 @@
 """Two workers against one, and against PyTorch's DistributedDataParallel.
 
-    python -m benchmarks.parallel [--quick] [--rounds 5] [--works fashion] [--engine compiled]
+    python -m benchmarks.parallel [--quick] [--rounds 5] [--works fashion]
 
 Every contender trains the same network on rows of the same distribution, with plain SGD, in float32 and with one thread
 for each worker. A global batch is divided among the workers. Each measurement is a process of its own, or two; the
 contenders run in turn, so that the load of the machine affects all of them. A time is the tenth percentile of the steps
 of a process in wall time: steps that other programs interrupted are left out. The figure is the median over the rounds.
 
+At the end it prints the table of docs/parallel.md. ``fashion-kernels`` is ``fashion`` with ``engine="compiled"``.
 ``overhead`` compares two workers with one that has half of the rows, so that each process computes the same. The
 difference is the cost of the strategy, in milliseconds for each step.
 """
@@ -28,23 +29,25 @@ import numpy as np
 
 
 class Work(NamedTuple):
-    """A network with ReLU, the rows of a global batch, and those of an epoch."""
+    """A network with ReLU, the rows of a global batch, those of an epoch, and the engine of our workers."""
 
     sizes: tuple[int, ...]
     batch: int
     rows: int
     epochs: int = 4
-    shards: int = 2
+    engine: Any = "numpy"
 
 
 WORKS = {
     "wide": Work((1024, 2048, 2048, 1000), 512, 1024, epochs=6),
     "fashion": Work((784, 128, 10), 128, 12_800),
+    "fashion-kernels": Work((784, 128, 10), 128, 12_800, engine="compiled"),
     "logreg-1e6": Work((1_000_000, 1), 16, 64, epochs=20),
 }
 TINY = {
     "wide": Work((64, 32, 32, 10), 16, 64),
     "fashion": Work((64, 16, 10), 16, 64),
+    "fashion-kernels": Work((64, 16, 10), 16, 64, engine="compiled"),
     "logreg-1e6": Work((1000, 1), 16, 64),
 }
 OVERHEADS = {f"overhead-{10 * size}": Work((size, 10), 128, 12_800) for size in (100, 1_000, 10_000)}
@@ -52,6 +55,7 @@ HALVES = {f"{name}/2": work._replace(batch=work.batch // 2, rows=work.rows // 2)
 CONTENDERS = {
     "one worker": 1,
     "two workers, 2 shards": 2,
+    "two workers, 4 shards": 2,
     "two workers, 8 shards": 2,
     "two workers, not deterministic": 2,
     "PyTorch, one process": 1,
@@ -66,7 +70,7 @@ def data(work: Work) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.integers(0, max(work.sizes[-1], 2), work.rows)
 
 
-def ours(contender: str, work: Work, engine: Any) -> list[float]:
+def ours(contender: str, work: Work) -> list[float]:
     """Return the times at which the steps end."""
     from framework import (  # noqa: PLC0415 (not in PyTorch's processes)
         BinaryCrossEntropy,
@@ -87,9 +91,9 @@ def ours(contender: str, work: Work, engine: Any) -> list[float]:
     pairs = [*zip(work.sizes, work.sizes[1:], strict=False)]
     layers = [Dense(*pair, ReLU() if pair != pairs[-1] else last, dtype="float32") for pair in pairs]
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
-    shards = 8 if "8 shards" in contender else work.shards
+    shards = next((int(word) for word in contender.split() if word.isdigit()), 2)
     strategy = DataParallel(shards=shards, deterministic="not" not in contender) if "two" in contender else None
-    if engine == "compiled" and strategy is None:
+    if work.engine == "compiled" and strategy is None:
         strategy = DataParallel(shards=1)  # a kernel by itself makes many steps at once, which cannot be timed here
     trainer = Trainer(
         loss=loss,
@@ -97,7 +101,7 @@ def ours(contender: str, work: Work, engine: Any) -> list[float]:
         epochs=work.epochs,
         batch_size=work.batch,
         strategy=strategy,
-        engine=engine,
+        engine=work.engine,
     )
     finish = Run.finish_step
 
@@ -145,10 +149,10 @@ def torchs(work: Work) -> list[float]:
     return times
 
 
-def measure(contender: str, name: str, *, quick: bool, engine: str) -> float:
+def measure(contender: str, name: str, *, quick: bool) -> float:
     """Return the milliseconds of a step, from processes of their own."""
     command = [sys.executable, "-m", "benchmarks.parallel", "--contender", contender, "--work", name]
-    command += ["--engine", engine, *(["--quick"] if quick else [])]
+    command += ["--quick"] if quick else []
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if CONTENDERS[contender] == 1:
         commands, places = [command], [{}]
@@ -182,33 +186,37 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing of the speed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--works", nargs="+", choices=[*WORKS, "overhead"], default=[*WORKS, "overhead"])
-    parser.add_argument("--engine", choices=["numpy", "compiled"], default="numpy", help="that of the workers")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         work = works(quick=options.quick)[options.work]
-        times = torchs(work) if "PyTorch" in options.contender else ours(options.contender, work, options.engine)
+        times = torchs(work) if "PyTorch" in options.contender else ours(options.contender, work)
         sys.stdout.write(f"{1000 * np.percentile(np.diff(times), 10)}\n")
         return
     chosen = [name for name in CONTENDERS if "PyTorch" not in name or find_spec("torch")]
     rounds = 1 if options.quick else options.rounds
+    medians: dict[str, dict[str, float]] = {}
     for name in [name for name in WORKS if name in options.works]:
         found = {contender: list[float]() for contender in chosen}
         for _ in range(rounds):
             for contender, values in found.items():
-                values.append(measure(contender, name, quick=options.quick, engine=options.engine))
-        one = statistics.median(found["one worker"])
+                values.append(measure(contender, name, quick=options.quick))
+        medians[name] = {contender: statistics.median(values) for contender, values in found.items()}
         print(f"{name}: ms a step, median of {rounds}; speed against one worker")
         for contender, values in found.items():
             ratios = [first / value for first, value in zip(found["one worker"], values, strict=True)]
-            print(f"  {contender:<32}{statistics.median(values):9.2f}{statistics.median(ratios):7.2f}")
-        print(f"  (one worker from {min(found['one worker']):.2f} to {max(found['one worker']):.2f}, median {one:.2f})")
+            print(f"  {contender:<32}{medians[name][contender]:9.2f}{statistics.median(ratios):7.2f}")
+        print(f"  (one worker from {min(found['one worker']):.2f} to {max(found['one worker']):.2f})")
+    if medians:
+        print(f"| | {' | '.join(medians)} |\n|---|{'---|' * len(medians)}")
+        for contender in chosen:
+            print(f"| {contender} | {' | '.join(f'{each[contender]:.3g}' for each in medians.values())} |")
     for name in OVERHEADS if "overhead" in options.works else ():
         pairs = [
             (
-                measure("two workers, 2 shards", name, quick=options.quick, engine=options.engine),
-                measure("one worker", f"{name}/2", quick=options.quick, engine=options.engine),
+                measure("two workers, 2 shards", name, quick=options.quick),
+                measure("one worker", f"{name}/2", quick=options.quick),
             )
             for _ in range(rounds)
         ]

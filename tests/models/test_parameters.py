@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from framework import DivergedError, Parameters, SettingsError
-from framework.models.parameters import require_finite_gradient
+from framework import Dense, DivergedError, MeanSquaredError, Parameters, Sequential, SettingsError
+from framework.models.parameters import OtherGradient, require_finite_gradient
 
 SHAPES = {"weights": (2, 3), "bias": (3,), "scale": ()}
 
@@ -175,3 +175,27 @@ def test_repr_shows_shapes_and_what_is_frozen():
     parameters = numbered()
     parameters.freeze("bias")
     assert repr(parameters) == "Parameters(weights: (2, 3), bias: (3,) frozen, scale: ())"
+
+
+def test_another_gradient_takes_its_place_in_all_parts_of_a_model():
+    model = Sequential(Dense(2, 3), Sequential(Dense(3, 1)))
+    model[0].parameters.freeze("bias")
+    parameters, loss = model.parameters, MeanSquaredError()
+    x, y = np.arange(8.0).reshape(4, 2), np.arange(4.0).reshape(4, 1)
+    model.forward(x)
+    loss.backward(model, y)
+    expected = parameters.gradient.copy()
+    parameters.gradient[:] = 7.0
+    other = np.full_like(expected, 5.0)
+    for _ in range(2):
+        with OtherGradient(parameters, other):
+            model.forward(x)
+            loss.backward(model, y)
+            assert parameters.gradient is other
+        np.testing.assert_array_equal(other, expected)
+        assert (parameters.gradient == 7.0).all()
+        other[:] = 5.0
+    model.forward(x)
+    loss.backward(model, y)
+    np.testing.assert_array_equal(parameters.gradient, expected)
+    assert (other == 5.0).all()

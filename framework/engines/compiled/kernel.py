@@ -39,6 +39,7 @@ class Kernel:
         self.form, self.model, self.size = form, model, size
         self.constants, self._sizes = np.array([*source.constants, 0.0]), np.array([*source.sizes, 0])
         self._plan, self._source, self._wiring = plan, source, plan.wiring
+        self._descends = plan.descends
         self._width = sum(out.width for out in self._wiring.outputs.values())
         self.draws = [key for key in source.data if key[0] == "draw"]
         most = [self._width] if form.keeps else []
@@ -124,7 +125,7 @@ class Kernel:
             self.size,
             len(rows),
             optimizer.steps,
-            int(self._plan.descends and not parameters.frozen_gradients) * (2 if seen else 1),
+            int(self._descends and not parameters.frozen_gradients) * (2 if seen else 1),
             LIMITS[self._plan.dtype],
             len(self._runs),
             rows,
