@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from framework import DataError, DataParallel, Dense, Indexed, MeanSquaredError, Neuron, SGDOptimizer, Trainer, split
+from framework import (
+    CSV,
+    NPY,
+    DataError,
+    DataParallel,
+    Dense,
+    Indexed,
+    MeanSquaredError,
+    Neuron,
+    Parquet,
+    SGDOptimizer,
+    Trainer,
+    split,
+)
 from framework.data import sizes
 from framework.data.shares import every
 from framework.data.sources import batches, prepare
@@ -67,7 +80,7 @@ def small_windows(monkeypatch):
 
 def source_of(data):
     source = prepare(Indexed(data) if isinstance(data, Items) else data, Neuron(1), (MeanSquaredError(),), "fit")
-    if not isinstance(data, tuple):
+    if isinstance(data, Blocks):
         source._read_block(0, 1)
         data.asked = []
     return source
@@ -236,3 +249,51 @@ def test_shards_of_a_dataset_train_as_the_whole_batch_does(count):
     Trainer(**settings).fit(straight, Blocks())
     Trainer(**settings, strategy=DataParallel(shards=8 // count)).fit(parts, Blocks())
     np.testing.assert_allclose(parts.parameters.vector, straight.parameters.vector, rtol=1e-12)
+
+
+def in_files(kind, folder, rows=ROWS, group=6):
+    """Return the same rows in files."""
+    x = np.arange(rows, dtype=float)
+    if kind == "npy":
+        np.save(folder / "x.npy", x[:, None])
+        return NPY(str(folder / "x.npy"), x)
+    if kind == "csv":
+        lines = "".join(f"{number},{number}\n" for number in x)
+        (folder / "rows.csv").write_text(f"x,y\n{lines}", "utf-8")
+        return CSV(folder / "rows.csv", target="y")
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"x": x, "y": x}), folder / "rows.parquet", row_group_size=group)
+    data = Parquet(folder / "rows.parquet", target="y")
+    return split(data, 0.2)[0] if kind == "held out" else data
+
+
+@ORDERS
+@pytest.mark.parametrize("kind", ["npy", "csv", "parquet", "held out"])
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.filterwarnings("ignore:.*rows are read in order from their beginning:UserWarning")
+def test_workers_share_the_rows_of_files(kind, order, tmp_path):
+    data = in_files(kind, tmp_path)
+    expected = np.concatenate(taken(source_of(data), 7, 0, order, every))
+    assert len({*expected}) == len(data)
+    parts = [np.concatenate(taken(source_of(data), 7, 0, order, worker(rank, 3).own)) for rank in range(3)]
+    np.testing.assert_array_equal(np.max(parts, axis=0), expected)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "held out"])
+def test_a_worker_decodes_the_row_groups_of_its_rows(kind, tmp_path, monkeypatch):
+    data = in_files(kind, tmp_path, 100_000, 2000)
+    rows = (data if kind == "parquet" else data.dataset).rows
+    decoded = []
+    decode = type(rows)._next
+    monkeypatch.setattr(
+        type(rows), "_next", lambda self, most: (found := decode(self, most), decoded.append(found.num_rows))[0]
+    )
+    for rank in range(2):
+        source = source_of(data)
+        for give in (
+            lambda source=source, rank=rank: taken(source, 1000, 0, (0, 0), worker(rank, 2).own),
+            lambda source=source, rank=rank: [*_parts(source, worker(rank, 2))],
+        ):
+            decoded.clear()
+            give()
+            assert 0.45 <= sum(decoded) / 100_000 <= 0.62
