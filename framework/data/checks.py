@@ -147,11 +147,6 @@ class PartChecks:
         self.columns = NO_COLUMNS
         self._form: Any = None
 
-    @property
-    def weighted(self) -> bool:
-        """Whether the parts that were checked have weights."""
-        return self._form is not None and bool(self._form[-1])
-
     def __call__(self, part: Part, where: str, start: int = 0) -> Batch:
         """Return x, y and weight as the model and the loss take them.
 

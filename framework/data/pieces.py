@@ -29,10 +29,12 @@ class Piece:
         count: How many rows there are.
         read: Of a stream, how many windows of the epoch are read up to the last row, and a digest of their rows.
         reread: Reads the whole batch that begins at a row, if only a part of its rows is in memory; else None.
+        weights: The weights of all rows in the order of training, where ``arrays`` has only some of them; else None.
     """
 
     read: tuple[int, str] = UNREAD
     reread: Callable[[int], Batch] | None = None
+    weights: Array | None = None
 
     def __init__(
         self,
@@ -84,11 +86,9 @@ class Piece:
         if self._order is None:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
-        return (
-            self._gather(("x",), x, rows, own),
-            self._gather(("y",), y, rows, own),
-            None if weight is None else self._gather(("weight",), weight, rows),
-        )
+        if weight is not None:
+            weight = self._gather(("weight",), weight, rows) if self.weights is None else self.weights[part]
+        return self._gather(("x",), x, rows, own), self._gather(("y",), y, rows, own), weight
 
     def _gather(self, path: Path, array: Any, rows: Array, own: slice | None = None) -> Any:
         if type(array) is dict:

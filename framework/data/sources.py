@@ -199,8 +199,7 @@ class DatasetSource:
         """Give a window after another; a batch that spans two windows is joined from both.
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead. With ``own`` the rows of each batch
-        are in the order of the windows, and only those that it names are read. All are read where each worker needs
-        them: the weights of a batch, or the chances of its rows.
+        are in the order of the windows, and only those that it names are read; all are where rows are drawn by chances.
         """
         if order is not None:
             self._tell_large_parts()
@@ -232,7 +231,7 @@ class DatasetSource:
     def _shared(self, size: int, start: int, order: tuple[int, int] | None, own: Own) -> Generator[Piece]:
         if self._none is None:
             self._read_block(0, 1)
-        if self.checks.weighted or self.chances is not None:
+        if self.chances is not None:  # which the order depends on
             own = every
         windows = (self._window(window, count, order) for window, count in self._counted(order))
         done = start
@@ -260,9 +259,10 @@ class DatasetSource:
             held.append(batch)
             return places
 
-        def read(rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
+        def read(rest: Batch | None, _: Array | None) -> tuple[Batch, Array]:
             batch = held.pop()
-            return (batch if rest is None else joined([rest, batch])), None
+            places = np.arange(rows_in(batch[1]))
+            return (batch if rest is None else joined([rest, batch])), places
 
         return Window(count, drawn_places, read)
 
@@ -389,14 +389,14 @@ class DatasetSource:
         chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
         return batch, drawn(chances, count, *order, *self._key(window))
 
-    def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array | None]:
+    def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array]:
         """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
 
         Of each block the rows between the first and the last place are read; of a Dataset that has ``take``, only those
         at the places.
         """
         if places is None:
-            return self._read(window, 0, None, rest)[0], None
+            return self._read(window, 0, None, rest)[0], np.arange(_rows_in(window))
         if not len(places):
             assert self._none is not None
             return (self._none if rest is None else rest), places

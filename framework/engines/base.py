@@ -73,6 +73,8 @@ class Engine:
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
+        if not self.whole:
+            self.strategy.complete(piece)
         batch = piece.take() if self.whole else piece.take(self.strategy.own(piece.next_rows))
         if batch[2] is not None and not batch[2].any():
             run.batch += 1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.pieces import rows_of_batch
+from framework.data.pieces import Piece, rows_of_batch
 from framework.models import Model
 from framework.models.parameters import OtherGradient, Parameters
 from framework.parallel.turns import Turns
@@ -65,6 +65,9 @@ class Strategy:
     def own(self, rows: int) -> slice:
         """Return which of the rows of a batch this worker needs."""
         return slice(0, rows)
+
+    def complete(self, piece: Piece) -> None:
+        """Give a piece the weights of all its rows, if it holds those of this worker alone."""
 
     def parts(self, rows: int) -> Sequence[tuple[int, slice | None]]:
         """Return the number and the rows of each part of a batch that this worker computes."""
@@ -143,6 +146,24 @@ class Sharded(Strategy):
 
     def own(self, rows: int) -> slice:
         return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
+
+    def complete(self, piece: Piece) -> None:
+        weight = piece.arrays[2]
+        if self.workers.size == 1 or weight is None or piece.reread is None or piece.weights is not None:
+            return
+        found = self.workers.gather((self._own, weight[piece.rows[self._mine(piece, self._own)]]))
+        piece.weights = np.empty(piece.count, weight.dtype)
+        for leaves, part in found:
+            piece.weights[self._mine(piece, leaves)] = part
+
+    def _mine(self, piece: Piece, leaves: range) -> Array:
+        """Return for each row of a piece whether it is of these shards."""
+        mine = np.zeros(piece.count, bool)
+        whole = piece.count - piece.count % piece.size
+        for batches in (mine[:whole].reshape(-1, piece.size), mine[whole:][None]):
+            size = batches.shape[1]
+            batches[:, self._start(size, leaves.start) : self._start(size, leaves.stop)] = True
+        return mine
 
     def parts(self, rows: int) -> list[tuple[int, slice]]:
         bounds = [self._start(rows, shard) for shard in range(self._own.start, self._own.stop + 1)]

@@ -220,13 +220,13 @@ def test_rows_of_another_number_than_asked_for_are_refused():
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_weights_and_chances_need_all_rows():
-    class Weighted(ByNumber):
-        def _of(self, rows):
-            return (*super()._of(rows), 1.0 + self.x[list(rows)])
-
-    data = Weighted()
-    for piece in source_of(data).pieces(8, 0, (0, 0), own=worker(0, 2).own):
+def test_chances_need_all_rows():
+    data = ByNumber()
+    data.x %= 3
+    source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit", sampling="balanced")
+    source._read_block(0, 1)
+    data.asked = []
+    for piece in source.pieces(8, 0, (0, 0), own=worker(0, 2).own):
         assert piece.reread is None
     assert sorted(data.asked) == [*range(ROWS)]
 

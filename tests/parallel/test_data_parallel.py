@@ -206,14 +206,15 @@ def test_a_worker_reads_its_own_rows_alone():
 def test_a_worker_asks_a_dataset_for_its_own_rows_alone():
     ends = [13, 13]  # the first and the last block, which each worker reads before for the fingerprint
     alone = json.loads(*pieces.launched(0, "rows_asked_for"))
-    assert alone == 2 * [ends, *3 * [[pieces.ROWS, pieces.ROWS]]]
+    assert alone == 3 * [ends, *3 * [[pieces.ROWS, pieces.ROWS]]]
     both = np.array([json.loads(line) for line in pieces.launched(2, "rows_asked_for")])
-    by_number, by_block = both[:, :4], both[:, 4:]
-    for found in (by_number, by_block):
+    by_number, weighted, by_block = both[:, :4], both[:, 4:8], both[:, 8:]
+    for found in (by_number, weighted, by_block):
         np.testing.assert_array_equal(found[:, 0], 2 * [ends])
         assert found[:, 1:].max() <= 0.55 * pieces.ROWS
         np.testing.assert_array_equal(found[:, 1:, 1].sum(axis=0), pieces.ROWS)
     np.testing.assert_array_equal(by_number[:, 1:, 0].sum(axis=0), pieces.ROWS)
+    np.testing.assert_array_equal(weighted[:, 1:, 0].sum(axis=0), pieces.ROWS)
 
 
 @needs_mpi

@@ -243,6 +243,20 @@ def rows_by_number_in_windows(**settings):
     return a_dataset_in_windows(ByNumber, **settings)
 
 
+class Weighted(ByNumber):
+    """The same, with weights."""
+
+    def read(self, start, stop):
+        return (*super().read(start, stop), WEIGHTS[start:stop])
+
+    def take(self, rows):
+        return (*super().take(rows), WEIGHTS[rows])
+
+
+def weighted_rows_in_windows():
+    return a_dataset_in_windows(Weighted, batch_size=7)
+
+
 def rows_by_number_in_order():
     return a_dataset_in_windows(ByNumber, shuffle=False)
 
@@ -265,7 +279,7 @@ def a_divergence_in_a_dataset():
 def rows_asked_for():
     """Return how many rows this worker was asked for in each epoch: in training and validation, by number, by block."""
     found = []
-    for kind in ByNumber, Asked:
+    for kind in ByNumber, Weighted, Asked:
         data, validation = kind(), kind()
 
         def look(_, both=(data, validation)):
@@ -333,6 +347,7 @@ CASES = {
         a_dataset_in_windows,
         rows_by_number_in_windows,
         rows_by_number_in_order,
+        weighted_rows_in_windows,
         a_dataset_drawn_by_class,
         fewer_rows_than_shards,
         a_metric_of_all_rows,
