@@ -3,7 +3,7 @@
     python -m benchmarks.reading [--quick] [--rounds 3]
 
 ``parquet`` trains on 1,000,000 rows of 20 columns, in row groups of 65,536 rows. ``items`` trains on 20,000 objects,
-each of which takes about 0.2 ms to make. The contenders run in turn, in processes of their own, with one thread for
+each of which takes about 0.1 ms to make. The contenders run in turn, in processes of their own, with one thread for
 each worker. Reading is processor time, of the worker that needs most; an epoch is wall time, which depends on what else
 the machine does. A time is that of the shortest epoch; the figure is the least of the rounds.
 """
