@@ -18,19 +18,19 @@ from click.core import ParameterSource
 
 from framework.checkpoint import load_model
 from framework.errors import FrameworkError
-from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
+from framework.experiments.files.schema import schema_of
 from framework.experiments.folder import SETTINGS, RunFolder
-from framework.experiments.part_files import SHOWN, is_folder, write_parts
-from framework.experiments.predicting import write_predictions
-from framework.experiments.proposing import proposal
-from framework.experiments.reporting import report_runs
-from framework.experiments.schema import schema_of
+from framework.experiments.predictions.one_file import write_predictions
+from framework.experiments.predictions.part_files import SHOWN, is_folder, write_parts
+from framework.experiments.processes.workers import work_together
+from framework.experiments.proposals.proposing import proposal
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
-from framework.experiments.tables import require_not_read, table_of, with_flags
-from framework.experiments.watching import watch
-from framework.experiments.workers import work_together
+from framework.experiments.tables.reading import require_not_read, table_of, with_flags
+from framework.experiments.views.comparing import compared
+from framework.experiments.views.reporting import report_runs
+from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
 from framework.files import write_whole
 from framework.models import Model

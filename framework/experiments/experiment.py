@@ -14,10 +14,11 @@ from pydantic import Field
 from framework.data.splits import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
-from framework.experiments.building import build
-from framework.experiments.labelled import labelled
-from framework.experiments.tables import in_memory, read_alike
-from framework.experiments.text import changed, parse_change, places, read_settings, to_toml, without_found
+from framework.experiments.files.building import build
+from framework.experiments.files.changes import changed, parse_change, places, without_found
+from framework.experiments.files.text import read_settings, to_toml
+from framework.experiments.tables.labelled import labelled
+from framework.experiments.tables.reading import in_memory, read_alike
 from framework.files import write_whole
 from framework.models import Model
 from framework.settings.component import Component

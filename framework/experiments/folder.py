@@ -32,9 +32,9 @@ from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.experiment import Experiment
-from framework.experiments.labelled import labelled
-from framework.experiments.tables import as_trained, in_memory, require_trained, table_of, table_read_as
-from framework.experiments.text import read_settings
+from framework.experiments.files.text import read_settings
+from framework.experiments.tables.labelled import labelled
+from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.files import write_whole
 from framework.models import Model
 from framework.parallel.workers import started

@@ -17,9 +17,9 @@ from framework import (
     SettingsError,
     Trainer,
 )
-from framework.experiments.building import build
-from framework.experiments.schema import schema_of
-from framework.experiments.text import read_settings, to_toml
+from framework.experiments.files.building import build
+from framework.experiments.files.schema import schema_of
+from framework.experiments.files.text import read_settings, to_toml
 from framework.settings.component import class_of
 
 

@@ -16,7 +16,7 @@ from experiment_pieces import command
 import framework
 from framework import Experiment, load_model
 from framework.checkpoint import latest
-from framework.experiments.text import read_settings
+from framework.experiments.files.text import read_settings
 
 ROOT = Path(framework.__file__).parents[1]
 

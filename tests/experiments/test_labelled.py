@@ -10,8 +10,8 @@ import pytest
 from experiment_pieces import command
 
 from framework import Parquet
-from framework.experiments import tables
-from framework.experiments.labelled import labelled
+from framework.experiments.tables import reading
+from framework.experiments.tables.labelled import labelled
 
 SAID = "the target 'left' is missing in 20 of 90 rows, first in row 4; they are left out"
 
@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_run_on_a_table_is_that_on_its_rows_with_a_target(ending, in_memory, monkeypatch):
-    monkeypatch.setattr(tables, "IN_MEMORY", 10_000 if in_memory else 0)
+    monkeypatch.setattr(reading, "IN_MEMORY", 10_000 if in_memory else 0)
     assert f"Warning: {SAID}" in command("new", f"some.{ending}", "--target", "left")
     command("new", f"whole.{ending}", "--target", "left")
     some, whole = (Path(f"{name}.toml").read_text() for name in ("some", "whole"))

@@ -17,9 +17,10 @@ import pytest
 from experiment_pieces import command
 
 from framework import Dense, Experiment, HalfSquaredError, Parquet, Sequential, SGDOptimizer, Tanh, Trainer
-from framework.experiments import claims, part_files, predicting
 from framework.experiments.folder import RunFolder
-from framework.experiments.part_files import is_folder, write_parts
+from framework.experiments.predictions import one_file, part_files
+from framework.experiments.predictions.part_files import is_folder, write_parts
+from framework.experiments.processes import claims
 
 GROUPS = {"a.parquet": [100, 0, 37, 1], "a.b.parquet": [64], "none.parquet": [], "year/b.parquet": [5, 130]}
 """How many rows each row group of the test's files has."""
@@ -65,7 +66,7 @@ def workplace(made, tmp_path, monkeypatch):
     """A working directory with a copy of them; blocks have 48 rows."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predicting, "BLOCK_ROWS", 48)
+    monkeypatch.setattr(one_file, "BLOCK_ROWS", 48)
     monkeypatch.setattr(part_files, "WAIT", 0.01)
     return tmp_path
 
@@ -257,10 +258,10 @@ def test_a_name_without_an_ending_or_a_folder_that_is_there_is_a_folder(tmp_path
 
 DIE = """
 import os, signal, sys
-from framework.experiments import part_files, predicting
+from framework.experiments.predictions import one_file, part_files
 from framework.experiments.folder import RunFolder
 
-predicting.BLOCK_ROWS, place, left = 48, sys.argv[1], int(sys.argv[2])
+one_file.BLOCK_ROWS, place, left = 48, sys.argv[1], int(sys.argv[2])
 
 def dying(after, function):
     def call(*arguments):
@@ -274,7 +275,7 @@ def dying(after, function):
     return call
 
 if place == "block":
-    predicting.columns_of = dying(False, predicting.columns_of)  # with a part of a file written
+    one_file.columns_of = dying(False, one_file.columns_of)  # with a part of a file written
 else:
     os.replace = dying(place == "after", os.replace)
 part_files.write_parts([RunFolder("run")], "data", "parts", report=print)

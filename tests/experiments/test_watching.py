@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from experiment_pieces import command
 
-import framework.experiments.watching
+import framework.experiments.views.watching
 from framework import UsageError
-from framework.experiments.watching import HEIGHT, Tail, braille, sparkline, watch
+from framework.experiments.views.curves import braille, sparkline
+from framework.experiments.views.watching import HEIGHT, Tail, watch
 
 
 def line(epoch, **figures):
@@ -53,7 +54,7 @@ def meanwhile(monkeypatch):
             assert left, "it watches on, though the run has ended"
             left.pop(0)()
 
-        monkeypatch.setattr(framework.experiments.watching.time, "sleep", sleep)
+        monkeypatch.setattr(framework.experiments.views.watching.time, "sleep", sleep)
         return left
 
     return plan
@@ -247,7 +248,7 @@ def test_ctrl_c_ends_it_without_an_error(folder, meanwhile):
 def test_a_run_that_writes_no_more_lines_says_since_when(folder, monkeypatch):
     write(folder, line(1))
     now = (folder / "history.jsonl").stat().st_mtime
-    monkeypatch.setattr(framework.experiments.watching.time, "time", lambda: now + 600)
+    monkeypatch.setattr(framework.experiments.views.watching.time, "time", lambda: now + 600)
     assert "no new line for 10 min 0 s" in command("watch", folder, "--once")
 
 

@@ -9,7 +9,7 @@ import pytest
 from experiment_pieces import command
 from report_pieces import Page
 
-import framework.experiments.reporting
+import framework.experiments.views.reporting
 from framework import (
     CSV,
     Accuracy,
@@ -195,7 +195,7 @@ def test_a_run_of_classes_that_are_not_defined_is_reported_without_its_model(mon
     def refused(path):
         raise CheckpointError(f"{path}: no class 'own:Leap' is defined; import the module that defines it first")
 
-    monkeypatch.setattr(framework.experiments.reporting, "load", refused)
+    monkeypatch.setattr(framework.experiments.views.reporting, "load", refused)
     command("report", "slow", "--out", "new.html")
     found = page("new.html")
     assert "The checkpoint cannot be loaded, so the model is not shown." in found.text

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from framework.callbacks import Callback
 from framework.errors import FrameworkError
-from framework.experiments.claims import Claim
 from framework.experiments.folder import SETTINGS, RunFolder, require_one_process
+from framework.experiments.processes.claims import Claim
 from framework.files import write_whole
 from framework.runs.run import Run
 from framework.settings.messages import warn

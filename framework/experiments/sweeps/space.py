@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.errors import SettingsError, nearest
-from framework.experiments.text import alternatives, parse_change
+from framework.experiments.files.changes import alternatives, parse_change
 from framework.random_streams import random_generator
 
 Trial = tuple[str, ...]

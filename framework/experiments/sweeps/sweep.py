@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from framework import plots
 from framework.errors import SettingsError
-from framework.experiments.claims import Claims
-from framework.experiments.comparing import compared
 from framework.experiments.experiment import Experiment
+from framework.experiments.files.text import read_settings, to_toml
 from framework.experiments.folder import RunFolder
+from framework.experiments.processes.claims import Claims
 from framework.experiments.sweeps.judging import averaged, judged, mean
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
-from framework.experiments.text import read_settings, to_toml
+from framework.experiments.views.comparing import compared
 from framework.extras import required
 from framework.files import write_whole
 from framework.reports.comparing import differing_settings

@@ -13,9 +13,9 @@ from framework.callbacks import on
 from framework.checkpoint import load
 from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError
-from framework.experiments.comparing import compared, named
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
+from framework.experiments.views.comparing import compared, named
 from framework.reports.contents import (
     STEPS,
     Cells,

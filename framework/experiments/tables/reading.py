@@ -16,9 +16,9 @@ from framework.data.parquet import Parquet
 from framework.data.splits import HeldOut
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
-from framework.experiments.building import build
-from framework.experiments.labelled import Labelled
-from framework.experiments.text import changed, parse_change, places
+from framework.experiments.files.building import build
+from framework.experiments.files.changes import changed, parse_change, places
+from framework.experiments.tables.labelled import Labelled
 from framework.extras import required
 from framework.models import Model
 

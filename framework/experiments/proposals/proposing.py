@@ -15,10 +15,10 @@ import numpy as np
 from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
-from framework.experiments.cells import SHOWN, Look, looks
-from framework.experiments.labelled import labelled
-from framework.experiments.tables import table_of, table_read_as
-from framework.experiments.text import to_toml
+from framework.experiments.files.text import to_toml
+from framework.experiments.proposals.cells import SHOWN, Look, looks
+from framework.experiments.tables.labelled import labelled
+from framework.experiments.tables.reading import table_of, table_read_as
 from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize

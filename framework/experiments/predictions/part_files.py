@@ -20,10 +20,18 @@ from framework.data.files import File, located
 from framework.data.parquet import Parquet, row_groups
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
-from framework.experiments.claims import Claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.predicting import COLUMNS, blocks, columns_text, cuts_within, models_of, opened, written
-from framework.experiments.tables import table_of
+from framework.experiments.predictions.one_file import (
+    COLUMNS,
+    blocks,
+    columns_text,
+    cuts_within,
+    models_of,
+    opened,
+    written,
+)
+from framework.experiments.processes.claims import Claims
+from framework.experiments.tables.reading import table_of
 from framework.extras import required
 from framework.models import Model
 from framework.preprocessing.statistics import BLOCK_ROWS

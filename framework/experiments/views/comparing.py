@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from framework.experiments.files.changes import without_found
 from framework.experiments.folder import RunFolder
-from framework.experiments.text import without_found
 from framework.reports.comparing import Side, comparison
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter
 
-from framework.experiments.building import chosen, component_classes, concrete
+from framework.experiments.files.building import chosen, component_classes, concrete
 from framework.settings.component import Component
 
 

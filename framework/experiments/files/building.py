@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
 from framework.errors import FrameworkError, SettingsError, nearest
-from framework.experiments.text import KeyPath, to_toml
+from framework.experiments.files.text import KeyPath, to_toml
 from framework.settings.component import Component, class_of
 from framework.settings.messages import brief, printable
 from framework.settings.plain_functions import PlainFunction

@@ -1,12 +1,11 @@
-"""Settings as text: TOML and JSON read with the line of every key, and written back; changes such as ``a.b=1``."""
+"""Settings as text: TOML and JSON read with the line of every key, and written back as TOML."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from framework.errors import SettingsError
@@ -52,7 +51,7 @@ def read_settings(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, i
         except RecursionError:
             raise SettingsError(f"{name}: the text is nested too deeply") from None
     lines: dict[KeyPath, int] = {}
-    for path, line in _Scanner(text).lines():
+    for path, line in Scanner(text).lines():
         lines.setdefault(path, line)
     return settings, lines
 
@@ -82,7 +81,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
-class _Scanner:
+class Scanner:
     """Find the line of every key of a text that a parser has accepted, so that nothing is checked here."""
 
     def __init__(self, text: str) -> None:
@@ -193,159 +192,6 @@ def _unquoted(text: str) -> str:
     except ValueError:
         found = tomllib.loads(f"key = {text}")["key"]
     return found
-
-
-def parse_change(text: str) -> tuple[KeyPath, Any]:
-    """Return the path and the value of a change such as ``trainer.epochs=20``.
-
-    The value is TOML. One that is not TOML, such as ``income`` or ``data/a.csv``, is text. Numbers in the path are
-    places in an array.
-
-    Raises:
-        SettingsError: The text has no ``=``, its path is not a key of TOML, or a quote or a bracket is not closed.
-
-    Example:
-        >>> parse_change("trainer.optimizer.learning_rate=1e-3")
-        (('trainer', 'optimizer', 'learning_rate'), 0.001)
-        >>> parse_change("data.target=income"), parse_change('trainer.callbacks.0.monitor="val_loss"')
-        ((('data', 'target'), 'income'), (('trainer', 'callbacks', 0, 'monitor'), 'val_loss'))
-    """
-    scanner, keys = _key_of(text)
-    path = tuple(int(key) if re.fullmatch("[0-9]+", key) else key for key in keys)
-    value = text[scanner.at :].strip()
-    try:
-        read = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        if not value or value[0] in "[{\"'":
-            raise SettingsError(f"--set {text}: the value must be TOML; got {value or 'nothing'}") from None
-        return path, value  # text without quotes, which the shell takes away
-    if read.keys() != {"value"}:
-        raise SettingsError(f"--set {text}: the value must be one value of TOML; got several lines")
-    return path, read["value"]
-
-
-def _key_of(text: str) -> tuple[_Scanner, list[str]]:
-    """Return a scanner that stands behind the ``=`` of a change, and the parts of its key."""
-    scanner = _Scanner(text)
-    try:
-        keys = scanner.keys("=")
-        tomllib.loads(f"{text[: scanner.at]} 0")
-    except (AssertionError, IndexError, tomllib.TOMLDecodeError):
-        said = "write a setting and its value, e.g. --set trainer.epochs=20"
-        if "=" in text:
-            said = (
-                'a name with other characters than letters, digits, _ and - goes in quotes, as columns."signup date", '
-                "and the whole in others: --set 'SETTING=VALUE'"
-            )
-        raise SettingsError(f"--set {text}: {said}") from None
-    return scanner, keys
-
-
-def alternatives(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Return the setting, the value and the alternatives of a change such as ``trainer.epochs=5,10``.
-
-    Commas in quotes and brackets separate nothing.
-
-    Raises:
-        SettingsError: The text has no ``=``, or its path is not a key of TOML.
-
-    Example:
-        >>> alternatives("trainer.epochs=5,10")
-        ('trainer.epochs', '5,10', ('5', '10'))
-        >>> alternatives('data.path="a,b.csv"')[2], alternatives("data.decimal=,")[2]
-        (('"a,b.csv"',), (',',))
-    """
-    scanner, _ = _key_of(text)
-    setting, value = text[: scanner.at - 1].strip(), text[scanner.at :].strip()
-    found: list[str] = []
-    with suppress(AssertionError, IndexError):  # text without quotes is not TOML
-        while not found or scanner.take(","):
-            scanner.ended()
-            start = scanner.at
-            for _ in scanner.value(()):
-                pass
-            found.append(text[start : scanner.at].strip())
-    return setting, value, tuple(found) if all(found) and scanner.ended() else (value,)
-
-
-def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, Any]]) -> dict[str, Any]:
-    """Return settings with changes, whose order does not matter.
-
-    Args:
-        settings: The settings of a file.
-        changes: The path and the value of each change, by its text.
-
-    Raises:
-        SettingsError: Two changes overlap, or the path of one leads nowhere.
-    """
-    for text, (path, _) in changes.items():
-        for other, (longer, _) in changes.items():
-            if other != text and longer[: len(path)] == path:
-                raise SettingsError(f"--set {text} and --set {other} change the same setting; give one of them")
-    made: dict[str, Any] = _copied(settings)
-    for text, (path, value) in changes.items():
-        node: Any = made
-        for depth, key in enumerate(path[:-1]):
-            node = _inside(node, key, path[:depth], text, {})
-        place = path[-1] if isinstance(node, list) else str(path[-1])
-        _inside(node, place, path[:-1], text, value)
-        node[place] = value
-    return made
-
-
-def without_found(settings: Any, follows: bool = False) -> Any:
-    """Return settings without the inputs of layers that follow others, whose units they are.
-
-    Example:
-        >>> without_found({"layers": [{"inputs": 2, "units": 3}, {"inputs": 3, "units": 1}]})
-        {'layers': [{'inputs': 2, 'units': 3}, {'units': 1}]}
-    """
-    if isinstance(settings, list):
-        return [without_found(item, follows) for item in settings]
-    if not isinstance(settings, dict):
-        return settings
-    made = {}
-    for key, item in settings.items():
-        if key == "layers" and isinstance(item, list):
-            made[key] = [without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
-        elif not (follows and key == "inputs"):
-            made[key] = without_found(item, follows)
-    return made
-
-
-def places(
-    name: str, lines: Mapping[KeyPath, int], given: Mapping[str, tuple[KeyPath, Any]]
-) -> Callable[[KeyPath], str]:
-    """Return the function that words the place of a setting: a change, or a line of the file ``name``."""
-
-    def place(path: KeyPath) -> str:
-        for text, (changed_path, _) in given.items():
-            if path[: len(changed_path)] == changed_path:
-                return f"--set {text}"
-        line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
-        return name if line is None else f"{name}, line {line}"
-
-    return place
-
-
-def _inside(node: Any, key: str | int, path: KeyPath, text: str, default: Any) -> Any:
-    """Return what a table or an array has under a key; a table gets the default where it has nothing."""
-    where = f"'{'.'.join(map(str, path))}'" if path else "the file"
-    if isinstance(node, dict):
-        return node.setdefault(str(key), default)
-    if not isinstance(node, list):
-        raise SettingsError(f"--set {text}: {where} is {node!r}, which has no settings")
-    if not isinstance(key, int) or key >= len(node):
-        places = f"a place in the array {where}, 0 to {len(node) - 1}" if node else f"nothing, because {where} is empty"
-        raise SettingsError(f"--set {text}: expected {places}; got {key!r}")
-    return node[key]
-
-
-def _copied(value: Any) -> Any:
-    """Copy tables and arrays."""
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [*map(_copied, value)] if isinstance(value, list) else value
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from framework.data.parquet import Parquet
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.folder import RunFolder
-from framework.experiments.tables import (
+from framework.experiments.tables.reading import (
     as_trained,
     require_columns,
     require_not_read,

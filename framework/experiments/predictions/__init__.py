@@ -1,0 +1,1 @@
+"""Predictions of tables, as one file or as a folder of part files."""

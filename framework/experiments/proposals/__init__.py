@@ -1,0 +1,1 @@
+"""A first experiment for a table."""
