@@ -169,6 +169,7 @@ class Scanner:
         return self.at == len(self.text)
 
     def peek(self, token: str) -> bool:
+        """Return whether ``token`` comes next, after space and comments."""
         self.ended()
         return self.text.startswith(token, self.at)
 
@@ -179,6 +180,7 @@ class Scanner:
         return found
 
     def match(self, pattern: re.Pattern[str]) -> str:
+        """Return the text that fits a pattern here, and go past it."""
         found = pattern.match(self.text, self.at)
         assert found is not None  # the parser has accepted the text
         self.at = found.end()
