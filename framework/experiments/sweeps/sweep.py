@@ -9,7 +9,6 @@ trials/NAME.json  a trial that Optuna has suggested
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -24,24 +23,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from framework import plots
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.files.text import read_settings, to_toml
+from framework.experiments.files.text import read_settings
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes.claims import Claims
-from framework.experiments.sweeps.judging import averaged, judged, mean
+from framework.experiments.sweeps.judging import averaged, mean
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
+from framework.experiments.sweeps.settings import BASE, SWEEP, checksum, folds_of, put, require_same, settings_of
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
 from framework.experiments.views.comparing import compared
-from framework.extras import required
 from framework.files import write_whole
-from framework.reports.comparing import differing_settings
-from framework.settings.messages import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SWEEP = "sweep.toml"
-BASE = "base.toml"
 WAIT = 0.2
 """Seconds between two looks at runs that other processes train."""
 
@@ -83,7 +78,7 @@ class Sweep:
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}")
         text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
         self.settings, _ = read_settings(text, str(self.path / SWEEP))
-        if self.settings.pop("checksum", None) != _checksum(text, base):
+        if self.settings.pop("checksum", None) != checksum(text, base):
             raise SettingsError(
                 f"{os.fspath(path)!r} is a sweep whose {SWEEP} or {BASE} was changed after it was made, so its runs "
                 "would not be those of its table; undo the change, or make another sweep in another folder. Only the "
@@ -133,63 +128,15 @@ class Sweep:
             SettingsError: The experiment of a trial is wrong, the objective is not a column, or the folder has
                 something else.
         """
-        space = [varied(text) for text in changes]
-        names = [each.setting for each in space]
-        if len({*names}) < len(names):
-            raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
-        for argument, number, least, fixed in (
-            ("random", random, 1, set()),
-            ("halving", halving, 2, {"trainer.epochs"}),
-            ("folds", folds, 2, {"validation", "fold"}),
-            ("optuna", optuna, 1, set()),
-            ("seed", seed, 0, set()),
-        ):
-            if (number is not None or argument == "seed") and (type(number) is not int or number < least):
-                raise SettingsError(
-                    f"sweep: argument '{argument}' must be a whole number, {least} or more; got {number!r}"
-                )
-            if number is not None and (twice := fixed & {*names}):
-                raise SettingsError(f"--set {twice.pop()}: {argument} sets it; leave it out, or give one value")
-        if mode not in (None, "min", "max"):
-            raise SettingsError(f"sweep: argument 'mode' must be 'min' or 'max'; got {mode!r}")
-        if optuna is not None:
-            if random is not None or halving is not None or not space:
-                raise SettingsError("--optuna N needs varied settings, and neither --random nor --halving")
-            required("optuna", "--optuna")
-        settings = {"set": [*changes], "random": random, "halving": halving, "folds": folds, "optuna": optuna}
-        settings["seed"] = seed
-        some = trials(space, random if optuna is None else min(optuna, 20), seed)  # of Optuna, they are examples
-        drawn = [(*trial, *fold) for trial in some for fold in _folds(folds)]
-        columns = {judged(each, objective, mode) for each in experiment.variants(drawn)}
-        if len(columns) != 1:
-            raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
-        column, direction = columns.pop()
-        text, base = to_toml(settings | {"objective": column, "mode": direction}), to_toml(experiment.bare())
-        text += to_toml({"checksum": _checksum(text, base)})
-        folder = Path(path).absolute()
+        numbers = {"random": random, "halving": halving, "folds": folds, "optuna": optuna, "seed": seed}
+        files = settings_of(experiment, changes, numbers, objective, mode)
         try:
-            _put(folder, {SWEEP: text, BASE: base}, os.fspath(path))
+            put(Path(path).absolute(), files, os.fspath(path))
         except OSError as error:
             raise SettingsError(f"the folder of the sweep must be one that can be written; {error}") from None
         sweep = cls(path)
-        sweep._require_same(text, base, os.fspath(path))
+        require_same(sweep.path, files, os.fspath(path))
         return sweep
-
-    def _require_same(self, settings: str, base: str, path: str) -> None:
-        """Refuse a folder with another sweep, and name the settings that differ."""
-        said = []
-        for name, text, flag in ((SWEEP, settings, "--"), (BASE, base, "")):
-            both = [read_settings(each, name)[0] for each in ((self.path / name).read_text(encoding="utf-8"), text)]
-            for each in both:
-                each.pop("checksum", None)
-            for key, values in differing_settings(both):
-                was, now = ("none" if value in (None, "") else brief(value).strip("'") for value in values)
-                said.append(f"{flag}{key}: {was} there, {now} now")
-        if said:
-            raise SettingsError(
-                f"the folder {path!r} has a sweep with other settings: {'; '.join(said)}. To continue that sweep: "
-                f"framework sweep {path}; to start this one, give another folder with --out"
-            )
 
     @property
     def trials(self) -> dict[str, Trial]:
@@ -224,7 +171,7 @@ class Sweep:
         """Return the changes of a run; none if Optuna has not suggested them yet."""
         number, _, fold = name.partition("-")
         trial = self._suggested(number) if self._drawn is None else self._drawn[int(number)]
-        return () if trial is None else (*trial, *_folds(self.settings.get("folds"))[int(fold or 0)])
+        return () if trial is None else (*trial, *folds_of(self.settings.get("folds"))[int(fold or 0)])
 
     def _suggested(self, number: str) -> Trial | None:
         """Return the trial of a number that Optuna has suggested."""
@@ -465,47 +412,3 @@ class Sweep:
         except (SettingsError, OSError):
             if not is_begun(path):  # else by another process, because this one seemed dead
                 raise
-
-
-def _checksum(settings: str, base: str) -> str:
-    """Return a text that changes with the settings of a sweep and of its experiment, except for the paths of data."""
-    fixed, shared = read_settings(settings, SWEEP)[0], read_settings(base, BASE)[0]
-    fixed.pop("checksum", None)
-    for name in ("data", "validation"):
-        if isinstance(table := shared.get(name), dict):
-            table.pop("path", None)
-    return hashlib.sha256(json.dumps([fixed, shared], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _folds(number: int | None) -> list[Trial]:
-    """Return the changes of each fold."""
-    return [()] if number is None else [(f"validation={1 / number!r}", f"fold={fold}") for fold in range(number)]
-
-
-def _put(folder: Path, files: dict[str, str], name: str) -> None:
-    """Make a folder with files, whole or not at all; one that is there with contents stays.
-
-    Raises:
-        SettingsError: It has other contents; with its ``name``.
-        OSError: It cannot be made.
-    """
-    if (folder / SWEEP).exists():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}")
-    new.mkdir()
-    try:
-        for file, text in files.items():
-            (new / file).write_text(text, encoding="utf-8", newline="\n")
-        for inner in ("runs", "claims", "trials"):
-            (new / inner).mkdir()
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():
-            raise SettingsError(f"the folder {name!r} must be new or empty, or that of a sweep; give --out another")
-        if folder.is_dir():
-            folder.rmdir()
-        new.rename(folder)
-    except OSError:
-        if not (folder / SWEEP).exists():  # else made by another process at this moment
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""The settings of a sweep: checked, written into its folder, and compared with those that are there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from framework.errors import SettingsError
+from framework.experiments.experiment import Experiment
+from framework.experiments.files.text import read_settings, to_toml
+from framework.experiments.sweeps.judging import judged
+from framework.experiments.sweeps.space import Trial, trials, varied
+from framework.extras import required
+from framework.reports.comparing import differing_settings
+from framework.settings.messages import brief
+
+SWEEP = "sweep.toml"
+BASE = "base.toml"
+
+NUMBERS = {
+    "random": (1, ()),
+    "halving": (2, ("trainer.epochs",)),
+    "folds": (2, ("validation", "fold")),
+    "optuna": (1, ()),
+    "seed": (0, ()),
+}
+"""The smallest value of each number, and the settings that it sets."""
+
+
+def settings_of(
+    experiment: Experiment,
+    changes: Sequence[str],
+    numbers: Mapping[str, int | None],
+    objective: str | None,
+    mode: str | None,
+) -> dict[str, str]:
+    """Return the files of a sweep by name, after all checks; see ``Sweep.create``."""
+    space = [varied(text) for text in changes]
+    names = [each.setting for each in space]
+    if len({*names}) < len(names):
+        raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
+    for argument, number in numbers.items():
+        least, fixed = NUMBERS[argument]
+        if (number is not None or argument == "seed") and (type(number) is not int or number < least):
+            raise SettingsError(f"sweep: argument '{argument}' must be a whole number, {least} or more; got {number!r}")
+        if number is not None and (twice := {*fixed} & {*names}):
+            raise SettingsError(f"--set {twice.pop()}: {argument} sets it; leave it out, or give one value")
+    if mode not in (None, "min", "max"):
+        raise SettingsError(f"sweep: argument 'mode' must be 'min' or 'max'; got {mode!r}")
+    random, optuna = numbers["random"], numbers["optuna"]
+    if optuna is not None:
+        if random is not None or numbers["halving"] is not None or not space:
+            raise SettingsError("--optuna N needs varied settings, and neither --random nor --halving")
+        required("optuna", "--optuna")
+    count = random if optuna is None else min(optuna, 20)  # of Optuna, they are examples
+    some = trials(space, count, numbers["seed"] or 0)
+    drawn = [(*trial, *fold) for trial in some for fold in folds_of(numbers["folds"])]
+    columns = {judged(each, objective, mode) for each in experiment.variants(drawn)}
+    if len(columns) != 1:
+        raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
+    column, direction = columns.pop()
+    settings = {"set": [*changes], **numbers, "objective": column, "mode": direction}
+    text, base = to_toml(settings), to_toml(experiment.bare())
+    return {SWEEP: text + to_toml({"checksum": checksum(text, base)}), BASE: base}
+
+
+def checksum(settings: str, base: str) -> str:
+    """Return a text that changes with the settings of a sweep and of its experiment, except for the paths of data."""
+    fixed, shared = read_settings(settings, SWEEP)[0], read_settings(base, BASE)[0]
+    fixed.pop("checksum", None)
+    for name in ("data", "validation"):
+        if isinstance(table := shared.get(name), dict):
+            table.pop("path", None)
+    return hashlib.sha256(json.dumps([fixed, shared], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def require_same(folder: Path, files: Mapping[str, str], path: str) -> None:
+    """Refuse a folder with another sweep, and name the settings that differ."""
+    said = []
+    for name, flag in ((SWEEP, "--"), (BASE, "")):
+        both = [read_settings(each, name)[0] for each in ((folder / name).read_text(encoding="utf-8"), files[name])]
+        for each in both:
+            each.pop("checksum", None)
+        for key, values in differing_settings(both):
+            was, now = ("none" if value in (None, "") else brief(value).strip("'") for value in values)
+            said.append(f"{flag}{key}: {was} there, {now} now")
+    if said:
+        raise SettingsError(
+            f"the folder {path!r} has a sweep with other settings: {'; '.join(said)}. To continue that sweep: "
+            f"framework sweep {path}; to start this one, give another folder with --out"
+        )
+
+
+def folds_of(number: int | None) -> list[Trial]:
+    """Return the changes of each fold."""
+    return [()] if number is None else [(f"validation={1 / number!r}", f"fold={fold}") for fold in range(number)]
+
+
+def put(folder: Path, files: Mapping[str, str], name: str) -> None:
+    """Make a folder with files, whole or not at all; one that is there with contents stays.
+
+    Raises:
+        SettingsError: It has other contents; with its ``name``.
+        OSError: It cannot be made.
+    """
+    if (folder / SWEEP).exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}")
+    new.mkdir()
+    try:
+        for file, text in files.items():
+            (new / file).write_text(text, encoding="utf-8", newline="\n")
+        for inner in ("runs", "claims", "trials"):
+            (new / inner).mkdir()
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():
+            raise SettingsError(f"the folder {name!r} must be new or empty, or that of a sweep; give --out another")
+        if folder.is_dir():
+            folder.rmdir()
+        new.rename(folder)
+    except OSError:
+        if not (folder / SWEEP).exists():  # else made by another process at this moment
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
