@@ -111,7 +111,7 @@ def step(name, batch, shards):
     @on("epoch_begin")
     def forget(run):
         end[:] = -np.inf, -np.inf
-        if clock() > last:
+        if run.step and clock() > last:
             run.stop("measured")
 
     trainer = Trainer(
