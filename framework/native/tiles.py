@@ -17,12 +17,16 @@ class Registers(NamedTuple):
 
 
 _PRODUCT = """
-def stripe(lanes, rows, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
+def stripe(lanes, rows, fewer, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
     whole = m - m % rows
     for i in range(0, whole, rows):
         at, to = a[i * row_a:], c[i * row_c:]
         tile(lanes, rows, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
-    for i in range(whole, m):
+    part = m - (m - whole) % fewer
+    for i in range(whole, part, fewer):
+        at, to = a[i * row_a:], c[i * row_c:]
+        tile(lanes, fewer, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
+    for i in range(part, m):
         at, to = a[i * row_a:], c[i * row_c:]
         tile(lanes, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
 
@@ -102,7 +106,8 @@ def product_text(real: str, registers: Registers, *, blas: bool) -> str:
 def _stripe(test: str, lanes: int, rows: int, vectors: int, left: str) -> str:
     """Return the call for some columns, in the shape of a tile; it masks the last vector unless ``left`` is "0"."""
     masked = int(left != "0")
-    given = f"{lanes}, {rows}, {vectors}, {masked}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share"
+    shape = f"{lanes}, {rows}, {1 if masked else 2}, {vectors}, {masked}"  # of fewer rows, two at a time where it pays
+    given = f"{shape}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share"
     return f"if {test}:\n{' ' * 20}stripe({given}, {left})"
 
 

@@ -50,6 +50,8 @@ class Kernel:
             for name, spec in source.memory.items()
             if isinstance(spec[0], int)
         }
+        places = [spec for spec in source.memory.values() if spec[2:3] == ("buffers",)]
+        self._changed = [(self._wiring.operations[i].layer, name) for _, i, _, name in places]
         self._kept = (np.zeros((0, self._width), plan.dtype), np.zeros((0, self._width), plan.dtype))
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
@@ -59,8 +61,7 @@ class Kernel:
     @property
     def buffers(self) -> list[Array]:
         """The arrays that layers change besides their parameters."""
-        places = (spec for spec in self._source.memory.values() if spec[2:3] == ("buffers",))
-        return [self._wiring.operations[i].layer.buffers[name] for _, i, _, name in places]
+        return [layer.buffers[name] for layer, name in self._changed]
 
     def _dtype(self, name: str) -> str:
         kind = name.partition("_")[0]
