@@ -289,10 +289,12 @@ class OtherGradient:
         self._exchange()
 
     def _exchange(self) -> None:
+        assign = object.__setattr__  # an assignment to ``gradient`` would copy into the array
         for place, (each, gradient, views, frozen) in enumerate(self._held):
             self._held[place] = each, each.gradient, each.gradients, each.frozen_gradients
-            object.__setattr__(each, "gradient", gradient)  # an assignment would copy into the array
-            each.gradients, each.frozen_gradients = views, frozen
+            assign(each, "gradient", gradient)
+            assign(each, "gradients", views)
+            assign(each, "frozen_gradients", frozen)
 
 
 class Columns(NamedTuple):
