@@ -162,6 +162,10 @@ class Parameters(Mapping[str, Array]):
             vector[...] = self.vector
         self._lay(self._shapes, vector, gradient)
 
+    def follow(self, other: Parameters) -> None:
+        """Become a view of the values of others that are laid out alike, with a gradient of its own."""
+        self._move(other.vector, np.zeros_like(self.gradient))
+
     @property
     def frozen(self) -> tuple[str, ...]:
         """The names of the frozen parameters, in order."""

@@ -117,7 +117,7 @@ class Sharded(Strategy):
         settings: DataParallel,
         workers: Workers,
         *,
-        mixes_rows: bool = False,
+        mixed: int = 0,
         noted: Callable[[], bool] = lambda: False,
         agree: Callable[[Exception | None], None] | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Sharded(Strategy):
         Args:
             settings: The settings.
             workers: The workers.
-            mixes_rows: Whether a layer needs sums over all rows of a batch.
+            mixed: How many rows layers mix at once; 0 where no layer does.
             noted: Returns whether a signal has come to this worker of which the others may not know.
             agree: Sends the signal or an error to all workers, which raise the error; None raises it here alone.
         """
@@ -138,7 +138,8 @@ class Sharded(Strategy):
             self._new = partial(workers.tree, self.shards)
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
         self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
-        self._mixes, self._turns, self._twins = mixes_rows, Turns(workers, self._own, self._new), dict[int, Model]()
+        self._mixed, self._twins = mixed, dict[int, Model]()
+        self._turns: Turns[Sums] = Turns(workers, self._own, self._new)
 
     def _start(self, rows: int, shard: int) -> int:
         """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
@@ -174,14 +175,16 @@ class Sharded(Strategy):
         self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
     ) -> Sums:
         rows = rows_in(batch[1])
+        if 0 < self._mixed < rows:
+            return self._by_parts(fill, model, batch, count, key)
         jobs = {
             shard: partial(fill, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
             for shard, part in self.parts(rows)
         }
-        gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixes else ()
+        gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixed else ()
         length = gradient.size + sum(buffer.size for buffer in buffers)
         planned, error = self._planned, None
-        compute = self._together if self._mixes else self._one_by_one
+        compute = self._together if self._mixed else self._one_by_one
         for shard, sums, numbers, error in compute(jobs, model, rows):
             planned = planned or self._plan(sums, length, gradient.dtype)
             self._put(planned, shard, numbers, sums, error)
@@ -195,6 +198,19 @@ class Sharded(Strategy):
             buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
             place += buffer.size
         return found
+
+    def _by_parts(
+        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+    ) -> Sums:
+        """Compute the rows that are mixed at once, then the next ones."""
+        gradient, total = np.zeros_like(model.parameters.gradient), dict[str, tuple[float, ...]]()
+        for place, start in enumerate(range(0, rows_in(batch[1]), self._mixed)):
+            part = rows_of_batch(batch, slice(start, start + self._mixed))
+            for name, found in self.gradient(fill, model, part, count, (*key, place)).items():
+                total[name] = tuple(map(sum, zip(found, total.get(name, (0.0,) * len(found)), strict=True)))
+            gradient += model.parameters.gradient
+        model.parameters.gradient[...] = gradient
+        return total
 
     def _one_by_one(self, jobs: _Jobs, model: Model, _rows: int) -> Iterator[_Computed]:
         """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile."""
@@ -220,22 +236,22 @@ class Sharded(Strategy):
         return known[1]
 
     def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
-        """Compute the shards in turns, each with a copy of the model; shard 0 gives the new buffers too."""
-        for shard in jobs:
+        """Compute the shards in turns, the last one with the model itself; shard 0 gives the new buffers too."""
+        models = dict.fromkeys([*jobs][-1:], model)
+        for shard in [*jobs][:-1]:
             twin = self._twins.get(shard)
             if twin is None or twin.parameters.frozen != model.parameters.frozen:
-                self._twins[shard] = model.copy()
-            else:
-                twin.parameters.vector = model.parameters.vector
-                for name, buffer in model.buffers.items():
-                    twin.buffers[name][...] = buffer
-        found, error = self._turns.run({shard: partial(job, self._twins[shard]) for shard, job in jobs.items()}, rows)
+                twin = self._twins[shard] = model.copy()
+                twin.parameters.follow(model.parameters)
+            for name, buffer in model.buffers.items():
+                twin.buffers[name][...] = buffer
+            models[shard] = twin
+        found, error = self._turns.run({shard: partial(job, models[shard]) for shard, job in jobs.items()}, rows)
         for shard in self._own:
             numbers: Array = np.zeros(0)
             if shard in found:
-                twin = self._twins[shard]
-                new = [buffer if shard == 0 else np.zeros_like(buffer) for buffer in twin.buffers.values()]
-                numbers = np.concatenate([twin.parameters.gradient, *map(np.ravel, new)])
+                new = [buffer if shard == 0 else np.zeros_like(buffer) for buffer in models[shard].buffers.values()]
+                numbers = np.concatenate([models[shard].parameters.gradient, *map(np.ravel, new)])
             yield shard, found.get(shard, {}), numbers, error
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:

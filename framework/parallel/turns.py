@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from framework.arrays import WHOLE_BATCH, Array, WholeBatch
+from framework.errors import UsageError
 from framework.parallel.workers import AllReduce, Tree, Workers
 
 Result = TypeVar("Result")
 
 
-class Turns:
-    """Computes the shards of this worker in turns: one exchange with the other workers for each sum."""
+class Turns(Generic[Result]):
+    """Computes the shards of this worker in turns: one exchange with the other workers for each sum.
+
+    The last shard runs in the thread of the caller, and each other one in a thread that waits while another one runs.
+    """
 
     def __init__(self, workers: Workers, own: Iterable[int], new: Callable[..., Tree | AllReduce]) -> None:
         """Plan no sums yet: the first call of ``run`` finds their number and their lengths.
@@ -27,47 +31,77 @@ class Turns:
             own: The shards of this worker.
             new: Makes a sum over all shards, given its length, its dtype, and the length of its tail.
         """
-        self._workers, self._own, self._new = workers, own, new
-        self._trees: list[tuple[Tree | AllReduce, int, str] | None] = []  # with length and dtype; None is the end
+        self._workers, self._own, self._new = workers, [*own], new
+        self._planned: list[tuple[Any, Tree | AllReduce | None]] = []  # (None, None) where the computation ends
+        self._threads = ThreadPoolExecutor(max(len(self._own) - 1, 1), "shard")  # which start when they are needed
 
     def run(self, jobs: Mapping[int, Callable[[], Result]], rows: int) -> tuple[dict[int, Result], Exception | None]:
         """Return what the jobs of the shards give, and the error of one of them.
 
         If a shard of any worker has an error, all workers break off, and may have no results.
         """
-        turns = {shard: _Turn(job, rows) for shard, job in jobs.items()}
-        found: Array | None = None
+        self._jobs, self._number = jobs, 0
+        self._error: Exception | None = None
+        self._sum: Array | None = None
+        *before, last = [*jobs] or [-1]
+        self._turns = {shard: _Turn(self._threads, jobs[shard], rows) for shard in before}
+        token = WHOLE_BATCH.set(WholeBatch(rows, self._total))
+        results: dict[int, Result] = {}
         try:
-            for number in count():
-                for turn in turns.values():
-                    turn.move(found)
-                error = next((turn.error for turn in turns.values() if turn.error is not None), None)
-                wanted = {shard: turn.wanted for shard, turn in turns.items() if turn.wanted is not None}
-                if number == len(self._trees) and not self._learn(wanted, failed=error is not None):
-                    return {}, error
-                if (planned := self._trees[number]) is None:
-                    return {shard: turn.results[0] for shard, turn in turns.items() if turn.results}, error
-                tree, length, dtype = planned
-                for shard in self._own:
-                    vector, tail = tree.leaf(shard)
-                    vector[...], tail[0] = wanted.get(shard, 0.0), error is not None
-                found = np.empty(length, dtype)
-                if tree.total(found)[0]:
-                    return {}, error
+            try:
+                results = {last: jobs[last]()} if jobs else {}
+            except Exception as error:  # noqa: BLE001 (returned, after the sum that the others wait for)
+                self._error = error
+            while self._next({}) is not None:  # of a worker without rows, or after an error
+                pass
+        except _Left:
+            return {}, self._error
         finally:
-            for turn in turns.values():
+            WHOLE_BATCH.reset(token)
+            for turn in self._turns.values():
                 turn.leave()
-        raise AssertionError
+        return {shard: turn.results[0] for shard, turn in self._turns.items() if turn.results} | results, self._error
 
-    def _learn(self, wanted: Mapping[int, Array], *, failed: bool) -> bool:
-        """Plan the next sum, and return whether all workers could."""
-        form = next(((len(array), array.dtype.str) for array in wanted.values()), None)
-        told = self._workers.gather((form, failed))
-        if any(each for _, each in told):
-            return False
-        forms = [each for each, _ in told if each is not None]
-        self._trees.append((self._new(*forms[0], 1), *forms[0]) if forms else None)
-        return True
+    def _total(self, array: Array) -> Array:
+        """Return the sum of an array of the last shard and of those of all others."""
+        found = self._next({[*self._jobs][-1]: array})
+        if found is None:
+            raise _Left
+        return found
+
+    def _next(self, wanted: dict[int, Array]) -> Array | None:
+        """Compute the other shards up to their next sum, and return the sum over all; None at the end."""
+        for shard, turn in self._turns.items():
+            if (array := turn.move(self._sum)) is not None:
+                wanted[shard] = array
+            self._error = self._error or turn.error
+        forms = {shard: (len(array), array.dtype.str) for shard, array in wanted.items()}
+        if self._number == len(self._planned):
+            self._plan(next(iter(forms.values()), None))
+        form, tree = self._planned[self._number]
+        if self._error is None and forms != ({} if form is None else dict.fromkeys(self._jobs, form)):
+            self._error = UsageError(
+                "DataParallel: the layers of a shard add up other numbers over all rows than those of another shard or "
+                "than in the first step; let every batch go through the same layers"
+            )
+        if tree is None:
+            return None
+        for shard in self._own:
+            vector, tail = tree.leaf(shard)
+            vector[...] = wanted[shard] if forms.get(shard) == form else 0.0
+            tail[0] = self._error is not None
+        self._number, self._sum = self._number + 1, np.empty(*form)
+        if tree.total(self._sum)[0]:
+            raise _Left
+        return self._sum
+
+    def _plan(self, form: Any) -> None:
+        """Plan the next sum with all workers."""
+        told = self._workers.gather((form, self._error is not None))
+        if any(failed for _, failed in told):
+            raise _Left
+        form = next((each for each, _ in told if each is not None), None)
+        self._planned.append((form, None if form is None else self._new(*form, 1)))
 
 
 class _Left(BaseException):
@@ -77,50 +111,45 @@ class _Left(BaseException):
 class _Turn(Generic[Result]):
     """The computation of one shard, in a thread that runs only within ``move``."""
 
-    def __init__(self, job: Callable[[], Result], rows: int) -> None:
-        self.wanted: Array | None = None
+    def __init__(self, threads: ThreadPoolExecutor, job: Callable[[], Result], rows: int) -> None:
         self.error: Exception | None = None
         self.results: list[Result] = []
-        self._sum: Array | None = None
-        self._job, self._rows, self._ended, self._leaving = job, rows, False, False
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._job, self._rows, self._ended = job, rows, False
+        self._given, self._wanted = SimpleQueue[Any](), SimpleQueue[Array | None]()
         context: Any = contextvars.copy_context()  # NumPy's errstate
-        self._thread = threading.Thread(target=context.run, args=(self._work,), daemon=True)
-        self._thread.start()
+        self._done = threads.submit(context.run, self._work)
 
-    def move(self, total: Array | None) -> None:
-        """Compute up to the next sum, or to the end, given the sum that was wanted last."""
-        if not self._ended:
-            self.wanted, self._sum = None, total
-            self._go.release()
-            self._stopped.acquire()
+    def move(self, total: Array | None) -> Array | None:
+        """Compute on, given the sum that was wanted last, and return what the next sum is of; None at the end."""
+        if self._ended:
+            return None
+        self._given.put(total)
+        return self._wanted.get()
 
     def leave(self) -> None:
-        """End the thread."""
-        if not self._ended:
-            self._leaving = True
-            self._go.release()
-        self._thread.join()
+        """End the computation."""
+        self._given.put(_Left)
+        self._done.exception()
 
     def _work(self) -> None:
         WHOLE_BATCH.set(WholeBatch(self._rows, self._total))
         try:
-            self._wait()
+            self._take()
             self.results.append(self._job())
         except _Left:
             return
         except Exception as error:  # noqa: BLE001 (raised by the thread that has started this one)
             self.error = error
         self._ended = True
-        self._stopped.release()
+        self._wanted.put(None)
 
-    def _wait(self) -> None:
-        self._go.acquire()
-        if self._leaving:
+    def _total(self, array: Array) -> Array:
+        self._wanted.put(array)
+        found: Array = self._take()
+        return found
+
+    def _take(self) -> Any:
+        found = self._given.get()
+        if found is _Left:
             raise _Left
-
-    def _total(self, array: Array) -> Any:
-        self.wanted = array
-        self._stopped.release()
-        self._wait()
-        return self._sum
+        return found

@@ -200,7 +200,7 @@ def mixing(model: Model) -> bool:
     return any(isinstance(part, Layer) and (part.mixes_rows or part._initial_buffers()) for _, part in model.placed())
 
 
-def require_shards(model: Model, strategy: DataParallel | None, accumulate: int, name: str) -> None:
+def require_shards(model: Model, strategy: DataParallel | None, name: str) -> None:
     """Refuse layers that need all rows of a batch, unless their formula says how parts of it are computed.
 
     Raises:
@@ -220,8 +220,3 @@ def require_shards(model: Model, strategy: DataParallel | None, accumulate: int,
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}: {error}; "
                 "or use a layer of each row alone, such as LayerNorm, or leave the strategy out"
             ) from None
-        if accumulate > 1:
-            raise SettingsError(
-                f"{name}: strategy=DataParallel computes a batch at once for {where} which mixes its rows; got "
-                f"accumulate={accumulate}; leave accumulate out"
-            )

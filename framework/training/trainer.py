@@ -204,15 +204,16 @@ class Trainer(Component):
         with self._workers() as team:
             with rows_of_parts(validation):
                 run, source, held_out = self._prepared(model, data, validation, epochs, run, name, team)
+            shared = self.strategy is not None and not self._in_parts(run.model)
             with Session(
                 run,
                 self.callbacks,
-                lambda: source.rows_of(*self._place(run), shared=self.strategy is not None),
+                lambda: source.rows_of(*self._place(run), shared=shared),
                 flush_to_zero=self.flush_to_zero,
                 workers=team,
             ) as session:
                 engine = self._engine(session)
-                own = None if self.strategy is None else every if engine.whole else engine.strategy.own
+                own = None if not shared else every if engine.whole else engine.strategy.own
                 while session.begin_epoch():
                     engine.begin_epoch()
                     for piece in session.unfinished(source.pieces(*self._place(run), run.read, own)):
@@ -267,7 +268,7 @@ class Trainer(Component):
             require_columns(self.callbacks, self._keys(validated=held_out is not None), name)
             require_modes(self.callbacks, figures.better, name)
             require_last_batch(source.rows, self.batch_size, model, name)
-            require_shards(model, self.strategy, self.accumulate, name)
+            require_shards(model, self.strategy, name)
             layout = self._layout(run, source)
             engine = self._chosen(model, run)
             recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint(), engine)
@@ -387,6 +388,10 @@ class Trainer(Component):
         order = (run.seed, run.epoch) if self.shuffle else None
         return self._step_rows, run.batch * self._step_rows, order, run.epoch
 
+    def _in_parts(self, model: Model) -> bool:
+        """Return whether layers mix the rows of each part of a batch, whose rows must keep their order."""
+        return self.accumulate > 1 and mixing(model)
+
     def _engine(self, session: Session) -> Engine:
         """Return what makes the steps: NumPy where something acts within a step that a kernel makes whole."""
         run = session.run
@@ -397,11 +402,11 @@ class Trainer(Component):
             strategy = Sharded(
                 self.strategy,
                 session.workers,
-                mixes_rows=mixing(run.model),
+                mixed=self.batch_size if mixing(run.model) else 0,
                 noted=lambda: session.noted,
                 agree=session.agree,
             )
-            options |= {"strategy": strategy, "whole": watched or bool(hooks)}
+            options |= {"strategy": strategy, "whole": watched or bool(hooks) or self._in_parts(run.model)}
         if run.engine == "jax":
             from framework.engines.jax import JaxEngine  # noqa: PLC0415
 

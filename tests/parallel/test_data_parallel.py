@@ -10,9 +10,12 @@ import pytest
 
 from framework import (
     L2,
+    BatchNorm,
+    Composite,
     DataParallel,
     Dense,
     Layer,
+    Model,
     Sequential,
     SettingsError,
     Softmax,
@@ -79,6 +82,16 @@ def test_shards_train_as_the_whole_batch_does(network, rows):
         np.testing.assert_allclose(parts.buffers[name], buffer, rtol=1e-9, atol=1e-12)
     for key in ("loss", "val_loss"):
         np.testing.assert_allclose(sharded.history[key], plain.history[key], rtol=1e-9)
+
+
+def test_parts_of_a_batch_have_statistics_of_their_own():
+    straight, parts = pieces.normalized(rate=0.0), pieces.normalized(rate=0.0)
+    settings = {"batch_size": 20, "accumulate": 3}
+    pieces.trainer(strategy=None, **settings).fit(straight, (pieces.X, pieces.CLASSES, pieces.WEIGHTS))
+    pieces.trainer(**settings).fit(parts, (pieces.X, pieces.CLASSES, pieces.WEIGHTS))
+    np.testing.assert_allclose(parts.parameters.vector, straight.parameters.vector, rtol=1e-9, atol=1e-12)
+    for name, buffer in straight.buffers.items():
+        np.testing.assert_allclose(parts.buffers[name], buffer, rtol=1e-9, atol=1e-12)
 
 
 @needs_mpi
@@ -163,9 +176,32 @@ def test_a_layer_that_mixes_rows_by_more_than_sums_is_refused_by_name(layer, tol
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
 
 
-def test_batch_norm_takes_no_parts_of_a_batch():
-    with pytest.raises(SettingsError, match=r"layer 0, BatchNorm, which mixes its rows; got accumulate=2"):
-        pieces.trainer(accumulate=2).fit(pieces.normalized(), (pieces.X, pieces.CLASSES))
+class Sometimes(Composite):
+    """Leaves its layer out in some shards, or in the second step."""
+
+    norm: Model
+    when: str
+
+    def children(self):
+        return {"norm": self.norm}
+
+    def apply(self, x, values, record):
+        if record.training and len(record.key or ()) == 5:
+            _, _, step, shard, _ = record.key
+            record["skips"] = step == 1 if self.when == "step" else shard == 2
+            if record["skips"]:
+                return x
+        return self.forward_child("norm", x, record)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient if record.get("skips") else self.backward_child("norm", gradient, record)
+
+
+@pytest.mark.parametrize("when", ["step", "shard"])
+def test_another_number_of_sums_is_refused_in_its_step(when):
+    model = Sequential(Dense(12, 4), Sometimes(norm=BatchNorm(4), when=when), Dense(4, 3, Softmax()))
+    with pytest.raises(UsageError, match=r"add up other numbers over all rows than .* go through the same layers"):
+        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
 
 
 def test_the_jax_engine_falls_back_to_numpy_by_name():

@@ -160,6 +160,10 @@ def batch_norm_with_fewer_rows_than_shards():
     return trainer(batch_size=5).fit(normalized(), (X[:13], CLASSES[:13]))
 
 
+def batch_norm_in_parts():
+    return trainer(batch_size=20, accumulate=2, epochs=2).fit(normalized("float32"), (X, CLASSES, WEIGHTS))
+
+
 def gru():
     model = Sequential(Reshape((4, 3)), GRU(units=6), Dense(units=1))
     return trainer(loss=MeanSquaredError(), metrics=[R2()]).fit(model, (X, X[:, 0]), (X[:30], X[:30, 0]))
@@ -339,6 +343,7 @@ CASES = {
         gru,
         batch_norm,
         batch_norm_with_fewer_rows_than_shards,
+        batch_norm_in_parts,
         own_layers_that_mix_rows,
         parts_of_shards_drawn_by_weight,
         several_outputs,
