@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -58,9 +58,10 @@ class Turns(Generic[Result]):
             return {}, self._error
         finally:
             WHOLE_BATCH.reset(token)
-            for turn in self._turns.values():
+            turns, self._turns, self._jobs = self._turns, {}, {}  # so that no cycle keeps the threads
+            for turn in turns.values():
                 turn.leave()
-        return {shard: turn.results[0] for shard, turn in self._turns.items() if turn.results} | results, self._error
+        return {shard: turn.results[0] for shard, turn in turns.items() if turn.results} | results, self._error
 
     def _total(self, array: Array) -> Array:
         """Return the sum of an array of the last shard and of those of all others."""
@@ -114,27 +115,29 @@ class _Turn(Generic[Result]):
     def __init__(self, threads: ThreadPoolExecutor, job: Callable[[], Result], rows: int) -> None:
         self.error: Exception | None = None
         self.results: list[Result] = []
-        self._job, self._rows, self._ended = job, rows, False
+        self._threads, self._job, self._rows, self._ended = threads, job, rows, False
         self._given, self._wanted = SimpleQueue[Any](), SimpleQueue[Array | None]()
-        context: Any = contextvars.copy_context()  # NumPy's errstate
-        self._done = threads.submit(context.run, self._work)
+        self._done: Future[None] | None = None
 
     def move(self, total: Array | None) -> Array | None:
         """Compute on, given the sum that was wanted last, and return what the next sum is of; None at the end."""
         if self._ended:
             return None
-        self._given.put(total)
+        if self._done is None:
+            self._done = self._threads.submit(contextvars.copy_context().run, self._work)  # with NumPy's errstate
+        else:
+            self._given.put(total)
         return self._wanted.get()
 
     def leave(self) -> None:
         """End the computation."""
-        self._given.put(_Left)
-        self._done.exception()
+        if self._done is not None:
+            self._given.put(_Left)
+            self._done.exception()
 
     def _work(self) -> None:
         WHOLE_BATCH.set(WholeBatch(self._rows, self._total))
         try:
-            self._take()
             self.results.append(self._job())
         except _Left:
             return
@@ -145,11 +148,8 @@ class _Turn(Generic[Result]):
 
     def _total(self, array: Array) -> Array:
         self._wanted.put(array)
-        found: Array = self._take()
-        return found
-
-    def _take(self) -> Any:
         found = self._given.get()
         if found is _Left:
             raise _Left
-        return found
+        sums: Array = found
+        return sums
