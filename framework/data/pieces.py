@@ -80,9 +80,13 @@ class Piece:
         Args:
             own: The rows of it that will be used; the other rows of x and y are undefined. None is all of them.
         """
-        x, y, weight = self.arrays
-        part = slice(self.place, self.place + self.size)
         self.place += self.size
+        return self.taken(own)
+
+    def taken(self, own: slice | None = None) -> Batch:
+        """Return the batch that was taken last, in the same memory; ``own`` is as in ``take``."""
+        x, y, weight = self.arrays
+        part = slice(self.place - self.size, self.place)
         if self._order is None:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]

@@ -40,7 +40,6 @@ class Engine:
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
         strategy: Shares out a batch to workers, and adds up their results.
-        whole: Whether this worker reads whole batches. Otherwise it reads only the rows that it computes.
     """
 
     def __init__(
@@ -52,12 +51,11 @@ class Engine:
         part_rows: int,
         regularizers: Sequence[Regularizer] = (),
         strategy: Strategy | None = None,
-        whole: bool = True,
     ) -> None:
         """Prepare for a run."""
         self.run, self.figures, self.call = run, figures, call
         self.part_rows, self.regularizers = part_rows, regularizers
-        self.strategy, self.whole = Strategy() if strategy is None else strategy, whole
+        self.strategy = Strategy() if strategy is None else strategy
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
 
@@ -73,22 +71,17 @@ class Engine:
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
-        if not self.whole:
-            self.strategy.complete(piece)
-        batch = piece.take() if self.whole else piece.take(self.strategy.own(piece.next_rows))
+        self.strategy.complete(piece)
+        own = self.strategy.own(piece.next_rows)
+        batch = piece.take(own)
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
             return
-        run.begin_step(batch)
+        run.begin_step(batch, None if own is None else piece.taken)
         self.call("on_batch_begin")
-        try:
-            sums = self.gradient(batch)
-            self.call("on_gradients")
-            self.update()
-        except Exception:
-            if not self.whole:
-                run.current = piece.part(piece.place - piece.size, piece.place)  # the whole batch, to find the cause
-            raise
+        sums = self.gradient(batch)
+        self.call("on_gradients")
+        self.update()
         run.finish_step(sums)
         self.call("on_batch_end")
 

@@ -146,6 +146,8 @@ class Sharded(Strategy):
         return -(-rows * shard // self.shards)
 
     def own(self, rows: int) -> slice:
+        if 0 < self._mixed < rows:
+            return slice(0, rows)  # a shard has rows of each part
         return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
 
     def complete(self, piece: Piece) -> None:

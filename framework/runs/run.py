@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, Batch
 from framework.data.sources import prepare
 from framework.errors import CallbackError, DataError, SettingsError, UsageError
 from framework.losses import Loss
@@ -53,8 +53,6 @@ class Run(Progress):
         loss_function: The loss that is minimized.
         history: A row for each finished epoch.
         memories: What callbacks remember, by the name of the callback.
-        current: (x, y, weight) of the current batch, where x is a dict for a model of several inputs: working memory
-            that the next batch overwrites.
         in_step: True while a batch is being processed and its update is not applied yet.
         hook: The hook that is being called, or None.
         waiting: The callbacks that this hook has not been called for yet.
@@ -79,7 +77,8 @@ class Run(Progress):
         self.loss_function = loss_function
         self.history = History()
         self.memories: dict[str, Memory] = {}
-        self.current: tuple[Any, Array, Array | None] | None = None
+        self._current: Batch | None = None
+        self._whole: Callable[[], Batch] | None = None  # gives all rows, where the current batch has not got them
         self.in_step = False
         self.kept: dict[str, Array] | None = None
         self.hook: str | None = None
@@ -100,6 +99,21 @@ class Run(Progress):
     @progress.setter
     def progress(self, progress: Progress) -> None:
         self.__dict__.update(vars(progress))
+
+    @property
+    def current(self) -> Batch | None:
+        """(x, y, weight) of the current batch, where x is a dict for a model of several inputs.
+
+        It is working memory that the next batch overwrites. Its rows may be gathered when it is read: of several
+        workers each has its own ones alone, and a kernel needs none.
+        """
+        if self._whole is not None:
+            self._current, self._whole = self._whole(), None
+        return self._current
+
+    @current.setter
+    def current(self, batch: Batch | Callable[[], Batch] | None) -> None:
+        self._current, self._whole = (None, batch) if callable(batch) else (batch, None)
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -281,9 +295,14 @@ class Run(Progress):
         """Whether ``fit`` or ``resume`` is running."""
         return self._training is not None
 
-    def begin_step(self, batch: tuple[Any, Array, Array | None]) -> None:
-        """Set the current batch, and keep the model's buffers, which forward may change before the step is made."""
-        self.current, self.in_step = batch, True
+    def begin_step(self, batch: Batch, whole: Callable[[], Batch] | None = None) -> None:
+        """Set the current batch, and keep the model's buffers, which forward may change before the step is made.
+
+        Args:
+            batch: The batch.
+            whole: Fills the rows that are missing in it, and returns it; None where it has all of them.
+        """
+        self._current, self._whole, self.in_step = batch, whole, True
         if self.model.buffers:
             self.kept = {name: array.copy() for name, array in self.model.buffers.items()}
 
@@ -302,7 +321,7 @@ class Run(Progress):
         """
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
-        batch = [leaf for part in self.current or () if part is not None for leaf in leaves(part)]
+        batch = [leaf for part in self._current or () if part is not None for leaf in leaves(part)]
         for memory in self.memories.values():
             memory.require_savable(memory, [*numbers, *self.optimizer.memory.values(), *batch])
 
@@ -325,7 +344,7 @@ class Run(Progress):
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"_training": None, "current": None, "hook": None, "waiting": []}
+        return self.__dict__ | empty | {"_training": None, "_current": None, "_whole": None, "hook": None, "waiting": []}
 
     def __copy__(self) -> Run:
         """Return a copy with its own model: two runs never share numbers."""

@@ -406,7 +406,7 @@ class Trainer(Component):
                 noted=lambda: session.noted,
                 agree=session.agree,
             )
-            options |= {"strategy": strategy, "whole": watched or bool(hooks) or self._in_parts(run.model)}
+            options |= {"strategy": strategy}
         if run.engine == "jax":
             from framework.engines.jax import JaxEngine  # noqa: PLC0415
 

@@ -14,10 +14,14 @@ from framework import (
     Composite,
     DataParallel,
     Dense,
+    HalfSquaredError,
     Layer,
     Model,
+    Neuron,
+    Run,
     Sequential,
     SettingsError,
+    SGDOptimizer,
     Softmax,
     UsageError,
     latest,
@@ -25,6 +29,9 @@ from framework import (
     on,
 )
 from framework.data.pieces import Piece
+from framework.engines import Engine
+from framework.parallel.strategy import Strategy
+from framework.runs.figures import Figures
 
 needs_mpi = pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed")
 
@@ -236,6 +243,57 @@ def test_a_worker_reads_its_own_rows_alone():
     assert x.read == [17, 16, 15]
     assert taken[0][2:5, 0].tolist() == taken[1][2:5].tolist() == [17.0, 16.0, 15.0]
     assert taken[2].tolist() == weight[order[:10]].tolist()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(reads):
+    class Half(Strategy):
+        def own(self, rows):
+            return slice(0, rows // 2)
+
+    gathered, seen = [], []
+
+    class Watched(np.ndarray):
+        def take(self, rows, **options):
+            gathered.extend(rows)
+            return self.view(np.ndarray).take(rows, **options)
+
+    model, loss = Neuron.from_weights([0.0]), HalfSquaredError()
+    run = Run(model, SGDOptimizer(model, learning_rate=0.1), loss, seed=0)
+    look = lambda hook: seen.append(run.current[0][:, 0].tolist()) if reads and hook == "on_batch_end" else None
+    engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=Half())
+    x, order = np.arange(4.0)[:, None].view(Watched), np.array([3, 1, 0, 2])
+    engine.advance(Piece((x, np.zeros(4), None), 4, 0, order))
+    assert gathered == ([3, 1, 3, 1, 0, 2] if reads else [3, 1])
+    assert seen == ([[3.0, 1.0, 0.0, 2.0]] if reads else [])
+    assert run.current[0][:, 0].tolist() == [3.0, 1.0, 0.0, 2.0]  # also after the step
+
+
+@needs_mpi
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_every_worker_reads_the_whole_batch_and_may_change_it(engine, tmp_path):
+    if engine == "compiled":
+        pytest.importorskip("llvmlite")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, numpy as np\n"
+        "import parallel_pieces as pieces\n"
+        "from framework import on\n"
+        "from framework.parallel.workers import workers\n"
+        "seen = []\n"
+        "def note(run):\n"
+        "    seen.append([float(part.sum()) for part in run.current])\n"
+        "@on('batch_begin')\n"
+        "def shift(run):\n"
+        "    if run.step % 2:\n"
+        "        run.current[0][:] += 1.0\n"
+        "hooks = [on(hook, every=3)(note) for hook in ('batch_begin', 'gradients', 'batch_end', 'epoch_end')]\n"
+        "data = pieces.X, pieces.CLASSES, pieces.WEIGHTS\n"
+        "run = pieces.trainer(callbacks=[*hooks, shift], engine=sys.argv[1]).fit(pieces.network(), data)\n"
+        "os.write(1, f'{seen} {pieces.digest(run)}\\n'.encode())\n"
+    )
+    (alone,) = pieces.launched(0, engine, program=program)
+    assert pieces.launched(2, engine, program=program) == [alone] * 2
 
 
 @needs_mpi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ class CompiledEngine(Engine):
         optimizer.steps += made
         optimizer.updating = False
         if made and (self.watched or piece.done):
-            run.current = piece.part((stop - 1) * size, stop * size)
+            run.current = partial(piece.part, (stop - 1) * size, stop * size)
         if made and self.watched:
             self.call("on_batch_end")
         return stop > first

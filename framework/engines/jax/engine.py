@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ class JaxEngine(Engine):
         seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
         self._length = min(seconds, GROWTH * steps)
         if self.watched or piece.done:
-            run.current = piece.part(piece.place - size, piece.place)
+            run.current = partial(piece.part, piece.place - size, piece.place)
         if self.watched:
             self.call("on_batch_end")
         return True
