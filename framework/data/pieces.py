@@ -84,7 +84,12 @@ class Piece:
         return self.taken(own)
 
     def taken(self, own: slice | None = None) -> Batch:
-        """Return the batch that was taken last, in the same memory; ``own`` is as in ``take``."""
+        """Return the batch that was taken last; ``own`` is as in ``take``.
+
+        It is in the same memory, so that a change of it is trained on, unless rows have to be read again.
+        """
+        if own is None and self.reread is not None:
+            return self.reread(self.place - self.size)
         x, y, weight = self.arrays
         part = slice(self.place - self.size, self.place)
         if self._order is None:

@@ -72,12 +72,13 @@ class Engine:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
         self.strategy.complete(piece)
-        own = self.strategy.own(piece.next_rows)
+        rows = piece.next_rows
+        own = self.strategy.own(rows)
         batch = piece.take(own)
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
             return
-        run.begin_step(batch, None if own is None else piece.taken)
+        run.begin_step(batch, None if own == slice(0, rows) else piece.taken)
         self.call("on_batch_begin")
         sums = self.gradient(batch)
         self.call("on_gradients")

@@ -124,7 +124,15 @@ class MPIWorkers(Workers):
 
     def gather(self, value: Value) -> list[Value]:
         with self._operation():
-            return self._comm.allgather(value)  # type: ignore[no-any-return]
+            found: list[tuple[int, Value]] = self._comm.allgather((self._depth, value))
+        depths = [depth for depth, _ in found]
+        if len(set(depths)) > 1:
+            inner = depths.index(max(depths))
+            raise UsageError(
+                f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not; call fit "
+                "on all workers, or there with a trainer without a strategy"
+            )
+        return [value for _, value in found]
 
     def share(self, size: int) -> Array | None:
         memory = None
@@ -172,6 +180,11 @@ class MPIWorkers(Workers):
 
     @contextmanager
     def guard(self, timeout: float) -> Iterator[None]:
+        if self._depth and self._thread != threading.get_ident():
+            raise UsageError(
+                "fit: another thread of this process trains with DataParallel at this moment; train one model after "
+                "the other, or one of them without a strategy"
+            )
         outer, self._timeout = self._timeout, timeout
         stop = threading.Event()
         if self._depth == 0:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from framework import errors
 from framework.arrays import Array
 from framework.errors import UsageError
 from framework.extras import installing
@@ -85,20 +86,38 @@ class Workers:
         """Return the values of all workers in the order of their ranks; they are pickled."""
         return [value]
 
-    def require_equal(self, what: str, value: Any) -> None:
-        """Compare a value over all workers: arrays by their bits, other values by their text.
+    def require_equal(self, values: Mapping[str, Any], where: str = "") -> None:
+        """Compare values by name over all workers: arrays by their bits, other values by their text.
 
         Raises:
-            UsageError: They differ, on all workers; says which ones.
+            UsageError: They differ, on all workers; names the first value that does, and the workers.
         """
-        found = self.gather(_fingerprint(value))
-        others = [rank for rank, each in enumerate(found) if each != found[0]]
-        if others:
-            ranks = f"{'workers' if len(others) > 1 else 'worker'} {', '.join(map(str, others))}"
-            raise UsageError(
-                f"{what} must be equal on all workers; worker 0 has {found[0]}, and {ranks} "
-                f"{'have' if len(others) > 1 else 'has'} {', '.join(dict.fromkeys(found[rank] for rank in others))}"
-            )
+        if self.size == 1:
+            return
+        found = self.gather({name: _fingerprint(value) for name, value in values.items()})
+        names = dict.fromkeys(name for each in found for name in each)
+        differing = [name for name in names if len({each.get(name) for each in found}) > 1]
+        if not differing:
+            return
+        texts = [each.get(differing[0], "nothing of this name") for each in found]
+        others = [rank for rank, text in enumerate(texts) if text != texts[0]]
+        ranks = f"{'workers' if len(others) > 1 else 'worker'} {', '.join(map(str, others))}"
+        more = f"; also different: {', '.join(differing[1:4])}" if len(differing) > 1 else ""
+        raise UsageError(
+            f"{where}{differing[0]} must be equal on all workers; worker 0 has {texts[0]}, and {ranks} "
+            f"{'have' if len(others) > 1 else 'has'} {', '.join(dict.fromkeys(texts[rank] for rank in others))}"
+            f"{more}{', ...' if len(differing) > 4 else ''}"
+        )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do something on all workers; an error of one is raised on all of them."""
+        error = None
+        try:
+            yield
+        except Exception as raised:  # noqa: BLE001 (raised below)
+            error = raised
+        require_success(self.gather(failure_of(error)), error)
 
     @contextmanager
     def guard(self, timeout: float) -> Iterator[None]:
@@ -389,6 +408,27 @@ def _aligned(rows: int, width: int) -> Array:
     memory = np.zeros(rows * full + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + rows * full].reshape(rows, full)[:, :width]
+
+
+Failure: TypeAlias = tuple[type[Exception], str] | None
+"""An error as other workers hear of it: its class, or that of its base class in this package, and its text."""
+
+
+def failure_of(error: Exception | None) -> Failure:
+    """Return an error as the other workers hear of it."""
+    if error is None:
+        return None
+    kind = next((each for each in type(error).__mro__ if vars(errors).get(each.__name__) is each), None)
+    return (UsageError, f"{type(error).__name__}: {error}") if kind is None else (kind, str(error))
+
+
+def require_success(failures: Sequence[Failure], error: Exception | None) -> None:
+    """Raise this worker's own error, or that of the first worker that has one."""
+    if error is not None:
+        raise error
+    for rank, failure in enumerate(failures):
+        if failure is not None:
+            raise failure[0](f"worker {rank}: {failure[1]}")
 
 
 def _fingerprint(value: Any) -> str:

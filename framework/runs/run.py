@@ -344,7 +344,9 @@ class Run(Progress):
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the callbacks, which are found by their ids."""
         empty: dict[str, Any] = {"_callbacks": (), "_names": {}, "_live": {}, "_generators": {}}
-        return self.__dict__ | empty | {"_training": None, "_current": None, "_whole": None, "hook": None, "waiting": []}
+        return (
+            self.__dict__ | empty | {"_training": None, "_current": None, "_whole": None, "hook": None, "waiting": []}
+        )
 
     def __copy__(self) -> Run:
         """Return a copy with its own model: two runs never share numbers."""

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
+from framework.arrays import Array
+from framework.callbacks import Callback
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
 from framework.parallel.arithmetic import arithmetic
 from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
+from framework.runs.packing import pack
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component
 from framework.settings.messages import printable, warn
 from framework.training.flushing import flushes
+
+_OF_ONE_WORKER = ("identity", "seconds", "recipe")
+"""The parts of a run's progress that may differ between workers."""
 
 OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
@@ -105,22 +112,65 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
         raise UsageError("resume: the run was interrupted in the middle of an update; start again with fit")
 
 
-def require_alike(workers: Workers, run: Run, recipe: Mapping[str, str]) -> None:
+def require_alike(
+    workers: Workers,
+    run: Run,
+    recipe: Mapping[str, str],
+    callbacks: Iterable[Callback],
+    epochs: int | None,
+    engine: str,
+) -> None:
     """Refuse workers that would not train the same model on the same data with the same arithmetic.
+
+    Args:
+        workers: The workers.
+        run: A new run, or one that is resumed. It gets one identity on all workers.
+        recipe: What this training is made of.
+        callbacks: Those of the trainer. Memories of callbacks that write or only observe may differ.
+        epochs: The argument of ``fit``.
+        engine: The engine in use.
 
     Raises:
         UsageError: They differ; says in what.
     """
     if workers.size == 1:
         return
-    workers.require_equal("fit: the names of the settings", ", ".join(recipe))
-    for setting, text in recipe.items():
-        workers.require_equal(f"fit: {setting}", text)
-    workers.require_equal("fit: the position in the run", (run.epoch, run.step, run.batch))
-    workers.require_equal("fit: the model's parameters", run.model.parameters.vector)
-    for name, memory in run.optimizer.memory.items():
-        workers.require_equal(f"fit: the optimizer's {name}", memory)
+    with workers.together():
+        state = _state_of(run, recipe, callbacks, epochs, engine)
+    workers.require_equal(state, "fit: ")
     run.identity = workers.broadcast(run.identity)
+
+
+def _state_of(
+    run: Run, recipe: Mapping[str, str], callbacks: Iterable[Callback], epochs: int | None, engine: str
+) -> dict[str, Any]:
+    """Return everything that decides a training, by name."""
+    model, optimizer, arrays = run.model, run.optimizer, dict[str, Array]()
+    found: dict[str, Any] = {
+        "model": shown(model),
+        "engine in use": engine,
+        **recipe,
+        "argument 'epochs'": epochs,
+        "frozen parameters": model.parameters.frozen,
+        **numbers_of(model),
+        "bound optimizer": shown(optimizer.recipe),
+        **{f"optimizer's {name}": memory for name, memory in optimizer.memory.items()},
+    }
+    for name, value in vars(run.progress).items():
+        if name not in _OF_ONE_WORKER:
+            found[f"run's {name}"] = value
+    names = names_of(callbacks)
+    for each in callbacks:
+        name = names[id(each)]
+        if name in run.memories and not (each.writes or each.observes):
+            found[f"memory of {name}"] = pack(dict(run.memories[name]), f"memory of {name}", arrays)
+    return found | arrays
+
+
+def numbers_of(model: Model) -> dict[str, Array]:
+    """Return the parameters and the buffers of a model, by name."""
+    parameters = {f"parameter {name}": array for name, array in model.parameters.items()}
+    return parameters | {f"buffer {name}": array for name, array in model.buffers.items()}
 
 
 def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[str, str]) -> None:

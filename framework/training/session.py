@@ -14,11 +14,12 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data.pieces import Piece
-from framework.errors import DivergedError, FrameworkError, UsageError
-from framework.parallel.workers import Workers
+from framework.errors import DivergedError
+from framework.parallel.workers import Workers, failure_of, require_success
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.training.flushing import Flushing
+from framework.training.resuming import numbers_of
 from framework.training.signals import Handlers, error_of, stop_by
 
 
@@ -69,7 +70,12 @@ class Session:
 
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
-        self.run.begin(self.callbacks)
+        try:
+            with self.workers.together():
+                self.run.begin(self.callbacks)
+        except BaseException:
+            self.run.end()
+            raise
         self._errstate.__enter__()
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
@@ -207,21 +213,15 @@ class Session:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
         if workers.size > 1:
-            failure = None if error is None else (type(error), str(error))
-            told = workers.gather((failure, run.stop_reason, self._noted))
+            told = workers.gather((failure_of(error), run.stop_reason, self._noted))
             reasons = [reason for _, reason, _ in told if reason is not None]
             signals = [number for _, _, number in told if number is not None]
             if reasons:
                 run.stop_reason = reasons[0]
             if signals:
                 self._signal = max(signals)  # SIGTERM before Ctrl-C
-            failed = [(rank, *each) for rank, (each, _, _) in enumerate(told) if each is not None]
-            if failed and error is None:
-                rank, kind, text = failed[0]
-                if not issubclass(kind, FrameworkError):
-                    kind, text = UsageError, f"{kind.__name__}: {text}"
-                raise kind(f"worker {rank}: {text}")
-        if error is not None:
+            require_success([failure for failure, _, _ in told], error)
+        elif error is not None:
             raise error
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
@@ -248,11 +248,7 @@ class Session:
     def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
         self._pieces = pieces
-        while True:
-            with self.together():  # an error in rows that one worker alone reads is raised on all
-                piece = next(pieces, None)
-            if piece is None:
-                break
+        for piece in self._read_together(pieces):
             with self.flushing:
                 while not piece.done:
                     self._raise_signal()
@@ -262,15 +258,26 @@ class Session:
         self._require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
+    def _read_together(self, pieces: Generator[Piece]) -> Iterator[Piece]:
+        """Give the pieces, of which all workers have equally many rows; an error of one reader is raised on all."""
+        while True:
+            with self.workers.together():
+                piece = next(pieces, None)
+            rows = 0 if piece is None else piece.count - piece.place
+            self.workers.require_equal({f"the rows read next in epoch {self.run.epoch + 1}": rows})
+            if piece is None:
+                return
+            yield piece
+
     def end_epoch(self, results: dict[str, float]) -> None:
         """Add the row of a finished epoch to the history, and call ``on_epoch_end``.
 
         Raises:
-            UsageError: The workers have other parameters.
+            UsageError: The workers have other parameters or buffers.
         """
         self._tick()
         if self.workers.size > 1:
-            self.workers.require_equal("the model's parameters", self.run.model.parameters.vector)
+            self.workers.require_equal(numbers_of(self.run.model), "after the epoch: ")
             self.run.seconds = self.workers.broadcast(self.run.seconds)
             self.agree()
         self.run.finish_epoch(results)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -213,7 +213,8 @@ class Trainer(Component):
                 workers=team,
             ) as session:
                 engine = self._engine(session)
-                own = None if not shared else every if engine.whole else engine.strategy.own
+                acts = session.hears("on_batch_begin", "on_gradients", "on_batch_end")
+                own = None if not shared else every if acts else engine.strategy.own
                 while session.begin_epoch():
                     engine.begin_epoch()
                     for piece in session.unfinished(source.pieces(*self._place(run), run.read, own)):
@@ -239,45 +240,42 @@ class Trainer(Component):
         self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str, team: Workers
     ) -> tuple[Run, Source, Source | None]:
         """Check everything before anything changes, and return the run, the data and the validation data."""
-        data, validation = self._both(data, validation, self.seed if run is None else run.seed, name)
-        learns = run is None and self.preprocess is not None and model.preprocess is None
-        require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
-        preprocess = model.preprocess if run is not None else self._fitted_preprocess(model, data, name)
-        require_inputs(model, preprocess, name)
-        with settling(model, data, name, preprocess):
-            require_vocabularies(model, preprocess, name)
-            for component in (self.loss, model, *self.regularizers):
-                refresh(component)
-            self._require(model)
-            require_classes(model, preprocess, name)
-            if run is not None:
-                require_own(run, model, self.loss)
-            plain = epochs is None or (type(epochs) is int and epochs >= 1)
-            epochs = epochs if plain else self.replace(epochs=epochs).epochs  # which words the error
-            figures = self._figures
-            chosen: Any = {"metrics": figures.summed_metrics, "sampling": self.sampling}
-            self._load_engine(run)
-            source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
-            held_out = None
-            if validation is not None:
-                where, seen = f"{name}: validation", source.columns
-                held_out = prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
-            for regularizer in self.regularizers:
-                regularizer.names(model.parameters)  # refuses a pattern that matches none
-            require_validation(figures.whole, held_out is not None, name)
-            require_columns(self.callbacks, self._keys(validated=held_out is not None), name)
-            require_modes(self.callbacks, figures.better, name)
-            require_last_batch(source.rows, self.batch_size, model, name)
-            require_shards(model, self.strategy, name)
-            layout = self._layout(run, source)
-            engine = self._chosen(model, run)
-            recipe = recipe_of(self, source.fingerprint(), None if held_out is None else held_out.fingerprint(), engine)
-            if run is None:
-                run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
-            else:
-                require_same_epoch(run, layout, recipe)
-                tell_differences(run, recipe)
-            require_alike(team, run, recipe)
+        with ExitStack() as settled:
+            with team.together():  # an error of one worker is raised on all
+                data, validation = self._both(data, validation, self.seed if run is None else run.seed, name)
+                learns = run is None and self.preprocess is not None and model.preprocess is None
+                require_again(data, validation, self.epochs if epochs is None else epochs, run, name, learns=learns)
+                preprocess = model.preprocess if run is not None else self._fitted_preprocess(model, data, name)
+                require_inputs(model, preprocess, name)
+                settled.enter_context(settling(model, data, name, preprocess))
+                require_vocabularies(model, preprocess, name)
+                for component in (self.loss, model, *self.regularizers):
+                    refresh(component)
+                self._require(model)
+                require_classes(model, preprocess, name)
+                if run is not None:
+                    require_own(run, model, self.loss)
+                plain = epochs is None or (type(epochs) is int and epochs >= 1)
+                epochs = epochs if plain else self.replace(epochs=epochs).epochs  # which words the error
+                self._load_engine(run)
+                source, held_out = self._sources(model, data, validation, name)
+                for regularizer in self.regularizers:
+                    regularizer.names(model.parameters)  # refuses a pattern that matches none
+                require_validation(self._figures.whole, held_out is not None, name)
+                require_columns(self.callbacks, self._keys(validated=held_out is not None), name)
+                require_modes(self.callbacks, self._figures.better, name)
+                require_last_batch(source.rows, self.batch_size, model, name)
+                require_shards(model, self.strategy, name)
+                layout = self._layout(run, source)
+                engine = self._chosen(model, run)
+                validated_on = None if held_out is None else held_out.fingerprint()
+                recipe = recipe_of(self, source.fingerprint(), validated_on, engine)
+                if run is None:
+                    run = Run(model, self.optimizer.bind(model), self.loss, self.seed, engine)
+                else:
+                    require_same_epoch(run, layout, recipe)
+                    tell_differences(run, recipe)
+            require_alike(team, run, recipe, self.callbacks, epochs, engine)
             self._complete(run, source, recipe, engine, epochs, team, preprocess)
             return run, source, held_out
 
@@ -293,9 +291,10 @@ class Trainer(Component):
     ) -> None:
         """Check that the callbacks can begin, and give a run the rest: its recipe, layout, engine, end and columns."""
         model = run.model
-        for callback in self.callbacks:
-            if team.rank == 0 or not callback.writes:
-                callback.require(run)
+        with team.together():
+            for callback in self.callbacks:
+                if team.rank == 0 or not callback.writes:
+                    callback.require(run)
         set_end(run, recipe, self.epochs, epochs)
         run.layout, run.engine = self._layout(run, source), engine
         run.recipe = recipe | run.recipe
@@ -306,6 +305,16 @@ class Trainer(Component):
             state.columns = state.columns._replace(trained=trained)
         model.columns = source.columns.inputs or model.columns
         model.target_columns = source.columns.targets or model.target_columns
+
+    def _sources(self, model: Model, data: Any, validation: Any, name: str) -> tuple[Source, Source | None]:
+        """Return the checked data and the checked validation data."""
+        figures = self._figures
+        chosen: Any = {"metrics": figures.summed_metrics, "sampling": self.sampling}
+        source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
+        if validation is None:
+            return source, None
+        where, seen = f"{name}: validation", source.columns
+        return source, prepare(validation, model, figures.losses, where, seen, self.metrics, fingerprinted=True)
 
     def _load_engine(self, run: Run | None) -> None:
         """Load the compiler where it will be needed: the checks of the data use it too."""
@@ -374,6 +383,8 @@ class Trainer(Component):
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in self.regularizers)
         compiled = held_out is not None and run.engine in ("compiled", "many")
         outputs = self._outputs(run.model, "auto") if compiled else None
+        if compiled and isinstance(strategy, Sharded):
+            strategy.workers.require_equal({"the engine of the validation": "numpy" if outputs is None else "compiled"})
         validated = {} if held_out is None else figures.evaluated(run.model, held_out, outputs, strategy)
         return results | {f"val_{key}": value for key, value in validated.items()}
 

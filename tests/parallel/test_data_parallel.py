@@ -260,7 +260,11 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
 
     model, loss = Neuron.from_weights([0.0]), HalfSquaredError()
     run = Run(model, SGDOptimizer(model, learning_rate=0.1), loss, seed=0)
-    look = lambda hook: seen.append(run.current[0][:, 0].tolist()) if reads and hook == "on_batch_end" else None
+
+    def look(hook):
+        if reads and hook == "on_batch_end":
+            seen.append(run.current[0][:, 0].tolist())
+
     engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=Half())
     x, order = np.arange(4.0)[:, None].view(Watched), np.array([3, 1, 0, 2])
     engine.advance(Piece((x, np.zeros(4), None), 4, 0, order))
@@ -336,7 +340,7 @@ def test_different_workers_are_refused_before_the_training(tmp_path):
     )
     lines = pieces.launched(3, program=program)
     told = "fit: seed must be equal on all workers; worker 0 has '0', and workers 1, 2 have '1', '2'"
-    assert lines == [f"UsageError {told}"] * 3
+    assert lines == [f"UsageError {told}; also different: run's seed"] * 3
 
 
 @needs_mpi

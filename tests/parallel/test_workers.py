@@ -134,11 +134,10 @@ def test_leaves_are_filled_in_order():
 
 def test_a_value_that_differs_is_an_error_that_names_the_workers():
     def work(group):
-        group.require_equal("the seed", 3)
-        group.require_equal("parameters", np.zeros(3))
+        group.require_equal({"the seed": 3, "parameters": np.zeros(3)})
         vector = np.zeros(3)
         vector[1] = -0.0 if group.rank in {1, 3} else 0.0
-        group.require_equal("parameters", vector)
+        group.require_equal({"the seed": 3, "parameters": vector})
 
     errors = together(4, work)
     assert all(isinstance(error, UsageError) for error in errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from framework.engines.compiled.lower import Plan, kept_plan
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower, require_unchanged
+from framework.errors import UsageError
 from framework.losses import Loss
 from framework.losses.several import Losses
 from framework.models import Model
@@ -63,6 +64,7 @@ class CompiledEngine(Engine):
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
         self._plan: Plan | None = None
+        self._reason = ""  # why there is no kernel, where one was asked for last
 
     def begin_epoch(self) -> None:
         """Check that every formula reads the same values as when its kernel was made.
@@ -182,8 +184,27 @@ class CompiledEngine(Engine):
             part=isinstance(self.strategy, Sharded),
         )
         if form not in self._kernels:
-            self._kernels[form] = self._made(form, data, size)
+            self._kernels[form], self._reason = None, ""
+            kernel = self._made(form, data, size)
+            if isinstance(self.strategy, Sharded):
+                self._require_everywhere(self.strategy.workers.gather(self._reason))
+            self._kernels[form] = kernel
         return self._kernels[form]
+
+    @staticmethod
+    def _require_everywhere(reasons: Sequence[str]) -> None:
+        """Refuse that some workers run kernels, and others NumPy for the given reasons.
+
+        Raises:
+            UsageError: They do, so that the bits would depend on the number of workers.
+        """
+        for rank, reason in enumerate(reasons):
+            if reason and not all(reasons):
+                raise UsageError(
+                    f"engine='compiled': worker {rank} has no kernel ({reason}), and worker {reasons.index('')} has "
+                    "one, so that the bits would depend on the number of workers; use one llvmlite everywhere, "
+                    "or train with engine='numpy'"
+                )
 
     def _made(self, form: Form, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for the settings as they are now, or None where there can be none."""
@@ -199,9 +220,9 @@ class CompiledEngine(Engine):
             kernel.constants[:-1] = source.constants  # perhaps only the constants are new
             self._plan = plan
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
+            self._reason = str(error).partition("\n")[0] or type(error).__name__
             if run.step or not self.quiet:
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                warn(f"engine='compiled': falling back to NumPy: {reason}")
+                warn(f"engine='compiled': falling back to NumPy: {self._reason}")
             if not run.step:
                 run.engine = "numpy"
                 run.recipe.pop("products", None)
