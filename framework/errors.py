@@ -66,7 +66,17 @@ class DerivativeError(FrameworkError, ArithmeticError):
 
 
 class DivergedError(FrameworkError, ArithmeticError):
-    """A loss or a gradient is no longer finite; the update was not applied."""
+    """A loss or a gradient is no longer finite; the update was not applied.
+
+    Attributes:
+        row: The place in the batch of the first row whose loss is not finite. The message has it as ``{row}``, as who
+            raises the error may know a part of the batch alone, and who has cut the batch adds what comes before.
+    """
+
+    row: int = 0
+
+    def __str__(self) -> str:
+        return super().__str__().replace("{row}", str(self.row))
 
 
 class CheckpointError(FrameworkError, OSError):

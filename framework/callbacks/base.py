@@ -203,7 +203,7 @@ def _named(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name, None)
 
 
-def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callback]:
+def on(hook: str = "", *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callback]:
     """Turn a function of the run into a callback.
 
     Args:
@@ -220,8 +220,8 @@ def on(hook: str, *, every: int = 1) -> Callable[[Callable[[Run], Any]], Callbac
         >>> report
         on('epoch_end', every=10)(report)
     """
-    if not isinstance(hook, str):
-        raise CallbackError(f"on: name the hook: on('epoch_end'); got {hook!r}")
+    if not isinstance(hook, str) or not hook:
+        raise CallbackError(f"on: name the hook: on('epoch_end'){f'; got {hook!r}' if hook else ''}")
     name = hook if hook.startswith("on_") else f"on_{hook}"
     if name not in HOOKS:
         raise CallbackError(f"on: argument 'hook' must be one of {', '.join(h[3:] for h in HOOKS)}; got {hook!r}")

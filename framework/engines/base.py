@@ -14,6 +14,7 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
+from framework.errors import DivergedError
 from framework.models import Model
 from framework.parallel.strategy import Strategy, Sums
 from framework.regularizers import Regularizer
@@ -109,7 +110,11 @@ class Engine:
         for place, (x, y, weight) in enumerate(self._parts(batch, rows_in(batch[1]))):
             model.forward(x, key=(*key, place) if place else key, copy=False)
             record = model.recorded() if self.figures.summed else None
-            total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
+            try:
+                total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
+            except DivergedError as error:
+                error.row += place * self.part_rows
+                raise
             if record is not None:
                 add_sums(metrics, self.figures.training_sums(model, record, y, weight))
         return {"loss": (total,)} | metrics

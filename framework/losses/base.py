@@ -23,7 +23,7 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current
-from framework.errors import DataError, DerivativeError, DivergedError, ShapeError
+from framework.errors import DataError, DerivativeError, ShapeError
 from framework.losses.requirements import (
     Output,
     diverged,
@@ -269,7 +269,7 @@ class Loss(Formula):
             value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
             if not math.isfinite(value):
                 of = np.atleast_1d(h) if fused else None
-                raise DivergedError(diverged(self, np.atleast_1d(value), np.atleast_1d(a), of))
+                raise diverged(self, np.atleast_1d(value), np.atleast_1d(a), of)
             delta = self.fused_slope(a, target) if fused else self.slope(a, target)
             if count is not None:
                 share = (1.0 if weight is None else float(np.reshape(weight, -1)[0])) / count
@@ -289,7 +289,7 @@ class Loss(Formula):
             record.total = self._total(formula, first, target, weight)
             loss = record.total / divisor
             if not math.isfinite(loss):
-                raise DivergedError(diverged(self, formula(first, target), a, h if fused else None))
+                raise diverged(self, formula(first, target), a, h if fused else None)
             self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
         return loss, delta
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from framework.arrays import Array, Record, first_place, real_array, require_finite
-from framework.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.errors import DataError, DivergedError, SettingsError, ShapeError, UsageError
 from framework.settings.component import Component
 from framework.settings.plain_functions import name_of, require_function
 
@@ -125,8 +125,11 @@ OVERFLOWS = 1e6
 """Outputs of this size and more have diverged, so that it is not the loss alone that is wrong."""
 
 
-def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> str:
-    """Say at which row of a batch a loss is not finite, given its values, the outputs a, and h where it works on h."""
+def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> DivergedError:
+    """Return an error that says at which row of a batch a loss is not finite.
+
+    It is given the values, the outputs a, and h where the loss works on h.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(numbers)
     place = first_place(bad) if bad.any() else ()
@@ -151,10 +154,12 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
                 "grown, lower the learning rate"
             )
-    return (
-        f"{type(loss).__name__}: the loss is not finite, first at row {row} of the batch, where {shown}; the update "
+    error = DivergedError(
+        f"{type(loss).__name__}: the loss is not finite, first at row {{row}} of the batch, where {shown}; the update "
         f"was not applied. {advice}"
     )
+    error.row = int(row)
+    return error
 
 
 def require_distributions(name: str, target: Array) -> None:

@@ -250,7 +250,7 @@ class BoundOptimizer:
 
         Raises:
             DivergedError: A gradient is not finite; nothing was changed.
-            UsageError: The first update changed nothing, or moves the values without a gradient.
+            UsageError: The first update comes before backward, changed nothing, or moves the values without a gradient.
         """
         recipe, parameters = self.recipe, self.parameters
         if self._version != parameters.version:
@@ -268,9 +268,7 @@ class BoundOptimizer:
         if self._clips:
             _clip(gradient, recipe.clip_norm, recipe.clip_value)
         step = self.steps + 1
-        if step == 1 and ":" in recipe.tag():  # tests check the library's own
-            self._require_rest(rate)
-        before = parameters.vector.copy() if step == 1 else None
+        before = self._first(rate) if step == 1 else None
         try:
             for update, factor, values, gradients, memory in self._blocks:
                 update(values, gradients, rate * factor, step, *memory)
@@ -343,6 +341,24 @@ class BoundOptimizer:
                     f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
                     "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
                 )
+
+    def _first(self, rate: float) -> Array:
+        """Check that the first update comes after backward, and moves no values at rest; return the values before it.
+
+        Without a forward, somebody fills the gradient by hand, and it may be 0.
+
+        Raises:
+            UsageError: A forward has run, and no backward after it; or the values would move without a gradient.
+        """
+        forward, fills = self.model.outermost._built().record.ready, self.model.training_lock.locked()  # a kernel may
+        if forward and not fills and not self.parameters.gradient.any():
+            raise UsageError(
+                f"{type(self.recipe).__name__}.step: there is no gradient yet; call loss.backward(model, y) after "
+                "model.forward(x), and then step"
+            )
+        if ":" in self.recipe.tag():  # tests check the library's own
+            self._require_rest(rate)
+        return self.parameters.vector.copy()
 
     def _require_change(self, before: Array, rate: float) -> None:
         """Check that a first update with a gradient changes the values or the memory, and loses no new memory.

@@ -36,9 +36,10 @@ GRACE = 30.0
 @click.option(
     "--restarts", type=click.IntRange(0), default=0, show_default=True, help="Starts after failures, at most."
 )
+@click.option("--label", is_flag=True, help="Begin each line of output with the number of its worker, as MPICH does.")
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> None:
+def launch(count: int, restarts: int, label: bool, script: str, arguments: Sequence[str]) -> None:
     """Run SCRIPT with its ARGUMENTS on several workers of this machine, by mpiexec.
 
     The script trains with Trainer(strategy=DataParallel()). When a worker fails, all of them end with an exit code that
@@ -46,7 +47,7 @@ def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> 
     """
     if started() > 1:
         raise click.ClickException("this process is a worker itself; run framework launch outside of mpiexec and srun")
-    command = _command(count, [script, *arguments])
+    command = _command(count, [script, *arguments], ["-prepend-rank"] if label else [])
     environment = dict.fromkeys(THREADS, "1") | OVERSUBSCRIBE | os.environ
     for left in range(restarts, -1, -1):
         code, signalled = _run(command, environment)
@@ -56,8 +57,8 @@ def launch(count: int, restarts: int, script: str, arguments: Sequence[str]) -> 
         click.echo(f"framework launch: exit code {code}; starting again, restart {number} of {restarts}", err=True)
 
 
-def _command(count: int, script: list[str]) -> list[str]:
-    """Return the command that starts a script, or say what has to be installed."""
+def _command(count: int, script: list[str], options: list[str]) -> list[str]:
+    """Return the command that starts a script with options of mpiexec, or say what has to be installed."""
     if count == 1:
         return [sys.executable, *script]
     if find_spec("mpi4py") is None:
@@ -69,7 +70,7 @@ def _command(count: int, script: list[str]) -> list[str]:
             f"found no mpiexec, neither beside {sys.executable} nor on the PATH: pip install mpich, or load the MPI "
             f"module of the site"
         )
-    return [mpiexec, "-n", str(count), sys.executable, "-c", RUN, *script]
+    return [mpiexec, *options, "-n", str(count), sys.executable, "-c", RUN, *script]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
+from framework.errors import DivergedError
 from framework.models import Model
 from framework.models.parameters import OtherGradient, Parameters
 from framework.parallel.turns import Turns
@@ -180,7 +181,7 @@ class Sharded(Strategy):
         if 0 < self._mixed < rows:
             return self._by_parts(fill, model, batch, count, key)
         jobs = {
-            shard: partial(fill, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
+            shard: partial(_part, fill, part.start, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
             for shard, part in self.parts(rows)
         }
         gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixed else ()
@@ -208,7 +209,8 @@ class Sharded(Strategy):
         gradient, total = np.zeros_like(model.parameters.gradient), dict[str, tuple[float, ...]]()
         for place, start in enumerate(range(0, rows_in(batch[1]), self._mixed)):
             part = rows_of_batch(batch, slice(start, start + self._mixed))
-            for name, found in self.gradient(fill, model, part, count, (*key, place)).items():
+            of_part = partial(_part, fill, start)
+            for name, found in self.gradient(of_part, model, part, count, (*key, place)).items():
                 total[name] = tuple(map(sum, zip(found, total.get(name, (0.0,) * len(found)), strict=True)))
             gradient += model.parameters.gradient
         model.parameters.gradient[...] = gradient
@@ -295,6 +297,15 @@ class Sharded(Strategy):
             found[key] = tuple(values[place : place + size])
             place += size
         return found
+
+
+def _part(fill: Callable[..., Sums], start: int, model: Model, **arguments: Any) -> Sums:
+    """Call ``fill`` for the rows of a batch from ``start`` on; an error counts rows from the batch's first one."""
+    try:
+        return fill(model, **arguments)
+    except DivergedError as error:
+        error.row += start
+        raise
 
 
 def _raised(error: Exception | None) -> None:

@@ -146,7 +146,7 @@ class Run(Progress):
         """Draw columns of the history over the epochs; see ``plots.learning_curves``."""
         return self.history.plot(*keys, right=right, mode=mode, axis=axis)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str = "") -> None:
         """Ask training to stop at the next batch boundary; the first reason stays.
 
         Example:
@@ -156,8 +156,9 @@ class Run(Progress):
             ...     if run.history[-1]["loss"] < 0.01:
             ...         run.stop("the loss is small enough")
         """
-        if not isinstance(reason, str):
-            raise CallbackError(f"run.stop: argument 'reason' must be text; got {reason!r}")
+        if not isinstance(reason, str) or not reason:
+            given = f"; got {reason!r}" if reason else ""
+            raise CallbackError(f"run.stop: say why: run.stop('the loss is small enough'){given}")
         if self.stop_reason is None:
             self.stop_reason = reason
 

@@ -146,6 +146,10 @@ _ELSEWHERE = {
         "stop_training": "write run.stop('the reason') in a callback",
         "trainable requires_grad requires_grad_ freeze": "write model.parameters.freeze(names), e.g. freeze('0.*')",
     },
+    "Run": {
+        "stop_training should_stop stopped": "write run.stop('the reason')",
+        "learning_rate lr": "write run.optimizer.learning_rate = ...",
+    },
     "framework": {
         "fit compile train": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
         "zero_grad no_grad": "leave it out: model(x) records nothing, backward overwrites",

@@ -14,10 +14,11 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.data.pieces import Piece
-from framework.errors import DivergedError
+from framework.errors import CallbackError, DivergedError, nearest
 from framework.parallel.workers import Workers, failure_of, require_success
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
+from framework.settings.messages import brief, elsewhere
 from framework.training.flushing import Flushing
 from framework.training.resuming import numbers_of
 from framework.training.signals import Handlers, error_of, stop_by
@@ -226,13 +227,28 @@ class Session:
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
+        names = len(vars(self.run))
         try:
             function(self.run)
+            if len(vars(self.run)) > names:
+                self._refuse_new_name()
         except BaseException as error:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
             raise
         finally:
             self.run.hook, self.run.waiting = None, []
+
+    def _refuse_new_name(self) -> None:
+        """Refuse an attribute that a hook has added to the run: nothing reads it.
+
+        Raises:
+            CallbackError: Says what to write instead.
+        """
+        name, value = vars(self.run).popitem()
+        known = [name for name in dir(self.run) if not name.startswith("_")]
+        memory = "; what a callback remembers goes into run.memory(self), or into run.live(self)"
+        advice = f"; {known_advice}" if (known_advice := elsewhere(Run, name)) else nearest(name, known) or memory
+        raise CallbackError(f"run.{name} = {brief(value)}: a run has no {name!r}{advice}")
 
     def begin_epoch(self) -> bool:
         """Begin or continue an epoch; return False when training ends."""

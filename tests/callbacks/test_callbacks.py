@@ -164,3 +164,9 @@ def test_functions_that_cannot_be_a_hook_are_refused():
 def test_a_trainer_with_a_function_has_no_json():
     with pytest.raises(SettingsError, match="cannot be written as JSON"):
         recipe(on("epoch_end")(print)).to_json()
+
+
+@pytest.mark.parametrize("given", [(), ("",), (3,)])
+def test_a_hook_has_to_be_named(given):
+    with pytest.raises(CallbackError, match=r"on: name the hook: on\('epoch_end'\)"):
+        on(*given)

@@ -9,6 +9,7 @@ from framework import (
     Dense,
     DivergedError,
     ExponentialSchedule,
+    HalfSquaredError,
     Neuron,
     Optimizer,
     Schedule,
@@ -128,6 +129,18 @@ def test_an_update_that_is_not_in_place_is_refused_at_the_first_step():
     with pytest.raises(UsageError, match=r"Rebinding\.update changed neither values nor memory.*'values -= \.\.\.'"):
         step(neuron, optimizer, 1.0)
     assert optimizer.steps == 0
+
+
+def test_a_first_step_between_forward_and_backward_is_refused():
+    neuron, loss = Neuron.from_weights([1.0]), HalfSquaredError()
+    optimizer = SGDOptimizer(neuron, learning_rate=0.1)
+    neuron.forward([[1.0]])
+    with pytest.raises(UsageError, match=r"SGDOptimizer\.step: there is no gradient yet; call loss\.backward"):
+        optimizer.step()
+    assert (optimizer.steps, neuron.weights.tolist()) == (0, [1.0])
+    loss.backward(neuron, [1.0])  # whose gradient is 0
+    optimizer.step()
+    assert optimizer.steps == 1
 
 
 class Rebound(Optimizer):

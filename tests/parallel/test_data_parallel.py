@@ -14,8 +14,10 @@ from framework import (
     Composite,
     DataParallel,
     Dense,
+    DivergedError,
     HalfSquaredError,
     Layer,
+    MeanSquaredError,
     Model,
     Neuron,
     Run,
@@ -243,6 +245,24 @@ def test_a_worker_reads_its_own_rows_alone():
     assert x.read == [17, 16, 15]
     assert taken[0][2:5, 0].tolist() == taken[1][2:5].tolist() == [17.0, 16.0, 15.0]
     assert taken[2].tolist() == weight[order[:10]].tolist()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 40, "strategy": None},
+        {"batch_size": 10, "accumulate": 4, "strategy": None},
+        {"batch_size": 40},
+        {"batch_size": 5, "accumulate": 8, "strategy": DataParallel(shards=2)},
+    ],
+)
+def test_an_error_names_the_row_of_the_whole_batch(settings):
+    x = np.ones((80, 1))
+    x[77] = 1e200
+    model = Sequential(Dense.from_weights([[1.0]]))
+    with pytest.raises(DivergedError, match="first at row 37 of the batch") as caught:
+        pieces.trainer(loss=MeanSquaredError(), shuffle=False, **settings).fit(model, (x, np.ones(80)))
+    assert any("row 77 of the data" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.parametrize("reads", [False, True])

@@ -68,6 +68,15 @@ def test_open_mpi_may_start_more_workers_than_cores(tmp_path, monkeypatch):
         assert (tmp_path / "told").read_text() == told
 
 
+def test_lines_are_labelled_with_their_worker(tmp_path):
+    pytest.importorskip("mpi4py")
+    script = tmp_path / "script.py"
+    script.write_text("import os\nfor _ in range(3):\n    os.write(1, f\"of {os.environ['PMI_RANK']}\\n\".encode())\n")
+    command = [sys.executable, "-m", "framework", "launch", "-n", "3", "--label", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()) == [f"[{rank}] of {rank}" for rank in range(3) for _ in range(3)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
     pytest.importorskip("mpi4py")

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from left_out import hooks_differ
 
 from framework import (
     Callback,
+    CallbackError,
     CheckpointError,
     DataError,
     MeanSquaredError,
@@ -82,6 +84,30 @@ def test_a_learning_rate_assigned_in_a_hook_counts_from_the_next_step():
         run.optimizer.learning_rate /= 2
 
     assert train(halve, epochs=3).history.column("learning_rate") == [0.01, 0.005, 0.0025]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("stop_training", True, "a run has no 'stop_training'; write run.stop('the reason')"),
+        ("learning_rate", 0.1, "a run has no 'learning_rate'; write run.optimizer.learning_rate = ..."),
+        ("stop_reasons", "x", "a run has no 'stop_reasons'; did you mean 'stop_reason'?"),
+        ("best", 3, "a run has no 'best'; what a callback remembers goes into run.memory(self)"),
+    ],
+)
+def test_a_hook_that_assigns_an_unknown_name_to_the_run_is_refused(name, value, told):
+    assign = on("batch_end")(lambda run: setattr(run, name, value))
+    with pytest.raises(CallbackError, match=re.escape(told)) as caught:
+        train(assign)
+    assert caught.value.run.step == 1
+    assert not hasattr(caught.value.run, name)
+
+
+@pytest.mark.parametrize("reason", [(), ("",), (3,)])
+def test_a_stop_needs_a_reason(reason):
+    run = Run(Neuron(1), SGDOptimizer(Neuron(1), learning_rate=0.1), MeanSquaredError(), 0)
+    with pytest.raises(CallbackError, match=r"run\.stop: say why: run\.stop\('the loss is small enough'\)"):
+        run.stop(*reason)
 
 
 def test_the_first_reason_to_stop_stays():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -429,7 +430,8 @@ def divergence_of_one_shard():
         try:
             trainer(loss=MeanSquaredError(), batch_size=64).fit(model, (x, np.ones(64)))
         except ArithmeticError as error:
-            said.append([type(error).__name__, error.run.step, *error.__notes__])
+            rows = re.findall(r"row \d+ of the batch", str(error))
+            said.append([type(error).__name__, error.run.step, *rows, *error.__notes__])
     return said
 
 
