@@ -269,6 +269,11 @@ def _views(shapes: Mapping[str, tuple[int, ...]], vector: Array) -> Views:
 class OtherGradient:
     """Another flat array for the gradient: within ``with``, it takes the place of ``parameters.gradient``.
 
+    At its first use ``parameters.gradient`` is cleared and must stay so: a gradient that is written there is lost.
+
+    Raises:
+        UsageError: At the first use, a layer writes into an array of ``parameters.gradients`` that it has kept.
+
     Example:
         >>> parameters, other = Parameters({"weights": (2,)}, "float64"), np.zeros(2)
         >>> with OtherGradient(parameters, other):
@@ -283,14 +288,26 @@ class OtherGradient:
             (each, part, views, tuple(views[name] for name in each.frozen))
             for each, part, views in parameters._of(gradient)
         ]
+        self._parameters, self._checked = parameters, False
 
     def __enter__(self) -> None:
         """Take the gradient's place."""
+        if not self._checked:
+            self._parameters.gradient[...] = 0.0
         self._exchange()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Give it back."""
         self._exchange()
+        if self._checked or kind is not None:
+            return
+        if lost := [name for name, gradient in self._parameters.gradients.items() if gradient.any()]:
+            raise UsageError(
+                f"the gradient of {', '.join(lost)} was written into an array of parameters.gradients that a layer has "
+                "kept; with DataParallel the arrays change from shard to shard, so write into the argument 'gradients' "
+                "of apply_backward"
+            )
+        self._checked = True
 
     def _exchange(self) -> None:
         assign = object.__setattr__  # an assignment to ``gradient`` would copy into the array

@@ -185,16 +185,16 @@ def test_another_gradient_takes_its_place_in_all_parts_of_a_model():
     model.forward(x)
     loss.backward(model, y)
     expected = parameters.gradient.copy()
-    parameters.gradient[:] = 7.0
     other = np.full_like(expected, 5.0)
-    for _ in range(2):
-        with OtherGradient(parameters, other):
+    exchanged = OtherGradient(parameters, other)
+    for own in (0.0, 7.0):  # it is cleared at the first use
+        with exchanged:
             model.forward(x)
             loss.backward(model, y)
             assert parameters.gradient is other
         np.testing.assert_array_equal(other, expected)
-        assert (parameters.gradient == 7.0).all()
-        other[:] = 5.0
+        assert (parameters.gradient == own).all()
+        other[:], parameters.gradient[:] = 5.0, 7.0
     model.forward(x)
     loss.backward(model, y)
     np.testing.assert_array_equal(parameters.gradient, expected)

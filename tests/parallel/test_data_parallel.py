@@ -3,6 +3,7 @@ import subprocess
 import sys
 from functools import partial
 from importlib.util import find_spec
+from typing import ClassVar
 
 import numpy as np
 import parallel_pieces as pieces
@@ -12,6 +13,7 @@ from framework import (
     L2,
     BatchNorm,
     Composite,
+    Constant,
     DataParallel,
     Dense,
     DivergedError,
@@ -210,6 +212,34 @@ class Sometimes(Composite):
 def test_another_number_of_sums_is_refused_in_its_step(when):
     model = Sequential(Dense(12, 4), Sometimes(norm=BatchNorm(4), when=when), Dense(4, 3, Softmax()))
     with pytest.raises(UsageError, match=r"add up other numbers over all rows than .* go through the same layers"):
+        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+
+
+class Keeping(Layer):
+    """Writes into the gradient that it was given first."""
+
+    check = "off"
+    kept: ClassVar[list[np.ndarray]] = []
+
+    def shapes(self):
+        return {"shift": (4,)}
+
+    def initializers(self):
+        return {"shift": Constant(value=0.5)}
+
+    def apply(self, x, values, record):
+        return x + values["shift"]
+
+    def apply_backward(self, gradient, values, record, gradients):
+        if not self.kept:
+            self.kept.append(gradients["shift"])
+        np.sum(gradient, axis=0, out=self.kept[0])
+        return gradient
+
+
+def test_a_layer_that_keeps_an_array_of_its_gradient_is_refused():
+    model = Sequential(Dense(12, 4), Keeping(), Dense(4, 3, Softmax()))
+    with pytest.raises(UsageError, match=r"the gradient of 1\.shift was written .* that a layer has kept"):
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
 
 

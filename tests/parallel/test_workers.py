@@ -96,18 +96,19 @@ def test_the_sum_has_the_same_bits_for_any_number_of_workers(shards, kind, monke
     expected = by_halves(leaves, 0, 32)
 
     def work(group):
-        tree = group.tree(shards, length, np.float32, tail)
-        for _ in range(2):
+        tree, sums = group.tree(shards, length, np.float32, tail), []
+        for factor in (1, 2, 4):  # exact, so that each sum is that of other leaves
             for i in group.leaves(shards):
                 leaf = tree.leaf(i)
-                leaf.vector[:], leaf.tail[:] = leaves[i]
+                leaf.vector[:], leaf.tail[:] = (factor * numbers for numbers in leaves[i])
             vector = np.empty(length, np.float32)
-            found = tree.total(vector)
-        return vector.tobytes(), found.tobytes()
+            sums.append((tree.total(vector).tobytes(), vector.tobytes()))
+        return sums
 
+    wanted = [((factor * expected[1]).tobytes(), (factor * expected[0]).tobytes()) for factor in (1, 2, 4)]
     for size in range(1, shards + 4):
         for found in together(size, work, kind):
-            assert found == (expected[0].tobytes(), expected[1].tobytes())
+            assert found == wanted
 
 
 def test_every_leaf_has_one_worker():
