@@ -59,10 +59,11 @@ def arithmetic(*, compiled: bool = False) -> str:
         threads = {name: os.environ[name] for name in THREADS if name in os.environ}
         parts += [f"{blas.get('name')} {blas.get('version')}", f"BLAS threads {threads or 'not set'}"]
     if compiled:
-        from framework.native.machine import processor  # noqa: PLC0415 (slow, and seldom needed)
+        from framework.native.machine import llvm, processor  # noqa: PLC0415 (slow, and seldom needed)
 
         with suppress(ImportError):  # llvmlite is broken: NumPy makes the steps
-            parts.append(f"kernels for {processor().name}")
+            version = ".".join(str(number) for number in llvm().llvm_version_info)
+            parts.append(f"kernels for {processor().name} by LLVM {version}")
     return ", ".join(parts)
 
 
