@@ -22,6 +22,7 @@ from framework.emit.programs import programs_of, require_current, wholly_ours
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.graph.graph import KINDS
 from framework.graph.reads import Reads
+from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol
 from framework.graph.trace import ROWS
 from framework.models.base import Model
@@ -225,17 +226,17 @@ class Layer(Model):
             return newest
         return self._program_for(self.input_shape)[0]
 
-    def _program_for(self, shape: Any) -> tuple[LayerProgram, tuple[int, ...]]:
+    def _program_for(self, shape: Any, *, training: bool = True) -> tuple[LayerProgram, tuple[int, ...]]:
         """Return the program for samples of this shape, or one for more axes in front, such as steps, and those axes.
 
         More axes are for a formula that serves no sample of ``input_shape`` alone, where that may have some in front.
         """
         try:
-            return self.program(shape), ()
+            return self.program(shape, training=training), ()
         except (DerivativeError, ValueError, IndexError):
             for more in ((7,), (7, 7)) if self.leading_axes and shape == self.input_shape else ():
                 with suppress(DerivativeError, ValueError, IndexError):
-                    return self.program((*more, *shape)), more
+                    return self.program((*more, *shape), training=training), more
             raise
 
     def cardinalities(self, shape: Any) -> Any:
@@ -382,6 +383,18 @@ class Layer(Model):
         except (DerivativeError, ShapeError) as error:
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
+
+    @property
+    def mixes_in_prediction(self) -> bool:
+        """Whether a row's prediction depends on other rows, as far as the class or the sizes of ``input_shape`` say."""
+        if not self.mixes_rows or type(self).predict_formula is Layer.predict_formula:
+            return self.mixes_rows
+        if wholly_ours(self) and type(self).apply is Layer.apply:
+            return False
+        if type(self).apply is not Layer.apply or not is_known(self.input_shape):
+            return True
+        program, _ = self._program_for(self.input_shape, training=False)
+        return mixing(program.traced.output) is not None
 
     def require_shards(self) -> None:
         """Check that parts of a batch can be computed apart, where a shape of samples is known.

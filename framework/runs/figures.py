@@ -175,9 +175,8 @@ class Figures:
 
 
 def _mixes_in_prediction(model: Model) -> bool:
-    """Return whether a layer predicts by the formula that mixes rows in training."""
-    layers = [part for _, part in model.placed() if isinstance(part, Layer)]
-    return any(each.mixes_rows and type(each).predict_formula is Layer.predict_formula for each in layers)
+    """Return whether a row's prediction depends on other rows."""
+    return any(isinstance(part, Layer) and part.mixes_in_prediction for _, part in model.placed())
 
 
 def _parts(source: Source, strategy: Strategy) -> Iterator[tuple[Batch, int]]:

@@ -11,6 +11,7 @@ import pytest
 
 from framework import (
     L2,
+    Activation,
     BatchNorm,
     Composite,
     Constant,
@@ -185,6 +186,75 @@ def test_a_layer_that_mixes_rows_by_more_than_sums_is_refused_by_name(layer, tol
     model = Sequential(Dense(12, 4), layer, Dense(4, 3, Softmax()))
     with pytest.raises(SettingsError, match=told):
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+
+
+class Slanted(Activation):
+    """A written derivative that is not the formula's own."""
+
+    check = "off"
+
+    def __call__(self, h):
+        return np.round(h)
+
+    def derivative(self, h):
+        return 0.5 + 0.0 * h
+
+
+class Rounded(Layer):
+    """Has activations with a written derivative in the middle and at the end."""
+
+    mixes_rows = True
+
+    def formula(self, x):
+        inside = Slanted()(3.0 * (x - x.mean(axis=0)))
+        return Slanted()(inside + x.sum(axis=0))
+
+
+def test_written_derivatives_hold_in_layers_that_mix_rows():
+    model = Sequential(Dense(12, 4), Rounded(), Dense(4, 3, Softmax()))
+    settings = {"epochs": 1, "batch_size": pieces.ROWS, "optimizer": SGDOptimizer(learning_rate=0.1)}
+    gradients = [
+        pieces.trainer(strategy=strategy, **settings)
+        .fit(model.copy(), (pieces.X, pieces.CLASSES))
+        .model.parameters.gradients["0.weights"]
+        for strategy in (None, DataParallel(shards=4))
+    ]
+    assert np.abs(gradients[0]).max() > 1e-3
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-9, atol=1e-12)
+
+
+class CentredInPrediction(Layer):
+    """Mixes rows in prediction by a formula of its own."""
+
+    mixes_rows = True
+
+    def formula(self, x):
+        return x - x.mean(axis=0)
+
+    def predict_formula(self, x):
+        return 2.0 * (x - x.mean(axis=0))
+
+
+class WithInputs(CentredInPrediction):
+    """Says how many numbers a row has."""
+
+    inputs: int | None = None
+
+
+class CentredBefore(WithInputs):
+    """Mixes rows in training alone."""
+
+    def predict_formula(self, x):
+        return 2.0 * x
+
+
+@pytest.mark.parametrize("layer", [CentredInPrediction, WithInputs, CentredBefore])
+def test_validation_does_not_depend_on_the_shards(layer):
+    model = Sequential(Dense(12, 4), layer(), Dense(4, 3, Softmax()))
+    trainer = pieces.trainer(epochs=1)
+    run = trainer.fit(model, (pieces.X, pieces.CLASSES), pieces.VALIDATION)
+    expected = trainer.evaluate(run.model, pieces.VALIDATION)
+    assert run.history[0]["val_loss"] == pytest.approx(expected["loss"], rel=1e-12)
 
 
 class Sometimes(Composite):
