@@ -115,6 +115,22 @@ def normalized(dtype="float64", *, rate=0.2):
     )
 
 
+def in_shared_memory():
+    """Train with so many numbers that the workers of one machine share memory: for the gradient and three sums."""
+
+    def shared():
+        return sum("framework-" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    @on("epoch_end")
+    def look(_):
+        assert shared() == (4 if workers().size > 1 else 0)
+
+    model = Sequential(Dense(12, 1100, ReLU()), BatchNorm(1100), Dense(1100, 3, Softmax()))
+    run = trainer(callbacks=[look]).fit(model, (X, CLASSES))
+    assert shared() == 0
+    return run
+
+
 class Weighed(Layer):
     """Mixes rows by sums with a parameter inside, over further axes too, and counts them; an activation ends it."""
 
@@ -345,6 +361,7 @@ CASES = {
         batch_norm,
         batch_norm_with_fewer_rows_than_shards,
         batch_norm_in_parts,
+        in_shared_memory,
         own_layers_that_mix_rows,
         parts_of_shards_drawn_by_weight,
         several_outputs,
