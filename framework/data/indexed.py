@@ -62,12 +62,12 @@ class Indexed:
         return len(self.data)
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Return (x, y) or (x, y, weight) of the rows start..stop; see ``take``."""
+        """Return (x, y) or (x, y, weight) of the rows start..stop; see ``read_rows``."""
         if hasattr(self.data, "with_format"):
             return self._table(slice(start, min(stop, len(self))))
-        return self.take(range(start, min(stop, len(self))))
+        return self.read_rows(range(start, min(stop, len(self))))
 
-    def take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+    def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows.
 
         Raises:

@@ -62,7 +62,7 @@ class NPY:
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
         return tuple(map_leaves(lambda each: each.read(start, stop), part) for part in self._parts.values())
 
-    def take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+    def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows, ascending; of files, those between them are read too."""
         places = np.asarray(rows) - rows[0]
         return tuple(map_leaves(lambda leaf: leaf[places], part) for part in self.read(rows[0], rows[-1] + 1))

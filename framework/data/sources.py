@@ -392,15 +392,15 @@ class DatasetSource:
     def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array]:
         """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
 
-        Of each block the rows between the first and the last place are read; of a Dataset that has ``take``, only those
-        at the places.
+        Of each block the rows between the first and the last place are read, and with ``read_rows`` only those at the
+        places.
         """
         if places is None:
             return self._read(window, 0, None, rest)[0], np.arange(_rows_in(window))
         if not len(places):
             assert self._none is not None
             return (self._none if rest is None else rest), places
-        takes = hasattr(self.dataset, "take")
+        numbered = hasattr(self.dataset, "read_rows")
         chunks: list[Array] = []
         held: list[Array] = []
         at, before = 0, -1
@@ -408,9 +408,9 @@ class DatasetSource:
             first, last = np.searchsorted(places, (at, at + stop - start))
             rows = places[first:last] + (start - at)
             if len(rows):
-                rows = rows if takes else np.arange(rows[0], rows[-1] + 1)
+                rows = rows if numbered else np.arange(rows[0], rows[-1] + 1)
                 held.append(rows + (at - start))
-                joins = start == before and (takes or rows[0] == chunks[-1][-1] + 1)
+                joins = start == before and (numbered or rows[0] == chunks[-1][-1] + 1)
                 if joins and rows[-1] - chunks[-1][0] < self._most:
                     chunks[-1] = np.concatenate([chunks[-1], rows])
                 else:
@@ -419,16 +419,16 @@ class DatasetSource:
             at += stop - start
         found = np.concatenate(held)
         whole = len(found) + (0 if rest is None else rows_in(rest[1]))
-        return filled(chain([] if rest is None else [rest], map(self._take, chunks)), whole), found
+        return filled(chain([] if rest is None else [rest], map(self._read_rows, chunks)), whole), found
 
-    def _take(self, rows: Array) -> Batch:
+    def _read_rows(self, rows: Array) -> Batch:
         """Return some rows, ascending."""
         start, stop = int(rows[0]), int(rows[-1]) + 1
         if stop - start == len(rows):
             return self._read_block(start, stop)
-        name = f"{type(self.dataset).__name__}.take of rows from {start} to {stop - 1}"
+        name = f"{type(self.dataset).__name__}.read_rows of rows from {start} to {stop - 1}"
         dataset: Any = self.dataset
-        part = parted(dataset.take(rows.tolist()), f"{self.checks.name}: {name}")
+        part = parted(dataset.read_rows(rows.tolist()), f"{self.checks.name}: {name}")
         try:
             batch = self.checks(part, name)
         except DataError:

@@ -12,7 +12,6 @@ import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
 from framework.data.adapting import adapted
-from framework.data.indexed import Indexed
 from framework.data.streams import Stream
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, concatenated, is_frame, is_series
@@ -233,8 +232,8 @@ class HeldOut:
         self._draw.require(name)
         self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
         self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
-        if hasattr(dataset, "take"):
-            self.take = self._take
+        if hasattr(dataset, "read_rows"):
+            self.read_rows = self._read_rows
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -247,9 +246,9 @@ class HeldOut:
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop, as the Dataset gives them."""
-        return self._take(range(start, stop))
+        return self._read_rows(range(start, stop))
 
-    def _take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+    def _read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows, ascending, as the Dataset gives them."""
         numbers = np.asarray(rows, np.int64)
         places = np.minimum(np.searchsorted(self._ends, numbers, side="right"), len(self._ends) - 1)
@@ -268,14 +267,13 @@ class HeldOut:
         return kept[1]
 
     def _read(self, rows: Array) -> tuple[Any, ...]:
-        """Return some rows of the Dataset, ascending; those between them are read too, unless it has rows by number."""
-        name = type(self.dataset).__name__
-        if isinstance(self.dataset, Indexed):
-            return tuple(part for part in parted(self.dataset.take(rows.tolist()), name) if part is not None)
+        """Return some rows of the Dataset, ascending; those between them are read too, unless it has ``read_rows``."""
         first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        found = parted(self.dataset.read(first, end), name)
+        numbered = len(rows) > 0 and hasattr(self.dataset, "read_rows")
+        read = self.dataset.read_rows(rows.tolist()) if numbered else self.dataset.read(first, end)
+        found = parted(read, type(self.dataset).__name__)
         trees = (as_tree(part, "data", _leaf) for part in found if part is not None)
-        return tuple(_rows(tree, rows - first) for tree in trees)
+        return tuple(trees) if numbered else tuple(_rows(tree, rows - first) for tree in trees)
 
     def explained(self, message: str) -> str:
         """Return a message on a column with what the Dataset knows of it."""

@@ -167,7 +167,7 @@ class TableFile(Component):
         self._require_target()
         return self._parted(self.rows.read(start, stop))
 
-    def take(self, rows: Sequence[int]) -> tuple[Any, ...]:
+    def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows, ascending; those between them are decoded too.
 
         Raises:

@@ -50,7 +50,7 @@ class Blocks:
 class ByNumber(Blocks):
     """The same, whose rows can be read by number."""
 
-    def take(self, rows):
+    def read_rows(self, rows):
         return self._of(rows)
 
 
@@ -216,8 +216,8 @@ def test_a_bad_row_is_named_by_the_worker_that_reads_it(kind, size):
 @pytest.mark.usefixtures("small_windows")
 def test_rows_of_another_number_than_asked_for_are_refused():
     data = ByNumber()
-    data.take = lambda rows: data._of(rows[:-1])
-    with pytest.raises(DataError, match=r"ByNumber\.take of rows from \d+ to \d+ must return \d+ rows; got"):
+    data.read_rows = lambda rows: data._of(rows[:-1])
+    with pytest.raises(DataError, match=r"ByNumber\.read_rows of rows from \d+ to \d+ must return \d+ rows; got"):
         [*source_of(data).pieces(8, 0, (0, 0), own=worker(0, 2).own)]
 
 
@@ -233,15 +233,16 @@ def test_chances_need_all_rows():
     assert sorted(data.asked) == [*range(ROWS)]
 
 
-def test_a_held_out_part_of_rows_by_number_reads_only_those():
-    data = Items(1000)
-    train, held = split(Indexed(data), 0.25)
+@pytest.mark.parametrize("kind", [Items, ByNumber])
+def test_a_held_out_part_of_rows_by_number_reads_only_those(kind):
+    data = kind(1000)
+    train, held = split(Indexed(data) if kind is Items else data, 0.25)
     assert len(train) + len(held) == 1000
     data.asked = []
-    x, y = held.take([3, 5, 200])
+    x, y = held.read_rows([3, 5, 200])
     assert data.asked == y.tolist() == x[:, 0].tolist()
     assert y.tolist() == held.read(0, 250)[1][[3, 5, 200]].tolist()
-    assert not hasattr(split(Blocks(1000), 0.25)[0], "take")
+    assert not hasattr(split(Blocks(1000), 0.25)[0], "read_rows")
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -239,7 +239,7 @@ class Asked:
 class ByNumber(Asked):
     """The same, whose rows can be read by number."""
 
-    def take(self, rows):
+    def read_rows(self, rows):
         self.asked += rows
         return self.x[rows], CLASSES[rows]
 
@@ -270,8 +270,8 @@ class Weighted(ByNumber):
     def read(self, start, stop):
         return (*super().read(start, stop), WEIGHTS[start:stop])
 
-    def take(self, rows):
-        return (*super().take(rows), WEIGHTS[rows])
+    def read_rows(self, rows):
+        return (*super().read_rows(rows), WEIGHTS[rows])
 
 
 def weighted_rows_in_windows():
