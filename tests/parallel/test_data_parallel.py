@@ -62,6 +62,12 @@ def test_workers_without_a_shard_take_part():
 
 
 @needs_mpi
+@pytest.mark.parametrize("where", ["folder", "memory", "file"])
+def test_workers_that_cannot_share_memory_send_their_sums(where, serial):
+    assert set(pieces.launched(2, "without_shared_memory", where)) == {serial["in_shared_memory"]}
+
+
+@needs_mpi
 @pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 3)])
 def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp_path):
     pieces.launched(before, "stopped", tmp_path)

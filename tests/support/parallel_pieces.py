@@ -1,5 +1,6 @@
 """Trainings with DataParallel, run in this process and by ``mpiexec -n N python parallel_pieces.py``."""
 
+import errno
 import hashlib
 import json
 import os
@@ -115,9 +116,13 @@ def normalized(dtype="float64", *, rate=0.2):
     )
 
 
-def in_shared_memory():
+def wide(**settings):
     """Train with so many numbers that the workers of one machine share memory: for the gradient and three sums."""
+    model = Sequential(Dense(12, 1100, ReLU()), BatchNorm(1100), Dense(1100, 3, Softmax()))
+    return trainer(**settings).fit(model, (X, CLASSES))
 
+
+def in_shared_memory():
     def shared():
         return sum("framework-" in line for line in Path("/proc/self/maps").read_text().splitlines())
 
@@ -125,10 +130,26 @@ def in_shared_memory():
     def look(_):
         assert shared() == (4 if workers().size > 1 else 0)
 
-    model = Sequential(Dense(12, 1100, ReLU()), BatchNorm(1100), Dense(1100, 3, Softmax()))
-    run = trainer(callbacks=[look]).fit(model, (X, CLASSES))
+    run = wide(callbacks=[look])
     assert shared() == 0
     return run
+
+
+def without_shared_memory(where):
+    """Train where worker 0 finds no folder or too little memory, or worker 1 cannot open the file."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOMEM, "no memory")
+
+    from framework.parallel import mpi
+
+    if where == "folder":
+        mpi.SHARED = "/dev/no such folder"
+    elif where == "memory":
+        os.posix_fallocate = refuse
+    elif workers().rank == 1:
+        mpi.mmap.mmap = refuse
+    return wide()
 
 
 class Weighed(Layer):
