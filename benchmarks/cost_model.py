@@ -33,7 +33,8 @@ from typing import NamedTuple
 import numpy as np
 
 from framework import CrossEntropy, DataParallel, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
-from framework.parallel.workers import Tree, started, workers
+from framework.parallel.starting import started, workers
+from framework.parallel.sums import Tree
 
 CORES = len(os.sched_getaffinity(0))
 TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo", "MPIR_CVAR_NOLOCAL": "1"}
@@ -131,7 +132,7 @@ def exchanges():
     team, found = workers(), []
     with team.guard(120):
         for size in BYTES:
-            tree, best = team.tree(team.size, size // 4, np.float32, tail=1), np.inf
+            tree, best = Tree(team, team.size, size // 4, np.float32, tail=1), np.inf
             vector = np.empty(size // 4, np.float32)
             end, over = time.perf_counter() + SECONDS, False
             while not over:

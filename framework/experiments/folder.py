@@ -37,7 +37,7 @@ from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.files import write_whole
 from framework.models import Model
-from framework.parallel.workers import started
+from framework.parallel.starting import started
 from framework.reports.comparing import epoch_of_weights
 from framework.runs.run import Run
 

@@ -16,7 +16,7 @@ import click
 
 from framework.extras import installing
 from framework.parallel.arithmetic import THREADS
-from framework.parallel.workers import started
+from framework.parallel.starting import started
 
 RUN = "from mpi4py import MPI, run; run.main()"
 """As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""

@@ -14,8 +14,9 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.errors import DivergedError
 from framework.models import Model
 from framework.models.parameters import OtherGradient, Parameters
+from framework.parallel.sums import AllReduce, Tree
 from framework.parallel.turns import Turns
-from framework.parallel.workers import AllReduce, Tree, Workers
+from framework.parallel.workers import Workers
 from framework.settings.component import Component, Count, Positive
 from framework.trees import rows_in
 
@@ -136,7 +137,7 @@ class Sharded(Strategy):
         self._own = workers.leaves(self.shards)
         self._new: Callable[..., Tree | AllReduce] = partial(AllReduce, workers)
         if settings.deterministic:
-            self._new = partial(workers.tree, self.shards)
+            self._new = partial(Tree, workers, self.shards)
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
         self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
         self._mixed, self._twins = mixed, dict[int, Model]()

@@ -12,7 +12,8 @@ import numpy as np
 
 from framework.arrays import WHOLE_BATCH, Array, WholeBatch
 from framework.errors import UsageError
-from framework.parallel.workers import AllReduce, Tree, Workers
+from framework.parallel.sums import AllReduce, Tree
+from framework.parallel.workers import Workers
 
 Result = TypeVar("Result")
 

@@ -1,48 +1,26 @@
-"""Workers: the processes that train one model together, and the sums over all of their leaves.
+"""Workers: the processes that train one model together, and what they exchange.
 
 A leaf (shard) is a fixed part of each batch. The number of leaves belongs to the experiment; the number of workers does
-not. A worker computes a consecutive range of leaves. The sum of all leaves follows a fixed pairwise tree, so its bits
-do not depend on the number of workers.
+not. A worker computes a consecutive range of leaves.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from framework import errors
 from framework.arrays import Array
 from framework.errors import UsageError
-from framework.extras import installing
 
 Value = TypeVar("Value")
 
-ALIGNMENT = 64
-"""The bytes of a cache line: the parts of a leaf begin at multiples of it."""
-
-SMALL = 4096
-"""The bytes of a vector for which workers on one machine share memory; fewer are sent."""
-
-BLOCK = 16_384
-"""How many numbers are added up at a time, so that they stay in the cache."""
-
-
-class Leaf(NamedTuple):
-    """The buffers of one leaf, for sums over its rows.
-
-    Attributes:
-        vector: Values of the model's dtype, such as the gradient. It is not cleared: write every element.
-        tail: float64 numbers, such as the sum of the losses and the number of rows. They are 0 at first.
-    """
-
-    vector: Array
-    tail: Array
+Failure: TypeAlias = tuple[type[Exception], str] | None
+"""An error as other workers hear of it: its class, or that of its base class in this package, and its text."""
 
 
 class Workers:
@@ -54,26 +32,17 @@ class Workers:
 
     Example:
         >>> alone = Workers()
-        >>> tree = alone.tree(4, length=3, dtype=np.float32, tail=1)
-        >>> for i in alone.leaves(4):
-        ...     leaf = tree.leaf(i)
-        ...     leaf.vector[:] = i
-        ...     leaf.tail[0] = 10.0
-        >>> total = np.empty(3, np.float32)
-        >>> tree.total(total), total
-        (array([40.]), array([6., 6., 6.], dtype=float32))
+        >>> alone.leaves(4), alone.gather("value")
+        (range(0, 4), ['value'])
     """
 
     rank = 0
     size = 1
 
-    def leaves(self, shards: int) -> range:
-        """Return the leaves that this worker computes; there may be no leaf for it."""
-        return _leaves(shards, self.rank, self.size)
-
-    def tree(self, shards: int, length: int, dtype: Any, tail: int = 0) -> Tree:
-        """Return the sum of ``shards`` leaves of ``length`` values of a dtype and ``tail`` float64 numbers."""
-        return Tree(self, shards, length, np.dtype(dtype), tail)
+    def leaves(self, shards: int, rank: int | None = None) -> range:
+        """Return the leaves that this worker computes, or the one of a rank; there may be no leaf for it."""
+        rank = self.rank if rank is None else rank
+        return range(rank * shards // self.size, (rank + 1) * shards // self.size)
 
     def sum(self, *arrays: Array) -> None:
         """Add up each array over all workers, in place. The bits depend on the number of workers."""
@@ -141,279 +110,6 @@ class Workers:
         raise NotImplementedError
 
 
-class Tree:
-    """The sum of all leaves of all workers, by a fixed pairwise tree.
-
-    A node is the sum of the leaves from k 2^j to (k + 1) 2^j, without those beyond the last: its left half plus its
-    right half. A worker adds up nodes within its range of leaves as these are filled, in log2(shards) spare buffers.
-
-    On one machine the workers share the memory of their buffers. Each worker adds up a slice of all nodes that are
-    left, and all workers read the sums of all slices. On several machines the slices of the nodes are sent (Alltoallv),
-    and then their sums (Allgatherv).
-    """
-
-    def __init__(self, workers: Workers, shards: int, length: int, dtype: np.dtype[Any], tail: int) -> None:
-        """Plan the sums and allocate the buffers."""
-        self._next = self._top = 0
-        self._own = workers.leaves(shards)
-        layout = _Layout(length, dtype, tail)
-        ranges = [_leaves(shards, rank, workers.size) for rank in range(workers.size)]
-        plans = [_plan([(i, i + 1) for i in each], shards) for each in ranges]
-        self._merges = plans[workers.rank].merges
-        memory = None
-        if layout.used >= SMALL:
-            memory = workers.share((1 + sum(plan.depth for plan in plans)) * _padded(layout.width))
-        self._nodes: _Shared | _Sent
-        if memory is not None or workers.size == 1:
-            self._nodes = _Shared(workers, plans, shards, layout, memory)
-        else:
-            self._nodes = _Sent(workers, plans, shards, layout)
-
-    def leaf(self, i: int) -> Leaf:
-        """Return the buffers for leaf ``i``, to be written before the call for another one.
-
-        Raises:
-            UsageError: The worker's leaves are not asked for one after another.
-        """
-        slots = self._nodes.slots
-        if self._next and i == self._own[self._next - 1]:
-            return slots[self._top - 1]
-        expected = self._own[self._next] if self._next < len(self._own) else None
-        if i != expected:
-            raise UsageError(
-                f"the leaves {list(self._own)} of a worker must be filled in this order; got {i} for {expected}"
-            )
-        self._merge()
-        self._next += 1
-        found = slots[self._top]
-        self._top += 1
-        found.tail.fill(0.0)
-        return found
-
-    def _merge(self) -> None:
-        """Add up the nodes that the leaf written last completes."""
-        slots = self._nodes.slots
-        for _ in range(self._merges[self._next - 1] if self._next else 0):
-            self._top -= 1
-            for left, right in zip(slots[self._top - 1], slots[self._top], strict=True):
-                np.add(left, right, out=left)
-
-    def total(self, vector: Array) -> Array:
-        """Write the sum of all leaves into ``vector``, the same on all workers, and return the sum of the tails.
-
-        Raises:
-            UsageError: A leaf of this worker was not asked for.
-        """
-        if self._next != len(self._own):
-            raise UsageError(f"total needs all leaves {list(self._own)} of this worker; got {self._next} of them")
-        if isinstance(self._nodes, _Sent):  # of all that is left, as little as possible is sent
-            self._merge()
-        self._next = self._top = 0
-        return self._nodes.total(vector)
-
-
-class _Layout(NamedTuple):
-    """How the two buffers of a leaf lie in its bytes."""
-
-    length: int
-    dtype: np.dtype[Any]
-    tail: int
-
-    @property
-    def used(self) -> int:
-        """The bytes of the vector."""
-        return self.length * self.dtype.itemsize
-
-    @property
-    def start(self) -> int:
-        """Where the tail begins."""
-        return _padded(self.used)
-
-    @property
-    def width(self) -> int:
-        """The bytes of both."""
-        return self.start + 8 * self.tail
-
-    def leaf(self, row: Array) -> Leaf:
-        """Return the buffers in some bytes."""
-        return Leaf(row[: self.used].view(self.dtype), row[self.start : self.width].view(np.float64))
-
-
-class _Shared:
-    """The nodes of all workers in memory that they share, and the sum: each adds up a slice of it. One worker has all.
-
-    Nobody writes into a node before the others have read it, as a worker passes the first ``barrier`` of the next sum
-    only after all have read this one, and the second one after all have read the nodes.
-    """
-
-    def __init__(
-        self, workers: Workers, plans: list[_Plan], shards: int, layout: _Layout, memory: Array | None
-    ) -> None:
-        """Divide the memory, which is of this process alone if it is None."""
-        self._workers = workers
-        rank, size = workers.rank, workers.size
-        depths = [plan.depth for plan in plans]
-        rows = _aligned(sum(depths), layout.width) if memory is None else memory.reshape(-1, _padded(layout.width))
-        leaves, ends = [layout.leaf(row) for row in rows], np.cumsum(depths).tolist()
-        self.slots = leaves[ends[rank] - depths[rank] : ends[rank]]
-        starts = zip(ends, depths, plans, strict=True)
-        nodes = [leaf for end, depth, plan in starts for leaf in leaves[end - depth :][: len(plan.unmerged)]]
-        self._pairs = _plan([node for plan in plans for node in plan.unmerged], shards).pairs
-        bounds = [layout.length * j // size // ALIGNMENT * ALIGNMENT for j in range(size)] + [layout.length]
-        self._own = slice(bounds[rank], bounds[rank + 1])
-        self._vectors, self._tails = [leaf.vector[self._own] for leaf in nodes], [leaf.tail for leaf in nodes]
-        self._sum = leaves[-1].vector
-
-    def total(self, vector: Array) -> Array:
-        """Write the sum into ``vector``, and return the sum of the tails."""
-        several = self._workers.size > 1
-        if several:
-            self._workers.barrier()
-        _add_up(self._vectors, self._pairs, self._sum[self._own] if several else vector)
-        tail = np.empty_like(self._tails[0])
-        _add_up(self._tails, self._pairs, tail)
-        if several:
-            self._workers.barrier()
-            vector[...] = self._sum
-        return tail
-
-
-class _Sent:
-    """The nodes of this worker, of which each worker gets a slice; the last one adds up the tails too."""
-
-    def __init__(self, workers: Workers, plans: list[_Plan], shards: int, layout: _Layout) -> None:
-        """Allocate what the exchange needs."""
-        self._workers = workers
-        rank, size, width = workers.rank, workers.size, layout.width
-        rows = _aligned(max(plans[rank].depth, 1), width)
-        self.slots = [layout.leaf(row) for row in rows]
-        bounds = [layout.start * j // size // ALIGNMENT * ALIGNMENT for j in range(size)] + [width]
-        starts, widths = np.array(bounds[:-1]), np.diff(bounds)
-        counts = np.array([len(plan.nodes) for plan in plans])
-        own, start, wide = int(counts[rank]), bounds[rank], int(widths[rank])
-        self._bounds, self._nodes = bounds, rows[:own]
-        self._packed = _aligned(1, own * width)[0] if own > 1 else rows[0]
-        self._places = (own * widths, own * starts)
-        self._received = np.zeros((int(counts.sum()), wide), np.uint8)
-        self._origins = (counts * wide, (np.cumsum(counts) - counts) * wide)
-        self._slices = (widths, starts)
-        numbers = max(0, min(bounds[rank + 1], layout.used) - start)
-        tail = max(0, layout.start - start) if rank == size - 1 else wide
-        self._vectors = [row[:numbers].view(layout.dtype) for row in self._received]
-        self._tails = [row[tail:].view(np.float64) for row in self._received]
-        self._pairs = _plan([node for plan in plans for node in plan.nodes], shards).pairs
-        self._result = _aligned(1, width)[0]
-        self._sum = layout.leaf(self._result)
-
-    def total(self, vector: Array) -> Array:
-        """Write the sum into ``vector``, and return the sum of the tails."""
-        own = len(self._nodes)
-        if own > 1:
-            for start, stop in zip(self._bounds, self._bounds[1:], strict=False):
-                part = self._packed[own * start : own * stop]
-                part.reshape(own, -1)[:] = self._nodes[:, start:stop]
-        self._workers.alltoall(self._packed, self._places, self._received, self._origins)
-        for parts in (self._vectors, self._tails):
-            _add_up(parts, self._pairs, parts[0])
-        self._workers.allgather(self._received[0], self._result, self._slices)
-        vector[...] = self._sum.vector
-        return self._sum.tail
-
-
-def _add_up(vectors: list[Array], pairs: list[tuple[int, int]], out: Array) -> None:
-    """Write the sum of some vectors into ``out``, which may be the first, in blocks that stay in the cache."""
-    for start in range(0, len(out), BLOCK):
-        place = slice(start, start + BLOCK)
-        sums = [vector[place] for vector in vectors]
-        for left, right in pairs[:-1]:
-            sums[left] = sums[left] + sums[right]
-        if pairs:
-            left, right = pairs[-1]
-            np.add(sums[left], sums[right], out=out[place])
-        else:
-            out[place] = sums[0]
-
-
-class AllReduce:
-    """The sum of one leaf of each worker, in the order that MPI chooses."""
-
-    def __init__(self, workers: Workers, length: int, dtype: Any, tail: int = 0) -> None:
-        """Allocate the buffers, which are the leaf and then the sum."""
-        self._workers = workers
-        self._sum = Leaf(np.zeros(length, dtype), np.zeros(tail))
-
-    def leaf(self, i: int) -> Leaf:
-        """Return the buffers for the worker's leaf."""
-        self._sum.tail.fill(0.0)
-        return self._sum
-
-    def total(self, vector: Array) -> Array:
-        """Write the sum over all workers into ``vector``, and return the sum of the tails."""
-        self._workers.sum(*self._sum)
-        vector[...] = self._sum.vector
-        return self._sum.tail
-
-
-class _Plan(NamedTuple):
-    """How consecutive nodes are added up, each as (its first leaf, the leaf after its last)."""
-
-    merges: list[int]
-    """The number of sums after each node."""
-    pairs: list[tuple[int, int]]
-    """The sums one by one, as places of nodes: the left one becomes the sum."""
-    nodes: list[tuple[int, int]]
-    """The nodes that are left."""
-    unmerged: list[tuple[int, int]]
-    """The nodes that are left without the sums after the last one."""
-    depth: int
-    """The greatest number of nodes at a time."""
-
-
-def _plan(nodes: list[tuple[int, int]], shards: int) -> _Plan:
-    """Plan the sums of some nodes by the tree of all leaves."""
-    merges, depth, unmerged = list[int](), 0, list[tuple[int, int]]()
-    pairs = list[tuple[int, int]]()
-    stack = list[tuple[int, tuple[int, int]]]()
-    for place, node in enumerate(nodes):
-        stack.append((place, node))
-        depth = max(depth, len(stack))
-        unmerged = [node for _, node in stack]
-        before = len(pairs)
-        while len(stack) > 1 and _halves(stack[-2][1], stack[-1][1], shards):
-            right, (_, stop) = stack.pop()
-            left, (start, _) = stack.pop()
-            pairs.append((left, right))
-            stack.append((left, (start, stop)))
-        merges.append(len(pairs) - before)
-    return _Plan(merges, pairs, [node for _, node in stack], unmerged, depth)
-
-
-def _halves(left: tuple[int, int], right: tuple[int, int], shards: int) -> bool:
-    """Return whether two neighbours are the halves of one node; only the last node may be short."""
-    size = left[1] - left[0]
-    return left[0] % (2 * size) == 0 and right[1] == min(left[1] + size, shards)
-
-
-def _leaves(shards: int, rank: int, size: int) -> range:
-    return range(rank * shards // size, (rank + 1) * shards // size)
-
-
-def _padded(width: int) -> int:
-    return -(-width // ALIGNMENT) * ALIGNMENT
-
-
-def _aligned(rows: int, width: int) -> Array:
-    """Return zeroed rows of at least ``width`` bytes, each at a multiple of ALIGNMENT."""
-    full = _padded(width)
-    memory = np.zeros(rows * full + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + rows * full].reshape(rows, full)[:, :width]
-
-
-Failure: TypeAlias = tuple[type[Exception], str] | None
-"""An error as other workers hear of it: its class, or that of its base class in this package, and its text."""
-
-
 def failure_of(error: Exception | None) -> Failure:
     """Return an error as the other workers hear of it."""
     if error is None:
@@ -439,42 +135,3 @@ def _fingerprint(value: Any) -> str:
     if len(text) <= 200:
         return text
     return f"{text[:80]}... sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""The variables in which MPICH (and Intel MPI), Open MPI, MVAPICH and Slurm tell a process how many were started."""
-
-
-def started() -> int:
-    """Return how many processes mpiexec or srun started together with this one; 1 without them."""
-    return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
-
-
-def workers(timeout: float = 600.0) -> Workers:
-    """Return the workers that this process belongs to: those of mpiexec or srun, or itself alone.
-
-    Args:
-        timeout: The seconds that the first call waits for the others to start.
-
-    Raises:
-        UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
-    """
-    count = started()
-    return Workers() if count == 1 else _mpi_workers(count, timeout)
-
-
-_created = dict[int, Workers]()
-
-
-def _mpi_workers(count: int, timeout: float) -> Workers:
-    """Return the workers of MPI, which are made once."""
-    if count in _created:
-        return _created[count]
-    if find_spec("mpi4py") is None:
-        raise UsageError(
-            f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on a "
-            f"cluster install mpi4py alone, beside the MPI library of the site"
-        )
-    from framework.parallel.mpi import MPIWorkers  # noqa: PLC0415 (it imports mpi4py)
-
-    return _created.setdefault(count, MPIWorkers(count, timeout))

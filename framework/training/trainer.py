@@ -33,8 +33,9 @@ from framework.models import Model
 from framework.models.rows import predicted
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.parallel.arithmetic import one_thread
+from framework.parallel.starting import workers
 from framework.parallel.strategy import DataParallel, Sharded, Strategy
-from framework.parallel.workers import Workers, workers
+from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from framework import DataParallel, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.parallel.workers import workers
+from framework.parallel.starting import workers
 
 SCRIPT = Path(__file__)
 CAUSES = {

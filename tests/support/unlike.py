@@ -25,7 +25,7 @@ from framework import (
 )
 from framework.engines.compiled import choice
 from framework.engines.compiled import engine as compiled_engine
-from framework.parallel.workers import workers
+from framework.parallel.starting import workers
 
 FOLDER = Path(sys.argv[1])
 RANK = workers(20).rank

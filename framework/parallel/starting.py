@@ -1,0 +1,47 @@
+"""Which workers a process belongs to: those that mpiexec or srun has started with it."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from framework.errors import UsageError
+from framework.extras import installing
+from framework.parallel.mpi import MPIWorkers
+from framework.parallel.workers import Workers
+
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The variables in which MPICH (and Intel MPI), Open MPI, MVAPICH and Slurm tell a process how many were started."""
+
+
+def started() -> int:
+    """Return how many processes mpiexec or srun started together with this one; 1 without them."""
+    return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
+
+
+def workers(timeout: float = 600.0) -> Workers:
+    """Return the workers that this process belongs to: those of mpiexec or srun, or itself alone.
+
+    Args:
+        timeout: The seconds that the first call waits for the others to start.
+
+    Raises:
+        UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
+    """
+    count = started()
+    return Workers() if count == 1 else _mpi_workers(count, timeout)
+
+
+_created = dict[int, Workers]()
+
+
+def _mpi_workers(count: int, timeout: float) -> Workers:
+    """Return the workers of MPI, which are made once."""
+    if count in _created:
+        return _created[count]
+    if find_spec("mpi4py") is None:
+        raise UsageError(
+            f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on a "
+            f"cluster install mpi4py alone, beside the MPI library of the site"
+        )
+    return _created.setdefault(count, MPIWorkers(count, timeout))
