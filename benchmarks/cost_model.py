@@ -10,8 +10,9 @@ It needs mpi4py and mpich, and takes some minutes. With S shards, B rows a batch
 u is what every worker does (the update), a the cost of a shard, b that of a row. They are fitted to steps of one
 worker, latency and bandwidth to exchanges of two workers. These go through shared memory, through TCP on the loopback
 interface, and, for root on Linux, through a link of 1 Gbit/s between two network namespaces, as between two machines.
-The exchange is an Alltoallv and an Allgatherv: each worker sends n - 1 messages and V (n - 1) / n bytes in each of
-them. With at least four cores, exchanges and steps of four workers are compared with the model too.
+Through a network it is an Alltoallv and an Allgatherv: each worker sends n - 1 messages and V (n - 1) / n bytes in
+each of them. In shared memory each worker adds up a part of the sums in place, between two barriers. With at least four
+cores, exchanges and steps of four workers are compared with the model too.
 
 Times are minima, so that other programs on the machine disturb them less. What a worker computes by itself is measured
 in processor time, which does not count while another program has the core. Exchanges and steps are measured on the

@@ -102,7 +102,7 @@ class Slots:
         return self._free
 
 
-class Window(NamedTuple):
+class SharedWindow(NamedTuple):
     """Rows that are in memory together.
 
     Attributes:
@@ -117,7 +117,7 @@ class Window(NamedTuple):
     read: Callable[[Batch | None, Array | None], tuple[Batch, Array]]
 
 
-def shared(windows: Iterable[Window], size: int, skip: int, total: int, own: Own) -> Generator[Piece]:
+def shared(windows: Iterable[SharedWindow], size: int, skip: int, total: int, own: Own) -> Generator[Piece]:
     """Cut windows of ``total`` rows into pieces of whole batches, from the row ``skip`` on.
 
     Only the rows that ``own`` names are read; the others of a batch are undefined. A window whose rows are all skipped

@@ -35,7 +35,7 @@ from framework.data.pieces import (
     rows_of_batch,
 )
 from framework.data.sampling import Chances, Sampling, drawn, shared_out
-from framework.data.shares import Own, Slots, Window, by_place, every, shared
+from framework.data.shares import Own, SharedWindow, Slots, by_place, every, shared
 from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, FrameworkError, ShapeError
 from framework.frames import is_frame
@@ -248,10 +248,10 @@ class DatasetSource:
         with closing(self._shared(size, first + place, order, every)) as pieces:
             return copied(next(pieces).take())
 
-    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> Window:
+    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> SharedWindow:
         if order is None or self.chances is None:
             places = partial(permutation, count, *(order or ()), *self._key(window))
-            return Window(count, (lambda: None) if order is None else places, partial(self._read_some, window))
+            return SharedWindow(count, (lambda: None) if order is None else places, partial(self._read_some, window))
         held: list[Batch] = []  # rows that had to be read to know the order
 
         def drawn_places() -> Array | None:
@@ -264,7 +264,7 @@ class DatasetSource:
             places = np.arange(rows_in(batch[1]))
             return (batch if rest is None else joined([rest, batch])), places
 
-        return Window(count, drawn_places, read)
+        return SharedWindow(count, drawn_places, read)
 
     def _tell_large_parts(self) -> None:
         """Warn, once, of parts whose rows are not mixed over the whole part."""

@@ -95,7 +95,7 @@ class Workers:
         yield
 
     def share(self, size: int) -> Array | None:
-        """Return ``size`` bytes of memory that all workers share, zeroed; None if they are on several machines."""
+        """Return ``size`` bytes of memory that all workers share, zeroed; None where they cannot."""
         return None
 
     def barrier(self) -> None:
