@@ -250,17 +250,21 @@ class _Parts:
         return rows == part.stop - part.start and columns == columns_text(schema).encode()
 
     def _is_there(self, part: _Part) -> bool:
-        """Return whether a part is there; False too for one with a damaged end, and for one that must be replaced.
+        """Return whether a part is there; False too for one that is damaged at its end, or must be replaced.
 
         Raises:
             SettingsError: It was made of something else, and must not be replaced.
         """
         try:
-            metadata = self._parquet.read_schema(part.path).metadata or {}
+            with self._parquet.ParquetFile(part.path) as file:  # the file holds the metadata twice: also in a schema
+                metadata, copies = file.schema_arrow.metadata or {}, file.metadata.metadata or {}
         except (OSError, ValueError, self._arrow.ArrowException):
             return False
+        key = ABOUT.encode()
+        if metadata.get(key) != copies.get(key):
+            return False
         try:
-            made_of = json.loads(metadata[ABOUT.encode()])
+            made_of = json.loads(metadata[key])
         except (LookupError, ValueError):
             made_of = {}
         if made_of == part.about:
