@@ -238,6 +238,7 @@ class MPIWorkers(Workers):
             elif place.calls < number:
                 lines.append(f"worker {rank} is here:\n{place.stack.rstrip()}")
         lines.append("If it is only slow, give the strategy more seconds: DataParallel(timeout=...)")
+        lines.append("To end all workers on an error before or after training too, start them with framework launch")
         return "\n".join(lines)
 
     def _fail(self, error: BaseException) -> None:

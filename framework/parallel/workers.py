@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -55,8 +56,15 @@ class Workers:
         """Return the values of all workers in the order of their ranks; they are pickled."""
         return [value]
 
-    def require_equal(self, values: Mapping[str, Any], where: str = "") -> None:
+    def require_equal(
+        self, values: Mapping[str, Any], where: str = "", advice: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Compare values by name over all workers: arrays by their bits, other values by their text.
+
+        Args:
+            values: The values by name.
+            where: The beginning of the error.
+            advice: What to do where a value differs, by its name.
 
         Raises:
             UsageError: They differ, on all workers; names the first value that does, and the workers.
@@ -76,6 +84,7 @@ class Workers:
             f"{where}{differing[0]} must be equal on all workers; worker 0 has {texts[0]}, and {ranks} "
             f"{'have' if len(others) > 1 else 'has'} {', '.join(dict.fromkeys(texts[rank] for rank in others))}"
             f"{more}{', ...' if len(differing) > 4 else ''}"
+            f"{f'; {advice[differing[0]]}' if differing[0] in advice else ''}"
         )
 
     @contextmanager

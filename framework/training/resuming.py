@@ -25,6 +25,7 @@ from framework.settings.component import Component
 from framework.settings.messages import printable, warn
 from framework.training.flushing import flushes
 
+_ALL_ROWS = "give each worker all rows in the same order; DataParallel divides them itself"
 _OF_ONE_WORKER = ("identity", "seconds", "recipe")
 """The parts of a run's progress that may differ between workers."""
 
@@ -137,7 +138,7 @@ def require_alike(
         return
     with workers.together():
         state = _state_of(run, recipe, callbacks, epochs, engine)
-    workers.require_equal(state, "fit: ")
+    workers.require_equal(state, "fit: ", dict.fromkeys(("data", "validation"), _ALL_ROWS))
     run.identity = workers.broadcast(run.identity)
 
 

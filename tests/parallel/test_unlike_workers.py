@@ -22,7 +22,7 @@ DIFFERENT = {
     "a_frozen_parameter": "fit: frozen parameters must be equal on all workers; worker 0 has ('2.weights',)",
     "other_epochs": "fit: argument 'epochs' must be equal on all workers; worker 0 has 3, and worker 1 has 2",
     "a_callback": "fit: callback Remembers.0 must be equal on all workers; worker 0 has nothing of this name, and",
-    "fewer_rows": "fit: data must be equal on all workers; worker 0 has 'x float32 (101, 12)",
+    "fewer_rows": "; give each worker all rows in the same order; DataParallel divides them itself",
     "optimizer_memory_on_resume": "fit: optimizer's square must be equal on all workers; worker 0 has float32",
     "memory_of_a_callback_on_resume": "fit: memory of Remembers.0 must be equal on all workers; worker 0 has {'best'",
     "a_rate_on_resume": "fit: bound optimizer must be equal on all workers; worker 0 has 'AdamOptimizer(",
