@@ -23,6 +23,8 @@ def mixing(*outputs: Node, summing: bool = True) -> str | None:
         'mean over the rows'
     """
     for node in ordered(outputs):
+        if _counts_rows(node):
+            return "the places of the rows"
         found = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)
         if found is not None and (summing or node.op not in _SUMMED):
             return found
@@ -104,7 +106,21 @@ _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all",
 
 def _own_row(node: Node) -> bool:
     """Return whether a look-up reads from each row itself: x[np.arange(len(x)), classes]."""
-    index = node.args[1]
-    while index.op == "reshape":
-        index = index.args[0]
-    return bool(index.op == "row_numbers")
+    return _is_place(node.args[1])
+
+
+def _is_place(node: Node) -> bool:
+    """Return whether a node is the place of each row in the batch."""
+    while node.op == "reshape":
+        node = node.args[0]
+    return bool(node.op == "row_numbers")
+
+
+def _counts_rows(node: Node) -> bool:
+    """Return whether an operation computes with the places of the rows, other than to read from each row itself."""
+    if node.op == "reshape":
+        return False
+    places = [arg for arg in nodes_in(node.args) if _is_place(arg)]
+    if node.op == "gather" and any(node.graph.rows_in(node.args[0].shape[axis]) for axis in node.attributes["axes"]):
+        return _is_place(node.args[0])
+    return bool(places)

@@ -97,6 +97,20 @@ def test_a_number_of_rows_in_a_formula_is_refused():
         Shared()([[1.0, 2.0]])
 
 
+def test_a_formula_of_the_places_of_the_rows_is_refused_unless_it_reads_from_each_row():
+    class Placed(Layer):
+        def formula(self, x):
+            return x * (x[:, 0] * np.arange(len(x)))[:, None]
+
+    class Chosen(Layer):
+        def formula(self, x):
+            return x * x[np.arange(len(x)), x.argmax(axis=1)][:, None]
+
+    with pytest.raises(DerivativeError, match="mixes rows, by the places of the rows"):
+        Placed()([[1.0, 2.0]])
+    np.testing.assert_array_equal(Chosen()([[1.0, 2.0], [4.0, 3.0]]), [[2.0, 4.0], [16.0, 12.0]])
+
+
 def test_a_formula_that_does_not_take_what_the_class_declares_is_refused():
     class Forgotten(Layer):
         def shapes(self):

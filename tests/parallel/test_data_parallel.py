@@ -148,6 +148,7 @@ class Mixing(Layer):
         ways = {
             "max": lambda: x - x.max(axis=0),
             "product": lambda: x @ (x.T @ x),
+            "places": lambda: x - (x[:, 0] * np.arange(len(x))).sum(),
             "softmax": lambda: Softmax()(x.T).T,
             "pairs": lambda: (x @ x.T) @ x,
         }
@@ -182,6 +183,7 @@ class Written(Layer):
     [
         (Mixing(how="max"), "layer 1, Mixing, mixes the rows of a batch: the formula mixes rows, by max over the rows"),
         (Mixing(how="product"), "layer 1, Mixing, .* by a product over the rows"),
+        (Mixing(how="places"), "layer 1, Mixing, .* by the places of the rows"),
         (Mixing(how="softmax"), "layer 1, Mixing, .* by max over the rows"),
         (Mixing(how="pairs"), "layer 1, Mixing, .* by pairs of rows"),
         (Largest(), "layer 1, Largest, keeps buffers that a batch changes: .* by max over the rows"),
