@@ -238,7 +238,11 @@ class MPIWorkers(Workers):
             elif place.calls < number:
                 lines.append(f"worker {rank} is here:\n{place.stack.rstrip()}")
         lines.append("If it is only slow, give the strategy more seconds: DataParallel(timeout=...)")
-        lines.append("To end all workers on an error before or after training too, start them with framework launch")
+        if "mpi4py.run" not in sys.modules:  # it ends all workers on an error of one
+            lines.append(
+                "If its script has raised an error outside training: start the workers by framework launch, or with "
+                "python -m mpi4py, and such an error ends all of them at once"
+            )
         return "\n".join(lines)
 
     def _fail(self, error: BaseException) -> None:
