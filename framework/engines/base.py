@@ -91,13 +91,17 @@ class Engine:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, y = self.run, self.run.model, batch[1]
         count = run.loss_function.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
-        sums = self.strategy.gradient(self._of_rows, model, batch, count, run.key)
+        sums = self._summed(model, batch, count)
         total = sums["loss"][0]
         sums["loss"] = total, count
         run.batch_loss = total / count
         for regularizer in self.regularizers:
             regularizer.backward(model)
         return sums
+
+    def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
+        """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
+        return self.strategy.gradient(self._of_rows, model, batch, count, self.run.key)
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -59,6 +59,34 @@ class DataParallel(Component):
     shards: Count = 8
     deterministic: bool = True
     timeout: Positive = 600.0
+
+
+class PhasesOfShard(Protocol):
+    """The computation of a shard that is cut into phases, with a sum over all shards after each.
+
+    Attributes:
+        sums: The sums of its figures, after the last phase.
+    """
+
+    sums: Sums
+
+    def advance(self, phase: int) -> Array | None:
+        """Compute a phase; return the numbers whose sums are to be put in their place, or None if it cannot."""
+
+    def buffers(self) -> list[Array]:
+        """Return the new buffers, after the last phase."""
+
+
+class Phases(NamedTuple):
+    """How shards are computed in phases.
+
+    Attributes:
+        lengths: By phase but the last, how many numbers are summed up after it.
+        begin: Prepares the computation of a shard, given its number, its rows of the batch and its key.
+    """
+
+    lengths: Sequence[int]
+    begin: Callable[[int, Batch, tuple[int, ...]], PhasesOfShard]
 
 
 class Strategy:
@@ -142,6 +170,13 @@ class Sharded(Strategy):
         self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
         self._mixed, self._twins = mixed, dict[int, Model]()
         self._turns: Turns[Sums] = Turns(workers, self._own, self._new)
+        self._lengths, self._trees = list[int](), list[Tree | AllReduce]()  # of the sums between phases
+        self._gradients = dict[int, Array]()  # of shards in phases
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a layer mixes the rows of a batch."""
+        return self._mixed > 0
 
     def _start(self, rows: int, shard: int) -> int:
         """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
@@ -176,7 +211,13 @@ class Sharded(Strategy):
         return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
 
     def gradient(
-        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+        self,
+        fill: Callable[..., Sums],
+        model: Model,
+        batch: Batch,
+        count: float,
+        key: tuple[int, ...],
+        phases: Phases | None = None,
     ) -> Sums:
         rows = rows_in(batch[1])
         if 0 < self._mixed < rows:
@@ -189,19 +230,20 @@ class Sharded(Strategy):
         length = gradient.size + sum(buffer.size for buffer in buffers)
         planned, error = self._planned, None
         compute = self._together if self._mixed else self._one_by_one
-        for shard, sums, numbers, error in compute(jobs, model, rows):
+        found = None if phases is None else self._in_phases(phases, model, batch, key)
+        for shard, sums, numbers, error in compute(jobs, model, rows) if found is None else found:
             planned = planned or self._plan(sums, length, gradient.dtype)
             self._put(planned, shard, numbers, sums, error)
         self._planned = planned = planned or self._plan({}, length, gradient.dtype)  # for more workers than shards
         vector = np.empty(length, gradient.dtype) if buffers else gradient
-        found = self._total(planned, vector, error)
+        total = self._total(planned, vector, error)
         if buffers:
             gradient[...] = vector[: gradient.size]
         place = gradient.size
         for buffer in buffers:
             buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
             place += buffer.size
-        return found
+        return total
 
     def _by_parts(
         self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
@@ -239,6 +281,52 @@ class Sharded(Strategy):
         if known is None or known[0] != parameters.version:
             known = self._others[id(gradient)] = parameters.version, OtherGradient(parameters, gradient)
         return known[1]
+
+    def _in_phases(self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]) -> list[_Computed] | None:
+        """Compute all shards of this worker from one sum to the next; None if any shard must stop."""
+        lengths, dtype = [*phases.lengths, 0], model.parameters.gradient.dtype  # the last one says whether all are done
+        if self._lengths != lengths:
+            self._lengths, self._trees = lengths, [self._new(length, dtype, 1) for length in lengths]
+        begun = self._begun(phases, model, batch, key)
+        for phase, (length, tree) in enumerate(zip(lengths, self._trees, strict=True)):
+            found = dict[int, Array]()
+            for shard in self._own:
+                numbers = None if begun is None or shard not in begun else _advanced(begun[shard], phase)
+                if numbers is not None:
+                    found[shard] = numbers
+                elif begun is not None and shard in begun:
+                    begun = None
+                vector, tail = tree.leaf(shard)
+                vector[...] = 0.0 if numbers is None else numbers
+                tail[0] = begun is None
+            total = np.empty(length, dtype)
+            if tree.total(total)[0] or begun is None:
+                return None
+            for numbers in found.values():
+                numbers[...] = total
+        return None if begun is None else [(shard, *self._result(begun, shard), None) for shard in self._own]
+
+    def _begun(
+        self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]
+    ) -> dict[int, PhasesOfShard] | None:
+        """Prepare the shards of this worker that have rows; None where one has an error."""
+        found, parameters = dict[int, PhasesOfShard](), model.parameters
+        try:
+            for shard, part in self.parts(rows_in(batch[1])):
+                gradient = self._gradients.setdefault(shard, np.zeros_like(parameters.gradient))
+                with self._other(parameters, gradient):
+                    found[shard] = phases.begin(shard, rows_of_batch(batch, part), (*key, shard))
+        except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
+            return None
+        return found
+
+    def _result(self, begun: Mapping[int, PhasesOfShard], shard: int) -> tuple[Sums, Array]:
+        """Return the sums of a shard, and its gradient with the new buffers, which shard 0 gives."""
+        if shard not in begun:
+            return {}, np.zeros(0)
+        buffers = begun[shard].buffers()
+        new = buffers if shard == 0 else map(np.zeros_like, buffers)
+        return begun[shard].sums, np.concatenate([self._gradients[shard], *map(np.ravel, new)])
 
     def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
         """Compute the shards in turns, the last one with the model itself; shard 0 gives the new buffers too."""
@@ -307,6 +395,13 @@ def _part(fill: Callable[..., Sums], start: int, model: Model, **arguments: Any)
     except DivergedError as error:
         error.row += start
         raise
+
+
+def _advanced(shard: PhasesOfShard, phase: int) -> Array | None:
+    try:
+        return shard.advance(phase)
+    except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
+        return None
 
 
 def _raised(error: Exception | None) -> None:

@@ -327,16 +327,17 @@ class Trainer(Component):
     def _chosen(self, model: Model, run: Run | None) -> str:
         """Return the engine of a run, which is kept when it is resumed."""
         engine = self.engine if run is None else run.engine
-        if self.strategy is not None and (engine == "jax" or mixing(model)):
-            if engine in ("compiled", "jax"):
-                what = "" if engine == "jax" else " with a layer that mixes rows, such as BatchNorm"
-                warn(f"engine={engine!r}: falling back to NumPy, which makes the steps of DataParallel{what}")
+        if self.strategy is not None and engine == "jax":
+            warn("engine='jax': falling back to NumPy, which makes the steps of DataParallel")
             return "numpy"
         if engine in ("numpy", "jax"):
             return engine
         from framework.engines.compiled import choose  # noqa: PLC0415 (slow, and seldom needed)
 
-        return engine if run is not None else choose(engine, model, self.loss, self.optimizer, self.regularizers)
+        if run is not None:
+            return engine
+        shards = self.strategy is not None
+        return choose(engine, model, self.loss, self.optimizer, self.regularizers, shards=shards)
 
     def _both(self, data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
         """Return the training data and the validation data, which may be a part of it."""

@@ -313,6 +313,14 @@ class Centred(Layer):
         return x - x.mean(axis=0)
 
 
+def test_a_residual_of_an_own_layer_predicts_in_a_kernel():
+    own = Layer.of(lambda x, shift: x + shift, shapes={"shift": (3,)})
+    model = Sequential(Dense(5, 3), Residual(own, Tanh()), Dense(3, 2))
+    fast = compile_model(model)
+    assert fast.engine == "compiled"
+    np.testing.assert_allclose(fast(X), model(X), rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("model", "x", "reason"),
     [

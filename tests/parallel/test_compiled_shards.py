@@ -8,6 +8,7 @@ from framework import (
     L2,
     Accuracy,
     AdamOptimizer,
+    BatchNorm,
     BinaryCrossEntropy,
     CrossEntropy,
     DataParallel,
@@ -18,10 +19,12 @@ from framework import (
     Heads,
     Input,
     Join,
+    Layer,
     LayerNorm,
     Losses,
     MeanAbsoluteError,
     MeanSquaredError,
+    Metric,
     Neuron,
     OutputMetric,
     ReLU,
@@ -153,10 +156,83 @@ def test_numpy_computes_a_shard_that_may_not_be_finite():
     assert said[0] == said[1]
 
 
-def test_a_network_with_batch_norm_falls_back_to_numpy_by_name():
-    with pytest.warns(UserWarning, match="engine='compiled': falling back to NumPy, .* such as BatchNorm"):
-        run = pieces.trainer(engine="compiled", epochs=1).fit(pieces.normalized(), (pieces.X, pieces.CLASSES))
+@pytest.mark.usefixtures("kernels_alone")
+@pytest.mark.parametrize("size", [ROWS, 10, 3])
+@pytest.mark.parametrize("shards", [1, 8])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pieces.normalized,
+        pieces.balanced,
+        lambda: Sequential(Dense(12, 1), BatchNorm(1), Dense(1, 3, Softmax())),
+        lambda: Sequential(Dense(12, 4), BatchNorm(4), Dense(4, 3), pieces.Balanced(units=3), Softmax()),
+    ],
+    ids=["normalized", "balanced", "one unit", "before the loss"],
+)
+def test_layers_that_mix_rows_train_in_phases(model, shards, size):
+    rows = ROWS - 1 if size == 3 else ROWS  # BatchNorm needs two rows
+    settings = {"epochs": 2, "batch_size": size, "strategy": DataParallel(shards=shards), "metrics": [Accuracy()]}
+    plain, made = both(model(), CrossEntropy(), (X[:rows], CLASSES[:rows], WEIGHTS[:rows]), **settings)
+    assert made.engine == "compiled"
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-10)
+    for name, buffer in plain.model.buffers.items():
+        np.testing.assert_allclose(made.model.buffers[name], buffer, rtol=1e-12, atol=1e-12)
+    for key in ("loss", "accuracy"):
+        assert made.history[-1][key] == pytest.approx(plain.history[-1][key], rel=1e-10)
+
+
+@pytest.mark.usefixtures("kernels_alone")
+def test_frozen_parameters_stay_where_rows_are_mixed():
+    model = pieces.normalized()
+    model.parameters.freeze("0.*")
+    plain, made = both(model, CrossEntropy(), (X, CLASSES), epochs=2, batch_size=10)
+    np.testing.assert_array_equal(made.model.parameters.views["0.scale"], model.parameters.views["0.scale"])
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-10)
+
+
+def test_a_layer_that_mixes_rows_and_numbers_of_a_row_falls_back_to_numpy_by_name():
+    class Both(Layer):
+        mixes_rows = True
+
+        def formula(self, x):
+            return x - x.mean(axis=0) - x.mean(axis=1, keepdims=True)
+
+    model = Sequential(Dense(12, 4), Both(), Dense(4, 3, Softmax()))
+    with pytest.warns(UserWarning, match="falling back to NumPy: .* sums over the rows beside sums along the row"):
+        run = pieces.trainer(engine="compiled", epochs=1).fit(model, (X, CLASSES))
     assert run.engine == "numpy"
+
+
+def test_numpy_names_the_row_that_diverges_where_rows_are_mixed():
+    x = np.ones((64, 2))
+    x[:, 1] = np.arange(64)
+    said = []
+    for engine in ("numpy", "compiled"):
+        model = Sequential(Dense.from_weights(np.eye(2)), BatchNorm(2), Dense(2, 1))
+        model.parameters.views["2.bias"][...] = 1e200
+        with pytest.raises(DivergedError) as raised:
+            pieces.trainer(loss=MeanSquaredError(), batch_size=64, engine=engine).fit(model, (x, np.ones((64, 1))))
+        said.append([str(raised.value), raised.value.run.step, *raised.value.__notes__])
+        assert not model.buffers["1.running_mean"].any()
+    assert said[0] == said[1]
+
+
+def test_a_metric_that_fails_in_one_shard_stops_the_run():
+    class Failing(Metric):
+        def sums(self, prediction, target, weight=None):
+            if (target == 7.0).any():
+                raise ValueError("seven")
+            return (1.0,)
+
+        def result(self, *sums):
+            return sums[0]
+
+    y = np.zeros((64, 1))
+    y[40] = 7.0
+    model = Sequential(Dense(12, 4), BatchNorm(4), Dense(4, 1))
+    trainer = pieces.trainer(loss=MeanSquaredError(), metrics=[Failing()], batch_size=64, engine="compiled")
+    with pytest.raises(ValueError, match="seven"):
+        trainer.fit(model, (pieces.X[:64], y))
 
 
 def test_random_layers_with_accumulate_fall_back_to_numpy_by_name():

@@ -190,12 +190,45 @@ def own_layers_that_mix_rows():
     return trainer().fit(of_own_layers(), (X, CLASSES, WEIGHTS), VALIDATION)
 
 
-def batch_norm():
-    return trainer(AdamOptimizer(learning_rate=0.01)).fit(normalized("float32"), (X, CLASSES, WEIGHTS), VALIDATION)
+def batch_norm(**settings):
+    optimizer, data = AdamOptimizer(learning_rate=0.01), (X, CLASSES, WEIGHTS)
+    return trainer(optimizer, metrics=[Accuracy()], **settings).fit(normalized("float32"), data, VALIDATION)
 
 
-def batch_norm_with_fewer_rows_than_shards():
-    return trainer(batch_size=5).fit(normalized(), (X[:13], CLASSES[:13]))
+def batch_norm_with_fewer_rows_than_shards(**settings):
+    return trainer(batch_size=5, **settings).fit(normalized(), (X[:13], CLASSES[:13]))
+
+
+class Balanced(Layer):
+    """Mixes rows by sums of which one needs another, for each unit alone; an activation ends it."""
+
+    mixes_rows = True
+    units: int
+
+    def shapes(self):
+        return {"w": (self.units,)}
+
+    def initializers(self):
+        return {"w": Constant(value=0.5)}
+
+    def initial_buffers(self):
+        return {"mean": np.zeros(self.units)}
+
+    def formula(self, x, w, mean):
+        found = (x * w).mean(axis=0)
+        power = np.square(x - found).sum(axis=0) / len(x)
+        scaled = (x - found) / np.sqrt(power + x.var(axis=0) * w + 1.0)
+        return Tanh()(scaled * np.abs(scaled).mean(axis=0)), {"mean": 0.5 * (mean + found)}
+
+
+def balanced(rate=0.2):
+    return Sequential(
+        Dense(12, 8, ReLU()), Balanced(units=8), Dropout(rate), Residual(Balanced(units=8)), Dense(8, 3, Softmax())
+    )
+
+
+def a_balanced_layer(**settings):
+    return trainer(batch_size=20, **settings).fit(balanced(), (X, CLASSES, WEIGHTS), VALIDATION)
 
 
 def batch_norm_in_parts():
@@ -406,6 +439,9 @@ KERNELS = [
     several_outputs,
     rows_by_number_in_windows,
     fewer_rows_than_shards,
+    batch_norm,
+    batch_norm_with_fewer_rows_than_shards,
+    a_balanced_layer,
 ]
 """The cases that are also trained with ``engine="compiled"``."""
 

@@ -18,13 +18,19 @@ from framework.settings.messages import warn
 
 
 def choose(
-    wanted: str, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()
+    wanted: str,
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    regularizers: Sequence[Regularizer] = (),
+    *,
+    shards: bool = False,
 ) -> str:
     """Return the engine of a run, "compiled" or "numpy", given "auto" or "compiled" and the formulas alone."""
     if wanted == "auto" and not available():
         return "numpy"
     try:
-        keep_plan(model, lowered(model, loss, optimizer, regularizers))
+        keep_plan(model, lowered(model, loss, optimizer, regularizers, shards=shards))
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")

@@ -24,7 +24,7 @@ from framework.losses.several import Losses
 from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Sharded, Sums
+from framework.parallel.strategy import Phases, PhasesOfShard, Sharded, Sums
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -59,6 +59,7 @@ class CompiledEngine(Engine):
         self.watched, self.quiet = watched, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._of_shards: Kernel | None = None
+        self._twins: list[Kernel] = []  # by own shard, where sums over all rows come between
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
@@ -85,17 +86,28 @@ class CompiledEngine(Engine):
         elif not self._chunk(piece):
             super().advance(piece)
 
+    def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
+        strategy, kernel = self.strategy, self._of_shards
+        if not isinstance(strategy, Sharded) or not strategy.mixes or kernel is None:
+            return super()._summed(model, batch, count)
+        if self._twins[:1] != [kernel]:
+            self._twins = [kernel, *(kernel.twin() for _ in strategy.parts(kernel.size * strategy.shards)[1:])]
+        places = {shard: place for place, (shard, _) in enumerate(strategy.parts(rows_in(batch[1])))}
+        lengths = [len(numbers) for numbers in kernel.exchanges]
+        whole = rows_in(batch[1])
+
+        def begin(shard: int, part: Batch, key: tuple[int, ...]) -> PhasesOfShard:
+            return _PhasesOfShard(self, self._twins[places[shard]], part, (count, whole), key)
+
+        return strategy.gradient(self._of_rows, model, batch, count, self.run.key, phases=Phases(lengths, begin))
+
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the gradients of a shard in the kernel; NumPy does it where they may not be finite."""
         kernel = self._of_shards
-        if kernel is not None:
-            rows, outputs, optimizer = np.arange(rows_in(batch[1])), self._losses_of_outputs, self.run.optimizer
-            sums = np.zeros(3 + len(outputs))
-            _, made = kernel.train(0, 1, batch, rows, np.array([float(count)]), optimizer, sums, seen=True, key=key)
-            if made:
-                found: Sums = {"loss": (float(sums[0]),)}
-                found |= self._of_outputs(kernel, outputs, sums) if outputs else {}
-                return found | (self._metric_sums(kernel, 0, batch) if self.figures.of_metrics else {})
+        if kernel is not None and not (isinstance(self.strategy, Sharded) and self.strategy.mixes):
+            shard = _PhasesOfShard(self, kernel, batch, (count, rows_in(batch[1])), key)
+            if shard.advance(0) is not None:
+                return shard.sums
         return super()._of_rows(model, batch, count, key)
 
     @property
@@ -210,7 +222,8 @@ class CompiledEngine(Engine):
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            plan = kept_plan(run.model, run.loss_function, run.optimizer.recipe, self.regularizers)
+            recipe, shards = run.optimizer.recipe, isinstance(self.strategy, Sharded)
+            plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards)
             require_rows(data, plan.wiring)
             self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)
@@ -249,6 +262,40 @@ class CompiledEngine(Engine):
         _, y, weight = batch
         h, a = kernel.outputs(start, rows_in(y))
         return self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight, self.figures.of_metrics)
+
+
+class _PhasesOfShard:
+    """The kernel of a shard at work on its rows of a batch; without sums over all rows, there is one phase."""
+
+    def __init__(
+        self, engine: CompiledEngine, kernel: Kernel, batch: Batch, counts: tuple[float, int], key: tuple[int, ...]
+    ) -> None:
+        """Prepare. ``counts`` are what the loss is divided by, and the number of rows of the whole batch."""
+        self._engine, self._kernel, self._batch = engine, kernel, batch
+        self._numbers = np.zeros(3 + len(engine._losses_of_outputs))
+        rows, rates = np.arange(rows_in(batch[1])), np.array(counts, float)
+        optimizer = engine.run.optimizer
+        self._phase = kernel.prepared(0, 1, batch, rows, rates, optimizer, self._numbers, seen=True, key=key)
+        self._exchanges = kernel.exchanges
+        self.sums: Sums = {}
+
+    def advance(self, phase: int) -> Array | None:
+        done, made = self._phase(phase)
+        if not done:
+            return None
+        if not made:
+            return self._exchanges[phase]
+        engine, kernel, outputs = self._engine, self._kernel, self._engine._losses_of_outputs
+        self.sums = {"loss": (float(self._numbers[0]),)}
+        self.sums |= engine._of_outputs(kernel, outputs, self._numbers) if outputs else {}
+        self.sums |= engine._metric_sums(kernel, 0, self._batch) if engine.figures.of_metrics else {}
+        return _NOTHING
+
+    def buffers(self) -> list[Array]:
+        return self._kernel.renewed(self._engine.run.model.buffers.values())
+
+
+_NOTHING: Array = np.zeros(0)
 
 
 def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:

@@ -65,8 +65,8 @@ class Writer:
         op = node.op
         args = arguments(node)
         booleans = all(map(boolean, args))
-        if op == "rows":
-            return f"real(n * {node.attributes['times']})"
+        if op in ("rows", "total"):
+            return _count(node)
         if op in _BITS and not booleans:
             raise CannotLower(f"np.{op} of integers has no form in a kernel")
         if op == "where":
@@ -166,6 +166,12 @@ def update_source(record: Lowered, dtype: str) -> tuple[str, list[float]]:
     lines += [f"    {targets} = rule({given})", *(f"    {a}[i] = new_{a}" for a in changed)]
     named = f"def update(n: int, rate: float, step: float, {', '.join(f'{a}: reals' for a in arrays)}, c: floats):"
     return "\n".join([*formula, "", "", named, *(f"    {line}" for line in lines)]), writer.constants
+
+
+def _count(node: Node) -> str:
+    """Return the number of rows, or its total over all shards."""
+    name, rows = ("n", node) if node.op == "rows" else ("whole", node.args[0])
+    return f"real({name} * {rows.attributes['times']})"
 
 
 def _written(value: float) -> str:

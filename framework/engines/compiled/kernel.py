@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from copy import copy
 from operator import is_not
 from typing import Any
 
@@ -58,6 +60,26 @@ class Kernel:
         self._runs = self._none = np.zeros(0, np.int64)
         self._places: dict[int, tuple[int, list[Array], Array]] = {}
 
+    def twin(self) -> Kernel:
+        """Return a kernel with the same constants and memory of its own."""
+        made = copy(self)
+        made._memory = {name: np.zeros_like(array) for name, array in self._memory.items()}
+        made._done, made._targets, made._places = np.zeros_like(self._done), {}, {}
+        return made
+
+    @property
+    def exchanges(self) -> list[Array]:
+        """By phase but the last, the numbers to be replaced by their sums over all shards."""
+        return [self._memory[name][start:stop] for name, start, stop in self._source.exchanges]
+
+    def renewed(self, buffers: Iterable[Array]) -> list[Array]:
+        """Return what a part of a batch makes of the model's buffers."""
+        new = dict[int, Array]()
+        for i, (operation, passes) in enumerate(zip(self._wiring.operations, self._plan.passes, strict=True)):
+            for place, name in enumerate(passes.names[2] if passes is not None else ()):
+                new[id(operation.layer.buffers[name])] = self._memory[f"new_{i}_{place}"]
+        return [new[id(buffer)] for buffer in buffers]
+
     @property
     def buffers(self) -> list[Array]:
         """The arrays that layers change besides their parameters."""
@@ -103,8 +125,24 @@ class Kernel:
 
         A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
         gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers. Of a part
-        of a batch, it computes the gradient alone, and ``rates`` holds what the sum of the loss is divided by.
+        of a batch, it computes the gradient alone: see ``Form.part``.
         """
+        return self.prepared(first, stop, data, rows, rates, optimizer, sums, seen=seen, key=key)(0)
+
+    def prepared(
+        self,
+        first: int,
+        stop: int,
+        data: Batch,
+        rows: Array,
+        rates: Array,
+        optimizer: BoundOptimizer,
+        sums: Array,
+        *,
+        seen: bool,
+        key: tuple[int, ...] = (),
+    ) -> Callable[[int], tuple[int, int]]:
+        """Return a function that does what ``train`` does, or a phase of it, given its number."""
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
         version, placed, place = self._places.get(id(parameters.gradient), (-1, [], self._none))
@@ -119,14 +157,16 @@ class Kernel:
             np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
             for array in (self._given(name, data, rows, first, stop, key) for name in self._source.data)
         ]
-        rows = np.ascontiguousarray(rows, np.int64)
-        self._train(
+        rows, frozen = np.ascontiguousarray(rows, np.int64), parameters.frozen_gradients
+        before = (
             first,
             stop,
             self.size,
             len(rows),
             optimizer.steps,
-            int(self._descends and not parameters.frozen_gradients) * (2 if seen else 1),
+            int(self._descends and not frozen) * (2 if seen else 1),
+        )
+        after = (
             LIMITS[self._plan.dtype],
             len(self._runs),
             rows,
@@ -139,9 +179,15 @@ class Kernel:
             self._sizes,
             self.constants,
         )
-        for frozen in parameters.frozen_gradients:
-            frozen[...] = 0.0
-        return int(self._done[0]), int(self._done[1])
+
+        def phase(number: int) -> tuple[int, int]:
+            _ = given  # whose addresses the kernel has
+            self._train(*before, number, *after)
+            for gradient in frozen:
+                gradient[...] = 0.0
+            return int(self._done[0]), int(self._done[1])
+
+        return phase
 
     def _given(self, name: tuple[Any, ...], data: Batch, rows: Array, first: int, stop: int, key: Any) -> Array:
         """Return one of the arrays that change from chunk to chunk."""
@@ -181,7 +227,7 @@ class Kernel:
         found = np.empty(((stop - first) * self.size, operation.width), self._plan.dtype)
         for batch in range(first, stop):
             part = rows[batch * self.size : (batch + 1) * self.size]
-            if weight is None or weight[part].any():
+            if weight is None or self.form.part or weight[part].any():  # a part without weight is mixed with others
                 rng = random_generator(seed, name, epoch, step, *shard, *operation.key)
                 start, step = (batch - first) * self.size, step + 1
                 found[start : start + len(part)] = rng.random((len(part), operation.width), dtype=np.float32)

@@ -4,6 +4,9 @@ A formula of elements is one loop. A formula over rows, such as a softmax, is lo
 loop over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. A formula over
 columns, such as the statistics of a batch, is loops over the rows, and inside each a loop along the row. Each sum or
 maximum is known after such a loop, and the next loop begins.
+
+Of a part of a batch, sums over the rows of the whole batch are known after an exchange. The function then has a phase
+before each exchange and one after the last. What it keeps in cells survives from phase to phase.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ class Loops:
         cells: How many arrays it works in besides.
         direction: "flat" for one loop over all elements, else what the inner loops run over: "units" or "rows".
         whole: Whether it takes all rows of a batch at once.
+        exchanges: By phase but the last, the first and the end of the rows of ``shared`` that are summed up after it.
     """
 
     NAME = "FORMULA"
@@ -88,6 +92,8 @@ class Loops:
         self.nodes = Lowered(record.inputs, {str(place): value for place, value in enumerate(outputs)}).nodes
         self.forms: dict[Node, str] = {}
         self.stage: dict[Node, int] = {}
+        self.exchanges: list[tuple[int, int]] = []
+        self._shared: dict[Node, int] = {}  # by what is summed up over all shards, its row of ``shared``
         for node in self.nodes:
             self._classify(node)
         self.last = max([*self.stage.values(), 0])
@@ -100,6 +106,8 @@ class Loops:
             self.direction = "rows"
         elif strided or reduced or "row" in written or (not narrow and forms & {"row", "column", "classes"}):
             self.direction = "units"
+        if self.direction == "rows" and any(node.op == "total" and self._is(node, "row") for node in self.nodes):
+            raise CannotLower("a kernel of shards has no form for sums over the rows beside sums along the row")
         self._require_forms()
         across = [node for node in self.nodes if self._is(node, "row") and node.op in REDUCTIONS]
         read = {arg for node in self.nodes for arg in nodes_in(arguments(node))}
@@ -125,10 +133,15 @@ class Loops:
             form = "column" if node.attributes["axes"] == (1,) else "row"
             if forms != {"full"}:
                 raise CannotLower(f"np.{node.op} of what is not a number for each element")
+        elif node.op == "total":
+            form = "number" if args and args[0].op == "rows" else next(iter(forms), "")
+            if form not in ("number", "row"):
+                raise CannotLower("a sum over all shards of what is not a number for each unit has no form in a kernel")
         else:
             form = "full" if "full" in forms or len(forms) > 1 else next(iter(forms), "number")
         self.forms[node] = form
-        self.stage[node] = max((self.stage[arg] for arg in args), default=0) + (node.op in REDUCTIONS)
+        later = node.op in REDUCTIONS or (node.op == "total" and form == "row")
+        self.stage[node] = max((self.stage[arg] for arg in args), default=0) + later
 
     def _require_forms(self) -> None:
         for value, place in self.writes:
@@ -158,11 +171,15 @@ class Loops:
         """Write the loops; cells of the inner loop are arrays, and sums of the outer loop's are numbers."""
         self.inner, self.outer = ("column", "row") if self.direction == "rows" else ("row", "column")
         for node in self.nodes:
-            if self.forms[node] in ("row", "column") and node.op != "input":
+            if self.forms[node] in ("row", "column") and node.op not in ("input", "total"):
                 self._places[node] = self._cell()
         lines: list[str] = []
+        phases: list[list[str]] = []
         before: list[str] = []  # what is computed in a loop over the cells before the next pass
         for stage in range(self.last + 1):
+            if totals := [n for n in self.nodes if n.op == "total" and self._is(n, "row") and self.stage[n] == stage]:
+                phases.append([*lines, *self._inner_loop([*before, *self._handed_over(totals)])])
+                lines, before = [], []
             before += self._cells(self._computable(self.inner, stage))
             main = self._pass(stage)
             if main:
@@ -178,8 +195,29 @@ class Loops:
         last = [value for value in self.summed if self._is(value, self.inner)]
         before += [*map(self._load_cell, last), *self._added(last)]
         lines += self._inner_loop(before)
+        if phases:
+            return [line for number, each in enumerate([*phases, lines]) for line in self._phase(number, each)]
         begin, end = self._totalled()
         return [*begin, *(self._in_blocks(lines) if self.direction == "rows" else lines), *end]
+
+    def _handed_over(self, totals: list[Node]) -> list[str]:
+        """Write cells into ``shared``, which holds their sums over all shards in the next phase."""
+        start, lines = len(self._shared), list[str]()
+        for node in totals:
+            (arg,) = arguments(node)
+            if arg not in self._shared:
+                self._shared[arg] = len(self._shared)
+                lines += [self._load_cell(arg), f"{self._at(node)} = {self._number(arg)}"]
+        self.exchanges.append((start, len(self._shared)))
+        return lines
+
+    def _phase(self, number: int, lines: list[str]) -> list[str]:
+        """Return the lines of a phase, with the totals that are summed up in it."""
+        begin, end = list[str](), list[str]()
+        for start, stop, name in zip(*self._totalled(), self.totals, strict=True):
+            if any(line.lstrip().startswith(f"{name} += ") for line in lines):
+                begin, end = [*begin, start], [*end, stop]
+        return [f"if phase == {number}:", *indented([*begin, *lines, *end] or ["pass"])]
 
     def _in_blocks(self, lines: list[str]) -> list[str]:
         """Repeat the loops for some rows after another, so that what they keep stays near."""
@@ -205,7 +243,7 @@ class Loops:
         return [
             node
             for node in self.nodes
-            if self._is(node, form) and self.stage[node] == stage and node.op not in {*REDUCTIONS, "input"}
+            if self._is(node, form) and self.stage[node] == stage and node.op not in {*REDUCTIONS, "input", "total"}
         ]
 
     def _sums(self, stage: int) -> list[Node]:
@@ -297,6 +335,8 @@ class Loops:
 
     def _at(self, node: Node) -> str:
         """Return the text of a cell: a number of each row or unit that is kept in an array."""
+        if node.op == "total":
+            return f"shared[{self._shared[arguments(node)[0]]} * width + j]"
         index = "j" if self.forms[node] == "row" else "l"
         return f"{self._places[node]}[{index}]"
 
@@ -383,6 +423,8 @@ class Loops:
         constants = [f"k{place}" for place in range(len(self.writer.constants)) if f"k{place}" in text]
         if "real(n *" in text:
             constants.append("n")
+        if "real(whole *" in text:
+            constants.append("whole")
         parameters = ", ".join([*dict.fromkeys(names[arg] for arg in given), *constants])
         name = f"{self.NAME}_{len(self.formulas)}"
         results = ", ".join(names[node] for node in wanted)
@@ -415,6 +457,10 @@ class Loops:
             kinds["width"] = "int"
         if self.direction == "rows":
             kinds["most"] = "int"
+        if any(node.op == "total" and self._is(node, "number") for node in self.nodes):
+            kinds["whole"] = "int"
+        if self.exchanges:
+            kinds |= {"phase": "int", "shared": "reals"}
         for place in places:
             if place.strided:
                 kinds[f"stride_{place.array}"] = "int"

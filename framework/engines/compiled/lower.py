@@ -99,6 +99,7 @@ class Plan:
         penalties: The regularizers.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
+        shards: Whether layers that mix rows are those of a part of a batch.
     """
 
     of: tuple[Component, ...]
@@ -111,6 +112,7 @@ class Plan:
     penalties: tuple[Penalty, ...]
     update: Lowered
     reads: tuple[tuple[str, Reads], ...]
+    shards: bool = False
 
     def output(self, place: int, *, weighted: bool) -> Lowered:
         """Return the record (h, target, scale, weight) -> (a, total, delta, change) of an output with its loss.
@@ -141,8 +143,10 @@ class Plan:
         return same and all(reads.changed() is None for _, reads in self.reads)
 
 
-def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = ()) -> Plan:
-    """Return the plan of a kernel that trains ``model``.
+def lowered(
+    model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = (), *, shards: bool = False
+) -> Plan:
+    """Return the plan of a kernel that trains ``model``, by parts of batches with ``shards``.
 
     Raises:
         CannotLower: Some part has no form that a kernel can compute.
@@ -154,12 +158,12 @@ def lowered(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequen
     formulas: tuple[Any, ...] = tuple(
         dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses))
     )
-    passes = tuple(_passes(operation, model.dtype) for operation in wiring.operations)
+    passes = tuple(_passes(operation, model.dtype, shards=shards) for operation in wiring.operations)
     update = rehearsed_update(optimizer, model.dtype)
     penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
     reads = _reads(*formulas, optimizer)
     of = loss, optimizer, *regularizers
-    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads)
+    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
@@ -186,7 +190,9 @@ def keep_plan(model: Model, plan: Plan) -> None:
     model._built().plan = plan
 
 
-def kept_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer]) -> Plan:
+def kept_plan(
+    model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool = False
+) -> Plan:
     """Return the plan that a model keeps, if it is of the same formulas, and forget it; otherwise lower them.
 
     Raises:
@@ -194,12 +200,12 @@ def kept_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequ
     """
     state = model._built()
     plan, state.plan = state.plan, None
-    if plan is not None and plan.serves(loss, optimizer, *regularizers):
+    if plan is not None and plan.shards == shards and plan.serves(loss, optimizer, *regularizers):
         return cast("Plan", plan)
-    return lowered(model, loss, optimizer, regularizers)
+    return lowered(model, loss, optimizer, regularizers, shards=shards)
 
 
-def _passes(operation: Operation, dtype: str) -> Passes | None:
+def _passes(operation: Operation, dtype: str, *, shards: bool = False) -> Passes | None:
     if operation.writes is None:
         return None
     if operation.affine or operation.layer is None:
@@ -207,7 +213,7 @@ def _passes(operation: Operation, dtype: str) -> Passes | None:
         return _activation(activation, operation.width, dtype, recorded_from(activation))
     if len(operation.reads) == 2:
         return _sum(dtype)
-    return _layer(operation.layer, operation.width)
+    return _layer(operation.layer, operation.width, shards=shards)
 
 
 def prediction_passes(operation: Operation, dtype: str) -> Passes:
@@ -230,7 +236,7 @@ def prediction_passes(operation: Operation, dtype: str) -> Passes:
 def own_reads(operations: Sequence[Operation]) -> list[Reads]:
     """Return what the formulas of users' activations and layers read besides their arguments and settings."""
     activations = {id(made.activation): made.activation for made in operations if not wholly_ours(made.activation)}
-    layers = [made.layer for made in operations if made.layer is not None and not wholly_ours(made.layer)]
+    layers = [made.layer for made in operations if isinstance(made.layer, Layer) and not wholly_ours(made.layer)]
     formulas = [*(each._formula for each in activations.values()), *(layer.predict_formula for layer in layers)]
     return [Reads([formula], type(getattr(formula, "__self__", None))) for formula in formulas]
 
@@ -411,10 +417,12 @@ def _output(
     return _of_rows(loss, record) if over_rows else of_elements(loss, record)
 
 
-def _layer(layer: Layer, width: int, *, training: bool = True) -> Passes:
+def _layer(layer: Layer, width: int, *, training: bool = True, shards: bool = False) -> Passes:
     """Return how a layer with a formula goes forward and back, over the rows and the units of a batch."""
     try:
         program = layer.program((width,), training=training)
+        if shards and (layer.mixes_rows or layer.initial_buffers()):
+            program = program.of_shards
         draws = layer.draws((width,)) if training else {}
         return _traced(program, type(layer).__name__, tuple(draws), tuple(layer.initial_buffers()))
     except DerivativeError as error:
@@ -573,5 +581,5 @@ def _of_region(name: str, record: Lowered, axes: tuple[tuple[int, ...], ...] = (
     shapes = {(rows, width), (rows, 1), (rows,), (1, width), (width,), (1, 1), (1,), ()}
     for node in record.nodes:
         reduces = node.op in REDUCTIONS and node.attributes["axes"] in axes and node.args[0].shape == (rows, width)
-        if not (is_single(node) or reduces or node.op == "rows") or node.shape not in shapes:
+        if not (is_single(node) or reduces or node.op in ("rows", "total")) or node.shape not in shapes:
             raise CannotLower(f"{name} cannot be recorded: a kernel has no form for {call_text(node)} over the row")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,7 @@ class Form:
         weighted: Whether rows have weights.
         keeps: Whether the outputs are kept, for metrics.
         part: Whether the rows are a part of a batch. The kernel then computes their gradient and their sums, and makes
-            no step; ``rates[0]`` is what the sum of the loss is divided by.
+            no step; ``rates`` holds what the sum of the loss is divided by, and the number of rows of the batch.
     """
 
     single: bool
@@ -40,9 +41,15 @@ class Form:
     part: bool = False
 
 
+_CUT = ""
+"""A line of the body of ``train`` where a phase ends."""
+
+_SCALAR = re.compile(r"(square_\d+|(?:total|change|share)(?:_\d+)?|own|loss) \+?= ")
+
 _ARGUMENTS = """
-first: int, stop: int, size: int, count_of_rows: int, steps: int, fold: int, limit: float, runs: int, rows: ints,
-rates: floats, sums: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints, c: floats
+first: int, stop: int, size: int, count_of_rows: int, steps: int, fold: int, phase: int, limit: float, runs: int,
+rows: ints, rates: floats, sums: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints,
+c: floats
 """
 
 
@@ -59,6 +66,8 @@ class KernelSource:
             the wiring, the number of one, "views", "gradients" or "buffers" of its layer, and a name there.
         data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",), or
             ("draw", operation, name).
+        exchanges: By phase but the last, what must be summed up over all shards after it: an array of ``memory``, and
+            the first and the end of its numbers.
     """
 
     text: str = ""
@@ -66,6 +75,7 @@ class KernelSource:
     sizes: list[int] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     data: list[tuple[Any, ...]] = field(default_factory=list)
+    exchanges: list[tuple[str, int, int]] = field(default_factory=list)
 
 
 def kernel_source(plan: Plan, form: Form, size: int = 1) -> KernelSource:
@@ -192,7 +202,7 @@ class Forward:
     # calls
 
     def _call(self, loops: Loops, width: tuple[str, int], given: dict[str, str]) -> list[str]:
-        """Return the line that calls the function of a formula; equal functions are one."""
+        """Return the lines that call the function of a formula, once for each phase; equal functions are one."""
         name = self.functions_named(loops.text)
         text, units = width
         most = max(1, min(self.size, max(LEAST_ROWS, SCRATCH_NUMBERS // units)))
@@ -204,10 +214,11 @@ class Forward:
             room = (self.size if loops.direction == "units" else rows) * units
             place = self._size(("room", text, loops.direction, loops.whole), room)
             needed = loops.cells * room
-            before = self.made.memory.get("scratch", (0, 0))
-            self._array("scratch", None)
-            self.made.memory["scratch"] = (0, max(before[1], needed))
-            arguments |= {f"cell_{cell}": f"scratch[{cell} * {place}:]" for cell in range(loops.cells)}
+            scratch = f"lasting_{len(self.made.exchanges)}" if loops.exchanges else "scratch"
+            before = self.made.memory.get(scratch, (0, 0))
+            self._array(scratch, None)
+            self.made.memory[scratch] = (0, max(before[1], needed))
+            arguments |= {f"cell_{cell}": f"{scratch}[{cell} * {place}:]" for cell in range(loops.cells)}
         if loops.constants:
             arguments["c"] = self._constants(loops.constants)
         if loops.totals:
@@ -215,8 +226,14 @@ class Forward:
             self._array("found", (0, 0), "floats")
             self.slots += len(loops.totals)
             self.made.memory["found"] = (0, self.slots)
-        arguments |= given
-        return [f"{name}({', '.join(arguments[each] for each in loops.arguments)})"]
+        arguments |= given | {"whole": "whole"}
+        if loops.exchanges:
+            begun = len(self.made.exchanges)
+            shared = self._array(f"shared_{begun}", (0, loops.exchanges[-1][1] * units))
+            self.made.exchanges += [(shared, start * units, end * units) for start, end in loops.exchanges]
+            arguments |= {"phase": f"phase - {begun}", "shared": shared}
+        call = f"{name}({', '.join(arguments[each] for each in loops.arguments)})"
+        return [call, *[_CUT, call] * len(loops.exchanges)]
 
     def functions_named(self, text: str) -> str:
         """Return the name of a function, which is added where it is new."""
@@ -382,25 +399,54 @@ class _Kernel(Forward):
 
     def source(self) -> KernelSource:
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
+        if self.made.exchanges:
+            body = self._lasting(body)
         head = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
         for place, key in enumerate(self.made.data):
             kind = "ints" if key[0] == "y" and self.classes[key[1]] else "reals"
             head.append(f"data_{place}: {kind} = data[{place}]")
         train = [
             f"def train({' '.join(_ARGUMENTS.split())}):",
-            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(body)]),
+            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(self._in_phases(body))]),
             *indented(["done[0] = stop", "done[1] = made"]),
         ]
         text = "\n\n\n".join([*self.functions.values(), "\n".join(train), ""])
         self.made.text = f"{layers_source(text, self.dtype)}\n\n\n{text}"
         return self.made
 
+    def _lasting(self, body: list[str]) -> list[str]:
+        """Keep the numbers of the body in ``found``, from phase to phase."""
+        names = dict.fromkeys(match[1] for line in body if (match := _SCALAR.match(line)))
+        self._array("found", (0, 0), "floats")
+        places = {name: f"found[{self.slots + place}]" for place, name in enumerate(names)}
+        self.slots += len(places)
+        self.made.memory["found"] = (0, self.slots)
+        named = re.compile(rf"\b({'|'.join(names)})\b")
+        return [named.sub(lambda match: places[match[1]], line) for line in body]
+
+    def _in_phases(self, body: list[str]) -> list[str]:
+        """Return the body with a condition around the lines of each phase."""
+        lines = ["begin = batch * size", "n = min(size, count_of_rows - begin)", "left = count_of_rows - begin"]
+        if self.form.part:
+            lines += ["count = rates[0]", "whole = int(rates[1])"]
+        if not self.made.exchanges:
+            return [*lines, *body]
+        phases: list[list[str]] = [[]]
+        for line in body:
+            if line == _CUT:
+                phases.append([])
+            else:
+                phases[-1].append(line)
+        for phase, each in enumerate(phases):
+            lines += [f"if phase == {phase}:", *indented(each)]
+        return lines
+
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
-        lines = ["begin = batch * size", "n = min(size, count_of_rows - begin)", "left = count_of_rows - begin"]
+        lines: list[str] = []
         least = max((getattr(o.layer, "minimum_rows", 1) for o in self.wiring.operations), default=1)
         if least > 1:
-            lines += self._stop(f"n >= {least}")
+            lines += self._stop(f"{'whole' if self.form.part else 'n'} >= {least}")
         width = "1" if self.several or self.plan.losses[0].by_row else self._output_width(0)
         if self.form.weighted:
             weight = self._array("weight", (1, 0))
@@ -408,7 +454,7 @@ class _Kernel(Forward):
             lines += [] if self.form.part else ["if own == 0.0:", "    continue"]
         else:
             lines.append(f"own = float(n * {width})")
-        lines.append("count = rates[0]" if self.form.part else "count = own")
+        lines += [] if self.form.part else ["count = own"]
         for place, out in enumerate(self.outputs):
             y = self._data("y", place)
             if self.classes[place]:
