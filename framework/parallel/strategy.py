@@ -304,7 +304,10 @@ class Sharded(Strategy):
                 return None
             for numbers in found.values():
                 numbers[...] = total
-        return None if begun is None else [(shard, *self._result(begun, shard), None) for shard in self._own]
+        if begun is None:
+            return None
+        size = sum(buffer.size for buffer in model.buffers.values())
+        return [(shard, *self._result(begun, shard, size), None) for shard in self._own]
 
     def _begun(
         self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]
@@ -320,13 +323,13 @@ class Sharded(Strategy):
             return None
         return found
 
-    def _result(self, begun: Mapping[int, PhasesOfShard], shard: int) -> tuple[Sums, Array]:
+    def _result(self, begun: Mapping[int, PhasesOfShard], shard: int, size: int) -> tuple[Sums, Array]:
         """Return the sums of a shard, and its gradient with the new buffers, which shard 0 gives."""
         if shard not in begun:
             return {}, np.zeros(0)
-        buffers = begun[shard].buffers()
-        new = buffers if shard == 0 else map(np.zeros_like, buffers)
-        return begun[shard].sums, np.concatenate([self._gradients[shard], *map(np.ravel, new)])
+        gradient = self._gradients[shard]
+        new = map(np.ravel, begun[shard].buffers()) if shard == 0 else [np.zeros(size, gradient.dtype)]
+        return begun[shard].sums, np.concatenate([gradient, *new])
 
     def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
         """Compute the shards in turns, the last one with the model itself; shard 0 gives the new buffers too."""

@@ -36,6 +36,8 @@ from framework import (
     on,
 )
 from framework.engines.base import Engine
+from framework.engines.compiled.lower import lowered
+from framework.engines.compiled.source import Form, kernel_source
 
 pytest.importorskip("llvmlite")
 
@@ -179,6 +181,13 @@ def test_layers_that_mix_rows_train_in_phases(model, shards, size):
         np.testing.assert_allclose(made.model.buffers[name], buffer, rtol=1e-12, atol=1e-12)
     for key in ("loss", "accuracy"):
         assert made.history[-1][key] == pytest.approx(plain.history[-1][key], rel=1e-10)
+
+
+def test_the_backward_pass_of_batch_norm_needs_one_exchange_of_its_own():
+    model = Sequential(Dense(12, 5), BatchNorm(5), Dense(5, 3, Softmax()))
+    plan = lowered(model, CrossEntropy(), SGDOptimizer(learning_rate=0.1), shards=True)
+    form = Form(single=False, classes=True, weighted=False, keeps=False, part=True)
+    assert [stop - start for _, start, stop in kernel_source(plan, form, 8).exchanges] == [5, 5, 10]
 
 
 @pytest.mark.usefixtures("kernels_alone")

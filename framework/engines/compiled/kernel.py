@@ -158,15 +158,13 @@ class Kernel:
             for array in (self._given(name, data, rows, first, stop, key) for name in self._source.data)
         ]
         rows, frozen = np.ascontiguousarray(rows, np.int64), parameters.frozen_gradients
-        before = (
+        function = self._train.bound(
             first,
             stop,
             self.size,
             len(rows),
             optimizer.steps,
             int(self._descends and not frozen) * (2 if seen else 1),
-        )
-        after = (
             LIMITS[self._plan.dtype],
             len(self._runs),
             rows,
@@ -182,7 +180,7 @@ class Kernel:
 
         def phase(number: int) -> tuple[int, int]:
             _ = given  # whose addresses the kernel has
-            self._train(*before, number, *after)
+            function(number)
             for gradient in frozen:
                 gradient[...] = 0.0
             return int(self._done[0]), int(self._done[1])

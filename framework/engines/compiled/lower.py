@@ -72,10 +72,11 @@ class Passes(NamedTuple):
     """The records of a layer's formula, or of an activation.
 
     Attributes:
-        forward: (x, or x0 and x1, the parameters, draws and buffers) -> (a, the new buffers, square = a^2); of an
-            activation of elements h -> (a, slope, square).
-        backward: (gradient, the same) -> (dx, or dx0 and dx1, the gradient of each parameter, their squares); of an
-            activation (gradient, slope), or over rows (gradient, h, a) -> (delta, change = delta^2).
+        forward: (x, or x0 and x1, the parameters, draws and buffers) -> (a, the new buffers, square = a^2, and of a
+            shard the sums over all shards that the backward pass reads); of an activation of elements h -> (a, slope,
+            square).
+        backward: (gradient, the same, those sums) -> (dx, or dx0 and dx1, the gradient of each parameter, their
+            squares); of an activation (gradient, slope), or over rows (gradient, h, a) -> (delta, change = delta^2).
         names: The names of the inputs besides x: of parameters, draws and buffers.
     """
 
@@ -461,7 +462,28 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
         _of_region(name, record)
     if given["x"].graph.dtype == "float64":
         _require_drawn(name, [*forward.nodes, *backward.nodes], {given[each] for each in draws})
-    return Passes(forward, backward, (program.parameters, draws, buffers))
+    return Passes(*_sharing_totals(forward, backward), (program.parameters, draws, buffers))
+
+
+def _sharing_totals(forward: Lowered, backward: Lowered) -> tuple[Lowered, Lowered]:
+    """Let the backward pass read sums over all shards that the forward pass knows, instead of another exchange."""
+    known = {*backward.nodes}
+    totals = [node for node in forward.nodes if node.op == "total" and node.shape and node in known]
+    names = {node: f"total_{place}" for place, node in enumerate(totals)}
+
+    def read(new: Graph, node: Node, _args: tuple[Any, ...]) -> Any:
+        return new.input(names[node], node.shape) if node in names else None
+
+    if not totals:
+        return forward, backward
+    given = {**backward.inputs, **{name: node for node, name in names.items()}}
+    found = rewrite([*given.values(), *backward.outputs.values()], read)
+    inputs, outputs = (
+        dict(zip(given, found, strict=False)),
+        dict(zip(backward.outputs, found[len(given) :], strict=True)),
+    )
+    forward = Lowered(forward.inputs, forward.outputs | {name: node for node, name in names.items()})
+    return forward, Lowered(inputs, outputs)
 
 
 def _require_drawn(name: str, nodes: list[Node], drawn: set[Node]) -> None:

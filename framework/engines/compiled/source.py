@@ -47,9 +47,9 @@ _CUT = ""
 _SCALAR = re.compile(r"(square_\d+|(?:total|change|share)(?:_\d+)?|own|loss) \+?= ")
 
 _ARGUMENTS = """
-first: int, stop: int, size: int, count_of_rows: int, steps: int, fold: int, phase: int, limit: float, runs: int,
-rows: ints, rates: floats, sums: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints,
-c: floats
+first: int, stop: int, size: int, count_of_rows: int, steps: int, fold: int, limit: float, runs: int, rows: ints,
+rates: floats, sums: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints, c: floats,
+phase: int
 """
 
 
@@ -343,6 +343,9 @@ class Forward:
         for place in new:
             writes[f"buffer_{place}"] = Place(f"new{place}", "row")
             given[f"new{place}"] = self._array(f"new_{i}_{place}", (0, operation.width))
+        for name in _sums_of(passes):
+            writes[name] = Place(f"of_{name}", "row")
+            given[f"of_{name}"] = self._array(f"summed_{i}_{name}", (0, operation.width))
         m = operation.writes[0] if operation.writes else 0
         totals = ("square",) if m in self.squared else ()
         loops = self._loops(passes.forward, reads, writes, *totals, narrow=operation.width == 1)
@@ -635,6 +638,8 @@ class _Kernel(Forward):
             given[f"g{place}"] = self._parameter(i, name, "gradients")
         if not writes:
             return []
+        for name in _sums_of(passes):
+            reads[name], given[f"of_{name}"] = Place(f"of_{name}", "row"), f"summed_{i}_{name}"
         if operation.layer is not None:
             reads = {name: place for name, place in reads.items() if name in passes.backward.inputs}
         loops = self._loops(passes.backward, reads, writes, narrow=operation.width == 1)
@@ -749,6 +754,11 @@ class _Kernel(Forward):
             most = self._constants([optimizer.clip_value]).replace(":]", "]")
             lines += ["for run in range(runs):", f"    clip({part.format(f'real({most}), ')})"]
         return lines
+
+
+def _sums_of(passes: Passes) -> list[str]:
+    """Return the names of the sums over all shards that the backward pass reads."""
+    return [name for name in passes.forward.outputs if name.startswith("total_")]
 
 
 def _is_identity(passes: Passes | None) -> bool:
