@@ -102,12 +102,12 @@ class Loops:
         reduced = {self.forms[node] for node in self.nodes if node.op in REDUCTIONS}
         written = {place.form for _, place in self.writes}
         self.direction = "flat"
-        if "column" in reduced or any(self._is(node, "column") and node.op != "input" for node in self.nodes):
+        shard = any(node.op == "total" and self._is(node, "row") for node in self.nodes)
+        columns = any(self._is(node, "column") and node.op != "input" for node in self.nodes)
+        if ("column" in reduced or columns) and not shard:
             self.direction = "rows"
         elif strided or reduced or "row" in written or (not narrow and forms & {"row", "column", "classes"}):
             self.direction = "units"
-        if self.direction == "rows" and any(node.op == "total" and self._is(node, "row") for node in self.nodes):
-            raise CannotLower("a kernel of shards has no form for sums over the rows beside sums along the row")
         self._require_forms()
         across = [node for node in self.nodes if self._is(node, "row") and node.op in REDUCTIONS]
         read = {arg for node in self.nodes for arg in nodes_in(arguments(node))}
@@ -267,7 +267,8 @@ class Loops:
         outer_writes = [
             (v, p) for v, p in self.writes if self._is(v, p.form) and p.form == self.outer and self._outside(v, stage)
         ]
-        if not (full or sums or writes or totals or outer_writes):
+        kept = any(self._needed_after(node, stage) for node in outer)
+        if not (full or sums or writes or totals or outer_writes or kept):
             return []
         used = dict.fromkeys([*_arguments_of([*full, *sums]), *nodes_in([*(v for v, _ in writes), *totals])])
         loaded = [node for node in used if node not in full]
@@ -337,7 +338,7 @@ class Loops:
         """Return the text of a cell: a number of each row or unit that is kept in an array."""
         if node.op == "total":
             return f"shared[{self._shared[arguments(node)[0]]} * width + j]"
-        index = "j" if self.forms[node] == "row" else "l"
+        index = "j" if self.forms[node] == "row" else "l" if self.direction == "rows" else "i"
         return f"{self._places[node]}[{index}]"
 
     def _kept(self, node: Node) -> str:
