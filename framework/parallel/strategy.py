@@ -82,11 +82,12 @@ class Phases(NamedTuple):
 
     Attributes:
         lengths: By phase but the last, how many numbers are summed up after it.
-        begin: Prepares the computation of a shard, given its number, its rows of the batch and its key.
+        begin: Prepares the computation of a shard, given its number, its rows of the batch, how many the batch has, and
+            its key.
     """
 
     lengths: Sequence[int]
-    begin: Callable[[int, Batch, tuple[int, ...]], PhasesOfShard]
+    begin: Callable[[int, Batch, int, tuple[int, ...]], PhasesOfShard]
 
 
 class Strategy:
@@ -221,7 +222,7 @@ class Sharded(Strategy):
     ) -> Sums:
         rows = rows_in(batch[1])
         if 0 < self._mixed < rows:
-            return self._by_parts(fill, model, batch, count, key)
+            return self._by_parts(fill, model, batch, count, key, phases)
         jobs = {
             shard: partial(_part, fill, part.start, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
             for shard, part in self.parts(rows)
@@ -246,14 +247,20 @@ class Sharded(Strategy):
         return total
 
     def _by_parts(
-        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+        self,
+        fill: Callable[..., Sums],
+        model: Model,
+        batch: Batch,
+        count: float,
+        key: tuple[int, ...],
+        phases: Phases | None,
     ) -> Sums:
         """Compute the rows that are mixed at once, then the next ones."""
         gradient, total = np.zeros_like(model.parameters.gradient), dict[str, tuple[float, ...]]()
         for place, start in enumerate(range(0, rows_in(batch[1]), self._mixed)):
             part = rows_of_batch(batch, slice(start, start + self._mixed))
             of_part = partial(_part, fill, start)
-            for name, found in self.gradient(of_part, model, part, count, (*key, place)).items():
+            for name, found in self.gradient(of_part, model, part, count, (*key, place), phases).items():
                 total[name] = tuple(map(sum, zip(found, total.get(name, (0.0,) * len(found)), strict=True)))
             gradient += model.parameters.gradient
         model.parameters.gradient[...] = gradient
@@ -315,10 +322,11 @@ class Sharded(Strategy):
         """Prepare the shards of this worker that have rows; None where one has an error."""
         found, parameters = dict[int, PhasesOfShard](), model.parameters
         try:
-            for shard, part in self.parts(rows_in(batch[1])):
+            rows = rows_in(batch[1])
+            for shard, part in self.parts(rows):
                 gradient = self._gradients.setdefault(shard, np.zeros_like(parameters.gradient))
                 with self._other(parameters, gradient):
-                    found[shard] = phases.begin(shard, rows_of_batch(batch, part), (*key, shard))
+                    found[shard] = phases.begin(shard, rows_of_batch(batch, part), rows, (*key, shard))
         except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
             return None
         return found

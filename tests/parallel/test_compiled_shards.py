@@ -195,6 +195,18 @@ def test_layers_that_mix_rows_train_in_phases(model, shards, size):
         assert made.history[-1][key] == pytest.approx(plain.history[-1][key], rel=1e-10)
 
 
+@pytest.mark.usefixtures("kernels_alone")
+@pytest.mark.parametrize(("size", "parts"), [(10, 2), (3, 9)])
+def test_each_part_of_an_accumulated_batch_is_mixed_by_itself(size, parts):
+    data = (X[: ROWS - 1], CLASSES[: ROWS - 1], WEIGHTS[: ROWS - 1])
+    plain, made = both(pieces.normalized(), CrossEntropy(), data, batch_size=size, accumulate=parts, epochs=2)
+    assert made.engine == "compiled"
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-10)
+    for name, buffer in plain.model.buffers.items():
+        np.testing.assert_allclose(made.model.buffers[name], buffer, rtol=1e-12, atol=1e-12)
+    assert made.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=1e-10)
+
+
 def test_the_backward_pass_of_batch_norm_needs_one_exchange_of_its_own():
     model = Sequential(Dense(12, 5), BatchNorm(5), Dense(5, 3, Softmax()))
     plan = lowered(model, CrossEntropy(), SGDOptimizer(learning_rate=0.1), shards=True)

@@ -231,8 +231,8 @@ def a_balanced_layer(**settings):
     return trainer(batch_size=20, **settings).fit(balanced(), (X, CLASSES, WEIGHTS), VALIDATION)
 
 
-def batch_norm_in_parts():
-    return trainer(batch_size=20, accumulate=2, epochs=2).fit(normalized("float32"), (X, CLASSES, WEIGHTS))
+def batch_norm_in_parts(**settings):
+    return trainer(batch_size=20, accumulate=2, epochs=2, **settings).fit(normalized("float32"), (X, CLASSES, WEIGHTS))
 
 
 def gru():
@@ -441,6 +441,7 @@ KERNELS = [
     fewer_rows_than_shards,
     batch_norm,
     batch_norm_with_fewer_rows_than_shards,
+    batch_norm_in_parts,
     a_balanced_layer,
 ]
 """The cases that are also trained with ``engine="compiled"``."""

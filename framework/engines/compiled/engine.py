@@ -59,7 +59,7 @@ class CompiledEngine(Engine):
         self.watched, self.quiet = watched, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._of_shards: Kernel | None = None
-        self._twins: list[Kernel] = []  # by own shard, where sums over all rows come between
+        self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
@@ -90,14 +90,15 @@ class CompiledEngine(Engine):
         strategy, kernel = self.strategy, self._of_shards
         if not isinstance(strategy, Sharded) or not strategy.mixes or kernel is None:
             return super()._summed(model, batch, count)
-        if self._twins[:1] != [kernel]:
-            self._twins = [kernel, *(kernel.twin() for _ in strategy.parts(kernel.size * strategy.shards)[1:])]
-        places = {shard: place for place, (shard, _) in enumerate(strategy.parts(rows_in(batch[1])))}
+        if self._twins[0] is not kernel:
+            self._twins = kernel, {}
         lengths = [len(numbers) for numbers in kernel.exchanges]
-        whole = rows_in(batch[1])
 
-        def begin(shard: int, part: Batch, key: tuple[int, ...]) -> PhasesOfShard:
-            return _PhasesOfShard(self, self._twins[places[shard]], part, (count, whole), key)
+        def begin(shard: int, part: Batch, rows: int, key: tuple[int, ...]) -> PhasesOfShard:
+            twins = self._twins[1]
+            if shard not in twins:
+                twins[shard] = kernel.twin()
+            return _PhasesOfShard(self, twins[shard], part, (count, rows), key)
 
         return strategy.gradient(self._of_rows, model, batch, count, self.run.key, phases=Phases(lengths, begin))
 
@@ -225,7 +226,8 @@ class CompiledEngine(Engine):
             recipe, shards = run.optimizer.recipe, isinstance(self.strategy, Sharded)
             plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards)
             require_rows(data, plan.wiring)
-            self._require_whole(plan.wiring, size)
+            if not isinstance(self.strategy, Sharded) or not self.strategy.mixes:
+                self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
