@@ -8,6 +8,8 @@ small deviation. The error of the NumPy engine measures this factor. It may be s
 a stored number is there in any case. So the kernel is allowed 8 times the sum of both.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from compiled_pieces import own_cache  # noqa: F401 (a fixture)
@@ -208,6 +210,7 @@ def in_python(text, entry, dtype):
         with np.errstate(all="ignore"):
             function(*(each.reshape(-1) if isinstance(each, np.ndarray) else each for each in arguments))
 
+    call.bound = partial(partial, call)
     return call
 
 
