@@ -69,8 +69,8 @@ class DivergedError(FrameworkError, ArithmeticError):
     """A loss or a gradient is no longer finite; the update was not applied.
 
     Attributes:
-        row: The place in the batch of the first row whose loss is not finite. The message has it as ``{row}``, as who
-            raises the error may know a part of the batch alone, and who has cut the batch adds what comes before.
+        row: The place in the batch of the first row whose loss is not finite. The message has it as ``{row}``: a part
+            of a batch counts within itself, and the caller that has cut the batch adds the rows before the part.
     """
 
     row: int = 0

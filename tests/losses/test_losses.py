@@ -312,7 +312,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advic
     outputs = np.full((1, targets.shape[-1]), outputs)
     with np.errstate(all="ignore"):
         values = loss.value(outputs, targets.reshape(outputs.shape))
-    message = diverged(loss, values, outputs)
+    message = str(diverged(loss, values, outputs))
     assert re.search(advice, message), message
     assert ("Lower the learning rate" in message) == np.isinf(outputs).any()
 

@@ -27,7 +27,7 @@ from framework.engines.compiled import choice
 from framework.engines.compiled import engine as compiled_engine
 from framework.parallel.starting import workers
 
-FOLDER = Path(sys.argv[1])
+FOLDER = Path(sys.argv[1] if __name__ == "__main__" else "")
 RANK = workers(20).rank
 ODD = RANK == 1
 """Whether this is the worker that differs from worker 0."""
