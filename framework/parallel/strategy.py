@@ -40,8 +40,8 @@ class DataParallel(Component):
     Attributes:
         shards: The parts of a batch. They belong to the experiment: another number gives other last bits. At most
             as many workers have work.
-        deterministic: False takes one part for each worker. It is faster, and the last bits depend on the number of
-            workers.
+        deterministic: False takes one part for each worker. It is faster than several shards for each worker, and the
+            last bits depend on the number of workers.
         timeout: How many seconds the workers wait for one of them, before all end with an error.
 
     Raises:
