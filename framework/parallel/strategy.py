@@ -91,7 +91,13 @@ class Phases(NamedTuple):
 
 
 class Strategy:
-    """Share out a batch to workers, and add up their results. In this base class one worker has all rows."""
+    """Share out a batch to workers, and add up their results. In this base class one worker has all rows.
+
+    Attributes:
+        mixes: Whether a part of a batch needs sums over all rows.
+    """
+
+    mixes = False
 
     def own(self, rows: int) -> slice:
         """Return which of the rows of a batch this worker needs."""
@@ -105,7 +111,13 @@ class Strategy:
         return [(0, None)]
 
     def gradient(
-        self, fill: Callable[..., Sums], model: Model, batch: Batch, count: float, key: tuple[int, ...]
+        self,
+        fill: Callable[..., Sums],
+        model: Model,
+        batch: Batch,
+        count: float,
+        key: tuple[int, ...],
+        phases: Phases | None = None,
     ) -> Sums:
         """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
@@ -116,6 +128,7 @@ class Strategy:
             batch: The batch.
             count: What the loss of all rows is divided by.
             key: The key of the batch's random numbers. Of several parts, each adds its number to it.
+            phases: Where the strategy ``mixes``, how parts are computed in phases; None computes them in turns.
         """
         return fill(model, batch, count, key)
 
@@ -169,15 +182,10 @@ class Sharded(Strategy):
             self._new = partial(Tree, workers, self.shards)
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
         self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
-        self._mixed, self._twins = mixed, dict[int, Model]()
+        self._mixed, self.mixes, self._twins = mixed, mixed > 0, dict[int, Model]()
         self._turns: Turns[Sums] = Turns(workers, self._own, self._new)
         self._lengths, self._trees = list[int](), list[Tree | AllReduce]()  # of the sums between phases
         self._gradients = dict[int, Array]()  # of shards in phases
-
-    @property
-    def mixes(self) -> bool:
-        """Whether a layer mixes the rows of a batch."""
-        return self._mixed > 0
 
     def _start(self, rows: int, shard: int) -> int:
         """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
@@ -294,42 +302,40 @@ class Sharded(Strategy):
         lengths, dtype = [*phases.lengths, 0], model.parameters.gradient.dtype  # the last one says whether all are done
         if self._lengths != lengths:
             self._lengths, self._trees = lengths, [self._new(length, dtype, 1) for length in lengths]
-        begun = self._begun(phases, model, batch, key)
+        begun, failed = self._begun(phases, model, batch, key)
         for phase, (length, tree) in enumerate(zip(lengths, self._trees, strict=True)):
             found = dict[int, Array]()
             for shard in self._own:
-                numbers = None if begun is None or shard not in begun else _advanced(begun[shard], phase)
+                numbers = None if failed or shard not in begun else _advanced(begun[shard], phase)
+                failed = failed or (numbers is None and shard in begun)
                 if numbers is not None:
                     found[shard] = numbers
-                elif begun is not None and shard in begun:
-                    begun = None
                 vector, tail = tree.leaf(shard)
-                vector[...] = 0.0 if numbers is None else numbers
-                tail[0] = begun is None
+                vector[...] = found.get(shard, 0.0)
+                tail[0] = failed
             total = np.empty(length, dtype)
-            if tree.total(total)[0] or begun is None:
+            if tree.total(total)[0]:
                 return None
             for numbers in found.values():
                 numbers[...] = total
-        if begun is None:
-            return None
         size = sum(buffer.size for buffer in model.buffers.values())
         return [(shard, *self._result(begun, shard, size), None) for shard in self._own]
 
     def _begun(
         self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]
-    ) -> dict[int, PhasesOfShard] | None:
-        """Prepare the shards of this worker that have rows; None where one has an error."""
+    ) -> tuple[dict[int, PhasesOfShard], bool]:
+        """Prepare the shards of this worker that have rows; return them, and whether one has an error."""
         found, parameters = dict[int, PhasesOfShard](), model.parameters
         try:
             rows = rows_in(batch[1])
             for shard, part in self.parts(rows):
-                gradient = self._gradients.setdefault(shard, np.zeros_like(parameters.gradient))
-                with self._other(parameters, gradient):
+                if shard not in self._gradients:
+                    self._gradients[shard] = np.zeros_like(parameters.gradient)
+                with self._other(parameters, self._gradients[shard]):
                     found[shard] = phases.begin(shard, rows_of_batch(batch, part), rows, (*key, shard))
         except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
-            return None
-        return found
+            return found, True
+        return found, False
 
     def _result(self, begun: Mapping[int, PhasesOfShard], shard: int, size: int) -> tuple[Sums, Array]:
         """Return the sums of a shard, and its gradient with the new buffers, which shard 0 gives."""

@@ -152,8 +152,8 @@ def without_shared_memory(where):
     return wide()
 
 
-class Weighed(Layer):
-    """Mixes rows by sums with a parameter inside, over further axes too, and counts them; an activation ends it."""
+class _OfUnits(Layer):
+    """Mixes rows; has a parameter for each unit."""
 
     mixes_rows = True
     units: int
@@ -163,6 +163,10 @@ class Weighed(Layer):
 
     def initializers(self):
         return {"w": Constant(value=0.5)}
+
+
+class Weighed(_OfUnits):
+    """Mixes rows by sums with a parameter inside, over further axes too, and counts them; an activation ends it."""
 
     def initial_buffers(self):
         return {"seen": np.zeros(()), "mean": np.zeros(self.units)}
@@ -199,17 +203,8 @@ def batch_norm_with_fewer_rows_than_shards(**settings):
     return trainer(batch_size=5, **settings).fit(normalized(), (X[:13], CLASSES[:13]))
 
 
-class Balanced(Layer):
+class Balanced(_OfUnits):
     """Mixes rows by sums of which one needs another, for each unit alone; an activation ends it."""
-
-    mixes_rows = True
-    units: int
-
-    def shapes(self):
-        return {"w": (self.units,)}
-
-    def initializers(self):
-        return {"w": Constant(value=0.5)}
 
     def initial_buffers(self):
         return {"mean": np.zeros(self.units)}

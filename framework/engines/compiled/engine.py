@@ -88,7 +88,7 @@ class CompiledEngine(Engine):
 
     def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
         strategy, kernel = self.strategy, self._of_shards
-        if not isinstance(strategy, Sharded) or not strategy.mixes or kernel is None:
+        if kernel is None or not strategy.mixes:
             return super()._summed(model, batch, count)
         if self._twins[0] is not kernel:
             self._twins = kernel, {}
@@ -105,7 +105,7 @@ class CompiledEngine(Engine):
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the gradients of a shard in the kernel; NumPy does it where they may not be finite."""
         kernel = self._of_shards
-        if kernel is not None and not (isinstance(self.strategy, Sharded) and self.strategy.mixes):
+        if kernel is not None and not self.strategy.mixes:
             shard = _PhasesOfShard(self, kernel, batch, (count, rows_in(batch[1])), key)
             if shard.advance(0) is not None:
                 return shard.sums
@@ -134,9 +134,10 @@ class CompiledEngine(Engine):
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
         optimizer.updating = True  # stays True if the kernel's steps are not counted
         try:
-            stop, made = kernel.train(
+            train = kernel.prepared(
                 first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched, key=run.key
             )
+            stop, made = train(0)
             metrics = self._metrics(kernel, piece, first, stop)
         except BaseException as error:  # a kernel raises nothing: from before the first step, from a metric, or Ctrl-C
             for array, before_chunk in kept:
@@ -226,7 +227,7 @@ class CompiledEngine(Engine):
             recipe, shards = run.optimizer.recipe, isinstance(self.strategy, Sharded)
             plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards)
             require_rows(data, plan.wiring)
-            if not isinstance(self.strategy, Sharded) or not self.strategy.mixes:
+            if not self.strategy.mixes:
                 self._require_whole(plan.wiring, size)
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))

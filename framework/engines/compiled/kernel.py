@@ -108,27 +108,6 @@ class Kernel:
                 found = getattr(layer if group == "buffers" else layer.parameters, group)[key]
         return found
 
-    def train(
-        self,
-        first: int,
-        stop: int,
-        data: Batch,
-        rows: Array,
-        rates: Array,
-        optimizer: BoundOptimizer,
-        sums: Array,
-        *,
-        seen: bool,
-        key: tuple[int, ...] = (),
-    ) -> tuple[int, int]:
-        """Train on batches first..stop; return the first batch that was not done, and how many steps were made.
-
-        A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
-        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers. Of a part
-        of a batch, it computes the gradient alone: see ``Form.part``.
-        """
-        return self.prepared(first, stop, data, rows, rates, optimizer, sums, seen=seen, key=key)(0)
-
     def prepared(
         self,
         first: int,
@@ -142,7 +121,15 @@ class Kernel:
         seen: bool,
         key: tuple[int, ...] = (),
     ) -> Callable[[int], tuple[int, int]]:
-        """Return a function that does what ``train`` does, or a phase of it, given its number."""
+        """Return a function that trains on batches first..stop, or does a phase of it, given the number of the phase.
+
+        The function returns the first batch that was not done, and how many steps were made. A kernel has one phase,
+        unless it needs sums over all rows of a batch of which it computes a part: see ``exchanges``.
+
+        A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
+        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers. Of a part
+        of a batch, it computes the gradient alone: see ``Form.part``.
+        """
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
         version, placed, place = self._places.get(id(parameters.gradient), (-1, [], self._none))
