@@ -94,7 +94,7 @@ class Slots:
         return Arranged(rows, slots, mine, done)
 
     def _begun(self) -> Array:
-        """Return the free places of the unfinished batch; begin one where there is none."""
+        """Return the free places of the unfinished batch, or of a new one if all batches are finished."""
         if not len(self._free):
             self._length = min(self.size, self._left)
             self._left -= self._length

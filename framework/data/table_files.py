@@ -162,7 +162,7 @@ class TableFile(Component):
         y is one column, or a Table where ``target`` is a tuple.
 
         Raises:
-            DataError: A file cannot be read or was changed; or there is no target.
+            DataError: A file cannot be read or was changed, or the target is missing.
         """
         self._require_target()
         return self._parted(self.rows.read(start, stop))
@@ -171,7 +171,7 @@ class TableFile(Component):
         """Return (x, y) or (x, y, weight) of some rows, ascending; those between them are decoded too.
 
         Raises:
-            DataError: A file cannot be read or was changed; or there is no target.
+            DataError: A file cannot be read or was changed, or the target is missing.
         """
         self._require_target()
         return self._parted(self.rows.read(rows[0], rows[-1] + 1).take([row - rows[0] for row in rows]))

@@ -65,7 +65,7 @@ class CompiledEngine(Engine):
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
         self._plan: Plan | None = None
-        self._reason = ""  # why there is no kernel, where one was asked for last
+        self._reason = ""  # why NumPy computes the form that was asked for last, if it does
 
     def begin_epoch(self) -> None:
         """Check that every formula reads the same values as when its kernel was made.

@@ -66,7 +66,7 @@ def models_of(checkpoints: Sequence[Path]) -> list[Model]:
     """Return the models of some checkpoints.
 
     Raises:
-        SettingsError: They have other columns or classes, so there is no mean of their predictions.
+        SettingsError: They have other columns or classes, so their predictions have no common mean.
     """
     models = [load_model(path) for path in checkpoints]
     for path, model in zip(checkpoints, models, strict=True):
