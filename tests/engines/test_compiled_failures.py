@@ -64,16 +64,21 @@ def test_where_a_metric_fails_the_steps_before_it_are_made_and_no_other(place):
 
 @pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
 def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_inconsistent(monkeypatch, metrics):
-    train, calls = Kernel.train, []
+    prepared, calls = Kernel.prepared, []
 
     def interrupted(*arguments, **named):
-        done = train(*arguments, **named)
-        calls.append(done)
-        if len(calls) == 4:  # as a second Ctrl-C, which acts when the kernel returns
-            raise KeyboardInterrupt
-        return done
+        train = prepared(*arguments, **named)
 
-    monkeypatch.setattr(Kernel, "train", interrupted)
+        def and_interrupt(phase):
+            done = train(phase)
+            calls.append(done)
+            if len(calls) == 4:  # as a second Ctrl-C, which acts when the kernel returns
+                raise KeyboardInterrupt
+            return done
+
+        return and_interrupt
+
+    monkeypatch.setattr(Kernel, "prepared", interrupted)
     recipe, model = trainer(epochs=9, metrics=metrics), NEURON.copy()
     with pytest.raises(KeyboardInterrupt) as caught:
         recipe.fit(model, (X, Y))
