@@ -12,8 +12,8 @@ import numpy as np
 from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Piece
-from framework.data.sources import ArraySource, Source
-from framework.data.splits import rows_of_parts, taking
+from framework.data.sources import ArraySource
+from framework.data.splits import taking
 from framework.emit.programs import refresh
 from framework.engines import Engine
 from framework.errors import DivergedError, SettingsError
@@ -22,13 +22,15 @@ from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
+from framework.training.loop import train
+from framework.training.preparing import Fit, prepared
 from framework.training.resuming import shown
 from framework.training.session import Session
+from framework.training.settings import TrainingSettings
 from framework.training.signals import Handlers, error_of, stop_by
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
-    from framework.training.trainer import Trainer
 
 NAME = "fit_many"
 WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
@@ -36,7 +38,7 @@ WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
 
 
 def fit_many(
-    trainer: Trainer,
+    trainer: TrainingSettings,
     models: Iterable[Model],
     data: Any,
     validation: Any,
@@ -75,12 +77,11 @@ def fit_many(
         for model, (rows, _) in zip(models, parts, strict=True):
             settled.enter_context(settling(model, rows, NAME, None))
         plan = _plan(trainers, models)
-        with rows_of_parts(validation):
-            members = _members(trainers, models, parts, epochs, plan)
-    return _trained(trainer, members, plan)
+        members = _members(trainers, models, parts, epochs, plan)
+    return _trained(members, plan)
 
 
-def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int) -> Trainer:
+def _with(trainer: TrainingSettings, setting: str, value: Any, argument: str, place: int) -> TrainingSettings:
     """Return a trainer with an optimizer or a seed of its own."""
     try:
         return trainer.replace(**{setting: value})
@@ -112,7 +113,7 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
 
 
 def _one_after_another(
-    trainers: Sequence[Trainer], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
+    trainers: Sequence[TrainingSettings], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
 ) -> list[Run]:
     """Train one model after another, with an engine that has no kernel for many models."""
     runs: list[Run] = []
@@ -120,7 +121,7 @@ def _one_after_another(
     try:
         for trainer, model, (data, validation) in zip(trainers, models, parts, strict=True):
             try:
-                runs.append(trainer._train(model, data, validation, epochs, None, NAME))
+                runs.append(train(trainer, model, data, validation, epochs, None, NAME))
             except DivergedError as error:
                 diverged.append(error)
                 runs.append(error.run)  # type: ignore[attr-defined]
@@ -143,7 +144,7 @@ def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
     raise error
 
 
-def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
+def _plan(trainers: Sequence[TrainingSettings], models: Sequence[Model]) -> Plan:
     """Check that one kernel can train all models, and return its plan.
 
     Raises:
@@ -184,7 +185,7 @@ def _refusal(reason: str, instead: str = INSTEAD) -> SettingsError:
     return SettingsError(f"{NAME}: the kernel for many models has no form for this training: {reason}; {instead}")
 
 
-def _require_trainer(trainer: Trainer) -> None:
+def _require_trainer(trainer: TrainingSettings) -> None:
     """Refuse settings that the kernel for many models does not know."""
     for callback in trainer.callbacks:
         if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
@@ -204,10 +205,8 @@ class Member:
     """A model of many in training.
 
     Attributes:
-        trainer: The trainer with this model's optimizer and seed.
-        run: Its run.
-        source: Its data.
-        held_out: Its validation data.
+        fit: Its run and its data, and the trainer's settings with its optimizer and seed.
+        run: That of the fit.
         session: Calls its hooks, and cleans up at the end.
         engine: Makes its steps with NumPy, where the kernel cannot.
         piece: The rows of its epoch.
@@ -219,20 +218,23 @@ class Member:
     piece: Piece
     ended = True
 
-    def __init__(self, trainer: Trainer, run: Run, source: ArraySource, held_out: Source | None) -> None:
-        self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
+    def __init__(self, fit: Fit) -> None:
+        self.fit, self.run = fit, fit.run
 
     def begin(self) -> None:
         """Call ``on_train_begin``."""
-        trainer, run = self.trainer, self.run
-        self.session = Session(run, trainer.callbacks, self._rows, flush_to_zero=trainer.flush_to_zero, surrounded=True)
+        fit, trainer, run = self.fit, self.fit.trainer, self.run
+        self.session = Session(
+            run,
+            trainer.callbacks,
+            lambda: fit.source.rows_of(*fit.place),
+            flush_to_zero=trainer.flush_to_zero,
+            surrounded=True,
+        )
         options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
-        self.engine = Engine(run, trainer._figures, self.session.call, **options)
+        self.engine = Engine(run, fit.figures, self.session.call, **options)
         self.session.__enter__()
         self.ended = False
-
-    def _rows(self) -> Any:
-        return self.source.rows_of(*self.trainer._place(self.run))
 
     def end(self, error: BaseException | None = None) -> None:
         """End the training: ``on_train_end``."""
@@ -284,7 +286,7 @@ class _Interrupts:
 
 
 def _members(
-    trainers: Sequence[Trainer],
+    trainers: Sequence[TrainingSettings],
     models: Sequence[Model],
     parts: Sequence[tuple[Any, Any]],
     epochs: int | None,
@@ -300,31 +302,31 @@ def _members(
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            run, source, held_out = trainer._prepared(model, *part, epochs, None, NAME, team)
-            if not isinstance(source, ArraySource):
+            fit = prepared(trainer, model, *part, epochs, None, NAME, team)
+            if not isinstance(fit.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
-                require_data(plan, next(source.pieces(1, 0, None)))
+                require_data(plan, next(fit.source.pieces(1, 0, None)))
             except CannotLower as reason:
                 raise _refusal(str(reason)) from None
         else:
-            trainer._require(model)
-            source, held_out = first.source, first.held_out
+            first.fit.figures.require_model(model.output_activation)
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
+            fit = Fit(trainer, first.fit.figures, run, first.fit.source, first.fit.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            trainer._complete(run, source, first.run.recipe | settings, "many", epochs, team)
-        run.engine = "many"
-        run.recipe.pop("products", None)
-        members.append(Member(trainer, run, source, held_out))
+            fit.complete(first.run.recipe | settings, "many", epochs, team)
+        fit.run.engine = "many"
+        fit.run.recipe.pop("products", None)
+        members.append(Member(fit))
         known[own] = members[-1]
     return members
 
 
-def _trained(trainer: Trainer, members: Sequence[Member], plan: Plan) -> list[Run]:
+def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
-    engine = ManyEngine(plan, trainer._step_rows, trainer._figures)
+    engine = ManyEngine(plan, members[0].fit.step_rows, members[0].fit.figures)
     runs = [member.run for member in members]
     with _Interrupts() as interrupts:
         try:
@@ -369,10 +371,10 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
     """Make an epoch of all members, block by block."""
     orders: dict[Any, Piece] = {}
     for member in members:
-        size, start, order, epoch = member.trainer._place(member.run)
-        key = id(member.source), order
+        source, (size, start, order, epoch) = member.fit.source, member.fit.place
+        key = id(source), order
         if key not in orders:
-            orders[key] = next(member.source.pieces(size, start, order, epoch))
+            orders[key] = next(source.pieces(size, start, order, epoch))
             orders[key].rows  # noqa: B018 (made once, for all that share it)
         shared = orders[key]
         member.piece = Piece(shared.arrays, shared.size, start, shared._order)
@@ -396,4 +398,4 @@ def _finish(member: Member) -> None:
     """End an epoch of a model; one whose weights are not finite has diverged."""
     with member.alone():
         member.session._require_finite_weights()
-        member.session.end_epoch(member.trainer._figured(member.run, member.held_out, member.engine.strategy))
+        member.session.end_epoch(member.fit.results(member.engine.strategy))

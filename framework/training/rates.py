@@ -19,11 +19,11 @@ from framework.models import Model
 from framework.runs.run import Run
 from framework.schedules.formulas import ExponentialSchedule
 from framework.settings.messages import brief
+from framework.training.loop import train
+from framework.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from framework.training.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class LearningRateSearch:
 
 
 def searched(
-    trainer: Trainer, model: Model, data: Any, lowest: float, highest: float, steps: int
+    trainer: TrainingSettings, model: Model, data: Any, lowest: float, highest: float, steps: int
 ) -> LearningRateSearch:
     """Train a copy of the model with growing rates, and return what was found; see ``Trainer.find_learning_rate``."""
     name = "find_learning_rate"
@@ -105,7 +105,7 @@ def searched(
         optimizer=trainer.optimizer.replace(learning_rate=schedule), epochs=int(steps), callbacks=[record], metrics=()
     )
     try:
-        short._train(model.copy(), data, None, None, None, name)
+        train(short, model.copy(), data, None, None, None, name)
     except DivergedError:
         if not losses:
             raise

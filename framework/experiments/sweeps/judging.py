@@ -9,6 +9,7 @@ from typing import Any
 
 from framework.errors import SettingsError, nearest
 from framework.experiments.experiment import Experiment
+from framework.runs.figures import Figures
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -19,8 +20,10 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
-    columns = experiment.trainer._keys(validated=experiment.validation is not None)
-    monitored = {key: value for callback in experiment.trainer.callbacks for key, value in callback.judged().items()}
+    trainer = experiment.trainer
+    figures = Figures(trainer.loss, trainer.metrics)
+    columns = figures.columns(penalized=bool(trainer.regularizers), validated=experiment.validation is not None)
+    monitored = {key: value for callback in trainer.callbacks for key, value in callback.judged().items()}
     if objective is None:
         objective = next(iter(monitored), "val_loss" if "val_loss" in columns else "loss")
     if objective not in columns:
@@ -28,7 +31,7 @@ def judged(experiment: Experiment, objective: str | None, mode: str | None) -> t
             f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
             f"Columns: {', '.join(columns)}"
         )
-    better = experiment.trainer._figures.better.get(objective.removeprefix("val_"))
+    better = figures.better.get(objective.removeprefix("val_"))
     known = {"greater": "max", "smaller": "min"}.get(better or "", mode or monitored.get(objective))
     if known is None:
         raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")

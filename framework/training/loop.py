@@ -1,0 +1,95 @@
+"""The loop of a training, which reads like the algorithm.
+
+data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> callbacks -> history
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from framework.data.shares import every
+from framework.engines import Engine
+from framework.models import Model
+from framework.parallel.arithmetic import one_thread
+from framework.parallel.starting import workers
+from framework.parallel.strategy import DataParallel, Sharded
+from framework.parallel.workers import Workers
+from framework.runs.run import Run
+from framework.training.preconditions import mixing
+from framework.training.preparing import Fit, prepared
+from framework.training.session import Session
+from framework.training.settings import TrainingSettings
+
+
+def train(
+    trainer: TrainingSettings, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
+) -> Run:
+    """Train as ``Trainer.fit`` does; ``name`` is the caller's, for messages."""
+    with _workers(trainer.strategy) as team:
+        fit = prepared(trainer, model, data, validation, epochs, run, name, team)
+        run, source = fit.run, fit.source
+        # Layers that mix the rows of each part of a batch need them in their order.
+        shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
+        with Session(
+            run,
+            trainer.callbacks,
+            lambda: source.rows_of(*fit.place, shared=shared),
+            flush_to_zero=trainer.flush_to_zero,
+            workers=team,
+        ) as session:
+            engine = _engine(fit, session)
+            acts = session.hears("on_batch_begin", "on_gradients", "on_batch_end")
+            own = None if not shared else every if acts else engine.strategy.own
+            while session.begin_epoch():
+                engine.begin_epoch()
+                for piece in session.unfinished(source.pieces(*fit.place, run.read, own)):
+                    run.read = piece.read
+                    engine.advance(piece)
+                run.layout = fit.layout
+                if run.batch == run.batches > 0:
+                    session.end_epoch(fit.results(engine.strategy))
+    return run
+
+
+@contextmanager
+def _workers(strategy: DataParallel | None) -> Iterator[Workers]:
+    """Give the workers that train together, with one thread of BLAS each, as the bits depend on their number."""
+    if strategy is None:
+        yield Workers()
+        return
+    team = workers(strategy.timeout)
+    with team.guard(strategy.timeout), one_thread():
+        yield team
+
+
+def _engine(fit: Fit, session: Session) -> Engine:
+    """Return what makes the steps: NumPy where something acts within a step that a kernel makes whole."""
+    run, trainer = fit.run, fit.trainer
+    hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
+    options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
+    watched = session.hears("on_batch_end")
+    if trainer.strategy is not None:
+        strategy = Sharded(
+            trainer.strategy,
+            session.workers,
+            mixed=trainer.batch_size if mixing(run.model) else 0,
+            noted=lambda: session.noted,
+            agree=session.agree,
+        )
+        options |= {"strategy": strategy}
+    if run.engine == "jax":
+        from framework.engines.jax import JaxEngine  # noqa: PLC0415
+
+        options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
+        return JaxEngine(run, fit.figures, session.call, **options)
+    if run.engine in ("compiled", "many"):
+        from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
+
+        if trainer.strategy is not None or not comes_between(trainer.engine, hooks):
+            options |= {"watched": watched, "quiet": trainer.engine == "auto"}
+            return CompiledEngine(run, fit.figures, session.call, **options)
+    run.engine = "numpy"
+    run.recipe.pop("products", None)
+    return Engine(run, fit.figures, session.call, **options)

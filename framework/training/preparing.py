@@ -1,0 +1,229 @@
+"""Preparing a training: every check before anything changes, and what the loop then works on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from framework.data.adapting import adapted
+from framework.data.checks import settling
+from framework.data.sources import Source, prepare
+from framework.data.splits import hold_out, rows_of_parts
+from framework.data.streams import Stream
+from framework.emit.programs import refresh
+from framework.engines.prediction import outputs_of
+from framework.models import Model
+from framework.parallel.strategy import Sharded, Strategy
+from framework.parallel.workers import Workers
+from framework.preprocessing.fitted import FittedPreprocess
+from framework.runs.figures import Figures
+from framework.runs.run import Run
+from framework.settings.messages import warn
+from framework.training.preconditions import (
+    require_again,
+    require_classes,
+    require_columns,
+    require_inputs,
+    require_last_batch,
+    require_modes,
+    require_same_preprocess,
+    require_shards,
+    require_untrained,
+    require_validation,
+    require_vocabularies,
+)
+from framework.training.resuming import (
+    recipe_of,
+    require_alike,
+    require_own,
+    require_same_epoch,
+    set_end,
+    tell_differences,
+)
+from framework.training.settings import TrainingSettings
+
+
+class Fit:
+    """A training that is checked: its settings, its run and its data.
+
+    Attributes:
+        trainer: The settings.
+        figures: The loss and the metrics.
+        run: Everything that changes.
+        source: The training data.
+        held_out: The validation data, or None.
+    """
+
+    def __init__(
+        self, trainer: TrainingSettings, figures: Figures, run: Run, source: Source, held_out: Source | None
+    ) -> None:
+        """Put them together. A run that is resumed knows how many rows a stream has."""
+        self.trainer, self.figures, self.run, self.source, self.held_out = trainer, figures, run, source, held_out
+        if source.rows is None:
+            source.rows = run.layout[0] or None
+
+    @property
+    def step_rows(self) -> int:
+        """The rows of one update."""
+        return self.trainer.batch_size * self.trainer.accumulate
+
+    @property
+    def layout(self) -> tuple[int, int, bool]:
+        """What a run must keep within an epoch: its rows, 0 where a stream has not ended yet, and batches."""
+        return self.source.rows or 0, self.step_rows, self.trainer.shuffle
+
+    @property
+    def place(self) -> tuple[int, int, tuple[int, int] | None, int]:
+        """The rows in a batch, the first row of the next batch, and the order and the number of the epoch."""
+        run, size = self.run, self.step_rows
+        return size, run.batch * size, (run.seed, run.epoch) if self.trainer.shuffle else None, run.epoch
+
+    def complete(
+        self,
+        recipe: dict[str, str],
+        engine: str,
+        epochs: int | None,
+        team: Workers,
+        preprocess: FittedPreprocess | None = None,
+    ) -> None:
+        """Check that the callbacks can begin, and give the run its recipe, layout, engine, end and columns."""
+        run, model, columns = self.run, self.run.model, self.source.columns
+        with team.together():
+            for callback in self.trainer.callbacks:
+                if team.rank == 0 or not callback.writes:
+                    callback.require(run)
+        set_end(run, recipe, self.trainer.epochs, epochs)
+        run.layout, run.engine = self.layout, engine
+        run.recipe = recipe | run.recipe
+        if run.step == 0:
+            state = model._built()
+            trained = state.columns.trained and preprocess is model.preprocess
+            model.preprocess = preprocess
+            state.columns = state.columns._replace(trained=trained)
+        model.columns = columns.inputs or model.columns
+        model.target_columns = columns.targets or model.target_columns
+
+    def results(self, strategy: Strategy) -> dict[str, float]:
+        """Return the columns of a finished epoch."""
+        run, held_out, regularizers = self.run, self.held_out, self.trainer.regularizers
+        results = self.figures.results(run.sums)
+        if regularizers:
+            results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in regularizers)
+        if held_out is None:
+            return results
+        compiled = run.engine in ("compiled", "many")
+        outputs = outputs_of(run.model, "auto") if compiled else None
+        if compiled and isinstance(strategy, Sharded):
+            strategy.workers.require_equal({"the engine of the validation": "numpy" if outputs is None else "compiled"})
+        validated = self.figures.evaluated(run.model, held_out, outputs, strategy)
+        return results | {f"val_{key}": value for key, value in validated.items()}
+
+
+def prepared(
+    trainer: TrainingSettings,
+    model: Model,
+    data: Any,
+    validation: Any,
+    epochs: int | None,
+    run: Run | None,
+    name: str,
+    team: Workers,
+) -> Fit:
+    """Check everything before anything changes, and return what the loop works on; see ``Trainer.fit``.
+
+    ``name`` is the caller's, for messages.
+    """
+    figures = Figures(trainer.loss, trainer.metrics)
+    with rows_of_parts(validation), ExitStack() as settled:
+        with team.together():  # an error of one worker is raised on all
+            data, validation = _both(data, validation, trainer.seed if run is None else run.seed, name)
+            learns = run is None and trainer.preprocess is not None and model.preprocess is None
+            require_again(data, validation, trainer.epochs if epochs is None else epochs, run, name, learns=learns)
+            preprocess = model.preprocess if run is not None else _fitted_preprocess(trainer, model, data, name)
+            require_inputs(model, preprocess, name)
+            settled.enter_context(settling(model, data, name, preprocess))
+            require_vocabularies(model, preprocess, name)
+            for component in (trainer.loss, model, *trainer.regularizers):
+                refresh(component)
+            figures.require_model(model.output_activation)
+            require_classes(model, preprocess, name)
+            if run is not None:
+                require_own(run, model, trainer.loss)
+            plain = epochs is None or (type(epochs) is int and epochs >= 1)
+            epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # which words the error
+            _load_engine(trainer.engine if run is None else run.engine)
+            source, held_out = _sources(trainer, figures, model, data, validation, name)
+            for regularizer in trainer.regularizers:
+                regularizer.names(model.parameters)  # refuses a pattern that matches none
+            require_validation(figures.whole, held_out is not None, name)
+            columns = figures.columns(penalized=bool(trainer.regularizers), validated=held_out is not None)
+            require_columns(trainer.callbacks, columns, name)
+            require_modes(trainer.callbacks, figures.better, name)
+            require_last_batch(source.rows, trainer.batch_size, model, name)
+            require_shards(model, trainer.strategy, name)
+            engine = _chosen(trainer, model, run)
+            validated_on = None if held_out is None else held_out.fingerprint()
+            recipe = recipe_of(trainer, source.fingerprint(), validated_on, engine)
+            resumed = run is not None
+            run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)
+            fit = Fit(trainer, figures, run, source, held_out)
+            if resumed:
+                require_same_epoch(run, fit.layout, recipe)
+                tell_differences(run, recipe)
+        require_alike(team, run, recipe, trainer.callbacks, epochs, engine)
+        fit.complete(recipe, engine, epochs, team, preprocess)
+        return fit
+
+
+def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
+    """Return the training data and the validation data, which may be a part of it."""
+    data = adapted(data, name)
+    known = isinstance(data, tuple | list | Stream) or hasattr(data, "read")  # anything else is refused later
+    if isinstance(validation, float) and known:
+        return hold_out(data, validation, seed, f"{name}: argument 'validation'")
+    return data, adapted(validation, f"{name}: validation")
+
+
+def _fitted_preprocess(trainer: TrainingSettings, model: Model, data: Any, name: str) -> FittedPreprocess | None:
+    """Return the Preprocess that a model keeps; if it has none, that which the recipe learns from the data."""
+    if trainer.preprocess is None:
+        return model.preprocess
+    if model.preprocess is None:
+        require_untrained(model, name)
+        return trainer.preprocess.fit(data, name)
+    require_same_preprocess(model.preprocess, trainer.preprocess, name)
+    return model.preprocess
+
+
+def _load_engine(engine: str) -> None:
+    """Load the compiler where it will be needed: the checks of the data use it too."""
+    if engine in ("compiled", "many"):
+        from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
+
+        require_available()
+
+
+def _sources(
+    trainer: TrainingSettings, figures: Figures, model: Model, data: Any, validation: Any, name: str
+) -> tuple[Source, Source | None]:
+    """Return the checked data and the checked validation data."""
+    chosen: Any = {"metrics": figures.summed_metrics, "sampling": trainer.sampling}
+    source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
+    if validation is None:
+        return source, None
+    where, seen = f"{name}: validation", source.columns
+    return source, prepare(validation, model, figures.losses, where, seen, trainer.metrics, fingerprinted=True)
+
+
+def _chosen(trainer: TrainingSettings, model: Model, run: Run | None) -> str:
+    """Return the engine of a run, which is kept when it is resumed."""
+    engine = trainer.engine if run is None else run.engine
+    if trainer.strategy is not None and engine == "jax":
+        warn("engine='jax': falling back to NumPy, which makes the steps of DataParallel")
+        return "numpy"
+    if run is not None or engine in ("numpy", "jax"):
+        return engine
+    from framework.engines.compiled import choose  # noqa: PLC0415 (slow, and seldom needed)
+
+    shards = trainer.strategy is not None
+    return choose(engine, model, trainer.loss, trainer.optimizer, trainer.regularizers, shards=shards)
