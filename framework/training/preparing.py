@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def layout(self) -> tuple[int, int, bool]:
-        """What a run must keep within an epoch: its rows, 0 where a stream has not ended yet, and batches."""
+        """All that must stay within an epoch: the rows, 0 where a stream has not ended yet, and the batches."""
         return self.source.rows or 0, self.step_rows, self.trainer.shuffle
 
     @property
