@@ -9,19 +9,24 @@ import pytest
 from compiled_pieces import NEURON, PLAIN, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
 
 from framework import (
+    Accuracy,
     Activation,
-    BinaryCrossEntropy,
+    BatchNorm,
     Dense,
+    Dropout,
     Flatten,
     HalfSquaredError,
     Neuron,
+    Regularizer,
     Reshape,
     Sequential,
     SGDOptimizer,
+    Sigmoid,
     Tanh,
     UsageError,
     on,
 )
+from framework.engines.base import Engine
 from framework.engines.compiled import choice
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
@@ -46,10 +51,16 @@ class Branched(SGDOptimizer):
         values -= rate * gradients if step < 3 else 0.5 * rate * gradients
 
 
+class Group(Regularizer):
+    """A penalty whose slope depends on all numbers of a parameter."""
+
+    def value(self, values):
+        return np.sqrt(np.sum(values**2) + 1e-3)
+
+
 def test_what_cannot_be_compiled_falls_back_with_one_notice():
     cases = [
         (Neuron(3, Branching()), HalfSquaredError(), PLAIN, "Branching"),
-        (NEURON, BinaryCrossEntropy(), Branched(learning_rate=0.1), "Branched.update"),
         (Sequential(Reshape((1, 3)), Flatten(), Neuron(3)), HalfSquaredError(), PLAIN, "no Reshape whose input"),
     ]
     for model, loss, optimizer, name in cases:
@@ -61,6 +72,49 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
         assert name in str(notice.message)
         assert notice.filename == __file__
         assert trainer(engine="auto", loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y)).engine == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"optimizer": Branched(learning_rate=0.1)}, "Branched.update cannot be recorded"),
+        ({"optimizer": PLAIN.replace(rate_factors=(("*", 0.5),))}, "one learning rate and one decay"),
+        ({"regularizers": [Group(strength=0.1)]}, "Group cannot be recorded"),
+    ],
+)
+def test_an_update_that_cannot_be_compiled_is_numpys_with_one_notice(settings, reason, monkeypatch):
+    draws = Sequential(Dense(3, 4, Tanh()), BatchNorm(4), Dropout(0.5), Neuron(4, Sigmoid()))
+    common = {"epochs": 2, "metrics": [Accuracy()], "batch_size": 10} | settings
+    rows = X, Y, np.arange(len(X)) % 7.0
+    plain = trainer(engine="numpy", **common).fit(draws.copy(), rows)
+    monkeypatch.setattr(Engine, "_of_rows", None)  # the kernel computes every gradient
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        run = trainer(**common).fit(draws.copy(), rows)
+    (notice,) = notices
+    assert str(notice.message).startswith("engine='compiled': falling back to NumPy for the update: ")
+    assert reason in str(notice.message)
+    assert notice.filename == __file__
+    quiet = trainer(engine="auto", **common).fit(draws.copy(), rows)
+    assert (run.engine, quiet.engine) == ("compiled", "compiled")
+    assert quiet.model.parameters.vector.tobytes() == run.model.parameters.vector.tobytes()
+    np.testing.assert_allclose(run.model.parameters.vector, plain.model.parameters.vector, rtol=1e-10, atol=1e-12)
+    for name, buffer in plain.model.buffers.items():
+        np.testing.assert_allclose(run.model.buffers[name], buffer, rtol=1e-12)
+    for key in ("loss", "accuracy"):
+        assert run.history[-1][key] == pytest.approx(plain.history[-1][key], rel=1e-10)
+
+
+def test_a_setting_that_a_hook_assigns_may_leave_the_update_to_numpy():
+    @on("epoch_begin")
+    def halve(run):
+        run.optimizer.rate_factors = (("*", 0.5),)
+
+    settings = {"epochs": 2, "callbacks": [halve]}
+    plain = trainer(engine="numpy", **settings).fit(NEURON.copy(), (X, Y))
+    with pytest.warns(UserWarning, match="for the update: a kernel has one learning rate"):
+        run = trainer(**settings).fit(NEURON.copy(), (X, Y))
+    np.testing.assert_allclose(run.model.parameters.vector, plain.model.parameters.vector, rtol=1e-10, atol=1e-12)
 
 
 def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):

@@ -226,13 +226,6 @@ class Quartic(Regularizer):
         return np.sum(values**4)
 
 
-class Group(Regularizer):
-    """A penalty whose slope depends on all numbers of a parameter."""
-
-    def value(self, values):
-        return np.sqrt(np.sum(values**2) + 1e-3)
-
-
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(clip_norm=0.5)], ids=["sgd", "adam"])
 def test_regularizers_count(optimizer):
     """Also in the gradient that a callback sees, where a parameter that two of them act on is not part of a product."""
@@ -246,12 +239,6 @@ def test_regularizers_count(optimizer):
     np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-11, atol=1e-14)
     np.testing.assert_allclose(seen["compiled"], seen["numpy"], rtol=1e-9, atol=1e-14)
     assert runs[1].history[-1]["penalty"] == pytest.approx(runs[0].history[-1]["penalty"])
-
-
-def test_a_penalty_over_all_numbers_of_a_parameter_falls_back():
-    with pytest.warns(UserWarning, match="Group cannot be recorded: .* works on several elements"):
-        run = trainer(regularizers=[Group(strength=0.1)]).fit(NEURON.copy(), (X, Y))
-    assert run.engine == "numpy"
 
 
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(learning_rate=0.01)], ids=["sgd", "adam"])

@@ -127,6 +127,32 @@ def test_a_callback_may_change_the_gradient():
     np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
 
 
+class Branched(SGDOptimizer):
+    """A kernel cannot make its update."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values -= rate * gradients if step < 3 else 0.5 * rate * gradients
+
+
+class Group(L2):
+    """A kernel cannot compute its slope, which depends on all numbers of a parameter."""
+
+    def value(self, values):
+        return np.sqrt(np.sum(values**2) + 1e-3)
+
+    def slope(self, values):
+        return values / self.value(values)
+
+
+@pytest.mark.usefixtures("kernels_alone")
+def test_kernels_compute_gradients_for_any_optimizer_and_regularizer():
+    loss, model, x, y = MODELS["dropout"]
+    settings = {"optimizer": Branched(learning_rate=0.1), "regularizers": [Group(strength=0.1)], "batch_size": 10}
+    plain, made = both(model(), loss, (x, y), **settings)
+    assert made.engine == "compiled"
+    np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
+
+
 @pytest.mark.usefixtures("kernels_alone")
 def test_frozen_parameters_stay():
     loss, model, x, y = MODELS["dropout"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,10 @@ from framework.trees import at, rows_in
 
 
 class CompiledEngine(Engine):
-    """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite."""
+    """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite.
+
+    NumPy makes the update of shards, and one that a kernel cannot make: then the kernel computes the gradients alone.
+    """
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class CompiledEngine(Engine):
         super().__init__(run, figures, call, **options)
         self.watched, self.quiet = watched, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
-        self._of_shards: Kernel | None = None
+        self._part: Kernel | None = None  # the kernel that computes gradients alone
         self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
@@ -78,16 +82,15 @@ class CompiledEngine(Engine):
             require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
-        """Make a chunk of steps in the kernel, or one with NumPy; of shards, the kernel computes the gradients."""
-        if isinstance(self.strategy, Sharded):
-            size = -(-piece.size // self.strategy.shards)
-            self._of_shards = self._kernel(piece.arrays, size)  # on each worker, also on one without rows
-            super().advance(piece)
-        elif not self._chunk(piece):
+        """Make a chunk of steps in the kernel, or one with NumPy, for which the kernel may compute the gradients."""
+        shards = self.strategy.shards if isinstance(self.strategy, Sharded) else 1
+        kernel = self._kernel(piece.arrays, -(-piece.size // shards))  # on each worker, also on one without rows
+        self._part = kernel if kernel is not None and kernel.form.part else None
+        if kernel is None or kernel.form.part or not self._chunk(piece, kernel):
             super().advance(piece)
 
     def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
-        strategy, kernel = self.strategy, self._of_shards
+        strategy, kernel = self.strategy, self._part
         if kernel is None or not strategy.mixes:
             return super()._summed(model, batch, count)
         if self._twins[0] is not kernel:
@@ -103,8 +106,8 @@ class CompiledEngine(Engine):
         return strategy.gradient(self._of_rows, model, batch, count, self.run.key, phases=Phases(lengths, begin))
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
-        """Fill the gradients of a shard in the kernel; NumPy does it where they may not be finite."""
-        kernel = self._of_shards
+        """Fill the gradients in the kernel; NumPy does it where they may not be finite."""
+        kernel = self._part
         if kernel is not None and not self.strategy.mixes:
             shard = _PhasesOfShard(self, kernel, batch, (count, rows_in(batch[1])), key)
             if shard.advance(0) is not None:
@@ -116,12 +119,9 @@ class CompiledEngine(Engine):
         """The losses of several outputs whose sums the kernel gives."""
         return [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
 
-    def _chunk(self, piece: Piece) -> bool:
+    def _chunk(self, piece: Piece, kernel: Kernel) -> bool:
         """Make a chunk of steps, and return whether the kernel made any; NumPy makes those in which a metric fails."""
         data, rows, size = piece.arrays, piece.rows, piece.size
-        kernel = self._kernel(data, size)
-        if kernel is None:
-            return False
         run, optimizer = self.run, self.run.optimizer
         first = piece.place // size
         begun = time.perf_counter()
@@ -229,6 +229,10 @@ class CompiledEngine(Engine):
             require_rows(data, plan.wiring)
             if not self.strategy.mixes:
                 self._require_whole(plan.wiring, size)
+            if plan.reason:
+                form = replace(form, part=True)
+                if self._plan is not None or not self.quiet:
+                    warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:

@@ -98,9 +98,11 @@ class Plan:
         dtype: "float64" or "float32".
         passes: By operation, the records of its formula; None for an output.
         penalties: The regularizers.
-        update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same.
+        update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same; empty in a
+            plan of gradients, to which NumPy adds the slopes of the regularizers before it makes the update.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
-        shards: Whether layers that mix rows are those of a part of a batch.
+        shards: Whether the gradients are those of a part of a batch.
+        reason: Why a kernel cannot make the update; empty where it can, and of shards.
     """
 
     of: tuple[Component, ...]
@@ -114,6 +116,7 @@ class Plan:
     update: Lowered
     reads: tuple[tuple[str, Reads], ...]
     shards: bool = False
+    reason: str = ""
 
     def output(self, place: int, *, weighted: bool) -> Lowered:
         """Return the record (h, target, scale, weight) -> (a, total, delta, change) of an output with its loss.
@@ -130,7 +133,7 @@ class Plan:
     def descends(self) -> bool:
         """Whether a step is w <- w - rate * g and nothing else, so that it can be part of the product that gives g."""
         inputs, outputs, recipe = self.update.inputs, self.update.outputs, self.optimizer
-        match outputs["values"]:
+        match outputs.get("values"):
             case Node(op="subtract", args=(before, Node(op="multiply", args=factors))):
                 plain = before is inputs["values"] and {*factors} == {inputs["rate"], inputs["gradients"]}
             case _:
@@ -147,12 +150,13 @@ class Plan:
 def lowered(
     model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = (), *, shards: bool = False
 ) -> Plan:
-    """Return the plan of a kernel that trains ``model``, by parts of batches with ``shards``.
+    """Return the plan of a kernel that trains ``model``, or of its gradients by parts of batches with ``shards``.
+
+    Where a kernel cannot make the update or compute a regularizer, the plan is of the gradients too, with the reason.
 
     Raises:
-        CannotLower: Some part has no form that a kernel can compute.
+        CannotLower: Some other part has no form that a kernel can compute.
     """
-    require_one_rate(optimizer)
     wiring = Wiring.of(model)
     losses, shares = _losses(loss, wiring)
     activations = [operation.activation for operation in wiring.operations]
@@ -160,11 +164,17 @@ def lowered(
         dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses))
     )
     passes = tuple(_passes(operation, model.dtype, shards=shards) for operation in wiring.operations)
-    update = rehearsed_update(optimizer, model.dtype)
-    penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
-    reads = _reads(*formulas, optimizer)
+    update, penalties, why = _NO_UPDATE, tuple[Penalty, ...](), ""
+    try:
+        if not shards:
+            require_one_rate(optimizer)
+            penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
+            update = rehearsed_update(optimizer, model.dtype)
+    except CannotLower as error:
+        penalties, why = (), str(error)
+    reads = _reads(*formulas, *([optimizer] if update.outputs else []))
     of = loss, optimizer, *regularizers
-    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards)
+    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards, why)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
@@ -174,6 +184,9 @@ def lowered(
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
+
+
+_NO_UPDATE = Lowered({}, {})
 
 
 def require_one_rate(optimizer: Optimizer) -> None:

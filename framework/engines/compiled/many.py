@@ -67,6 +67,8 @@ def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequ
         CannotLower: Some part has no form in such a kernel.
     """
     plan = lowered(model, loss, optimizer, regularizers)
+    if plan.reason:
+        raise CannotLower(plan.reason)
     require_form(plan)
     for classes in {loss.by_row, False}:
         many_source(plan, ManyForm(shared=False, classes=classes, whole=True, keeps=False))

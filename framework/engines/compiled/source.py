@@ -12,7 +12,7 @@ from framework.engines.compiled.layers import layers_source
 from framework.engines.compiled.loops import Loops, Place, indented
 from framework.engines.compiled.lower import Passes, Plan
 from framework.engines.compiled.wiring import Operation, Wiring
-from framework.engines.records import Lowered
+from framework.engines.records import CannotLower, Lowered
 
 _FEW_INPUTS = 256
 """A neuron of up to this many makes a step on one row before its loss is known, and keeps the weights of before."""
@@ -30,8 +30,9 @@ class Form:
         classes: Whether targets are classes (rows,), not rows of numbers; for each of several outputs.
         weighted: Whether rows have weights.
         keeps: Whether the outputs are kept, for metrics.
-        part: Whether the rows are a part of a batch. The kernel then computes their gradient and their sums, and makes
-            no step; ``rates`` holds what the sum of the loss is divided by, and the number of rows of the batch.
+        part: Whether NumPy makes the update. The kernel then computes the gradient and the sums of rows that may be a
+            part of a batch; ``rates`` holds what the sum of the loss is divided by, and the number of rows of the
+            batch.
     """
 
     single: bool
@@ -82,8 +83,10 @@ def kernel_source(plan: Plan, form: Form, size: int = 1) -> KernelSource:
     """Return the kernel of a plan for batches of this form and at most this size; plans of one make share it.
 
     Raises:
-        CannotLower: An operation has no form in a kernel.
+        CannotLower: An operation has no form in a kernel, or the update has none.
     """
+    if plan.reason and not form.part:
+        raise CannotLower(plan.reason)
     return _written(Make(plan, form, size))
 
 
@@ -102,7 +105,8 @@ class Make:
         clips = optimizer.clip_norm, optimizer.clip_value, plan.descends
         by_row = tuple(loss.by_row for loss in plan.losses)
         self.records = records  # so that no other record has the number of one of these
-        self.key = form, size, plan.dtype, plan.shares, clips, by_row, wiring.signature, spans, names, *map(id, records)
+        kind = form, size, plan.dtype, plan.shards, plan.shares, clips, by_row
+        self.key = *kind, wiring.signature, spans, names, *map(id, records)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Make) and self.key == other.key
@@ -699,8 +703,12 @@ class _Kernel(Forward):
             descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
         count = ["made += 1", "sums[0] += total", "sums[1] += own", "sums[2] = loss"]
         count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
+        new = []
+        for i, passes in enumerate(self.passes if not self.plan.shards else ()):
+            for place, name in enumerate(passes.names[2] if passes is not None else ()):
+                new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         if self.form.part:
-            return [*gradients, *count]
+            return [*gradients, *new, *count]
         gradients += self._slopes("real(1.0)", "gradient")
         descent[1:1] = self._slopes("-rate", "vector")
         if self.late:
@@ -712,10 +720,6 @@ class _Kernel(Forward):
             gradients = ["if fold != 1 or begin + n == count_of_rows:", *indented(gradients)] if gradients else []
             gradients = ["if fold > 0:", *indented(descent), *gradients]
             update = ["if fold == 0:", *indented(update)]
-        new = []
-        for i, passes in enumerate(self.passes):
-            for place, name in enumerate(passes.names[2] if passes is not None else ()):
-                new.append(f"copy({self._parameter(i, name, 'buffers')}, new_{i}_{place}, {self._units(i)})")
         late = self._late() if self.late else []
         return [*penalties, *gradients, *update, *new, *late, *count]
 
