@@ -1,9 +1,9 @@
 """The operations of a graph in ONNX: a row for each, beside the table of ``framework.graph.operations``.
 
 A row of ``OPERATORS`` names the operator of ONNX that computes the same. A row of ``FORMULAS`` writes an operation with
-others, as a formula of NumPy. A row of ``STRUCTURES`` is a function that writes the operators one by one. ``WIDE`` has
-the formulas for float64, in which ONNX Runtime lacks some operators; they keep the digits of float64. An operation
-without a row is refused by its name.
+others, as a formula of NumPy. ``WIDE`` has the formulas for float64, in which ONNX Runtime lacks some operators; they
+keep the digits of float64. ``STRUCTURES``, beside the writer, has the operations that are more. An operation without a
+row is refused by its name.
 
 Source:
     ONNX operators, opset 21 (2024). Abramowitz and Stegun, Handbook of mathematical functions, sections 4.4 to 4.6.
@@ -14,16 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from framework.graph.node import Node, matching, ordered
-from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.special import EDGES, erf_near, erfc_tail
-
-if TYPE_CHECKING:
-    from framework.export.writer import Writer
 
 OPERATORS = {
     "add": "Add",
@@ -83,12 +78,6 @@ LOGIC = {
     "minimum": "And",
 }
 """Elementwise operations on booleans."""
-
-INTEGERS: dict[str, Callable[[Writer, str, str], str]] = {
-    "mod": lambda writer, a, b: writer.op("Mod", a, b),
-    "floor_divide": lambda writer, a, b: writer.op("Div", writer.op("Sub", a, writer.op("Mod", a, b)), b),
-}
-"""Operations on integers: Div cuts off, and Mod has the sign of the divisor."""
 
 REDUCERS = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin", "prod": "ReduceProd"}
 REDUCERS |= {"any": "ReduceMax", "all": "ReduceMin"}
@@ -199,11 +188,6 @@ def _var(x: Any, *, axes: tuple[int, ...], keepdims: bool, ddof: int) -> Any:
     return total / (x.number(math.prod(x.shape[axis] for axis in axes)) - ddof)
 
 
-def _softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
-    e = np.exp(x - np.max(x, axis=axes, keepdims=True))
-    return e / np.sum(e, axis=axes, keepdims=True)
-
-
 FORMULAS: dict[str, Callable[..., Any]] = {
     "square": lambda x: x * x,
     "exp2": lambda x: np.power(2.0, x),
@@ -275,248 +259,3 @@ WIDE: dict[str, Callable[..., Any]] = {
     "arctanh": lambda x: 0.5 * (_log1p(x) - _log1p(-x)),
 }
 """Formulas in place of operators that ONNX Runtime does not have for float64."""
-
-
-# structures: (writer, node) -> the name of the result
-
-
-def _product(writer: Writer, node: Node) -> str:
-    """Write a matrix product; in float64 as a sum over an index, where ONNX Runtime would join a transpose with it.
-
-    It moves a transpose past other operations to do so. Its versions up to 1.24 have no operator for the two in
-    float64, and 1.27 computes it in float32.
-    """
-    a, b = node.args
-    joined = min(a.ndim, b.ndim) > 1 and any(matching(each, "transpose") for each in ordered(node.args))
-    if not joined or writer.graph.dtype == "float32":
-        return writer.op("MatMul", *writer.args(node))
-    letters = "abcdefgh"[: node.ndim - 2]
-    first, second = (letters[len(letters) - arg.ndim + 2 :] for arg in node.args)
-    return writer.op("Einsum", *writer.args(node), equation=f"{first}ij,{second}jk->{letters}ik")
-
-
-def _einsum(writer: Writer, node: Node) -> str:
-    convolution = _convolution(writer, node) if writer.graph.dtype == "float32" else None
-    return convolution or writer.op("Einsum", *writer.args(node), equation=node.attributes["subscripts"])
-
-
-def _convolution(writer: Writer, node: Node) -> str | None:
-    """Write the product of windows with a kernel as a convolution; return None for another product."""
-    windows, kernel = node.args[0], node.args[-1]
-    places = windows.attributes["index"] if matching(windows, "index") else (None,) * windows.ndim
-    windows = windows.args[0] if matching(windows, "index") else windows
-    axes = (windows.ndim - 2) // 2
-    outer, inner = places[2 : 2 + axes], places[2 + axes :]
-    (first, *others), _, output = (part.split(",") for part in node.attributes["subscripts"].partition("->"))
-    if not (len(others) == 1 and matching(windows, "windows") and windows.ndim == 2 + 2 * axes == len(first)):
-        return None
-    whole = {"axes": tuple(range(2, 2 + axes)), "steps": (1,) * axes}
-    at, inside = first[2 : 2 + axes], first[2 + axes :]
-    units = others[0][-1]
-    if (
-        any(windows.attributes[key] != value for key, value in whole.items())
-        or (others, output) != ([f"{first[1]}{inside}{units}"], [f"{first[0]}{units}{at}"])
-        or places[:2] != (None, None)
-        or any(part is not None and (isinstance(part, int | str) or part[0]) for part in places)
-        or not all(part is None or part[1] == size for part, size in zip(outer, windows.shape[2:], strict=False))
-    ):
-        return None
-    x, pads = windows.args[0], [0] * (2 * axes)
-    if matching(x, "pad") and x.attributes["value"] == 0 and not any(map(any, x.attributes["width"][:2])):
-        pads = [side[n] for n in (0, 1) for side in x.attributes["width"][2:]]
-        x = x.args[0]
-    return writer.op(
-        "Conv",
-        writer.text(x, "f"),
-        writer.transposed(kernel, (axes + 1, *range(axes + 1))),
-        kernel_shape=[*kernel.shape[1:-1]],
-        strides=[1 if part is None else part[2] for part in outer],
-        dilations=[1 if part is None else part[2] for part in inner],
-        pads=pads,
-    )
-
-
-def _reduced(writer: Writer, node: Node) -> str:
-    axes = writer.file.integers(node.attributes["axes"])
-    kind = "i" if node.kind == "b" else node.kind  # any and all are the maximum and the minimum
-    (x,), keepdims = writer.args(node, kind), int(node.attributes["keepdims"])
-    found = writer.op(REDUCERS[node.op], x, axes, keepdims=keepdims)
-    if node.op in ("max", "min") and kind == "f":  # which ONNX Runtime finds among the numbers that are not NaN
-        absent = writer.op("ReduceMax", _absent(writer, x), axes, keepdims=keepdims)
-        found = writer.op("Where", writer.cast(absent, "b"), writer.text(math.nan, "f"), found)
-    return writer.cast(found, "b") if node.kind == "b" else found
-
-
-def _absent(writer: Writer, x: str) -> str:
-    """Return the name of an array of integers: 1 where x is NaN."""
-    return writer.cast(writer.op("IsNaN", x), "i")
-
-
-def _place_of_extreme(writer: Writer, node: Node) -> str:
-    """Write the place of an extreme; the first NaN counts as one, as in NumPy."""
-    (x,), (axis,), keepdims = node.args, node.attributes["axes"], int(node.attributes["keepdims"])
-    name = writer.text(x, "i" if x.kind == "b" else x.kind)
-    found = writer.op(EXTREMES[node.op], name, axis=axis, keepdims=keepdims)
-    if x.kind != "f":
-        return found
-    absent = _absent(writer, name)
-    some = writer.op("ReduceMax", absent, writer.file.integers([axis]), keepdims=keepdims)
-    return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), found)
-
-
-def _softmax_of(writer: Writer, node: Node) -> str:
-    if len(node.attributes["axes"]) > 1:
-        return writer.formula(_softmax, node)
-    return writer.op("Softmax", *writer.args(node), axis=node.attributes["axes"][0])
-
-
-def _cumsum(writer: Writer, node: Node) -> str:
-    return writer.op("CumSum", *writer.args(node), writer.array(node.attributes["axis"], "i"))
-
-
-def _reshape(writer: Writer, node: Node) -> str:
-    """Write a reshape; rows that stay the first axis are copied from the input's shape, by a 0."""
-    (x,) = node.args
-    same = x.shape[:1] == node.shape[:1] and not any(map(writer.graph.rows_in, node.shape[1:]))
-    shape = (0, *node.shape[1:]) if same and x.shape else node.shape
-    return writer.op("Reshape", *writer.args(node), writer.shape(shape))
-
-
-def _index(writer: Writer, node: Node) -> str:
-    name, parts = writer.text(node.args[0], node.kind), list(enumerate(node.attributes["index"]))
-    cuts = [(axis, (-1, _FIRST, -1) if part == "reversed" else part) for axis, part in parts if part is not None]
-    cuts = [(axis, (part, part + 1, 1) if isinstance(part, int) else part) for axis, part in cuts]
-    if cuts:
-        starts, stops, steps = zip(*(part for _, part in cuts), strict=True)
-        stops = tuple(_FIRST if stop < 0 else stop for stop in stops)  # Python's triples end before 0 at -1
-        axes = writer.file.integers(axis for axis, _ in cuts)
-        name = writer.op("Slice", name, *map(writer.file.integers, (starts, stops)), axes, writer.file.integers(steps))
-    single = [axis for axis, part in parts if isinstance(part, int)]
-    return writer.op("Squeeze", name, writer.file.integers(single)) if single else name
-
-
-_FIRST = np.iinfo(np.int64).min
-"""The end of a slice that goes back to the first element."""
-
-
-def _windows(writer: Writer, node: Node) -> str:
-    """Write windows as a look-up along each axis, with an axis for the places and one for those inside a window."""
-    (x,), axes = node.args, node.attributes["axes"]
-    name = writer.text(x, node.kind)
-    moved = [*range(x.ndim)]  # what each axis of the result so far is: an axis of x, or -1 - n for the n-th window
-    chosen = sorted(zip(axes, node.attributes["window"], node.attributes["steps"], range(len(axes)), strict=True))
-    for axis, width, step, place in reversed(chosen):
-        starts = np.arange(0, x.shape[axis] - width + 1, step)[:, None]
-        name = writer.op("Gather", name, writer.array(starts + np.arange(width), "i"), axis=axis)
-        moved.insert(axis + 1, -1 - place)
-    order = [moved.index(axis) for axis in range(x.ndim)] + [moved.index(-1 - n) for n in range(len(axes))]
-    return writer.op("Transpose", name, perm=order)
-
-
-def _set_index(writer: Writer, node: Node) -> str:
-    """Write a value into a part: one axis after the other, the new elements behind the old ones, then a look-up."""
-    x, value = node.args
-
-    def placed(name: str, shape: tuple[int, ...], index: tuple[Any, ...], axis: int) -> str:
-        while axis < len(index) and index[axis] is None:
-            axis += 1
-        if axis == len(index):
-            kept = tuple(1 if isinstance(part, int) else size for part, size in zip(index, shape, strict=True))
-            return writer.op("Reshape", writer.text(value, node.kind), writer.shape(kept))
-        size, part = shape[axis], index[axis]
-        places = np.atleast_1d(np.arange(size)[_python_index(part)])
-        inner = writer.op("Gather", name, writer.array(places, "i"), axis=axis)
-        inner = placed(inner, (*shape[:axis], len(places), *shape[axis + 1 :]), index, axis + 1)
-        where = np.arange(size)
-        where[places] = size + np.arange(len(places))
-        return writer.op("Gather", writer.op("Concat", name, inner, axis=axis), writer.array(where, "i"), axis=axis)
-
-    return placed(writer.text(x, node.kind), node.shape, node.attributes["index"], 0)
-
-
-def _python_index(part: Any) -> Any:
-    """Return the index of one axis as NumPy takes it."""
-    if isinstance(part, int):
-        return part
-    start, stop, step = (None, None, -1) if part == "reversed" else part
-    return slice(start, None if stop is not None and stop < 0 else stop, step)
-
-
-def _gather(writer: Writer, node: Node) -> str:
-    x, *indices = node.args
-    axes, graph = node.attributes["axes"], writer.graph
-    name = writer.text(x, node.kind)
-    if len(axes) == 1:
-        return writer.op("Gather", name, writer.text(indices[0], "i"), axis=axes[0])
-    start, stop = axes[0], axes[-1] + 1
-    if axes != tuple(range(start, stop)):
-        order = (*axes, *(axis for axis in range(x.ndim) if axis not in axes))
-        name, start, stop = writer.op("Transpose", name, perm=[*order]), 0, len(axes)
-        shape = tuple(x.shape[axis] for axis in order)
-    else:
-        shape = x.shape
-    flat: Any = 0
-    for size, index in zip(shape[start:stop], map(symbol_of, indices), strict=True):
-        count = symbol_of(graph.lift(size))
-        count = count.astype(int) if isinstance(count, Symbol) else count
-        flat = flat * count + np.where(index < 0, index + count, index)
-    merged = (*shape[:start], math.prod(shape[start:stop]), *shape[stop:])
-    name = writer.op("Reshape", name, writer.shape(merged))
-    return writer.op("Gather", name, writer.computed(value_of(flat), "i"), axis=start)
-
-
-def _pad(writer: Writer, node: Node) -> str:
-    width = node.attributes["width"]
-    pads = writer.file.integers([side[n] for n in (0, 1) for side in width])
-    return writer.op("Pad", *writer.args(node), pads, writer.text(node.attributes["value"], node.kind))
-
-
-def _arctan(writer: Writer, node: Node) -> str:
-    """Write the arctangent; in float64 that of float32, and one step with the sine and cosine of float64."""
-    (name,) = writer.args(node)
-    if writer.graph.dtype == "float32":
-        return writer.op("Atan", name)
-    return writer.formula(_refined, node, writer.cast(writer.op("Atan", writer.file.cast(name, "float32")), "f"))
-
-
-def _refined(x: Any, near: Any) -> Any:
-    """Return near + arctan((x - tan(near)) / (1 + x tan(near))), whose argument is tiny."""
-    sine, cosine = np.sin(near), np.cos(near)
-    steep = np.abs(x) > 1.0  # there both parts are divided by x, so that nothing overflows
-    scale = np.where(steep, 1.0 / np.where(steep, x, 1.0), 1.0)
-    x = np.where(steep, 1.0, x)
-    return near + (x * cosine - scale * sine) / (scale * cosine + x * sine)
-
-
-STRUCTURES: dict[str, Callable[[Writer, Node], str]] = {
-    "arctan": _arctan,
-    "fmod": lambda writer, node: writer.op("Mod", *writer.args(node), fmod=1),
-    # where values come from
-    "constant": lambda writer, node: writer.array(node.attributes["value"].value, node.kind),
-    "rows": lambda writer, node: writer.cast(writer.count(node.attributes["times"]), "f"),
-    "row_numbers": lambda writer, node: writer.op(
-        "Range", writer.text(0, "i"), writer.count(node.attributes["times"]), writer.text(1, "i")
-    ),
-    "astype": lambda writer, node: writer.text(node.args[0], node.kind),
-    # products and reductions
-    "matmul": _product,
-    "einsum": _einsum,
-    **dict.fromkeys(REDUCERS, _reduced),
-    **dict.fromkeys(EXTREMES, _place_of_extreme),
-    "softmax": _softmax_of,
-    "cumsum": _cumsum,
-    # arrangement
-    "reshape": _reshape,
-    "broadcast_to": lambda writer, node: writer.op("Expand", *writer.args(node), writer.shape(node.shape)),
-    "transpose": lambda writer, node: writer.op("Transpose", *writer.args(node), perm=[*node.attributes["axes"]]),
-    "index": _index,
-    "windows": _windows,
-    "set_index": _set_index,
-    "gather": _gather,
-    "concatenate": lambda writer, node: writer.op("Concat", *writer.args(node), axis=node.attributes["axis"]),
-    "pad": _pad,
-    # a recurrence
-    "loop": lambda writer, node: writer.loop(node),
-    "part": lambda writer, node: writer.part(node),
-}
-"""Operations that are more than one operator, or have attributes."""
