@@ -99,6 +99,7 @@ class MPIWorkers(Workers):
             )
         self.rank, self.size = self._world.rank, self._world.size
         self._threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
+        self._parent = os.getppid()
         self._comm: Any = None
         self._control: Any = None  # for messages of workers that are gone
         self._together = False  # whether all run on one machine
@@ -210,8 +211,10 @@ class MPIWorkers(Workers):
             stop.set()
 
     def _watch(self, stop: threading.Event) -> None:
-        """End the job when the operation in which this worker waits cannot complete."""
+        """End the job when the operation in which this worker waits cannot complete, and this worker with its parent."""
         while not stop.wait(min(PERIOD, self._timeout / 4)):
+            if os.getppid() != self._parent:  # MPICH's mpiexec kills its proxy early if a second begins as it aborts
+                os.kill(os.getpid(), signal.SIGKILL)
             if self._threads:
                 self._receive()
             if (waiting := self._waiting) is None:

@@ -24,6 +24,12 @@ def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
         assert left_behind(folder) == []
 
 
+@pytest.mark.processes
+def test_workers_end_with_the_process_that_would_end_them(tmp_path):
+    assert launched(tmp_path, "orphan").returncode != 0
+    assert left_behind(tmp_path) == []
+
+
 def test_an_exit_code_is_passed_on(tmp_path):
     assert launched(tmp_path, "exit(3)").returncode == 3
 

@@ -60,6 +60,9 @@ def fail(kind, folder):
         sys.exit(int(kind[5]))
     elif kind == "sleep":
         time.sleep(1000)
+    elif kind == "orphan":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
     elif kind.startswith("run "):
         subprocess.run(kind.split()[1:], check=True)
     elif kind != "kill once" or not (folder / "killed").exists():
