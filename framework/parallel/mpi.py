@@ -201,6 +201,7 @@ class MPIWorkers(Workers):
                     local = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
                     self._together = local.size == self.size
                     local.Free()
+                _unlink_memory()
             yield
         except BaseException as error:
             self._fail(error)
@@ -311,6 +312,14 @@ class MPIWorkers(Workers):
             sys.stdout.flush()
         time.sleep(PERIOD)  # mpiexec has to read this before it hears that all is over
         self._world.Abort(code)
+
+
+def _unlink_memory() -> None:
+    """Unlink the memory that MPICH shares, which all workers have opened: it would stay behind if one is killed."""
+    with suppress(OSError), open("/proc/self/maps") as maps:  # only Linux has this file
+        for path in {line.split()[-1] for line in maps if f"{SHARED}/mpich_shm_" in line}:
+            with suppress(OSError):  # another worker has done so
+                os.unlink(path)
 
 
 def _traceback(error: BaseException) -> str:
