@@ -37,7 +37,7 @@ from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.files import write_whole
 from framework.models import Model
-from framework.parallel.starting import started
+from framework.parallel.starting import alone, started
 from framework.reports.comparing import epoch_of_weights
 from framework.runs.run import Run
 
@@ -280,6 +280,7 @@ def require_one_process(experiment: Experiment) -> None:
             "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "
             f"-n {count} script.py"
         )
+    alone()  # each process trains runs of its own
 
 
 def _patient(checkpoint: Path) -> Run:

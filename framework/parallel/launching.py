@@ -16,10 +16,7 @@ import click
 
 from framework.extras import installing
 from framework.parallel.arithmetic import THREADS
-from framework.parallel.starting import started
-
-RUN = "from mpi4py import MPI, run; run.main()"
-"""As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""
+from framework.parallel.starting import RUN, started
 
 OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 """Lets Open MPI 5 and 4 start more workers than cores, as MPICH does."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -112,6 +113,7 @@ class MPIWorkers(Workers):
         self._thread = 0  # the one that trains
         self._lock = threading.Lock()
         self._requests: list[Any] = []
+        self._hook, sys.excepthook = sys.excepthook, self._print
         atexit.register(self._leave)
 
     def sum(self, *arrays: Array) -> None:
@@ -212,7 +214,7 @@ class MPIWorkers(Workers):
             stop.set()
 
     def _watch(self, stop: threading.Event) -> None:
-        """End the job when the operation in which this worker waits cannot complete, and this worker with its parent."""
+        """End the job when this worker waits for what cannot come, and this worker when its parent has ended."""
         while not stop.wait(min(PERIOD, self._timeout / 4)):
             if os.getppid() != self._parent:  # MPICH's mpiexec kills its proxy early if a second begins as it aborts
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -265,12 +267,22 @@ class MPIWorkers(Workers):
                 self._end(code, -1, f"worker {self.rank} failed, and the others did not end:\n{cause}")
             time.sleep(0.005)
 
+    def _print(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print the error that ends this process: in one line, if another worker prints its traceback."""
+        if hasattr(error, "worker"):
+            time.sleep(PATIENCE)  # the other one comes first
+            os.write(2, f"framework: worker {self.rank} ends: {error}\n".encode())
+        else:
+            self._hook(kind, error, trace)
+            sys.stderr.flush()
+        time.sleep(PERIOD)  # as in _end
+
     def _leave(self) -> None:
         """Tell the others that this process ends, whether normally or by an error outside of ``guard``."""
         if self._control is None or self._mpi.Is_finalized():
             return
-        error = getattr(sys, "last_value", None)
-        cause = f"failed:\n{_traceback(error)}" if error else "has left while others train"
+        error = getattr(sys, "last_value", None)  # which is printed
+        cause = f"failed: {type(error).__name__}: {error}" if error else "has left while others train"
         self._send(_Gone(self._calls, 1, cause, final=True))
         end = time.monotonic() + 1.0
         while time.monotonic() < end and not all(request.Test() for request in self._requests):
@@ -316,10 +328,10 @@ class MPIWorkers(Workers):
 
 def _unlink_memory() -> None:
     """Unlink the memory that MPICH shares, which all workers have opened: it would stay behind if one is killed."""
-    with suppress(OSError), open("/proc/self/maps") as maps:  # only Linux has this file
-        for path in {line.split()[-1] for line in maps if f"{SHARED}/mpich_shm_" in line}:
-            with suppress(OSError):  # another worker has done so
-                os.unlink(path)
+    with suppress(OSError):  # only Linux has this file
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        for path in {line.split()[5] for line in maps if f"{SHARED}/mpich_shm_" in line}:
+            Path(path).unlink(missing_ok=True)
 
 
 def _traceback(error: BaseException) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 
 from framework.errors import UsageError
 from framework.extras import installing
 from framework.parallel.mpi import MPIWorkers
 from framework.parallel.workers import Workers
+from framework.settings.messages import warn
+
+RUN = "from mpi4py import MPI, run; run.main()"
+"""As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """The variables in which MPICH (and Intel MPI), Open MPI, MVAPICH and Slurm tell a process how many were started."""
@@ -45,3 +50,22 @@ def _mpi_workers(count: int, timeout: float) -> Workers:
             f"cluster install mpi4py alone, beside the MPI library of the site"
         )
     return _created.setdefault(count, MPIWorkers(count, timeout))
+
+
+def alone() -> Workers:
+    """Return the workers of a process that trains by itself, also where others were started with it."""
+    return _created.setdefault(1, Workers())
+
+
+def warn_if_alone() -> None:
+    """Warn once, on worker 0, that the workers of ``framework launch`` train without a strategy."""
+    if _created or sys.orig_argv[1:3] != ["-c", RUN]:
+        return
+    alone()
+    if sys.modules["mpi4py.MPI"].COMM_WORLD.rank == 0:
+        count = started()
+        warn(
+            f"fit: the trainer has no strategy, so each of the {count} workers of framework launch trains a model by "
+            f"itself; to train one together: Trainer(strategy=DataParallel()); if each is to train its own, start them "
+            f"by mpiexec -n {count} python"
+        )

@@ -16,7 +16,7 @@ import numpy as np
 
 from framework import errors
 from framework.arrays import Array
-from framework.errors import UsageError
+from framework.errors import DivergedError, UsageError
 
 Value = TypeVar("Value")
 
@@ -80,12 +80,13 @@ class Workers:
         others = [rank for rank, text in enumerate(texts) if text != texts[0]]
         ranks = f"{'workers' if len(others) > 1 else 'worker'} {', '.join(map(str, others))}"
         more = f"; also different: {', '.join(differing[1:4])}" if len(differing) > 1 else ""
-        raise UsageError(
+        error = UsageError(
             f"{where}{differing[0]} must be equal on all workers; worker 0 has {texts[0]}, and {ranks} "
             f"{'have' if len(others) > 1 else 'has'} {', '.join(dict.fromkeys(texts[rank] for rank in others))}"
             f"{more}{', ...' if len(differing) > 4 else ''}"
             f"{f'; {advice[differing[0]]}' if differing[0] in advice else ''}"
         )
+        raise error if self.rank == 0 else of_worker(0, error)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -95,7 +96,7 @@ class Workers:
             yield
         except Exception as raised:  # noqa: BLE001 (raised below)
             error = raised
-        require_success(self.gather(failure_of(error)), error)
+        require_success(self.gather(failure_of(error)), self.rank, error)
 
     @contextmanager
     def guard(self, timeout: float) -> Iterator[None]:
@@ -127,13 +128,25 @@ def failure_of(error: Exception | None) -> Failure:
     return (UsageError, f"{type(error).__name__}: {error}") if kind is None else (kind, str(error))
 
 
-def require_success(failures: Sequence[Failure], error: Exception | None) -> None:
-    """Raise this worker's own error, or that of the first worker that has one."""
-    if error is not None:
-        raise error
-    for rank, failure in enumerate(failures):
-        if failure is not None:
-            raise failure[0](f"worker {rank}: {failure[1]}")
+def require_success(failures: Sequence[Failure], own: int, error: Exception | None) -> None:
+    """Raise the error of this worker, or of the first one that has one.
+
+    So that all workers name one row of a batch that diverges, a DivergedError is always that of the first one.
+    """
+    first = next((rank for rank, failure in enumerate(failures) if failure is not None), own)
+    failure = failures[first]
+    if failure is None:
+        return
+    same = failure == failures[own]
+    if error is None or (isinstance(error, DivergedError) and not same):
+        error, same = failure[0](f"worker {first}: {failure[1]}"), True
+    raise error if first == own or not same else of_worker(first, error)
+
+
+def of_worker(rank: int, error: Exception) -> Exception:
+    """Mark an error as that of another worker, which prints its traceback, and return it."""
+    error.worker = rank  # type: ignore[attr-defined]
+    return error
 
 
 def _fingerprint(value: Any) -> str:

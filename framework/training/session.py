@@ -221,7 +221,7 @@ class Session:
                 run.stop_reason = reasons[0]
             if signals:
                 self._signal = max(signals)  # SIGTERM before Ctrl-C
-            require_success([failure for failure, _, _ in told], error)
+            require_success([failure for failure, _, _ in told], workers.rank, error)
         elif error is not None:
             raise error
 

@@ -13,6 +13,7 @@ from framework.errors import ResumeWarning
 from framework.models import Model
 from framework.models.rows import predicted
 from framework.optimizers import Optimizer
+from framework.parallel.starting import warn_if_alone
 from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.messages import warn, worded
@@ -97,6 +98,8 @@ class Trainer(TrainingSettings):
                 another recipe.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
+        if self.strategy is None:
+            warn_if_alone()
         return train(self, model, data, validation, epochs, run, "fit" if run is None else "resume")
 
     @worded

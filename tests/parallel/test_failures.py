@@ -30,6 +30,14 @@ def test_workers_end_with_the_process_that_would_end_them(tmp_path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", ["raise", "raise later", "exit(3)"])
+def test_the_traceback_of_an_error_is_printed_once(kind, tmp_path):
+    done = launched(tmp_path, kind, n=3)
+    assert done.returncode != 0
+    assert done.stderr.count("Traceback (most recent call last)") == 1
+    assert done.stderr.count("failing.py") >= 1
+
+
 def test_an_exit_code_is_passed_on(tmp_path):
     assert launched(tmp_path, "exit(3)").returncode == 3
 

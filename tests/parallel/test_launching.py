@@ -96,3 +96,22 @@ def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "starting again" not in errors
+
+
+@pytest.mark.parametrize(("first", "warnings"), [("", 1), ("trainer.replace(strategy=DataParallel()).fit(*given)", 0)])
+def test_workers_that_train_by_themselves_are_warned_once(first, warnings, tmp_path):
+    pytest.importorskip("mpi4py")
+    (tmp_path / "script.py").write_text(
+        "import os\n"
+        "from framework import DataParallel, MeanSquaredError, Neuron, SGDOptimizer, Trainer\n"
+        "trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))\n"
+        "given = Neuron(1), ([[1.0], [2.0]], [2.0, 4.0])\n"
+        f"{first}\n"
+        "for _ in range(2):\n"
+        "    trainer.fit(*given)\n"
+        "os.write(1, b'ended\\n')\n"
+    )
+    command = [sys.executable, "-m", "framework", "launch", "-n", "2", str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split() == ["ended"] * 2
+    assert done.stderr.count("the trainer has no strategy, so each of the 2 workers of framework launch") == warnings

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from worker_threads import together
 
-from framework.errors import UsageError
+from framework.errors import DivergedError, UsageError
+from framework.parallel.workers import failure_of, require_success
 
 
 def test_every_leaf_has_one_worker():
@@ -23,3 +25,34 @@ def test_a_value_that_differs_is_an_error_that_names_the_workers():
     assert all(isinstance(error, UsageError) for error in errors)
     assert all("parameters must be equal on all workers" in str(error) for error in errors)
     assert all("workers 1, 3 have" in str(error) for error in errors)
+
+
+def failing(error):
+    """The errors of three workers of which all but worker 0 fail together."""
+
+    def work(group):
+        own = error(group.rank) if group.rank > 0 else None
+        with pytest.raises((DivergedError, KeyError, UsageError)) as caught:
+            require_success(group.gather(failure_of(own)), group.rank, own)
+        return caught.value
+
+    return together(3, work)
+
+
+def diverged(rank):
+    error = DivergedError("the loss of row {row} is nan")
+    error.row = 10 * rank
+    return error
+
+
+def test_workers_that_diverge_name_one_row():
+    errors = failing(diverged)
+    assert [type(error) for error in errors] == [DivergedError] * 3
+    told = "the loss of row 10 is nan"
+    assert [str(error) for error in errors] == [f"worker 1: {told}", told, f"worker 1: {told}"]
+
+
+def test_workers_raise_their_own_error_or_that_of_the_first():
+    errors = failing(KeyError)
+    assert [type(error) for error in errors] == [UsageError, KeyError, KeyError]
+    assert [error.args[0] for error in errors] == ["worker 1: KeyError: 1", 1, 2]

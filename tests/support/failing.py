@@ -91,7 +91,7 @@ def train(kind, folder):
             (folder / f"maps{rank}").write_bytes(Path("/proc/self/maps").read_bytes())
         if run.step == 20 and kind == "raise on all":
             raise ValueError
-        if run.step == 20 and rank == 1 and kind not in {"nothing", "leave"}:
+        if run.step == 20 and rank == 1 and kind not in {"nothing", "leave", "raise later"}:
             fail(kind, folder)
 
     strategy = DataParallel(timeout=timeout)
@@ -111,7 +111,9 @@ def main(folder, kind):
         if kind != "raise on all":
             raise
         os.write(1, b"caught\n")
-    if kind == "raise on all" or (kind == "leave" and workers().rank != 1):
+    if kind == "raise later" and workers().rank == 1:
+        raise ValueError("after the training")
+    if kind in {"raise on all", "raise later"} or (kind == "leave" and workers().rank != 1):
         train("nothing", folder)
     os.write(1, b"ended\n")
 
