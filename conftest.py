@@ -6,6 +6,7 @@ files. A ```` ```console ```` block holds commands, each after ``$``, and what t
 """
 
 import gc
+import os
 import re
 import shlex
 import subprocess
@@ -81,8 +82,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use."""
+    """Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use.
+
+    Let workers of MPICH sleep while they wait, because tests start more of them than there are cores.
+    """
     config.option.randomly_reset_seed = False
+    os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
