@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,22 @@ Path: TypeAlias = tuple[str, ...]
 
 UNREAD = (0, "")
 """No windows of a stream, and the digest of no rows."""
+
+
+class Position(NamedTuple):
+    """Where a training is in its data.
+
+    Attributes:
+        size: Rows in a batch.
+        start: The first row of the next batch, in the order of the epoch.
+        order: The (seed, epoch) by which rows are shuffled; None is the data's own order.
+        epoch: The number of the epoch.
+    """
+
+    size: int
+    start: int = 0
+    order: tuple[int, int] | None = None
+    epoch: int = 0
 
 
 class Piece:

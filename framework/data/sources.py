@@ -26,6 +26,7 @@ from framework.data.pieces import (
     UNREAD,
     Path,
     Piece,
+    Position,
     copied,
     cut,
     filled,
@@ -75,7 +76,7 @@ class Dataset(Protocol):
 
 def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Generator[Batch]:
     """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
-    with closing(source.pieces(size, start, order)) as pieces:
+    with closing(source.pieces(Position(size, start, order))) as pieces:
         for piece in pieces:
             while not piece.done:
                 yield piece.take()
@@ -110,40 +111,31 @@ class ArraySource:
             chances.learn(self.arrays)
             self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
 
-    def pieces(
-        self,
-        size: int,
-        start: int,
-        order: tuple[int, int] | None,
-        epoch: int = 0,
-        before: tuple[int, str] = UNREAD,
-        own: Own | None = None,
-    ) -> Generator[Piece]:
-        """Give the rows from ``start`` on in pieces, which are cut into batches of ``size`` rows: here one piece.
+    def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
+        """Give the rows of an epoch from a position on in pieces, which are cut into batches: here one piece.
 
-        The order is that of (seed, epoch), or None for the data's own. Each piece but the last holds whole batches.
-        With ``own`` the rows of each batch are in the order of the data, and only those that it names need be taken.
+        Each piece but the last holds whole batches. With ``own`` the rows of each batch are in the order of the data,
+        and only those that it names need be taken.
         """
-        size = min(size, self.rows)
-        yield Piece(self.arrays, size, start, self._ordered(size, order, shared=own is not None), self._memory)
+        size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
+        yield Piece(self.arrays, size, position.start, order, self._memory)
 
     def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
         """Give the rows start..stop in the data's own order."""
         yield Piece(rows_of_batch(self.arrays, slice(start, stop)), size)
 
-    def rows_of(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
-    ) -> Array:
-        """Return which rows of the data the first of those batches holds, in its order."""
-        rows = self._ordered(min(size, self.rows), order, shared=shared)
-        return (np.arange(self.rows) if rows is None else rows)[start : start + size]
+    def rows_of(self, position: Position, *, shared: bool = False) -> Array:
+        """Return which rows of the data the next batch holds, in its order."""
+        rows = self._ordered(position, shared=shared)
+        rows = np.arange(self.rows) if rows is None else rows
+        return rows[position.start : position.start + position.size]
 
-    def _ordered(self, size: int, order: tuple[int, int] | None, *, shared: bool) -> Array | None:
+    def _ordered(self, position: Position, *, shared: bool) -> Array | None:
+        order, chances = position.order, self._chances
         if order is None:
             return None
-        chances = self._chances
         rows = permutation(self.rows, *order) if chances is None else drawn(chances, self.rows, *order)
-        return by_place(rows, size) if shared else rows
+        return by_place(rows, min(position.size, self.rows)) if shared else rows
 
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
@@ -187,20 +179,13 @@ class DatasetSource:
         """The columns of the frames x and y."""
         return self.checks.columns
 
-    def pieces(
-        self,
-        size: int,
-        start: int,
-        order: tuple[int, int] | None,
-        epoch: int = 0,
-        before: tuple[int, str] = UNREAD,
-        own: Own | None = None,
-    ) -> Generator[Piece]:
+    def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
 
         A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead. With ``own`` the rows of each batch
         are in the order of the windows, and only those that it names are read; all are where rows are drawn by chances.
         """
+        size, start, order, _ = position
         if order is not None:
             self._tell_large_parts()
         size = min(size, self.rows)
@@ -286,10 +271,9 @@ class DatasetSource:
         sums = np.array([sum(self._sums[start] for start, _ in window) for window in windows])
         yield from zip(windows, map(int, shared_out(sums, self.rows, *order)), strict=True)
 
-    def rows_of(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
-    ) -> Array:
-        """Return which rows of the data the batch from ``start`` holds; it may span windows."""
+    def rows_of(self, position: Position, *, shared: bool = False) -> Array:
+        """Return which rows of the data the next batch holds; it may span windows."""
+        size, start, order, _ = position
         parts: list[Array] = []
         size = min(size, self.rows - start)
         slots = Slots(size, size, every)

@@ -16,7 +16,18 @@ from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
 from framework.data.checks import PartChecks
 from framework.data.fingerprints import fingerprints
-from framework.data.pieces import UNREAD, Piece, Window, copied, cut, filled, joined, permutation, rows_of_batch
+from framework.data.pieces import (
+    UNREAD,
+    Piece,
+    Position,
+    Window,
+    copied,
+    cut,
+    filled,
+    joined,
+    permutation,
+    rows_of_batch,
+)
 from framework.data.sampling import Sampling
 from framework.data.shares import Own
 from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
@@ -215,20 +226,13 @@ class StreamSource:
         """The columns of the frames x and y."""
         return self.checks.columns
 
-    def pieces(
-        self,
-        size: int,
-        start: int,
-        order: tuple[int, int] | None,
-        epoch: int = 0,
-        before: tuple[int, str] = UNREAD,
-        own: Own | None = None,
-    ) -> Generator[Piece]:
-        """Give a window after another; rows before ``start`` are read and left out. All rows are read.
+    def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
+        """Give a window after another; rows before the position are read and left out. All rows are read.
 
         Each piece knows how many windows of the epoch have been read up to its last row, and a digest of their rows.
         ``before`` is what a run knew before it was resumed, to be compared.
         """
+        size, start, order, epoch = position
         self._before = before
         pieces = self._numbered(cut(self._windows(start, order, epoch), size, start))
         with closing(ahead(pieces) if self.stream.read_ahead else pieces) as given:
@@ -247,10 +251,9 @@ class StreamSource:
             piece.read = self._read_so_far
             yield piece
 
-    def rows_of(
-        self, size: int, start: int, order: tuple[int, int] | None, epoch: int = 0, *, shared: bool = False
-    ) -> Array:
-        """Return which rows of the epoch the batch from ``start`` holds; it may span windows."""
+    def rows_of(self, position: Position, *, shared: bool = False) -> Array:
+        """Return which rows of the epoch the next batch holds; it may span windows."""
+        size, start, order, _ = position
         rows, window = self.rows or start + size, self.stream.window
         parts: list[Array] = []
         for number in range(start // window, -(-min(start + size, rows) // window)):

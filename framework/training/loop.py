@@ -35,7 +35,7 @@ def train(
         with Session(
             run,
             trainer.callbacks,
-            lambda: source.rows_of(*fit.place, shared=shared),
+            lambda: source.rows_of(fit.position, shared=shared),
             flush_to_zero=trainer.flush_to_zero,
             workers=team,
         ) as session:
@@ -44,7 +44,7 @@ def train(
             own = None if not shared else every if acts else engine.strategy.own
             while session.begin_epoch():
                 engine.begin_epoch()
-                for piece in session.unfinished(source.pieces(*fit.place, run.read, own)):
+                for piece in session.unfinished(source.pieces(fit.position, run.read, own)):
                     run.read = piece.read
                     engine.advance(piece)
                 run.layout = fit.layout

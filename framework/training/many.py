@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.data.adapting import adapted
 from framework.data.checks import settling
-from framework.data.pieces import Piece
+from framework.data.pieces import Piece, Position
 from framework.data.sources import ArraySource
 from framework.data.splits import taking
 from framework.emit.programs import refresh
@@ -227,7 +227,7 @@ class Member:
         self.session = Session(
             run,
             trainer.callbacks,
-            lambda: fit.source.rows_of(*fit.place),
+            lambda: fit.source.rows_of(fit.position),
             flush_to_zero=trainer.flush_to_zero,
             surrounded=True,
         )
@@ -306,7 +306,7 @@ def _members(
             if not isinstance(fit.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
-                require_data(plan, next(fit.source.pieces(1, 0, None)))
+                require_data(plan, next(fit.source.pieces(Position(1))))
             except CannotLower as reason:
                 raise _refusal(str(reason)) from None
         else:
@@ -371,13 +371,13 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
     """Make an epoch of all members, block by block."""
     orders: dict[Any, Piece] = {}
     for member in members:
-        source, (size, start, order, epoch) = member.fit.source, member.fit.place
-        key = id(source), order
+        source, position = member.fit.source, member.fit.position
+        key = id(source), position.order
         if key not in orders:
-            orders[key] = next(source.pieces(size, start, order, epoch))
+            orders[key] = next(source.pieces(position))
             orders[key].rows  # noqa: B018 (made once, for all that share it)
         shared = orders[key]
-        member.piece = Piece(shared.arrays, shared.size, start, shared._order)
+        member.piece = Piece(shared.arrays, shared.size, position.start, shared._order)
         member.piece.__dict__["rows"] = shared.rows
         with member.alone():
             member.engine.begin_epoch()

@@ -7,6 +7,7 @@ from typing import Any
 
 from framework.data.adapting import adapted
 from framework.data.checks import settling
+from framework.data.pieces import Position
 from framework.data.sources import Source, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
@@ -73,10 +74,10 @@ class Fit:
         return self.source.rows or 0, self.step_rows, self.trainer.shuffle
 
     @property
-    def place(self) -> tuple[int, int, tuple[int, int] | None, int]:
-        """The rows in a batch, the first row of the next batch, and the order and the number of the epoch."""
+    def position(self) -> Position:
+        """Where the run is in its data."""
         run, size = self.run, self.step_rows
-        return size, run.batch * size, (run.seed, run.epoch) if self.trainer.shuffle else None, run.epoch
+        return Position(size, run.batch * size, (run.seed, run.epoch) if self.trainer.shuffle else None, run.epoch)
 
     def complete(
         self,

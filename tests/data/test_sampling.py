@@ -22,6 +22,7 @@ from framework import (
     on,
 )
 from framework.data import sizes
+from framework.data.pieces import Position
 from framework.data.sources import batches, prepare
 
 ROWS = 400
@@ -113,7 +114,7 @@ def test_training_resumes_bit_for_bit(form):
 def test_the_rows_of_a_batch_are_known():
     source = prepare(Rows(X, X[:, 0], WEIGHT), Neuron(1), (MeanSquaredError(),), "fit", sampling="weighted")
     for start, (x, *_) in zip(range(0, ROWS, 32), batches(source, 32, 0, (0, 3)), strict=True):
-        assert np.array_equal(source.rows_of(32, start, (0, 3)), np.rint(x[:, 0] * ROWS))
+        assert np.array_equal(source.rows_of(Position(32, start, (0, 3))), np.rint(x[:, 0] * ROWS))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from framework import (
     split,
 )
 from framework.data import sizes
+from framework.data.pieces import Position
 from framework.data.shares import every
 from framework.data.sources import batches, prepare
 from framework.models.rows import EVALUATION_ROWS
@@ -95,7 +96,7 @@ def worker(rank, size, shards=8):
 def taken(source, size, start, order, own):
     """Return the target of each batch, of which only the own rows are known; the others are -1."""
     found = []
-    for piece in source.pieces(size, start, order, own=own):
+    for piece in source.pieces(Position(size, start, order), own=own):
         while not piece.done:
             mine = own(piece.next_rows)
             x, y, _ = piece.take(mine)
@@ -121,7 +122,7 @@ def test_the_workers_together_have_the_batches_of_the_epoch(kind, order, size, c
             assert [batch.tolist() for batch in found] == whole[done:]
         numbers = source_of(kind())
         for place, batch in enumerate(found[:9]):
-            rows = numbers.rows_of(size, (done + place) * size, order, shared=True)
+            rows = numbers.rows_of(Position(size, (done + place) * size, order), shared=True)
             assert rows.tolist() == batch.tolist()
 
 
@@ -147,7 +148,7 @@ def test_of_blocks_a_worker_reads_its_part_and_some_more(kind, count, monkeypatc
     monkeypatch.setattr(sizes, "WINDOW_ROWS", 70_000)  # three windows; two batches span two of them
     for rank in range(count):
         data = kind(200_000)
-        for _ in source_of(data).pieces(1200, 0, (0, 0), own=worker(rank, count).own):
+        for _ in source_of(data).pieces(Position(1200, 0, (0, 0)), own=worker(rank, count).own):
             pass
         assert len(set(data.asked)) == len(data.asked)
         assert 1 / count <= len(data.asked) / 200_000 < 1 / count + 0.1
@@ -178,14 +179,14 @@ def test_arrays_have_the_same_batches_as_a_dataset(order):
         expected = taken(dataset, 7, start, order, every)
         for found, batch in zip(taken(arrays, 7, start, order, every), expected, strict=True):
             np.testing.assert_array_equal(found, batch)
-        assert arrays.rows_of(7, start, order, shared=True).tolist() == expected[0].tolist()
+        assert arrays.rows_of(Position(7, start, order), shared=True).tolist() == expected[0].tolist()
 
 
 @KINDS
 @pytest.mark.usefixtures("small_windows")
 def test_the_whole_batch_is_read_again_where_its_rows_are_asked_for(kind):
     own = worker(1, 2).own
-    for piece in source_of(kind()).pieces(7, 7, (0, 0), own=own):
+    for piece in source_of(kind()).pieces(Position(7, 7, (0, 0)), own=own):
         while not piece.done:
             mine = own(piece.next_rows)
             y = piece.take(mine)[1]
@@ -218,7 +219,7 @@ def test_rows_of_another_number_than_asked_for_are_refused():
     data = ByNumber()
     data.read_rows = lambda rows: data._of(rows[:-1])
     with pytest.raises(DataError, match=r"ByNumber\.read_rows of rows from \d+ to \d+ must return \d+ rows; got"):
-        [*source_of(data).pieces(8, 0, (0, 0), own=worker(0, 2).own)]
+        [*source_of(data).pieces(Position(8, 0, (0, 0)), own=worker(0, 2).own)]
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -228,7 +229,7 @@ def test_chances_need_all_rows():
     source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit", sampling="balanced")
     source._read_block(0, 1)
     data.asked = []
-    for piece in source.pieces(8, 0, (0, 0), own=worker(0, 2).own):
+    for piece in source.pieces(Position(8, 0, (0, 0)), own=worker(0, 2).own):
         assert piece.reread is None
     assert sorted(data.asked) == [*range(ROWS)]
 

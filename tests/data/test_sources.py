@@ -25,7 +25,7 @@ from framework import (
     split,
 )
 from framework.data import sizes
-from framework.data.pieces import permutation
+from framework.data.pieces import Position, permutation
 from framework.data.sources import batches, prepare
 
 ROWS = 23
@@ -337,7 +337,7 @@ def test_what_fits_in_a_window_is_shuffled_as_arrays_are(monkeypatch, width):
 def test_wide_rows_have_small_windows_and_blocks():
     data = Rows(np.zeros((100, 3)), np.arange(100.0))
     source = prepare(data, Neuron(3), (MeanSquaredError(),), "fit")
-    assert [len(piece.arrays[1]) for piece in source.pieces(1, 0, None)][:3] == [2, 2, 2]
+    assert [len(piece.arrays[1]) for piece in source.pieces(Position(1))][:3] == [2, 2, 2]
     assert [stop - start for start, stop in data.reads] == [1] * 100
 
 

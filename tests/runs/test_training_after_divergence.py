@@ -40,6 +40,7 @@ from framework import (
     on,
 )
 from framework.data import sizes
+from framework.data.pieces import Position
 from framework.data.sources import batches, prepare
 from framework.runs import divergence
 
@@ -253,7 +254,7 @@ def test_rows_of_a_batch_are_those_that_the_batch_holds(monkeypatch, shuffle, ro
     order = (3, 1) if shuffle else None
     found = []
     for place, (x, _, _) in enumerate(batches(source, size, 0, order)):
-        found.append(source.rows_of(size, place * size, order))
+        found.append(source.rows_of(Position(size, place * size, order)))
         assert np.array_equal(found[-1], x[:, 0])
     assert sorted(np.concatenate(found)) == list(range(rows))
     assert (np.concatenate(found).tolist() == list(range(rows))) == (not shuffle or rows == 1)
