@@ -213,12 +213,19 @@ class Frame:
         return frame
 
     def column(self, name: str) -> Any:
-        """Return a column with its name, as narwhals' Series: those of Arrow have no name.
+        """Return a column with its name, as narwhals' Series: those of Arrow have no name. A sparse one is dense.
 
         Raises:
             DataError: The column does not exist; names the nearest.
         """
-        return self._series(name)
+        if name not in self._columns:
+            label = self._label(name)
+            series = self._held if self._alone else self._held.get_column(label)
+            native = series.to_native()
+            if type(getattr(native, "dtype", None)).__name__ == "SparseDtype":  # of pandas
+                series = self._nw.from_native(native.sparse.to_dense(), series_only=True)
+            self._columns[name] = series
+        return self._columns[name]
 
     def kind(self, name: str) -> Kind:
         """Return what a column holds.
@@ -246,7 +253,7 @@ class Frame:
         if kind not in ("number", "boolean"):
             raise DtypeError(self._refusal(name, kind))
         if name in self._plain:
-            return np.asarray(self._series(name).to_numpy())
+            return np.asarray(self.column(name).to_numpy())
         pa = self._pa
         array = self._array(name)
         if pa.types.is_null(array.type):
@@ -357,7 +364,7 @@ class Frame:
 
     def rounded(self, name: str) -> str:
         """Return what ``numbers`` or ``dates`` lose of a column, for a warning; "" if they keep every value."""
-        if self.kind(name) == "number" and self._series(name).dtype in (self._nw.Int64, self._nw.UInt64):
+        if self.kind(name) == "number" and self.column(name).dtype in (self._nw.Int64, self._nw.UInt64):
             array = self._array(name)
             ends = required("pyarrow.compute", self._name).min_max(array).as_py().values()
             if all(end is None or -LARGEST_WHOLE <= end <= LARGEST_WHOLE for end in ends):
@@ -404,19 +411,8 @@ class Frame:
             raise DataError(f"{self._name} has no column {name!r}{hint}")
         return self._labels[name]
 
-    def _series(self, name: str) -> Any:
-        """Return a column through narwhals; a sparse one dense."""
-        if name not in self._columns:
-            label = self._label(name)
-            series = self._held if self._alone else self._held.get_column(label)
-            native = series.to_native()
-            if type(getattr(native, "dtype", None)).__name__ == "SparseDtype":  # of pandas
-                series = self._nw.from_native(native.sparse.to_dense(), series_only=True)
-            self._columns[name] = series
-        return self._columns[name]
-
     def _kind(self, name: str) -> Kind:
-        nw, series = self._nw, self._series(name)
+        nw, series = self._nw, self.column(name)
         dtype = series.dtype
         if dtype.is_numeric():
             if not (dtype.is_decimal() or isinstance(dtype, nw.Int128 | nw.UInt128)):
@@ -440,7 +436,7 @@ class Frame:
     def _array(self, name: str) -> Any:
         """Return a column as Arrow has it, times of day as durations, or None where it has nothing like it."""
         if name not in self._arrays:
-            array, pa = self._converted(self._series(name)), self._pa
+            array, pa = self._converted(self.column(name)), self._pa
             if array is not None and pa.types.is_time(array.type):  # cut to microseconds
                 array = array.cast(pa.time64("us"), safe=False).cast(pa.int64()).cast(pa.duration("us"))
             self._arrays[name] = array
@@ -471,13 +467,13 @@ class Frame:
         pa = self._pa
         if array is not None and _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
             return array.cast(array.type.value_type)
-        return pa.array([None if item is None else str(item) for item in _items(self._series(name))], pa.string())
+        return pa.array([None if item is None else str(item) for item in _items(self.column(name))], pa.string())
 
     def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
         """Return the message for a column that holds something else than what is wanted."""
         column = f": column {name!r}" if name or not self._alone else ""
         start = f"{self._name}{column} must hold {wanted}; got"
-        series, words, advice = self._series(name), WORDS[kind], _ADVICE[kind]
+        series, words, advice = self.column(name), WORDS[kind], _ADVICE[kind]
         there = np.flatnonzero(~series.is_null().to_numpy().astype(bool))
         if kind == "other":
             items = series.to_list()
@@ -496,7 +492,7 @@ class Frame:
         if kind in ("date", "duration"):
             shown = str(first.dates(name)[0].view("M8[us]" if kind == "date" else "m8[us]")[0].item())
         else:
-            item = first._series(name).to_list()[0]
+            item = first.column(name).to_list()[0]
             shown = brief(item.item() if isinstance(item, np.str_) else item)
         return f"{start} {words}, first {shown} in row {row}; {advice}"
 

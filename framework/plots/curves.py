@@ -88,7 +88,7 @@ def learning_curves(
         name, row = best
         value, epoch = columns[name][row], epochs[row]
         label = f"best {name}: {figure(value, digits=4)}, epoch {figure(epoch)}"
-        handles += star(axis, float(epoch), float(value), 0, label)
+        handles += star(axis, float(epoch), float(value), label)
     over_epochs(axis, len(epochs))
     axis.set_ylabel(literal(", ".join(keys)))
     if twin is not None:
@@ -210,7 +210,7 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
     handles += axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
     if search.suggestion is not None:
         value = float(np.interp(np.log(search.suggestion), np.log(search.rates), search.smoothed))
-        handles += star(axis, search.suggestion, value, 0, f"suggestion: {search.suggestion:.2g}")
+        handles += star(axis, search.suggestion, value, f"suggestion: {search.suggestion:.2g}")
     axis.set_xscale("log")
     smoothed = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))

@@ -131,9 +131,9 @@ def line(place: int, count: int) -> dict[str, Any]:
     }
 
 
-def star(axis: Axes, x: float, y: float, place: int, label: str) -> list[Any]:
-    """Mark a point by a star, white within the colour of the line of this place."""
-    edge: dict[str, Any] = {"markeredgecolor": COLORS[place % len(COLORS)], "markeredgewidth": 1.5}
+def star(axis: Axes, x: float, y: float, label: str) -> list[Any]:
+    """Mark a point by a star, white within the colour of the first line."""
+    edge: dict[str, Any] = {"markeredgecolor": COLORS[0], "markeredgewidth": 1.5}
     return axis.plot([x], [y], "*", color="white", markersize=16, label=label, zorder=4, **edge)
 
 

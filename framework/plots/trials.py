@@ -64,7 +64,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     best = f"best {objective}: {figure(figures[0], digits=4)}, {setting.rpartition('.')[2]} {values[0]}"
     axis.set_xlabel(literal(setting))
     axis.set_ylabel(literal(objective))
-    legend(axis, star(axis, numbers[0], figures[0], 0, best))
+    legend(axis, star(axis, numbers[0], figures[0], best))
     return axis
 
 
