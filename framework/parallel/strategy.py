@@ -90,6 +90,15 @@ class Phases(NamedTuple):
     begin: Callable[[int, Batch, int, tuple[int, ...]], PhasesOfShard]
 
 
+Several: TypeAlias = Callable[[Batch, float, Sequence[tuple[int, ...]], Array], Sequence[Sums]]
+"""Fills the gradients of consecutive parts of a batch.
+
+Its arguments are the rows of the parts, what the loss is divided by, the key of each part, and for each part: its first
+row, how many it has, the three numbers of ``Tree.places``, and the length of its gradient. It returns the sums of the
+parts before the first one that it cannot compute. The gradients before that one are added up as ``Tree.places`` says.
+"""
+
+
 class Strategy:
     """Share out a batch to workers, and add up their results. In this base class one worker has all rows.
 
@@ -118,6 +127,7 @@ class Strategy:
         count: float,
         key: tuple[int, ...],
         phases: Phases | None = None,
+        several: Several | None = None,
     ) -> Sums:
         """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
@@ -129,6 +139,7 @@ class Strategy:
             count: What the loss of all rows is divided by.
             key: The key of the batch's random numbers. Of several parts, each adds its number to it.
             phases: Where the strategy ``mixes``, how parts are computed in phases; None computes them in turns.
+            several: Where it does not, what computes all parts of this worker at once; None computes each by itself.
         """
         return fill(model, batch, count, key)
 
@@ -227,18 +238,22 @@ class Sharded(Strategy):
         count: float,
         key: tuple[int, ...],
         phases: Phases | None = None,
+        several: Several | None = None,
     ) -> Sums:
         rows = rows_in(batch[1])
         if 0 < self._mixed < rows:
             return self._by_parts(fill, model, batch, count, key, phases)
         jobs = {
-            shard: partial(_part, fill, part.start, batch=rows_of_batch(batch, part), count=count, key=(*key, shard))
+            shard: partial(_shard, fill, part, batch=batch, count=count, key=(*key, shard))
             for shard, part in self.parts(rows)
         }
         gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixed else ()
         length = gradient.size + sum(buffer.size for buffer in buffers)
         planned, error = self._planned, None
         compute = self._together if self._mixed else self._one_by_one
+        if several is not None and planned is not None and 0 < len(jobs) == len(self._own):
+            at_once = partial(self._at_once, several, planned.tree, model.parameters, batch, count, key)
+            compute = partial(self._one_by_one, at_once=at_once)
         found = None if phases is None else self._in_phases(phases, model, batch, key)
         for shard, sums, numbers, error in compute(jobs, model, rows) if found is None else found:
             planned = planned or self._plan(sums, length, gradient.dtype)
@@ -274,13 +289,45 @@ class Sharded(Strategy):
         model.parameters.gradient[...] = gradient
         return total
 
-    def _one_by_one(self, jobs: _Jobs, model: Model, _rows: int) -> Iterator[_Computed]:
+    def _at_once(
+        self,
+        several: Several,
+        tree: Tree | AllReduce,
+        parameters: Parameters,
+        batch: Batch,
+        count: float,
+        key: tuple[int, ...],
+    ) -> Sequence[Sums]:
+        """Compute the shards of this worker at once, up to the first one that cannot be; return the sums of each."""
+        vector, places = tree.places()
+        parts = self.parts(rows_in(batch[1]))
+        begin, keys = parts[0][1].start, [(*key, shard) for shard, _ in parts]
+        table = [
+            (part.start - begin, part.stop - part.start, *place, len(vector))
+            for (_, part), place in zip(parts, places, strict=True)
+        ]
+        with self._other(parameters, vector):
+            rows = rows_of_batch(batch, slice(begin, parts[-1][1].stop))
+            return several(rows, count, keys, np.array(table, np.int64))
+
+    def _one_by_one(
+        self, jobs: _Jobs, model: Model, _rows: int, at_once: Callable[[], Sequence[Sums]] | None = None
+    ) -> Iterator[_Computed]:
         """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile."""
-        error, parameters = None, model.parameters
-        for shard in self._own:
+        error, parameters, done = None, model.parameters, list[Sums]()
+        try:
+            done += () if at_once is None else at_once()
+        except Exception as raised:  # noqa: BLE001 (as below)
+            error = raised
+        for place, shard in enumerate(self._own):
             sums: Sums = {}
-            numbers = parameters.gradient if self._planned is None else self._planned.tree.leaf(shard).vector
-            if shard in jobs and error is None:
+            added_up = at_once is not None and place <= len(done)
+            numbers = parameters.gradient
+            if self._planned is not None:
+                numbers = self._planned.tree.leaf(shard, merged=added_up).vector
+            if place < len(done):
+                sums = done[place]
+            elif shard in jobs and error is None:
                 try:
                     with self._other(parameters, numbers):
                         sums = jobs[shard](model)
@@ -412,6 +459,11 @@ def _part(fill: Callable[..., Sums], start: int, model: Model, **arguments: Any)
     except DivergedError as error:
         error.row += start
         raise
+
+
+def _shard(fill: Callable[..., Sums], part: slice, model: Model, batch: Batch, **arguments: Any) -> Sums:
+    """Call ``fill`` for a part of a batch."""
+    return _part(fill, part.start, model, batch=rows_of_batch(batch, part), **arguments)
 
 
 def _advanced(shard: PhasesOfShard, phase: int) -> Array | None:

@@ -82,8 +82,26 @@ class Tree:
         else:
             self._nodes = _Sent(workers, plans, shards, layout)
 
-    def leaf(self, i: int) -> Leaf:
+    def places(self) -> tuple[Array, list[tuple[int, int, int]]]:
+        """Return where the vectors of all leaves of this worker may be filled and added up before ``leaf`` is called.
+
+        Returns:
+            The vector of the first leaf, and for each leaf: how far behind this vector its own begins, in values; how
+            many sums of two neighbours come before it is filled, of which the last ends where it begins; and how far
+            a vector is from the next one. The left neighbour becomes the sum.
+        """
+        stride, top, found = self._nodes.stride, 0, list[tuple[int, int, int]]()
+        for merges in [0, *self._merges[:-1]]:
+            found.append(((top - merges) * stride, merges, stride))
+            top += 1 - merges
+        return self._nodes.slots[0].vector, found
+
+    def leaf(self, i: int, *, merged: bool = False) -> Leaf:
         """Return the buffers for leaf ``i``, to be written before the call for another one.
+
+        Args:
+            i: The number of the leaf.
+            merged: Whether the vectors before it are added up already: see ``places``.
 
         Raises:
             UsageError: The worker's leaves are not asked for one after another.
@@ -96,19 +114,19 @@ class Tree:
             raise UsageError(
                 f"the leaves {list(self._own)} of a worker must be filled in this order; got {i} for {expected}"
             )
-        self._merge()
+        self._merge(merged=merged)
         self._next += 1
         found = slots[self._top]
         self._top += 1
         found.tail.fill(0.0)
         return found
 
-    def _merge(self) -> None:
+    def _merge(self, *, merged: bool = False) -> None:
         """Add up the nodes that the leaf written last completes."""
         slots = self._nodes.slots
         for _ in range(self._merges[self._next - 1] if self._next else 0):
             self._top -= 1
-            for left, right in zip(slots[self._top - 1], slots[self._top], strict=True):
+            for left, right in [*zip(slots[self._top - 1], slots[self._top], strict=True)][merged:]:
                 np.add(left, right, out=left)
 
     def total(self, vector: Array) -> Array:
@@ -147,6 +165,11 @@ class _Layout(NamedTuple):
         """The bytes of both."""
         return self.start + 8 * self.tail
 
+    @property
+    def stride(self) -> int:
+        """How far one vector is from the next, in values."""
+        return _padded(self.width) // self.dtype.itemsize
+
     def leaf(self, row: Array) -> Leaf:
         """Return the buffers in some bytes."""
         return Leaf(row[: self.used].view(self.dtype), row[self.start : self.width].view(np.float64))
@@ -168,7 +191,7 @@ class _Shared:
         depths = [plan.depth for plan in plans]
         rows = _aligned(sum(depths), layout.width) if memory is None else memory.reshape(-1, _padded(layout.width))
         leaves, ends = [layout.leaf(row) for row in rows], np.cumsum(depths).tolist()
-        self.slots = leaves[ends[rank] - depths[rank] : ends[rank]]
+        self.slots, self.stride = leaves[ends[rank] - depths[rank] : ends[rank]], layout.stride
         starts = zip(ends, depths, plans, strict=True)
         nodes = [leaf for end, depth, plan in starts for leaf in leaves[end - depth :][: len(plan.unmerged)]]
         self._pairs = _plan([node for plan in plans for node in plan.unmerged], shards).pairs
@@ -199,7 +222,7 @@ class _Sent:
         self._workers = workers
         rank, size, width = workers.rank, workers.size, layout.width
         rows = _aligned(max(plans[rank].depth, 1), width)
-        self.slots = [layout.leaf(row) for row in rows]
+        self.slots, self.stride = [layout.leaf(row) for row in rows], layout.stride
         bounds = [layout.start * j // size // ALIGNMENT * ALIGNMENT for j in range(size)] + [width]
         starts, widths = np.array(bounds[:-1]), np.diff(bounds)
         counts = np.array([len(plan.nodes) for plan in plans])
@@ -255,7 +278,11 @@ class AllReduce:
         self._workers = workers
         self._sum = Leaf(np.zeros(length, dtype), np.zeros(tail))
 
-    def leaf(self, i: int) -> Leaf:
+    def places(self) -> tuple[Array, list[tuple[int, int, int]]]:
+        """Return where the vector of the worker's leaf lies: see ``Tree.places``."""
+        return self._sum.vector, [(0, 0, 0)]
+
+    def leaf(self, i: int, *, merged: bool = False) -> Leaf:
         """Return the buffers for the worker's leaf."""
         self._sum.tail.fill(0.0)
         return self._sum

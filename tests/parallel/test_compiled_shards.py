@@ -38,6 +38,7 @@ from framework import (
 from framework.engines.base import Engine
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
+from framework.parallel.strategy import Sharded
 
 pytest.importorskip("llvmlite")
 
@@ -127,6 +128,16 @@ def test_a_callback_may_change_the_gradient():
     np.testing.assert_allclose(made.model.parameters.vector, plain.model.parameters.vector, rtol=0, atol=1e-12)
 
 
+class Largest(Metric):
+    """The mean of the largest target of each row, whose sum depends on the rows."""
+
+    def sums(self, prediction, target, weight=None):
+        return float(np.sum(np.max(target - prediction, axis=1))), float(len(target))
+
+    def result(self, total, count):
+        return total / count
+
+
 class Branched(SGDOptimizer):
     """A kernel cannot make its update."""
 
@@ -182,6 +193,42 @@ def test_numpy_computes_a_shard_that_may_not_be_finite():
             pieces.trainer(loss=MeanSquaredError(), batch_size=64, engine=engine).fit(model.copy(), (x, np.ones(64)))
         said.append([str(raised.value), raised.value.run.step, *raised.value.__notes__])
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("row", "done"), [(None, 8), (0, 0), (20, 4), (36, 7)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_all_shards_in_one_call_have_the_bits_of_one_after_another(row, done, weighted, monkeypatch):
+    x, computed, at_once = X.copy(), [], Sharded._at_once
+    if row is not None:
+        x[row] = 1e141  # NumPy computes its shard: a square of this number is near the largest one
+    model = Sequential(Dropout(0.3), Dense.from_weights(np.zeros((12, 2)), bias=np.zeros(2)))
+    model.parameters.freeze("*.bias")
+    trainer = pieces.trainer(
+        loss=MeanSquaredError(),
+        optimizer=SGDOptimizer(learning_rate=1e-290),
+        metrics=[Largest()],
+        strategy=DataParallel(shards=8),
+        batch_size=ROWS,
+        shuffle=False,
+        engine="compiled",
+    )
+    data = (x, X[:, :2], 0.5 + WEIGHTS) if weighted else (x, X[:, :2])
+
+    def noted(*arguments):
+        found = at_once(*arguments)
+        computed.append(len(found))
+        return found
+
+    monkeypatch.setattr(Sharded, "_at_once", noted)
+    first = trainer.fit(model.copy(), data)
+    assert computed == [done, done]  # in the first step of three, each shard is computed by itself
+    monkeypatch.setattr(Sharded, "_at_once", lambda *_: [])
+    second = trainer.fit(model.copy(), data)
+    assert pieces.digest(first) == pieces.digest(second)
+    assert first.model.parameters.gradient.tobytes() == second.model.parameters.gradient.tobytes()
+    assert first.model.parameters.gradient.any()
+    assert not first.model.parameters.gradients["1.bias"].any()
+    assert [row["largest"] for row in first.history] == [row["largest"] for row in second.history]
 
 
 class BothWays(Layer):

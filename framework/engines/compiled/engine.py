@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.pieces import Piece
+from framework.data.pieces import Piece, rows_of_batch
 from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, kept_plan
@@ -91,8 +91,13 @@ class CompiledEngine(Engine):
 
     def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
         strategy, kernel = self.strategy, self._part
-        if kernel is None or not strategy.mixes:
+        if kernel is None:
             return super()._summed(model, batch, count)
+        if not strategy.mixes:
+            sums = strategy.gradient(self._of_rows, model, batch, count, self.run.key, several=self._of_shards)
+            for gradient in model.parameters.frozen_gradients:
+                gradient[...] = 0.0
+            return sums
         if self._twins[0] is not kernel:
             self._twins = kernel, {}
         lengths = [len(numbers) for numbers in kernel.exchanges]
@@ -113,6 +118,26 @@ class CompiledEngine(Engine):
             if shard.advance(0) is not None:
                 return shard.sums
         return super()._of_rows(model, batch, count, key)
+
+    def _of_shards(self, batch: Batch, count: float, keys: Sequence[tuple[int, ...]], places: Array) -> list[Sums]:
+        """Fill the gradients of parts of a batch in one call of the kernel; return the sums of those that are done."""
+        kernel, optimizer = self._part, self.run.optimizer
+        assert kernel is not None
+        numbers = np.zeros((len(keys), 3 + len(self._losses_of_outputs)))
+        rows, rates = np.arange(rows_in(batch[1])), np.array([count, places[:, 1].min()], float)
+        call = kernel.prepared(0, len(keys), batch, rows, rates, optimizer, numbers, seen=True, keys=keys, parts=places)
+        done, _ = call(0)
+        parts = [slice(start, start + size) for start, size in places[:done, :2].tolist()]
+        return [self._sums_of_part(kernel, sums, batch, part) for sums, part in zip(numbers, parts, strict=False)]
+
+    def _sums_of_part(self, kernel: Kernel, numbers: Array, batch: Batch, part: slice) -> Sums:
+        """Return the sums of a part of the rows that a kernel had, given its own."""
+        outputs = self._losses_of_outputs
+        sums: Sums = {"loss": (float(numbers[0]),)}
+        sums |= self._of_outputs(kernel, outputs, numbers) if outputs else {}
+        if not self.figures.of_metrics:
+            return sums
+        return sums | self._metric_sums(kernel, part.start, rows_of_batch(batch, part))
 
     @property
     def _losses_of_outputs(self) -> list[Any]:
@@ -135,7 +160,7 @@ class CompiledEngine(Engine):
         optimizer.updating = True  # stays True if the kernel's steps are not counted
         try:
             train = kernel.prepared(
-                first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched, key=run.key
+                first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched, keys=[run.key]
             )
             stop, made = train(0)
             metrics = self._metrics(kernel, piece, first, stop)
@@ -282,7 +307,7 @@ class _PhasesOfShard:
         self._numbers = np.zeros(3 + len(engine._losses_of_outputs))
         rows, rates = np.arange(rows_in(batch[1])), np.array(counts, float)
         optimizer = engine.run.optimizer
-        self._phase = kernel.prepared(0, 1, batch, rows, rates, optimizer, self._numbers, seen=True, key=key)
+        self._phase = kernel.prepared(0, 1, batch, rows, rates, optimizer, self._numbers, seen=True, keys=[key])
         self._exchanges = kernel.exchanges
         self.sums: Sums = {}
 
@@ -292,10 +317,7 @@ class _PhasesOfShard:
             return None
         if not made:
             return self._exchanges[phase]
-        engine, kernel, outputs = self._engine, self._kernel, self._engine._losses_of_outputs
-        self.sums = {"loss": (float(self._numbers[0]),)}
-        self.sums |= engine._of_outputs(kernel, outputs, self._numbers) if outputs else {}
-        self.sums |= engine._metric_sums(kernel, 0, self._batch) if engine.figures.of_metrics else {}
+        self.sums = self._engine._sums_of_part(self._kernel, self._numbers, self._batch, slice(0, None))
         return _NOTHING
 
     def buffers(self) -> list[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from operator import is_not
 from typing import Any
@@ -119,7 +119,8 @@ class Kernel:
         sums: Array,
         *,
         seen: bool,
-        key: tuple[int, ...] = (),
+        keys: Sequence[tuple[int, ...]] = ((),),
+        parts: Array | None = None,
     ) -> Callable[[int], tuple[int, int]]:
         """Return a function that trains on batches first..stop, or does a phase of it, given the number of the phase.
 
@@ -127,8 +128,9 @@ class Kernel:
         unless it needs sums over all rows of a batch of which it computes a part: see ``exchanges``.
 
         A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
-        gradient is computed, for callbacks that read it. ``key`` is that of the first step's random numbers. Of a part
-        of a batch, it computes the gradient alone: see ``Form.part``.
+        gradient is computed, for callbacks that read it. ``keys`` has that of the first step's random numbers. Of parts
+        of a batch, it computes the gradients alone: see ``Form.part`` and ``KernelSource.data``. Then ``keys`` has one
+        for each part. Without ``parts``, all rows are one.
         """
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
@@ -140,9 +142,11 @@ class Kernel:
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
+        if parts is None:
+            parts = np.array([[0, len(rows), 0, 0, 0, 0]])
         given = [
             np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
-            for array in (self._given(name, data, rows, first, stop, key) for name in self._source.data)
+            for array in (self._given(name, data, rows, first, stop, keys, parts) for name in self._source.data)
         ]
         rows, frozen = np.ascontiguousarray(rows, np.int64), parameters.frozen_gradients
         function = self._train.bound(
@@ -174,7 +178,9 @@ class Kernel:
 
         return phase
 
-    def _given(self, name: tuple[Any, ...], data: Batch, rows: Array, first: int, stop: int, key: Any) -> Array:
+    def _given(
+        self, name: tuple[Any, ...], data: Batch, rows: Array, first: int, stop: int, keys: Any, parts: Array
+    ) -> Array:
         """Return one of the arrays that change from chunk to chunk."""
         x, y, weight = data
         found: Array
@@ -189,8 +195,14 @@ class Kernel:
                 found = weight
             case ("kept_h" | "kept_a" as which,):
                 found = self._kept[which == "kept_a"]
+            case ("parts",):
+                found = parts
             case _:
-                found = self._drawn(self._wiring.operations[name[1]], name[2], weight, rows, first, stop, key)
+                drawn = self._steps(rows, weight, first, stop, keys[0])
+                if self.form.part:
+                    drawn = zip(keys, *parts.T[:2].tolist(), strict=True)
+                found = np.empty(((stop - first) * self.size, self._wiring.operations[name[1]].width), self._plan.dtype)
+                self._draw(self._wiring.operations[name[1]], name[2], drawn, found)
         return found
 
     def _classes(self, place: int, target: Array) -> Array:
@@ -201,22 +213,22 @@ class Kernel:
             self._targets[place] = target, found
         return found
 
-    def _drawn(
-        self, operation: Any, name: str, weight: Array | None, rows: Array, first: int, stop: int, key: Any
-    ) -> Array:
-        """Return the random numbers of a layer for a chunk: those of the NumPy engine.
-
-        A batch without weight makes no step, so the next one has its key.
-        """
-        seed, epoch, step, *shard = key
-        found = np.empty(((stop - first) * self.size, operation.width), self._plan.dtype)
+    def _steps(
+        self, rows: Array, weight: Array | None, first: int, stop: int, key: tuple[int, ...]
+    ) -> Iterator[tuple[tuple[int, ...], int, int]]:
+        """Yield the key, the first row and the number of rows of each batch; one without weight makes no step."""
         for batch in range(first, stop):
             part = rows[batch * self.size : (batch + 1) * self.size]
-            if weight is None or self.form.part or weight[part].any():  # a part without weight is mixed with others
-                rng = random_generator(seed, name, epoch, step, *shard, *operation.key)
-                start, step = (batch - first) * self.size, step + 1
-                found[start : start + len(part)] = rng.random((len(part), operation.width), dtype=np.float32)
-        return found
+            if weight is None or weight[part].any():
+                yield key, (batch - first) * self.size, len(part)
+                key = (*key[:2], key[2] + 1)
+
+    @staticmethod
+    def _draw(operation: Any, name: str, drawn: Iterable[tuple[tuple[int, ...], int, int]], to: Array) -> None:
+        """Draw the random numbers of a layer: those of the NumPy engine."""
+        for (seed, *key), start, count in drawn:
+            rng = random_generator(seed, name, *key, *operation.key)
+            to[start : start + count] = rng.random((count, operation.width), dtype=np.float32)
 
     def per_row(self, path: Path) -> float:
         """Return how many values of a row the mean of an output's loss is over."""

@@ -30,8 +30,8 @@ class Form:
         classes: Whether targets are classes (rows,), not rows of numbers; for each of several outputs.
         weighted: Whether rows have weights.
         keeps: Whether the outputs are kept, for metrics.
-        part: Whether NumPy makes the update. The kernel then computes the gradient and the sums of rows that may be a
-            part of a batch; ``rates`` holds what the sum of the loss is divided by, and the number of rows of the
+        part: Whether NumPy makes the update. The kernel then computes the gradients and the sums of parts of a batch,
+            as ``parts`` says; ``rates`` holds what the sum of the loss is divided by, and the number of rows of the
             batch.
     """
 
@@ -65,8 +65,10 @@ class KernelSource:
         memory: The arrays of ``memory`` by name: (numbers of a row, further numbers); ("vector",), ("gradient",) and
             ("memory", place) of the optimizer, ("vector", "like") for one of its length; or "operations" or "tables" of
             the wiring, the number of one, "views", "gradients" or "buffers" of its layer, and a name there.
-        data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",), or
-            ("draw", operation, name).
+        data: The names of the arrays of ``data``: ("x", path), ("y", place), ("weight",), ("kept_h",), ("kept_a",),
+            ("draw", operation, name), or ("parts",): by part, its first row, how many it has, how far behind
+            ``gradient`` its own gradient begins, how many sums of two gradients come before, how far each gradient is
+            from the next one, and how many numbers it has.
         exchanges: By phase but the last, what must be summed up over all shards after it: an array of ``memory``, and
             the first and the end of its numbers.
     """
@@ -148,6 +150,8 @@ class Forward:
         """The kind of a Dense of several units."""
         self.in_place = False
         """Whether the first layer reads the rows of a batch where they lie, because it needs no matrix of them."""
+        self.row = "begin - first * size"
+        """The text of the number of rows before a batch."""
         self.squares: set[int] = set()
         self.squared: set[int] = set()
         """The matrices of which the sum of the squares is needed."""
@@ -374,7 +378,7 @@ class Forward:
         for place, name in enumerate(draws):
             reads[name], given[f"r{place}"] = (
                 Place(f"r{place}"),
-                f"{self._data('draw', i, name)}[(begin - first * size) * {self._units(i)}:]",
+                f"{self._data('draw', i, name)}[({self.row}) * {self._units(i)}:]",
             )
         for place, name in enumerate(buffers):
             reads[name], given[f"b{place}"] = Place(f"b{place}", "row"), self._parameter(i, name, "buffers")
@@ -400,6 +404,9 @@ class _Kernel(Forward):
         few = self.wiring.widths[0] <= _FEW_INPUTS
         self.late = alone and form.single and plan.descends and few and not form.part
         """Whether a plain step comes before its loss, which the next step need not wait for then."""
+        self.row = "begin" if form.part else self.row
+        self._sums = 3 + (len(self.outputs) if self.several else 0)
+        """How many numbers of ``sums`` a part has."""
         self._total: list[str] = []
         self.begun: set[int] = set()
         self.squared = {m for operation in self.wiring.operations if operation.affine for m in operation.reads}
@@ -408,13 +415,14 @@ class _Kernel(Forward):
         body = [*self._gather(), *self._forward(), *self._loss(), *self._backward(), *self._step()]
         if self.made.exchanges:
             body = self._lasting(body)
+        body = self._in_phases(body)
         head = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
         for place, key in enumerate(self.made.data):
-            kind = "ints" if key[0] == "y" and self.classes[key[1]] else "reals"
+            kind = "ints" if key[0] == "parts" or (key[0] == "y" and self.classes[key[1]]) else "reals"
             head.append(f"data_{place}: {kind} = data[{place}]")
         train = [
             f"def train({' '.join(_ARGUMENTS.split())}):",
-            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(self._in_phases(body))]),
+            *indented([*head, "made = 0", "for batch in range(first, stop):", *indented(body)]),
             *indented(["done[0] = stop", "done[1] = made"]),
         ]
         text = "\n\n\n".join([*self.functions.values(), "\n".join(train), ""])
@@ -435,7 +443,7 @@ class _Kernel(Forward):
         """Return the body with a condition around the lines of each phase."""
         lines = ["begin = batch * size", "n = min(size, count_of_rows - begin)", "left = count_of_rows - begin"]
         if self.form.part:
-            lines += ["count = rates[0]", "whole = int(rates[1])"]
+            lines = self._begin_part()
         if not self.made.exchanges:
             return [*lines, *body]
         phases: list[list[str]] = [[]]
@@ -447,6 +455,25 @@ class _Kernel(Forward):
         for phase, each in enumerate(phases):
             lines += [f"if phase == {phase}:", *indented(each)]
         return lines
+
+    def _begin_part(self) -> list[str]:
+        """Find where a part and its gradient lie; add up gradients of which the part before was the last."""
+        parts, gradient = self._data("parts"), self._array("gradient", ("gradient",))
+        names = ("begin", "n", "leaf", "merges", "stride", "length")
+        return [
+            *(f"{name} = {parts}[{len(names)} * batch + {place}]" for place, name in enumerate(names)),
+            "left = count_of_rows - begin",
+            "count = rates[0]",
+            "whole = int(rates[1])",
+            f"to = batch * {self._sums}",
+            "for merge in range(merges):",
+            "    right = leaf + (merges - 1 - merge) * stride",
+            f"    add_multiple(length, real(1.0), {gradient}[right:], {gradient}[right - stride:])",
+        ]
+
+    def _parameter(self, i: int, name: str, group: str = "views") -> str:
+        found = super()._parameter(i, name, group)
+        return f"{found}[leaf:]" if group == "gradients" and self.form.part else found
 
     def _gather(self) -> list[str]:
         """Copy the rows of a batch; count their weights."""
@@ -493,6 +520,7 @@ class _Kernel(Forward):
     def _table(self, t: int) -> tuple[str, str, str]:
         weights = self._array(f"e_{t}", ("tables", t, "views", "weights"))
         gradient = self._array(f"ge_{t}", ("tables", t, "gradients", "weights"))
+        gradient = f"{gradient}[leaf:]" if self.form.part else gradient
         return weights, gradient, self._array(f"ids_{t}", (1, 0), "ints")
 
     def _output_width(self, place: int) -> str:
@@ -550,7 +578,7 @@ class _Kernel(Forward):
             whole = sum(each.width for each in self.outputs)
             start = sum(each.width for each in self.outputs[:place])
             total = self._size("outputs", whole) if len(self.outputs) > 1 else width
-            at = f"(begin - first * size) * {total}" + (f" + {self._size(('output', place), start)}" if start else "")
+            at = f"({self.row}) * {total}" + (f" + {self._size(('output', place), start)}" if start else "")
             writes["a"] = Place("kept", strided=len(self.outputs) > 1)
             given |= {"kept": f"{self._data('kept_a')}[{at}:]", "stride_kept": total}
             lines.append(f"keep(n, {width}, {total}, {h}, {self._data('kept_h')}[{at}:])")
@@ -701,8 +729,9 @@ class _Kernel(Forward):
             gradients += [f"fill({all_numbers}, real(0.0), {gradient})"]
             gradients += [f"embed_add({sizes}, real(1.0), {ids}, {change}, {gradient})"]
             descent += [f"embed_add({sizes}, -rate, {ids}, {change}, {weights})"]
-        count = ["made += 1", "sums[0] += total", "sums[1] += own", "sums[2] = loss"]
-        count += [f"sums[{place + 3}] += total_{place}" for place in range(len(self.outputs) if self.several else 0)]
+        to = "to + " if self.form.part else ""
+        count = ["made += 1", f"sums[{to}0] += total", f"sums[{to}1] += own", f"sums[{to}2] = loss"]
+        count += [f"sums[{to}{place}] += total_{place - 3}" for place in range(3, self._sums)]
         new = []
         for i, passes in enumerate(self.passes if not self.plan.shards else ()):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
