@@ -217,6 +217,8 @@ class MPIWorkers(Workers):
         """End the job when this worker waits for what cannot come, and this worker when its parent has ended."""
         while not stop.wait(min(PERIOD, self._timeout / 4)):
             if os.getppid() != self._parent:  # MPICH's mpiexec kills its proxy early if a second begins as it aborts
+                with suppress(OSError):  # perhaps nobody reads it
+                    os.write(2, f"framework: the process that has started worker {self.rank} has ended\n".encode())
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._threads:
                 self._receive()
@@ -269,7 +271,7 @@ class MPIWorkers(Workers):
 
     def _print(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print the error that ends this process: in one line, if another worker prints its traceback."""
-        if hasattr(error, "worker"):
+        if hasattr(error, "told_by_worker"):
             time.sleep(PATIENCE)  # the other one comes first
             os.write(2, f"framework: worker {self.rank} ends: {error}\n".encode())
         else:

@@ -145,7 +145,7 @@ def require_success(failures: Sequence[Failure], own: int, error: Exception | No
 
 def of_worker(rank: int, error: Exception) -> Exception:
     """Mark an error as that of another worker, which prints its traceback, and return it."""
-    error.worker = rank  # type: ignore[attr-defined]
+    error.told_by_worker = rank  # type: ignore[attr-defined]
     return error
 
 
