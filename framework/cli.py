@@ -103,6 +103,8 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
 
     The loss is the half squared error; the defaults are the reference step, and --y 5 its other column.
     """
+    if len(x) != len(w):
+        raise click.ClickException(f"--w must have as many numbers as --x; got {len(w)}, and {len(x)} in --x")
     try:
         neuron = Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
         with np.errstate(all="ignore"):  # what is not finite is said below, in one line

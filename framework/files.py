@@ -34,7 +34,9 @@ def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = Setti
         new = target.with_name(f".{target.name}.{os.urandom(8).hex()}.new")
         new.touch(exist_ok=False)
     except (OSError, ValueError, TypeError) as problem:
-        raise error(f"{shown(path)} cannot be written: {reason(problem)}") from problem
+        missing = isinstance(problem, FileNotFoundError)
+        hint = f"; make the folder {os.fspath(Path(path).parent)!r} first" if missing else ""
+        raise error(f"{shown(path)} cannot be written: {reason(problem)}{hint}") from problem
     try:
         yield new
         with new.open("rb+") as file:

@@ -45,7 +45,7 @@ def test_step_prints_tables(form, start):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--x", "1,2,3"], "x must be one sample of shape (2,)"),
+        (["--x", "1,2,3"], "--w must have as many numbers as --x; got 2, and 3 in --x"),
         (["--x", "1,b"], "expected numbers with commas"),
         (["--w", "nan,1"], "expected a finite number; got nan"),
         (["--learning-rate", "0"], "'learning_rate' must be greater than 0"),

@@ -127,6 +127,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
     Raises:
         CheckpointError: It cannot be read, or is not a whole checkpoint.
     """
+    if path is None:
+        raise CheckpointError(
+            "a checkpoint must be the path of a file; got None, which latest(folder) returns for a folder without one: "
+            "give it the folder that Checkpoint(folder=...) names, or train first"
+        )
     try:
         file = Path(path)
         return decode(None if file.exists() and not file.is_file() else file.read_bytes())  # to open a pipe would block

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from framework.checkpoint import load_model
-from framework.errors import FrameworkError
+from framework.errors import FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.schema import schema_of
 from framework.experiments.folder import SETTINGS, RunFolder
@@ -81,6 +81,16 @@ def _import(modules: tuple[str, ...]) -> None:
         sys.path.pop(0)
 
 
+def _require_given(options: dict[str, Any]) -> None:
+    """Refuse an empty text, which the shell gives for a variable that is not set."""
+    context = click.get_current_context()
+    for each in context.command.params:
+        value = options.get(each.name or "")
+        if "" in (value if isinstance(value, tuple) else (value,)):
+            said = "expected a text; got an empty one, perhaps of a variable that is not set"
+            raise click.ClickException(f"{each.get_error_hint(context)}: {said}")
+
+
 def _command(function: Command) -> Command:
     """Give a command ``--import``, and messages instead of tracebacks."""
 
@@ -89,6 +99,7 @@ def _command(function: Command) -> Command:
         settable = "changes" in options and options.get("data", "") is not None
         folder = None if settable else options.get("folder")
         with _answering(None if folder is None else str(Path(folder) / SETTINGS)):
+            _require_given(options)
             _import(imports)
             return function(**options)
 
@@ -265,14 +276,22 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
     """Return the sweep of a folder, or that of an experiment's file, whose folder is made if it is not there."""
     context = click.get_current_context()
     if Path(path).is_dir():
+        sweep = Sweep(path)
         for name in ("changes", "out", *options):
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 flag = name.replace("changes", "set")
                 raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
-        return Sweep(path)
+        return sweep
     fixed = [change for change in changes if varied(change).size == 1]
-    experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
     varying = [change for change in changes if change not in fixed]
+    if twice := {varied(change).setting for change in fixed} & {varied(change).setting for change in varying}:
+        raise click.ClickException(f"--set {twice.pop()} is given with one value and with several; give one of them")
+    try:
+        experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
+    except SettingsError as error:
+        if any(f"--set {change}:" in str(error) for change in fixed):
+            error.add_note("A --set with one value sets it in all runs; to vary it, write --set SETTING=VALUE,VALUE")
+        raise
     return Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
 
 
@@ -296,7 +315,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
 
 
 @click.command(short_help="Predict every row of a table, into another table.")
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+@click.argument("folders", metavar="FOLDER...", nargs=-1)
 @click.argument("data", metavar="DATA")
 @click.option(
     "--out", default="predictions.csv", show_default=True, help="The table to write, .csv or .parquet; or a folder."
@@ -326,6 +345,8 @@ def predict(
     a file of OUT, a part. Parts that are there already are skipped. The same command may run several times at once:
     the processes share the parts.
     """
+    if not folders:
+        raise click.ClickException(f"expected the FOLDER of a run and DATA; got {data} alone")
     runs = [RunFolder(folder) for folder in folders]
     if is_folder(out):
         _predict_parts(runs, data, out, keep, changes, overwrite, workers or 1)
@@ -408,6 +429,8 @@ def report(folders: tuple[str, ...], out: str) -> None:
 
     The page holds all it needs, and loads nothing. Several runs are shown side by side.
     """
+    if Path(out).suffix.lower() not in (".html", ".htm"):
+        raise click.ClickException(f"--out {out}: the page is HTML; give a name that ends in .html")
     report_runs([RunFolder(folder) for folder in folders], out)
     click.echo(f"wrote {out}")
 

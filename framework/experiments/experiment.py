@@ -101,7 +101,7 @@ class Experiment(Component):
             SettingsError: The file cannot be read, or a setting is unknown, missing or wrong: names the line.
         """
         name = os.fspath(path)
-        settings, lines = read_settings(_text(Path(path), "an experiment"), name)
+        settings, lines = read_settings(_text(Path(path)), name)
         given = {text: parse_change(text) for text in changes}
         made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
@@ -182,12 +182,13 @@ class Experiment(Component):
         return self.replace(model=self.model.copy(), **changes)
 
 
-def _text(path: Path, what: str) -> str:
-    """Return the text of a file.
+def _text(path: Path) -> str:
+    """Return the text of an experiment's file.
 
     Raises:
         SettingsError: It cannot be read.
     """
+    what = "an experiment"
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -195,7 +196,9 @@ def _text(path: Path, what: str) -> str:
         byte = f"{error.object[error.start]:#x}"
         raise SettingsError(f"{path}, line {line}: {what} must be a text in UTF-8; got the byte {byte}") from None
     except OSError as error:
-        raise SettingsError(f"{path}: {what} must be a file that can be read; {error.strerror}") from None
+        hint = "" if path.exists() else "; framework new writes one for a table"
+        hint = "; framework resume continues the run of a folder" if (path / "experiment.toml").exists() else hint
+        raise SettingsError(f"{path}: {what} must be a file that can be read; {error.strerror}{hint}") from None
 
 
 def _moved(path: Any, folder: Path) -> Any:

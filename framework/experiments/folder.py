@@ -35,7 +35,7 @@ from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings
 from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
-from framework.files import write_whole
+from framework.files import reason, write_whole
 from framework.models import Model
 from framework.parallel.starting import alone, started
 from framework.reports.comparing import epoch_of_weights
@@ -60,13 +60,15 @@ class RunFolder:
     Example:
         >>> RunFolder("no such folder")
         Traceback (most recent call last):
-        framework.errors.SettingsError: 'no such folder' is not the folder of a run: it has no experiment.toml
+        framework.errors.SettingsError: 'no such folder' is not the folder of a run: it has no experiment.toml...
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()  # a hook may change the working directory
         if not (self.path / SETTINGS).is_file():
-            hint = "; framework train makes one of an experiment" if self.path.is_file() else ""
+            hint = "" if self.path.exists() else "; there is nothing of this name"
+            if self.path.suffix in (".toml", ".json") and self.path.is_file():
+                hint = f"; framework train {path} makes one"
             if (self.path / "sweep.toml").is_file():
                 hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
@@ -113,7 +115,9 @@ class RunFolder:
             (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             (folder / SETTINGS).write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
-            raise SettingsError(f"the folder of the run must be one that can be written; {error}") from None
+            raise SettingsError(
+                f"the folder of the run must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
+            ) from None
         return cls(folder)
 
     def discard(self) -> None:

@@ -29,19 +29,23 @@ GRACE = 30.0
     short_help="Run a script on several workers.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option("-n", "count", type=click.IntRange(1), required=True, help="The number of workers.")
+@click.option("-n", "count", type=click.IntRange(1), help="The number of workers.  [required]")
 @click.option(
     "--restarts", type=click.IntRange(0), default=0, show_default=True, help="Starts after failures, at most."
 )
 @click.option("--label", is_flag=True, help="Begin each line of output with the number of its worker, as MPICH does.")
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def launch(count: int, restarts: int, label: bool, script: str, arguments: Sequence[str]) -> None:
+def launch(count: int | None, restarts: int, label: bool, script: str, arguments: Sequence[str]) -> None:
     """Run SCRIPT with its ARGUMENTS on several workers of this machine, by mpiexec.
 
     The script trains with Trainer(strategy=DataParallel()). When a worker fails, all of them end with an exit code that
     is not 0. With --restarts the script starts again; it should resume from its newest checkpoint.
     """
+    if count is None:
+        raise click.UsageError("expected -n COUNT before SCRIPT, e.g. framework launch -n 2 train.py")
+    if Path(script).suffix in (".toml", ".json"):
+        raise click.ClickException(f"SCRIPT must be Python; got {script}: framework train trains an experiment")
     if started() > 1:
         raise click.ClickException("this process is a worker itself; run framework launch outside of mpiexec and srun")
     command = _command(count, [script, *arguments], ["-prepend-rank"] if label else [])

@@ -16,7 +16,19 @@ from checkpoint_pieces import DATA, DOORS, TRAINER, opened, refusals
 from oracles import SAVED_BY_PYTORCH
 from safetensors.numpy import save_file
 
-from framework import CheckpointError, Dense, ReLU, Sequential, SGDOptimizer, Sigmoid, describe, load, load_model, save
+from framework import (
+    CheckpointError,
+    Dense,
+    ReLU,
+    Sequential,
+    SGDOptimizer,
+    Sigmoid,
+    describe,
+    latest,
+    load,
+    load_model,
+    save,
+)
 from framework.checkpoint.file import decode
 
 
@@ -153,6 +165,12 @@ def test_no_handle_stays_open(whole):
     for path in ("folder", "cut", "pipe", "nothing", "/dev/zero"):
         refusals(path)
     assert len(list(handles.iterdir())) == before
+
+
+def test_none_of_a_folder_without_a_checkpoint_is_answered_with_what_to_do():
+    for function in (load, load_model, describe):
+        with pytest.raises(CheckpointError, match=r"got None, which latest\(folder\) returns for a folder without one"):
+            function(latest("empty"))
 
 
 def test_the_file_stays_as_it_is(whole):

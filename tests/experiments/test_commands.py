@@ -337,7 +337,10 @@ def test_what_fit_refuses_leaves_no_folder():
         ),
         ("predict run points.csv --keep z", "points.csv must have the columns of --keep; there is no 'z'"),
         ("predict run points.csv --out a.xls", "--out a.xls: the predictions must be written as .csv or .parquet"),
-        ("predict run points.csv --out none/a.csv", "'none/a.csv' cannot be written: No such file or directory"),
+        (
+            "predict run points.csv --out none/a.csv",
+            "'none/a.csv' cannot be written: No such file or directory; make the folder 'none' first",
+        ),
         ("predict run points.csv --out short.csv", "short.csv exists already; give --out another file, or --overwrite"),
         ("predict run points.csv --out points.csv --overwrite", "--out points.csv: points.csv is read, so it must not"),
         ("predict run p*s.csv --out points.csv --overwrite", "points.csv is read, so it must not be replaced; "),
@@ -366,6 +369,15 @@ def test_what_fit_refuses_leaves_no_folder():
         ("new holes.csv --target b --out a.toml", "the target 'b' has one value in all rows, 'one'"),
         ("new holes.csv --target c --out a.toml", "the target 'c' holds dates; choose another column"),
         ("new holes.csv --target b --out a.toml --task number", "--task number: the target 'b' must hold numbers; it "),
+        ("predict run", "expected the FOLDER of a run and DATA; got run alone"),
+        ("predict run points.csv --out=", "'--out': expected a text; got an empty one, perhaps of a variable that"),
+        ("predict run text.csv --out a.csv", "text.csv: column 'y' must hold real numbers; got text"),
+        ("report run --out a.pdf", "--out a.pdf: the page is HTML; give a name that ends in .html"),
+        ("resume nothing", "has no experiment.toml; there is nothing of this name"),
+        ("resume points.toml", "has no experiment.toml; framework train points.toml makes one"),
+        ("train run", "Is a directory; framework resume continues the run of a folder"),
+        ("train points.toml --set trainer.metrics=Acc", "write your own as module:Class; one of Accuracy, "),
+        ("watch points.csv", "'points.csv' is neither the folder of a run nor a file of JSONLog"),
         ("compare run changed", "run.json must be as the run has written it, with its history"),
     ],
 )
@@ -378,6 +390,7 @@ def test_bad_input_is_answered_in_one_message_and_changes_nothing(arguments, mes
     Path("latin.toml").write_bytes("a = 1\n# é".encode("latin-1"))
     Path("short.csv").write_text("x\n1\n")
     Path("semicolons.csv").write_text("x;y\n1;2\n")
+    Path("text.csv").write_text("x,y\n1,a\n")
     Path("empty.csv").write_text("a,b\n")
     Path("rows.csv").write_text("a,b\n" + "".join(f"{row},{row % 2}\n" for row in range(40)))
     Path("holes.csv").write_text("a,b,c,d\nx,one,2020-01-01,\n,one,2020-01-02,\ny,one,2020-01-03,\n")

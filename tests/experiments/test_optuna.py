@@ -113,4 +113,4 @@ def test_what_does_not_go_with_optuna_is_refused():
         said = command("sweep", "line.toml", *flags, "--optuna", "3", status=1)
         assert "--optuna N needs varied settings, and neither --random nor --halving" in said
     said = command("sweep", "line.toml", "--set", f"{RATE}=0.1,0.2", "--optuna", "3", status=1)
-    assert "3 trials: the settings have 2 combinations" in said
+    assert "--optuna 3: the varied settings have 2 combinations" in said

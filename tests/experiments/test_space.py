@@ -22,6 +22,7 @@ from framework.experiments.sweeps.space import trials, varied
         ('trainer.optimizer={type="A", b=[1,2]},{type="B"}', ('{type="A", b=[1,2]}', '{type="B"}')),
         ("data.path=my table.csv", ("my table.csv",)),
         ("data.target=log(price)", ("log(price)",)),
+        ("data.target=int rate,uniform", ("int rate", "uniform")),
         ('data.target="int(a, b)","f(a, b)"', ('"int(a, b)"', '"f(a, b)"')),
         ('trainer.preprocess.columns."a=b"=1,2', ("1", "2")),
     ],
@@ -45,7 +46,7 @@ def test_draws_depend_on_the_seed_and_the_number_of_the_trial_alone():
 def test_every_combination_is_drawn_once():
     space = [varied("a=int(1, 3)"), varied("b=x,y")]
     assert sorted(trials(space, 6, 0)) == sorted((f"a={a}", f"b={b}") for a in "123" for b in "xy")
-    with pytest.raises(SettingsError, match="7 trials: the settings have 6 combinations"):
+    with pytest.raises(SettingsError, match="--random 7: the varied settings have 6 combinations"):
         trials(space, 7, 0)
 
 
@@ -86,6 +87,9 @@ def test_whole_numbers_have_their_distribution_with_both_ends(kind):
         ("a=LogUniform(1e-4, 1)", "did you mean 'loguniform'?"),
         ("a=beta(0, 1)", "'beta' is not a range. Ranges: uniform(LOW, HIGH), loguniform(LOW, HIGH), int(LOW, HIGH), "),
         ("a=", "the value must be TOML; got nothing"),
+        ("a=uniform[0, 1]", "a range is written uniform(LOW, HIGH); got uniform[0, 1]"),
+        ("a=int 1,5", "a range is written int(LOW, HIGH); got int 1,5"),
+        ("a=3,4,3", "the value 3 is given twice; give it once"),
         ("epochs", "write a setting and its value"),
     ],
 )

@@ -21,7 +21,7 @@ import pytest
 from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
-from framework import Callback, Checkpoint, Experiment, JSONLog, SettingsError, UsageError, latest, load
+from framework import Callback, Checkpoint, DataError, Experiment, JSONLog, SettingsError, UsageError, latest, load
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import claims
 from framework.experiments.processes.claims import _machine
@@ -174,7 +174,7 @@ def test_one_run_of_an_array_of_jobs():
     flags = ("points.toml", "--set", f"{RATE}=0.1,0.01,0.001")
     rows = table(*flags, "--index", "1")
     assert {name: row["state"] for name, row in rows.items()} == {"0": "new", "1": "complete", "2": "new"}
-    assert "the sweep has 3 runs, from 0; got 3" in command("sweep", *flags, "--index", "3", status=1)
+    assert "the sweep has 3 runs, numbered from 0; got 3" in command("sweep", *flags, "--index", "3", status=1)
     assert "leave --workers out" in command("sweep", *flags, "--index", "2", "--workers", "2", status=1)
 
 
@@ -196,6 +196,21 @@ def test_mistakes_are_found_before_any_folder_is_made():
         ([f"--set={RATE}=1,2", "--objective=val_acuracy"], "did you mean 'val_accuracy'?"),
         ([f"--set={RATE}=1,2", "--objective=val_accuracy", "--mode=min"], "val_accuracy is better when it is greater"),
         ([f"--set={RATE}=1,2", "--objective=seconds"], "--objective seconds: give --mode min or max"),
+        ([f"--set={RATE}=loguniform(1e-4,1e-1"], "a range is written loguniform(LOW, HIGH); got loguniform(1e-4,1e-1"),
+        (["--set=epochs=5"], "--set epochs=5: Experiment: unknown setting 'epochs'; did you mean 'trainer.epochs'? Se"),
+        (["--set=epochs=5"], "A --set with one value sets it in all runs; to vary it, write --set SETTING=VALUE,VALUE"),
+        (["--set=rate.learning_rate=5"], "--set rate.learning_rate=5: Experiment: unknown setting 'rate'"),
+        (["--set=trainer.callbacks.0.patience=3"], "setting 'trainer.callbacks' is not in the file, so it has no item"),
+        (["--set=trainer.callbacks.0.patience=3,4"], "'trainer.callbacks' is empty, so it has no item 0; give the who"),
+        (["--set=model.layers[0].units=3,4"], "did you mean 'model.layers.0.units'?"),
+        (["--set=trainer.optimizer.type=AdamOptimizer,RMSPropOptimizer"], "--set trainer.optimizer=AdamOptimizer doe"),
+        (["--set=model.seed=1", "--set=model.seed=2,3"], "--set model.seed is given with one value and with several"),
+        (["--set=model.seed=1,2", "--random=3"], "--random 3: the varied settings have 2 combinations; leave it out"),
+        (["--random=3"], "--random 3: no setting varies; give --set SETTING=VALUES"),
+        (["--set=data.target=gone"], "setting 'target' names the column 'gone', which "),
+        (["--set=data.path=gone.csv,points.csv"], "CSV: no file has the path 'gone.csv'"),
+        (["--folds=81"], "--folds 81: each part needs a row; "),
+        (["--set=model.seed=1,2", "--out=points.csv"], "one that can be written; got 'points.csv': Not a directory"),
     ]:
         assert message in command("sweep", "points.toml", *flags, status=1)
     for given, message in [
@@ -268,6 +283,50 @@ def test_the_data_of_a_sweep_may_be_moved():
     base = sweep.path / "base.toml"
     base.write_text(base.read_text().replace("points.csv", "moved.csv"))
     assert [row["state"] for row in Sweep("rates").run()] == ["complete", "complete"]
+
+
+def test_a_sweep_goes_on_with_the_data_on_which_it_was_made_alone():
+    flags = ("points.toml", "--set", "model.seed=1,2")
+    command("sweep", *flags, "--index", "0")
+    before, first = Path("points.csv").read_bytes(), written("sweeps/points")
+    Path("points.csv").write_bytes(before + b"0.5,0.5,1\n")
+    for arguments in (flags, ["sweeps/points"]):
+        said = command("sweep", *arguments, status=1)
+        assert "was changed after the sweep was made, so its runs could not be compared: " in said
+        assert "points.csv; put the old rows back, or start another sweep in another folder with --out" in said
+    Path("points.csv").unlink()
+    assert "no file has the path" in command("sweep", "sweeps/points", status=1)
+    assert written("sweeps/points") == first
+    Path("points.csv").write_bytes(before)
+    assert {row["state"] for row in table("sweeps/points").values()} == {"complete"}
+    Path("points.csv").write_bytes(before + b"0.5,0.5,1\n")
+    assert {row["state"] for row in table("sweeps/points").values()} == {"complete"}, "a finished sweep is shown"
+    assert "was changed after the sweep was made" in command("sweep", *flags, status=1)
+
+
+def test_data_that_changes_between_two_runs_ends_the_sweep():
+    sweep = Sweep.create("seeds", Experiment.read("points.toml"), ["model.seed=1,2"])
+    runs = sweep.work()
+    next(runs)
+    with Path("points.csv").open("a") as file:
+        file.write("0.5,0.5,1\n")
+    with pytest.raises(DataError, match="was changed after the sweep was made"):
+        next(runs)
+    assert [row["state"] for row in sweep.results()] == ["complete", "new"]
+
+
+def test_the_data_of_every_trial_and_of_the_validation_is_compared():
+    for name in ("second.csv", "valid.csv"):
+        shutil.copy("points.csv", name)
+    table = 'validation={type="CSV", path="valid.csv", target="inside"}'
+    experiment = Experiment.read("points.toml", [table]).moved(".")
+    paths = f"data.path={Path('points.csv').absolute()},{Path('second.csv').absolute()}"
+    for number, name in enumerate(("points.csv", "second.csv", "valid.csv")):
+        Sweep.create(str(number), experiment, [paths])
+        with Path(name).open("a") as file:
+            file.write("0.5,0.5,1\n")
+        with pytest.raises(DataError, match=f"could not be compared: .*/{name}; put"):
+            Sweep(str(number)).run()
 
 
 HALVED = ("--set", f"{RATE}=loguniform(1e-3, 1)", "--random", "9", "--halving", "3", "--set", "trainer.epochs=9")
@@ -374,7 +433,7 @@ def test_folds_hold_out_every_row_once_and_average():
         assert row["val_loss"] == pytest.approx(np.mean(values), rel=1e-12)
         assert row["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-9)
         assert (row["folds"], row["state"]) == (4, "complete")
-    assert "--set fold: folds sets it" in command("sweep", "points.toml", "--folds=4", "--set=fold=0,1", status=1)
+    assert "--set fold: --folds sets it" in command("sweep", "points.toml", "--folds=4", "--set=fold=0,1", status=1)
 
 
 @pytest.mark.parametrize("changes", [["fold=4"], ["validation=0.3", "fold=0"], ["validation=0.9", "fold=0"]])
@@ -533,11 +592,11 @@ def test_a_run_that_ends_every_process_has_failed():
     assert [row["state"] for row in sweep.run()] == ["complete", "complete"]
 
 
-def test_failed_runs_are_trained_again_when_the_cause_is_gone():
-    Path("points.csv").rename("gone.csv")
+def test_failed_runs_are_trained_again_when_the_cause_is_gone(monkeypatch):
     flags = ("points.toml", "--set", "model.seed=1,2")
-    assert {row["error"][:26] for row in table(*flags, status=1).values()} == {"CSV: no file has the path "}
-    Path("gone.csv").rename("points.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, "parts", lambda _: 1 // 0)
+        assert {row["error"][:17] for row in table(*flags, status=1).values()} == {"ZeroDivisionError"}
     assert {row["state"] for row in table(*flags, status=1).values()} == {"failed"}
     assert {row["state"] for row in table(*flags, "--retry").values()} == {"complete"}
     assert state("sweeps/points/runs/1") == alone(Sweep("sweeps/points"), "1")

@@ -162,7 +162,7 @@ def test_changes_whose_order_would_matter_are_refused(texts):
         ("a.b.c=1", "--set a.b.c=1: 'a.b' is 1, which has no settings"),
         ("a.c.1.d=1", "--set a.c.1.d=1: expected a place in the array 'a.c', 0 to 0; got 1"),
         ("a.c.d=1", "--set a.c.d=1: expected a place in the array 'a.c', 0 to 0; got 'd'"),
-        ("a.e.0=1", "--set a.e.0=1: expected nothing, because 'a.e' is empty; got 0"),
+        ("a.e.0=1", "--set a.e.0=1: 'a.e' is empty, so it has no item 0; give the whole array"),
     ],
 )
 def test_a_change_that_leads_nowhere_is_refused(text, message):

@@ -33,6 +33,15 @@ def test_without_mpiexec_the_command_says_how_to_install_it(script, monkeypatch,
     assert f"found no mpiexec, neither beside {tmp_path / 'python'} nor on the PATH: pip install mpich" in done.output
 
 
+def test_a_mistake_is_answered_before_a_worker_starts(script, tmp_path):
+    done = CliRunner().invoke(main, ["launch", str(script), "-n", "2"])
+    assert "expected -n COUNT before SCRIPT, e.g. framework launch -n 2 train.py" in done.output
+    experiment = tmp_path / "points.toml"
+    experiment.touch()
+    done = CliRunner().invoke(main, ["launch", "-n", "2", str(experiment)])
+    assert (done.exit_code, done.output.endswith("points.toml: framework train trains an experiment\n")) == (1, True)
+
+
 def test_a_worker_cannot_launch_workers(script, monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     done = CliRunner().invoke(main, ["launch", "-n", "2", str(script)])

@@ -90,38 +90,69 @@ class _Builder:
 
     def component(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
         """Build the component of a table, after those in it."""
-        tag = table.get("type")
-        if tag is None:
-            complete = [kind for kind in kinds if not kind.__abstractmethods__]
-            if len(complete) != 1 or len(kinds) != 1:
-                names = sorted(sub.tag() for kind in kinds for sub in concrete(kind))
-                choices = f"; one of {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
-                return self.error(path, f'{_name(path)} needs type = "..."{choices}')
-            cls: type[Component] = complete[0]
-        elif not isinstance(tag, str):
-            return self.error(
-                (*path, "type"), f"the type of {_name(path)} must be the name of a class; got {brief(tag)}"
-            )
-        else:
-            try:
-                cls = class_of(tag)
-            except SettingsError as error:
-                return self.error((*path, "type"), _imported(str(error), tag))
+        cls = self.class_for(table, kinds, path)
+        if cls is _FAILED:
+            return _FAILED
         settings = {name: self.setting(cls, name, value, path) for name, value in table.items() if name != "type"}
         if any(value is _FAILED for value in settings.values()):
             return _FAILED
         try:
             return cls._made_of(settings)
         except FrameworkError as error:
-            lines = str(error).splitlines()
-            for line in lines:
-                named = re.search(r"setting '(\w+)'", line)
-                said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
-                place: KeyPath = (*path, named[1]) if named else path
-                if named and "must be a list or a tuple" in line:
-                    place, said = _array_advised(cls, named[1], table[named[1]], place)
-                self.error(place, said)
+            for line in str(error).splitlines():
+                self.refuse(cls, settings, table, path, line)
             return _FAILED
+
+    def class_for(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
+        """Return the class that a table names, or the only one that is possible."""
+        tag = table.get("type")
+        if tag is None:
+            if table and all(map(str.isdecimal, table)):  # made by a change of an item of an array
+                said = f"{_name(path)} is not in the file, so it has no item {min(table)}; give the whole array"
+                return self.error(path, said)
+            if len(kinds) == 1 and not kinds[0].__abstractmethods__:
+                return kinds[0]
+            return self.error(path, f'{_name(path)} needs type = "..."{_choices(kinds)}')
+        place = (*path, "type")
+        if not isinstance(tag, str):
+            return self.error(place, f"the type of {_name(path)} must be the name of a class; got {brief(tag)}")
+        try:
+            return class_of(tag)
+        except SettingsError as error:
+            said = _imported(str(error), tag)
+            return self.error(place, said if "did you mean" in said else said + _choices(kinds))
+
+    def refuse(
+        self, cls: type[Component], settings: Mapping[str, Any], table: Mapping[str, Any], path: KeyPath, line: str
+    ) -> None:
+        """Keep a line of the error that a class raised for its settings, which come from a table."""
+        named = re.search(r"setting '(\w+)'", line)
+        said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
+        if named is None:
+            self.error(path, said)
+        elif "must be a list or a tuple" in line:
+            self.error(*_array_advised(cls, named[1], table[named[1]], (*path, named[1])))
+        else:
+            unknown = f"unknown setting '{named[1]}'"
+            if f"{unknown}." in said and (inner := _within(settings, named[1])):  # a part of it has such a setting
+                said = said.replace(f"{unknown}.", f"{unknown}; did you mean '{'.'.join(map(str, (*path, inner)))}'?")
+            self.error((*path, named[1]), said)
+
+
+def _choices(kinds: tuple[type[Component], ...]) -> str:
+    """Return the names of the first classes of some kinds, for a message."""
+    names = sorted(sub.tag() for kind in kinds for sub in concrete(kind))
+    return f"; one of {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else ""
+
+
+def _within(settings: Mapping[str, Any], name: str) -> str | None:
+    """Return the path of a setting of this name in the components within some settings; None if there is none."""
+    for key, value in settings.items():
+        if isinstance(value, Component):
+            inner = name if name in type(value).model_fields else _within(value.settings(), name)
+            if inner is not None:
+                return f"{key}.{inner}"
+    return None
 
 
 def _array_advised(cls: type[Component], name: str, value: Any, path: KeyPath) -> tuple[KeyPath, str]:

@@ -34,7 +34,8 @@ def parse_change(text: str) -> tuple[KeyPath, Any]:
         read = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
         if not value or value[0] in "[{\"'":
-            raise SettingsError(f"--set {text}: the value must be TOML; got {value or 'nothing'}") from None
+            hint = f"{value}; is each quote and bracket closed?" if value else "nothing"
+            raise SettingsError(f"--set {text}: the value must be TOML; got {hint}") from None
         return path, value  # text without quotes, which the shell takes away
     if read.keys() != {"value"}:
         raise SettingsError(f"--set {text}: the value must be one value of TOML; got several lines")
@@ -49,7 +50,9 @@ def _key_of(text: str) -> tuple[Scanner, list[str]]:
         tomllib.loads(f"{text[: scanner.at]} 0")
     except (AssertionError, IndexError, tomllib.TOMLDecodeError):
         said = "write a setting and its value, e.g. --set trainer.epochs=20"
-        if "=" in text:
+        if (plain := re.sub(r"\[(\d+)\]", r".\1", text.partition("=")[0])) != text.partition("=")[0]:
+            said = f"places in an array are numbers between points; did you mean {plain!r}?"
+        elif "=" in text:
             said = (
                 'a name with other characters than letters, digits, _ and - goes in quotes, as columns."signup date", '
                 "and the whole in others: --set 'SETTING=VALUE'"
@@ -137,8 +140,12 @@ def places(
 
     def place(path: KeyPath) -> str:
         for text, (changed_path, _) in given.items():
-            if path[: len(changed_path)] == changed_path:
+            made = lines and path and path not in lines and changed_path[: len(path)] == path  # a table of the change
+            if made or path[: len(changed_path)] == changed_path:
                 return f"--set {text}"
+            if changed_path[-1] == "type" and path[: len(changed_path) - 1] == changed_path[:-1]:
+                table, _, cls = text.partition(".type=")
+                return f"--set {text} keeps the other settings of {table}; --set {table}={cls} does not"
         line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
         return name if line is None else f"{name}, line {line}"
 
@@ -152,9 +159,10 @@ def _inside(node: Any, key: str | int, path: KeyPath, text: str, default: Any) -
         return node.setdefault(str(key), default)
     if not isinstance(node, list):
         raise SettingsError(f"--set {text}: {where} is {node!r}, which has no settings")
+    if not node:
+        raise SettingsError(f"--set {text}: {where} is empty, so it has no item {key!r}; give the whole array")
     if not isinstance(key, int) or key >= len(node):
-        places = f"a place in the array {where}, 0 to {len(node) - 1}" if node else f"nothing, because {where} is empty"
-        raise SettingsError(f"--set {text}: expected {places}; got {key!r}")
+        raise SettingsError(f"--set {text}: expected a place in the array {where}, 0 to {len(node) - 1}; got {key!r}")
     return node[key]
 
 

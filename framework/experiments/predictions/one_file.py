@@ -59,7 +59,11 @@ def write_predictions(
     models, trained = models_of([run.checkpoint() for run in runs]), runs[0].experiment.data
     require_not_read(table_of(data, trained), f"--out {out}", out)
     table, kept = opened(models[0], trained, data, keep, changes)
-    return written(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
+    try:
+        return written(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
+    except DataError as error:
+        said = str(error).removeprefix("predict: argument 'x': ").removeprefix("predict: argument 'x' ")
+        raise type(error)(said if data in said else f"{data}: {said}") from None
 
 
 def models_of(checkpoints: Sequence[Path]) -> list[Model]:

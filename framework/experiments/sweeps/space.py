@@ -86,6 +86,8 @@ def varied(text: str) -> Varied:
     setting, value, values = alternatives(text)
     call = _CALL.fullmatch(value)
     kind, ends = ("", ()) if call is None else (call[1], tuple(end.strip() for end in call[2].split(",")))
+    if call is None and (meant := re.match(rf"({'|'.join(_RANGES)})(\s*[(\[]|\s+[-+.\d])", value)):
+        raise SettingsError(f"--set {text}: a range is written {meant[1]}(LOW, HIGH); got {value}")
     if kind not in _RANGES:
         if len(ends) > 1:
             known = ", ".join(f"{each}(LOW, HIGH)" for each in _RANGES)
@@ -95,6 +97,8 @@ def varied(text: str) -> Varied:
             )
         for each in values:
             parse_change(f"{setting}={each}")
+            if values.count(each) > 1:
+                raise SettingsError(f"--set {text}: the value {each} is given twice; give it once")
         return Varied(setting, values)
     made = Varied(setting, ends, kind)
     try:
@@ -146,16 +150,26 @@ def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial
         >>> trials(space, 2, 0) == trials(space, 3, 0)[:2]
         True
     """
-    size = math.prod(each.size for each in space)
     if number is None:
         if ranged := next((each for each in space if each.kind != "values"), None):
             raise SettingsError(
                 f"--set {ranged.setting}={ranged.kind}(...): a range needs --random N, the number of trials to draw"
             )
         return [*itertools.product(*([f"{each.setting}={value}" for value in each.values] for each in space))]
-    if number > size:
-        raise SettingsError(f"{number} trials: the settings have {size:g} combinations; leave --random out for all")
+    require_enough(space, "random", number)
     return [*itertools.islice(draws(space, seed), number)]
+
+
+def require_enough(space: Sequence[Varied], flag: str, number: int) -> None:
+    """Check that there are as many combinations as a flag asks for.
+
+    Raises:
+        SettingsError: There are fewer.
+    """
+    if number > (size := math.prod(each.size for each in space)):
+        have = f"the varied settings have {size:g} combinations" if space else "no setting varies"
+        advice = "leave it out for all" if space else "give --set SETTING=VALUES"
+        raise SettingsError(f"--{flag} {number}: {have}; {advice}")
 
 
 def draws(space: Sequence[Varied], seed: int) -> Iterator[Trial]:

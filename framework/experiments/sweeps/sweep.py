@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from framework import plots
+from framework.data.files import located
+from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings
@@ -28,11 +30,22 @@ from framework.experiments.folder import RunFolder
 from framework.experiments.processes.claims import Claims
 from framework.experiments.sweeps.judging import averaged, mean
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
-from framework.experiments.sweeps.settings import BASE, SWEEP, checksum, folds_of, put, require_same, settings_of
+from framework.experiments.sweeps.settings import (
+    BASE,
+    SWEEP,
+    checksum,
+    examples,
+    folds_of,
+    put,
+    require_same,
+    require_same_data,
+    settings_of,
+    tables_of,
+)
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
 from framework.experiments.views.comparing import compared
-from framework.files import write_whole
+from framework.files import reason, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +88,10 @@ class Sweep:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         if not (self.path / SWEEP).is_file():
-            raise SettingsError(f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}")
+            raise SettingsError(
+                f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}; framework sweep makes one of an "
+                "experiment's file"
+            )
         text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
         self.settings, _ = read_settings(text, str(self.path / SWEEP))
         if self.settings.pop("checksum", None) != checksum(text, base):
@@ -85,6 +101,7 @@ class Sweep:
                 "paths of the data may change"
             )
         self._claims = Claims(self.path / "claims")
+        self._stamps: list[str] = []  # of the data, when it was read last
 
     def __repr__(self) -> str:
         finished = sum(is_finished(self._path(name)) for name in self._names)
@@ -127,15 +144,19 @@ class Sweep:
         Raises:
             SettingsError: The experiment of a trial is wrong, the objective is not a column, or the folder has
                 something else.
+            DataError: The data cannot be read, or is not that on which the sweep in the folder was made.
         """
         numbers = {"random": random, "halving": halving, "folds": folds, "optuna": optuna, "seed": seed}
         files = settings_of(experiment, changes, numbers, objective, mode)
         try:
             put(Path(path).absolute(), files, os.fspath(path))
         except OSError as error:
-            raise SettingsError(f"the folder of the sweep must be one that can be written; {error}") from None
+            raise SettingsError(
+                f"the folder of the sweep must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
+            ) from None
         sweep = cls(path)
         require_same(sweep.path, files, os.fspath(path))
+        sweep._require_data()
         return sweep
 
     @property
@@ -153,6 +174,23 @@ class Sweep:
         if "optuna" in self.settings:
             return None
         return trials(self._space, self.settings.get("random"), self.settings["seed"])
+
+    def _require_data(self) -> None:
+        """Check that the data is that of the first start; files that were not written since the last time are not read.
+
+        Raises:
+            DataError: It is not.
+        """
+        tables = [table.replace() for table in self._tables]
+        stamps = [file.stamp() for each in tables for file in located(each.path, each.ending, type(each).__name__)]
+        if stamps != self._stamps:
+            require_same_data(tables, self.settings["data"], str(self.path))
+            self._stamps = stamps
+
+    @cached_property
+    def _tables(self) -> list[TableFile]:
+        """The tables that the runs read."""
+        return tables_of(Experiment.read(self.path / BASE), examples(self._space, self.settings))
 
     @cached_property
     def _candidates(self) -> list[list[str]]:
@@ -216,7 +254,7 @@ class Sweep:
             SettingsError: There is no run of this number.
         """
         if not 0 <= number < len(self._names):
-            raise SettingsError(f"the sweep has {len(self._names)} runs, from 0; got {number}")
+            raise SettingsError(f"the sweep has {len(self._names)} runs, numbered from 0; got {number}")
         return self._names[number]
 
     @cached_property
@@ -258,6 +296,7 @@ class Sweep:
 
         Raises:
             CheckpointError: A run cannot be saved, for instance because the disk is full.
+            DataError: The data is not that on which the sweep was made.
             UsageError: The experiment has a strategy, and this process is one of several.
         """
         while (rung := self._rung(names))[1]:
@@ -272,6 +311,7 @@ class Sweep:
                 with claim:
                     if has_reached(path, until):  # by another, before the claim
                         continue
+                    self._require_data()
                     if not is_begun(path):
                         self._begin(name)
                     train(path, claim, until)

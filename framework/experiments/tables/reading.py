@@ -21,6 +21,7 @@ from framework.experiments.files.changes import changed, parse_change, places
 from framework.experiments.tables.labelled import Labelled
 from framework.extras import required
 from framework.models import Model
+from framework.settings.messages import listed
 
 IN_MEMORY = 5_000_000
 """Cells of a table that is read into memory; a larger one is read in blocks, each epoch again."""
@@ -189,7 +190,8 @@ def require_columns(table: TableFile, columns: Sequence[str], what: str) -> None
     """
     names = table.rows.names
     if missing := next((name for name in columns if name not in names), None):
-        raise DataError(f"{what}; there is no {missing!r}{nearest(missing, names)}{table.hint(names)}")
+        hint = nearest(missing, names) + table.hint(names)
+        raise DataError(f"{what}; there is no {missing!r}{hint or f'. Columns: {listed(names)}'}")
 
 
 def read_alike(table: TableFile, data: TableFile) -> TableFile:

@@ -64,6 +64,11 @@ class Tail:
                 self._append(row)
         return bool(whole)
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the file has lines, and none of them is a row."""
+        return bool(self._last) and not self.rows
+
     def _append(self, row: dict[str, float | None]) -> None:
         for key in row:
             if key not in self.columns:
@@ -187,7 +192,7 @@ def watch(
     runs = [Watched(Path(path)) for path in paths]
     for run in runs:
         run.read()
-        if once and run.tail is None:
+        if (once and run.tail is None) or (run.tail is not None and run.tail.foreign):
             raise SettingsError(f"{str(run.path)!r} is neither the folder of a run nor a file of JSONLog")
     if once or (console.is_terminal and all(run.complete for run in runs)):
         console.print(_view(runs, console, log))
