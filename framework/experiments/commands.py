@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from framework.checkpoint import load_model
 from framework.errors import FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.schema import schema_of
-from framework.experiments.folder import SETTINGS, RunFolder
+from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.predictions.one_file import write_predictions
 from framework.experiments.predictions.part_files import SHOWN, is_folder, write_parts
 from framework.experiments.processes.workers import work_together
@@ -28,7 +28,6 @@ from framework.experiments.proposals.proposing import proposal
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.experiments.tables.reading import require_not_read, table_of, with_flags
-from framework.experiments.views.comparing import compared
 from framework.experiments.views.reporting import report_runs
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
@@ -124,6 +123,10 @@ _read = click.option(
 )
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+
+
 @click.command(short_help="Look at a table, and write an experiment for it.")
 @click.argument("data", metavar="DATA")
 @click.option("--target", required=True, help="The column to predict.")
@@ -142,16 +145,12 @@ def new(
 ) -> None:
     """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
     path = Path(out or f"{Path(data).stem}.toml")
-    if out != "-" and path.exists() and not overwrite:
-        raise click.ClickException(f"{path} exists already; give --out another file, or --overwrite")
-    if out != "-":
-        require_not_read(table_of(data), f"--out {path}", path)
-    folder = Path.cwd() if out == "-" else path.absolute().parent
-    text = proposal(data, target, task, folder, changes, out)
     if out == "-":
-        click.echo(text, nl=False)
+        click.echo(proposal(data, target, task, Path.cwd(), changes, out), nl=False)
         return
-    write_whole(path, text)
+    _require_new(path, overwrite)
+    require_not_read(table_of(data), f"--out {path}", path)
+    write_whole(path, proposal(data, target, task, path.absolute().parent, changes, out))
     click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 
@@ -220,7 +219,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 @click.option("--index", type=click.IntRange(min=0), metavar="I", help="Train run I alone, as in an array of jobs.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes.")
 @click.option("--retry", is_flag=True, help="Train failed runs again.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@_json
 @_command
 def sweep_runs(
     path: str,
@@ -262,13 +261,7 @@ def sweep_runs(
         click.echo(f"interrupted; to continue: framework sweep {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     rows = sweep.ranked()
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    else:
-        settings = {each.setting for each in map(varied, sweep.settings["set"])}
-        columns = [name for name in rows[0] if name != "error"]
-        cells = [[(_written if name in settings else _cell)(row[name]) for name in columns] for row in rows]
-        click.echo(as_text([columns, *cells]))
+    _print_rows(rows, as_json, {each.setting for each in map(varied, sweep.settings["set"])})
     sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
 
 
@@ -299,7 +292,7 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
 @click.argument("folder", metavar="FOLDER")
 @click.option("--data", metavar="FILE", help="A table with the target. [default: the validation data]")
 @_read
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 @_command
 def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: bool) -> None:
     """Print the loss and the metrics of the model of FOLDER.
@@ -353,8 +346,7 @@ def predict(
         return
     if workers is not None:
         raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
-    if Path(out).exists() and not overwrite:
-        raise click.ClickException(f"{out} exists already; give --out another file, or --overwrite")
+    _require_new(out, overwrite)
     rows = write_predictions(runs, data, out, keep, changes)
     click.echo(f"wrote {out}: {rows} rows")
 
@@ -408,20 +400,16 @@ def show(path: str, changes: tuple[str, ...]) -> None:
 
 
 @click.command(short_help="Print several runs as a table.")
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_runs
+@_json
 @_command
 def compare(folders: tuple[str, ...], as_json: bool) -> None:
     """Print the runs of several FOLDERs as a table: the settings in which they differ, and their figures."""
-    table = compared([RunFolder(folder) for folder in folders])
-    if as_json:
-        click.echo(json.dumps(table, ensure_ascii=False, indent=2))
-    else:
-        click.echo(as_text([[*table[0]], *([_cell(value) for value in row.values()] for row in table)]))
+    _print_rows(compared([RunFolder(folder) for folder in folders]), as_json)
 
 
 @click.command(short_help="Write an HTML page about one run, or several side by side.")
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+@_runs
 @click.option("--out", default="report.html", show_default=True, help="The page to write; it replaces an older report.")
 @_command
 def report(folders: tuple[str, ...], out: str) -> None:
@@ -461,8 +449,7 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
         raise click.ClickException(f"OUT must end in .onnx, .py or .safetensors; got {out}")
     if dtype is not None and ending != ".onnx":
         raise click.ClickException(f"--dtype is for a file that ends in .onnx; got {out}")
-    if Path(out).exists() and not overwrite:
-        raise click.ClickException(f"{out} exists already; give OUT another name, or --overwrite")
+    _require_new(out, overwrite, "OUT")
     model = RunFolder(source).model() if Path(source).is_dir() else load_model(source)
     if ending == ".onnx":
         export_onnx(model, out, shape=shape, dtype=dtype)
@@ -499,6 +486,12 @@ def schema() -> None:
 COMMANDS = (new, train, sweep_runs, evaluate, predict, resume, show, compare, report, watch_runs, export, schema)
 
 
+def _require_new(path: str | Path, overwrite: bool, argument: str = "--out") -> None:
+    """Refuse to replace a file without --overwrite."""
+    if Path(path).exists() and not overwrite:
+        raise click.ClickException(f"{path} exists already; give {argument} another file, or --overwrite")
+
+
 def _unused(name: str) -> Path:
     """Return the first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
     number = 1
@@ -518,6 +511,16 @@ def _print_figures(figures: dict[str, Any], model: Model) -> None:
         click.echo(f"{name:<{width}}  {_cell(value)}")
     if model.preprocess is not None and (unit := model.preprocess.unit):
         click.echo(f"These figures are of {unit}; predict gives the target in its own unit.")
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool, written: Container[str] = ()) -> None:
+    """Print a table; the columns ``written`` hold settings, which are printed as --set takes them."""
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    columns = [name for name in rows[0] if name != "error"]
+    cells = [[(_written if name in written else _cell)(row[name]) for name in columns] for row in rows]
+    click.echo(as_text([columns, *cells]))
 
 
 def _written(value: Any) -> str:

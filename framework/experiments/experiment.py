@@ -100,8 +100,19 @@ class Experiment(Component):
         Raises:
             SettingsError: The file cannot be read, or a setting is unknown, missing or wrong: names the line.
         """
-        name = os.fspath(path)
-        settings, lines = read_settings(_text(Path(path)), name)
+        name, file = os.fspath(path), Path(path)
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            line, byte = error.object[: error.start].count(b"\n") + 1, f"{error.object[error.start]:#x}"
+            said = f"{path}, line {line}: an experiment must be a text in UTF-8; got the byte {byte}"
+            raise SettingsError(said) from None
+        except OSError as error:
+            hint = "" if file.exists() else "; framework new writes one for a table"
+            hint = "; framework resume continues the run of a folder" if (file / "experiment.toml").exists() else hint
+            said = f"an experiment must be a file that can be read; {error.strerror}{hint}"
+            raise SettingsError(f"{path}: {said}") from None
+        settings, lines = read_settings(text, name)
         given = {text: parse_change(text) for text in changes}
         made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
@@ -180,25 +191,6 @@ class Experiment(Component):
             if isinstance(table, TableFile)
         }
         return self.replace(model=self.model.copy(), **changes)
-
-
-def _text(path: Path) -> str:
-    """Return the text of an experiment's file.
-
-    Raises:
-        SettingsError: It cannot be read.
-    """
-    what = "an experiment"
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = f"{error.object[error.start]:#x}"
-        raise SettingsError(f"{path}, line {line}: {what} must be a text in UTF-8; got the byte {byte}") from None
-    except OSError as error:
-        hint = "" if path.exists() else "; framework new writes one for a table"
-        hint = "; framework resume continues the run of a folder" if (path / "experiment.toml").exists() else hint
-        raise SettingsError(f"{path}: {what} must be a file that can be read; {error.strerror}{hint}") from None
 
 
 def _moved(path: Any, folder: Path) -> Any:

@@ -32,13 +32,14 @@ from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.experiment import Experiment
+from framework.experiments.files.changes import without_found
 from framework.experiments.files.text import read_settings
 from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.files import reason, write_whole
 from framework.models import Model
 from framework.parallel.starting import alone, started
-from framework.reports.comparing import epoch_of_weights
+from framework.reports.comparing import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 
 SETTINGS = "experiment.toml"
@@ -202,11 +203,7 @@ class RunFolder:
         ``validation`` has the figures of the final weights. ``epoch`` is the epoch at whose end the run had them, None
         if it was stopped within an epoch.
         """
-        try:
-            found: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        return _json_of(self.path / METRICS)
 
     @property
     def stopped_early(self) -> str | None:
@@ -215,9 +212,23 @@ class RunFolder:
         return reason if isinstance(reason, str) and reason.startswith(EarlyStopping.__name__) else None
 
     @property
+    def about(self) -> dict[str, Any]:
+        """The content of run.json.
+
+        Raises:
+            SettingsError: The file is not there, or was changed.
+        """
+        found = _json_of(self.path / ABOUT)
+        if found is None or not {"history", "checkpoints"} <= found.keys():
+            raise SettingsError(
+                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints"
+            )
+        return found
+
+    @property
     def checkpoints(self) -> Path:
         """Where the run is saved."""
-        return self.path / self._about("checkpoints")
+        return Path(self.path, self.about["checkpoints"])
 
     @property
     def newest(self) -> Path | None:
@@ -256,7 +267,7 @@ class RunFolder:
     @property
     def log(self) -> Path:
         """The file of lines from which ``history`` comes."""
-        return self.path / self._about("history")
+        return Path(self.path, self.about["history"])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -264,16 +275,35 @@ class RunFolder:
         found, _ = read_settings((self.path / SETTINGS).read_text(encoding="utf-8"), str(self.path / SETTINGS))
         return found
 
-    def _about(self, name: str) -> str:
-        """Return where the run writes its history or its checkpoints.
+    def _side(self, name: str) -> Side:
+        """Return the run for a comparison, with the figures of the epoch of its final weights."""
+        metrics, rows = self.metrics, self.history()
+        row = rows[-1] if rows else {}
+        if metrics is not None and metrics.get("epoch") is None:  # the final weights are from within an epoch
+            row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
+        elif metrics is not None:
+            row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
+        return Side(name, without_found(self.settings), len(rows), metrics is not None, row)
 
-        Raises:
-            SettingsError: The file that says so is not there, or was changed.
-        """
-        try:
-            return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))[name])
-        except (OSError, ValueError, LookupError, TypeError):
-            raise SettingsError(f"{self.path / ABOUT} must be as the run has written it, with its {name}") from None
+
+def compared(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return the comparison of some runs, for which their own classes need not be defined."""
+    return comparison([folder._side(name) for name, folder in named(folders).items()])
+
+
+def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    """Return folders by name, or by path where two have the same name."""
+    names = {folder.path.name: folder for folder in folders}
+    return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
+
+
+def _json_of(path: Path) -> dict[str, Any] | None:
+    """Return the object of a JSON file; None without one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def require_one_process(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -102,7 +103,7 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, An
         for other, (longer, _) in changes.items():
             if other != text and longer[: len(path)] == path:
                 raise SettingsError(f"--set {text} and --set {other} change the same setting; give one of them")
-    made: dict[str, Any] = _copied(settings)
+    made = copy.deepcopy(dict(settings))
     for text, (path, value) in changes.items():
         node: Any = made
         for depth, key in enumerate(path[:-1]):
@@ -164,10 +165,3 @@ def _inside(node: Any, key: str | int, path: KeyPath, text: str, default: Any) -
     if not isinstance(key, int) or key >= len(node):
         raise SettingsError(f"--set {text}: expected a place in the array {where}, 0 to {len(node) - 1}; got {key!r}")
     return node[key]
-
-
-def _copied(value: Any) -> Any:
-    """Copy tables and arrays."""
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [*map(_copied, value)] if isinstance(value, list) else value

@@ -102,17 +102,13 @@ def opened(
     table = without_target(table)
     require_trained(table, model, data)
     require_columns(table, keep, f"{data} must have the columns of --keep")
-    return table.replace(columns=model.columns), _as_written(table, keep)
-
-
-def _as_written(table: TableFile, keep: Sequence[str]) -> TableFile | None:
-    """Return a table of the columns of --keep: cells of a CSV file are the text that is there."""
     if not keep:
-        return None
+        return table.replace(columns=model.columns), None
     names = [*dict.fromkeys(keep)]
-    if isinstance(table, CSV):
-        return table.replace(columns=names, text=names, nulls=(), thousands=None)
-    return table.replace(columns=names)
+    as_text = (
+        {"text": names, "nulls": (), "thousands": None} if isinstance(table, CSV) else {}
+    )  # cells as they are there
+    return table.replace(columns=model.columns), table.replace(columns=names, **as_text)
 
 
 def cuts(table: TableFile) -> list[int]:
@@ -143,13 +139,16 @@ def blocks(
     ends: Sequence[int],
 ) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
+    compute = required("pyarrow.compute", "a table")
     for start, stop in pairwise(ends):
         try:
             frame = table.frame(start, stop)
             predictions = [model.predict(frame) for model in models]
         except DataError as error:
             raise type(error)(table.explained(str(error))) from None
-        prediction = predictions[0] if len(models) == 1 else map_leaves(_mean, *predictions)
+        prediction = (
+            map_leaves(lambda *each: np.mean(each, axis=0), *predictions) if predictions[1:] else predictions[0]
+        )
         found = columns_of(models[0], prediction, targets)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)
@@ -158,18 +157,10 @@ def blocks(
             if label in found or label in block:
                 raise SettingsError(f"--keep {name}: the predictions have a column {label!r}; leave it out")
             cells = keeps.column(name)
-            block[label] = _empty_as_missing(cells) if isinstance(kept, CSV) else cells
+            if isinstance(kept, CSV):
+                cells = compute.if_else(compute.equal(cells, ""), None, cells)
+            block[label] = cells
         yield block | found
-
-
-def _mean(*predictions: Array) -> Array:
-    mean: Array = np.mean(predictions, axis=0)
-    return mean
-
-
-def _empty_as_missing(cells: Any) -> Any:
-    compute = required("pyarrow.compute", "a table")
-    return compute.if_else(compute.equal(cells, ""), None, cells)
 
 
 def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[str, Any]:
@@ -197,7 +188,7 @@ def _columns(
     prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None
 ) -> dict[str, Any]:
     """Return one output as columns."""
-    flat = _flat(prediction)
+    flat = prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))  # also without rows
     if classes is not None:
         chosen = np.array(classes)[places_of(prediction, activation, classes, "predict")]
         shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
@@ -205,11 +196,6 @@ def _columns(
     several = [f"{targets[0]}.{place}" for place in range(flat.shape[1])]
     names = targets if len(targets) == flat.shape[1] else several
     return {name: flat[:, place] for place, name in enumerate(names)}
-
-
-def _flat(prediction: Array) -> Array:
-    """Return predictions as (rows, numbers), also without rows."""
-    return prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))
 
 
 def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str] | None = None) -> int:

@@ -50,15 +50,6 @@ ABOUT = "framework.predictions"
 """The key in the metadata of a part for its checkpoint, row group and columns."""
 
 
-class Written(NamedTuple):
-    """The parts and rows of a folder, the parts that this process wrote, and how many files or parts had errors."""
-
-    parts: int
-    rows: int
-    written: int
-    failed: int
-
-
 def is_folder(out: str) -> bool:
     """Return whether predictions go to a folder: one that is there, or a name without an ending.
 
@@ -79,7 +70,7 @@ def write_parts(
     overwrite: bool = False,
     checked: bool = False,
     report: Callable[[FrameworkError], None],
-) -> Written:
+) -> Parts:
     """Write the predictions of each row group of some Parquet files to a file of its own, and wait for all of them.
 
     The part ``NAME.00002.parquet`` holds the rows of the third row group of the file NAME, in their order. Sorted by
@@ -116,9 +107,9 @@ def write_parts(
     checkpoints = [run.checkpoint() for run in runs]
     digests = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints)
     about = {"checkpoint": digests, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
-    parts = _Parts(models_of(checkpoints), trained, Path(out), about, changes, overwrite, report)
+    parts = Parts(models_of(checkpoints), trained, Path(out), about, changes, overwrite, report)
     parts.write(files, checked=checked)
-    return Written(parts.complete, parts.rows, parts.written, parts.failed)
+    return parts
 
 
 def _require_apart(files: Sequence[File], data: str, out: str) -> None:
@@ -133,20 +124,29 @@ class _Part(NamedTuple):
     """A row group, and where its predictions go.
 
     Attributes:
+        file: The file of the row group.
         path: The part.
         start: The first row of the row group in its file.
         stop: The row after its last.
         about: The checkpoint, the row group and the columns that the part is made of.
     """
 
+    file: File
     path: Path
     start: int
     stop: int
     about: dict[str, Any]
 
 
-class _Parts:
-    """The parts of a folder, and what is needed to write them."""
+class Parts:
+    """The parts of a folder, and what is needed to write them.
+
+    Attributes:
+        parts: How many are there.
+        rows: How many rows they have.
+        written: How many this process wrote.
+        failed: How many files or parts had errors.
+    """
 
     def __init__(
         self,
@@ -164,15 +164,12 @@ class _Parts:
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._said: set[str] = set()
         self._claims = Claims(folder / CLAIMS)
-        self.complete = self.rows = self.written = self.failed = 0
+        self.parts = self.rows = self.written = self.failed = 0
 
     def write(self, files: Sequence[File], *, checked: bool) -> None:
         """Write the parts that are not there or damaged, and wait for those that others write or check."""
-        left = [(file, self._of(file)) for file in files]
-        while True:
-            left = [(file, rest) for file, parts in left if (rest := self._unfinished(file, parts, checked=checked))]
-            if not left:
-                return
+        left = [part for file in files for part in self._of(file)]
+        while left := [part for part in left if not self._settled(part, checked=checked)]:
             checked = True
             time.sleep(WAIT)
 
@@ -185,7 +182,7 @@ class _Parts:
             for number, rows in enumerate(row_groups(file) or [0]):
                 made_of = {"file": file.name, "size and time": stamp, "row group": number, "rows": rows}
                 path = self._folder / f"{file.name}.{number:05}.parquet"
-                parts.append(_Part(path, start, start + rows, self._about | made_of))
+                parts.append(_Part(file, path, start, start + rows, self._about | made_of))
                 start += rows
         except FrameworkError as error:
             self._fail(error)
@@ -198,23 +195,19 @@ class _Parts:
             if len(self._said) <= SHOWN:
                 self._report(error)
 
-    def _unfinished(self, file: File, parts: Sequence[_Part], *, checked: bool) -> list[_Part]:
-        """Write the parts of a file that no other process writes; return those that another does."""
-        left = []
-        for part in parts:
-            try:
-                finished = self._finished(file, part, checked=checked)
-            except FrameworkError as error:
-                self._fail(error)
-                continue
-            if finished:
-                self.complete += 1
-                self.rows += part.stop - part.start
-            else:
-                left.append(part)
-        return left
+    def _settled(self, part: _Part, *, checked: bool) -> bool:
+        """Return whether a part is there, after writing it if no other process does, or has an error."""
+        try:
+            if not self._finished(part, checked=checked):
+                return False
+        except FrameworkError as error:
+            self._fail(error)
+            return True
+        self.parts += 1
+        self.rows += part.stop - part.start
+        return True
 
-    def _finished(self, file: File, part: _Part, *, checked: bool) -> bool:
+    def _finished(self, part: _Part, *, checked: bool) -> bool:
         """Return whether a part is there, after checking or writing it if no other process does."""
         name = str(part.path.relative_to(self._folder))
         first = self._claims.first(name)
@@ -230,7 +223,7 @@ class _Parts:
             return False
         with claim:
             if not (self._is_there(part) and self._is_sound(part)):
-                self._write(file, part)
+                self._write(part)
                 self.written += 1
             if claim.before:  # of killed processes
                 for remains in part.path.parent.glob(f".{glob.escape(part.path.name)}.*.new"):
@@ -277,7 +270,8 @@ class _Parts:
             f"{part.path} is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
         )
 
-    def _write(self, file: File, part: _Part) -> None:
+    def _write(self, part: _Part) -> None:
+        file = part.file
         if file.stamp() != part.about["size and time"]:
             raise DataError(f"{file.url} was changed after the command began; start the command again")
         try:

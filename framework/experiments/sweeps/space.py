@@ -52,14 +52,9 @@ class Varied:
         if self.kind == "values":
             return self.values[int(share * len(self.values))]
         low, high = map(float, self.values)
-        if self.kind == "uniform":
-            return self.written(low + share * (high - low))
-        if self.kind == "loguniform":
-            return self.written(low * (high / low) ** share)
-        if self.kind == "int":
-            return self.written(low + int(share * (high - low + 1)))
-        ratio = (high + 0.5) / (low - 0.5)  # each whole number has the part of the log scale that rounds to it
-        return self.written((low - 0.5) * ratio**share)
+        if self.whole:  # each number has the part of the scale that rounds to it
+            low, high = low - 0.5, high + 0.5
+        return self.written(low * (high / low) ** share if "log" in self.kind else low + share * (high - low))
 
     def written(self, value: Any) -> str:
         """Return a value of a range with six digits and within its ends; any other value as it is."""

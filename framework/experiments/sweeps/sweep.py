@@ -26,7 +26,7 @@ from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings
-from framework.experiments.folder import RunFolder
+from framework.experiments.folder import RunFolder, compared
 from framework.experiments.processes.claims import Claims
 from framework.experiments.sweeps.judging import averaged, mean
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
@@ -44,7 +44,6 @@ from framework.experiments.sweeps.settings import (
 )
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
-from framework.experiments.views.comparing import compared
 from framework.files import reason, write_whole
 
 if TYPE_CHECKING:

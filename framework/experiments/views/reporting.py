@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,9 @@ from typing import Any
 from framework.callbacks import on
 from framework.checkpoint import load
 from framework.data.sources import prepare
-from framework.errors import DivergedError, FrameworkError
+from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.folder import ABOUT, SETTINGS, RunFolder
-from framework.experiments.views.comparing import compared, named
+from framework.experiments.folder import SETTINGS, RunFolder, compared, named
 from framework.reports.contents import (
     STEPS,
     Cells,
@@ -77,11 +75,11 @@ def _value(row: Mapping[str, float | None], key: str) -> float | None:
 def _about(folder: RunFolder) -> Cells:
     """Return when and how the run started, and with which versions."""
     try:
-        about = json.loads((folder.path / ABOUT).read_text(encoding="utf-8"))
+        about = folder.about
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         command = shlex.join(["framework", *about["command"]])
         return [("started", str(about["started"])), ("command", command), ("installed", versions)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (SettingsError, LookupError, TypeError, AttributeError):
         return []
 
 

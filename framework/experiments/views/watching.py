@@ -6,6 +6,7 @@ import math
 import time
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,32 +92,28 @@ class Watched:
         self.name = printable(path.name or str(path.absolute()))
         self.epochs: int | None = None
         self.folder: RunFolder | None = None
-        self.tail: Tail | None = None
+        self.tail = Tail(path)
+        self.found = False
         self.metrics: dict[str, Any] | None = None
 
     def read(self) -> bool:
         """Read what is new, and return whether there is something."""
-        before, found = self.metrics, self.tail is None and self._find()
-        if self.tail is None:
+        before, new = self.metrics, not self.found and self._find()
+        if not self.found:
             return False
         metrics = None if self.folder is None else self.folder.metrics  # before the lines, so that none is missed
         changed, self.metrics = self.tail.read(), metrics
-        return changed or found or metrics != before
+        return changed or new or metrics != before
 
     def _find(self) -> bool:
         """Find the file of lines, once it is there."""
+        self.found = self.path.is_file()
         if self.path.is_dir():
-            try:
-                self.folder = RunFolder(self.path)
-                self.tail = Tail(self.folder.log)
-                self.epochs = self.folder.settings["trainer"]["epochs"]
-            except SettingsError:  # not written yet
-                self.folder = self.tail = None
-            except (LookupError, TypeError):
-                self.epochs = None
-        elif self.path.is_file():
-            self.tail = Tail(self.path)
-        return self.tail is not None
+            with suppress(SettingsError):  # not written yet
+                folder = RunFolder(self.path)
+                self.tail, epochs = Tail(folder.log), folder.settings.get("trainer", {}).get("epochs")
+                self.folder, self.epochs, self.found = folder, epochs, True
+        return self.found
 
     @property
     def complete(self) -> bool:
@@ -126,7 +123,7 @@ class Watched:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows that are there."""
-        return [] if self.tail is None else self.tail.rows
+        return self.tail.rows
 
     @property
     def _epoch(self) -> int:
@@ -154,7 +151,7 @@ class Watched:
             return "no times in its lines"
         each = sum(seconds) / len(seconds)
         said = f"{duration(each)} an epoch"
-        quiet = time.time() - self.tail.path.stat().st_mtime if self.tail is not None and self.tail.path.exists() else 0
+        quiet = time.time() - self.tail.path.stat().st_mtime if self.tail.path.exists() else 0
         if quiet > max(30.0, 5 * max(seconds)):
             return f"{said}, no new line for {duration(quiet)}"
         left = 0 if self.epochs is None else self.epochs - self._epoch
@@ -162,12 +159,12 @@ class Watched:
 
     def values(self, key: str) -> Array:
         """Return a column, NaN where a row has no number."""
-        return np.array(() if self.tail is None else self.tail.columns[key])
+        return np.array(self.tail.columns[key])
 
     @property
     def keys(self) -> list[str]:
         """The figures, in the order in which they come."""
-        return [] if self.tail is None else [key for key in self.tail.columns if key not in COUNTERS]
+        return [key for key in self.tail.columns if key not in COUNTERS]
 
 
 def watch(
@@ -192,7 +189,7 @@ def watch(
     runs = [Watched(Path(path)) for path in paths]
     for run in runs:
         run.read()
-        if (once and run.tail is None) or (run.tail is not None and run.tail.foreign):
+        if (once and not run.found) or run.tail.foreign:
             raise SettingsError(f"{str(run.path)!r} is neither the folder of a run nor a file of JSONLog")
     if once or (console.is_terminal and all(run.complete for run in runs)):
         console.print(_view(runs, console, log))
