@@ -112,7 +112,7 @@ def test_export_writes_the_model_in_the_format_of_the_ending():
     assert command("export", "run", "model.onnx", "--dtype", "float32") == "wrote model.onnx\n"
     assert command("export", checkpoint, "network.py") == "wrote network.py\n"
     assert command("export", "run", "weights.safetensors") == "wrote weights.safetensors\n"
-    assert "model.onnx exists already; give OUT another name, or --overwrite" in command(
+    assert "model.onnx exists already; give OUT another file, or --overwrite" in command(
         "export", "run", "model.onnx", status=1
     )
     assert command("export", "run", "model.onnx", "--overwrite") == "wrote model.onnx\n"

@@ -185,7 +185,7 @@ def test_a_missing_column_of_text_is_named_as_a_column_and_not_as_a_setting(tmp_
     lines("other.csv", "x;Sex;y", "1.5;f;1")
     said = "must have the columns that the model was trained with; there is no "
     for arguments in (("predict", "run", "less.csv"), ("evaluate", "run", "--data", "less.csv")):
-        assert command(*arguments, status=1) == f"Error: less.csv {said}'sex'\n"
+        assert command(*arguments, status=1) == f"Error: less.csv {said}'sex'. Columns: x, y\n"
     hint = "'x'; the line of names has no ',': write --set 'data.delimiter=;'"
     assert command("predict", "run", "other.csv", status=1) == f"Error: other.csv {said}{hint}\n"
     assert command("predict", "run", "other.csv", "--set", "data.delimiter=;", status=1) == (
