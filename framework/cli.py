@@ -12,42 +12,17 @@ import click
 import numpy as np
 
 import framework
-from framework import (
-    Accuracy,
-    Activation,
-    BinaryCrossEntropy,
-    ConfusionMatrix,
-    CrossEntropy,
-    Dense,
-    FrameworkError,
-    Identity,
-    Neuron,
-    ProgressBar,
-    ReLU,
-    Sequential,
-    SGDOptimizer,
-    Sigmoid,
-    Softmax,
-    Tanh,
-    Trainer,
-    describe,
-    split,
-    trace_step,
-)
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.experiments.commands import COMMANDS
 from framework.parallel.launching import launch
 from framework.trace import LABELS
 
-ACTIVATIONS: dict[str, Activation] = {
-    "identity": Identity(),
-    "sigmoid": Sigmoid(),
-    "tanh": Tanh(),
-    "relu": ReLU(),
+ACTIVATIONS: dict[str, framework.Activation] = {
+    each.__name__.lower(): each() for each in (framework.Identity, framework.Sigmoid, framework.Tanh, framework.ReLU)
 }
 
 KINDS = {
-    "activations": Activation,
+    "activations": framework.Activation,
     "callbacks": framework.Callback,
     "initializers": framework.Initializer,
     "losses": framework.Loss,
@@ -106,10 +81,10 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     if len(x) != len(w):
         raise click.ClickException(f"--w must have as many numbers as --x; got {len(w)}, and {len(x)} in --x")
     try:
-        neuron = Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
+        neuron = framework.Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
         with np.errstate(all="ignore"):  # what is not finite is said below, in one line
-            traced = trace_step(neuron, x, y, learning_rate=learning_rate)
-    except FrameworkError as error:
+            traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
+    except framework.FrameworkError as error:
         raise click.ClickException(str(error)) from None
     for name, value in traced.to_dict().items():
         if not np.isfinite(value).all():
@@ -143,8 +118,8 @@ def list_parts(kind: str) -> None:
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
     try:
-        click.echo(describe(path))
-    except FrameworkError as error:
+        click.echo(framework.describe(path))
+    except framework.FrameworkError as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -153,30 +128,32 @@ def demo() -> None:
     """Show a step, then train a neuron and a network on the data sets in the package."""
     start = time.perf_counter()
     click.echo("1. One step of one sigmoid neuron (framework step)\n")
-    neuron = Neuron.from_weights([0.1, 0.2], activation=Sigmoid(), train_bias=False)
-    click.echo(trace_step(neuron, [1.0, 1.0], 1.0))
+    neuron = framework.Neuron.from_weights([0.1, 0.2], activation=framework.Sigmoid(), train_bias=False)
+    click.echo(framework.trace_step(neuron, [1.0, 1.0], 1.0))
     _demo_neuron()
     _demo_network()
     click.echo(f"\nAll this took {time.perf_counter() - start:.1f} s.")
 
 
-def _trainer(loss: framework.Loss, rate: float) -> Trainer:
-    optimizer = SGDOptimizer(learning_rate=rate, momentum=0.9)
-    return Trainer(loss=loss, optimizer=optimizer, epochs=50, metrics=[Accuracy()], callbacks=[ProgressBar()])
+def _trainer(loss: framework.Loss, rate: float) -> framework.Trainer:
+    optimizer = framework.SGDOptimizer(learning_rate=rate, momentum=0.9)
+    return framework.Trainer(
+        loss=loss, optimizer=optimizer, epochs=50, metrics=[framework.Accuracy()], callbacks=[framework.ProgressBar()]
+    )
 
 
 def _demo_neuron() -> None:
     click.echo("\n2. One neuron on the Wisconsin breast cancer set: 30 measurements of a cell sample, 2 classes\n")
-    (x, y), (x_test, y_test) = split(load_breast_cancer(), 0.25, seed=0, stratify=True)
+    (x, y), (x_test, y_test) = framework.split(load_breast_cancer(), 0.25, seed=0, stratify=True)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    trainer = _trainer(BinaryCrossEntropy(), 0.1)
-    neuron = Neuron(30, Sigmoid())
+    trainer = _trainer(framework.BinaryCrossEntropy(), 0.1)
+    neuron = framework.Neuron(30, framework.Sigmoid())
     trainer.fit(neuron, (x, y))
     click.echo(
         f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
     )
-    counts = ConfusionMatrix(num_classes=2)(trainer.predict(neuron, x_test), y_test)
+    counts = framework.ConfusionMatrix(num_classes=2)(trainer.predict(neuron, x_test), y_test)
     width = max(map(len, BREAST_CANCER_CLASSES)) + 2
     click.echo(f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in BREAST_CANCER_CLASSES))
     for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True):
@@ -186,9 +163,11 @@ def _demo_neuron() -> None:
 def _demo_network() -> None:
     click.echo("\n3. A network on optical digits: 8 x 8 pixels, 10 classes\n")
     x, y = load_digits()
-    train, test = split((x / 16.0, y), 0.25, seed=0, stratify=True)
-    model = Sequential(Dense(64, 64, ReLU()), Dense(64, 10, Softmax()))
+    train, test = framework.split((x / 16.0, y), 0.25, seed=0, stratify=True)
+    model = framework.Sequential(
+        framework.Dense(64, 64, framework.ReLU()), framework.Dense(64, 10, framework.Softmax())
+    )
     click.echo(model.summary())
-    trainer = _trainer(CrossEntropy(), 0.05)
+    trainer = _trainer(framework.CrossEntropy(), 0.05)
     trainer.fit(model, train)
     click.echo(f"\nheld-out accuracy {trainer.evaluate(model, test)['accuracy']:.3f} on {len(test[1])} rows")

@@ -22,7 +22,7 @@ from framework.experiments.tables.reading import table_of, table_read_as
 from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
-from framework.preprocessing.proposing import Proposal, alike, propose, rules
+from framework.preprocessing.proposing import alike, propose, rules
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
@@ -31,6 +31,9 @@ from framework.settings.messages import brief, printable
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
 
+
+LAST = 'holdout = "last"        # the last rows, because neighbours have close dates; "random" draws them'
+RANDOM = 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
 
 RARE = 0.05
 """A class with this part of the rows or less deserves a word."""
@@ -115,7 +118,8 @@ def proposal(
     rows = len(learnt)
     left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
     size = next(size for size in SIZES if rows <= size.rows)
-    columns = [_detailed(each, size.levels) for each in found]
+    detailed = (OneHot(size.levels),)  # as many levels of a text as the number of rows allows
+    columns = [each._replace(steps=detailed) if each.steps == (OneHot(),) else each for each in found]
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
@@ -142,7 +146,7 @@ def proposal(
 
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
-{_holdout(timely=any(each.ordered for each in columns))}
+{LAST if any(each.ordered for each in columns) else RANDOM}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
@@ -155,11 +159,6 @@ validation = {size.validation}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
 {_model(_head(classes), size)}"""
-
-
-def _detailed(column: Proposal, levels: int) -> Proposal:
-    """Return a proposal with as many levels of a text as the number of rows allows."""
-    return column._replace(steps=(OneHot(levels),)) if column.steps == (OneHot(),) else column
 
 
 def _comment(text: str) -> str:
@@ -249,12 +248,6 @@ def _rare(classes: Counter[str] | None) -> str:
         f"# {_comment(name)} has {count / rows:.1%} of the rows, so the accuracy says little about it. sampling = "
         '"balanced" in\n# [trainer] draws each class equally often; its probabilities are then too large.\n'
     )
-
-
-def _holdout(*, timely: bool) -> str:
-    if timely:
-        return 'holdout = "last"        # the last rows, because neighbours have close dates; "random" draws them'
-    return 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
 
 
 def _data(table: TableFile, folder: Path) -> dict[str, Any]:
