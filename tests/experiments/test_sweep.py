@@ -285,7 +285,7 @@ def test_the_data_of_a_sweep_may_be_moved():
     assert [row["state"] for row in Sweep("rates").run()] == ["complete", "complete"]
 
 
-def test_a_sweep_goes_on_with_the_data_on_which_it_was_made_alone():
+def test_a_sweep_is_not_continued_on_changed_data():
     flags = ("points.toml", "--set", "model.seed=1,2")
     command("sweep", *flags, "--index", "0")
     before, first = Path("points.csv").read_bytes(), written("sweeps/points")

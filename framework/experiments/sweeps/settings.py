@@ -94,7 +94,7 @@ def tables_of(experiment: Experiment, runs: Sequence[Trial]) -> list[TableFile]:
 
 
 def require_same_data(tables: Sequence[TableFile], digests: Sequence[str], path: str) -> None:
-    """Refuse to go on with a sweep on other data than that on which it was made.
+    """Check that the data of a sweep was not changed after the sweep was made.
 
     Raises:
         DataError: The contents of a file differ, or it cannot be read.

@@ -143,7 +143,7 @@ class Sweep:
         Raises:
             SettingsError: The experiment of a trial is wrong, the objective is not a column, or the folder has
                 something else.
-            DataError: The data cannot be read, or is not that on which the sweep in the folder was made.
+            DataError: The data cannot be read, or was changed after the sweep in the folder was made.
         """
         numbers = {"random": random, "halving": halving, "folds": folds, "optuna": optuna, "seed": seed}
         files = settings_of(experiment, changes, numbers, objective, mode)
@@ -175,10 +175,10 @@ class Sweep:
         return trials(self._space, self.settings.get("random"), self.settings["seed"])
 
     def _require_data(self) -> None:
-        """Check that the data is that of the first start; files that were not written since the last time are not read.
+        """Check that the data was not changed; files that were not written since the last check are not read.
 
         Raises:
-            DataError: It is not.
+            DataError: It was changed after the sweep was made.
         """
         tables = [table.replace() for table in self._tables]
         stamps = [file.stamp() for each in tables for file in located(each.path, each.ending, type(each).__name__)]
@@ -295,7 +295,7 @@ class Sweep:
 
         Raises:
             CheckpointError: A run cannot be saved, for instance because the disk is full.
-            DataError: The data is not that on which the sweep was made.
+            DataError: The data was changed after the sweep was made.
             UsageError: The experiment has a strategy, and this process is one of several.
         """
         while (rung := self._rung(names))[1]:
