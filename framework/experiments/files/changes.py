@@ -140,13 +140,13 @@ def places(
     """Return the function that words the place of a setting: a change, or a line of the file ``name``."""
 
     def place(path: KeyPath) -> str:
-        for text, (changed_path, _) in given.items():
+        for text, (changed_path, value) in given.items():
             made = lines and path and path not in lines and changed_path[: len(path)] == path  # a table of the change
             if made or path[: len(changed_path)] == changed_path:
                 return f"--set {text}"
-            if changed_path[-1] == "type" and path[: len(changed_path) - 1] == changed_path[:-1]:
-                table, _, cls = text.partition(".type=")
-                return f"--set {text} keeps the other settings of {table}; --set {table}={cls} does not"
+            if changed_path[1:] and changed_path[-1] == "type" and path[: len(changed_path) - 1] == changed_path[:-1]:
+                table = ".".join(map(str, changed_path[:-1]))
+                return f"--set {text} keeps the other settings of {table}; --set {table}={value} does not"
         line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
         return name if line is None else f"{name}, line {line}"
 
