@@ -86,9 +86,9 @@ class Sweep:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        if not (self.path / SWEEP).is_file():
+        if missing := next((name for name in (SWEEP, BASE) if not (self.path / name).is_file()), None):
             raise SettingsError(
-                f"{os.fspath(path)!r} is not the folder of a sweep: it has no {SWEEP}; framework sweep makes one of an "
+                f"{os.fspath(path)!r} is not the folder of a sweep: it has no {missing}; framework sweep makes one of an "
                 "experiment's file"
             )
         text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
