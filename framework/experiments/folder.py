@@ -221,8 +221,8 @@ class RunFolder:
         found = _json_of(self.path / ABOUT)
         if found is None or not {"history", "checkpoints"} <= found.keys():
             raise SettingsError(
-                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it back, or "
-                "train again in a new folder"
+                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it "
+                "back, or train again in a new folder"
             )
         return found
 

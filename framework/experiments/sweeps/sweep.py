@@ -88,8 +88,8 @@ class Sweep:
         self.path = Path(path).absolute()
         if missing := next((name for name in (SWEEP, BASE) if not (self.path / name).is_file()), None):
             raise SettingsError(
-                f"{os.fspath(path)!r} is not the folder of a sweep: it has no {missing}; framework sweep makes one of an "
-                "experiment's file"
+                f"{os.fspath(path)!r} is not the folder of a sweep: it has no {missing}; framework sweep makes one "
+                "of an experiment's file"
             )
         text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
         self.settings, _ = read_settings(text, str(self.path / SWEEP))
