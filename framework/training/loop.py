@@ -83,13 +83,13 @@ def _engine(fit: Fit, session: Session) -> Engine:
         from framework.engines.jax import JaxEngine  # noqa: PLC0415
 
         options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
-        return JaxEngine(run, fit.figures, session.call, **options)
+        return JaxEngine(run, trainer.figures, session.call, **options)
     if run.engine in ("compiled", "many"):
         from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
 
         if trainer.strategy is not None or not comes_between(trainer.engine, hooks):
             options |= {"watched": watched, "quiet": trainer.engine == "auto"}
-            return CompiledEngine(run, fit.figures, session.call, **options)
+            return CompiledEngine(run, trainer.figures, session.call, **options)
     run.engine = "numpy"
     run.recipe.pop("products", None)
-    return Engine(run, fit.figures, session.call, **options)
+    return Engine(run, trainer.figures, session.call, **options)

@@ -232,7 +232,7 @@ class Member:
             surrounded=True,
         )
         options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
-        self.engine = Engine(run, fit.figures, self.session.call, **options)
+        self.engine = Engine(run, trainer.figures, self.session.call, **options)
         self.session.__enter__()
         self.ended = False
 
@@ -310,9 +310,9 @@ def _members(
             except CannotLower as reason:
                 raise _refusal(str(reason)) from None
         else:
-            first.fit.figures.require_model(model.output_activation)
+            trainer.figures.require_model(model.output_activation)
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
-            fit = Fit(trainer, first.fit.figures, run, first.fit.source, first.fit.held_out)
+            fit = Fit(trainer, run, first.fit.source, first.fit.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
             fit.complete(first.run.recipe | settings, "many", epochs, team)
         fit.run.engine = "many"
@@ -326,7 +326,7 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
-    engine = ManyEngine(plan, members[0].fit.step_rows, members[0].fit.figures)
+    engine = ManyEngine(plan, members[0].fit.step_rows, members[0].fit.trainer.figures)
     runs = [member.run for member in members]
     with _Interrupts() as interrupts:
         try:

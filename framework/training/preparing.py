@@ -17,7 +17,6 @@ from framework.models import Model
 from framework.parallel.strategy import Sharded, Strategy
 from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.messages import warn
 from framework.training.preconditions import (
@@ -49,17 +48,14 @@ class Fit:
 
     Attributes:
         trainer: The settings.
-        figures: The loss and the metrics.
         run: Everything that changes.
         source: The training data.
         held_out: The validation data, or None.
     """
 
-    def __init__(
-        self, trainer: TrainingSettings, figures: Figures, run: Run, source: Source, held_out: Source | None
-    ) -> None:
+    def __init__(self, trainer: TrainingSettings, run: Run, source: Source, held_out: Source | None) -> None:
         """Put them together. A run that is resumed knows how many rows a stream has."""
-        self.trainer, self.figures, self.run, self.source, self.held_out = trainer, figures, run, source, held_out
+        self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
         if source.rows is None:
             source.rows = run.layout[0] or None
 
@@ -106,17 +102,17 @@ class Fit:
 
     def results(self, strategy: Strategy) -> dict[str, float]:
         """Return the columns of a finished epoch."""
-        run, held_out, regularizers = self.run, self.held_out, self.trainer.regularizers
-        results = self.figures.results(run.sums)
-        if regularizers:
-            results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in regularizers)
+        trainer, run, held_out = self.trainer, self.run, self.held_out
+        results = trainer.figures.results(run.sums)
+        if trainer.regularizers:
+            results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in trainer.regularizers)
         if held_out is None:
             return results
         compiled = run.engine in ("compiled", "many")
         outputs = outputs_of(run.model, "auto") if compiled else None
         if compiled and isinstance(strategy, Sharded):
             strategy.workers.require_equal({"the engine of the validation": "numpy" if outputs is None else "compiled"})
-        validated = self.figures.evaluated(run.model, held_out, outputs, strategy)
+        validated = trainer.figures.evaluated(run.model, held_out, outputs, strategy)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
 
@@ -134,7 +130,7 @@ def prepared(
 
     ``name`` is the caller's, for messages.
     """
-    figures = Figures(trainer.loss, trainer.metrics)
+    figures = trainer.figures
     with rows_of_parts(validation), ExitStack() as settled:
         with team.together():  # an error of one worker is raised on all
             data, validation = _both(data, validation, trainer.seed if run is None else run.seed, name)
@@ -153,7 +149,7 @@ def prepared(
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
             epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # which words the error
             _load_engine(trainer.engine if run is None else run.engine)
-            source, held_out = _sources(trainer, figures, model, data, validation, name)
+            source, held_out = _sources(trainer, model, data, validation, name)
             for regularizer in trainer.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             require_validation(figures.whole, held_out is not None, name)
@@ -167,7 +163,7 @@ def prepared(
             recipe = recipe_of(trainer, source.fingerprint(), validated_on, engine)
             resumed = run is not None
             run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)
-            fit = Fit(trainer, figures, run, source, held_out)
+            fit = Fit(trainer, run, source, held_out)
             if resumed:
                 require_same_epoch(run, fit.layout, recipe)
                 tell_differences(run, recipe)
@@ -205,9 +201,10 @@ def _load_engine(engine: str) -> None:
 
 
 def _sources(
-    trainer: TrainingSettings, figures: Figures, model: Model, data: Any, validation: Any, name: str
+    trainer: TrainingSettings, model: Model, data: Any, validation: Any, name: str
 ) -> tuple[Source, Source | None]:
     """Return the checked data and the checked validation data."""
+    figures = trainer.figures
     chosen: Any = {"metrics": figures.summed_metrics, "sampling": trainer.sampling}
     source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
     if validation is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,11 @@ class TrainingSettings(Component):
             )
         return value
 
+    @cached_property
+    def figures(self) -> Figures:
+        """The loss and the metrics, as the columns of a history."""
+        return Figures(self.loss, self.metrics)
+
     def model_post_init(self, context: object) -> None:
         """Check that no two metrics have one name, no two callbacks one folder, and that sampling can draw."""
         if self.sampling is not None and not self.shuffle:
@@ -69,7 +75,7 @@ class TrainingSettings(Component):
             raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
-        figures = Figures(self.loss, self.metrics)
+        figures = self.figures
         found = [*figures.keys, *(whole.key for whole in figures.whole)]
         keys = ["epoch", "penalty", "learning_rate", "seconds", *found, *(f"val_{key}" for key in found)]
         if twice := {key for key in keys if keys.count(key) > 1}:

@@ -14,7 +14,6 @@ from framework.models import Model
 from framework.models.rows import predicted
 from framework.optimizers import Optimizer
 from framework.parallel.starting import warn_if_alone
-from framework.runs.figures import Figures
 from framework.runs.run import Run
 from framework.settings.messages import warn, worded
 from framework.training.loop import train
@@ -234,7 +233,7 @@ class Trainer(TrainingSettings):
             >>> trainer.evaluate(Neuron.from_weights([2.0]), ([[1.0], [2.0]], [2.0, 5.0]))
             {'loss': 0.5}
         """
-        figures = Figures(self.loss, self.metrics)
+        figures = self.figures
         figures.require_model(model.output_activation)
         source = prepare(data, model, figures.losses, "evaluate", metrics=self.metrics)
         return figures.evaluated(model, source, outputs_of(model, self.engine))

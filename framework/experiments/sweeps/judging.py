@@ -9,7 +9,6 @@ from typing import Any
 
 from framework.errors import SettingsError, nearest
 from framework.experiments.experiment import Experiment
-from framework.runs.figures import Figures
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -21,7 +20,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
     trainer = experiment.trainer
-    figures = Figures(trainer.loss, trainer.metrics)
+    figures = trainer.figures
     columns = figures.columns(penalized=bool(trainer.regularizers), validated=experiment.validation is not None)
     monitored = {key: value for callback in trainer.callbacks for key, value in callback.judged().items()}
     if objective is None:
