@@ -91,8 +91,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Use one process for a selection of tests, and one a core for all of them."""
-    return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+    """Use one process for a selection of tests, and one a core for all of them, each with one thread of BLAS."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more of them would keep the cores of other processes
+    return None
 
 
 def pytest_collection_finish() -> None:
