@@ -216,7 +216,7 @@ class MPIWorkers(Workers):
     def _watch(self, stop: threading.Event) -> None:
         """End the job when this worker waits for what cannot come, and this worker when its parent has ended."""
         while not stop.wait(min(PERIOD, self._timeout / 4)):
-            if os.getppid() != self._parent:  # MPICH's mpiexec kills its proxy early if a second begins as it aborts
+            if os.getppid() != self._parent:  # MPICH's mpiexec may kill its proxy before that has killed the workers
                 with suppress(OSError):  # perhaps nobody reads it
                     os.write(2, f"framework: the process that has started worker {self.rank} has ended\n".encode())
                 os.kill(os.getpid(), signal.SIGKILL)

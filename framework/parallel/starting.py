@@ -53,7 +53,10 @@ def _mpi_workers(count: int, timeout: float) -> Workers:
 
 
 def alone() -> Workers:
-    """Return the workers of a process that trains by itself, also where others were started with it."""
+    """Return the workers of a process that trains by itself, also where others were started with it.
+
+    Then ``warn_if_alone`` does not warn.
+    """
     return _created.setdefault(1, Workers())
 
 

@@ -128,23 +128,29 @@ def failure_of(error: Exception | None) -> Failure:
     return (UsageError, f"{type(error).__name__}: {error}") if kind is None else (kind, str(error))
 
 
-def require_success(failures: Sequence[Failure], own: int, error: Exception | None) -> None:
-    """Raise the error of this worker, or of the first one that has one.
+def require_success(failures: Sequence[Failure], rank: int, error: Exception | None) -> None:
+    """Check that no worker has failed.
 
-    So that all workers name one row of a batch that diverges, a DivergedError is always that of the first one.
+    Args:
+        failures: The failures of all workers, in the order of their ranks.
+        rank: That of this worker.
+        error: The error of this worker, or None.
+
+    Raises:
+        Exception: The error of this worker; without one, that of the first worker that has one. A DivergedError is
+            always that of the first one, so that all workers name the same row.
     """
-    first = next((rank for rank, failure in enumerate(failures) if failure is not None), own)
-    failure = failures[first]
+    first = next((place for place, failure in enumerate(failures) if failure is not None), rank)
+    failure, own = failures[first], failures[rank]
     if failure is None:
         return
-    same = failure == failures[own]
-    if error is None or (isinstance(error, DivergedError) and not same):
-        error, same = failure[0](f"worker {first}: {failure[1]}"), True
-    raise error if first == own or not same else of_worker(first, error)
+    if error is None or (isinstance(error, DivergedError) and own != failure):
+        raise of_worker(first, failure[0](f"worker {first}: {failure[1]}"))
+    raise of_worker(first, error) if own == failure and rank != first else error
 
 
 def of_worker(rank: int, error: Exception) -> Exception:
-    """Mark an error as that of another worker, which prints its traceback, and return it."""
+    """Mark an error as that of another worker, which prints the traceback, and return it."""
     error.told_by_worker = rank  # type: ignore[attr-defined]
     return error
 
