@@ -2,8 +2,8 @@
 
 A row of ``OPERATORS`` names the operator of ONNX that computes the same. A row of ``FORMULAS`` writes an operation with
 others, as a formula of NumPy. ``WIDE`` has the formulas for float64, in which ONNX Runtime lacks some operators; they
-keep the digits of float64. ``STRUCTURES``, beside the writer, has the operations that are more. An operation without a
-row is refused by its name.
+keep the digits of float64. ``STRUCTURES`` in ``writer.py`` has the operations that need several operators or
+attributes. An operation without a row is refused by its name.
 
 Source:
     ONNX operators, opset 21 (2024). Abramowitz and Stegun, Handbook of mathematical functions, sections 4.4 to 4.6.

@@ -167,7 +167,7 @@ def test_no_handle_stays_open(whole):
     assert len(list(handles.iterdir())) == before
 
 
-def test_none_of_a_folder_without_a_checkpoint_is_answered_with_what_to_do():
+def test_none_in_place_of_a_path_is_refused_with_advice():
     for function in (load, load_model, describe):
         with pytest.raises(CheckpointError, match=r"got None, which latest\(folder\) returns for a folder without one"):
             function(latest("empty"))
