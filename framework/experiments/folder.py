@@ -38,7 +38,7 @@ from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
 from framework.files import reason, write_whole
 from framework.models import Model
-from framework.parallel.starting import alone, started
+from framework.parallel.starting import expect_alone, started
 from framework.reports.comparing import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 
@@ -315,7 +315,7 @@ def require_one_process(experiment: Experiment) -> None:
             "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "
             f"-n {count} script.py"
         )
-    alone()  # each process trains runs of its own
+    expect_alone()  # each process trains runs of its own
 
 
 def _patient(checkpoint: Path) -> Run:

@@ -52,19 +52,16 @@ def _mpi_workers(count: int, timeout: float) -> Workers:
     return _created.setdefault(count, MPIWorkers(count, timeout))
 
 
-def alone() -> Workers:
-    """Return the workers of a process that trains by itself, also where others were started with it.
-
-    Then ``warn_if_alone`` does not warn.
-    """
-    return _created.setdefault(1, Workers())
+def expect_alone() -> None:
+    """Let this process train by itself without a warning, also where others were started with it."""
+    _created.setdefault(1, Workers())
 
 
 def warn_if_alone() -> None:
     """Warn once, on worker 0, that the workers of ``framework launch`` train without a strategy."""
     if _created or sys.orig_argv[1:3] != ["-c", RUN]:
         return
-    alone()
+    expect_alone()  # once
     if sys.modules["mpi4py.MPI"].COMM_WORLD.rank == 0:
         count = started()
         warn(
